@@ -1,0 +1,37 @@
+"""What every test relies on: checked shapes and types, few threads, one cache folder, no network."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+THREADS = 1 if os.environ.get("OMP_NUM_THREADS") == "1" else min(2, os.cpu_count() or 1)
+
+
+def pytest_configure() -> None:
+    """Run before any test module is imported."""
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(THREADS)
+    os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import asks the network for a newer version
+    os.environ["HF_HUB_OFFLINE"] = "1"  # a test that wants a download fails at once, here and not on a train
+
+    import jaxtyping
+
+    loaded = sorted(name for name in sys.modules if name.split(".")[0] == "genseg")
+    assert not loaded, f"imported before its shapes could be checked: {loaded}"
+    jaxtyping.install_import_hook("genseg", "beartype.beartype")
+
+    import torch
+
+    torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The session's GENSEG_CACHE: scenes are generated once, and the user's own cache is left alone."""
+    folder = tmp_path_factory.mktemp("genseg_cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GENSEG_CACHE", str(folder))
+        yield folder
