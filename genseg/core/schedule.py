@@ -1,0 +1,84 @@
+"""Durations, and everything that changes over a run as a pure function of progress in [0, 1]."""
+
+import math
+import re
+from dataclasses import dataclass
+
+_DURATION = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(epochs?|steps?|images?|percent)\s*")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long a run is. `batch` counts images of one update over all ranks and accumulated passes."""
+
+    images: int  # in the data set
+    batch: int
+    total: int  # updates of the whole run
+
+    @property
+    def epoch(self) -> int:
+        """Updates of one epoch; the incomplete last batch is dropped."""
+        return self.images // self.batch
+
+    def steps(self, duration: str) -> int:
+        """A duration such as "10 epochs", "500 steps", "2e4 images" or "5 percent" (of the run) in updates.
+
+        Raises ValueError when the text is none of these.
+        """
+        match = _DURATION.fullmatch(duration)
+        if match is None:
+            raise ValueError(
+                f"duration {duration!r}: write a number and epochs, steps, images or percent, as in '10 epochs'"
+            )
+        number, unit = float(match[1]), match[2].rstrip("s")
+        per_unit = {"epoch": self.epoch, "step": 1, "image": 1 / self.batch, "percent": self.total / 100}
+        return math.ceil(number * per_unit[unit] - 1e-9)
+
+    def progress(self, duration: str) -> float:
+        """The same as a part of the run."""
+        return self.steps(duration) / self.total
+
+
+def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, samples: float | None) -> Plan:
+    """The plan of a run that is given as epochs, steps or images seen (`samples`): exactly one of them.
+
+    Raises ValueError when none or several are given, or when the data are fewer than one batch.
+    """
+    given = {k: v for k, v in (("epochs", epochs), ("steps", steps), ("images", samples)) if v is not None}
+    if len(given) != 1:
+        got = " and ".join(f"{k}={v}" for k, v in given.items()) or "none of them"
+        raise ValueError(f"give the length of the run as one of epochs=, steps=, images=; got {got}")
+    if images < batch:
+        raise ValueError(
+            f"{images} images are fewer than one batch of {batch}; use batch_size={max(images // 2, 1)} or less"
+        )
+    name, value = next(iter(given.items()))
+    if value <= 0:
+        raise ValueError(f"{name}={value}: a run has to be longer than nothing")
+    draft = Plan(images=images, batch=batch, total=1)
+    return Plan(images=images, batch=batch, total=max(draft.steps(f"{value:.10g} {name}"), 1))
+
+
+def cosine(progress: float, start: float, end: float) -> float:
+    """Half a cosine from `start` at 0 to `end` at 1 (SGDR, eq. 5)."""
+    return end + (start - end) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
+
+
+def warmup_cosine(progress: float, warmup: float, final: float = 0.0) -> float:
+    """Factor on the learning rate: linear from 0 to 1 over `warmup`, then half a cosine to `final`."""
+    if progress < warmup:
+        return progress / warmup
+    return cosine((progress - warmup) / max(1 - warmup, 1e-12), 1.0, final)
+
+
+def ema_momentum(progress: float, base: float) -> float:
+    """BYOL's target rate: tau = 1 - (1 - base)(cos(pi k/K) + 1)/2, from `base` at 0 to 1 at the end."""
+    return cosine(progress, base, 1.0)
+
+
+def scaled_lr(lr: float, batch: int, rule: str, reference: int = 256) -> float:
+    """Learning rate for a batch: `none`, `linear` (lr * batch/256, Goyal 2017) or `sqrt` (lr * sqrt(batch/256))."""
+    rules = {"none": 1.0, "linear": batch / reference, "sqrt": math.sqrt(batch / reference)}
+    if rule not in rules:
+        raise ValueError(f"optimizer.scaling={rule}: choose one of {', '.join(rules)}")
+    return lr * rules[rule]
