@@ -1,0 +1,147 @@
+"""The encoder: any segmentation-models-pytorch pyramid encoder, with torchvision's key names at the border."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import segmentation_models_pytorch as smp
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+STEMS = ("imagenet", "small")
+WEIGHTS_NAME = "encoder.safetensors"
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    name: str = "resnet18"  # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME
+    stem: str = "imagenet"  # imagenet: 7x7 stride 2 and max-pool | small: 3x3 stride 1, for images of 32 px (ResNets)
+    weights: str | None = None  # null: random | a run directory | a .safetensors file | a tag of smp such as imagenet
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What happened to the names of a weights file: all tuples hold key names."""
+
+    loaded: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    misshapen: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"{len(self.loaded)} tensors loaded"]
+        for what in ("missing", "unused", "misshapen"):
+            names = getattr(self, what)
+            if names:
+                shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+                parts.append(f"{len(names)} {what} ({shown})")
+        return "; ".join(parts)
+
+
+class Encoder(nn.Module):
+    """Images to one embedding each: the last level of the pyramid, averaged over places."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        tag = config.weights if _is_tag(config.weights) else None
+        try:
+            self.net = smp.encoders.get_encoder(config.name, in_channels=3, depth=5, weights=tag)
+        except KeyError as error:
+            raise ValueError(f"encoder.name={config.name} (weights {tag}): {error.args[0]}") from None
+        if config.stem == "small":
+            _small_stem(self.net, config.name)
+        elif config.stem not in STEMS:
+            raise ValueError(f"encoder.stem={config.stem}: choose one of {', '.join(STEMS)}")
+        self.width: int = self.net.out_channels[-1]
+
+    def pyramid(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+        """Feature maps from the input itself to the coarsest level."""
+        return self.net(x)
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+        return self.net(x)[-1].mean((2, 3))
+
+
+def build_encoder(config: EncoderConfig) -> tuple[Encoder, LoadReport | None]:
+    """The encoder of a config, and what was loaded into it (None for random weights).
+
+    Raises ValueError when the encoder, the stem or the weights do not exist, or when no tensor of a file fits.
+    """
+    encoder = Encoder(config)
+    if config.weights is None or _is_tag(config.weights):
+        return encoder, None
+    path = Path(config.weights)
+    return encoder, load_weights(encoder, path / WEIGHTS_NAME if path.is_dir() else path)
+
+
+def load_weights(encoder: Encoder, path: Path) -> LoadReport:
+    """Copy the tensors of a .safetensors file with torchvision's (or the encoder's own) key names into `encoder`."""
+    if not path.is_file():
+        raise ValueError(f"encoder.weights: there is no file {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"encoder.weights: {path} is not a safetensors file ({error})") from None
+    own = torchvision_state(encoder)
+    fits = {name for name in own.keys() & found.keys() if own[name].shape == found[name].shape}
+    if not fits:
+        raise ValueError(f"encoder.weights: no tensor of {path} fits this encoder; is encoder.name the right one?")
+    with torch.no_grad():
+        for name in fits:
+            own[name].copy_(found[name])
+    return LoadReport(
+        loaded=tuple(sorted(fits)),
+        missing=tuple(sorted(own.keys() - found.keys())),
+        unused=tuple(sorted(found.keys() - own.keys())),
+        misshapen=tuple(sorted(own.keys() & found.keys() - fits)),
+    )
+
+
+def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
+    """The encoder's tensors under the names of torchvision (timm's where torchvision has no such model)."""
+    return {name.removeprefix("model."): tensor for name, tensor in encoder.net.state_dict().items()}
+
+
+def save_encoder(encoder: Encoder, path: Path, metadata: dict[str, Any]) -> None:
+    """Write `encoder.safetensors`: contiguous tensors under torchvision's names, `metadata` as JSON strings."""
+    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in torchvision_state(encoder).items()}
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, {k: json.dumps(v) for k, v in metadata.items()})
+    temporary.replace(path)
+
+
+def encoder_file(run: Path) -> Path:
+    """The weights of a run directory, or the file itself. Raises ValueError when there is none."""
+    file = run / WEIGHTS_NAME if run.is_dir() else run
+    if not file.is_file():
+        raise ValueError(f"there is no {file}: give a run directory that has {WEIGHTS_NAME}, or such a file")
+    return file
+
+
+def metadata_of(file: Path) -> dict[str, Any]:
+    """What `save_encoder` was given as metadata. Raises ValueError for a file that it has not written."""
+    with safe_open(file, framework="pt") as content:
+        metadata = content.metadata() or {}
+    if "genseg" not in metadata:
+        raise ValueError(f"{file} was not written by genseg: its method, mean, std and size are not known")
+    return {k: json.loads(v) for k, v in metadata.items()}
+
+
+def _is_tag(weights: str | None) -> bool:
+    return weights is not None and not weights.endswith(".safetensors") and not Path(weights).exists()
+
+
+def _small_stem(net: nn.Module, name: str) -> None:
+    """The CIFAR stem of the ResNet paper's followers: 3x3 convolution of stride 1, no max-pool."""
+    owner: Any = net.model if hasattr(net, "model") else net
+    if not (isinstance(getattr(owner, "conv1", None), nn.Conv2d) and hasattr(owner, "maxpool")):
+        raise ValueError(f"encoder.stem=small is made for ResNets; {name} has another stem: use encoder.stem=imagenet")
+    out = owner.conv1.out_channels
+    owner.conv1 = nn.Conv2d(3, out, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(owner.conv1.weight, mode="fan_out", nonlinearity="relu")
+    owner.maxpool = nn.Identity()

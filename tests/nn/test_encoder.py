@@ -1,0 +1,152 @@
+"""The encoder: stems, weights, and the libraries that read what it writes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import segmentation_models_pytorch as smp
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from genseg.nn.encoder import (
+    EncoderConfig,
+    build_encoder,
+    load_weights,
+    metadata_of,
+    save_encoder,
+    torchvision_state,
+)
+from genseg.nn.heads import mlp
+from genseg.nn.momentum import teacher_of
+from genseg.recipes.export import export
+from genseg.recipes.timm_folder import save_timm_folder
+
+METADATA = {
+    "genseg": "0.1.0", "method": "byol", "encoder": {"name": "resnet18", "stem": "imagenet", "weights": None},
+    "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "size": 64, "fingerprint": "abc", "images_seen": 100,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
+    torch.manual_seed(0)
+    encoder, _ = build_encoder(EncoderConfig())
+    for m in encoder.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_()
+    path = tmp_path_factory.mktemp("run") / "encoder.safetensors"
+    save_encoder(encoder, path, METADATA)
+    return encoder.eval(), path
+
+
+def test_torchvision_loads_it_and_computes_the_same(saved: tuple[nn.Module, Path]) -> None:
+    encoder, path = saved
+    model = torchvision.models.resnet18()
+    report = model.load_state_dict(load_file(path), strict=False)
+    assert (report.missing_keys, report.unexpected_keys) == (["fc.weight", "fc.bias"], [])
+    model.fc = nn.Identity()
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model.eval()(x), encoder(x))
+
+
+def test_timm_loads_the_folder_and_computes_the_same(saved: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    encoder, path = saved
+    assert save_timm_folder(path, tmp_path / "timm")
+    model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model.eval()(x), encoder(x))
+    assert model.pretrained_cfg["mean"] == [0.5, 0.5, 0.5]
+
+
+def test_smp_loads_it(saved: tuple[nn.Module, Path]) -> None:
+    encoder, path = saved
+    model = smp.Unet("resnet18", encoder_weights=None)
+    model.encoder.load_state_dict(load_file(path))
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(model.eval().encoder(x)[-1], encoder.pyramid(x)[-1])
+
+
+def test_mask_rcnn_loads_it_by_a_prefix(saved: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    encoder, path = saved
+    export(path, tmp_path / "body.pth", prefix="backbone.body.")
+    backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
+    )
+    model = torchvision.models.detection.MaskRCNN(backbone, num_classes=2)
+    report = model.load_state_dict(torch.load(tmp_path / "body.pth", weights_only=True), strict=False)
+    assert report.unexpected_keys == []
+    assert not [k for k in report.missing_keys if k.startswith("backbone.body.")]
+    x = torch.randn(1, 3, 64, 64)
+    torch.testing.assert_close(model.eval().backbone.body(x)["3"], encoder.pyramid(x)[-1])
+
+
+def test_metadata_comes_back_as_it_went_in(saved: tuple[nn.Module, Path], tmp_path: Path) -> None:
+    assert metadata_of(saved[1]) == METADATA
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="was not written by genseg"):
+        metadata_of(tmp_path / "other.safetensors")
+
+
+def test_weights_come_from_a_run_directory_or_a_file_and_the_rest_is_said(saved: tuple[nn.Module, Path]) -> None:
+    encoder, path = saved
+    for weights in (str(path), str(path.parent)):
+        again, report = build_encoder(EncoderConfig(weights=weights))
+        assert report is not None and len(report.loaded) == 120 and not (report.missing or report.unused)
+        for name, tensor in torchvision_state(again).items():
+            torch.testing.assert_close(tensor, torchvision_state(encoder)[name])
+    small, report = build_encoder(EncoderConfig(stem="small", weights=str(path)))
+    assert report is not None and report.misshapen == ("conv1.weight",)
+    assert "1 misshapen (conv1.weight)" in str(report)
+
+
+def test_weights_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
+    encoder, _ = build_encoder(EncoderConfig())
+    with pytest.raises(ValueError, match="there is no file"):
+        load_weights(encoder, tmp_path / "none.safetensors")
+    (tmp_path / "text.safetensors").write_text("not weights at all")
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        load_weights(encoder, tmp_path / "text.safetensors")
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match="no tensor of .* fits this encoder"):
+        load_weights(encoder, tmp_path / "other.safetensors")
+    with pytest.raises(ValueError, match=r"encoder\.name=resnet17"):
+        build_encoder(EncoderConfig(name="resnet17"))
+
+
+def test_timm_encoders_export_timms_own_names(tmp_path: Path) -> None:
+    encoder, _ = build_encoder(EncoderConfig(name="tu-resnet18"))
+    assert set(torchvision_state(encoder)) == set(timm.create_model("resnet18", num_classes=0).state_dict())
+    save_encoder(
+        encoder, tmp_path / "e.safetensors", {**METADATA, "encoder": {"name": "tu-resnet18", "stem": "imagenet"}}
+    )
+    assert save_timm_folder(tmp_path / "e.safetensors", tmp_path / "timm")
+    timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
+    assert json.loads((tmp_path / "timm" / "config.json").read_text())["architecture"] == "resnet18"
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tu-resnet18"])
+def test_the_small_stem_keeps_the_resolution(name: str) -> None:
+    encoder, _ = build_encoder(EncoderConfig(name=name, stem="small"))
+    shapes = [tuple(f.shape[2:]) for f in encoder.pyramid(torch.zeros(1, 3, 32, 32))]
+    assert shapes[-1] == (4, 4)
+    with pytest.raises(ValueError, match="made for ResNets"):
+        build_encoder(EncoderConfig(name="vgg11", stem="small"))
+
+
+def test_heads_have_the_papers_biases_and_norms() -> None:
+    simclr = mlp(8, 16, 4, first_bias=False, last_bias=False, last_norm=True)
+    assert [type(m).__name__ for m in simclr] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"]
+    assert simclr[0].bias is None and simclr[3].bias is None and not simclr[4].bias.requires_grad
+    byol = mlp(8, 16, 4, last_bias=False)
+    assert byol[0].bias is not None and byol[3].bias is None
+    assert [type(m).__name__ for m in mlp(8, 8, 4, norm=False)] == ["Linear", "ReLU", "Linear"]
+
+
+def test_a_teacher_is_an_equal_copy_without_gradient() -> None:
+    student = nn.Linear(2, 2)
+    teacher = teacher_of(student)
+    assert torch.equal(teacher.weight, student.weight) and teacher.weight is not student.weight
+    assert not any(p.requires_grad for p in teacher.parameters())
