@@ -1,0 +1,60 @@
+"""BYOL: Grill et al., Bootstrap Your Own Latent, 2020."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.core.contrast import full_precision, regression
+from genseg.core.schedule import Plan, ema_momentum
+from genseg.methods.method import Method, embed, project, require_two_large
+from genseg.nn.encoder import Encoder
+from genseg.nn.heads import mlp
+from genseg.nn.momentum import follow, teacher_of
+
+
+@dataclass(frozen=True)
+class BYOLConfig:
+    name: str = "byol"
+    momentum: float = 0.996  # of the teacher at the start; rises to 1 by half a cosine
+    hidden: int = 4096  # width of the hidden layer of projector and predictor
+    dim: int = 256  # width of the embedding
+
+
+class BYOL(Method):
+    """The student predicts, from one view, the teacher's embedding of another; there are no negatives.
+
+    Both views pass the network as one batch, so that batch norm sees them together; the official code
+    passes one after the other. It costs half the passes.
+    """
+
+    def __init__(self, encoder: Encoder, config: BYOLConfig, plan: Plan) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.head = mlp(encoder.width, config.hidden, config.dim, last_bias=False)
+        self.teacher = teacher_of(nn.Sequential(encoder, self.head))
+        self.predictor = mlp(config.dim, config.hidden, config.dim, last_bias=False)
+
+    def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
+        require_two_large(views, "byol")
+        h = embed(self.encoder, views)
+        p = project(self.predictor, project(self.head, h))
+        with torch.no_grad():
+            target = embed(self.teacher, views[:1]).float()
+        with full_precision(p):
+            pairs = [regression(p[i], target[j]) for i in range(len(p)) for j in range(2) if i != j]
+            loss = torch.stack(pairs).mean() * 2  # both directions summed: 2 pairs when there are two views
+        return {"loss": loss, "features": h[0].detach()}
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher, after the optimiser."""
+        follow(self.teacher, nn.Sequential(self.encoder, self.head), self.scheduled(progress)["tau"])
+
+    def scheduled(self, progress: float) -> dict[str, float]:
+        return {"tau": ema_momentum(progress, self.config.momentum)}
+
+    def trivial(self, batch: int) -> float:
+        """Loss of predictions at right angles to their targets: 2 directions of 2."""
+        return 4.0

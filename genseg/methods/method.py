@@ -1,0 +1,54 @@
+"""What the contrastive methods share: their contract, and what they do with views."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.nn.encoder import Encoder
+
+
+class Method(nn.Module, ABC):
+    """A contrastive objective with its heads around an encoder, built as `Method(encoder, config, plan)`."""
+
+    encoder: Encoder
+
+    @abstractmethod
+    def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
+        """From one tensor `v b c h w` per crop size, the largest first, to
+        {"loss": scalar, "features": b d (encoder output, detached), any named terms}."""
+
+    @abstractmethod
+    def trivial(self, batch: int) -> float:
+        """Loss of a network that has learnt nothing, for a pass of `batch` images over all ranks."""
+
+    def before_step(self, progress: float) -> None:
+        """Called when the gradients of an update are complete."""
+
+    def after_step(self, progress: float) -> None:
+        """Called once after each update: teachers and queues move here."""
+
+    def scheduled(self, progress: float) -> dict[str, float]:
+        """Numbers that change over the run, for the log."""
+        return {}
+
+
+def embed(encoder: nn.Module, groups: list[Float[Tensor, "_ b c _ _"]]) -> Float[Tensor, "n b d"]:
+    """Encoder output of all views, the largest crop size first: one pass per crop size group (SwAV)."""
+    return torch.cat([encoder(g.flatten(0, 1)).unflatten(0, g.shape[:2]) for g in groups])
+
+
+def project(head: nn.Module, x: Float[Tensor, "n b d"]) -> Float[Tensor, "n b e"]:
+    """One pass of a head over the embeddings of all views, in float32 from here on."""
+    return head(x.flatten(0, 1)).unflatten(0, x.shape[:2]).float()
+
+
+def require_two_large(groups: list[Float[Tensor, "_ b c _ _"]], method: str) -> None:
+    """Raise ValueError unless the largest crop size has the two views that every method compares."""
+    if groups[0].shape[0] != 2:
+        size = groups[0].shape[-1]
+        raise ValueError(
+            f"{method} compares two views of the largest size; the recipe has {groups[0].shape[0]} of {size} px: "
+            "set views.NAME.count or views.NAME.size so that there are two"
+        )

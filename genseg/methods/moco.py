@@ -1,0 +1,113 @@
+"""MoCo v1 and v2: He et al., Momentum Contrast, 2019; Chen et al., Improved Baselines, 2020."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.core import dist
+from genseg.core.contrast import full_precision, info_nce
+from genseg.core.schedule import Plan
+from genseg.methods.method import Method, project, require_two_large
+from genseg.nn.encoder import Encoder
+from genseg.nn.heads import mlp
+from genseg.nn.momentum import follow, teacher_of
+
+
+@dataclass(frozen=True)
+class MoCoConfig:
+    name: str = "moco"
+    temperature: float = 0.2  # 0.07 in v1
+    momentum: float = 0.999  # of the key encoder
+    queue: int = 65536  # keys that are kept as negatives; a multiple of nothing in particular
+    head: str = "mlp"  # mlp: v2 | linear: v1
+    dim: int = 128  # width of the embedding
+    splits: int = 1  # batch-norm groups of one device; keys are grouped across queries. Several devices split anyway
+    symmetric: bool = False  # true: both large views are query and key in turn, at the cost of one more pass each
+
+
+class MoCo(Method):
+    """A query finds its key, made by a slowly moving teacher, among a queue of older keys.
+
+    Order of one update as in the official code: query, key, logits, then enqueue; the teacher moves after the
+    optimiser, which is before the next key. Small views are further queries.
+    """
+
+    def __init__(self, encoder: Encoder, config: MoCoConfig, plan: Plan) -> None:
+        super().__init__()
+        if config.head not in ("mlp", "linear"):
+            raise ValueError(f"method.head={config.head}: choose mlp (v2) or linear (v1)")
+        self.config = config
+        widths = (encoder.width, encoder.width, config.dim) if config.head == "mlp" else (encoder.width, config.dim)
+        self.encoder = encoder
+        self.head = mlp(*widths, norm=False)
+        self.teacher = teacher_of(nn.Sequential(encoder, self.head))
+        self.queue: Tensor
+        self.pointer: Tensor
+        self.register_buffer("queue", F.normalize(torch.randn(config.queue, config.dim), dim=1))
+        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+        self.pending: list[Tensor] = []
+
+    def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
+        require_two_large(views, "moco")
+        large = views[0] if self.config.symmetric else views[0][:1]
+        h = torch.cat([self._in_groups(g) for g in (large, *views[1:])])
+        q = project(self.head, h)
+        key_views = views[0].flip(0) if self.config.symmetric else views[0][1:]  # key of query view i
+        keys = torch.stack([self._keys(view) for view in key_views])
+        with full_precision(q):
+            q = F.normalize(q, dim=-1)
+            own = [keys[i] if i < len(keys) else keys[0] for i in range(len(q))]
+            t = self.config.temperature
+            losses = [info_nce(a, k, self.queue, temperature=t) for a, k in zip(q, own, strict=True)]
+        if self.training:
+            self.pending += [dist.gather_constant(k) for k in keys]
+        return {"loss": torch.stack(losses).mean(), "features": h[0].detach()}
+
+    def _in_groups(self, views: Float[Tensor, "v b c h w"]) -> Float[Tensor, "v b d"]:
+        """Queries: the batch in `splits` runs of neighbours, each with its own batch-norm statistics."""
+        parts = [self.encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2]) for x in views.chunk(self.config.splits, 1)]
+        return torch.cat(parts, 1)
+
+    @torch.no_grad()
+    def _keys(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
+        """Normalised keys, batch-normalised among other neighbours than the queries.
+
+        The official code shuffles over devices. A fixed stride over all ranks and splits does the same without
+        drawing numbers, because the sampler has already shuffled: group g holds images g, g + groups, ...
+        """
+        groups = self.config.splits * dist.world()
+        if groups == 1:
+            return F.normalize(self.teacher(view).float(), dim=1)
+        everyone = dist.gather_constant(view)
+        if len(everyone) % groups:
+            raise ValueError(f"a global batch of {len(everyone)} does not divide into {groups} batch-norm groups")
+        mine = range(dist.rank() * self.config.splits, (dist.rank() + 1) * self.config.splits)
+        parts = [F.normalize(self.teacher(everyone[g::groups]).float(), dim=1) for g in mine]
+        order = torch.cat([torch.arange(len(everyone))[g::groups] for g in range(groups)])
+        keys = dist.gather_constant(torch.cat(parts))
+        restored = torch.empty_like(keys)
+        restored[order.to(keys.device)] = keys
+        b = view.shape[0]
+        return restored[dist.rank() * b : (dist.rank() + 1) * b]
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Move the teacher, then the keys of this update into the queue, oldest out."""
+        follow(self.teacher, nn.Sequential(self.encoder, self.head), self.config.momentum)
+        for keys in self.pending:
+            kept = keys[-len(self.queue) :]
+            places = (self.pointer + torch.arange(len(kept), device=keys.device)) % len(self.queue)
+            self.queue[places] = kept
+            self.pointer.copy_((self.pointer + len(kept)) % len(self.queue))
+        self.pending.clear()
+
+    def scheduled(self, progress: float) -> dict[str, float]:
+        return {"tau": self.config.momentum}
+
+    def trivial(self, batch: int) -> float:
+        """Loss of equal logits: ln(queue + 1)."""
+        return math.log(len(self.queue) + 1)

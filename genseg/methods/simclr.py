@@ -1,0 +1,54 @@
+"""SimCLR: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020."""
+
+import math
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from genseg.core import dist
+from genseg.core.contrast import full_precision, nt_xent
+from genseg.core.schedule import Plan
+from genseg.methods.method import Method, embed, project, require_two_large
+from genseg.nn.encoder import Encoder
+from genseg.nn.heads import mlp
+
+
+@dataclass(frozen=True)
+class SimCLRConfig:
+    name: str = "simclr"
+    temperature: float = 0.1  # of the softmax over the batch; lower looks at harder negatives
+    hidden: int = 2048  # width of the projection head's hidden layer
+    dim: int = 128  # width of the embedding
+
+
+class SimCLR(Method):
+    """Views of one image attract, all other images of the global batch repel.
+
+    Accumulated passes do not enlarge the set of negatives: each pass contrasts its own images.
+    """
+
+    def __init__(self, encoder: Encoder, config: SimCLRConfig, plan: Plan) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.head = mlp(encoder.width, config.hidden, config.dim, first_bias=False, last_bias=False, last_norm=True)
+
+    def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
+        require_two_large(views, "simclr")
+        h = embed(self.encoder, views)
+        z = project(self.head, h)
+        with full_precision(z):
+            z = F.normalize(z, dim=-1)
+            everyone = dist.gather(z[:2].transpose(0, 1)).transpose(0, 1)
+            first = dist.rank() * z.shape[1]
+            t = self.config.temperature
+            losses = nt_xent(z[:2], everyone, temperature=t, first=first)
+            small = [nt_xent(z[2:], everyone, temperature=t, first=first, shared=False)] if len(z) > 2 else []
+        loss = sum((part.sum(0) for part in small), losses.sum(0)).mean() / len(z)
+        return {"loss": loss, "features": h[0].detach()}
+
+    def trivial(self, batch: int) -> float:
+        """Loss of equal embeddings for `batch` images over all ranks: ln(2N - 1)."""
+        return math.log(2 * batch - 1)

@@ -1,0 +1,95 @@
+"""SwAV: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, 2020."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.core import dist
+from genseg.core.contrast import cross_entropy, full_precision, sinkhorn
+from genseg.core.schedule import Plan
+from genseg.methods.method import Method, embed, project, require_two_large
+from genseg.nn.encoder import Encoder
+from genseg.nn.heads import mlp
+
+
+@dataclass(frozen=True)
+class SwAVConfig:
+    name: str = "swav"
+    prototypes: int = 3000
+    temperature: float = 0.1
+    epsilon: float = 0.05  # of Sinkhorn: higher gives softer assignments
+    iterations: int = 3  # of Sinkhorn
+    freeze: str = "1 epochs"  # the prototypes stand still for so long
+    queue: int = 0  # embeddings of earlier batches per large view that join Sinkhorn; for batches below 256
+    queue_start: str = "15 epochs"  # the queue is filled from here, and used when full
+    hidden: int = 2048  # width of the projection head's hidden layer
+    dim: int = 128  # width of the embedding
+
+
+class SwAV(Method):
+    """Each view predicts the prototype assignment of another view of the same image.
+
+    Assignments come from the two large views alone. The queue is the same on all ranks, and each rank gives its
+    share of it to the all-reduced Sinkhorn.
+    """
+
+    def __init__(self, encoder: Encoder, config: SwAVConfig, plan: Plan) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.head = mlp(encoder.width, config.hidden, config.dim)
+        self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, config.dim), dim=1))
+        self.freeze = plan.progress(config.freeze)
+        self.queue_start = plan.progress(config.queue_start)
+        self.queue: Tensor
+        self.filled: Tensor
+        self.register_buffer("queue", torch.zeros(2, config.queue, config.dim))
+        self.register_buffer("filled", torch.zeros((), dtype=torch.long))
+        self.pending: list[Tensor] = []
+
+    def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
+        require_two_large(views, "swav")
+        h = embed(self.encoder, views)
+        z = project(self.head, h)
+        with full_precision(z):
+            z = F.normalize(z, dim=-1)
+            scores = z @ self.prototypes.T  # of unit length: normalised at the start and after each update
+            targets = [self._assign(z[i].detach(), scores[i].detach(), i) for i in range(2)]
+            t = self.config.temperature
+            pairs = [
+                cross_entropy(scores[v], targets[i], temperature=t) for i in range(2) for v in range(len(z)) if v != i
+            ]
+        if self.training and self.config.queue:
+            self.pending.append(dist.gather_constant(z[:2].detach().transpose(0, 1)).transpose(0, 1))
+        return {"loss": torch.stack(pairs).mean(), "features": h[0].detach()}
+
+    def _assign(self, z: Float[Tensor, "b d"], scores: Float[Tensor, "b p"], view: int) -> Float[Tensor, "b p"]:
+        """Sinkhorn over the batch, and over the queue of this view when it is full."""
+        if self.config.queue and self.filled >= self.config.queue:
+            share = self.queue[view, dist.rank() :: dist.world()]
+            scores = torch.cat([scores, share @ self.prototypes.detach().T])
+        c = self.config
+        return sinkhorn(scores, epsilon=c.epsilon, iterations=c.iterations)[: len(z)]
+
+    def before_step(self, progress: float) -> None:
+        """The prototypes take no gradient while they are frozen."""
+        if progress < self.freeze:
+            self.prototypes.grad = None
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Normalise the prototypes; put the update's embeddings at the front of the queue."""
+        self.prototypes.copy_(F.normalize(self.prototypes, dim=1))
+        for z in self.pending:
+            if progress >= self.queue_start:
+                self.queue.copy_(torch.cat([z, self.queue], 1)[:, : self.config.queue])
+                self.filled += z.shape[1]
+        self.pending.clear()
+
+    def trivial(self, batch: int) -> float:
+        """Loss of a uniform prediction: ln(prototypes)."""
+        return math.log(self.config.prototypes)
