@@ -1,0 +1,206 @@
+"""What a config dataclass says about its keys: full name, type, default, help; and what a wrong one may mean.
+
+A schema is a frozen dataclass of str, int, float, bool, Literal, `X | None`, tuples of these, further frozen
+dataclasses and `dict[str, Dataclass]`. A field without default has to be given. The help of a key is the
+comment at the end of its field's line. A chosen section, such as `method`, has its dataclass selected by its
+key `name`; in the schema its type may be Any.
+"""
+
+import ast
+import dataclasses
+import difflib
+import functools
+import inspect
+import io
+import json
+import textwrap
+import tokenize
+import types
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, is_dataclass
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+Choices = Mapping[str, Mapping[str, type]]  # section -> name -> dataclass
+Entries = Callable[[str, Mapping[str, Any]], list[str]]  # a dict's full key and default -> the names in it
+
+
+class ConfigError(ValueError):
+    """A key, a value or a file that does not fit the schema."""
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key that holds a value."""
+
+    hint: Any  # its type
+    default: Any  # MISSING: has to be given
+    help: str
+
+
+def members(owner: Any) -> Iterator[tuple[str, Any, Any]]:
+    """Name, type and default of each field of a dataclass. An instance's values are its defaults."""
+    kind = owner if isinstance(owner, type) else type(owner)
+    hints = get_type_hints(kind)
+    for field in dataclasses.fields(kind):
+        default = field.default if field.default_factory is MISSING else field.default_factory()
+        yield field.name, hints[field.name], default if owner is kind else getattr(owner, field.name)
+
+
+def keys_of(
+    owner: Any, entries: Entries, chosen: Mapping[str, type | None], prefix: str = ""
+) -> dict[str, Key]:
+    """All keys below a dataclass or an instance, by full name. A section chosen to be None is left out."""
+    keys: dict[str, Key] = {}
+    comments = _comments(owner if isinstance(owner, type) else type(owner))
+    for name, hint, default in members(owner):
+        key = prefix + name
+        kind = chosen.get(key, hint)
+        if is_dataclass(kind):
+            keys |= keys_of(default if type(default) is kind else kind, entries, chosen, key + ".")
+        elif get_origin(kind) is dict:
+            known = {} if default is MISSING else default
+            inside = entries(key, known)
+            for entry in inside:
+                keys |= keys_of(known.get(entry, get_args(kind)[1]), entries, chosen, f"{key}.{entry}.")
+            if not inside:
+                keys[key] = Key(hint, {}, "")
+        elif kind is not None:
+            keys[key] = Key(hint, default, comments.get(name, ""))
+    return keys
+
+
+def default_name(schema: type, section: str) -> str | None:
+    """The name that selects a chosen section's dataclass when none is given."""
+    owner: Any = schema
+    for part in section.split("."):
+        hint, default = next((hint, default) for name, hint, default in members(owner) if name == part)
+        owner = hint if default is MISSING and is_dataclass(hint) else default
+    return getattr(owner, "name", None)
+
+
+@functools.cache
+def _comments(kind: type) -> dict[str, str]:
+    """Field name -> the comment at the end of its line."""
+    found: dict[str, str] = {}
+    for base in filter(is_dataclass, reversed(kind.__mro__)):
+        try:
+            source = textwrap.dedent(inspect.getsource(base))
+        except (OSError, TypeError):  # made at run time: there is no text to read
+            continue
+        tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+        comments = {t.start[0]: t.string.lstrip("#: ") for t in tokens if t.type == tokenize.COMMENT}
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                found[node.target.id] = comments.get(node.end_lineno or 0, "")
+    return found
+
+
+def key_help(schema: type, choices: Choices) -> str:
+    """A table of all keys: type, default, help. The keys of a chosen section follow, once for each name."""
+
+    def shown(key: str, default: Mapping[str, Any]) -> list[str]:
+        return list(default) or ["<name>"]
+
+    parts = [("", keys_of(schema, shown, dict.fromkeys(choices)))]
+    for section, kinds in choices.items():
+        default = default_name(schema, section) or MISSING
+        parts[0][1][f"{section}.name"] = Key(Literal[tuple(kinds)], default, "selects the keys below")
+        for name, kind in kinds.items():
+            keys = keys_of(kind, shown, {}, f"{section}.")
+            del keys[f"{section}.name"]
+            parts.append((f"with {section}.name={name}", keys))
+    rows = [
+        [(key, wanted(k.hint), as_text(k.default), k.help) for key, k in keys.items()] for _, keys in parts
+    ]
+    width = [max(len(row[column]) for part in rows for row in part) for column in range(3)]
+    lines = []
+    for (title, _), part in zip(parts, rows, strict=True):
+        lines += ["", title] if title else []
+        lines += [f"{k:{width[0]}}  {t:{width[1]}}  {d:{width[2]}}  {h}".rstrip() for k, t, d, h in part]
+    return "\n".join(lines)
+
+
+# Types
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+
+
+def is_text(hint: Any) -> bool:
+    """Whether a value of this type can be nothing but text, or null."""
+    return all(str in (o, *map(type, get_args(o))) for o in _options(hint) if o is not type(None))
+
+
+def checked(hint: Any, value: Any) -> Any:
+    """The value in its type: integers become floats, lists tuples. Raises TypeError when it does not fit."""
+    for option in _options(hint):
+        if type(value) is option or (get_origin(option) is dict and value == {}):
+            return value
+        if option is float and type(value) is int:
+            return float(value)
+        if get_origin(option) is Literal and any(
+            type(v) is type(value) and v == value for v in get_args(option)
+        ):
+            return value
+        if get_origin(option) is tuple and isinstance(value, list | tuple):
+            parts = get_args(option)
+            parts = parts[:1] * len(value) if parts[1:] == (...,) else parts
+            if len(parts) == len(value):
+                return tuple(map(checked, parts, value))
+    raise TypeError(wanted(hint))
+
+
+def wanted(hint: Any) -> str:
+    """A type as a reader of YAML writes it: int | null, [float, float], a | b."""
+    if get_origin(hint) is tuple:
+        return f"[{', '.join('...' if part is ... else wanted(part) for part in get_args(hint))}]"
+    if get_origin(hint) is Literal:
+        return " | ".join(map(str, get_args(hint)))
+    if len(_options(hint)) > 1:
+        return " | ".join(map(wanted, _options(hint)))
+    return {dict: "a section", type(None): "null"}.get(get_origin(hint) or hint) or str(hint.__name__)
+
+
+def as_text(value: Any) -> str:
+    """A value as YAML writes it on one line; text as it stands."""
+    if value is MISSING:
+        return "(required)"
+    return value if isinstance(value, str) and value else json.dumps(value, default=str)
+
+
+# Mistakes
+
+
+def nearest(key: str, keys: Mapping[str, Key]) -> str:
+    """What the unknown `key` may have meant: the same last part elsewhere, or like letters."""
+
+    def likeness(other: str) -> tuple[bool, float, float]:
+        (section, name), (other_section, other_name) = _split(key), _split(other)
+        last = _ratio(name, other_name)
+        full = last if section == other_section else _ratio(key, other)
+        return name == other_name, full + last, max(full, last)
+
+    best = max(keys, key=likeness)
+    if likeness(best)[2] >= 0.6:
+        return f"did you mean {best}?"
+    section = key
+    while section and not any(other.startswith(section + ".") for other in keys):
+        section = section.rpartition(".")[0]
+    return f"the keys {'of ' + section if section else 'here'} are {inside(section, keys)}"
+
+
+def inside(section: str, keys: Mapping[str, Key]) -> str:
+    """The names directly below a section ("": the whole), with commas."""
+    start = section + "." if section else ""
+    below = (key[len(start) :].split(".")[0] for key in keys if key.startswith(start))
+    return ", ".join(dict.fromkeys(below))
+
+
+def _split(key: str) -> tuple[str, str]:
+    section, _, name = key.rpartition(".")
+    return section, name
+
+
+def _ratio(a: str, b: str) -> float:
+    return difflib.SequenceMatcher(None, a, b).ratio()
