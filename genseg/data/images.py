@@ -1,0 +1,280 @@
+"""Lists of image files, and the right RGB pixels of each."""
+
+import hashlib
+import json
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.data.decode import rgb_pixels
+
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Image files below a root.
+
+    files: POSIX paths relative to root (an absolute path stays one), sorted
+    labels: one index into `classes` per file, or None
+    classes: sorted names; empty without labels
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    labels: tuple[int, ...] | None = None
+    classes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def path(self, i: int) -> Path:
+        """Where the i-th file lies."""
+        return self.root / self.files[i]
+
+
+def list_images(path: str | Path) -> ImageList:
+    """The images of a folder tree, a .txt list or a COCO .json. None is opened: broken files are listed too.
+
+    Folder: every file with an image's suffix; hidden files and folders are left out, links followed. When all
+    lie in sub-folders directly under the root, two or more, the folder's name is the class.
+    List: one path per line, absolute or relative to the list's folder; optionally a tab and a class on each.
+    COCO: each `file_name` relative to `images/` beside the json, else to the json's folder; no labels.
+
+    Raises ValueError when there is no such path, no image, or a list that cannot be understood.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give a folder of images, a .txt list or a COCO .json")
+    readers = {".txt": _from_text, ".json": _from_coco}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path} is neither a folder, nor a .txt list, nor a COCO .json; give one of these")
+    return readers[path.suffix.lower()](path)
+
+
+def walk(root: Path) -> tuple[list[str], Counter[str]]:
+    """Sorted relative paths of all images below root, and how many other files there are of each suffix.
+
+    Links are followed, except one to a folder that holds it, which would never end. Hidden files and folders
+    are left out. Raises ValueError for a folder that cannot be read.
+    """
+    images: list[str] = []
+    others: Counter[str] = Counter()
+    pending = [("", frozenset([_identity(os.stat(root))]))]
+    while pending:
+        prefix, above = pending.pop()
+        try:
+            entries = list(os.scandir(root / prefix))
+        except OSError as error:
+            raise ValueError(f"cannot read the folder {root / prefix}: {error.strerror}") from error
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                if (identity := _identity(entry.stat())) not in above:
+                    pending.append((f"{prefix}{entry.name}/", above | {identity}))
+            elif suffix in SUFFIXES:
+                images.append(prefix + entry.name)
+            else:
+                others[suffix or "no suffix"] += 1
+    return sorted(images), others
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: left to the reader, which says so
+        return False
+
+
+def _from_folder(root: Path) -> ImageList:
+    files, others = walk(root)
+    if not files:
+        found = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5)) or "no files"
+        raise ValueError(
+            f"no images in {root}: looked for {' '.join(SUFFIXES)} in it and its sub-folders (hidden ones "
+            f"left out) and found {found}"
+        )
+    parts = [f.split("/") for f in files]
+    if all(len(p) == 2 for p in parts) and len({p[0] for p in parts}) > 1:
+        return _labelled(root, dict(zip(files, (p[0] for p in parts), strict=True)))
+    return ImageList(root, tuple(files))
+
+
+def _labelled(root: Path, names: Mapping[str, str]) -> ImageList:
+    """names: file -> class."""
+    files, classes = sorted(names), sorted(set(names.values()))
+    number = {name: n for n, name in enumerate(classes)}
+    return ImageList(root, tuple(files), tuple(number[names[f]] for f in files), tuple(classes))
+
+
+def _from_text(path: Path) -> ImageList:
+    names: dict[str, str] = {}
+    first: dict[str, int] = {}  # file -> line
+    for n, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        where = f"{path}, line {n}"
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: not UTF-8 ({error.reason}); save the list as UTF-8") from error
+        if not line.strip():
+            continue
+        name, *label = (part.strip() for part in line.split("\t"))
+        if not name or len(label) > 1 or label == [""]:
+            raise ValueError(f"{where}: {line!r} is not a path, or a path, one tab and a class")
+        name = posixpath.normpath(name)
+        if name in names:
+            raise ValueError(f"{where}: {name} stands on line {first[name]} already; list a file once")
+        names[name], first[name] = (label or [""])[0], n
+        if bool(label) != bool(next(iter(names.values()))):
+            other = next(iter(first.values()))
+            raise ValueError(f"{where} and line {other}: one has a class, one has none; give one to all")
+    if not names:
+        raise ValueError(f"{path} lists no images; write one path per line, relative to {path.parent}")
+    if "" in names.values():
+        return ImageList(path.parent, tuple(sorted(names)))
+    return _labelled(path.parent, names)
+
+
+def _from_coco(path: Path) -> ImageList:
+    try:
+        content = json.loads(path.read_bytes())
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ValueError(f"{path} is no json: {error.msg} at {where}") from error
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no json: not UTF-8 ({error.reason})") from error
+    entries = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f'{path} is no COCO json: it needs a list "images" with at least one entry')
+    files: set[str] = set()
+    for n, entry in enumerate(entries):
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name:
+            raise ValueError(f'{path}: images[{n}] has no "file_name"')
+        name = posixpath.normpath(name)
+        inside = posixpath.join("images", name)
+        file = name if (path.parent / name).exists() and not (path.parent / inside).exists() else inside
+        if file in files:
+            raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
+        files.add(file)
+    return ImageList(path.parent, tuple(sorted(files)))
+
+
+def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """The RGB pixels of an image file, as `rgb_pixels` makes them; do not write into them.
+
+    short_side: shrink to this short side where it is longer; 0: never
+
+    Raises ImageError, with the reason, for a file that is missing, empty, truncated, no image, or larger than
+    PIL's limit against decompression bombs.
+    """
+    try:
+        return rgb_pixels(Path(path).read_bytes(), short_side=short_side)
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes PIL's plugins raise nearly anything
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"{path}: {reason or type(error).__name__}") from error
+
+
+def fingerprint(images: ImageList) -> str:
+    """32 hexadecimal digits that change when a name, a size or the content of a file changes.
+
+    Independent of where the root lies and of dates. Of a file over 64 KiB four pieces of 16 KiB are read:
+    where compressed pixels change, so does the size or what follows; a few pixels of a large uncompressed
+    file may escape.
+    """
+    total = hashlib.blake2b(digest_size=16)
+    with ThreadPoolExecutor(8) as pool:  # they hide the latency of a disk or a network
+        parts = [range(i, min(i + 256, len(images))) for i in range(0, len(images), 256)]
+        for digest in pool.map(lambda part: b"".join(_digest(images, i) for i in part), parts):
+            total.update(digest)
+    return total.hexdigest()
+
+
+def _digest(images: ImageList, i: int) -> bytes:
+    found = hashlib.blake2b(os.fsencode(images.files[i]), digest_size=16)
+    try:
+        with open(images.path(i), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            found.update(b"\0%d\0" % size)
+            if size <= 4 * PIECE:
+                found.update(file.read())
+            else:
+                for quarter in range(4):
+                    file.seek(quarter * (size - PIECE) // 3)
+                    found.update(file.read(PIECE))
+    except OSError as error:  # missing or forbidden: it is one of the broken ones until that changes
+        found.update(b"\0error %d" % (error.errno or 0))
+    return found.digest()
+
+
+@runtime_checkable
+class Decoded(Protocol):
+    """What ImageSource asks of images that were decoded before."""
+
+    broken: dict[int, str]  # index -> reason
+
+    def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+        """The pixels of the i-th image, which is none of the broken."""
+        ...
+
+
+class ImageSource:
+    """Reads images by index, from their files or from `cached`; the next one stands in for a broken one.
+
+    It may be pickled. What proved broken stays so for the life of the object: see `broken`.
+    """
+
+    def __init__(self, images: ImageList, cached: Decoded | None) -> None:
+        self.images, self.cached = images, cached
+        known = cached.broken if cached is not None else {}
+        self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}  # with path and reason
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        """The i-th image and its index: i, or that of the next readable one (after the last comes the first).
+
+        Do not write into the pixels. Raises ImageError when no image can be read, IndexError for a bad index.
+        """
+        n = len(self.images)
+        if not 0 <= i < n:
+            raise IndexError(f"image {i} of {n}")
+        for k in range(i, i + n):
+            if (image := self._get(k % n)) is not None:
+                return image, k % n
+        raise ImageError(f"none of {n} images can be read; the first: {self.broken[0]}")
+
+    def _get(self, i: int) -> UInt8[np.ndarray, "h w 3"] | None:
+        if i in self.broken:
+            return None
+        if self.cached is not None:
+            return self.cached.image(i)
+        try:
+            return decode(self.images.path(i))
+        except ImageError as error:
+            self.broken[i] = str(error)
+            return None

@@ -1,0 +1,111 @@
+"""Batches of views. Everything random is a function of (seed, epoch, index, view)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from genseg.data.images import ImageSource
+from genseg.data.views import View, ViewConfig, colour_view, crop_view, draw_view
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Views of b images: one entry per crop size group, the largest first."""
+
+    images: list[UInt8[Tensor, "_ b _ _ 3"]]
+    drawn: list[Float[Tensor, "_ b 17"]]  # View.vector of each
+    index: Int[Tensor, "b"]  # which image was asked for
+    source: Int[Tensor, "b"]  # which image it is; another one where the file is broken
+
+    def pin_memory(self) -> "Batch":
+        """For DataLoader(pin_memory=True)."""
+        images, drawn = ([x.pin_memory() for x in xs] for xs in (self.images, self.drawn))
+        return Batch(images, drawn, self.index, self.source)
+
+
+class EpochSampler(Sampler[list[tuple[int, int]]]):
+    """Lists of (epoch, index) for one rank, from `start` updates into the run to its end.
+
+    An epoch is a permutation drawn from (seed, epoch), cut into global batches; rank r takes every world-th
+    image of a global batch from the r-th. The incomplete last batch of an epoch is dropped.
+    """
+
+    def __init__(
+        self, *, images: int, batch: int, start: int, total: int, passes: int, seed: int, rank: int, world: int
+    ) -> None:
+        self.images, self.batch, self.start, self.total, self.passes = images, batch, start, total, passes
+        self.seed, self.rank, self.world = seed, rank, world
+
+    def __len__(self) -> int:
+        return (self.total - self.start) * self.passes
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        per_epoch = self.images // self.batch
+        epoch, order = -1, np.empty(0, np.int64)
+        for step in range(self.start, self.total):
+            if step // per_epoch != epoch:
+                epoch = step // per_epoch
+                order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+            first = (step % per_epoch) * self.batch
+            mine = order[first : first + self.batch][self.rank :: self.world]
+            for part in np.array_split(mine, self.passes):
+                yield [(epoch, int(i)) for i in part]
+
+
+class ViewDataset(Dataset[Batch]):
+    """Reads the images of a list of (epoch, index) and makes their views.
+
+    `colour`: apply the photometric part here; otherwise the views are only cropped and flipped, and the batch
+    carries what was drawn.
+    """
+
+    def __init__(self, source: ImageSource, views: tuple[ViewConfig, ...], *, seed: int, colour: bool) -> None:
+        self.source, self.seed, self.colour = source, seed, colour
+        kinds = [v for v in views for _ in range(v.count)]
+        sizes = sorted({v.size for v in kinds}, reverse=True)
+        self.groups = [[(n, v) for n, v in enumerate(kinds) if v.size == size] for size in sizes]
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> Batch:
+        shapes = [(len(group), len(keys), group[0][1].size) for group in self.groups]
+        images = [np.empty((v, b, size, size, 3), np.uint8) for v, b, size in shapes]
+        drawn = [np.empty((v, b, View.LENGTH), np.float32) for v, b, _ in shapes]
+        found = np.empty(len(keys), np.int64)
+        for column, (epoch, index) in enumerate(keys):
+            image, found[column] = self.source.read(index)
+            for group, pixels, numbers in zip(self.groups, images, drawn, strict=True):
+                for row, (n, config) in enumerate(group):
+                    rng = np.random.default_rng([self.seed, epoch, index, n])
+                    view = draw_view(rng, config, *image.shape[:2])
+                    cut = crop_view(image, view, config.size)
+                    pixels[row, column] = colour_view(cut, view) if self.colour else cut
+                    numbers[row, column] = view.vector()
+        return Batch(
+            images=[torch.from_numpy(x) for x in images],
+            drawn=[torch.from_numpy(x) for x in drawn],
+            index=torch.tensor([i for _, i in keys]),
+            source=torch.from_numpy(found),
+        )
+
+
+def batches(dataset: ViewDataset, sampler: EpochSampler, *, workers: int, pin: bool) -> DataLoader[Batch]:
+    """A loader that hands out whole batches made by `workers` processes (0: in this one)."""
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=_single_thread if workers else None,
+        pin_memory=pin,
+    )
+
+
+def _single_thread(worker: int) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)

@@ -1,0 +1,26 @@
+"""From uint8 pixels to what the encoder takes."""
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+
+def normalise(
+    pixels: UInt8[Tensor, "*n h w 3"], *, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> Float[Tensor, "*n 3 h w"]:
+    """(pixels / 255 - mean) / std, per channel. The memory stays channels-last: nothing is copied twice."""
+    shift = torch.tensor(mean, device=pixels.device) * 255
+    scale = 1 / (torch.tensor(std, device=pixels.device) * 255)
+    return ((pixels.float() - shift) * scale).movedim(-1, -3)
+
+
+def centre(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """The view of evaluation: the largest centred square, resized to `size`."""
+    h, w = image.shape[:2]
+    side = min(h, w)
+    cut = image[(h - side) // 2 :, (w - side) // 2 :][:side, :side]
+    if side == size:
+        return np.ascontiguousarray(cut)
+    return cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)

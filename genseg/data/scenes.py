@@ -1,0 +1,275 @@
+"""Pictures composed by seed: 3 to 8 textured objects over a textured ground, with exact alpha maps.
+
+In a scene, the class of an object is its outline (the COCO categories). In a picture of one object, the class is its
+material (the class folders); its outline, colour, place, turn and ground are random, and so say nothing about it.
+Everything is a pure function of (seed, index, size, split).
+"""
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+from pycocotools import mask as rle
+
+from genseg.data.materials import MATERIALS, Material, Tone, draw_texture, paint
+from genseg.data.outlines import OUTLINES, draw_alpha
+
+VERSION = 1  # of the default scenes: a change of how they look needs the next one
+
+SUN = (-2.8, -0.9)  # angles from which the light comes, in radians of the picture: from above
+# Of single objects and their grounds. They are few, and any material may have any, so that an encoder can tell
+# pictures apart neither by class nor one by one from colour alone, and has to look at the structure.
+PALETTES = (
+    (Tone(60, 42, 0.95), Tone(38, 14, 4.5)),  # terracotta on slate
+    (Tone(82, 24, 1.5), Tone(34, 18, 3.5)),  # cream on deep teal
+    (Tone(58, 32, 3.5), Tone(74, 16, 1.4)),  # teal on sand
+    (Tone(54, 38, 6.1), Tone(72, 14, 2.5)),  # rose on sage
+)
+
+Rng = np.random.Generator
+Alpha = Float[np.ndarray, "h w"]
+Colour = Float[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A picture and what it was made of: k layers, from back to front. Floats are from 0 to 1.
+
+    image = round(255 * (background * colour[0] + sum over k of visible[k] * colour[k + 1]))
+    """
+
+    image: UInt8[np.ndarray, "h w 3"]  # sRGB
+    colour: Float[np.ndarray, "k+1 h w 3"]  # of the ground, then of the layers: lit, shaded, and under shadows
+    amodal: Float[np.ndarray, "k h w"]  # alpha of each layer before occlusion
+    visible: Float[np.ndarray, "k h w"]  # and after: amodal_k * product of (1 - amodal_j) over the layers j in front
+    background: Float[np.ndarray, "h w"]  # what is left of the ground: product of (1 - amodal_j) over all layers
+    labels: tuple[int, ...]  # class of each layer: its place in OUTLINES, or, of single objects, in MATERIALS[split]
+
+
+def compose_scene(seed: int, index: int, *, size: int = 128, split: str = "train") -> Scene:
+    """3 to 8 objects of random outlines (the labels) and materials on a ground of another material.
+
+    Raises ValueError for an unknown split and for a size under 32 pixels.
+    """
+    materials, rng = _start("scene", seed, index, size, split)
+    ground, *others = rng.permutation(list(materials))
+    tone = Tone(light=rng.uniform(28, 80), chroma=rng.uniform(4, 22), hue=rng.uniform(0, 2 * np.pi))
+    sun = rng.uniform(*SUN)
+    below = _ground(materials[ground], rng, size=size, tone=tone, sun=sun, defocus=0)
+    labels = tuple(int(i) for i in rng.integers(len(OUTLINES), size=rng.integers(3, 9)))
+    alphas: list[Alpha] = []
+    for label in labels:
+        alphas.append(_place(label, alphas, rng, size=size, crowd=len(labels)))
+    colours = []
+    for i, alpha in enumerate(alphas):
+        tone_i = _against(tone, 2.4 * (i + 1), rng)  # hues by the golden angle: however many, they stay apart
+        colours.append(_body(alpha, materials[rng.choice(others)], rng, tone=tone_i, sun=sun))
+    return _stack(below, colours, np.stack(alphas), labels, sun=sun)
+
+
+def compose_object(seed: int, index: int, *, size: int = 128, split: str = "train") -> Scene:
+    """One large object on a defocused ground of another material. The label is its material: index modulo their number.
+
+    Raises ValueError as compose_scene does.
+    """
+    materials, rng = _start("object", seed, index, size, split)
+    label = index % len(materials)
+    name = list(materials)[label]
+    ground = materials[rng.choice([m for m in materials if m != name])]
+    on, under = (_near(tone, rng) for tone in PALETTES[rng.integers(len(PALETTES))])
+    sun = rng.uniform(*SUN)
+    below = _ground(ground, rng, size=size, tone=under, sun=sun, defocus=rng.uniform(2, 4))
+    contours = list(OUTLINES.values())[rng.integers(len(OUTLINES))](rng)
+    centre = (rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58))
+    alpha = draw_alpha(contours, rng, size=size, radius=rng.uniform(0.36, 0.46), centre=centre)
+    colour = _body(alpha, materials[name], rng, tone=on, sun=sun)
+    return _stack(below, [colour], alpha[None], (label,), sun=sun)
+
+
+def _start(kind: str, seed: int, index: int, size: int, split: str) -> tuple[dict[str, Material], Rng]:
+    if split not in MATERIALS:
+        raise ValueError(f"split {split!r} is unknown; use {' or '.join(map(repr, MATERIALS))}")
+    if size < 32:
+        raise ValueError(f"size {size} is too small to tell 8 objects apart; use 32 or more")
+    return MATERIALS[split], np.random.default_rng([seed, index, *f"{kind} {split}".encode()])
+
+
+def _against(ground: Tone, turn: float, rng: Rng) -> Tone:
+    """A stronger colour than the ground's, of another lightness, its hue turned by `turn`."""
+    shift = rng.uniform(10, 30)
+    brighter = rng.random() < (80 - ground.light) / 52
+    light = float(np.clip(ground.light + (shift if brighter else -shift), 25, 85))
+    return Tone(light=light, chroma=rng.uniform(18, 50), hue=ground.hue + turn)
+
+
+def _near(tone: Tone, rng: Rng) -> Tone:
+    light, chroma, hue = rng.uniform((-5, -4, -0.15), (5, 4, 0.15))
+    return Tone(light=tone.light + light, chroma=tone.chroma + chroma, hue=tone.hue + hue)
+
+
+def _place(label: int, behind: list[Alpha], rng: Rng, *, size: int, crowd: int) -> Alpha:
+    """Alpha of an object where it leaves in sight a good part of each object behind it; smaller after each failure."""
+    outline = list(OUTLINES.values())[label]
+    tries = []
+    for attempt in range(12):
+        radius = rng.uniform(0.15, 0.28) * (5 / crowd) ** 0.3 * 0.92**attempt
+        centre = (rng.uniform(0.1, 0.9), rng.uniform(0.1, 0.9))
+        alpha = draw_alpha(outline(rng), rng, size=size, radius=radius, centre=centre)
+        layers = np.stack([*behind, alpha])
+        in_sight = float((_visible(layers)[0].sum((1, 2)) / layers.sum((1, 2))).min())
+        if in_sight > 0.4:
+            return alpha
+        tries.append((in_sight, attempt, alpha))
+    return max(tries)[2]
+
+
+def _visible(amodal: Float[np.ndarray, "k h w"]) -> tuple[Float[np.ndarray, "k h w"], Alpha]:
+    """Alphas after occlusion, and of the background. With it, they sum to one."""
+    visible, left = np.empty_like(amodal), np.ones_like(amodal[0])
+    for k in reversed(range(len(amodal))):
+        visible[k] = left * amodal[k]
+        left = left * (1 - amodal[k])
+    return visible, left
+
+
+def _ground(material: Material, rng: Rng, *, size: int, tone: Tone, sun: float, defocus: float) -> Colour:
+    """A flat surface, brighter on the side of the light; `defocus` in pixels at 128."""
+    texture = draw_texture(material, rng, shape=(size, size), size=size) * np.array((1, 0.6, 0.6), np.float32)
+    if defocus:
+        texture = cv2.GaussianBlur(texture, (0, 0), defocus * size / 128)
+    at = np.linspace(-1, 1, size, dtype=np.float32)
+    relief = 7 * (at * np.cos(sun) + at[:, None] * np.sin(sun)) - 4 * (at**2 + at[:, None] ** 2)
+    return paint(texture, relief.astype(np.float32), rng, tone=tone, contrast=rng.uniform(5, 9))
+
+
+def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float) -> Colour:
+    """A rounded surface, bright towards the light and dark away from it; nothing where the alpha is 0."""
+    size = len(alpha)
+    x, y, w, h = cv2.boundingRect((alpha > 0).astype(np.uint8))
+    roundness = 0.3 * float(np.sqrt(alpha.sum() / np.pi))
+    height = cv2.GaussianBlur(alpha, (0, 0), roundness)
+    down, right = np.gradient(height)
+    relief = -26 * roundness * (right * np.cos(sun) + down * np.sin(sun)) + 8 * (height - 0.6)
+    texture = draw_texture(material, rng, shape=(h, w), size=size)
+    part = (slice(y, y + h), slice(x, x + w))
+    colour = np.zeros((size, size, 3), np.float32)
+    colour[part] = paint(texture, relief[part], rng, tone=tone, contrast=rng.uniform(8, 14))
+    return colour
+
+
+def _stack(
+    ground: Colour, bodies: list[Colour], amodal: Float[np.ndarray, "k h w"], labels: tuple[int, ...], *, sun: float
+) -> Scene:
+    """The layers on the ground, each with a soft shadow on all that is behind it."""
+    size = len(ground)
+    colour = np.stack([ground, *bodies])
+    away = -0.035 * size * np.array([[np.cos(sun)], [np.sin(sun)]])
+    for k, alpha in enumerate(amodal):
+        moved = cv2.warpAffine(alpha, np.hstack([np.eye(2), away]), (size, size))
+        colour[: k + 1] *= (1 - 0.5 * cv2.GaussianBlur(moved, (0, 0), 0.025 * size))[..., None]
+    visible, background = _visible(amodal)
+    mixed = np.einsum("khw,khwc->hwc", np.concatenate([background[None], visible]), colour)
+    return Scene((mixed * 255).round().astype(np.uint8), colour, amodal, visible, background, labels)
+
+
+def write_scenes(
+    folder: str | Path, *, count: int, size: int, seed: int, split: str, objects: int = 0, alphas: bool = False
+) -> None:
+    """Write `count` scenes and `objects` pictures of single objects.
+
+    images/*.png with annotations.json (COCO; masks are RLE of visible > 0.5, categories are outlines, each annotation
+    notes its amodal_area and its depth, 0 the farthest), objects/<material>/*.png, and on demand alphas/, where
+    <image>-<depth>.png is 255 * visible, rounded. The folder appears at once, when all is written. Raises ValueError
+    when it exists, and as compose_scene does.
+    """
+    folder = Path(folder)
+    if folder.exists():
+        raise ValueError(f"{folder} exists already; choose another folder or delete it")
+    growing = folder.with_name(f".{folder.name}-{uuid4().hex}")
+    try:
+        (growing / "images").mkdir(parents=True)
+        annotations: list[dict[str, object]] = []
+        for i in range(count):
+            scene = compose_scene(seed, i, size=size, split=split)
+            _write_png(growing / "images" / f"{i:06d}.png", scene.image[..., ::-1])
+            annotations += _annotations(scene, image=i + 1, first=len(annotations) + 1)
+            for depth, alpha in enumerate(scene.visible if alphas else ()):
+                _write_png(growing / "alphas" / f"{i:06d}-{depth}.png", (alpha * 255).round().astype(np.uint8))
+        for i in range(objects):
+            scene = compose_object(seed, i, size=size, split=split)
+            name = list(MATERIALS[split])[scene.labels[0]]
+            _write_png(growing / "objects" / name / f"{i:06d}.png", scene.image[..., ::-1])
+        images = [{"id": i + 1, "file_name": f"{i:06d}.png", "width": size, "height": size} for i in range(count)]
+        categories = [{"id": i, "name": name} for i, name in enumerate(OUTLINES, start=1)]
+        coco = {"images": images, "annotations": annotations, "categories": categories}
+        (growing / "annotations.json").write_text(json.dumps(coco))
+        growing.rename(folder)
+    except BaseException:
+        shutil.rmtree(growing, ignore_errors=True)
+        raise
+
+
+def _annotations(scene: Scene, *, image: int, first: int) -> list[dict[str, object]]:
+    """COCO annotations of a scene: their numbers start at `first`."""
+    found = []
+    for depth, (label, visible, amodal) in enumerate(zip(scene.labels, scene.visible, scene.amodal, strict=True)):
+        mask = rle.encode(np.asfortranarray(visible > 0.5, np.uint8))
+        found.append(
+            {
+                "id": first + depth,
+                "image_id": image,
+                "category_id": label + 1,
+                "segmentation": {"size": mask["size"], "counts": mask["counts"].decode()},
+                "area": int(rle.area(mask)),
+                "bbox": rle.toBbox(mask).tolist(),
+                "iscrowd": 0,
+                "amodal_area": int((amodal > 0.5).sum()),
+                "depth": depth,
+            }
+        )
+    return found
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        raise OSError(f"cannot write {path}; is the disk full?")
+
+
+def default_scenes(kind: str = "images") -> Path:
+    """Folder of the default pictures, made on first use: 600 scenes ("images") or 1000 single objects in class
+    folders ("objects"), of 128 pixels; the scenes' annotations.json lies beside it.
+
+    They are kept in $GENSEG_CACHE or the user's cache folder. Two processes may make them at once: one's stay.
+    Raises ValueError for an unknown kind.
+    """
+    if kind not in ("images", "objects"):
+        raise ValueError(f"kind {kind!r} is unknown; use 'images' or 'objects'")
+    folder = _cache() / f"scenes-{VERSION}"
+    if not folder.exists():
+        try:
+            write_scenes(folder, count=600, size=128, seed=0, split="train", objects=1000)
+        except (OSError, ValueError):
+            if not folder.exists():  # otherwise another process was faster, with the same pictures
+                raise
+    return folder / kind
+
+
+def _cache() -> Path:
+    """The folder for what can be made again."""
+    if given := os.environ.get("GENSEG_CACHE"):
+        return Path(given)
+    if sys.platform == "darwin":
+        base = Path.home() / "Library" / "Caches"
+    elif sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
+    else:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return base / "genseg"

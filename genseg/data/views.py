@@ -1,0 +1,161 @@
+"""Views: what is drawn for each (`draw_view`), and how it is applied on CPU workers or on a batch on the device.
+
+All numbers are drawn here, by one function, from (seed, epoch, index, view). The CPU path applies them with
+albumentations' functions, the device path with kornia's: both have the same distribution because they have the same
+draws. The semantics of the colour operations are torchvision's, which the four papers' recipes are written in.
+"""
+
+from dataclasses import dataclass, field
+
+import albumentations.augmentations.geometric.functional as geometric
+import albumentations.augmentations.pixel.functional as pixel
+import cv2
+import kornia.enhance as enhance
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from kornia.color import rgb_to_grayscale
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class ViewConfig:
+    """One kind of view. All entries of one size form a crop size group; the largest has the two views compared."""
+
+    count: int = 2  # views of this kind per image
+    size: int = 224  # pixels, square
+    scale: tuple[float, float] = (0.2, 1.0)  # area of the crop as a part of the image
+    ratio: tuple[float, float] = (0.75, 1.3333333333333333)  # width : height of the crop
+    flip: float = 0.5  # probability of a left-right flip
+    vertical_flip: float = 0.0  # probability of an up-down flip; 0.5 for microscopy and aerial images
+    jitter: float = 0.8  # probability of the colour jitter
+    brightness: float = 0.4  # strengths of the jitter: factors from [1 - s, 1 + s]
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1  # of the colour circle, from [-s, s]
+    gray: float = 0.2  # probability
+    blur: float = 0.5  # probability of the Gaussian blur
+    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels of the view
+    solarize: float = 0.0  # probability; inverts values from 128
+
+
+@dataclass(frozen=True)
+class View:
+    """What was drawn for one view. `crop` is (top, left, height, width) in pixels of the image that was read."""
+
+    crop: tuple[int, int, int, int]
+    flip: bool
+    vertical_flip: bool
+    order: tuple[int, ...] = field(default=())  # of brightness 0, contrast 1, saturation 2, hue 3; empty: no jitter
+    factors: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 0.0)
+    gray: bool = False
+    sigma: float = 0.0  # 0: no blur
+    solarize: bool = False
+
+    LENGTH = 17
+
+    def vector(self) -> Float[np.ndarray, "17"]:
+        """The same as numbers, so that a batch of views is one tensor: crop 4, flips 2, order 4 (-1: none),
+        factors 4, gray, sigma, solarize."""
+        order = self.order or (-1, -1, -1, -1)
+        rest = (*self.factors, self.gray, self.sigma, self.solarize)
+        return np.array((*self.crop, self.flip, self.vertical_flip, *order, *rest), np.float32)
+
+
+def draw_view(rng: np.random.Generator, config: ViewConfig, height: int, width: int) -> View:
+    """Draw one view of an image of `height` x `width` pixels."""
+    crop = _draw_crop(rng, config, height, width)
+    flip, vertical, jitter, gray, blur, solarize = rng.random(6) < (
+        config.flip, config.vertical_flip, config.jitter, config.gray, config.blur, config.solarize
+    )  # fmt: skip
+    spread = (config.brightness, config.contrast, config.saturation, config.hue)
+    shifts = rng.uniform(-1, 1, 4)
+    order = rng.permutation(4)
+    sigma = rng.uniform(*config.sigma)
+    factors = tuple(max(0.0, c + s * d) for c, s, d in zip((1.0, 1.0, 1.0), spread[:3], shifts[:3], strict=True))
+    return View(
+        crop=crop,
+        flip=bool(flip),
+        vertical_flip=bool(vertical),
+        order=tuple(int(i) for i in order) if jitter else (),
+        factors=(*factors, float(spread[3] * shifts[3])),
+        gray=bool(gray),
+        sigma=float(sigma) if blur else 0.0,
+        solarize=bool(solarize),
+    )
+
+
+def _draw_crop(rng: np.random.Generator, config: ViewConfig, height: int, width: int) -> tuple[int, int, int, int]:
+    """Random resized crop (Inception; torchvision's algorithm): ten tries, then the largest allowed centre crop."""
+    low, high = np.log(config.ratio[0]), np.log(config.ratio[1])
+    tries = rng.random((10, 4))
+    for a, r, y, x in tries.tolist():
+        area = height * width * (config.scale[0] + a * (config.scale[1] - config.scale[0]))
+        ratio = float(np.exp(low + r * (high - low)))
+        w, h = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            return int(y * (height - h + 1)), int(x * (width - w + 1)), h, w
+    w = min(width, max(1, round(height * config.ratio[1])))
+    h = min(height, max(1, round(width / config.ratio[0])))
+    return (height - h) // 2, (width - w) // 2, h, w
+
+
+def crop_view(image: UInt8[np.ndarray, "h w 3"], view: View, size: int) -> UInt8[np.ndarray, "size size 3"]:
+    """Cut, resize (area averaging when shrinking) and flip."""
+    top, left, h, w = view.crop
+    cut = image[top : top + h, left : left + w]
+    shrinks = h > size and w > size
+    out = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    if view.flip:
+        out = geometric.hflip(out)
+    return geometric.vflip(out) if view.vertical_flip else out
+
+
+def colour_view(image: UInt8[np.ndarray, "h w 3"], view: View) -> UInt8[np.ndarray, "h w 3"]:
+    """The photometric part of a view, on uint8 with albumentations' functions."""
+    operations = (
+        pixel.adjust_brightness_torchvision,
+        pixel.adjust_contrast_torchvision,
+        pixel.adjust_saturation_torchvision,
+        pixel.adjust_hue_torchvision,
+    )
+    for i in view.order:
+        image = operations[i](image, view.factors[i])
+    if view.gray:
+        image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+    if view.sigma > 0:
+        kernel = kernel_size(view.sigma)
+        image = cv2.GaussianBlur(image, (kernel, kernel), view.sigma, borderType=cv2.BORDER_REFLECT_101)
+    return pixel.solarize(image, 0.5) if view.solarize else image
+
+
+def kernel_size(sigma: float) -> int:
+    """Odd size of a Gaussian kernel that reaches three standard deviations."""
+    return 2 * max(1, int(np.ceil(3 * sigma))) + 1
+
+
+def colour_batch(x: Float[Tensor, "b 3 h w"], drawn: Float[Tensor, "b 17"]) -> Float[Tensor, "b 3 h w"]:
+    """The photometric part of a batch of views in [0, 1] on its device, with kornia; `drawn` are `View.vector`s."""
+    order, factors = drawn[:, 6:10].long(), drawn[:, 10:14]
+    for place in range(4):
+        for i, operation in enumerate(_DEVICE_OPERATIONS):
+            chosen = (order[:, place] == i).nonzero()[:, 0]
+            if len(chosen):
+                x = x.index_copy(0, chosen, operation(x[chosen], factors[chosen, i]))
+    gray, sigma, solarized = drawn[:, 14].bool(), drawn[:, 15], drawn[:, 16].bool()
+    x = torch.where(gray[:, None, None, None], rgb_to_grayscale(x).expand_as(x), x)
+    blurred = (sigma > 0).nonzero()[:, 0]
+    if len(blurred):
+        kernel = min(kernel_size(float(sigma.max())), 2 * min(x.shape[-2:]) - 1)
+        soft = gaussian_blur2d(x[blurred], kernel, sigma[blurred, None].expand(-1, 2), border_type="reflect")
+        x = x.index_copy(0, blurred, soft)
+    return torch.where(solarized[:, None, None, None] & (x >= 128 / 255), 1 - x, x)
+
+
+_DEVICE_OPERATIONS = (
+    lambda x, f: enhance.adjust_brightness_accumulative(x, f),
+    lambda x, f: enhance.adjust_contrast_with_mean_subtraction(x, f),
+    lambda x, f: enhance.adjust_saturation_with_gray_subtraction(x, f),
+    lambda x, f: enhance.adjust_hue(x, f * 2 * torch.pi),
+)
