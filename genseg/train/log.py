@@ -1,0 +1,77 @@
+"""metrics.jsonl and the progress line."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TextIO
+
+TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")  # what two equal runs may differ in
+
+
+class MetricsFile:
+    """One JSON object a line. Opening it at `step` drops the lines of later steps: a resumed run writes them again."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        kept = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        temporary = path.with_name(path.name + ".tmp")
+        temporary.write_text(text)
+        os.replace(temporary, path)
+        self.file = path.open("a")
+
+    def write(self, row: dict[str, float]) -> None:
+        """Append one line, at once on disk's doorstep (flushed)."""
+        self.file.write(json.dumps(row) + "\n")
+        self.file.flush()
+
+
+def read_metrics(path: Path) -> list[dict[str, float]]:
+    """The lines of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    rows = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 42s, 3m05s or 2h07m."""
+    s = int(seconds)
+    if s < 60:
+        return f"{s}s"
+    return f"{s // 60}m{s % 60:02d}s" if s < 3600 else f"{s // 3600}h{s % 3600 // 60:02d}m"
+
+
+class ProgressLine:
+    """Progress on a terminal: one line that is rewritten; elsewhere a line at least every `every` seconds."""
+
+    def __init__(self, stream: TextIO | None = None, every: float = 10.0) -> None:
+        self.stream = stream or sys.stderr
+        self.live = self.stream.isatty()
+        self.every = 0.2 if self.live else every
+        self.last = 0.0
+
+    def show(self, row: dict[str, float], total: int, *, force: bool = False) -> None:
+        """Show a metrics row of a run of `total` steps, if it is time."""
+        now = time.monotonic()
+        if not force and now - self.last < self.every:
+            return
+        self.last = now
+        step = int(row["step"])
+        named = [f"{k} {row[k]:.4g}" for k in row if k not in ("step", "epoch", "images", *TIMING)]
+        line = (
+            f"{100 * step / total:3.0f}% step {step}/{total} epoch {row['epoch']:.1f} | {'  '.join(named)} | "
+            f"{row['images_per_second']:.0f} images/s  waiting {100 * row['data_wait']:.0f}%  "
+            f"ETA {duration(row['eta_seconds'])}"
+        )
+        self.stream.write(f"\r\x1b[2K{line}" if self.live else line + "\n")
+        self.stream.flush()
+
+    def say(self, text: str) -> None:
+        """A message on a line of its own."""
+        self.stream.write(("\r\x1b[2K" if self.live else "") + text + "\n")
+        self.stream.flush()

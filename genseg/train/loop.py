@@ -1,0 +1,151 @@
+"""The training loop. It knows no method: a module gives losses, `before_step` and `after_step` do the rest."""
+
+import contextlib
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol, TypeVar
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from genseg.core import dist
+from genseg.core.schedule import Plan
+
+
+class NonFiniteError(RuntimeError):
+    """The loss or a gradient is not a number; no rank has made the update."""
+
+
+_Batch = TypeVar("_Batch", contravariant=True)
+
+
+class Hooks(Protocol[_Batch]):
+    """What the loop calls besides the module; each may do nothing."""
+
+    def inputs(self, batch: _Batch) -> tuple[int, object]:
+        """(images in the batch, what the module's forward takes)."""
+
+    def learning_rate(self, step: int) -> float:
+        """Learning rate of update `step`."""
+
+    def before_step(self, progress: float) -> None:
+        """Gradients are complete."""
+
+    def after_step(self, progress: float) -> None:
+        """The update is made."""
+
+    def measured(self, step: int, outputs: dict[str, Tensor], timing: "Timing", grad_norm: float) -> None:
+        """Update `step` (from 1) is over; also the place for logs, probes and checkpoints."""
+
+
+@dataclass
+class Timing:
+    """Seconds of the updates since it was last reset."""
+
+    start: float = 0.0
+    waiting: float = 0.0
+    images: int = 0
+    steps: int = 0
+
+    def reset(self) -> None:
+        """Begin a new interval now."""
+        self.start, self.waiting, self.images, self.steps = time.perf_counter(), 0.0, 0, 0
+
+    @property
+    def seconds(self) -> float:
+        return max(time.perf_counter() - self.start, 1e-9)
+
+
+def train(
+    module: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: Iterator[_Batch],
+    accelerator: Accelerator,
+    hooks: Hooks[_Batch],
+    *,
+    plan: Plan,
+    start: int,
+    passes: int,
+    clip: float,
+    seed: int,
+) -> int:
+    """Train from update `start` to the end of `plan`, or to the end of the step in which SIGINT or SIGTERM comes.
+
+    `module` and `optimizer` are prepared by `accelerator`; one update is `passes` batches of `loader`.
+    Returns the number of updates made so far. Raises NonFiniteError on all ranks before an update that would spoil the weights.
+    """
+    stop = StopSignal()
+    timing = Timing()
+    timing.reset()
+    with stop:
+        for step in range(start, plan.total):
+            torch.manual_seed((seed * 1_000_003 + step) * dist.world() + dist.rank())
+            for group in optimizer.param_groups:
+                group["lr"] = hooks.learning_rate(step)
+            for i in range(passes):
+                asked = time.perf_counter()
+                batch = next(loader)
+                timing.waiting += time.perf_counter() - asked
+                count, inputs = hooks.inputs(batch)
+                timing.images += count * dist.world()
+                sync = contextlib.nullcontext() if i == passes - 1 else accelerator.no_sync(module)
+                with sync:
+                    outputs = module(inputs)
+                    accelerator.backward(outputs["loss"] / passes)
+            hooks.before_step(step / plan.total)
+            norm = _gradient_norm(module, optimizer, accelerator, clip)
+            _stop_if_not_finite(step, outputs, norm, accelerator)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if not accelerator.optimizer_step_was_skipped:
+                hooks.after_step((step + 1) / plan.total)
+            timing.steps += 1
+            hooks.measured(step + 1, outputs, timing, norm)
+            if dist.any_rank(stop.called, accelerator.device):
+                return step + 1
+    return plan.total
+
+
+class StopSignal:
+    """Catches SIGINT and SIGTERM while it is entered; the second one of them acts as usual."""
+
+    def __init__(self) -> None:
+        self.called = False
+
+    def __enter__(self) -> "StopSignal":
+        self.before: dict[int, Callable[..., object] | int | None] = {}
+        with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.called = True
+        signal.signal(number, self.before[number])
+
+    def __exit__(self, *error: object) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+
+def _gradient_norm(module: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, clip: float) -> float:
+    """Norm of all gradients, clipped to `clip` if that is above 0."""
+    accelerator.unscale_gradients(optimizer)
+    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip if clip > 0 else math.inf)
+    return float(norm)
+
+
+def _stop_if_not_finite(step: int, outputs: dict[str, Tensor], norm: float, accelerator: Accelerator) -> None:
+    scaled = accelerator.mixed_precision == "fp16"  # there an infinite gradient only lowers the scale
+    bad = not bool(outputs["loss"].isfinite()) or not (scaled or math.isfinite(norm))
+    if dist.any_rank(bad, accelerator.device):
+        terms = ", ".join(f"{k} {float(v):.4g}" for k, v in outputs.items() if v.numel() == 1)
+        raise NonFiniteError(
+            f"step {step}: {terms}, gradient norm {norm:.4g}: not finite, so no update was made. "
+            "The last checkpoint is good. Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or use precision=no; "
+            "if it comes back at the same step, look at the images of that batch."
+        )

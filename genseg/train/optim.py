@@ -1,0 +1,108 @@
+"""Optimisers, parameter groups and the learning rate of a step."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genseg.core.schedule import Plan, scaled_lr, warmup_cosine
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    name: str = "sgd"  # sgd | adamw | lars
+    lr: float = 0.05  # for a global batch of 256, see scaling
+    scaling: str = "linear"  # of lr with the global batch: linear | sqrt | none
+    momentum: float = 0.9  # of sgd and lars
+    betas: tuple[float, float] = (0.9, 0.999)  # of adamw
+    weight_decay: float = 1e-4
+    decay_all: bool = False  # true: also biases and norms are decayed, as MoCo does
+    warmup: str = "0 epochs"  # the learning rate rises linearly for so long
+    final: float = 0.0  # learning rate at the end, as a part of lr
+    trust: float = 0.001  # of lars: eta
+    lr_in_momentum: bool = False  # of lars: true is SimCLR's form, false that of BYOL and SwAV
+    clip: float = 0.0  # largest gradient norm; 0: no clipping
+
+
+class LARS(torch.optim.Optimizer):
+    """Layer-wise adaptive rate scaling (You et al., 2017).
+
+    For p with gradient g: u = (g + wd p) * trust |p| / |g + wd p|, then
+    * `lr_in_momentum=False` (BYOL, SwAV's apex): v = m v + u,      p -= lr v
+    * `lr_in_momentum=True` (SimCLR):             v = m v + lr u,   p -= v
+    Parameters of at most one dimension take neither weight decay nor the trust ratio.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, object]],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust: float = 0.001,
+        lr_in_momentum: bool = False,
+    ) -> None:
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "trust": trust}
+        super().__init__(params, {**defaults, "lr_in_momentum": lr_in_momentum})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, group)
+        return loss
+
+    def _update(self, p: Tensor, group: dict[str, Any]) -> None:
+        update = p.grad
+        assert update is not None
+        if p.ndim > 1:
+            update = update + group["weight_decay"] * p
+            scale = group["trust"] * p.norm() / update.norm()
+            update = update * torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
+        state = self.state[p]
+        v = state.setdefault("momentum_buffer", torch.zeros_like(p))
+        inside, outside = (group["lr"], 1.0) if group["lr_in_momentum"] else (1.0, group["lr"])
+        v.mul_(group["momentum"]).add_(update, alpha=inside)
+        p.sub_(v, alpha=outside)
+
+
+def build_optimizer(config: OptimizerConfig, module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+    """The optimiser over all parameters with gradient, in two groups: decayed and not (biases, norms: ndim <= 1).
+
+    Raises ValueError for an unknown name.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    is_decayed = [config.decay_all or p.ndim > 1 for p in trainable]
+    groups: list[dict[str, object]] = [
+        {
+            "params": [p for p, d in zip(trainable, is_decayed, strict=True) if d == decayed],
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for decayed in (True, False)
+    ]
+    groups = [g for g in groups if g["params"]]
+    lr = scaled_lr(config.lr, plan.batch, config.scaling)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, betas=config.betas)
+    if config.name == "lars":
+        return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust, lr_in_momentum=config.lr_in_momentum)
+    raise ValueError(f"optimizer.name={config.name}: choose sgd, adamw or lars")
+
+
+def lr_at(config: OptimizerConfig, plan: Plan, step: int) -> float:
+    """Learning rate of update `step` (from 0): warm-up, then half a cosine over the rest of the run."""
+    peak = scaled_lr(config.lr, plan.batch, config.scaling)
+    warmup = plan.steps(config.warmup)
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * warmup_cosine(step / plan.total, warmup / plan.total, config.final)

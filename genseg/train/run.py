@@ -1,0 +1,59 @@
+"""The run directory: `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/`."""
+
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import TextIO
+
+import torch
+
+CONTENT = ("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors")
+FOLDERS = ("checkpoints", "timm", "tensorboard")
+PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used as asked."""
+
+
+def lock(run: Path) -> TextIO:
+    """Hold `run` for this process until the returned file is closed. Raises RunError when another one holds it."""
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        file = (run / ".lock").open("w")
+    except OSError as error:
+        raise RunError(f"run={run}: cannot write there ({error.strerror}); choose another folder") from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise RunError(f"run={run}: another process is training in it; wait for it or choose another folder") from None
+    return file
+
+
+def clear(run: Path) -> None:
+    """Remove what a run has left in its directory, and nothing else."""
+    for name in CONTENT:
+        (run / name).unlink(missing_ok=True)
+    for name in FOLDERS:
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
+def write_environment(run: Path, *, device: torch.device, precision: str, processes: int) -> None:
+    """env.json: what the run was made with."""
+    facts = {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
+        "processes": processes,
+        "precision": precision,
+        "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
+    }
+    (run / "env.json").write_text(json.dumps(facts, indent=2) + "\n")

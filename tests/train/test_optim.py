@@ -1,0 +1,79 @@
+"""Optimisers against their papers' formulas."""
+
+import pytest
+import torch
+from torch import nn
+
+from genseg.core.schedule import Plan
+from genseg.train.optim import LARS, OptimizerConfig, build_optimizer, lr_at
+
+
+def official_lars(
+    p: torch.Tensor, grads: list[torch.Tensor], *, lr: list[float], inside: bool, wd: float, m: float, eta: float
+) -> torch.Tensor:
+    """The two published updates, one step a line (BYOL/SwAV: lr outside; SimCLR: lr inside the momentum)."""
+    p, v = p.clone(), torch.zeros_like(p)
+    for g, rate in zip(grads, lr, strict=True):
+        if p.ndim > 1:
+            g = g + wd * p
+            g = g * eta * p.norm() / g.norm()
+        v = m * v + (rate * g if inside else g)
+        p = p - (v if inside else rate * v)
+    return p
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize("shape", [(4, 3), (3,)])
+def test_lars_is_the_published_update(inside: bool, shape: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    start = torch.randn(shape, dtype=torch.float64)
+    grads = [torch.randn(shape, dtype=torch.float64) for _ in range(5)]
+    rates = [0.1, 0.4, 0.3, 0.2, 0.1]  # a changing rate tells the two forms apart
+    p = nn.Parameter(start.clone())
+    optimizer = LARS([p], lr=0.0, momentum=0.9, weight_decay=0.01, trust=0.001, lr_in_momentum=inside)
+    for g, rate in zip(grads, rates, strict=True):
+        optimizer.param_groups[0]["lr"] = rate
+        p.grad = g.clone()
+        optimizer.step()
+    want = official_lars(start, grads, lr=rates, inside=inside, wd=0.01, m=0.9, eta=0.001)
+    torch.testing.assert_close(p.detach(), want)
+
+
+def test_lars_leaves_zero_weights_able_to_move() -> None:
+    p = nn.Parameter(torch.zeros(2, 2))
+    optimizer = LARS([p], lr=1.0, momentum=0.0)
+    p.grad = torch.ones(2, 2)
+    optimizer.step()
+    torch.testing.assert_close(p.detach(), -torch.ones(2, 2))  # no trust ratio for |p| = 0
+
+
+def test_biases_and_norms_are_decayed_only_on_request() -> None:
+    module = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    plan = Plan(images=10, batch=5, total=4)
+    groups = build_optimizer(OptimizerConfig(weight_decay=0.1), module, plan).param_groups
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (3, 0.0)]
+    groups = build_optimizer(OptimizerConfig(weight_decay=0.1, decay_all=True), module, plan).param_groups
+    assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(4, 0.1)]
+
+
+def test_parameters_without_gradient_are_left_out() -> None:
+    module = nn.Linear(3, 4)
+    module.bias.requires_grad_(False)
+    groups = build_optimizer(OptimizerConfig(), module, Plan(images=10, batch=5, total=4)).param_groups
+    assert sum(len(g["params"]) for g in groups) == 1
+
+
+def test_an_unknown_optimizer_is_named_with_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"optimizer\.name=adam: choose sgd, adamw or lars"):
+        build_optimizer(OptimizerConfig(name="adam"), nn.Linear(1, 1), Plan(images=10, batch=5, total=4))
+
+
+def test_learning_rate_warms_up_and_falls_to_its_end() -> None:
+    config = OptimizerConfig(lr=0.2, scaling="linear", warmup="10 steps", final=0.01)
+    plan = Plan(images=5120, batch=512, total=100)
+    rates = [lr_at(config, plan, step) for step in range(100)]
+    assert rates[0] == pytest.approx(0.04)
+    assert rates[9] == pytest.approx(0.4) == pytest.approx(max(rates))
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
+    assert rates[55] == pytest.approx(0.4 * (0.01 + 0.99 / 2), rel=0.02)
+    assert lr_at(config, plan, 100) == pytest.approx(0.004)
