@@ -1,0 +1,188 @@
+"""The parts of a pretraining run, assembled top to bottom from its config."""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
+
+from genseg.core import dist
+from genseg.core.schedule import Plan, plan
+from genseg.data.cache import CachedImages, build_cache
+from genseg.data.images import ImageList, ImageSource, fingerprint, list_images
+from genseg.data.loader import Batch, EpochSampler, ViewDataset, batches
+from genseg.data.scenes import default_scenes
+from genseg.data.views import ViewConfig
+from genseg.methods import METHODS
+from genseg.methods.method import Method
+from genseg.nn.encoder import EncoderConfig, LoadReport, build_encoder
+from genseg.recipes.probe import ProbeConfig
+from genseg.train.optim import OptimizerConfig, build_optimizer
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    path: str  # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
+    cache: int = 0  # decode once and keep the images on disk with this short side in pixels; 0: decode every time
+    workers: int = 1  # processes that make views, per training process; 0: in the training process
+    max_broken: float = 0.01  # stop when more than this part of the images cannot be read
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the channels, for values in [0, 1]
+    std: tuple[float, float, float] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every: str = "5 percent"  # how often the state is saved
+    keep: int = 2  # how many are kept
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    run: str  # the run directory: everything that this command leaves behind
+    data: DataConfig
+    method: Any  # the contrastive method; method.name chooses which keys it has
+    views: dict[str, ViewConfig]  # kinds of views by name
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: float | None = None  # length of the run: one of epochs, steps, images
+    steps: int | None = None
+    images: float | None = None  # images seen
+    batch_size: int = 256  # images of one update, over all processes and accumulated passes
+    accumulate: int = 1  # passes of one update; SimCLR's negatives and all batch norms see one pass only
+    precision: str = "auto"  # no | bf16 | fp16 | auto: bf16 where the processor has it
+    channels_last: bool = True  # memory layout; faster for convolutions
+    compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
+    photometric: str = "cpu"  # where colour, blur and solarise are computed: cpu workers | device (kornia, on batches)
+    threads: int = 0  # of the processor for the training process; 0: torch's choice
+    seed: int = 0
+    log_every: str = "10 steps"  # a line in metrics.jsonl
+    tensorboard: bool = False  # also write TensorBoard files (pip install genseg[tensorboard])
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+
+
+# What may change between the calls that make up one run: none of them changes a weight.
+FREE_KEYS = ("data.workers", "run", "log_every", "tensorboard", "checkpoint.", "probe.")
+CHOICES = {"method": {name: schema for name, (_, schema) in METHODS.items()}}
+
+
+@dataclass
+class Parts:
+    """Everything that a pretraining run is made of."""
+
+    config: PretrainConfig
+    accelerator: Accelerator
+    images: ImageList
+    source: ImageSource
+    fingerprint: str
+    plan: Plan
+    views: tuple[ViewConfig, ...]
+    module: Method  # not wrapped
+    wrapped: nn.Module  # the method as Accelerate has prepared it
+    optimizer: torch.optim.Optimizer
+    loaded: LoadReport | None
+
+    @property
+    def size(self) -> int:
+        """Pixels of the largest views."""
+        return max(v.size for v in self.views)
+
+    def loader(self, start: int) -> Iterator[Batch]:
+        """Batches of this rank from update `start` on."""
+        c = self.config
+        dataset = ViewDataset(self.source, self.views, seed=c.seed, colour=c.photometric == "cpu")
+        sampler = EpochSampler(
+            images=len(self.images), batch=self.plan.batch, start=start, total=self.plan.total,
+            passes=c.accumulate, seed=c.seed, rank=dist.rank(), world=dist.world(),
+        )  # fmt: skip
+        return iter(batches(dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"))
+
+
+def assemble(config: PretrainConfig) -> Parts:
+    """Build all parts of a run. Raises ValueError for what a user can mend."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    accelerator = make_accelerator(config.precision)
+    images = list_images(default_scenes("objects") if config.data.path == "embedded" else config.data.path)
+    views = tuple(v for v in config.views.values() if v.count > 0)
+    _check(config, views, accelerator)
+    length = plan(
+        images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images
+    )
+    cached = read_cache(images, config, accelerator)
+    torch.manual_seed(config.seed)
+    encoder, loaded = build_encoder(config.encoder)
+    method, _ = METHODS[config.method.name]
+    module = method(encoder, config.method, length)
+    if accelerator.device.type == "cuda" and accelerator.num_processes > 1 and config.method.name != "moco":
+        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    if config.channels_last:
+        module.to(memory_format=torch.channels_last)
+    if config.compile:
+        encoder.compile()
+    optimizer = build_optimizer(config.optimizer, module, length)
+    wrapped, optimizer = accelerator.prepare(module, optimizer)
+    return Parts(
+        config=config, accelerator=accelerator, images=images, source=ImageSource(images, cached),
+        fingerprint=fingerprint(images), plan=length, views=views, module=module, wrapped=wrapped,
+        optimizer=optimizer, loaded=loaded,
+    )  # fmt: skip
+
+
+def read_cache(images: ImageList, config: PretrainConfig, accelerator: Accelerator) -> CachedImages | None:
+    """The decoded images on disk, made by the first process of each machine while the others wait."""
+    if not config.data.cache:
+        return None
+    with accelerator.local_main_process_first():
+        return build_cache(images, side=config.data.cache, workers=max(config.data.workers, 1))
+
+
+def make_accelerator(precision: str) -> Accelerator:
+    """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it is an error."""
+    handler = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision=choose_precision(precision), kwargs_handlers=[handler]
+    )
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched != accelerator.num_processes:
+        raise ValueError(
+            f"{launched} processes were launched but {accelerator.num_processes} take part; on CPU use "
+            "torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"
+        )
+    return accelerator
+
+
+def choose_precision(precision: str) -> str:
+    """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for an unknown name."""
+    if precision not in ("auto", "no", "bf16", "fp16"):
+        raise ValueError(f"precision={precision}: choose auto, no, bf16 or fp16")
+    if precision != "auto":
+        return precision
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: Accelerator) -> None:
+    """Raise ValueError for numbers that do not go together."""
+    if not views:
+        raise ValueError("views: there are none; start from a recipe such as --config configs/pretrain/simclr.yaml")
+    if config.photometric not in ("cpu", "device"):
+        raise ValueError(f"photometric={config.photometric}: choose cpu or device")
+    if config.precision == "fp16" and accelerator.device.type == "cpu":
+        raise ValueError("precision=fp16 needs a GPU; use precision=bf16 or precision=no")
+    pieces = accelerator.num_processes * config.accumulate
+    fitting = max(2, math.ceil(config.batch_size / pieces))
+    if config.batch_size % pieces or config.batch_size // pieces < 2:
+        raise ValueError(
+            f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} processes x "
+            f"{config.accumulate} passes of at least 2 images; use batch_size={fitting * pieces}"
+        )

@@ -1,0 +1,285 @@
+"""Pretraining: from a folder of unlabelled images to an encoder, killed and resumed as often as it happens."""
+
+import dataclasses
+from pathlib import Path
+
+from accelerate.tracking import GeneralTracker, TensorBoardTracker
+from accelerate.utils import is_tensorboard_available
+from jaxtyping import Float
+from torch import Tensor
+
+from genseg import __version__
+from genseg import config as configs
+from genseg.core import dist
+from genseg.data.images import ImageError
+from genseg.data.loader import Batch
+from genseg.data.pixels import normalise
+from genseg.data.views import colour_batch
+from genseg.measure.features import features
+from genseg.measure.representation import effective_rank, spread, verdict
+from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
+from genseg.recipes.assemble import CHOICES, FREE_KEYS, Parts, PretrainConfig, assemble
+from genseg.recipes.probe import LabelledImages, build_probe
+from genseg.recipes.timm_folder import save_timm_folder
+from genseg.train import checkpoint
+from genseg.train.log import MetricsFile, ProgressLine
+from genseg.train.loop import Timing, train
+from genseg.train.optim import lr_at
+from genseg.train.run import RunError, clear, lock, write_environment
+
+
+def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
+    """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
+
+    Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/` in `config.run`.
+    Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
+    """
+    parts = assemble(config)
+    run = Path(config.run)
+    main = parts.accelerator.is_main_process
+    held = lock(run) if main else None
+    if main and fresh:
+        clear(run)
+    parts.accelerator.wait_for_everyone()
+    saved = _open(run, parts)
+    session = Session(parts, run, saved)
+    if main and saved is None:
+        (run / "config.yaml").write_text(configs.to_yaml(config))
+        write_environment(
+            run, device=parts.accelerator.device, precision=parts.accelerator.mixed_precision, processes=dist.world()
+        )
+    parts.accelerator.wait_for_everyone()
+    done = session.train()
+    if done and main:
+        print(f"{run / WEIGHTS_NAME}: {parts.plan.total} steps, {parts.plan.total * parts.plan.batch} images seen")
+    if held is not None:
+        held.close()
+    return done
+
+
+def _open(run: Path, parts: Parts) -> tuple[dict[str, Tensor], dict[str, object]] | None:
+    """The last checkpoint of this very run, or None for a new one. Raises RunError when config or images differ."""
+    file = run / "config.yaml"
+    if not file.exists():
+        return None
+    before = configs.load(PretrainConfig, file=file, overrides=[], choices=CHOICES)
+    changed = [line for line in configs.difference(before, parts.config) if not line.startswith(FREE_KEYS)]
+    if changed:
+        lines = "\n  ".join(changed)
+        raise RunError(
+            f"run={run} was started with another config (old -> new):\n  {lines}\n"
+            "Give the same keys to go on with it, --fresh to start over, or another run= folder."
+        )
+    saved = checkpoint.load_latest(run)
+    if saved is not None and saved[1]["fingerprint"] != parts.fingerprint:
+        raise RunError(
+            f"run={run}: the images of {parts.config.data.path} have changed since this run was started; "
+            "restore them, or start over with --fresh"
+        )
+    return saved
+
+
+class Session:
+    """One process's part in a run: the hooks of the loop."""
+
+    def __init__(self, parts: Parts, run: Path, saved: tuple[dict[str, Tensor], dict[str, object]] | None) -> None:
+        self.parts, self.config, self.run = parts, parts.config, run
+        self.main = parts.accelerator.is_main_process
+        self.device = parts.accelerator.device
+        self.step = 0
+        self.broken: set[int] = set()
+        if saved is not None:
+            self._restore(*saved)
+        plan, c = parts.plan, parts.config
+        self.log_every = max(plan.steps(c.log_every), 1)
+        self.save_every = max(plan.steps(c.checkpoint.every), 1)
+        self.probe_every = plan.steps(c.probe.every)
+        self.probe = build_probe(c.probe, parts.source) if self.main and self.probe_every else None
+        self.metrics = MetricsFile(run / "metrics.jsonl", self.step) if self.main else None
+        self.progress = ProgressLine()
+        self.tracker = _tensorboard(run) if c.tensorboard and self.main else None
+        self.warned: str | None = None
+
+    def train(self) -> bool:
+        """From the present step to the end. Returns whether the end was reached."""
+        parts, c = self.parts, self.config
+        self._greet()
+        if self.step < parts.plan.total:
+            if self.step == 0:
+                self._probe(0)
+            made = train(
+                parts.wrapped, parts.optimizer, parts.loader(self.step), parts.accelerator, self, plan=parts.plan,
+                start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,
+            )  # fmt: skip
+            if made < parts.plan.total:
+                self._save(made)
+                self._say(f"interrupted after step {made}; the same command goes on from there")
+                return False
+        return True
+
+    # hooks of the loop
+
+    def inputs(self, batch: Batch) -> tuple[int, list[Tensor]]:
+        """Views on the device, normalised; in float."""
+        self._count_broken(batch)
+        mean, std = self.config.data.mean, self.config.data.std
+        groups = []
+        for pixels, drawn in zip(batch.images, batch.drawn, strict=True):
+            pixels = pixels.to(self.device, non_blocking=True)
+            if self.config.photometric == "device":
+                v, b = pixels.shape[:2]
+                x = colour_batch(pixels.flatten(0, 1).movedim(-1, 1) / 255, drawn.to(self.device).flatten(0, 1))
+                pixels = (x * 255).movedim(1, -1).unflatten(0, (v, b))
+            groups.append(normalise(pixels, mean=mean, std=std))
+        return len(batch.index), groups
+
+    def learning_rate(self, step: int) -> float:
+        return lr_at(self.config.optimizer, self.parts.plan, step)
+
+    def before_step(self, progress: float) -> None:
+        self.parts.module.before_step(progress)
+
+    def after_step(self, progress: float) -> None:
+        self.parts.module.after_step(progress)
+
+    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+        """Log, probe and save at their intervals, and at the end."""
+        self.step = step
+        last = step == self.parts.plan.total
+        if step % self.log_every == 0 or step == 1 or last:
+            self._log(outputs, timing, grad_norm)
+            timing.reset()
+        if last or (self.probe_every and step % self.probe_every == 0):
+            self._probe(step)
+            timing.reset()
+        if last or step % self.save_every == 0:
+            self._save(step)
+            timing.reset()
+
+    # what the hooks do
+
+    def _log(self, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+        plan = self.parts.plan
+        embeddings = dist.gather_constant(outputs["features"].float())[:512]
+        terms = {k: float(dist.mean(v.detach())) for k, v in outputs.items() if v.numel() == 1}
+        if self.metrics is None:
+            return
+        rate = timing.images / timing.seconds
+        row = {
+            "step": self.step, "epoch": round(self.step / plan.epoch, 4), "images": self.step * plan.batch, **terms,
+            "spread": spread(embeddings), "rank": effective_rank(embeddings), "grad_norm": grad_norm,
+            "lr": self.learning_rate(self.step - 1), "images_per_second": rate,
+            "data_wait": timing.waiting / timing.seconds, "eta_seconds": (plan.total - self.step) * plan.batch / rate,
+        }  # fmt: skip
+        row |= self.parts.module.scheduled(self.step / plan.total)
+        self._record(row)
+        self.progress.show(row, plan.total, force=self.step == plan.total)
+        if self.step < 20:
+            return
+        word = verdict(
+            loss=terms["loss"], trivial=self.parts.module.trivial(plan.batch // self.config.accumulate),
+            spread=row["spread"], rank=row["rank"], progress=self.step / plan.total,
+        )  # fmt: skip
+        if word is not None and word.split(":")[0] != self.warned:
+            self.progress.say(f"step {self.step}: {word}")
+        self.warned = word.split(":")[0] if word is not None else None
+
+    def _probe(self, step: int) -> None:
+        if self.probe is not None:
+            found = self.probe.measure(self._features)
+            self._record({"step": step, "images": step * self.parts.plan.batch, "knn_top1": found.top1,
+                          "knn_balanced": found.balanced})  # fmt: skip
+            self.progress.say(
+                f"step {step}: {self.probe.k}-nearest-neighbour accuracy {100 * found.top1:.1f}% "
+                f"(balanced {100 * found.balanced:.1f}%)"
+            )
+        self.parts.accelerator.wait_for_everyone()
+
+    def _features(self, images: LabelledImages) -> Float[Tensor, "n d"]:
+        mean, std = self.config.data.mean, self.config.data.std
+        encoder = self.parts.module.encoder
+        return features(encoder, images.source, images.indices, size=self.parts.size, mean=mean, std=std)
+
+    def _record(self, row: dict[str, float]) -> None:
+        assert self.metrics is not None
+        self.metrics.write(row)
+        if self.tracker is not None:
+            self.tracker.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+
+    def _count_broken(self, batch: Batch) -> None:
+        wrong = batch.index[batch.index != batch.source].tolist()
+        new = set(wrong) - self.broken
+        if not new:
+            return
+        self.broken |= new
+        images, allowed = self.parts.images, self.config.data.max_broken
+        with (self.run / "broken.txt").open("a") as file:
+            file.writelines(f"{images.files[i]}\n" for i in sorted(new))
+        if len(self.broken) > allowed * len(images):
+            raise ImageError(
+                f"{len(self.broken)} of {len(images)} images cannot be read, more than data.max_broken={allowed}; "
+                f"they are listed in {self.run / 'broken.txt'}. Mend or remove them (genseg scan says why), or raise "
+                "data.max_broken"
+            )
+
+    def _save(self, step: int) -> None:
+        if self.main:
+            tensors, structure = checkpoint.flatten(
+                {
+                    "module": self.parts.module.state_dict(),
+                    "optimizer": self.parts.optimizer.state_dict(),
+                    "scaler": self.parts.accelerator.scaler.state_dict() if self.parts.accelerator.scaler else {},
+                }
+            )
+            state = {
+                "step": step, "structure": structure, "config": configs.to_yaml(self.config), "version": __version__,
+                "fingerprint": self.parts.fingerprint, "broken": sorted(self.broken),
+            }  # fmt: skip
+            checkpoint.save(self.run, step, tensors, state, keep=self.config.checkpoint.keep)
+            self._export(step)
+        self.parts.accelerator.wait_for_everyone()
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, object]) -> None:
+        content = checkpoint.unflatten(tensors, state["structure"])
+        self.parts.module.load_state_dict(content["module"])
+        self.parts.optimizer.load_state_dict(content["optimizer"])
+        if self.parts.accelerator.scaler and content["scaler"]:
+            self.parts.accelerator.scaler.load_state_dict(content["scaler"])
+        self.step = int(state["step"])  # type: ignore[call-overload]
+        self.broken = set(state["broken"])  # type: ignore[call-overload]
+
+    def _export(self, step: int) -> None:
+        """The encoder as it is now, in the formats that other libraries read."""
+        c, parts = self.config, self.parts
+        metadata = {
+            "genseg": __version__, "method": c.method.name, "encoder": dataclasses.asdict(c.encoder),
+            "mean": c.data.mean, "std": c.data.std, "size": parts.size, "fingerprint": parts.fingerprint,
+            "images_seen": step * parts.plan.batch,
+        }  # fmt: skip
+        save_encoder(parts.module.encoder, self.run / WEIGHTS_NAME, metadata)
+        save_timm_folder(self.run / WEIGHTS_NAME, self.run / "timm")
+
+    def _greet(self) -> None:
+        p, c = self.parts, self.config
+        self._say(
+            f"{c.method.name}: {len(p.images)} images of {c.data.path}, {p.plan.total} steps of {p.plan.batch} images, "
+            f"{c.encoder.name} at {p.size} px, {dist.world()} process(es), precision {p.accelerator.mixed_precision}"
+            + (f", going on from step {self.step}" if self.step else "")
+        )
+        if p.loaded is not None and self.step == 0:
+            self._say(f"encoder.weights: {p.loaded}")
+        if c.accumulate > 1 and c.method.name == "simclr":
+            self._say(
+                f"note: each of the {c.accumulate} passes contrasts only its {p.plan.batch // c.accumulate} images; "
+                "accumulation adds no negatives"
+            )
+
+    def _say(self, text: str) -> None:
+        if self.main:
+            self.progress.say(text)
+
+
+def _tensorboard(run: Path) -> GeneralTracker:
+    if not is_tensorboard_available():
+        raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
+    return TensorBoardTracker("tensorboard", logging_dir=run)

@@ -1,0 +1,74 @@
+"""The online probe: k-nearest neighbours on labels that training never sees."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genseg.data.images import ImageSource, list_images
+from genseg.measure.knn import Accuracy, accuracy, knn
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    every: str = "20 percent"  # how often; "0 steps": never
+    train: str | None = None  # class folders whose images vote; null: data.path, each image by all others
+    test: str | None = None  # class folders whose images are classified
+    limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
+    k: int = 20
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Some images of a source, and the class of each."""
+
+    source: ImageSource
+    indices: list[int]
+    labels: Int[Tensor, "n"]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Labelled images to measure an encoder on. Without `test`, each image of `train` is classified by all others."""
+
+    train: LabelledImages
+    test: LabelledImages | None
+    k: int
+
+    def measure(self, features: Callable[[LabelledImages], Float[Tensor, "n d"]]) -> Accuracy:
+        """Accuracy of the neighbours' votes on what `features` makes of the images."""
+        known = features(self.train)
+        if self.test is None:
+            votes = knn(known, self.train.labels, known, k=self.k, leave_one_out=True)
+            return accuracy(votes, self.train.labels)
+        return accuracy(knn(known, self.train.labels, features(self.test), k=self.k), self.test.labels)
+
+
+def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
+    """The probe of a config; None when neither config nor `source` has labels.
+
+    Raises ValueError when only one side is named, or when the two name different classes.
+    """
+    if (config.train is None) != (config.test is None):
+        raise ValueError("probe: name both probe.train and probe.test, or neither")
+    if config.train is None or config.test is None:
+        if source.images.labels is None:
+            return None
+        return Probe(train=labelled(source, config.limit), test=None, k=config.k)
+    train, test = (ImageSource(list_images(path), None) for path in (config.train, config.test))
+    if train.images.classes != test.images.classes or not train.images.classes:
+        raise ValueError(
+            f"probe: {config.train} has the classes {list(train.images.classes)} and {config.test} "
+            f"{list(test.images.classes)}; both need one folder for each class, of the same names"
+        )
+    return Probe(train=labelled(train, config.limit), test=labelled(test, config.limit), k=config.k)
+
+
+def labelled(source: ImageSource, limit: int) -> LabelledImages:
+    """At most `limit` images (0: all) of a source with classes, drawn by a fixed seed."""
+    assert source.images.labels is not None
+    indices = np.random.default_rng(0).permutation(len(source.images))[: limit or None]
+    return LabelledImages(source, indices.tolist(), torch.tensor(source.images.labels)[torch.from_numpy(indices)])

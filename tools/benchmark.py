@@ -1,0 +1,291 @@
+"""How fast genseg is, measured beside its own floor and beside a peer. On an idle machine:
+
+  python tools/benchmark.py pretrain --data photos --out docs/results/pretrain_speed.json precision=bf16
+
+`pretrain` trains each method for some steps of its recipe, over and over in turn
+* with genseg, end to end: reading, views, training, logs;
+* with genseg on one ready batch, so without reading and views: the floor;
+* with lightly's own blocks in its documented style (tools/peers, in the environment of `make peers`), on the
+  same images, batch, sizes, number of views and optimiser, with its own defaults for the rest.
+Each measurement is a process of its own. Speeds are medians over the rounds. Memory is the peak of a process
+and its workers together, shared pages counted once.
+"""
+
+import argparse
+import dataclasses
+import itertools
+import json
+import os
+import platform
+import resource
+import shlex
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from genseg import config as configs
+from genseg.recipes.assemble import CHOICES, PretrainConfig, assemble
+from genseg.recipes.pretrain import Session
+from genseg.train.loop import Timing, train
+
+ROOT = Path(__file__).resolve().parent.parent
+PEER = ROOT / "tools" / "peers" / "lightly_pretrain.py"
+PEER_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
+METHODS = tuple(CHOICES["method"])
+STAGES = ("wait", "prepare", "forward", "backward", "optimizer")
+WHO = ("genseg", "floor", "lightly")
+WARMUP_STEPS = 3  # not counted: allocation, oneDNN's choices, the workers' start; as many as the peer's
+SAMPLE_SECONDS = 0.5  # between two looks at the memory
+
+
+def pretrain(o: argparse.Namespace) -> None:
+    """Measure, print two tables, write the JSON file."""
+    if not PEER_PYTHON.exists() and not o.no_peer:
+        raise SystemExit(f"benchmark: {PEER_PYTHON} is missing: run make peers, or give --no-peer")
+    rounds: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for method in o.methods.split(","):
+        commands = {who: own_command(method, o, who, o.steps) for who in ("genseg", "floor")}
+        if not o.no_peer:
+            commands["lightly"] = peer_command(recipe(method, o), o)
+        measured(own_command(method, o, "genseg", 1))  # fills the cache of decoded images
+        rounds[method] = {who: [] for who in commands}
+        for number, (who, command) in itertools.product(range(o.rounds), commands.items()):
+            found = measured(command)
+            rounds[method][who].append(found)
+            said = f"{method} {who} {number + 1}/{o.rounds}: {found['images_per_second']:.1f} images/s"
+            print(said, file=sys.stderr, flush=True)
+    summary = {method: {who: summarised(rs) for who, rs in by.items()} for method, by in rounds.items()}
+    print(speed_table(summary), stage_table(summary), sep="\n\n")
+    if o.out:
+        facts = {"command": sys.argv, "machine": machine(), "summary": summary, "rounds": rounds}
+        o.out.parent.mkdir(parents=True, exist_ok=True)
+        o.out.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def recipe(method: str, o: argparse.Namespace, run: str = "unused") -> PretrainConfig:
+    """The small recipe of a method at the benchmark's batch size. Raises ConfigError for a wrong key."""
+    given = [f"data.path={o.data}", f"run={run}", f"batch_size={o.batch}", "probe.every=0 steps"]
+    file = ROOT / "configs" / "pretrain" / f"{method}.yaml"
+    return configs.load(PretrainConfig, file=file, overrides=[*given, *o.overrides], choices=CHOICES)
+
+
+def own_command(method: str, o: argparse.Namespace, who: str, steps: int) -> list[str]:
+    """This script, for one measurement of genseg or of its floor."""
+    given = {"data": o.data, "batch": o.batch, "steps": steps, "methods": method, "only": who}
+    script = str(Path(__file__).resolve())
+    return [sys.executable, script, "pretrain", *(f"--{k}={v}" for k, v in given.items()), *o.overrides]
+
+
+def peer_command(config: PretrainConfig, o: argparse.Namespace) -> list[str]:
+    """The same amount of work for lightly. Raises SystemExit where it has no transform for the views."""
+    method = config.method
+    sizes = sorted({v.size for v in config.views.values() if v.count}, reverse=True)
+    if len(sizes) > 1 and (method.name != "swav" or sizes[1:] != [sizes[0] // 2]):
+        raise SystemExit(f"benchmark: lightly has no {method.name} with views of {sizes} px: give --no-peer")
+    given = {
+        "method": method.name, "data": config.data.path, "size": sizes[0], "stem": config.encoder.stem,
+        "batch": config.batch_size, "workers": o.peer_workers, "threads": config.threads, "speed": o.steps,
+        "optimizer": config.optimizer.name, "lr": config.optimizer.lr,
+    }  # fmt: skip
+    if method.name in ("moco", "swav"):
+        given["queue"] = method.queue
+    if method.name == "swav":
+        small = sum(v.count for v in config.views.values() if v.size < sizes[0])
+        given |= {"prototypes": method.prototypes, "small-crops": small}
+    flags = [f"--{key}={value}" for key, value in given.items()]
+    if method.name == "moco":
+        flags.append("--symmetric" if method.symmetric else "--no-symmetric")
+    return [str(PEER_PYTHON), str(PEER), *flags, *shlex.split(o.peer)]
+
+
+def measured(command: Sequence[str]) -> dict[str, Any]:
+    """Run a command whose last line is a JSON object; returns that with the peak memory of its processes."""
+    peak = 0
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
+        child = psutil.Popen(command, stdout=out, stderr=errors, text=True)
+        while child.poll() is None:
+            peak = max(peak, memory(child))
+            time.sleep(SAMPLE_SECONDS)
+        for file in (out, errors):
+            file.seek(0)
+        if child.returncode:
+            said = errors.read()
+            raise SystemExit(f"benchmark: {shlex.join(command)} ended with {child.returncode}\n{said}")
+        found: dict[str, Any] = json.loads(out.read().splitlines()[-1])
+    return found | {"peak_mib": round(peak / 2**20)}
+
+
+def memory(process: psutil.Process) -> int:
+    """Bytes of a process and its descendants; on Linux, pages that they share count once."""
+    total = 0
+    try:
+        for p in (process, *process.children(recursive=True)):
+            facts = p.memory_full_info()
+            total += getattr(facts, "pss", facts.rss)
+    except psutil.Error:  # one of them has just ended: the next look counts
+        return 0
+    return total
+
+
+class Stopwatch:
+    """The hooks of a session, timed stage by stage. `ready`: what every step trains on, if it is given."""
+
+    def __init__(self, session: Session, ready: tuple[int, object] | None) -> None:
+        self.session, self.ready = session, ready
+        self.seconds = dict.fromkeys(STAGES, 0.0)
+        self.mark = time.perf_counter()
+        session.parts.wrapped.register_forward_hook(lambda *_: self.lap("forward"))
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] += now - self.mark
+        self.mark = now
+
+    def inputs(self, batch: Any) -> tuple[int, object]:
+        self.lap("wait")
+        found = self.ready or self.session.inputs(batch)
+        self.lap("prepare")
+        return found
+
+    def learning_rate(self, step: int) -> float:
+        return self.session.learning_rate(step)
+
+    def before_step(self, progress: float) -> None:
+        self.lap("backward")
+        self.session.before_step(progress)
+
+    def after_step(self, progress: float) -> None:
+        self.session.after_step(progress)
+
+    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+        if self.ready is None:
+            self.session.measured(step, outputs, timing, grad_norm)
+        self.lap("optimizer")
+        if step == WARMUP_STEPS:
+            self.seconds = dict.fromkeys(STAGES, 0.0)
+
+
+def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
+    """One measurement of genseg (or of its floor) in this process."""
+    with tempfile.TemporaryDirectory() as run:
+        config = recipe(method, o, run)
+        if o.only == "floor":
+            config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=0))
+        parts = assemble(config)
+        session = Session(parts, Path(run), None)
+        session.save_every = parts.plan.total + 1
+        ready = session.inputs(next(parts.loader(0))) if o.only == "floor" else None
+        batches = parts.loader(0) if ready is None else itertools.repeat(None)
+        watch = Stopwatch(session, ready)
+        short = dataclasses.replace(parts.plan, total=WARMUP_STEPS + o.steps)
+        train(parts.wrapped, parts.optimizer, batches, parts.accelerator, watch, plan=short, start=0,
+              passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
+    seconds = sum(watch.seconds.values())
+    return {
+        "method": method,
+        "images_per_second": o.steps * config.batch_size / seconds,
+        "seconds": seconds,
+        "steps": o.steps,
+        "stages": {name: spent / o.steps for name, spent in watch.seconds.items()},
+        "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "precision": parts.accelerator.mixed_precision,
+        "config": configs.to_yaml(config),
+    }
+
+
+def summarised(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Medians over the rounds."""
+    return {
+        "images_per_second": statistics.median(r["images_per_second"] for r in rounds),
+        "lowest": min(r["images_per_second"] for r in rounds),
+        "highest": max(r["images_per_second"] for r in rounds),
+        "peak_mib": statistics.median(r["peak_mib"] for r in rounds),
+        "stages": {name: statistics.median(r["stages"][name] for r in rounds) for name in STAGES},
+    }
+
+
+def speed_table(summary: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Images/s and memory of every method."""
+    titles = ("method", "genseg", "floor", "ratio", "lightly", "ratio", "genseg MiB", "lightly MiB")
+    rows = []
+    for method, by in summary.items():
+        own, floor = (by[who]["images_per_second"] for who in ("genseg", "floor"))
+        row = [method, f"{own:.1f} images/s", f"{floor:.1f}", f"{own / floor:.2f}"]
+        if "lightly" in by:
+            peer = by["lightly"]["images_per_second"]
+            row += [f"{peer:.1f}", f"{own / peer:.2f}"]
+            row += [f"{by[who]['peak_mib']:.0f}" for who in ("genseg", "lightly")]
+        else:
+            row += ["", "", f"{by['genseg']['peak_mib']:.0f}", ""]
+        rows.append(row)
+    return table(titles, rows)
+
+
+def stage_table(summary: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """Milliseconds of a step in each stage; the teacher, the queue and the logs count as optimizer."""
+    rows = [
+        [method, who, *(f"{1000 * found['stages'][name]:.0f}" for name in STAGES)]
+        for method, by in summary.items()
+        for who, found in by.items()
+    ]
+    return table(["method", "ms a step", *STAGES], rows)
+
+
+def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its columns aligned."""
+    lines = [list(titles), *map(list, rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
+    lines.insert(1, ["-" * w for w in widths])
+    padded = ([cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in lines)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in padded)
+
+
+def machine() -> dict[str, Any]:
+    """What the numbers were measured on."""
+    facts = Path("/proc/cpuinfo")
+    lines = facts.read_text().splitlines() if facts.exists() else []
+    cpus = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": cpus[0] if cpus else platform.machine(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def main() -> None:
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = top.add_subparsers(dest="command", required=True)
+    p = commands.add_parser("pretrain", help="images/s of the contrastive methods")
+    add = p.add_argument
+    add("--data", required=True, metavar="FOLDER")
+    add("--methods", default=",".join(METHODS), help="default: %(default)s")
+    add("--batch", type=int, default=128)
+    add("--steps", type=int, default=15, help=f"of a measurement, after {WARMUP_STEPS} uncounted ones")
+    add("--rounds", type=int, default=3)
+    add("--peer", default="", metavar="OPTIONS", help='more for the peer: --peer="--precision bf16"')
+    add("--peer-workers", type=int, default=2)
+    add("--no-peer", action="store_true")
+    add("--out", type=Path, metavar="FILE.json")
+    add("--only", choices=("genseg", "floor"), help=argparse.SUPPRESS)  # one measurement, in this process
+    add("overrides", nargs="*", metavar="key=value", help="any key of genseg's recipe: precision=bf16")
+    o = top.parse_args()
+    try:
+        if o.only:
+            print(json.dumps(measure(o.methods, o)))
+        else:
+            pretrain(o)
+    except configs.ConfigError as error:
+        raise SystemExit(f"benchmark: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
