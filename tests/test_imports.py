@@ -1,0 +1,135 @@
+"""The rooms of docs/DESIGN.md, section 3: imports point one way, and each outside library has its place."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = (  # each imports from itself and from those before it
+    *("core", "nn", "data", "methods", "alpha", "energy", "joint", "transfer", "measure", "show"),
+    *("train", "recipes", "schema", "config", "cli"),
+)
+HOMES = {"omegaconf": {"config.py"}, "albumentations": {"data/views.py"}}  # the only files that import these
+CONFIG = {"schema", "config"}  # general: they import nothing else of genseg
+CONFIG_READERS = {"recipes", "cli"}  # a part takes its own dataclass, never the whole config
+UNKNOWN_TO_TRAIN = {"methods", "alpha", "energy", "joint"}  # the loop knows no method
+
+
+def imported(tree: ast.Module) -> list[str]:
+    """Full names of all modules (or of names in them) that are imported anywhere in a file."""
+    names: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            names += [f"{module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def room_of(path: str) -> str:
+    """The room of a file such as `core/dist.py` or `cli.py`, below genseg/."""
+    return path.split("/")[0].removesuffix(".py")
+
+
+def violations(path: str, source: str) -> list[str]:
+    """What a file of genseg, at `path` below it, imports against the rules."""
+    room = room_of(path)
+    if room not in {*ROOMS, "__init__"}:
+        return [f"{path} is in no room: put it into one, or add the room to docs/DESIGN.md and to this test"]
+    wrong = []
+    for name in imported(ast.parse(source)):
+        top, _, rest = name.partition(".")
+        if name.startswith("."):
+            wrong.append(f"{path}: relative import {name}")
+        elif top == "__future__":
+            wrong.append(f"{path}: {name}, which turns checked shapes into strings")
+        elif path not in HOMES.get(top, {path}):
+            wrong.append(f"{path}: {top} belongs into {sorted(HOMES[top])}")
+        elif top == "genseg" and rest != "__version__":
+            wrong += [f"{path}: {name}: {why}" for why in [against(room, rest.split(".")[0])] if why]
+    return wrong
+
+
+def against(room: str, target: str) -> str | None:
+    """Why `room` may not import from `target`, or None."""
+    if target not in ROOMS:
+        return "no such room"
+    if room == "__init__":
+        return "importing genseg imports nothing"
+    if target in CONFIG and room in CONFIG_READERS:
+        return None
+    if target in CONFIG and room not in CONFIG:
+        return "only recipes and the command line know the config"
+    if room in CONFIG and target not in CONFIG:
+        return "the config knows no part"
+    if room == "train" and target in UNKNOWN_TO_TRAIN:
+        return "the loop knows no method"
+    if ROOMS.index(target) > ROOMS.index(room):
+        return f"{room} lies below {target}"
+    return None
+
+
+def python_files(*folders: str) -> list[Path]:
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+
+
+def test_genseg_keeps_the_rules() -> None:
+    files = python_files("genseg")
+    assert files
+    base = ROOT / "genseg"
+    wrong = [w for f in files for w in violations(f.relative_to(base).as_posix(), f.read_text("utf-8"))]
+    assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("path", "source", "expected"),
+    [
+        ("core/dist.py", "from genseg.nn.heads import mlp", "core lies below nn"),
+        ("core/dist.py", "from genseg import nn", "core lies below nn"),
+        ("data/loader.py", "def f():\n    import genseg.recipes.pretrain", "data lies below recipes"),
+        ("methods/moco.py", "from genseg.config import load", "only recipes and the command line"),
+        ("config.py", "from genseg.data.views import ViewConfig", "the config knows no part"),
+        ("nn/encoder.py", "from genseg.schema import keys_of", "only recipes and the command line"),
+        ("schema.py", "from genseg.config import load", "schema lies below config"),
+        ("train/loop.py", "from genseg.methods import METHODS", "the loop knows no method"),
+        ("nn/heads.py", "from .encoder import Encoder", "relative import"),
+        ("nn/heads.py", "from __future__ import annotations", "turns checked shapes"),
+        ("recipes/pretrain.py", "from omegaconf import OmegaConf", "omegaconf belongs into"),
+        ("data/loader.py", "import albumentations.augmentations as A", "albumentations belongs into"),
+        ("helpers/text.py", "", "is in no room"),
+        ("nn/heads.py", "from genseg.helpers.text import x", "no such room"),
+        ("__init__.py", "from genseg.cli import main", "importing genseg imports nothing"),
+    ],
+)
+def test_a_breach_is_found(path: str, source: str, expected: str) -> None:
+    assert any(expected in w for w in violations(path, source)), violations(path, source)
+
+
+@pytest.mark.parametrize(
+    ("path", "source"),
+    [
+        ("core/contrast.py", "from genseg.core import dist"),
+        ("data/loader.py", "from genseg.data.images import ImageSource\nimport torch"),
+        ("recipes/pretrain.py", "from genseg.config import resolve\nfrom genseg.methods import METHODS"),
+        ("cli.py", "from genseg import __version__\nfrom genseg.recipes.pretrain import run_pretrain"),
+        ("train/loop.py", "from genseg.measure.knn import knn"),
+        ("config.py", "from omegaconf import OmegaConf\nfrom genseg.schema import keys_of"),
+    ],
+)
+def test_what_is_allowed_is_no_breach(path: str, source: str) -> None:
+    assert violations(path, source) == []
+
+
+def test_no_file_is_long_and_none_is_named_utils() -> None:
+    files = python_files("genseg", "tools", "datasets", "tests")
+    long = {str(f.relative_to(ROOT)): n for f in files if (n := len(f.read_text("utf-8").splitlines())) > 400}
+    assert not long, f"over 400 lines: {long}"
+    utils = [str(f.relative_to(ROOT)) for f in files if "utils" in (f.stem, *f.relative_to(ROOT).parts)]
+    assert not utils, f"every helper has an owner: {utils}"
+
+
+def test_datasets_is_no_package() -> None:
+    """It would shadow Hugging Face's `datasets` for everyone who runs from the repository."""
+    assert not (ROOT / "datasets" / "__init__.py").exists()
