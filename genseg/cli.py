@@ -86,6 +86,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides += rest  # argparse stops collecting them at the first option
     try:
         return options.act(options)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        sys.stderr.close()
+        return 0
     except (ValueError, FileNotFoundError, PermissionError) as error:
         if type(error).__module__.split(".")[0] not in ("genseg", "builtins"):
             raise

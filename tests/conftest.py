@@ -21,7 +21,9 @@ def pytest_configure() -> None:
 
     loaded = sorted(name for name in sys.modules if name.split(".")[0] == "genseg")
     assert not loaded, f"imported before its shapes could be checked: {loaded}"
-    jaxtyping.install_import_hook("genseg", "beartype.beartype")
+    # PEP 484: where a float is asked for, an int will do.
+    checker = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+    jaxtyping.install_import_hook("genseg", checker)
 
     import torch
 
@@ -35,3 +37,13 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENSEG_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True)
+def fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps one state for a process; here one process stands for many commands."""
+    yield
+    if "accelerate" in sys.modules:
+        from accelerate.state import AcceleratorState
+
+        AcceleratorState._reset_state(reset_partial_state=True)

@@ -65,9 +65,11 @@ def pretrain(o: argparse.Namespace) -> None:
     summary = {method: {who: summarised(rs) for who, rs in by.items()} for method, by in rounds.items()}
     print(speed_table(summary), stage_table(summary), sep="\n\n")
     if o.out:
-        facts = {"command": sys.argv, "machine": machine(), "summary": summary, "rounds": rounds}
+        recipes = {method: configs.to_yaml(recipe(method, o)).splitlines() for method in rounds}
+        facts = {"command": ["tools/benchmark.py", *sys.argv[1:]], "machine": machine(), "recipes": recipes}
+        text = json.dumps(facts | {"summary": summary, "rounds": rounds}, indent=1)
         o.out.parent.mkdir(parents=True, exist_ok=True)
-        o.out.write_text(json.dumps(facts, indent=1) + "\n")
+        o.out.write_text(text.replace(o.data, Path(o.data).name) + "\n")  # no path of this machine
 
 
 def recipe(method: str, o: argparse.Namespace, run: str = "unused") -> PretrainConfig:
@@ -197,7 +199,6 @@ def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
         "stages": {name: spent / o.steps for name, spent in watch.seconds.items()},
         "peak_rss_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "precision": parts.accelerator.mixed_precision,
-        "config": configs.to_yaml(config),
     }
 
 
@@ -266,7 +267,7 @@ def main() -> None:
     commands = top.add_subparsers(dest="command", required=True)
     p = commands.add_parser("pretrain", help="images/s of the contrastive methods")
     add = p.add_argument
-    add("--data", required=True, metavar="FOLDER")
+    add("--data", required=True, metavar="FOLDER", help="images")
     add("--methods", default=",".join(METHODS), help="default: %(default)s")
     add("--batch", type=int, default=128)
     add("--steps", type=int, default=15, help=f"of a measurement, after {WARMUP_STEPS} uncounted ones")

@@ -46,7 +46,7 @@ def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, sa
     """
     given = {k: v for k, v in (("epochs", epochs), ("steps", steps), ("images", samples)) if v is not None}
     if len(given) != 1:
-        got = " and ".join(f"{k}={v}" for k, v in given.items()) or "none of them"
+        got = " and ".join(f"{k}={v:g}" for k, v in given.items()) or "none of them"
         raise ValueError(f"give the length of the run as one of epochs=, steps=, images=; got {got}")
     if images < batch:
         raise ValueError(

@@ -46,15 +46,13 @@ class CachedImages:
         size = (folder / "images.bin").stat().st_size
         if meta["version"] != VERSION or meta["images"] != len(self.index) or meta["bytes"] != size:
             raise ValueError(f"{folder} is stale or cut short")
-        heights, widths = self.index[:, 1], self.index[:, 2]
-        ends = np.cumsum(heights * widths * 3)
-        if (
-            ends[-1] != size
-            or (self.index[1:, 0] != ends[:-1]).any()
-            or {*np.flatnonzero(heights == 0)} != {*self.broken}
-        ):
+        sizes = self.index[:, 1] * self.index[:, 2] * 3
+        ends = np.cumsum(sizes)
+        gaps = ends[-1] != size or (self.index[:, 0] != ends - sizes).any()
+        if gaps or {*np.flatnonzero(sizes == 0)} != {*self.broken}:
             raise ValueError(f"{folder} is damaged")
-        self._pixels = np.asarray(np.memmap(folder / "images.bin", np.uint8, "r")) if size else np.empty(0, np.uint8)
+        pixels = np.memmap(folder / "images.bin", np.uint8, "r") if size else np.empty(0, np.uint8)
+        self._pixels = np.asarray(pixels)  # slices of a memmap are slow
 
     def __len__(self) -> int:
         return len(self.index)
@@ -72,7 +70,7 @@ class CachedImages:
 def cache_folder() -> Path:
     """Where what can be made again is kept: $GENSEG_CACHE, or `genseg` in the user's cache folder."""
     if given := os.environ.get("GENSEG_CACHE"):
-        return Path(given)
+        return Path(given).absolute()
     if sys.platform == "darwin":
         base = Path.home() / "Library" / "Caches"
     elif sys.platform == "win32":
@@ -115,7 +113,7 @@ def _open(folder: Path) -> CachedImages | None:
     """The cache in a folder, or None where there is none that is whole."""
     try:
         return CachedImages(folder)
-    except (OSError, EOFError, ValueError, KeyError, TypeError):  # damaged json and npy files raise any of these
+    except (OSError, EOFError, ValueError, LookupError, TypeError):  # damaged json and npy files raise any
         return None
 
 

@@ -1,15 +1,21 @@
 """From the bytes of an image file, whatever its kind, to upright RGB pixels of 8 bits."""
 
 import io
+from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import tifffile
 from jaxtyping import Shaped, UInt8
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0112, 258, 339  # numbers of tags in EXIF and TIFF
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are the scene's columns
+COLOURS = {
+    **{"1": "black and white", "L": "grey", "I": "grey", "F": "grey", "P": "palette", "PA": "palette + alpha"},
+    **{"LA": "grey + alpha", "La": "grey + alpha", "RGBA": "RGB + alpha", "RGBa": "RGB + alpha", "RGBX": "RGB"},
+}  # of PIL's modes; the others have telling names
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -37,17 +43,58 @@ def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"
     tiff = data[:4] in TIFF_STARTS
     try:
         image = Image.open(io.BytesIO(data))
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         if not tiff:
             raise ValueError(f"no image format that can be read; it starts with {data[:8]!r}") from None
         return _shrink(_tiff_rgb(data), short_side)  # colours as floats, and others that PIL does not know
     if tiff and _is_deep_tiff(image):
         return _shrink(_tiff_rgb(data), short_side)
-    deep_png = image.format == "PNG" and image.mode != "I;16" and ";16" in str(getattr(image, "tile", ""))
+    deep_png = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
     image.load()  # raises where the file is truncated
     turn = image.getexif().get(ORIENTATION, 1)  # after load(), in which PIL turns a TIFF itself
     x = _rgb(_cv2_pixels(data)) if deep_png else _pil_rgb(image)
     return _shrink(_upright(x, turn), short_side)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the header of an image file says; width and height as it stands upright."""
+
+    format: str
+    mode: str  # colours and bits per channel
+    width: int
+    height: int
+
+
+def kind_of(data: bytes) -> Kind:
+    """The kind of a file of which `rgb_pixels` makes pixels. Raises what that raises."""
+    try:
+        image = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page, turned = file.pages.first, file.pages.first.tags.valueof(ORIENTATION, 1) in SIDEWAYS
+            colours = {1: "grey", 3: "RGB", 4: "RGB + alpha"}[page.samplesperpixel]
+            size = page.imagewidth, page.imagelength
+            return Kind("TIFF", f"{colours} {page.dtype}", *(size[::-1] if turned else size))
+    bits, turned = _bits(image), False  # PIL turns a TIFF itself; its getexif() decodes a PNG: only where needed
+    if image.format != "TIFF" and (image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif", b"xmp"))):
+        turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+    colours = COLOURS.get(image.mode.split(";")[0], image.mode)
+    if image.has_transparency_data and "alpha" not in colours:
+        colours += " + alpha"
+    size = image.size[::-1] if turned else image.size
+    return Kind("JPEG" if image.format == "MPO" else str(image.format), f"{colours} {bits} bit", *size)
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits per channel in the file; PIL's mode alone does not tell."""
+    if tags := getattr(image, "tag_v2", {}):
+        return int(max(tags.get(BITS_PER_SAMPLE, (1,))))
+    if image.mode == "1":
+        return 1
+    if image.mode.startswith(("I", "F")) or ";16" in str(getattr(image, "tile", "")):
+        return 32 if image.mode == "F" else 16
+    return 8
 
 
 def shrunk_size(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -96,8 +143,8 @@ def _jpeg_rgb(data: bytes, size: tuple[int, int], short_side: int) -> UInt8[np.n
 
 
 def _pil_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
-    if image.mode.startswith(("I", "F")):
-        return _rgb(np.asarray(image))
+    if image.mode.startswith(("I", "F")):  # "I" has 32 bits, of which PNG and PGM use 16
+        return _rgb(np.asarray(image, np.uint16 if image.mode == "I" else None))
     if image.has_transparency_data:
         return _rgb(np.asarray(image.convert("RGBA")))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -105,8 +152,7 @@ def _pil_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 
 def _is_deep_tiff(image: Image.Image) -> bool:
     """More than 8 bits, or signed, or float: kinds that PIL cuts to 8 bits, misreads or does not know."""
-    tags = getattr(image, "tag_v2", {})
-    return max(tags.get(BITS_PER_SAMPLE, (1,))) > 8 or set(tags.get(SAMPLE_FORMAT, (1,))) != {1}
+    return _bits(image) > 8 or set(getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))) != {1}
 
 
 def _tiff_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
@@ -190,7 +236,7 @@ def to_8bit(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
 
 def _upright(x: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "_ _ 3"]:
     """Undo EXIF's Orientation, 1 to 8: which sides of the scene the file's row 0 and column 0 are."""
-    if turn in (5, 6, 7, 8):  # the file's rows are the scene's columns
+    if turn in SIDEWAYS:  # the file's rows are the scene's columns
         x = x.swapaxes(0, 1)
     if turn in (3, 4, 7, 8):  # the file begins at the bottom
         x = x[::-1]

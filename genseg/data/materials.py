@@ -58,13 +58,15 @@ MATERIALS = {
 }
 
 
-def draw_texture(material: Material, rng: Rng, *, shape: tuple[int, int], size: int) -> Picture:
+def draw_texture(
+    material: Material, rng: Rng, *, shape: tuple[int, int], size: int, distance: float = 1.0
+) -> Picture:
     """A turned and shrunk piece of the photograph of `shape` (height, width) for a picture of `size` pixels, in Lab.
 
     Its means are 0, so the light and the colour of the photograph are gone; L has a standard deviation of 1 (less
     where the photograph is flat: grain is not blown up) and stays within 3, a and b one of 10 at most.
     """
-    zoom = rng.uniform(*material.zoom) * 128 / size
+    zoom = rng.uniform(*material.zoom) * distance * 128 / size
     levels = _levels(material)
     level = int(np.clip(round(np.log2(zoom)), 0, len(levels) - 1))
     source, zoom = levels[level], zoom / 2**level

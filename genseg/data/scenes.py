@@ -24,14 +24,7 @@ from genseg.data.outlines import OUTLINES, draw_alpha
 VERSION = 1  # of the default scenes: a change of how they look needs the next one
 
 SUN = (-2.8, -0.9)  # angles from which the light comes, in radians of the picture: from above
-# Of single objects and their grounds. They are few, and any material may have any, so that an encoder can tell
-# pictures apart neither by class nor one by one from colour alone, and has to look at the structure.
-PALETTES = (
-    (Tone(60, 42, 0.95), Tone(38, 14, 4.5)),  # terracotta on slate
-    (Tone(82, 24, 1.5), Tone(34, 18, 3.5)),  # cream on deep teal
-    (Tone(58, 32, 3.5), Tone(74, 16, 1.4)),  # teal on sand
-    (Tone(54, 38, 6.1), Tone(72, 14, 2.5)),  # rose on sage
-)
+NEAR = 0.6  # how far single objects are, compared with those of a scene: their textures are that much larger
 
 Rng = np.random.Generator
 Alpha = Float[np.ndarray, "h w"]
@@ -83,13 +76,16 @@ def compose_object(seed: int, index: int, *, size: int = 128, split: str = "trai
     label = index % len(materials)
     name = list(materials)[label]
     ground = materials[rng.choice([m for m in materials if m != name])]
-    on, under = (_near(tone, rng) for tone in PALETTES[rng.integers(len(PALETTES))])
+    # A warm object on a cool ground. The colours vary about as much as a colour jitter changes them, so an encoder can
+    # tell pictures apart neither by class nor one by one from colour alone: it has to look at the structure.
+    on = Tone(light=rng.uniform(56, 70), chroma=rng.uniform(20, 34), hue=rng.uniform(0.5, 1.4))
+    under = Tone(light=rng.uniform(34, 46), chroma=rng.uniform(6, 14), hue=rng.uniform(3.7, 4.7))
     sun = rng.uniform(*SUN)
     below = _ground(ground, rng, size=size, tone=under, sun=sun, defocus=rng.uniform(2, 4))
     contours = list(OUTLINES.values())[rng.integers(len(OUTLINES))](rng)
     centre = (rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58))
-    alpha = draw_alpha(contours, rng, size=size, radius=rng.uniform(0.36, 0.46), centre=centre)
-    colour = _body(alpha, materials[name], rng, tone=on, sun=sun)
+    alpha = draw_alpha(contours, rng, size=size, radius=rng.uniform(0.4, 0.5), centre=centre)
+    colour = _body(alpha, materials[name], rng, tone=on, sun=sun, distance=NEAR)
     return _stack(below, [colour], alpha[None], (label,), sun=sun)
 
 
@@ -107,11 +103,6 @@ def _against(ground: Tone, turn: float, rng: Rng) -> Tone:
     brighter = rng.random() < (80 - ground.light) / 52
     light = float(np.clip(ground.light + (shift if brighter else -shift), 25, 85))
     return Tone(light=light, chroma=rng.uniform(18, 50), hue=ground.hue + turn)
-
-
-def _near(tone: Tone, rng: Rng) -> Tone:
-    light, chroma, hue = rng.uniform((-5, -4, -0.15), (5, 4, 0.15))
-    return Tone(light=tone.light + light, chroma=tone.chroma + chroma, hue=tone.hue + hue)
 
 
 def _place(label: int, behind: list[Alpha], rng: Rng, *, size: int, crowd: int) -> Alpha:
@@ -149,7 +140,7 @@ def _ground(material: Material, rng: Rng, *, size: int, tone: Tone, sun: float, 
     return paint(texture, relief.astype(np.float32), rng, tone=tone, contrast=rng.uniform(5, 9))
 
 
-def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float) -> Colour:
+def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float, distance: float = 1.0) -> Colour:
     """A rounded surface, bright towards the light and dark away from it; nothing where the alpha is 0."""
     size = len(alpha)
     x, y, w, h = cv2.boundingRect((alpha > 0).astype(np.uint8))
@@ -157,7 +148,7 @@ def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float)
     height = cv2.GaussianBlur(alpha, (0, 0), roundness)
     down, right = np.gradient(height)
     relief = -26 * roundness * (right * np.cos(sun) + down * np.sin(sun)) + 8 * (height - 0.6)
-    texture = draw_texture(material, rng, shape=(h, w), size=size)
+    texture = draw_texture(material, rng, shape=(h, w), size=size, distance=distance)
     part = (slice(y, y + h), slice(x, x + w))
     colour = np.zeros((size, size, 3), np.float32)
     colour[part] = paint(texture, relief[part], rng, tone=tone, contrast=rng.uniform(8, 14))

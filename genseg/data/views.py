@@ -5,18 +5,21 @@ albumentations' functions, the device path with kornia's: both have the same dis
 draws. The semantics of the colour operations are torchvision's, which the four papers' recipes are written in.
 """
 
+import os
 from dataclasses import dataclass, field
 
-import albumentations.augmentations.geometric.functional as geometric
-import albumentations.augmentations.pixel.functional as pixel
-import cv2
-import kornia.enhance as enhance
-import numpy as np
-import torch
-from jaxtyping import Float, UInt8
-from kornia.color import rgb_to_grayscale
-from kornia.filters import gaussian_blur2d
-from torch import Tensor
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+
+import albumentations.augmentations.geometric.functional as geometric  # noqa: E402
+import albumentations.augmentations.pixel.functional as pixel  # noqa: E402
+import cv2  # noqa: E402
+import kornia.enhance as enhance  # noqa: E402
+import numpy as np  # noqa: E402
+import torch  # noqa: E402
+from jaxtyping import Float, UInt8  # noqa: E402
+from kornia.color import rgb_to_grayscale  # noqa: E402
+from kornia.filters import gaussian_blur2d  # noqa: E402
+from torch import Tensor  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -53,6 +53,11 @@ class MoCo(Method):
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         require_two_large(views, "moco")
+        if views[0].shape[1] < 2 * self.config.splits:
+            raise ValueError(
+                f"method.splits={self.config.splits} batch-norm groups need at least 2 images each, and a pass has "
+                f"{views[0].shape[1]}; raise batch_size or lower method.splits"
+            )
         large = views[0] if self.config.symmetric else views[0][:1]
         h = torch.cat([self._in_groups(g) for g in (large, *views[1:])])
         q = project(self.head, h)

@@ -108,10 +108,13 @@ def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def save_encoder(encoder: Encoder, path: Path, metadata: dict[str, Any]) -> None:
-    """Write `encoder.safetensors`: contiguous tensors under torchvision's names, `metadata` as JSON strings."""
+    """Write `encoder.safetensors`: contiguous tensors under torchvision's names, `metadata` as JSON under "genseg".
+
+    One entry, because safetensors writes several in an order of chance, and equal runs shall leave equal bytes.
+    """
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in torchvision_state(encoder).items()}
     temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, {k: json.dumps(v) for k, v in metadata.items()})
+    save_file(tensors, temporary, {"genseg": json.dumps(metadata)})
     temporary.replace(path)
 
 
@@ -129,7 +132,7 @@ def metadata_of(file: Path) -> dict[str, Any]:
         metadata = content.metadata() or {}
     if "genseg" not in metadata:
         raise ValueError(f"{file} was not written by genseg: its method, mean, std and size are not known")
-    return {k: json.loads(v) for k, v in metadata.items()}
+    return dict(json.loads(metadata["genseg"]))
 
 
 def _is_tag(weights: str | None) -> bool:

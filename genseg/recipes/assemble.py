@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
+from accelerate.utils import DistributedDataParallelKwargs, is_tensorboard_available
 from torch import nn
 
 from genseg.core import dist
@@ -92,8 +92,8 @@ class Parts:
 
     @property
     def size(self) -> int:
-        """Pixels of the largest views."""
-        return max(v.size for v in self.views)
+        """Pixels at which the encoder is measured, and which its export names."""
+        return self.config.probe.size or max(v.size for v in self.views)
 
     def loader(self, start: int) -> Iterator[Batch]:
         """Batches of this rank from update `start` on."""
@@ -110,7 +110,7 @@ def assemble(config: PretrainConfig) -> Parts:
     """Build all parts of a run. Raises ValueError for what a user can mend."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = make_accelerator(config.precision)
+    accelerator = make_accelerator(config)
     images = list_images(default_scenes("objects") if config.data.path == "embedded" else config.data.path)
     views = tuple(v for v in config.views.values() if v.count > 0)
     _check(config, views, accelerator)
@@ -145,11 +145,16 @@ def read_cache(images: ImageList, config: PretrainConfig, accelerator: Accelerat
         return build_cache(images, side=config.data.cache, workers=max(config.data.workers, 1))
 
 
-def make_accelerator(precision: str) -> Accelerator:
+def make_accelerator(config: PretrainConfig) -> Accelerator:
     """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it is an error."""
-    handler = DistributedDataParallelKwargs(broadcast_buffers=False)
+    if config.tensorboard and not is_tensorboard_available():
+        raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
     accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), mixed_precision=choose_precision(precision), kwargs_handlers=[handler]
+        cpu=not torch.cuda.is_available(),
+        mixed_precision=choose_precision(config.precision),
+        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        log_with="tensorboard" if config.tensorboard else None,
+        project_dir=config.run,
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
@@ -164,6 +169,8 @@ def choose_precision(precision: str) -> str:
     """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for an unknown name."""
     if precision not in ("auto", "no", "bf16", "fp16"):
         raise ValueError(f"precision={precision}: choose auto, no, bf16 or fp16")
+    if precision == "fp16" and not torch.cuda.is_available():
+        raise ValueError("precision=fp16 needs a GPU; use precision=bf16 or precision=no")
     if precision != "auto":
         return precision
     if torch.cuda.is_available():
@@ -177,8 +184,6 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
         raise ValueError("views: there are none; start from a recipe such as --config configs/pretrain/simclr.yaml")
     if config.photometric not in ("cpu", "device"):
         raise ValueError(f"photometric={config.photometric}: choose cpu or device")
-    if config.precision == "fp16" and accelerator.device.type == "cpu":
-        raise ValueError("precision=fp16 needs a GPU; use precision=bf16 or precision=no")
     pieces = accelerator.num_processes * config.accumulate
     fitting = max(2, math.ceil(config.batch_size / pieces))
     if config.batch_size % pieces or config.batch_size // pieces < 2:

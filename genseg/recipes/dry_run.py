@@ -1,5 +1,6 @@
 """Two steps of a run without leaving anything in its run directory."""
 
+import contextlib
 import dataclasses
 import resource
 import tempfile
@@ -21,17 +22,16 @@ def dry_run(config: PretrainConfig) -> str:
     parts = assemble(config)
     total = parts.plan.total
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
+    quiet = dataclasses.replace(config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False)
+    short = dataclasses.replace(parts.plan, total=min(STEPS, total))
     with tempfile.TemporaryDirectory() as folder:
-        quiet = dataclasses.replace(config.probe, every="0 steps")
-        session = Session(
-            dataclasses.replace(parts, config=dataclasses.replace(config, probe=quiet)), Path(folder), None
-        )
+        session = Session(dataclasses.replace(parts, config=quiet), Path(folder), None)
         session.save_every = total + 1
-        short = dataclasses.replace(parts.plan, total=min(STEPS, total))
-        began = time.perf_counter()
-        train(parts.wrapped, parts.optimizer, parts.loader(0), parts.accelerator, session, plan=short, start=0,
-              passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
-        seconds = (time.perf_counter() - began) / short.total
+        with contextlib.closing(session):
+            began = time.perf_counter()
+            train(parts.wrapped, parts.optimizer, parts.loader(0), parts.accelerator, session, plan=short, start=0,
+                  passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
+            seconds = (time.perf_counter() - began) / short.total
     views = ", ".join(f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count)
     length = parts.plan
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -21,7 +21,7 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     tensors = {prefix + name: tensor for name, tensor in load_file(source).items()}
     if out.suffix == ".safetensors":
-        save_file(tensors, out, {k: json.dumps(v) for k, v in metadata_of(source).items()})
+        save_file(tensors, out, {"genseg": json.dumps(metadata_of(source))})
     elif out.suffix == ".pth":
         torch.save(tensors, out)
     elif out.suffix:

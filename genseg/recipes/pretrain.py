@@ -1,17 +1,16 @@
 """Pretraining: from a folder of unlabelled images to an encoder, killed and resumed as often as it happens."""
 
+import contextlib
 import dataclasses
 from pathlib import Path
 
-from accelerate.tracking import GeneralTracker, TensorBoardTracker
-from accelerate.utils import is_tensorboard_available
 from jaxtyping import Float
 from torch import Tensor
 
 from genseg import __version__
 from genseg import config as configs
 from genseg.core import dist
-from genseg.data.images import ImageError
+from genseg.data.images import ImageError, decode
 from genseg.data.loader import Batch
 from genseg.data.pixels import normalise
 from genseg.data.views import colour_batch
@@ -22,7 +21,7 @@ from genseg.recipes.assemble import CHOICES, FREE_KEYS, Parts, PretrainConfig, a
 from genseg.recipes.probe import LabelledImages, build_probe
 from genseg.recipes.timm_folder import save_timm_folder
 from genseg.train import checkpoint
-from genseg.train.log import MetricsFile, ProgressLine
+from genseg.train.log import MetricsFile, ProgressLine, Row
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at
 from genseg.train.run import RunError, clear, lock, write_environment
@@ -37,24 +36,28 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     parts = assemble(config)
     run = Path(config.run)
     main = parts.accelerator.is_main_process
-    held = lock(run) if main else None
-    if main and fresh:
-        clear(run)
-    parts.accelerator.wait_for_everyone()
-    saved = _open(run, parts)
-    session = Session(parts, run, saved)
-    if main and saved is None:
-        (run / "config.yaml").write_text(configs.to_yaml(config))
-        write_environment(
-            run, device=parts.accelerator.device, precision=parts.accelerator.mixed_precision, processes=dist.world()
-        )
-    parts.accelerator.wait_for_everyone()
-    done = session.train()
+    with contextlib.ExitStack() as stack:
+        if main:
+            stack.enter_context(lock(run))
+        if main and fresh:
+            clear(run)
+        parts.accelerator.wait_for_everyone()
+        saved = _open(run, parts)
+        parts.accelerator.wait_for_everyone()
+        if main and saved is None:
+            _describe(run, parts)
+        session = stack.enter_context(contextlib.closing(Session(parts, run, saved)))
+        done = session.train()
     if done and main:
         print(f"{run / WEIGHTS_NAME}: {parts.plan.total} steps, {parts.plan.total * parts.plan.batch} images seen")
-    if held is not None:
-        held.close()
     return done
+
+
+def _describe(run: Path, parts: Parts) -> None:
+    (run / "config.yaml").write_text(configs.to_yaml(parts.config))
+    write_environment(
+        run, device=parts.accelerator.device, precision=parts.accelerator.mixed_precision, processes=dist.world()
+    )
 
 
 def _open(run: Path, parts: Parts) -> tuple[dict[str, Tensor], dict[str, object]] | None:
@@ -97,7 +100,8 @@ class Session:
         self.probe = build_probe(c.probe, parts.source) if self.main and self.probe_every else None
         self.metrics = MetricsFile(run / "metrics.jsonl", self.step) if self.main else None
         self.progress = ProgressLine()
-        self.tracker = _tensorboard(run) if c.tensorboard and self.main else None
+        if c.tensorboard:
+            parts.accelerator.init_trackers("tensorboard")
         self.warned: str | None = None
 
     def train(self) -> bool:
@@ -116,6 +120,13 @@ class Session:
                 self._say(f"interrupted after step {made}; the same command goes on from there")
                 return False
         return True
+
+    def close(self) -> None:
+        """Close the files that are written to."""
+        if self.metrics is not None:
+            self.metrics.file.close()
+        if self.config.tensorboard:
+            self.parts.accelerator.end_training()
 
     # hooks of the loop
 
@@ -165,7 +176,7 @@ class Session:
         if self.metrics is None:
             return
         rate = timing.images / timing.seconds
-        row = {
+        row: Row = {
             "step": self.step, "epoch": round(self.step / plan.epoch, 4), "images": self.step * plan.batch, **terms,
             "spread": spread(embeddings), "rank": effective_rank(embeddings), "grad_norm": grad_norm,
             "lr": self.learning_rate(self.step - 1), "images_per_second": rate,
@@ -200,11 +211,11 @@ class Session:
         encoder = self.parts.module.encoder
         return features(encoder, images.source, images.indices, size=self.parts.size, mean=mean, std=std)
 
-    def _record(self, row: dict[str, float]) -> None:
+    def _record(self, row: Row) -> None:
         assert self.metrics is not None
         self.metrics.write(row)
-        if self.tracker is not None:
-            self.tracker.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+        if self.config.tensorboard:
+            self.parts.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
 
     def _count_broken(self, batch: Batch) -> None:
         wrong = batch.index[batch.index != batch.source].tolist()
@@ -213,14 +224,23 @@ class Session:
             return
         self.broken |= new
         images, allowed = self.parts.images, self.config.data.max_broken
-        with (self.run / "broken.txt").open("a") as file:
-            file.writelines(f"{images.files[i]}\n" for i in sorted(new))
+        lines = [f"{images.files[i]}\t{self._reason(i)}\n" for i in sorted(self.broken)]
+        (self.run / "broken.txt").write_text("".join(lines))
         if len(self.broken) > allowed * len(images):
             raise ImageError(
                 f"{len(self.broken)} of {len(images)} images cannot be read, more than data.max_broken={allowed}; "
                 f"they are listed in {self.run / 'broken.txt'}. Mend or remove them (genseg scan says why), or raise "
                 "data.max_broken"
             )
+
+    def _reason(self, index: int) -> str:
+        if index in self.parts.source.broken:
+            return self.parts.source.broken[index]
+        try:
+            decode(self.parts.images.path(index))
+        except ImageError as error:
+            return str(error)
+        return "could be read again later"
 
     def _save(self, step: int) -> None:
         if self.main:
@@ -277,9 +297,3 @@ class Session:
     def _say(self, text: str) -> None:
         if self.main:
             self.progress.say(text)
-
-
-def _tensorboard(run: Path) -> GeneralTracker:
-    if not is_tensorboard_available():
-        raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
-    return TensorBoardTracker("tensorboard", logging_dir=run)

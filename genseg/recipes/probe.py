@@ -19,6 +19,7 @@ class ProbeConfig:
     test: str | None = None  # class folders whose images are classified
     limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
     k: int = 20
+    size: int = 0  # pixels of the images that are measured; 0: those of the largest views
 
 
 @dataclass(frozen=True)

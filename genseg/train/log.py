@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+Row = dict[str, int | float]  # one line of metrics.jsonl
 TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")  # what two equal runs may differ in
 
 
@@ -14,20 +15,20 @@ class MetricsFile:
     """One JSON object a line. Opening it at `step` drops the lines of later steps: a resumed run writes them again."""
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = [row for row in read_metrics(path) if row["step"] <= step] if path.exists() else []
+        kept = [row for row in read_metrics(path) if row["step"] <= step] if step and path.exists() else []
         text = "".join(json.dumps(row) + "\n" for row in kept)
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text(text)
         os.replace(temporary, path)
         self.file = path.open("a")
 
-    def write(self, row: dict[str, float]) -> None:
+    def write(self, row: Row) -> None:
         """Append one line, at once on disk's doorstep (flushed)."""
         self.file.write(json.dumps(row) + "\n")
         self.file.flush()
 
 
-def read_metrics(path: Path) -> list[dict[str, float]]:
+def read_metrics(path: Path) -> list[Row]:
     """The lines of a metrics.jsonl; a last line that was cut off by a kill is left out."""
     rows = []
     for line in path.read_text().splitlines():
@@ -55,7 +56,7 @@ class ProgressLine:
         self.every = 0.2 if self.live else every
         self.last = 0.0
 
-    def show(self, row: dict[str, float], total: int, *, force: bool = False) -> None:
+    def show(self, row: Row, total: int, *, force: bool = False) -> None:
         """Show a metrics row of a run of `total` steps, if it is time."""
         now = time.monotonic()
         if not force and now - self.last < self.every:

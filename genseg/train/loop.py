@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import torch
 from accelerate import Accelerator
@@ -23,6 +23,7 @@ class NonFiniteError(RuntimeError):
 _Batch = TypeVar("_Batch", contravariant=True)
 
 
+@runtime_checkable
 class Hooks(Protocol[_Batch]):
     """What the loop calls besides the module; each may do nothing."""
 
@@ -76,7 +77,8 @@ def train(
     """Train from update `start` to the end of `plan`, or to the end of the step in which SIGINT or SIGTERM comes.
 
     `module` and `optimizer` are prepared by `accelerator`; one update is `passes` batches of `loader`.
-    Returns the number of updates made so far. Raises NonFiniteError on all ranks before an update that would spoil the weights.
+    Returns the number of updates made so far.
+    Raises NonFiniteError on all ranks before an update that would spoil the weights.
     """
     stop = StopSignal()
     timing = Timing()
@@ -143,9 +145,9 @@ def _stop_if_not_finite(step: int, outputs: dict[str, Tensor], norm: float, acce
     scaled = accelerator.mixed_precision == "fp16"  # there an infinite gradient only lowers the scale
     bad = not bool(outputs["loss"].isfinite()) or not (scaled or math.isfinite(norm))
     if dist.any_rank(bad, accelerator.device):
-        terms = ", ".join(f"{k} {float(v):.4g}" for k, v in outputs.items() if v.numel() == 1)
+        terms = ", ".join(f"{k} {float(v.detach()):.4g}" for k, v in outputs.items() if v.numel() == 1)
         raise NonFiniteError(
             f"step {step}: {terms}, gradient norm {norm:.4g}: not finite, so no update was made. "
-            "The last checkpoint is good. Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or use precision=no; "
-            "if it comes back at the same step, look at the images of that batch."
+            "The last checkpoint is good. Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or "
+            "use precision=no; if it comes back at the same step, look at the images of that batch."
         )

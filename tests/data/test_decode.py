@@ -84,6 +84,12 @@ def test_opencv_reads_a_jpeg_as_pil_does(mode: str, options: dict[str, object]) 
     np.testing.assert_array_equal(rgb_pixels(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
+def test_bytes_after_a_jpeg_s_end_do_no_harm() -> None:
+    data = encoded(scene(), "JPEG")
+    for more in (b"\0\0", b"trailer", encoded(255 - scene(), "JPEG")):
+        np.testing.assert_array_equal(rgb_pixels(data + more), rgb_pixels(data))
+
+
 def test_grey_palette_and_black_and_white(tmp_path: Path) -> None:
     x = scene()
     one = x[..., 2]
@@ -190,6 +196,14 @@ def test_16_bits_that_use_their_range_equal_the_8_bit_picture(how: str, colour: 
     else:
         data = tiff(x, **{"zlib": {"compression": "zlib"}, "big-endian": {"byteorder": ">"}}.get(how, {}))
     np.testing.assert_array_equal(rgb_pixels(data), eight if colour else grey(eight))
+
+
+def test_16_bits_in_pgm_and_ppm() -> None:
+    """Twice as dark as the range: not stretched."""
+    x = scene() // 2
+    for eight, suffix in ((x, ".ppm"), (x[..., 0], ".pgm")):
+        found = rgb_pixels(opencv(eight.astype(np.uint16) * 257, suffix))
+        np.testing.assert_array_equal(found, eight if eight.ndim == 3 else grey(eight))
 
 
 def test_16_bits_where_zero_is_white() -> None:
@@ -368,4 +382,4 @@ def test_a_jpeg_decoded_at_a_fraction_looks_the_same(short: int, turn: int) -> N
     full = rgb_pixels(data)
     want = cv2.resize(full, found.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert (found.shape[0] > found.shape[1]) == (turn == 6)
-    assert np.abs(found - want).mean() < 1.5 and np.abs(found.mean() - want.mean()) < 0.1
+    assert np.abs(found - want).mean() < 1.5 and np.abs(found.mean() - want.mean()) < 0.5

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+
 from genseg.data.images import ImageSource, list_images
 from genseg.data.loader import Batch, EpochSampler, ViewDataset, batches
 from genseg.data.views import View, ViewConfig, crop_view

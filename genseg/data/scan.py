@@ -1,0 +1,182 @@
+"""What is in a set of images: counts, kinds, sizes, broken files and exact duplicates."""
+
+import hashlib
+import os
+import textwrap
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from genseg.data.decode import Kind, kind_of
+from genseg.data.images import ImageError, ImageList, decode, list_images, walk
+
+WIDTH = 100  # columns of a report
+QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
+NO_BREAK = "\N{NO-BREAK SPACE}"
+Counts = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True)
+class ScanReport:
+    """What `scan` found. Counts are (name, number), the most frequent first.
+
+    images: listed files, broken ones included; size: of all of them, in bytes
+    formats, modes, widths, heights: of the readable ones; sizes in pixels, upright, at QUANTILES
+    broken: (file, reason); duplicates: groups of readable files with equal bytes
+    classes: by name, when the list has labels; left_out: suffixes of other files in a folder
+    """
+
+    path: str
+    images: int
+    size: int
+    formats: Counts
+    modes: Counts
+    widths: tuple[int, ...]
+    heights: tuple[int, ...]
+    broken: tuple[tuple[str, str], ...]
+    duplicates: tuple[tuple[str, ...], ...]
+    classes: Counts
+    left_out: Counts
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """One file: its kind, or why it is broken."""
+
+    size: int  # bytes
+    digest: bytes  # of the content
+    kind: Kind | None
+    reason: str
+
+
+def scan(path: str | Path) -> ScanReport:
+    """Read every image of a folder, a list or a json as training would (JPEGs at 1/8 of their size, for speed).
+
+    Raises ValueError as `list_images` does.
+    """
+    images = list_images(path)
+    parts = [range(i, min(i + 32, len(images))) for i in range(0, len(images), 32)]
+    found: list[_Finding] = []
+    with (
+        ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool,  # two wait for the disk
+        tqdm(total=len(images), desc="reading", unit=" images", disable=None, leave=False) as progress,
+    ):
+        for part in pool.map(lambda part: [_inspect(images, i) for i in part], parts):
+            found += part
+            progress.update(len(part))
+    return _summary(images, found, path)
+
+
+def _inspect(images: ImageList, i: int) -> _Finding:
+    path, size, digest = images.path(i), 0, b""
+    try:
+        data = path.read_bytes()
+        size, digest = len(data), hashlib.blake2b(data, digest_size=16).digest()
+        decode(path, short_side=1)
+        return _Finding(size, digest, kind_of(data), "")
+    except ImageError as error:
+        return _Finding(size, digest, None, str(error).removeprefix(f"{path}: "))
+    except OSError as error:
+        return _Finding(size, digest, None, error.strerror or str(error))
+
+
+def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> ScanReport:
+    kinds = [f.kind for f in found if f.kind]
+    groups: dict[bytes, list[str]] = {}
+    for file, f in zip(images.files, found, strict=True):
+        if f.kind:
+            groups.setdefault(f.digest, []).append(file)
+    labels = Counter(images.labels or ())
+    others = walk(Path(path))[1] if Path(path).is_dir() else Counter()
+    return ScanReport(
+        path=str(path),
+        images=len(images),
+        size=sum(f.size for f in found),
+        formats=_counts(k.format for k in kinds),
+        modes=_counts(k.mode for k in kinds),
+        widths=_quantiles([k.width for k in kinds]),
+        heights=_quantiles([k.height for k in kinds]),
+        broken=tuple((file, f.reason) for file, f in zip(images.files, found, strict=True) if not f.kind),
+        duplicates=tuple(tuple(g) for g in groups.values() if len(g) > 1),
+        classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
+        left_out=tuple(others.most_common()),
+    )
+
+
+def _counts(names: Iterable[str]) -> Counts:
+    return tuple(Counter(names).most_common())
+
+
+def _quantiles(values: list[int]) -> tuple[int, ...]:
+    """Values that occur, at QUANTILES; empty for none."""
+    if not values:
+        return ()
+    return tuple(np.quantile(values, [*QUANTILES.values()], method="nearest").tolist())
+
+
+def format_report(report: ScanReport, *, groups: int = 20) -> str:
+    """The report as plain text of 100 columns; file names are never cut, and every broken file is listed.
+
+    groups: how many groups of duplicates are listed
+    """
+    readable = report.images - len(report.broken)
+    copies = sum(len(g) - 1 for g in report.duplicates)
+    rows = [
+        ("images", f"{report.images:,} files, {report.size / 1e6:,.1f} MB: {readable:,} can be read, "
+                   f"{len(report.broken):,} are broken"),
+        ("formats", _list(report.formats)),
+        ("colours", _list(report.modes)),
+        ("duplicates", f"{copies:,} copies of {len(report.duplicates):,} other files" if copies else "none"),
+        ("classes", _classes(report.classes)),
+    ]  # fmt: skip
+    if report.left_out:
+        rows.append(("left out", f"{_list(report.left_out)}: not known as images"))
+    text = [_printable(report.path), ""]
+    for name, value in rows:
+        lines = textwrap.wrap(value, WIDTH, initial_indent=f"{name:12}", subsequent_indent=" " * 12)
+        text += [line.replace(NO_BREAK, " ") for line in lines]
+    if readable:
+        text += ["", f"{'pixels':12}" + "".join(f"{name:>9}" for name in QUANTILES)]
+        for name, values in (("width", report.widths), ("height", report.heights)):
+            text.append(f"{name:12}" + "".join(f"{value:9,}" for value in values))
+    if report.broken:
+        text += ["", "Broken files"]
+        for file, reason in report.broken:
+            text += _entry(_printable(file), _printable(reason))
+    if report.duplicates:
+        text += ["", "Exact duplicates: files with the same bytes, a group after the other"]
+        for n, group in enumerate(report.duplicates[:groups], start=1):
+            text += [f"{n if not k else '':>5}  {_printable(file)}" for k, file in enumerate(group)]
+        if len(report.duplicates) > groups:
+            text.append(f"       and {len(report.duplicates) - groups:,} more groups")
+    return "\n".join(text)
+
+
+def _list(counts: Counts) -> str:
+    """`name 1,234, other 5`; a line will break between two entries only."""
+    return ", ".join(f"{_printable(name)} {n:,}".replace(" ", NO_BREAK) for name, n in counts) or "none"
+
+
+def _classes(counts: Counts) -> str:
+    numbers = [n for _, n in counts]
+    if not counts:
+        return "none"
+    each = _list(counts) if len(counts) <= 40 else f"{min(numbers):,} to {max(numbers):,} images in each"
+    return f"{len(counts):,}: {each}"
+
+
+def _entry(file: str, reason: str) -> list[str]:
+    """On one line, or on more where that is too long."""
+    if len(file) + len(reason) + 6 <= WIDTH:
+        return [f"  {file}  {reason}"]
+    return [f"  {file}", *textwrap.wrap(reason, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+
+
+def _printable(name: str) -> str:
+    """Names may hold line ends, control codes or bytes that are no UTF-8."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)

@@ -1,0 +1,111 @@
+"""A run that is killed again and again ends with the bytes of one that was left alone."""
+
+import multiprocessing as mp
+import random
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from genseg.cli import main
+from genseg.train.checkpoint import load_latest
+from genseg.train.log import TIMING, Row, read_metrics
+
+ROOT = Path(__file__).parents[2]
+CONTEXT = mp.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.recipes.pretrain", "genseg.recipes.dry_run"])
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(18):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        cv2.imwrite(str(root / "ab"[i % 2] / f"{i}.png"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
+    (root / "a" / "broken.png").write_bytes(b"no image")
+    return root
+
+
+def command(images: Path, run: Path, *more: str) -> list[str]:
+    return [
+        "pretrain", "--config", str(ROOT / "configs/pretrain/moco.yaml"), f"data.path={images}", f"run={run}",
+        "steps=10", "batch_size=4", "data.cache=32", "data.max_broken=0.1", "log_every=1 steps", "threads=1",
+        "checkpoint.every=2 steps", "probe.every=5 steps", "method.queue=10", "method.splits=2",
+        "method.dim=16", "views.both.size=32", *more,
+    ]  # fmt: skip
+
+
+def start(arguments: list[str]) -> mp.process.BaseProcess:
+    process = CONTEXT.Process(target=main, args=(arguments,))
+    process.start()
+    return process
+
+
+def steps_made(run: Path) -> int:
+    file = run / "metrics.jsonl"
+    rows = read_metrics(file) if file.exists() else []
+    return int(rows[-1]["step"]) if rows else 0
+
+
+def without_timing(run: Path) -> list[Row]:
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_metrics(run / "metrics.jsonl")]
+
+
+def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(images: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    process = start(command(images, whole))
+    process.join(120)
+    assert process.exitcode == 0
+    draw = random.Random(0)
+    kills = 0
+    for workers in (0, 2, 1):
+        target = steps_made(broken) + draw.randint(2, 4)
+        process = start(command(images, broken, f"data.workers={workers}"))
+        while process.is_alive() and steps_made(broken) < target:
+            time.sleep(0.005)
+        kills += process.is_alive()
+        process.kill()
+        process.join()
+    assert kills >= 2
+    process = start(command(images, broken, "data.workers=2"))
+    process.join(120)
+    assert process.exitcode == 0
+    (one, state), (two, again) = load_latest(whole), load_latest(broken)
+    assert state["step"] == again["step"] == 10
+    assert one.keys() == two.keys()
+    assert any("queue" in k for k in one) and any("optimizer" in k for k in one)
+    for name in one:
+        assert one[name].equal(two[name]), name
+    assert without_timing(whole) == without_timing(broken)
+    assert (whole / "encoder.safetensors").read_bytes() == (broken / "encoder.safetensors").read_bytes()
+    assert (whole / "broken.txt").read_text() == (broken / "broken.txt").read_text()
+    assert (whole / "broken.txt").read_text().startswith("a/broken.png\t")
+
+
+def test_a_finished_run_is_left_as_it_is(images: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = command(images, run, "steps=2")
+    arguments.remove("steps=10")
+    assert main(arguments) == 0
+    before = {f: f.stat().st_mtime_ns for f in run.rglob("*.safetensors")}
+    assert main(arguments) == 0
+    assert {f: f.stat().st_mtime_ns for f in run.rglob("*.safetensors")} == before
+
+
+def test_another_config_shows_the_difference_and_stops_until_fresh(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    arguments = [*command(images, run), "checkpoint.keep=1"]
+    arguments[arguments.index("steps=10")] = "steps=2"
+    assert main(arguments) == 0
+    assert main([*arguments, "optimizer.lr=0.5"]) == 2
+    said = capsys.readouterr().err
+    assert "optimizer.lr: 0.001 -> 0.5" in said and "--fresh" in said and "Traceback" not in said
+    (run / "mine.txt").write_text("not genseg's")
+    assert main([*arguments, "optimizer.lr=0.5", "--fresh"]) == 0
+    assert "lr: 0.5" in (run / "config.yaml").read_text()
+    assert (run / "mine.txt").exists()

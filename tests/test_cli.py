@@ -1,0 +1,170 @@
+"""The commands as a user types them: what they say, and with which exit code."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from genseg.cli import main
+from genseg.train.log import read_metrics
+
+ROOT = Path(__file__).parents[1]
+BYOL = ["pretrain", "--config", str(ROOT / "configs/pretrain/byol.yaml")]
+TINY = [
+    "batch_size=4",
+    "views.first.size=32",
+    "views.second.size=32",
+    "method.hidden=16",
+    "data.workers=0",
+    "data.cache=0",
+]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        cv2.imwrite(str(root / "ab"[i % 2] / f"{i}.jpg"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of one epoch."""
+    run = tmp_path_factory.mktemp("runs") / "byol"
+    assert main([*BYOL, *TINY, f"data.path={images}", f"run={run}", "epochs=1", "log_every=1 steps"]) == 0
+    return run
+
+
+def test_pretrain_leaves_the_run_directory_that_the_readme_shows(run: Path) -> None:
+    names = {p.name for p in run.iterdir()}
+    assert names >= {"config.yaml", "env.json", "metrics.jsonl", "checkpoints", "encoder.safetensors", "timm"}
+    assert json.loads((run / "env.json").read_text())["processes"] == 1
+    rows = read_metrics(run / "metrics.jsonl")
+    assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
+    assert {"loss", "lr", "tau", "spread", "rank", "images_per_second", "data_wait", "eta_seconds"} <= rows[1].keys()
+    assert {"knn_top1", "knn_balanced"} <= rows[-1].keys()
+
+
+def test_knn_stands_beside_random_weights_and_raw_pixels(
+    run: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["knn", str(run), "--train", str(images), "--test", str(images)]) == 0
+    said = capsys.readouterr().out
+    assert "raw pixels" in said and "random weights" in said and "byol, 12 images seen" in said
+
+
+def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(run), "--out", str(tmp_path / "e.pth"), "--prefix", "backbone.body."]) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / "e.onnx")]) == 2
+    assert main(["scan", str(images)]) == 0
+    said = capsys.readouterr()
+    assert "120 tensors" in said.out and "12" in said.out
+    assert "end it in .safetensors or .pth" in said.err
+
+
+def test_a_dry_run_tells_what_would_happen_and_leaves_nothing(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*BYOL, *TINY, f"data.path={images}", f"run={tmp_path / 'run'}", "epochs=4", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "12 steps of 4 images = 4.0 epochs" in said and "memory" in said and "so about" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_print_config_is_a_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*BYOL, "data.path=x", "run=y", "steps=5", "--print-config"]) == 0
+    text = capsys.readouterr().out
+    (tmp_path / "all.yaml").write_text(text)
+    assert "steps: 5" in text and "epochs: null" in text
+    assert main(["pretrain", "--config", str(tmp_path / "all.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+
+
+def test_weights_continue_and_what_did_not_match_is_said(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = [
+        f"data.path={images}",
+        f"run={tmp_path / 'more'}",
+        "steps=1",
+        f"encoder.weights={run}",
+        "encoder.stem=small",
+    ]
+    assert main([*BYOL, *TINY, *more]) == 0
+    assert "1 misshapen (conv1.weight)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["optim.lr=1"], "did you mean optimizer.lr?"),
+        (["method.queue=1"], "this key belongs to moco, swav"),
+        (["optimizer.lr=fast"], 'optimizer.lr: got "fast"'),
+        (["epochs=1", "steps=2"], "epochs=1 and steps=2"),
+        (["optimizer.warmup=soon"], "write a number and epochs, steps, images or percent"),
+        (["data.path=/nowhere/at/all"], "/nowhere/at/all does not exist"),
+        (["batch_size=999"], "12 images are fewer than one batch of 999"),
+        (["accumulate=4", "batch_size=6"], "use batch_size=8"),
+        (["precision=fp8"], "choose auto, no, bf16 or fp16"),
+        (["precision=fp16"], "needs a GPU"),
+        (["views.first.count=0"], "compares two views of the largest size"),
+        (["encoder.name=resnet17"], "encoder.name=resnet17"),
+        (["encoder.weights=/nowhere/e.safetensors"], "there is no file /nowhere/e.safetensors"),
+        (["photometric=gpu"], "choose cpu or device"),
+        (["run=/dev/null/run"], "cannot write there"),
+        (["--frsh"], "does not know --frsh"),
+    ],
+)
+def test_a_users_mistake_ends_with_code_2_and_the_remedy(
+    words: list[str], complaint: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keys = {w.split("=")[0] for w in words}
+    usual = [f"data.path={images}", f"run={tmp_path / 'run'}", *TINY]
+    usual += [] if keys & {"epochs", "steps"} else ["steps=1"]
+    arguments = [*BYOL, *(w for w in usual if w.split("=")[0] not in keys), *words]
+    try:
+        code = main(arguments)
+    except SystemExit as exit_:  # argparse
+        code = exit_.code
+    said = capsys.readouterr().err
+    assert code == 2
+    assert complaint in said and "Traceback" not in said
+
+
+def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    usual = [*BYOL, *TINY, f"data.path={folder}", f"run={tmp_path / 'run'}", "steps=3"]
+    assert main(usual) == 2
+    assert "no image" in capsys.readouterr().err.lower()
+    for i in range(8):
+        cv2.imwrite(str(folder / f"{i}.png"), np.full((40, 40, 3), 20 * i, np.uint8))
+    for i in range(3):
+        (folder / f"broken{i}.png").write_bytes(b"\x89PNG nothing")
+    assert main(usual) == 2
+    assert "more than data.max_broken=0.01" in capsys.readouterr().err
+    assert len((tmp_path / "run" / "broken.txt").read_text().splitlines()) >= 1
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert (
+        main([*BYOL, *TINY, f"data.path={images}", f"run={run}", "steps=9", "optimizer.lr=1e30", "precision=no"]) == 1
+    )
+    said = capsys.readouterr().err
+    assert "not finite, so no update was made" in said and "Lower optimizer.lr" in said
+
+
+@pytest.mark.parametrize("photometric", ["cpu", "device"])
+def test_both_photometric_backends_and_accumulation_train(photometric: str, images: Path, tmp_path: Path) -> None:
+    more = [f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", f"photometric={photometric}", "accumulate=2"]
+    assert main([*BYOL, *TINY, *more, "tensorboard=true"]) == 0
+    assert (tmp_path / "run" / "tensorboard").is_dir()
