@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from genseg.cli import main
 
 ROOT = Path(__file__).parents[1]

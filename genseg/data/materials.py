@@ -1,7 +1,7 @@
 """Materials: textures cropped from the photographs inside the scikit-image wheel (none is downloaded), recoloured.
 
-The mean colour of a painted surface is the caller's and the hues around it are turned at random, so colour says
-nothing about the material; only its structure does. "train" and "val" share no photograph.
+The mean colour of a surface is the caller's, and the hues around it are turned at random: what tells one material from
+another is its structure. "train" and "val" share no photograph.
 """
 
 from dataclasses import dataclass
@@ -58,13 +58,11 @@ MATERIALS = {
 }
 
 
-def draw_texture(
-    material: Material, rng: Rng, *, shape: tuple[int, int], size: int, distance: float = 1.0
-) -> Picture:
+def draw_texture(material: Material, rng: Rng, *, shape: tuple[int, int], size: int, distance: float = 1.0) -> Picture:
     """A turned and shrunk piece of the photograph of `shape` (height, width) for a picture of `size` pixels, in Lab.
 
     Its means are 0, so the light and the colour of the photograph are gone; L has a standard deviation of 1 (less
-    where the photograph is flat: grain is not blown up) and stays within 3, a and b one of 10 at most.
+    where the photograph is flat: grain is not blown up) and stays within 3, a and b together one of 7 at most.
     """
     zoom = rng.uniform(*material.zoom) * distance * 128 / size
     levels = _levels(material)
@@ -82,11 +80,11 @@ def draw_texture(
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    piece -= piece.mean((0, 1))
-    l, a, b = piece.std((0, 1))
-    piece /= np.array((max(l, 3), *[max(np.hypot(a, b) / 10, 1)] * 2), np.float32)
-    piece[..., 0] = np.clip(piece[..., 0], -3, 3)
-    return piece
+    mean, deviation = (v[:, 0] for v in cv2.meanStdDev(piece))
+    lightness, colour = max(deviation[0], 3), max(np.hypot(deviation[1], deviation[2]) / 7, 1)
+    texture = (piece - mean.astype(np.float32)) / np.array((lightness, colour, colour), np.float32)
+    texture[..., 0] = np.clip(texture[..., 0], -3, 3)
+    return texture
 
 
 def paint(texture: Picture, relief: Float[np.ndarray, "h w"], rng: Rng, *, tone: Tone, contrast: float) -> Picture:
@@ -99,7 +97,8 @@ def paint(texture: Picture, relief: Float[np.ndarray, "h w"], rng: Rng, *, tone:
     lab = np.empty_like(texture)
     lab[..., 0] = np.clip(tone.light + contrast * texture[..., 0] + relief, 2, 98)
     mean = tone.chroma * np.array((np.cos(tone.hue), np.sin(tone.hue)), np.float32)
-    lab[..., 1:] = texture[..., 1:] @ rotation + mean
+    along = rng.normal(0, 3, 2).astype(np.float32)  # lighter parts get another hue, in grey photographs too
+    lab[..., 1:] = texture[..., 1:] @ rotation + texture[..., :1] * along + mean
     return np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
 
 

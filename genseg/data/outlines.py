@@ -15,8 +15,8 @@ def draw_alpha(
 ) -> Float[np.ndarray, "size size"]:
     """Alpha map of a shape, turned at random: the area covered in each pixel (to 1/16), then a softened edge.
 
-    `radius` and `centre` (x, y) are parts of `size`. The edge is blurred by 0.3 to 1 pixel at 128 pixels; that of
-    every sixth object by 1 to 2, as if out of focus.
+    `radius` and `centre` (x, y) are parts of `size`. The edge is blurred by 0.5 to 1 pixel, that of every sixth object
+    by 1 to 2, as if out of focus.
     """
     turn = rng.uniform(0, 2 * np.pi)
     rotation = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
@@ -25,8 +25,8 @@ def draw_alpha(
     mask = np.zeros((size * 4, size * 4), np.uint8)
     cv2.fillPoly(mask, [p.round().astype(np.int32) for p in fine], 255, shift=4)
     alpha = cv2.resize(mask.astype(np.float32) / 255, (size, size), interpolation=cv2.INTER_AREA)
-    soft = rng.uniform(1, 2) if rng.random() < 1 / 6 else rng.uniform(0.3, 1)
-    return np.clip(cv2.GaussianBlur(alpha, (0, 0), soft * size / 128), 0, 1)
+    soft = rng.uniform(1, 2) if rng.random() < 1 / 6 else rng.uniform(0.5, 1)
+    return np.clip(cv2.GaussianBlur(alpha, (0, 0), soft), 0, 1)
 
 
 def _polar(radius: Callable[[np.ndarray], np.ndarray]) -> Contour:

@@ -10,7 +10,10 @@ from torch import Tensor
 def normalise(
     pixels: Real[Tensor, "*n h w 3"], *, mean: tuple[float, float, float], std: tuple[float, float, float]
 ) -> Float[Tensor, "*n 3 h w"]:
-    """(pixels / 255 - mean) / std, per channel, for uint8 or float pixels in 0 ... 255. The memory stays channels-last: nothing is copied twice."""
+    """(pixels / 255 - mean) / std per channel, for uint8 or float pixels in 0 ... 255.
+
+    The memory stays channels-last: nothing is copied twice.
+    """
     shift = torch.tensor(mean, device=pixels.device) * 255
     scale = 1 / (torch.tensor(std, device=pixels.device) * 255)
     return ((pixels.float() - shift) * scale).movedim(-1, -3)

@@ -1,14 +1,12 @@
 """Pictures composed by seed: 3 to 8 textured objects over a textured ground, with exact alpha maps.
 
 In a scene, the class of an object is its outline (the COCO categories). In a picture of one object, the class is its
-material (the class folders); its outline, colour, place, turn and ground are random, and so say nothing about it.
-Everything is a pure function of (seed, index, size, split).
+material (the class folders); its outline, place, turn, colour and ground are random and say nothing about it.
+Everything is a pure function of (seed, index, size, split); the splits share no photograph.
 """
 
 import json
-import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -18,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pycocotools import mask as rle
 
+from genseg.data.cache import CacheError, cache_folder
 from genseg.data.materials import MATERIALS, Material, Tone, draw_texture, paint
 from genseg.data.outlines import OUTLINES, draw_alpha
 
@@ -31,6 +30,10 @@ Alpha = Float[np.ndarray, "h w"]
 Colour = Float[np.ndarray, "h w 3"]
 
 
+class FolderExists(ValueError):
+    """Scenes are written to a new folder only."""
+
+
 @dataclass(frozen=True)
 class Scene:
     """A picture and what it was made of: k layers, from back to front. Floats are from 0 to 1.
@@ -39,10 +42,10 @@ class Scene:
     """
 
     image: UInt8[np.ndarray, "h w 3"]  # sRGB
-    colour: Float[np.ndarray, "k+1 h w 3"]  # of the ground, then of the layers: lit, shaded, and under shadows
     amodal: Float[np.ndarray, "k h w"]  # alpha of each layer before occlusion
     visible: Float[np.ndarray, "k h w"]  # and after: amodal_k * product of (1 - amodal_j) over the layers j in front
     background: Float[np.ndarray, "h w"]  # what is left of the ground: product of (1 - amodal_j) over all layers
+    colour: Float[np.ndarray, "k+1 h w 3"]  # of the ground, then of the layers: lit, shaded, and under shadows
     labels: tuple[int, ...]  # class of each layer: its place in OUTLINES, or, of single objects, in MATERIALS[split]
 
 
@@ -81,10 +84,10 @@ def compose_object(seed: int, index: int, *, size: int = 128, split: str = "trai
     on = Tone(light=rng.uniform(56, 70), chroma=rng.uniform(20, 34), hue=rng.uniform(0.5, 1.4))
     under = Tone(light=rng.uniform(34, 46), chroma=rng.uniform(6, 14), hue=rng.uniform(3.7, 4.7))
     sun = rng.uniform(*SUN)
-    below = _ground(ground, rng, size=size, tone=under, sun=sun, defocus=rng.uniform(2, 4))
+    below = _ground(ground, rng, size=size, tone=under, sun=sun, defocus=rng.uniform(3, 5))
     contours = list(OUTLINES.values())[rng.integers(len(OUTLINES))](rng)
     centre = (rng.uniform(0.42, 0.58), rng.uniform(0.42, 0.58))
-    alpha = draw_alpha(contours, rng, size=size, radius=rng.uniform(0.4, 0.5), centre=centre)
+    alpha = draw_alpha(contours, rng, size=size, radius=rng.uniform(0.42, 0.52), centre=centre)
     colour = _body(alpha, materials[name], rng, tone=on, sun=sun, distance=NEAR)
     return _stack(below, [colour], alpha[None], (label,), sun=sun)
 
@@ -137,7 +140,7 @@ def _ground(material: Material, rng: Rng, *, size: int, tone: Tone, sun: float, 
         texture = cv2.GaussianBlur(texture, (0, 0), defocus * size / 128)
     at = np.linspace(-1, 1, size, dtype=np.float32)
     relief = 7 * (at * np.cos(sun) + at[:, None] * np.sin(sun)) - 4 * (at**2 + at[:, None] ** 2)
-    return paint(texture, relief.astype(np.float32), rng, tone=tone, contrast=rng.uniform(5, 9))
+    return paint(texture, relief.astype(np.float32), rng, tone=tone, contrast=rng.uniform(5, 9) / (1 + defocus / 4))
 
 
 def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float, distance: float = 1.0) -> Colour:
@@ -151,7 +154,7 @@ def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float,
     texture = draw_texture(material, rng, shape=(h, w), size=size, distance=distance)
     part = (slice(y, y + h), slice(x, x + w))
     colour = np.zeros((size, size, 3), np.float32)
-    colour[part] = paint(texture, relief[part], rng, tone=tone, contrast=rng.uniform(8, 14))
+    colour[part] = paint(texture, relief[part], rng, tone=tone, contrast=rng.uniform(9, 15))
     return colour
 
 
@@ -167,7 +170,8 @@ def _stack(
         colour[: k + 1] *= (1 - 0.5 * cv2.GaussianBlur(moved, (0, 0), 0.025 * size))[..., None]
     visible, background = _visible(amodal)
     mixed = np.einsum("khw,khwc->hwc", np.concatenate([background[None], visible]), colour)
-    return Scene((mixed * 255).round().astype(np.uint8), colour, amodal, visible, background, labels)
+    image = (mixed * 255).round().astype(np.uint8)
+    return Scene(image, amodal=amodal, visible=visible, background=background, colour=colour, labels=labels)
 
 
 def write_scenes(
@@ -177,12 +181,15 @@ def write_scenes(
 
     images/*.png with annotations.json (COCO; masks are RLE of visible > 0.5, categories are outlines, each annotation
     notes its amodal_area and its depth, 0 the farthest), objects/<material>/*.png, and on demand alphas/, where
-    <image>-<depth>.png is 255 * visible, rounded. The folder appears at once, when all is written. Raises ValueError
-    when it exists, and as compose_scene does.
+    <image>-<depth>.png is 255 * visible, rounded. The folder gets its name when all is written.
+
+    Raises FolderExists when it is there already, ValueError as compose_scene does, OSError when the disk is full.
     """
     folder = Path(folder)
     if folder.exists():
-        raise ValueError(f"{folder} exists already; choose another folder or delete it")
+        raise FolderExists(f"{folder} exists already; choose another folder or delete it")
+    if min(count, objects) < 0:
+        raise ValueError(f"count={count} and objects={objects} have to be 0 or more")
     growing = folder.with_name(f".{folder.name}-{uuid4().hex}")
     try:
         (growing / "images").mkdir(parents=True)
@@ -231,36 +238,27 @@ def _annotations(scene: Scene, *, image: int, first: int) -> list[dict[str, obje
 def _write_png(path: Path, pixels: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-        raise OSError(f"cannot write {path}; is the disk full?")
+        raise OSError(f"cannot write {path}: is the disk full?")
 
 
 def default_scenes(kind: str = "images") -> Path:
-    """Folder of the default pictures, made on first use: 600 scenes ("images") or 1000 single objects in class
-    folders ("objects"), of 128 pixels; the scenes' annotations.json lies beside it.
+    """Folder of the default pictures of 128 pixels, made on first use (10 to 20 seconds) in the cache folder.
 
-    They are kept in $GENSEG_CACHE or the user's cache folder. Two processes may make them at once: one's stay.
-    Raises ValueError for an unknown kind.
+    "images": 600 scenes; their annotations.json lies beside the folder. "objects": 1000 single objects in class
+    folders. When two processes make them at once, those of the first stay; they are the same.
+
+    Raises ValueError for an unknown kind and CacheError when they cannot be written.
     """
     if kind not in ("images", "objects"):
         raise ValueError(f"kind {kind!r} is unknown; use 'images' or 'objects'")
-    folder = _cache() / f"scenes-{VERSION}"
+    folder = cache_folder() / f"scenes-{VERSION}"
     if not folder.exists():
         try:
             write_scenes(folder, count=600, size=128, seed=0, split="train", objects=1000)
-        except (OSError, ValueError):
-            if not folder.exists():  # otherwise another process was faster, with the same pictures
-                raise
+        except (OSError, FolderExists) as error:
+            if not folder.exists():
+                raise CacheError(
+                    f"cannot keep the embedded pictures in {folder.parent}: {error}; make room there, or name another "
+                    "folder by the environment variable GENSEG_CACHE"
+                ) from error
     return folder / kind
-
-
-def _cache() -> Path:
-    """The folder for what can be made again."""
-    if given := os.environ.get("GENSEG_CACHE"):
-        return Path(given)
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA", Path.home() / "AppData" / "Local"))
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "genseg"

@@ -21,7 +21,7 @@ from genseg.recipes.assemble import CHOICES, FREE_KEYS, Parts, PretrainConfig, a
 from genseg.recipes.probe import LabelledImages, build_probe
 from genseg.recipes.timm_folder import save_timm_folder
 from genseg.train import checkpoint
-from genseg.train.log import MetricsFile, ProgressLine, Row
+from genseg.train.log import MetricsFile, ProgressLine, Row, read_metrics
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at
 from genseg.train.run import RunError, clear, lock, write_environment
@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
         session = stack.enter_context(contextlib.closing(Session(parts, run, saved)))
         done = session.train()
     if done and main:
-        print(f"{run / WEIGHTS_NAME}: {parts.plan.total} steps, {parts.plan.total * parts.plan.batch} images seen")
+        print(session.summary())
     return done
 
 
@@ -120,6 +120,19 @@ class Session:
                 self._say(f"interrupted after step {made}; the same command goes on from there")
                 return False
         return True
+
+    def summary(self) -> str:
+        """What a finished run has made, and what its numbers mean."""
+        plan = self.parts.plan
+        text = f"{self.run / WEIGHTS_NAME}: {self.config.method.name}, {plan.total * plan.batch} images seen"
+        scores = [100 * row["knn_top1"] for row in read_metrics(self.run / "metrics.jsonl") if "knn_top1" in row]
+        if self.probe is None or len(scores) < 2:
+            return text
+        return (
+            f"{text}\nOf 100 labelled images, {scores[-1]:.0f} now get the right class from the {self.probe.k} images that "
+            f"the encoder finds most alike.\nBefore training it was {scores[0]:.0f}, by chance it is "
+            f"{100 / len(self.probe.train.labels.unique()):.0f}. Training has seen no label."
+        )
 
     def close(self) -> None:
         """Close the files that are written to."""

@@ -137,7 +137,10 @@ class StopSignal:
 def _gradient_norm(module: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, clip: float) -> float:
     """Norm of all gradients, clipped to `clip` if that is above 0."""
     accelerator.unscale_gradients(optimizer)
-    norm = torch.nn.utils.clip_grad_norm_(module.parameters(), clip if clip > 0 else math.inf)
+    gradients = [p.grad for p in module.parameters() if p.grad is not None]
+    norm = torch.nn.utils.get_total_norm(gradients)
+    if clip > 0:
+        torch.nn.utils.clip_grads_with_norm_(module.parameters(), clip, norm)
     return float(norm)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from genseg.train.log import read_metrics
 
 ROOT = Path(__file__).parents[2]
