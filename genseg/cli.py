@@ -48,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
     text = "Weighted k-nearest-neighbour accuracy of a run's encoder, beside random weights and raw pixels."
     p = commands.add_parser("knn", help="measure an encoder on labelled class folders", description=text)
-    p.add_argument("run", type=Path, metavar="RUN", help="a run directory or an encoder.safetensors")
+    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run directory or an encoder.safetensors")
     p.add_argument("--train", required=True, metavar="FOLDER", help="class folders whose images vote")
     p.add_argument("--test", required=True, metavar="FOLDER", help="class folders whose images are classified")
     p.add_argument("--limit", type=int, default=0, help="at most so many images of each (default: all)")
@@ -135,7 +135,7 @@ def _scan(options: argparse.Namespace) -> int:
 def _knn(options: argparse.Namespace) -> int:
     from genseg.recipes.evaluate import evaluate_knn
 
-    print(evaluate_knn(options.run, train=options.train, test=options.test, limit=options.limit, k=options.k))
+    print(evaluate_knn(options.runs, train=options.train, test=options.test, limit=options.limit, k=options.k))
     return 0
 
 

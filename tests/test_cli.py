@@ -56,6 +56,7 @@ def test_knn_stands_beside_random_weights_and_raw_pixels(
     assert main(["knn", str(run), "--train", str(images), "--test", str(images)]) == 0
     said = capsys.readouterr().out
     assert "raw pixels" in said and "random weights" in said and "byol, 12 images seen" in said
+    assert len(said.splitlines()) == 4
 
 
 def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

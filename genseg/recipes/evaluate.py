@@ -1,5 +1,6 @@
 """Measure a finished encoder."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,29 +15,36 @@ from genseg.nn.encoder import Encoder, EncoderConfig, encoder_file, load_weights
 from genseg.recipes.probe import LabelledImages, ProbeConfig, build_probe
 
 
-def evaluate_knn(run: Path, *, train: str, test: str, limit: int, k: int) -> str:
-    """Weighted k-nearest-neighbour accuracy of a run's encoder, beside random weights and raw pixels, as a table."""
-    file = encoder_file(run)
-    facts = metadata_of(file)
-    config = EncoderConfig(**{**facts["encoder"], "weights": None})
+def evaluate_knn(runs: Sequence[Path], *, train: str, test: str, limit: int, k: int) -> str:
+    """Weighted k-nearest-neighbour accuracy of the encoders of `runs`, beside random weights and raw pixels.
+
+    The random weights are those of the first run's architecture, size and normalisation.
+    """
     source = ImageSource(list_images(train), None)
     probe = build_probe(ProbeConfig(train=train, test=test, limit=limit, k=k), source)
     assert probe is not None and probe.test is not None
-    size, mean, std = facts["size"], tuple(facts["mean"]), tuple(facts["std"])
-    torch.manual_seed(0)
-    encoder = Encoder(config)
-
-    def embedded(images: LabelledImages) -> Float[Tensor, "n d"]:
-        return features(encoder, images.source, images.indices, size=size, mean=mean, std=std)
-
-    rows = {"raw pixels (16 x 16)": probe.measure(raw_pixels), "random weights": probe.measure(embedded)}
-    load_weights(encoder, file)
-    rows[f"{facts['method']}, {facts['images_seen']} images seen"] = probe.measure(embedded)
+    found = {"raw pixels (16 x 16)": probe.measure(raw_pixels)}
+    found["random weights"] = probe.measure(_embedding(encoder_file(runs[0]), pretrained=False))
+    for run in runs:
+        facts = metadata_of(encoder_file(run))
+        name = f"{run}: {facts['method']}, {facts['images_seen']} images seen"
+        found[name] = probe.measure(_embedding(encoder_file(run), pretrained=True))
+    width = max(len(name) for name in found)
     lines = [f"{k}-nearest neighbours: {len(probe.test.indices)} images by {len(probe.train.indices)}"]
-    lines += [
-        f"  {name:34s} top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %" for name, a in rows.items()
-    ]
+    for name, a in found.items():
+        lines.append(f"  {name:{width}s}  top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %")
     return "\n".join(lines)
+
+
+def _embedding(file: Path, *, pretrained: bool) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
+    """The encoder of a file as a function of images; with random weights of seed 0 when not `pretrained`."""
+    facts = metadata_of(file)
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
+    if pretrained:
+        load_weights(encoder, file)
+    view = {"size": facts["size"], "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
+    return lambda images: features(encoder, images.source, images.indices, **view)
 
 
 def raw_pixels(images: LabelledImages) -> Float[Tensor, "n 768"]:

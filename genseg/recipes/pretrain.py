@@ -129,8 +129,8 @@ class Session:
         if self.probe is None or len(scores) < 2:
             return text
         return (
-            f"{text}\nOf 100 labelled images, {scores[-1]:.0f} now get the right class from the {self.probe.k} images that "
-            f"the encoder finds most alike.\nBefore training it was {scores[0]:.0f}, by chance it is "
+            f"{text}\nOf 100 labelled images, {scores[-1]:.0f} now get the right class from the {self.probe.k} images "
+            f"that the encoder finds most alike.\nBefore training it was {scores[0]:.0f}, by chance it is "
             f"{100 / len(self.probe.train.labels.unique()):.0f}. Training has seen no label."
         )
 

@@ -200,8 +200,7 @@ def save_backbone(backbone: nn.Module, path: Path, facts: dict[str, Any]) -> Non
     """Write FILE.safetensors: a length, a JSON header, the bytes. lightly brings no package for it."""
     backbone.eval()  # here lightly's split batch norm averages its statistics, one copy for each split
     norms = {name: m for name, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    metadata = {k: v if isinstance(v, str) else json.dumps(v) for k, v in facts.items()}
-    header: dict[str, Any] = {"__metadata__": metadata}
+    header: dict[str, Any] = {"__metadata__": {"genseg": json.dumps(facts)}}  # as `genseg knn` reads it
     content = b""
     for name, tensor in backbone.state_dict().items():
         owner, _, last = name.rpartition(".")
