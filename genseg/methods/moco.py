@@ -33,7 +33,9 @@ class MoCo(Method):
     """A query finds its key, made by a slowly moving teacher, among a queue of older keys.
 
     Order of one update as in the official code: query, key, logits, then enqueue; the teacher moves after the
-    optimiser, which is before the next key. Small views are further queries.
+    optimiser, which is before the next key. Small views are further queries. The official code starts with a queue
+    of random vectors; here only keys are negatives, because telling keys from noise teaches a short run to
+    gather all images in one place.
     """
 
     def __init__(self, encoder: Encoder, config: MoCoConfig, plan: Plan) -> None:
@@ -46,9 +48,9 @@ class MoCo(Method):
         self.head = mlp(*widths, norm=False)
         self.teacher = teacher_of(nn.Sequential(encoder, self.head))
         self.queue: Tensor
-        self.pointer: Tensor
-        self.register_buffer("queue", F.normalize(torch.randn(config.queue, config.dim), dim=1))
-        self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
+        self.enqueued: Tensor
+        self.register_buffer("queue", torch.zeros(config.queue, config.dim))
+        self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))  # keys so far, over all ranks
         self.pending: list[Tensor] = []
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
@@ -63,11 +65,12 @@ class MoCo(Method):
         q = project(self.head, h)
         key_views = views[0].flip(0) if self.config.symmetric else views[0][1:]  # key of query view i
         keys = torch.stack([self._keys(view) for view in key_views])
+        negatives = self.queue[: int(self.enqueued)]
         with full_precision(q):
             q = F.normalize(q, dim=-1)
             own = [keys[i] if i < len(keys) else keys[0] for i in range(len(q))]
             t = self.config.temperature
-            losses = [info_nce(a, k, self.queue, temperature=t) for a, k in zip(q, own, strict=True)]
+            losses = [info_nce(a, k, negatives, temperature=t) for a, k in zip(q, own, strict=True)]
         if self.training:
             self.pending += [dist.gather_constant(k) for k in keys]
         return {"loss": torch.stack(losses).mean(), "features": h[0].detach()}
@@ -105,9 +108,9 @@ class MoCo(Method):
         follow(self.teacher, nn.Sequential(self.encoder, self.head), self.config.momentum)
         for keys in self.pending:
             kept = keys[-len(self.queue) :]
-            places = (self.pointer + torch.arange(len(kept), device=keys.device)) % len(self.queue)
+            places = (self.enqueued + torch.arange(len(kept), device=keys.device)) % len(self.queue)
             self.queue[places] = kept
-            self.pointer.copy_((self.pointer + len(kept)) % len(self.queue))
+            self.enqueued += len(kept)
         self.pending.clear()
 
     def scheduled(self, progress: float) -> dict[str, float]:

@@ -50,6 +50,8 @@ def with_gradient(module: nn.Module) -> set[str]:
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_reach_the_student_and_never_the_teacher(name: str, small: int) -> None:
     module = build(name)
+    module(make_views(small=small))  # fills MoCo's queue: without negatives there is no gradient
+    module.after_step(0.5)
     module(make_views(small=small))["loss"].backward()
     reached = with_gradient(module)
     trained = {n for n, p in module.named_parameters() if p.requires_grad}
@@ -73,6 +75,7 @@ def test_losses_at_their_trivial_values() -> None:
     moco = freeze_batch_norm(build("moco"))
     key = moco(views)["loss"] is not None and moco.pending[0][:1]
     moco.queue.copy_(key.expand_as(moco.queue))
+    moco.enqueued.fill_(len(moco.queue))
     assert float(moco(views)["loss"].detach()) == pytest.approx(math.log(25), abs=1e-4)
     assert moco.trivial(6) == pytest.approx(math.log(25))
     swav = freeze_batch_norm(build("swav"))
@@ -131,8 +134,17 @@ def test_moco_uses_the_queue_before_it_enqueues_and_wraps_around() -> None:
     torch.testing.assert_close(module.queue[:2], seen[2][2:])
     torch.testing.assert_close(module.queue[2:4], seen[0][2:])
     torch.testing.assert_close(module.queue[4:8], seen[1])
-    assert int(module.pointer) == 2
+    assert int(module.enqueued) == 12
     assert not torch.equal(first, module.queue)
+
+
+def test_moco_negatives_are_the_keys_so_far() -> None:
+    """An empty queue gives a loss of zero, four equal keys at most ln 5."""
+    module = freeze_batch_norm(build("moco"))
+    views = [torch.ones(2, 4, 3, 32, 32)]
+    assert float(module(views)["loss"].detach()) == 0.0
+    module.after_step(0.0)
+    assert float(module(views)["loss"].detach()) == pytest.approx(math.log(5), abs=1e-3)
 
 
 def test_moco_keys_enter_only_after_an_update_and_never_in_evaluation() -> None:
@@ -199,7 +211,7 @@ def _gradients(name: str, views: list[torch.Tensor]) -> tuple[float, dict[str, t
         loss = module(views)["loss"]
         loss.backward()
         module.after_step(progress)
-    state = {k: v for k, v in module.state_dict().items() if "queue" in k or "pointer" in k}
+    state = {k: v for k, v in module.state_dict().items() if "queue" in k or "enqueued" in k}
     return float(loss.detach()), {n: p.grad for n, p in module.named_parameters() if p.grad is not None}, state
 
 
