@@ -1,6 +1,7 @@
 """The `genseg` command. A user's mistake ends with exit code 2 and one clear message, never a traceback."""
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -86,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides += rest  # argparse stops collecting them at the first option
     try:
         return options.act(options)
+    except KeyboardInterrupt:
+        return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
@@ -94,6 +97,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         print(f"genseg {options.command}: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"genseg {options.command}: {error}; the last checkpoint is untouched", file=sys.stderr)
+        return 1
     except RuntimeError as error:
         if type(error).__module__.split(".")[0] != "genseg":
             raise

@@ -49,9 +49,7 @@ class _Given:
     verbatim: bool = False  # text of the command line, not yet read as YAML
 
 
-def load(
-    schema: type[_T], *, file: Path | None, overrides: Sequence[str], choices: Choices | None = None
-) -> _T:
+def load(schema: type[_T], *, file: Path | None, overrides: Sequence[str], choices: Choices | None = None) -> _T:
     """The defaults of `schema`, changed by the YAML `file`, then by `overrides` such as "optimizer.lr=0.1".
 
     Sections merge key by key and lists are replaced. The entries of a `dict[str, Dataclass]` are those that

@@ -46,9 +46,7 @@ def members(owner: Any) -> Iterator[tuple[str, Any, Any]]:
         yield field.name, hints[field.name], default if owner is kind else getattr(owner, field.name)
 
 
-def keys_of(
-    owner: Any, entries: Entries, chosen: Mapping[str, type | None], prefix: str = ""
-) -> dict[str, Key]:
+def keys_of(owner: Any, entries: Entries, chosen: Mapping[str, type | None], prefix: str = "") -> dict[str, Key]:
     """All keys below a dataclass or an instance, by full name. A section chosen to be None is left out."""
     keys: dict[str, Key] = {}
     comments = _comments(owner if isinstance(owner, type) else type(owner))
@@ -109,9 +107,7 @@ def key_help(schema: type, choices: Choices) -> str:
             keys = keys_of(kind, shown, {}, f"{section}.")
             del keys[f"{section}.name"]
             parts.append((f"with {section}.name={name}", keys))
-    rows = [
-        [(key, wanted(k.hint), as_text(k.default), k.help) for key, k in keys.items()] for _, keys in parts
-    ]
+    rows = [[(key, wanted(k.hint), as_text(k.default), k.help) for key, k in keys.items()] for _, keys in parts]
     width = [max(len(row[column]) for part in rows for row in part) for column in range(3)]
     lines = []
     for (title, _), part in zip(parts, rows, strict=True):
@@ -139,9 +135,7 @@ def checked(hint: Any, value: Any) -> Any:
             return value
         if option is float and type(value) is int:
             return float(value)
-        if get_origin(option) is Literal and any(
-            type(v) is type(value) and v == value for v in get_args(option)
-        ):
+        if get_origin(option) is Literal and any(type(v) is type(value) and v == value for v in get_args(option)):
             return value
         if get_origin(option) is tuple and isinstance(value, list | tuple):
             parts = get_args(option)

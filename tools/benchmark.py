@@ -160,6 +160,9 @@ class Stopwatch:
     def learning_rate(self, step: int) -> float:
         return self.session.learning_rate(step)
 
+    def begin_step(self) -> None:
+        self.session.begin_step()
+
     def before_step(self, progress: float) -> None:
         self.lap("backward")
         self.session.before_step(progress)
@@ -183,7 +186,7 @@ def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=0))
         parts = assemble(config)
         session = Session(parts, Path(run), None)
-        session.save_every = parts.plan.total + 1
+        session.save_every = 0
         ready = session.inputs(next(parts.loader(0))) if o.only == "floor" else None
         batches = parts.loader(0) if ready is None else itertools.repeat(None)
         watch = Stopwatch(session, ready)

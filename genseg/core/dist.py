@@ -1,5 +1,7 @@
 """Collective operations; each is a no-op on one process."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -56,7 +58,7 @@ def total(x: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
     """Sum over ranks, without gradient."""
     if world() == 1:
         return x
-    x = x.clone()
+    x = x.clone(memory_format=torch.contiguous_format)  # NCCL takes no other
     dist.all_reduce(x)
     return x
 
@@ -66,6 +68,24 @@ def mean(x: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
     return total(x) / world()
 
 
-def any_rank(flag: bool, device: torch.device | str = "cpu") -> bool:
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """A block after which all ranks go on or none does: an error on one rank is raised on all of them.
+
+    For work that only some ranks do (files, probes). Also a barrier.
+    """
+    failure: Exception | None = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    if any_rank(failure is not None):
+        raise failure or RuntimeError("another process of this run has failed; its message says why")
+
+
+def any_rank(flag: bool) -> bool:
     """True on every rank when it is true on one."""
+    if world() == 1:
+        return flag
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     return bool(total(torch.tensor(float(flag), device=device)) > 0)

@@ -16,7 +16,7 @@ class Plan:
     total: int  # updates of the whole run
 
     @property
-    def epoch(self) -> int:
+    def steps_per_epoch(self) -> int:
         """Updates of one epoch; the incomplete last batch is dropped."""
         return self.images // self.batch
 
@@ -31,7 +31,7 @@ class Plan:
                 f"duration {duration!r}: write a number and epochs, steps, images or percent, as in '10 epochs'"
             )
         number, unit = float(match[1]), match[2].rstrip("s")
-        per_unit = {"epoch": self.epoch, "step": 1, "image": 1 / self.batch, "percent": self.total / 100}
+        per_unit = {"epoch": self.steps_per_epoch, "step": 1, "image": 1 / self.batch, "percent": self.total / 100}
         return math.ceil(number * per_unit[unit] - 1e-9)
 
     def progress(self, duration: str) -> float:
@@ -54,21 +54,14 @@ def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, sa
         )
     name, value = next(iter(given.items()))
     if value <= 0:
-        raise ValueError(f"{name}={value}: a run has to be longer than nothing")
-    draft = Plan(images=images, batch=batch, total=1)
-    return Plan(images=images, batch=batch, total=max(draft.steps(f"{value:.10g} {name}"), 1))
+        raise ValueError(f"{name}={value:g}: a run has to be longer than nothing")
+    per_unit = {"epochs": images // batch, "steps": 1, "images": 1 / batch}
+    return Plan(images=images, batch=batch, total=math.ceil(value * per_unit[name] - 1e-9))
 
 
 def cosine(progress: float, start: float, end: float) -> float:
     """Half a cosine from `start` at 0 to `end` at 1 (SGDR, eq. 5)."""
     return end + (start - end) * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0))) / 2
-
-
-def warmup_cosine(progress: float, warmup: float, final: float = 0.0) -> float:
-    """Factor on the learning rate: linear from 0 to 1 over `warmup`, then half a cosine to `final`."""
-    if progress < warmup:
-        return progress / warmup
-    return cosine((progress - warmup) / max(1 - warmup, 1e-12), 1.0, final)
 
 
 def ema_momentum(progress: float, base: float) -> float:

@@ -268,6 +268,11 @@ class ImageSource:
                 return image, k % n
         raise ImageError(f"none of {n} images can be read; the first: {self.broken[0]}")
 
+    def reason(self, i: int) -> str:
+        """Why the i-th image cannot be read, with its path."""
+        self._get(i)
+        return self.broken.get(i, f"{self.images.path(i)}: it could be read again later")
+
     def _get(self, i: int) -> UInt8[np.ndarray, "h w 3"] | None:
         if i in self.broken:
             return None

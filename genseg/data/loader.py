@@ -1,5 +1,6 @@
 """Batches of views. Everything random is a function of (seed, epoch, index, view)."""
 
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -101,11 +102,12 @@ def batches(dataset: ViewDataset, sampler: EpochSampler, *, workers: int, pin: b
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_single_thread if workers else None,
+        worker_init_fn=_start_worker if workers else None,
         pin_memory=pin,
     )
 
 
-def _single_thread(worker: int) -> None:
+def _start_worker(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process: it saves, then stops the workers
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

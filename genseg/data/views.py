@@ -6,7 +6,7 @@ draws. The semantics of the colour operations are torchvision's, which the four 
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
@@ -20,6 +20,8 @@ from jaxtyping import Float, UInt8  # noqa: E402
 from kornia.color import rgb_to_grayscale  # noqa: E402
 from kornia.filters import gaussian_blur2d  # noqa: E402
 from torch import Tensor  # noqa: E402
+
+from genseg.core.check import at_least  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class ViewConfig:
     sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels of the view
     solarize: float = 0.0  # probability; inverts values from 128
 
+    def __post_init__(self) -> None:
+        at_least(0, count=self.count)
+        at_least(8, size=self.size)
+        if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"scale={self.scale} and ratio={self.ratio} are (smallest, largest), scale at most 1")
+
 
 @dataclass(frozen=True)
 class View:
@@ -50,7 +58,7 @@ class View:
     crop: tuple[int, int, int, int]
     flip: bool
     vertical_flip: bool
-    order: tuple[int, ...] = field(default=())  # of brightness 0, contrast 1, saturation 2, hue 3; empty: no jitter
+    order: tuple[int, ...] = ()  # of brightness 0, contrast 1, saturation 2, hue 3; empty: no jitter
     factors: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 0.0)
     gray: bool = False
     sigma: float = 0.0  # 0: no blur
@@ -157,8 +165,8 @@ def colour_batch(x: Float[Tensor, "b 3 h w"], drawn: Float[Tensor, "b 17"]) -> F
 
 
 _DEVICE_OPERATIONS = (
-    lambda x, f: enhance.adjust_brightness_accumulative(x, f),
-    lambda x, f: enhance.adjust_contrast_with_mean_subtraction(x, f),
-    lambda x, f: enhance.adjust_saturation_with_gray_subtraction(x, f),
+    enhance.adjust_brightness_accumulative,
+    enhance.adjust_contrast_with_mean_subtraction,
+    enhance.adjust_saturation_with_gray_subtraction,
     lambda x, f: enhance.adjust_hue(x, f * 2 * torch.pi),
 )

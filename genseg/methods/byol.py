@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genseg.core.check import at_least
 from genseg.core.contrast import full_precision, regression
 from genseg.core.schedule import Plan, ema_momentum
 from genseg.methods.method import Method, embed, project, require_two_large
@@ -20,6 +21,9 @@ class BYOLConfig:
     momentum: float = 0.996  # of the teacher at the start; rises to 1 by half a cosine
     hidden: int = 4096  # width of the hidden layer of projector and predictor
     dim: int = 256  # width of the embedding
+
+    def __post_init__(self) -> None:
+        at_least(1, hidden=self.hidden, dim=self.dim)
 
 
 class BYOL(Method):
@@ -40,13 +44,14 @@ class BYOL(Method):
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         require_two_large(views, "byol")
         h = embed(self.encoder, views)
-        p = project(self.predictor, project(self.head, h))
+        z = project(self.head, h)
+        p = project(self.predictor, z)
         with torch.no_grad():
             target = embed(self.teacher, views[:1]).float()
         with full_precision(p):
             pairs = [regression(p[i], target[j]) for i in range(len(p)) for j in range(2) if i != j]
             loss = torch.stack(pairs).mean() * 2  # both directions summed: 2 pairs when there are two views
-        return {"loss": loss, "features": h[0].detach()}
+        return {"loss": loss, "embeddings": z[0].detach()}
 
     def after_step(self, progress: float) -> None:
         """Move the teacher, after the optimiser."""

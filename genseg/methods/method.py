@@ -17,11 +17,14 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         """From one tensor `v b c h w` per crop size, the largest first, to
-        {"loss": scalar, "features": b d (encoder output, detached), any named terms}."""
+        {"loss": scalar, "embeddings": b d (of the first view, detached), any named terms}."""
 
     @abstractmethod
     def trivial(self, batch: int) -> float:
         """Loss of a network that has learnt nothing, for a pass of `batch` images over all ranks."""
+
+    def begin_step(self) -> None:
+        """Called before the first pass of an update: what a skipped update has left behind is dropped."""
 
     def before_step(self, progress: float) -> None:
         """Called when the gradients of an update are complete."""

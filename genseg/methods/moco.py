@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.core import dist
+from genseg.core.check import above, at_least
 from genseg.core.contrast import full_precision, info_nce
 from genseg.core.schedule import Plan
 from genseg.methods.method import Method, project, require_two_large
@@ -27,6 +28,10 @@ class MoCoConfig:
     dim: int = 128  # width of the embedding
     splits: int = 1  # batch-norm groups of one device; keys are grouped across queries. Several devices split anyway
     symmetric: bool = False  # true: both large views are query and key in turn, at the cost of one more pass each
+
+    def __post_init__(self) -> None:
+        above(0, temperature=self.temperature)
+        at_least(1, queue=self.queue, splits=self.splits, dim=self.dim)
 
 
 class MoCo(Method):
@@ -73,7 +78,7 @@ class MoCo(Method):
             losses = [info_nce(a, k, negatives, temperature=t) for a, k in zip(q, own, strict=True)]
         if self.training:
             self.pending += [dist.gather_constant(k) for k in keys]
-        return {"loss": torch.stack(losses).mean(), "features": h[0].detach()}
+        return {"loss": torch.stack(losses).mean(), "embeddings": q[0].detach()}
 
     def _in_groups(self, views: Float[Tensor, "v b c h w"]) -> Float[Tensor, "v b d"]:
         """Queries: the batch in `splits` runs of neighbours, each with its own batch-norm statistics."""
@@ -101,6 +106,9 @@ class MoCo(Method):
         restored[order.to(keys.device)] = keys
         b = view.shape[0]
         return restored[dist.rank() * b : (dist.rank() + 1) * b]
+
+    def begin_step(self) -> None:
+        self.pending.clear()
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

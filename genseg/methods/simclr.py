@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genseg.core import dist
+from genseg.core.check import above, at_least
 from genseg.core.contrast import full_precision, nt_xent
 from genseg.core.schedule import Plan
 from genseg.methods.method import Method, embed, project, require_two_large
@@ -22,6 +23,10 @@ class SimCLRConfig:
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
 
+    def __post_init__(self) -> None:
+        above(0, temperature=self.temperature)
+        at_least(1, hidden=self.hidden, dim=self.dim)
+
 
 class SimCLR(Method):
     """Views of one image attract, all other images of the global batch repel.
@@ -33,7 +38,7 @@ class SimCLR(Method):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.head = mlp(encoder.width, config.hidden, config.dim, first_bias=False, last_bias=False, last_norm=True)
+        self.head = mlp(encoder.width, config.hidden, config.dim, hidden_bias=False, last_bias=False, last_norm=True)
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         require_two_large(views, "simclr")
@@ -47,7 +52,7 @@ class SimCLR(Method):
             losses = nt_xent(z[:2], everyone, temperature=t, first=first)
             small = [nt_xent(z[2:], everyone, temperature=t, first=first, shared=False)] if len(z) > 2 else []
         loss = sum((part.sum(0) for part in small), losses.sum(0)).mean() / len(z)
-        return {"loss": loss, "features": h[0].detach()}
+        return {"loss": loss, "embeddings": z[0].detach()}
 
     def trivial(self, batch: int) -> float:
         """Loss of equal embeddings for `batch` images over all ranks: ln(2N - 1)."""

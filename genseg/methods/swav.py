@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.core import dist
+from genseg.core.check import above, at_least
 from genseg.core.contrast import cross_entropy, full_precision, sinkhorn
 from genseg.core.schedule import Plan
 from genseg.methods.method import Method, embed, project, require_two_large
@@ -29,6 +30,11 @@ class SwAVConfig:
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
 
+    def __post_init__(self) -> None:
+        above(0, temperature=self.temperature, epsilon=self.epsilon)
+        at_least(1, prototypes=self.prototypes, iterations=self.iterations, hidden=self.hidden, dim=self.dim)
+        at_least(0, queue=self.queue)
+
 
 class SwAV(Method):
     """Each view predicts the prototype assignment of another view of the same image.
@@ -39,6 +45,8 @@ class SwAV(Method):
 
     def __init__(self, encoder: Encoder, config: SwAVConfig, plan: Plan) -> None:
         super().__init__()
+        if config.queue % dist.world():
+            raise ValueError(f"method.queue={config.queue} has to divide into {dist.world()} processes")
         self.config = config
         self.encoder = encoder
         self.head = mlp(encoder.width, config.hidden, config.dim)
@@ -65,7 +73,7 @@ class SwAV(Method):
             ]
         if self.training and self.config.queue:
             self.pending.append(dist.gather_constant(z[:2].detach().transpose(0, 1)).transpose(0, 1))
-        return {"loss": torch.stack(pairs).mean(), "features": h[0].detach()}
+        return {"loss": torch.stack(pairs).mean(), "embeddings": z[0].detach()}
 
     def _assign(self, z: Float[Tensor, "b d"], scores: Float[Tensor, "b p"], view: int) -> Float[Tensor, "b p"]:
         """Sinkhorn over the batch, and over the queue of this view when it is full."""
@@ -79,6 +87,9 @@ class SwAV(Method):
         """The prototypes take no gradient while they are frozen."""
         if progress < self.freeze:
             self.prototypes.grad = None
+
+    def begin_step(self) -> None:
+        self.pending.clear()
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -20,7 +20,7 @@ WEIGHTS_NAME = "encoder.safetensors"
 class EncoderConfig:
     name: str = "resnet18"  # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME
     stem: str = "imagenet"  # imagenet: 7x7 stride 2 and max-pool | small: 3x3 stride 1, for images of 32 px (ResNets)
-    weights: str | None = None  # null: random | a run directory | a .safetensors file | a tag of smp such as imagenet
+    weights: str | None = None  # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        tag = config.weights if _is_tag(config.weights) else None
+        tag = config.weights if _is_tag(config) else None
         try:
             self.net = smp.encoders.get_encoder(config.name, in_channels=3, depth=5, weights=tag)
-        except KeyError as error:
-            raise ValueError(f"encoder.name={config.name} (weights {tag}): {error.args[0]}") from None
+        except (KeyError, RuntimeError, OSError) as error:  # no such name or tag, or no network
+            raise ValueError(f"encoder.name={config.name}, encoder.weights={tag}: {error}") from None
         if config.stem == "small":
             _small_stem(self.net, config.name)
         elif config.stem not in STEMS:
@@ -72,7 +72,8 @@ def build_encoder(config: EncoderConfig) -> tuple[Encoder, LoadReport | None]:
     Raises ValueError when the encoder, the stem or the weights do not exist, or when no tensor of a file fits.
     """
     encoder = Encoder(config)
-    if config.weights is None or _is_tag(config.weights):
+    _freeze_unused(encoder)
+    if config.weights is None or _is_tag(config):
         return encoder, None
     path = Path(config.weights)
     return encoder, load_weights(encoder, path / WEIGHTS_NAME if path.is_dir() else path)
@@ -135,8 +136,21 @@ def metadata_of(file: Path) -> dict[str, Any]:
     return dict(json.loads(metadata["genseg"]))
 
 
-def _is_tag(weights: str | None) -> bool:
-    return weights is not None and not weights.endswith(".safetensors") and not Path(weights).exists()
+def _is_tag(config: EncoderConfig) -> bool:
+    """Whether the weights are a name that smp (for its own encoders) or timm (`timm`, for tu- ones) downloads."""
+    if config.name.startswith("tu-"):
+        return config.weights == "timm"
+    known = smp.encoders.encoders.get(config.name, {}).get("pretrained_settings", {})
+    return config.weights in known
+
+
+def _freeze_unused(encoder: Encoder) -> None:
+    """Take from training what the pyramid does not use (a classifier's last convolution): DDP would wait for it."""
+    training = encoder.training
+    encoder.eval()(torch.zeros(1, 3, 64, 64)).sum().backward()
+    for p in encoder.train(training).parameters():
+        p.requires_grad_(p.grad is not None)
+        p.grad = None
 
 
 def _small_stem(net: nn.Module, name: str) -> None:

@@ -4,17 +4,17 @@ from torch import nn
 
 
 def mlp(
-    *widths: int, norm: bool = True, first_bias: bool = True, last_bias: bool = True, last_norm: bool = False
+    *widths: int, norm: bool = True, hidden_bias: bool = True, last_bias: bool = True, last_norm: bool = False
 ) -> nn.Sequential:
     """Linear layers through `widths` with (batch norm and) ReLU between them.
 
-    `first_bias` holds for every layer but the last; `last_norm` puts a batch norm without offset behind the
+    `hidden_bias` holds for every layer but the last; `last_norm` puts a batch norm without offset behind the
     last layer, as in SimCLR.
     """
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         last = i == len(widths) - 2
-        layers.append(nn.Linear(a, b, bias=last_bias if last else first_bias))
+        layers.append(nn.Linear(a, b, bias=last_bias if last else hidden_bias))
         if not last:
             layers += [nn.BatchNorm1d(b), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
     if last_norm:

@@ -4,23 +4,25 @@ import math
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, is_tensorboard_available
+from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, is_tensorboard_available
 from torch import nn
 
 from genseg.core import dist
+from genseg.core.check import above, at_least
 from genseg.core.schedule import Plan, plan
 from genseg.data.cache import CachedImages, build_cache
-from genseg.data.images import ImageList, ImageSource, fingerprint, list_images
+from genseg.data.images import ImageError, ImageList, ImageSource, fingerprint, list_images
 from genseg.data.loader import Batch, EpochSampler, ViewDataset, batches
 from genseg.data.scenes import default_scenes
 from genseg.data.views import ViewConfig
 from genseg.methods import METHODS
 from genseg.methods.method import Method
-from genseg.nn.encoder import EncoderConfig, LoadReport, build_encoder
+from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
 from genseg.recipes.probe import ProbeConfig
 from genseg.train.optim import OptimizerConfig, build_optimizer
 
@@ -37,11 +39,18 @@ class DataConfig:
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of the channels, for values in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
 
+    def __post_init__(self) -> None:
+        above(0, std=min(self.std))
+        at_least(0, cache=self.cache, workers=self.workers, max_broken=self.max_broken)
+
 
 @dataclass(frozen=True)
 class CheckpointConfig:
     every: str = "5 percent"  # how often the state is saved
     keep: int = 2  # how many are kept
+
+    def __post_init__(self) -> None:
+        at_least(1, keep=self.keep)
 
 
 @dataclass(frozen=True)
@@ -68,9 +77,13 @@ class PretrainConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
 
+    def __post_init__(self) -> None:
+        at_least(1, accumulate=self.accumulate)
+        at_least(0, threads=self.threads)
 
-# What may change between the calls that make up one run: none of them changes a weight.
-FREE_KEYS = ("data.workers", "run", "log_every", "tensorboard", "checkpoint.", "probe.")
+
+# What may change between the calls that make up one run: none changes a weight (the fingerprint guards the images).
+FREE_KEYS = ("data.workers", "data.path", "data.max_broken", "run", "log_every", "tensorboard", "checkpoint.", "probe.")
 CHOICES = {"method": {name: schema for name, (_, schema) in METHODS.items()}}
 
 
@@ -89,6 +102,11 @@ class Parts:
     wrapped: nn.Module  # the method as Accelerate has prepared it
     optimizer: torch.optim.Optimizer
     loaded: LoadReport | None
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """What is not in the config and changes the weights that come out."""
+        return {"processes": dist.world(), "mixed_precision": self.accelerator.mixed_precision}
 
     @property
     def size(self) -> int:
@@ -117,7 +135,7 @@ def assemble(config: PretrainConfig) -> Parts:
     length = plan(
         images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images
     )
-    cached = read_cache(images, config, accelerator)
+    cached = read_cache(images, config)
     torch.manual_seed(config.seed)
     encoder, loaded = build_encoder(config.encoder)
     method, _ = METHODS[config.method.name]
@@ -127,8 +145,10 @@ def assemble(config: PretrainConfig) -> Parts:
     if config.channels_last:
         module.to(memory_format=torch.channels_last)
     if config.compile:
-        encoder.compile()
-    optimizer = build_optimizer(config.optimizer, module, length)
+        for part in module.modules():  # the teacher's encoder too
+            if isinstance(part, Encoder):
+                part.compile()
+    optimizer = build_optimizer(config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16")
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     return Parts(
         config=config, accelerator=accelerator, images=images, source=ImageSource(images, cached),
@@ -137,12 +157,18 @@ def assemble(config: PretrainConfig) -> Parts:
     )  # fmt: skip
 
 
-def read_cache(images: ImageList, config: PretrainConfig, accelerator: Accelerator) -> CachedImages | None:
-    """The decoded images on disk, made by the first process of each machine while the others wait."""
+def read_cache(images: ImageList, config: PretrainConfig) -> CachedImages | None:
+    """The decoded images on disk, made by the first process that wants them while the others wait."""
     if not config.data.cache:
         return None
-    with accelerator.local_main_process_first():
-        return build_cache(images, side=config.data.cache, workers=max(config.data.workers, 1))
+    cached = build_cache(images, side=config.data.cache, workers=max(config.data.workers, 1))
+    if len(cached.broken) > config.data.max_broken * len(images):
+        first = next(iter(cached.broken.values()))
+        raise ImageError(
+            f"{len(cached.broken)} of {len(images)} images cannot be read, more than data.max_broken="
+            f"{config.data.max_broken}; genseg scan lists them. The first: {first}"
+        )
+    return cached
 
 
 def make_accelerator(config: PretrainConfig) -> Accelerator:
@@ -152,7 +178,10 @@ def make_accelerator(config: PretrainConfig) -> Accelerator:
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=choose_precision(config.precision),
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+            InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # one rank decodes or probes while the others wait
+        ],
         log_with="tensorboard" if config.tensorboard else None,
         project_dir=config.run,
     )

@@ -18,7 +18,7 @@ STEPS = 2
 
 
 def dry_run(config: PretrainConfig) -> str:
-    """What `pretrain` would do: data, model, memory and time, from two real steps. Errors are those of the run."""
+    """What `pretrain` would do: data, model, memory and time, from two real steps."""
     parts = assemble(config)
     total = parts.plan.total
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
@@ -26,7 +26,7 @@ def dry_run(config: PretrainConfig) -> str:
     short = dataclasses.replace(parts.plan, total=min(STEPS, total))
     with tempfile.TemporaryDirectory() as folder:
         session = Session(dataclasses.replace(parts, config=quiet), Path(folder), None)
-        session.save_every = total + 1
+        session.save_every = 0
         with contextlib.closing(session):
             began = time.perf_counter()
             train(parts.wrapped, parts.optimizer, parts.loader(0), parts.accelerator, session, plan=short, start=0,
@@ -43,7 +43,7 @@ def dry_run(config: PretrainConfig) -> str:
             + (f"; {len(parts.images.classes)} classes, seen by the probe alone" if parts.images.classes else ""),
             f"views     {views}",
             f"model     {config.method.name}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
-            f"length    {length.total} steps of {length.batch} images = {length.total / length.epoch:.1f} epochs",
+            f"length    {total} steps of {length.batch} images = {total / length.steps_per_epoch:.1f} epochs",
             f"memory    {memory:.0f} MiB at the peak of this process",
             f"time      {seconds:.2f} s a step over the first two, so about {duration(seconds * total)} "
             "(the first steps are the slowest)",

@@ -43,6 +43,7 @@ def _embedding(file: Path, *, pretrained: bool) -> Callable[[LabelledImages], Fl
     encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
     if pretrained:
         load_weights(encoder, file)
+    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     view = {"size": facts["size"], "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
     return lambda images: features(encoder, images.source, images.indices, **view)
 

@@ -2,29 +2,32 @@
 
 import contextlib
 import dataclasses
+import json
 from pathlib import Path
+from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from genseg import __version__
 from genseg import config as configs
 from genseg.core import dist
-from genseg.data.images import ImageError, decode
+from genseg.data.images import ImageError
 from genseg.data.loader import Batch
 from genseg.data.pixels import normalise
 from genseg.data.views import colour_batch
 from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
-from genseg.recipes.assemble import CHOICES, FREE_KEYS, Parts, PretrainConfig, assemble
+from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.probe import LabelledImages, build_probe
 from genseg.recipes.timm_folder import save_timm_folder
 from genseg.train import checkpoint
 from genseg.train.log import MetricsFile, ProgressLine, Row, read_metrics
 from genseg.train.loop import Timing, train
-from genseg.train.optim import lr_at
-from genseg.train.run import RunError, clear, lock, write_environment
+from genseg.train.optim import lr_at, restore_strides
+from genseg.train.run import RunError, clear, lock, write_environment, write_text
 
 
 def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
@@ -37,15 +40,19 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     run = Path(config.run)
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
-        if main:
-            stack.enter_context(lock(run))
-        if main and fresh:
-            clear(run)
-        parts.accelerator.wait_for_everyone()
-        saved = _open(run, parts)
-        parts.accelerator.wait_for_everyone()
-        if main and saved is None:
-            _describe(run, parts)
+        with dist.together():
+            if main:
+                stack.enter_context(lock(run))
+            if main and fresh:
+                clear(run)
+        with dist.together():
+            saved = _open(run, parts)
+        with dist.together():
+            if main and saved is None:
+                clear(run)  # of a run that was stopped before its first checkpoint
+                write_text(run / "config.yaml", configs.to_yaml(parts.config))
+            if main:
+                write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
         session = stack.enter_context(contextlib.closing(Session(parts, run, saved)))
         done = session.train()
     if done and main:
@@ -53,28 +60,21 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     return done
 
 
-def _describe(run: Path, parts: Parts) -> None:
-    (run / "config.yaml").write_text(configs.to_yaml(parts.config))
-    write_environment(
-        run, device=parts.accelerator.device, precision=parts.accelerator.mixed_precision, processes=dist.world()
-    )
-
-
-def _open(run: Path, parts: Parts) -> tuple[dict[str, Tensor], dict[str, object]] | None:
+def _open(run: Path, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     """The last checkpoint of this very run, or None for a new one. Raises RunError when config or images differ."""
-    file = run / "config.yaml"
-    if not file.exists():
+    saved = checkpoint.load_latest(run)
+    if saved is None:
         return None
-    before = configs.load(PretrainConfig, file=file, overrides=[], choices=CHOICES)
-    changed = [line for line in configs.difference(before, parts.config) if not line.startswith(FREE_KEYS)]
+    state = saved[1]
+    changed = configs.difference(state["config"], described(parts))
+    changed = [line for line in changed if not line.startswith(FREE_KEYS)]
     if changed:
         lines = "\n  ".join(changed)
         raise RunError(
             f"run={run} was started with another config (old -> new):\n  {lines}\n"
             "Give the same keys to go on with it, --fresh to start over, or another run= folder."
         )
-    saved = checkpoint.load_latest(run)
-    if saved is not None and saved[1]["fingerprint"] != parts.fingerprint:
+    if state["fingerprint"] != parts.fingerprint:
         raise RunError(
             f"run={run}: the images of {parts.config.data.path} have changed since this run was started; "
             "restore them, or start over with --fresh"
@@ -82,22 +82,34 @@ def _open(run: Path, parts: Parts) -> tuple[dict[str, Tensor], dict[str, object]
     return saved
 
 
+def described(parts: Parts) -> dict[str, Any]:
+    """All that decides a run's weights beside the images, as JSON gives it back."""
+    return dict(json.loads(json.dumps({**configs.flatten(parts.config), **parts.circumstances})))
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps (0: never) happens now."""
+    return every > 0 and step % every == 0
+
+
 class Session:
     """One process's part in a run: the hooks of the loop."""
 
-    def __init__(self, parts: Parts, run: Path, saved: tuple[dict[str, Tensor], dict[str, object]] | None) -> None:
+    def __init__(self, parts: Parts, run: Path, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> None:
         self.parts, self.config, self.run = parts, parts.config, run
         self.main = parts.accelerator.is_main_process
         self.device = parts.accelerator.device
         self.step = 0
         self.broken: set[int] = set()
+        self.reasons: dict[int, str] = {}
         if saved is not None:
             self._restore(*saved)
         plan, c = parts.plan, parts.config
-        self.log_every = max(plan.steps(c.log_every), 1)
-        self.save_every = max(plan.steps(c.checkpoint.every), 1)
+        self.log_every = plan.steps(c.log_every)
+        self.save_every = plan.steps(c.checkpoint.every)
         self.probe_every = plan.steps(c.probe.every)
-        self.probe = build_probe(c.probe, parts.source) if self.main and self.probe_every else None
+        with dist.together():
+            self.probe = build_probe(c.probe, parts.source) if self.main and self.probe_every else None
         self.metrics = MetricsFile(run / "metrics.jsonl", self.step) if self.main else None
         self.progress = ProgressLine()
         if c.tensorboard:
@@ -116,6 +128,7 @@ class Session:
                 start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,
             )  # fmt: skip
             if made < parts.plan.total:
+                self._share_broken()
                 self._save(made)
                 self._say(f"interrupted after step {made}; the same command goes on from there")
                 return False
@@ -135,17 +148,17 @@ class Session:
         )
 
     def close(self) -> None:
-        """Close the files that are written to."""
+        """Close the files that are written to, and leave the process group."""
+        self.progress.end()
         if self.metrics is not None:
             self.metrics.file.close()
-        if self.config.tensorboard:
-            self.parts.accelerator.end_training()
+        self.parts.accelerator.end_training()
 
     # hooks of the loop
 
     def inputs(self, batch: Batch) -> tuple[int, list[Tensor]]:
         """Views on the device, normalised; in float."""
-        self._count_broken(batch)
+        self.broken |= set(batch.index[batch.index != batch.source].tolist())
         mean, std = self.config.data.mean, self.config.data.std
         groups = []
         for pixels, drawn in zip(batch.images, batch.drawn, strict=True):
@@ -154,11 +167,15 @@ class Session:
                 v, b = pixels.shape[:2]
                 x = colour_batch(pixels.flatten(0, 1).movedim(-1, 1) / 255, drawn.to(self.device).flatten(0, 1))
                 pixels = (x * 255).movedim(1, -1).unflatten(0, (v, b))
-            groups.append(normalise(pixels, mean=mean, std=std))
+            x = normalise(pixels, mean=mean, std=std)
+            groups.append(x if self.config.channels_last else x.contiguous())
         return len(batch.index), groups
 
     def learning_rate(self, step: int) -> float:
         return lr_at(self.config.optimizer, self.parts.plan, step)
+
+    def begin_step(self) -> None:
+        self.parts.module.begin_step()
 
     def before_step(self, progress: float) -> None:
         self.parts.module.before_step(progress)
@@ -170,13 +187,15 @@ class Session:
         """Log, probe and save at their intervals, and at the end."""
         self.step = step
         last = step == self.parts.plan.total
-        if step % self.log_every == 0 or step == 1 or last:
+        if due(step, self.log_every) or step == 1 or last:
+            self._share_broken()
             self._log(outputs, timing, grad_norm)
             timing.reset()
-        if last or (self.probe_every and step % self.probe_every == 0):
+        if last or due(step, self.probe_every):
             self._probe(step)
             timing.reset()
-        if last or step % self.save_every == 0:
+        if last or due(step, self.save_every):
+            self._share_broken()
             self._save(step)
             timing.reset()
 
@@ -184,13 +203,14 @@ class Session:
 
     def _log(self, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
         plan = self.parts.plan
-        embeddings = dist.gather_constant(outputs["features"].float())[:512]
+        embeddings = dist.gather_constant(outputs["embeddings"].float())[:512]
         terms = {k: float(dist.mean(v.detach())) for k, v in outputs.items() if v.numel() == 1}
         if self.metrics is None:
             return
         rate = timing.images / timing.seconds
         row: Row = {
-            "step": self.step, "epoch": round(self.step / plan.epoch, 4), "images": self.step * plan.batch, **terms,
+            "step": self.step, "epoch": round(self.step / plan.steps_per_epoch, 4), "images": self.step * plan.batch,
+            **terms,
             "spread": spread(embeddings), "rank": effective_rank(embeddings), "grad_norm": grad_norm,
             "lr": self.learning_rate(self.step - 1), "images_per_second": rate,
             "data_wait": timing.waiting / timing.seconds, "eta_seconds": (plan.total - self.step) * plan.batch / rate,
@@ -209,7 +229,9 @@ class Session:
         self.warned = word.split(":")[0] if word is not None else None
 
     def _probe(self, step: int) -> None:
-        if self.probe is not None:
+        with dist.together():
+            if self.probe is None:
+                return
             found = self.probe.measure(self._features)
             self._record({"step": step, "images": step * self.parts.plan.batch, "knn_top1": found.top1,
                           "knn_balanced": found.balanced})  # fmt: skip
@@ -217,7 +239,6 @@ class Session:
                 f"step {step}: {self.probe.k}-nearest-neighbour accuracy {100 * found.top1:.1f}% "
                 f"(balanced {100 * found.balanced:.1f}%)"
             )
-        self.parts.accelerator.wait_for_everyone()
 
     def _features(self, images: LabelledImages) -> Float[Tensor, "n d"]:
         mean, std = self.config.data.mean, self.config.data.std
@@ -230,15 +251,20 @@ class Session:
         if self.config.tensorboard:
             self.parts.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
 
-    def _count_broken(self, batch: Batch) -> None:
-        wrong = batch.index[batch.index != batch.source].tolist()
-        new = set(wrong) - self.broken
+    def _share_broken(self) -> None:
+        """Bring the ranks' lists of broken images together; write and count them."""
+        images, allowed = self.parts.images, self.config.data.max_broken
+        mask = torch.zeros(len(images), device=self.device)
+        mask[sorted(self.broken)] = 1
+        self.broken = set(dist.total(mask).nonzero()[:, 0].tolist())
+        new = sorted(self.broken - self.reasons.keys())
         if not new:
             return
-        self.broken |= new
-        images, allowed = self.parts.images, self.config.data.max_broken
-        lines = [f"{images.files[i]}\t{self._reason(i)}\n" for i in sorted(self.broken)]
-        (self.run / "broken.txt").write_text("".join(lines))
+        for i in new:
+            self.reasons[i] = self.parts.source.reason(i)
+        if self.main:
+            lines = [f"{images.files[i]}\t{self.reasons[i]}\n" for i in sorted(self.broken)]
+            write_text(self.run / "broken.txt", "".join(lines))
         if len(self.broken) > allowed * len(images):
             raise ImageError(
                 f"{len(self.broken)} of {len(images)} images cannot be read, more than data.max_broken={allowed}; "
@@ -246,40 +272,36 @@ class Session:
                 "data.max_broken"
             )
 
-    def _reason(self, index: int) -> str:
-        if index in self.parts.source.broken:
-            return self.parts.source.broken[index]
-        try:
-            decode(self.parts.images.path(index))
-        except ImageError as error:
-            return str(error)
-        return "could be read again later"
-
     def _save(self, step: int) -> None:
-        if self.main:
-            tensors, structure = checkpoint.flatten(
-                {
-                    "module": self.parts.module.state_dict(),
-                    "optimizer": self.parts.optimizer.state_dict(),
-                    "scaler": self.parts.accelerator.scaler.state_dict() if self.parts.accelerator.scaler else {},
-                }
-            )
-            state = {
-                "step": step, "structure": structure, "config": configs.to_yaml(self.config), "version": __version__,
-                "fingerprint": self.parts.fingerprint, "broken": sorted(self.broken),
-            }  # fmt: skip
-            checkpoint.save(self.run, step, tensors, state, keep=self.config.checkpoint.keep)
-            self._export(step)
-        self.parts.accelerator.wait_for_everyone()
+        with dist.together():
+            if self.main:
+                self._write(step)
 
-    def _restore(self, tensors: dict[str, Tensor], state: dict[str, object]) -> None:
+    def _write(self, step: int) -> None:
+        scaler = self.parts.accelerator.scaler
+        tensors, structure = checkpoint.flatten(
+            {
+                "module": self.parts.module.state_dict(),
+                "optimizer": self.parts.optimizer.state_dict(),
+                "scaler": scaler.state_dict() if scaler else {},
+            }
+        )
+        state = {
+            "step": step, "structure": structure, "config": described(self.parts), "version": __version__,
+            "fingerprint": self.parts.fingerprint, "broken": sorted(self.broken),
+        }  # fmt: skip
+        self._export(step)  # before the checkpoint: a kill between them must not leave a finished run without it
+        checkpoint.save(self.run, step, tensors, state, keep=self.config.checkpoint.keep)
+
+    def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
         content = checkpoint.unflatten(tensors, state["structure"])
         self.parts.module.load_state_dict(content["module"])
         self.parts.optimizer.load_state_dict(content["optimizer"])
+        restore_strides(self.parts.optimizer)
         if self.parts.accelerator.scaler and content["scaler"]:
             self.parts.accelerator.scaler.load_state_dict(content["scaler"])
-        self.step = int(state["step"])  # type: ignore[call-overload]
-        self.broken = set(state["broken"])  # type: ignore[call-overload]
+        self.step = int(state["step"])
+        self.broken = set(state["broken"])
 
     def _export(self, step: int) -> None:
         """The encoder as it is now, in the formats that other libraries read."""
@@ -301,6 +323,8 @@ class Session:
         )
         if p.loaded is not None and self.step == 0:
             self._say(f"encoder.weights: {p.loaded}")
+        if c.method.name == "moco" and c.method.splits * dist.world() == 1:
+            self._say("note: one batch-norm group for queries and keys lets MoCo cheat; set method.splits=2 or more")
         if c.accumulate > 1 and c.method.name == "simclr":
             self._say(
                 f"note: each of the {c.accumulate} passes contrasts only its {p.plan.batch // c.accumulate} images; "

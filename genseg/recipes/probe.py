@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genseg.core.check import at_least
 from genseg.data.images import ImageSource, list_images
 from genseg.measure.knn import Accuracy, accuracy, knn
 
@@ -20,6 +21,10 @@ class ProbeConfig:
     limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
     k: int = 20
     size: int = 0  # pixels of the images that are measured; 0: those of the largest views
+
+    def __post_init__(self) -> None:
+        at_least(1, k=self.k)
+        at_least(0, limit=self.limit, size=self.size)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
 
 
 def labelled(source: ImageSource, limit: int) -> LabelledImages:
-    """At most `limit` images (0: all) of a source with classes, drawn by a fixed seed."""
+    """At most `limit` readable images (0: all) of a source with classes, drawn by a fixed seed."""
     assert source.images.labels is not None
-    indices = np.random.default_rng(0).permutation(len(source.images))[: limit or None]
-    return LabelledImages(source, indices.tolist(), torch.tensor(source.images.labels)[torch.from_numpy(indices)])
+    drawn = np.random.default_rng(0).permutation(len(source.images))[: limit or None].tolist()
+    indices = [i for i in drawn if source.read(i)[1] == i]  # a broken image's stand-in has another label
+    return LabelledImages(source, indices, torch.tensor([source.images.labels[i] for i in indices]))

@@ -1,10 +1,13 @@
 """A folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` reads."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import timm
+import torch
+from safetensors import safe_open
 
 from genseg.nn.encoder import metadata_of
 
@@ -12,12 +15,12 @@ from genseg.nn.encoder import metadata_of
 def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
     """Write `config.json` and `model.safetensors` beside each other for the encoder of a run.
 
-    False, and nothing written, when timm has no model of the encoder's name or the stem is not timm's.
+    False, and nothing written, when timm has no model of the encoder's name, stem and tensors.
     """
     metadata = metadata_of(encoder_file)
     encoder = metadata["encoder"]
     name = encoder["name"].removeprefix("tu-")
-    if not timm.is_model(name) or encoder["stem"] != "imagenet":
+    if not timm.is_model(name) or encoder["stem"] != "imagenet" or not _same_names(name, encoder_file):
         return False
     size = metadata["size"]
     content = {
@@ -29,6 +32,16 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
         },
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(content, indent=2) + "\n")
-    shutil.copyfile(encoder_file, folder / "model.safetensors")
+    shutil.copyfile(encoder_file, folder / "model.tmp")
+    os.replace(folder / "model.tmp", folder / "model.safetensors")
+    (folder / "config.tmp").write_text(json.dumps(content, indent=2) + "\n")
+    os.replace(folder / "config.tmp", folder / "config.json")
     return True
+
+
+def _same_names(name: str, encoder_file: Path) -> bool:
+    """Whether timm's model of this name has the tensors of the file, and no others."""
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=0)
+    with safe_open(encoder_file, framework="pt") as file:
+        return set(model.state_dict()) == set(file.keys())

@@ -33,9 +33,7 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, or none of those that exist can be read."""
 
 
-def save(
-    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int
-) -> Path:
+def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int) -> Path:
     """Write a checkpoint of `step` below `folder`, move `latest`, keep the newest `keep`; return its folder.
 
     `state` is whatever JSON can write. Tensors may be on any device, be strided and share memory.
@@ -126,9 +124,7 @@ def flatten(content: Any) -> tuple[dict[str, Tensor], Any]:
     def plain(value: Any, place: str) -> Any:
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        raise TypeError(
-            f"{place or '/'}: {value!r}, a {type(value).__name__}, does not fit into a checkpoint"
-        )
+        raise TypeError(f"{place or '/'}: {value!r}, a {type(value).__name__}, does not fit into a checkpoint")
 
     return tensors, structure(content, "")
 
@@ -161,9 +157,7 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _steps(root: Path) -> dict[str, int]:
     """Name -> step of the folders that have a checkpoint's name."""
-    matches = [
-        re.fullmatch(r"step_(\d{8,})", path.name) for path in (root.iterdir() if root.is_dir() else ())
-    ]
+    matches = [re.fullmatch(r"step_(\d{8,})", path.name) for path in (root.iterdir() if root.is_dir() else ())]
     return {match[0]: int(match[1]) for match in matches if match}
 
 
@@ -258,14 +252,10 @@ def _complaint(error: OSError | SafetensorError, final: Path, tensors: Mapping[s
     remedy = "make the folder writable, or choose another one"
     if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         need = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        remedy = (
-            f"it takes {need / 1e6:.1f} MB: make room there, keep fewer checkpoints or choose another folder"
-        )
+        remedy = f"it takes {need / 1e6:.1f} MB: make room there, keep fewer checkpoints or choose another folder"
     named = None
     with contextlib.suppress(OSError):
         named = _named(root)
-    state = (
-        f"{root / named} is untouched, and the run can go on from it" if named else "there is no earlier one"
-    )
+    state = f"{root / named} is untouched, and the run can go on from it" if named else "there is no earlier one"
     reason = os.strerror(number) if number else str(error)
     return f"the checkpoint {final} cannot be written: {reason}; {remedy}. {state}."

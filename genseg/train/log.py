@@ -76,3 +76,9 @@ class ProgressLine:
         """A message on a line of its own."""
         self.stream.write(("\r\x1b[2K" if self.live else "") + text + "\n")
         self.stream.flush()
+
+    def end(self) -> None:
+        """Leave the line that was rewritten."""
+        if self.live:
+            self.stream.write("\n")
+            self.stream.flush()

@@ -33,6 +33,9 @@ class Hooks(Protocol[_Batch]):
     def learning_rate(self, step: int) -> float:
         """Learning rate of update `step`."""
 
+    def begin_step(self) -> None:
+        """An update begins."""
+
     def before_step(self, progress: float) -> None:
         """Gradients are complete."""
 
@@ -88,6 +91,8 @@ def train(
             torch.manual_seed((seed * 1_000_003 + step) * dist.world() + dist.rank())
             for group in optimizer.param_groups:
                 group["lr"] = hooks.learning_rate(step)
+            hooks.begin_step()
+            parts: list[dict[str, Tensor]] = []
             for i in range(passes):
                 asked = time.perf_counter()
                 batch = next(loader)
@@ -98,16 +103,18 @@ def train(
                 with sync:
                     outputs = module(inputs)
                     accelerator.backward(outputs["loss"] / passes)
+                parts.append({name: value.detach() for name, value in outputs.items()})
+            outputs = _merged(parts)
             hooks.before_step(step / plan.total)
             norm = _gradient_norm(module, optimizer, accelerator, clip)
             _stop_if_not_finite(step, outputs, norm, accelerator)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if not accelerator.optimizer_step_was_skipped:
-                hooks.after_step((step + 1) / plan.total)
+                hooks.after_step(step / plan.total)
             timing.steps += 1
             hooks.measured(step + 1, outputs, timing, norm)
-            if dist.any_rank(stop.called, accelerator.device):
+            if dist.any_rank(stop.called):
                 return step + 1
     return plan.total
 
@@ -134,6 +141,12 @@ class StopSignal:
             signal.signal(number, handler)
 
 
+def _merged(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Outputs of an update from those of its passes: scalars averaged, rows one after the other."""
+    return {k: torch.stack([p[k] for p in parts]).mean(0) if v.ndim == 0 else torch.cat([p[k] for p in parts])
+            for k, v in parts[0].items()}  # fmt: skip
+
+
 def _gradient_norm(module: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, clip: float) -> float:
     """Norm of all gradients, clipped to `clip` if that is above 0."""
     accelerator.unscale_gradients(optimizer)
@@ -147,10 +160,10 @@ def _gradient_norm(module: nn.Module, optimizer: torch.optim.Optimizer, accelera
 def _stop_if_not_finite(step: int, outputs: dict[str, Tensor], norm: float, accelerator: Accelerator) -> None:
     scaled = accelerator.mixed_precision == "fp16"  # there an infinite gradient only lowers the scale
     bad = not bool(outputs["loss"].isfinite()) or not (scaled or math.isfinite(norm))
-    if dist.any_rank(bad, accelerator.device):
-        terms = ", ".join(f"{k} {float(v.detach()):.4g}" for k, v in outputs.items() if v.numel() == 1)
+    if dist.any_rank(bad):
+        terms = ", ".join(f"{k} {float(v):.4g}" for k, v in outputs.items() if v.numel() == 1)
         raise NonFiniteError(
-            f"step {step}: {terms}, gradient norm {norm:.4g}: not finite, so no update was made. "
-            "The last checkpoint is good. Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or "
-            "use precision=no; if it comes back at the same step, look at the images of that batch."
+            f"step {step + 1}: {terms}, gradient norm {norm:.4g}: not finite, so no update was made. "
+            "Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or use precision=no, and start over "
+            "with --fresh; if it comes back at the same step, look at the images of that batch."
         )

@@ -8,7 +8,7 @@ import platform
 import shutil
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 
@@ -37,23 +37,29 @@ def lock(run: Path) -> TextIO:
 
 def clear(run: Path) -> None:
     """Remove what a run has left in its directory, and nothing else."""
+    for name in FOLDERS:  # checkpoints first: without them the rest is a new run
+        shutil.rmtree(run / name, ignore_errors=True)
     for name in CONTENT:
         (run / name).unlink(missing_ok=True)
-    for name in FOLDERS:
-        shutil.rmtree(run / name, ignore_errors=True)
 
 
-def write_environment(run: Path, *, device: torch.device, precision: str, processes: int) -> None:
+def write_text(file: Path, text: str) -> None:
+    """Write all of a text or nothing."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, file)
+
+
+def write_environment(run: Path, *, device: torch.device, facts: dict[str, Any]) -> None:
     """env.json: what the run was made with."""
-    facts = {
+    known = {
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or "cpu",
-        "processes": processes,
-        "precision": precision,
+        **facts,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    (run / "env.json").write_text(json.dumps(facts, indent=2) + "\n")
+    write_text(run / "env.json", json.dumps(known, indent=2) + "\n")

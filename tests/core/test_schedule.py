@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from genseg.core.schedule import Plan, cosine, ema_momentum, plan, scaled_lr, warmup_cosine
+from genseg.core.schedule import Plan, cosine, ema_momentum, plan, scaled_lr
 
 
 def test_a_duration_is_the_same_in_every_unit() -> None:
@@ -44,14 +44,6 @@ def test_cosine_ends_where_it_should() -> None:
     assert cosine(0.0, 3.0, 1.0) == 3.0
     assert cosine(0.5, 3.0, 1.0) == pytest.approx(2.0)
     assert cosine(1.0, 3.0, 1.0) == 1.0
-
-
-def test_warmup_rises_to_one_and_then_falls() -> None:
-    assert warmup_cosine(0.0, 0.1) == 0.0
-    assert warmup_cosine(0.05, 0.1) == pytest.approx(0.5)
-    assert warmup_cosine(0.1, 0.1) == pytest.approx(1.0)
-    assert warmup_cosine(0.55, 0.1) == pytest.approx(0.5)
-    assert warmup_cosine(1.0, 0.1, 0.01) == pytest.approx(0.01)
 
 
 @pytest.mark.parametrize("k", [0, 1, 250, 500, 999, 1000])

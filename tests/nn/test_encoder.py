@@ -137,7 +137,7 @@ def test_the_small_stem_keeps_the_resolution(name: str) -> None:
 
 
 def test_heads_have_the_papers_biases_and_norms() -> None:
-    simclr = mlp(8, 16, 4, first_bias=False, last_bias=False, last_norm=True)
+    simclr = mlp(8, 16, 4, hidden_bias=False, last_bias=False, last_norm=True)
     assert [type(m).__name__ for m in simclr] == ["Linear", "BatchNorm1d", "ReLU", "Linear", "BatchNorm1d"]
     assert simclr[0].bias is None and simclr[3].bias is None and not simclr[4].bias.requires_grad
     byol = mlp(8, 16, 4, last_bias=False)

@@ -1,7 +1,9 @@
 """A run that is killed again and again ends with the bytes of one that was left alone."""
 
 import multiprocessing as mp
+import os
 import random
+import signal
 import time
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from genseg.cli import main
+from genseg.recipes.pretrain import Session
 from genseg.train.checkpoint import load_latest
 from genseg.train.log import TIMING, Row, read_metrics
 
@@ -83,6 +86,31 @@ def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(images: Path, t
     assert (whole / "encoder.safetensors").read_bytes() == (broken / "encoder.safetensors").read_bytes()
     assert (whole / "broken.txt").read_text() == (broken / "broken.txt").read_text()
     assert (whole / "broken.txt").read_text().startswith("a/broken.png\t")
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
+def test_going_on_is_exact_with_every_optimizer(
+    optimizer: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also with accumulated passes, after an interrupt instead of a kill."""
+    more = [f"optimizer.name={optimizer}", "accumulate=2", "batch_size=8", "checkpoint.every=1 steps", "data.workers=0"]
+    usual = [a for a in command(images, tmp_path) if not a.startswith(("run=", "batch_size=", "checkpoint", "steps="))]
+    one, two = [[*usual, *more, f"run={tmp_path / name}", "steps=4"] for name in ("one", "two")]
+    assert main(one) == 0
+    measured = Session.measured
+
+    def then_interrupt(session: Session, step: int, *rest: object) -> None:
+        measured(session, step, *rest)
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "measured", then_interrupt)
+        assert main(two) == 130
+    assert steps_made(tmp_path / "two") == 2
+    assert main(two) == 0
+    (a, _), (b, _) = load_latest(tmp_path / "one"), load_latest(tmp_path / "two")
+    assert [name for name in a if not a[name].equal(b[name])] == []
 
 
 def test_a_finished_run_is_left_as_it_is(images: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_an_unknown_optimizer_is_named_with_the_choices() -> None:
 
 
 def test_learning_rate_warms_up_and_falls_to_its_end() -> None:
-    config = OptimizerConfig(lr=0.2, scaling="linear", warmup="10 steps", final=0.01)
+    config = OptimizerConfig(lr=0.2, scaling="linear", warmup="10 steps", final_lr=0.01)
     plan = Plan(images=5120, batch=512, total=100)
     rates = [lr_at(config, plan, step) for step in range(100)]
     assert rates[0] == pytest.approx(0.04)
