@@ -1,0 +1,55 @@
+"""Collectives on two gloo processes, and as no-ops on one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+
+from genseg.core import dist
+
+
+def _one_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    x = torch.tensor([[rank + 1.0, 0.0]], requires_grad=True)
+    everyone = dist.gather(x)
+    (everyone.sum(1).square() * (rank + 1)).sum().backward()
+    failed = ""
+    try:
+        with dist.together():
+            if rank == 1:
+                raise ValueError("rank 1's own words")
+    except (ValueError, RuntimeError) as error:
+        failed = f"{type(error).__name__}: {error}"
+    found = {
+        "gathered": everyone.detach(),
+        "gradient": x.grad,
+        "total": dist.total(torch.tensor([1.0 + rank])),
+        "any": dist.any_rank(rank == 1),
+        "none": dist.any_rank(False),
+        "failed": failed,
+    }
+    torch.save(found, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
+    for r, found in enumerate(ranks):
+        torch.testing.assert_close(found["gathered"], torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+        own = 2 * (r + 1) * (1 + 2)  # both ranks' losses, weighted 1 and 2, see this rank's row
+        torch.testing.assert_close(found["gradient"], torch.full((1, 2), float(own)))
+        assert float(found["total"]) == 3.0
+        assert found["any"] is True and found["none"] is False
+    assert ranks[1]["failed"] == "ValueError: rank 1's own words"
+    assert ranks[0]["failed"].startswith("RuntimeError: another process of this run has failed")
+
+
+def test_on_one_process_nothing_happens() -> None:
+    x = torch.ones(2, 3)
+    assert dist.world() == 1 and dist.rank() == 0
+    assert dist.gather(x) is x and dist.gather_constant(x) is x and dist.total(x) is x
+    with pytest.raises(ValueError, match="as it was"), dist.together():
+        raise ValueError("as it was")
