@@ -19,6 +19,7 @@ from genseg.nn.momentum import follow, teacher_of
 class BYOLConfig:
     name: str = "byol"
     momentum: float = 0.996  # of the teacher at the start; rises to 1 by half a cosine
+    teacher_norm: str = "batch"  # batch: statistics of its own batches (paper) | ema: averages of the student's (EMAN)
     hidden: int = 4096  # width of the hidden layer of projector and predictor
     dim: int = 256  # width of the embedding
 
@@ -38,7 +39,7 @@ class BYOL(Method):
         self.config = config
         self.encoder = encoder
         self.head = mlp(encoder.width, config.hidden, config.dim, last_bias=False)
-        self.teacher = teacher_of(nn.Sequential(encoder, self.head))
+        self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
         self.predictor = mlp(config.dim, config.hidden, config.dim, last_bias=False)
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
@@ -46,6 +47,8 @@ class BYOL(Method):
         h = embed(self.encoder, views)
         z = project(self.head, h)
         p = project(self.predictor, z)
+        if self.config.teacher_norm == "ema":
+            self.teacher.eval()
         with torch.no_grad():
             target = embed(self.teacher, views[:1]).float()
         with full_precision(p):
@@ -55,7 +58,8 @@ class BYOL(Method):
 
     def after_step(self, progress: float) -> None:
         """Move the teacher, after the optimiser."""
-        follow(self.teacher, nn.Sequential(self.encoder, self.head), self.scheduled(progress)["tau"])
+        student = nn.Sequential(self.encoder, self.head)
+        follow(self.teacher, student, self.scheduled(progress)["tau"], self.config.teacher_norm)
 
     def scheduled(self, progress: float) -> dict[str, float]:
         return {"tau": ema_momentum(progress, self.config.momentum)}

@@ -23,8 +23,9 @@ class MoCoConfig:
     name: str = "moco"
     temperature: float = 0.2  # 0.07 in v1
     momentum: float = 0.999  # of the key encoder
+    teacher_norm: str = "batch"  # batch: statistics of its own batches (paper) | ema: averages of the student's (EMAN)
     queue: int = 65536  # keys that are kept as negatives; a multiple of nothing in particular
-    head: str = "mlp"  # mlp: v2 | linear: v1
+    head: str = "mlp"  # mlp: v2 | linear: v1 | mlp_bn: with batch norms, as in v3; leaves the start faster
     dim: int = 128  # width of the embedding
     splits: int = 1  # batch-norm groups of one device; keys are grouped across queries. Several devices split anyway
     symmetric: bool = False  # true: both large views are query and key in turn, at the cost of one more pass each
@@ -45,13 +46,14 @@ class MoCo(Method):
 
     def __init__(self, encoder: Encoder, config: MoCoConfig, plan: Plan) -> None:
         super().__init__()
-        if config.head not in ("mlp", "linear"):
-            raise ValueError(f"method.head={config.head}: choose mlp (v2) or linear (v1)")
+        if config.head not in ("mlp", "linear", "mlp_bn"):
+            raise ValueError(f"method.head={config.head}: choose mlp (v2), linear (v1) or mlp_bn (v3)")
         self.config = config
-        widths = (encoder.width, encoder.width, config.dim) if config.head == "mlp" else (encoder.width, config.dim)
+        widths = (encoder.width, config.dim) if config.head == "linear" else (encoder.width, encoder.width, config.dim)
+        norm = config.head == "mlp_bn"
         self.encoder = encoder
-        self.head = mlp(*widths, norm=False)
-        self.teacher = teacher_of(nn.Sequential(encoder, self.head))
+        self.head = mlp(*widths, norm=norm, last_norm=norm)
+        self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
         self.queue: Tensor
         self.enqueued: Tensor
         self.register_buffer("queue", torch.zeros(config.queue, config.dim))
@@ -92,7 +94,9 @@ class MoCo(Method):
         The official code shuffles over devices. A fixed stride over all ranks and splits does the same without
         drawing numbers, because the sampler has already shuffled: group g holds images g, g + groups, ...
         """
-        groups = self.config.splits * dist.world()
+        if self.config.teacher_norm == "ema":
+            self.teacher.eval()
+        groups = self.config.splits * dist.world() if self.config.teacher_norm == "batch" else 1
         if groups == 1:
             return F.normalize(self.teacher(view).float(), dim=1)
         everyone = dist.gather_constant(view)
@@ -113,7 +117,7 @@ class MoCo(Method):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Move the teacher, then the keys of this update into the queue, oldest out."""
-        follow(self.teacher, nn.Sequential(self.encoder, self.head), self.config.momentum)
+        follow(self.teacher, nn.Sequential(self.encoder, self.head), self.config.momentum, self.config.teacher_norm)
         for keys in self.pending:
             kept = keys[-len(self.queue) :]
             places = (self.enqueued + torch.arange(len(kept), device=keys.device)) % len(self.queue)

@@ -122,6 +122,23 @@ def test_the_teacher_follows_by_the_momentum_of_its_time(name: str, progress: fl
         torch.testing.assert_close(new, m * old + (1 - m) * s, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["moco", "byol"])
+def test_a_teacher_with_averaged_norms_sees_each_image_alone(name: str) -> None:
+    """EMAN: its statistics follow the student's, and its batch has no influence."""
+    module = build(name, teacher_norm="ema")
+    for _ in range(2):
+        module(make_views())
+        module.after_step(0.0)
+    own, student = module.teacher[0].net.bn1, module.encoder.net.bn1
+    assert not own.training and student.training
+    m = 0.999**2 if name == "moco" else 0.996**2
+    assert 0 < float(own.running_mean.norm()) < float(student.running_mean.norm()) * (1 - m) * 1.5
+    x = make_views()[0][0]
+    torch.testing.assert_close(module.teacher(x)[:2], module.teacher(x[:2]))
+    with pytest.raises(ValueError, match=r"method\.teacher_norm=none: choose one of batch, ema"):
+        build(name, teacher_norm="none")
+
+
 def test_moco_uses_the_queue_before_it_enqueues_and_wraps_around() -> None:
     module = build("moco", queue=10)
     first = module.queue.clone()
