@@ -37,7 +37,7 @@ def test_two_processes_train_one_run(launcher: str, tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     done = subprocess.run([*words, *arguments], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("2 steps, 16 images seen") == 1
+    assert done.stdout.count("moco, 16 images seen") == 1
     assert json.loads((tmp_path / "run" / "env.json").read_text())["processes"] == 2
     assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [1, 2]
 
