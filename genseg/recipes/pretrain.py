@@ -49,7 +49,7 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
             saved = _open(run, parts)
         with dist.together():
             if main and saved is None:
-                clear(run)  # of a run that was stopped before its first checkpoint
+                (run / "broken.txt").unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))
             if main:
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
@@ -323,8 +323,8 @@ class Session:
         )
         if p.loaded is not None and self.step == 0:
             self._say(f"encoder.weights: {p.loaded}")
-        if c.method.name == "moco" and c.method.splits * dist.world() == 1:
-            self._say("note: one batch-norm group for queries and keys lets MoCo cheat; set method.splits=2 or more")
+        if c.method.name == "moco" and c.method.teacher_norm == "batch" and c.method.splits * dist.world() == 1:
+            self._say("note: one batch-norm group for queries and keys lets MoCo cheat; set method.splits=8")
         if c.accumulate > 1 and c.method.name == "simclr":
             self._say(
                 f"note: each of the {c.accumulate} passes contrasts only its {p.plan.batch // c.accumulate} images; "
