@@ -1,0 +1,280 @@
+"""An instance: one alpha map in an image, kept inside its window; and the COCO json that holds many."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+from pycocotools import mask as rle
+
+OPAQUE = 255  # an alpha of 1
+HALF = 128  # from here on a pixel belongs to the mask
+
+
+class CocoError(ValueError):
+    """A COCO json that cannot be used; the message says where and why."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One alpha map, generated or proposed, cut to a window outside of which it is 0.
+
+    alpha: 255 is opaque, 0 is nothing
+    top, left: the window's first pixel in the image
+    score: in [0, 1]; only the order of scores within one source means something, unless it says more
+    """
+
+    alpha: UInt8[np.ndarray, "h w"]
+    top: int
+    left: int
+    score: float = 1.0
+
+    @property
+    def mask(self) -> Bool[np.ndarray, "h w"]:
+        """Pixels of the window that belong to it."""
+        return self.alpha >= HALF
+
+    @property
+    def area(self) -> int:
+        """Pixels of the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height of the mask, in pixels of the image (COCO's order)."""
+        left, top, w, h = cv2.boundingRect(self.mask.astype(np.uint8))
+        return self.left + left, self.top + top, w, h
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where it lies: `image[instance.window]` has the shape of its alpha."""
+        h, w = self.alpha.shape
+        return slice(self.top, self.top + h), slice(self.left, self.left + w)
+
+    def paint(self, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
+        """The alpha map of the whole image."""
+        whole = np.zeros((height, width), np.uint8)
+        whole[self.window] = self.alpha
+        return whole
+
+
+@dataclass(frozen=True)
+class AnnotatedImage:
+    """An image and what is labelled, or was found, in it: n instances, in the order of the json.
+
+    numbers: the ids of the annotations
+    boxes: left, top, width, height in pixels, as the json has them (COCO's are not exactly those of its masks)
+    areas: in pixels, as the json has them
+    crowd: a region that holds many: to find it, or a part of it, is neither right nor wrong
+    outlined: their masks are known; if not, each instance is its whole box
+    kind: what kind of image it is, where the json says so
+    alphas: the soft alpha maps of the instances, where they are known
+    """
+
+    name: str
+    height: int
+    width: int
+    instances: tuple[Instance, ...]
+    numbers: tuple[int, ...]
+    boxes: Float[np.ndarray, "n 4"]
+    areas: Float[np.ndarray, "n"]
+    crowd: Bool[np.ndarray, "n"]
+    outlined: bool = True
+    kind: str = ""
+    alphas: tuple[Instance, ...] | None = None
+
+
+def cut(alpha: UInt8[np.ndarray, "h w"], score: float = 1.0) -> Instance:
+    """The instance of a whole image's alpha map; of one pixel, which is 0, when the map is 0 everywhere."""
+    return _window(alpha, cv2.boundingRect(alpha), float(score))
+
+
+def _window(alpha: UInt8[np.ndarray, "h w"], box: Sequence[int], score: float) -> Instance:
+    left, top, w, h = box
+    return Instance(np.ascontiguousarray(alpha[top : top + max(h, 1), left : left + max(w, 1)]), top, left, score)
+
+
+def cut_instance(alpha: UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], score: float = 1.0) -> Instance | None:
+    """The instance of a whole image's alpha map or mask; None when no pixel belongs to its mask."""
+    alpha = alpha.astype(np.uint8) * OPAQUE if alpha.dtype == bool else alpha
+    if alpha.max(initial=0) < HALF:
+        return None
+    return cut(alpha, score)
+
+
+def resized(instance: Instance, before: tuple[int, int], after: tuple[int, int]) -> Instance | None:
+    """An instance of an image of the size `before` (height, width) in the pixels of the same image at the size `after`.
+
+    None when nothing of its mask is left.
+    """
+    (h, w), scale = instance.alpha.shape, (after[0] / before[0], after[1] / before[1])
+    top, left = (int(n * s) for n, s in zip((instance.top, instance.left), scale, strict=True))
+    bottom, right = (
+        min(limit, int(np.ceil(n * s)))
+        for n, s, limit in zip((instance.top + h, instance.left + w), scale, after, strict=True)
+    )
+    size = (max(right - left, 1), max(bottom - top, 1))
+    shrinks = size[0] < w
+    alpha = cv2.resize(instance.alpha, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    cut = cut_instance(alpha, instance.score)
+    return None if cut is None else Instance(cut.alpha, cut.top + top, cut.left + left, cut.score)
+
+
+def mirrored(instance: Instance, width: int) -> Instance:
+    """The instance in the image of that width flipped left to right."""
+    alpha = np.ascontiguousarray(instance.alpha[:, ::-1])
+    return Instance(alpha, instance.top, width - instance.left - alpha.shape[1], instance.score)
+
+
+def encode(instance: Instance, height: int, width: int) -> dict[str, Any]:
+    """COCO's compressed RLE of the mask, with `counts` as text."""
+    whole = np.zeros((height, width), np.uint8, order="F")
+    whole[instance.window] = instance.mask
+    found = rle.encode(whole)
+    return {"size": [height, width], "counts": found["counts"].decode()}
+
+
+def code_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """A COCO segmentation (polygons, RLE with a list or with text) as COCO's compressed RLE.
+
+    Raises ValueError for what is none of them. Polygons of fewer than three points hold nothing and are left out:
+    pycocotools takes one of four numbers for a box, and raises.
+    """
+    if isinstance(segmentation, list):
+        polygons = [p for p in segmentation if len(p) >= 6]
+        if not polygons:
+            return rle.encode(np.zeros((height, width), np.uint8, order="F"))
+        return rle.merge(rle.frPyObjects(polygons, height, width))
+    if isinstance(segmentation, Mapping) and "counts" in segmentation:
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"its size is {segmentation['size']}, the image's [{height}, {width}]")
+        counted = isinstance(segmentation["counts"], list)
+        return rle.frPyObjects(dict(segmentation), height, width) if counted else dict(segmentation)
+    raise ValueError("it is neither a list of polygons nor an RLE with size and counts")
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
+    """A COCO segmentation as a mask of 0 and 1. Raises ValueError as code_segmentation does."""
+    return np.asarray(rle.decode(code_segmentation(segmentation, height, width)), np.uint8)
+
+
+def load_json(path: Path) -> Any:
+    """Whatever json a file holds. Raises CocoError when it is missing or no json."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CocoError(f"{path} cannot be read as a COCO json: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A COCO json with `images` and `annotations`. Raises CocoError when it is no such thing."""
+    content = load_json(path)
+    missing = [k for k in ("images", "annotations") if not isinstance(content, dict) or k not in content]
+    if missing:
+        raise CocoError(f"{path} is no COCO json of a data set: it has no {' and no '.join(missing)}")
+    return content
+
+
+def annotation(instance: Instance, *, number: int, image: int, height: int, width: int) -> dict[str, Any]:
+    """An instance as a COCO annotation of category 1. Numbers begin at 1: pycocotools takes 0 for unmatched."""
+    return {
+        "id": number,
+        "image_id": image,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": instance.area,
+        "bbox": list(instance.box),
+        "segmentation": encode(instance, height, width),
+        "score": round(instance.score, 5),
+    }
+
+
+def group_by_image(annotations: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
+    """Annotations by image id."""
+    groups: dict[int, list[Mapping[str, Any]]] = {}
+    for a in annotations:
+        groups.setdefault(int(a["image_id"]), []).append(a)
+    return groups
+
+
+def annotate(
+    instances: Sequence[Instance], *, height: int, width: int, name: str = "", kind: str = ""
+) -> AnnotatedImage:
+    """An image with instances as they are in memory, none of them a crowd; their alphas count as known."""
+    boxes = np.array([i.box for i in instances], float).reshape(-1, 4)
+    areas = np.array([i.area for i in instances], float)
+    crowd = np.zeros(len(instances), bool)
+    found = tuple(instances)
+    numbers = tuple(range(1, len(found) + 1))
+    return AnnotatedImage(name, height, width, found, numbers, boxes, areas, crowd, kind=kind, alphas=found)
+
+
+def annotated_images(
+    images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], source: Path
+) -> list[AnnotatedImage]:
+    """The images of a COCO json with their annotations, of all categories. `source` is the file, for messages.
+
+    Annotations without a score get 1, those without a box or an area that of the mask. Raises CocoError when an
+    annotation or an image cannot be used, and when some annotations have a segmentation and others have none.
+    """
+    try:
+        sizes = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in images}
+        groups = group_by_image(annotations)
+    except (KeyError, TypeError, ValueError) as error:
+        raise CocoError(
+            f"{source}: an image needs id, file_name, height and width, an annotation image_id; got {error!r}"
+        ) from None
+    if len(sizes) < len(images):
+        raise CocoError(f"{source}: {len(images)} images have {len(sizes)} ids; give each an id of its own")
+    if unknown := groups.keys() - sizes.keys():
+        count = sum(len(groups[i]) for i in unknown)
+        raise CocoError(f"{source}: {count} annotations are of images that are not listed, the first has image_id "
+                        f"{min(unknown)}; each image_id has to be an id of `images`, of a list of results in the "
+                        "data that it is for")  # fmt: skip
+    outlined = [bool(a.get("segmentation")) or a.get("segmentation") == [] for a in annotations]
+    if any(outlined) and not all(outlined):
+        number = annotations[outlined.index(False)].get("id", "without id")
+        raise CocoError(f"{source}: {outlined.count(False)} of {len(outlined)} annotations have no segmentation, the "
+                        f"first is {number}; give one to all, or to none for boxes alone")  # fmt: skip
+    kinds = {int(i["id"]): str(i.get("kind", "")) for i in images}
+    return [
+        _annotated(name, height, width, groups.get(number, []), kinds[number], all(outlined), source)
+        for number, (name, height, width) in sizes.items()
+    ]
+
+
+def _annotated(
+    name: str, height: int, width: int, found: Sequence[Mapping[str, Any]], kind: str, outlined: bool, source: Path
+) -> AnnotatedImage:
+    instances = []
+    boxes = np.empty((len(found), 4))
+    areas = np.empty(len(found))
+    for n, a in enumerate(found):
+        try:
+            instance = _instance(a, height, width)
+            boxes[n] = a.get("bbox", instance.box)
+            areas[n] = a.get("area", instance.area)
+            if not np.isfinite([*boxes[n], areas[n], instance.score]).all():
+                raise ValueError("box, area and score have to be finite")
+        except (KeyError, TypeError, ValueError) as error:
+            raise CocoError(f"{source}: annotation {a.get('id', n)} of {name} cannot be used: {error}") from None
+        instances.append(instance)
+    numbers = tuple(int(a.get("id", n)) for n, a in enumerate(found, start=1))
+    crowd = np.array([bool(a.get("iscrowd", 0)) for a in found], bool)
+    return AnnotatedImage(name, height, width, tuple(instances), numbers, boxes, areas, crowd, outlined, kind)
+
+
+def _instance(a: Mapping[str, Any], height: int, width: int) -> Instance:
+    score = float(a.get("score", 1.0))
+    if a.get("segmentation") is not None:
+        coded = code_segmentation(a["segmentation"], height, width)
+        box = rle.toBbox(coded).astype(int).tolist()  # exact, and faster than to look for it in the mask
+        return _window(rle.decode(coded) * np.uint8(OPAQUE), box, score)
+    left, top, w, h = (float(v) for v in a["bbox"])
+    whole = np.zeros((height, width), np.uint8)
+    whole[max(0, round(top)) : max(0, round(top + h)), max(0, round(left)) : max(0, round(left + w))] = OPAQUE
+    return cut(whole, score)

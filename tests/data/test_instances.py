@@ -1,0 +1,179 @@
+"""Instances against whole images; COCO's formats against pycocotools; what cannot be used, with its message."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as rle
+
+from genseg.data.instances import (
+    CocoError,
+    Instance,
+    annotate,
+    annotated_images,
+    annotation,
+    code_segmentation,
+    cut,
+    cut_instance,
+    decode_segmentation,
+    encode,
+    group_by_image,
+    load_json,
+    read_json,
+)
+
+IMAGES = [{"id": 7, "file_name": "a.png", "height": 6, "width": 8, "kind": "dark"}]
+BOX = {"id": 3, "image_id": 7, "bbox": [1.0, 2.0, 3.0, 2.0]}
+SQUARE = [[1.0, 2.0, 4.0, 2.0, 4.0, 4.0, 1.0, 4.0]]
+
+
+def soft_map() -> np.ndarray:
+    """6 x 8: a soft rim around 2 x 3 pixels of the mask."""
+    alpha = np.zeros((6, 8), np.uint8)
+    alpha[1:5, 1:6] = 127
+    alpha[2:4, 2:5] = 128
+    return alpha
+
+
+def test_an_instance_is_its_map_cut_to_where_it_is_not_zero() -> None:
+    found = cut_instance(soft_map(), 0.5)
+    assert found is not None
+    assert (found.top, found.left, found.alpha.shape, found.score) == (1, 1, (4, 5), 0.5)
+    assert found.area == 6 and found.box == (2, 2, 3, 2)
+    assert (found.paint(6, 8) == soft_map()).all()
+    assert (soft_map()[found.window] == found.alpha).all()
+    assert (found.mask == (found.alpha >= 128)).all()
+
+
+def test_a_mask_becomes_an_opaque_instance() -> None:
+    found = cut_instance(soft_map() >= 128)
+    assert found is not None and (found.alpha == 255).all() and found.box == (2, 2, 3, 2)
+
+
+def test_a_map_without_a_mask_is_no_instance_unless_it_is_asked_for() -> None:
+    faint = np.minimum(soft_map(), 127)
+    assert cut_instance(faint) is None
+    assert (cut(faint).paint(6, 8) == faint).all() and cut(faint).area == 0
+    nothing = cut(np.zeros((6, 8), np.uint8))
+    assert nothing.area == 0 and nothing.alpha.shape == (1, 1)
+    assert cut_instance(np.zeros((6, 8), bool)) is None
+
+
+def test_masks_come_back_from_all_forms_of_a_segmentation() -> None:
+    rng = np.random.default_rng(0)
+    mask = (rng.random((6, 8)) < 0.4).astype(np.uint8)
+    instance = cut(mask * np.uint8(255))
+    coded = encode(instance, 6, 8)
+    runs = [0, *np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=2, append=2))).tolist()]
+    runs = runs[1:] if mask[0, 0] == 0 else runs
+    for form in (json.loads(json.dumps(coded)), {"size": [6, 8], "counts": runs}, rle.encode(np.asfortranarray(mask))):
+        assert (decode_segmentation(form, 6, 8) == mask).all()
+    polygons = [*SQUARE, [5.0, 0.0, 8.0, 0.0, 8.0, 3.0]]
+    assert (decode_segmentation(polygons, 6, 8) == rle.decode(rle.merge(rle.frPyObjects(polygons, 6, 8)))).all()
+
+
+def test_polygons_without_an_inside_hold_nothing() -> None:
+    assert decode_segmentation([[1.0, 1.0, 4.0, 4.0]], 6, 8).sum() == 0
+    assert decode_segmentation([], 6, 8).sum() == 0
+    assert (decode_segmentation([[1.0, 1.0, 4.0, 4.0], *SQUARE], 6, 8) == decode_segmentation(SQUARE, 6, 8)).all()
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "message"),
+    [
+        ({"size": [8, 6], "counts": [48]}, r"its size is \[8, 6\], the image's \[6, 8\]"),
+        ("text", "neither a list of polygons nor an RLE"),
+        ({"size": [6, 8]}, "neither a list of polygons nor an RLE"),
+    ],
+)
+def test_what_is_no_segmentation_is_an_error(segmentation: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        code_segmentation(segmentation, 6, 8)
+
+
+def test_an_annotation_is_read_as_it_was_written() -> None:
+    instance = cut(soft_map(), 0.123456789)
+    written = json.loads(json.dumps(annotation(instance, number=5, image=7, height=6, width=8)))
+    assert {k: written[k] for k in ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "score")} == {
+        "id": 5, "image_id": 7, "category_id": 1, "iscrowd": 0, "area": 6, "bbox": [2, 2, 3, 2], "score": 0.12346,
+    }  # fmt: skip
+    (image,) = annotated_images(IMAGES, [written], Path("x.json"))
+    assert (image.name, image.height, image.width, image.kind, image.numbers) == ("a.png", 6, 8, "dark", (5,))
+    assert (image.instances[0].paint(6, 8) == 255 * (soft_map() >= 128)).all()
+    assert image.instances[0].alpha.shape == (2, 3) and image.instances[0].score == 0.12346
+    assert image.boxes.tolist() == [[2, 2, 3, 2]] and image.areas.tolist() == [6]
+    assert image.outlined and image.alphas is None and not image.crowd.any()
+
+
+def test_annotations_are_grouped_in_their_order() -> None:
+    found = group_by_image([{"image_id": 2, "id": 1}, {"image_id": 1, "id": 2}, {"image_id": 2, "id": 3}])
+    assert {k: [a["id"] for a in v] for k, v in found.items()} == {2: [1, 3], 1: [2]}
+
+
+def test_instances_in_memory_make_an_annotated_image() -> None:
+    image = annotate([cut(soft_map(), 0.5)], height=6, width=8, name="a", kind="dark")
+    assert image.boxes.tolist() == [[2, 2, 3, 2]] and image.areas.tolist() == [6] and image.numbers == (1,)
+    assert image.alphas == image.instances
+    empty = annotate([], height=6, width=8)
+    assert empty.boxes.shape == (0, 4) and empty.crowd.shape == (0,)
+
+
+def test_an_image_keeps_boxes_areas_and_crowds_of_the_json_and_fills_in_what_is_missing() -> None:
+    given = {"id": 3, "image_id": 7, "bbox": [1.25, 2, 3, 2], "area": 5.5, "iscrowd": 1, "segmentation": SQUARE}
+    bare = {"image_id": 7, "segmentation": SQUARE}
+    empty = {"image_id": 7, "segmentation": [[0.0, 0.0, 1.0, 1.0]]}
+    (image,) = annotated_images(IMAGES, [given, bare, empty], Path("x.json"))
+    assert image.boxes.tolist() == [[1.25, 2, 3, 2], [1, 2, 3, 2], [0, 0, 0, 0]]
+    assert image.areas.tolist() == [5.5, 6, 0] and image.crowd.tolist() == [True, False, False]
+    assert [i.area for i in image.instances] == [6, 6, 0] and image.numbers == (3, 2, 3)
+
+
+def test_without_segmentations_an_instance_is_its_box_inside_the_image() -> None:
+    inside, over = annotated_images(IMAGES, [BOX, BOX | {"bbox": [-2.0, 3.6, 5.0, 9.0], "score": 0.5}], Path("x.json"))[
+        0
+    ].instances
+    assert (inside.top, inside.left, inside.alpha.shape) == (2, 1, (2, 3))
+    assert (over.top, over.left, over.alpha.shape, over.score) == (4, 0, (2, 3), 0.5)
+    assert not annotated_images(IMAGES, [BOX], Path("x.json"))[0].outlined
+    assert annotated_images(IMAGES, [], Path("x.json"))[0].outlined  # nothing there contradicts it
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations", "message"),
+    [
+        ([{"id": 7, "file_name": "a.png"}], [BOX], "an image needs id, file_name, height and width"),
+        (IMAGES, [{"id": 3}], "an annotation image_id"),
+        (IMAGES * 2, [BOX], "2 images have 1 ids"),
+        (IMAGES, [BOX, BOX | {"image_id": 9}], "1 annotations are of images that are not listed, .* image_id 9"),
+        (IMAGES, [BOX, BOX | {"segmentation": SQUARE}], "1 of 2 annotations have no segmentation, the first is 3"),
+        (IMAGES, [BOX | {"bbox": None}], "annotation 3 of a.png cannot be used"),
+        (IMAGES, [BOX | {"score": "high"}], "annotation 3 of a.png cannot be used: could not convert"),
+        (IMAGES, [BOX | {"score": float("nan")}], "annotation 3 of a.png cannot be used: .* finite"),
+        (IMAGES, [BOX | {"segmentation": {"size": [9, 9], "counts": "x"}}], r"annotation 3 .* size is \[9, 9\]"),
+    ],
+)
+def test_what_cannot_be_used_is_named(images: Any, annotations: Any, message: str) -> None:
+    with pytest.raises(CocoError, match=f"^x.json: .*{message}"):
+        annotated_images(images, annotations, Path("x.json"))
+
+
+def test_files_that_are_no_coco_json_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    with pytest.raises(CocoError, match="x.json cannot be read as a COCO json: .*No such file"):
+        load_json(file)
+    file.write_text("{")
+    with pytest.raises(CocoError, match="x.json cannot be read as a COCO json"):
+        read_json(file)
+    file.write_text("[]")
+    assert load_json(file) == []
+    with pytest.raises(CocoError, match="it has no images and no annotations"):
+        read_json(file)
+    file.write_text('{"images": [], "annotations": []}')
+    assert read_json(file) == {"images": [], "annotations": []}
+
+
+def test_windows_may_lie_anywhere() -> None:
+    instance = Instance(np.full((2, 3), 255, np.uint8), top=4, left=5)
+    assert instance.box == (5, 4, 3, 2) and instance.paint(6, 8)[4:, 5:].all() and instance.paint(6, 8).sum() == 6 * 255
