@@ -1,0 +1,293 @@
+"""Measure instance alpha maps against labels, all categories as one."""
+
+import json
+import math
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+
+from genseg.data.instances import (
+    AnnotatedImage,
+    CocoError,
+    Instance,
+    annotated_images,
+    cut,
+    encode,
+    load_json,
+    read_json,
+)
+from genseg.measure.coco import coco_scores
+from genseg.measure.masks import (
+    alpha_errors,
+    best_overlaps,
+    box_overlap,
+    foreground_ari,
+    located,
+    mask_overlap,
+    match,
+    tp_ratio,
+)
+
+MAX_DETS = 1000  # detections an image may have for AP: nuclei images hold up to 375, COCO's limit is 100
+SIZES = {"small": 32**2, "medium": 96**2, "large": math.inf}  # COCO's: pixels up to which a label belongs to it
+THIRDS = ("smallest third", "middle third", "largest third")
+
+Images = Sequence[AnnotatedImage]
+Measures = dict[str, float]
+
+
+def evaluate_alpha(
+    predictions: Sequence[Path],
+    data: Path,
+    *,
+    alphas: Path | None = None,
+    out: Path | None = None,
+    threshold: float | None = None,
+) -> str:
+    """A table of how well each file of `predictions` fits the labels of `data`; all numbers as json in `out`.
+
+    predictions: COCO jsons as `genseg generate` writes them, whose images are found by file name; or COCO's lists of
+        results, whose image_id is that of `data`
+    data: a COCO json; its categories are one, its crowds are ignored; a `kind` of its images is told apart
+    alphas: folder with the soft alpha maps of the labels, <image>-<n>.png, n from 0 in the order of the image's
+        annotations, as `genseg scenes` writes them; those of predictions are read from the folder alphas/ beside
+        the json, as <image>-<annotation id>.png, in folders as the images; without it they are not compared
+    threshold: predictions of a lower score are left out of TP/(TP+FP+FN), the one measure that needs a choice
+
+    Raises CocoError when a file cannot be used, or lacks images of `data`.
+    """
+    content = read_json(data)
+    truth = annotated_images(content["images"], content["annotations"], data)
+    _by_file(truth, data)  # raises when two images have one name
+    if not any((~t.crowd).any() for t in truth):
+        raise CocoError(f"{data} has {len(truth)} images and no label in them; give a data set with labels")
+    if alphas:
+        truth = [_with_alphas(t, alphas / _file(t.name), range(len(t.instances))) for t in truth]
+    head = [f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"]
+    table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
+    for number, path in enumerate(predictions, start=1):
+        found, others = _read_found(path, content["images"], truth)
+        soft = path.parent / "alphas"
+        if alphas and soft.is_dir():
+            found = [_with_alphas(f, soft / f.name.lstrip("/"), f.numbers) for f in found]
+        table[str(path)] = by_kind(found, truth, threshold=threshold)
+        note = f"; {others} more images, which the data lack, are left out" if others else ""
+        head.append(f"{number}: {path}: {sum(len(f.instances) for f in found)} predictions{note}")
+    if out:
+        known = {p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()} for p, groups in table.items()}
+        out.write_text(json.dumps({"data": str(data), "threshold": threshold, "predictions": known}, indent=1), "utf-8")
+    low, high = _thirds(truth)
+    head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
+    head.append(f"recall at IoU 0.5: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
+                f"smallest third up to {low:.0f}, middle third up to {high:.0f}")  # fmt: skip
+    if threshold is not None:
+        head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
+    return "\n".join(head) + "\n\n" + "\n\n".join(_blocks(table))
+
+
+def by_kind(found: Images, truth: Images, *, threshold: float | None = None) -> dict[str, Measures]:
+    """The measures of all images, and of each kind when there are several. Image i of both is the same."""
+    groups = {"all": list(range(len(truth)))}
+    kinds = sorted({t.kind for t in truth})
+    if len(kinds) > 1:
+        groups |= {kind or "no kind": [i for i, t in enumerate(truth) if t.kind == kind] for kind in kinds}
+    thirds = _thirds(truth)
+    return {
+        name: dict(class_agnostic([found[i] for i in of], [truth[i] for i in of], threshold=threshold, thirds=thirds))
+        for name, of in groups.items()
+    }
+
+
+def class_agnostic(
+    found: Images,
+    truth: Images,
+    *,
+    threshold: float | None = None,
+    thirds: tuple[float, float] | None = None,
+) -> Iterator[tuple[str, float]]:
+    """Names and values of all measures; image i of both is the same. nan: not known, or nothing to measure it on.
+
+    threshold: predictions of a lower score are left out of TP/(TP+FP+FN)
+    thirds: areas that part the labels by size; by default those of `truth`
+
+    mBO and recall are means over labels, AP and AR are COCO's, the errors of alphas are means over pairs that match at
+    IoU 0.5, the rest are means over images. Where only boxes are known, recall is that of boxes.
+    """
+    outlined = all(image.outlined for image in (*found, *truth))
+    yield "images", len(truth)
+    yield "labels", sum(int((~t.crowd).sum()) for t in truth)
+    yield "predictions", sum(len(f.instances) for f in found)
+    yield from _coco("box", found, truth, known=True)
+    yield from _coco("mask", found, truth, known=outlined)
+    each = [_compare(f, t, outlined=outlined, threshold=threshold) for f, t in zip(found, truth, strict=True)]
+    yield "TP/(TP+FP+FN) at IoU 0.5", _mean([c.ratio50 for c in each])
+    yield "TP/(TP+FP+FN) at IoU 0.75", _mean([c.ratio75 for c in each])
+    yield "mBO", _mean(np.concatenate([c.best for c in each]))
+    yield "CorLoc", _mean([c.located for c in each])
+    yield "FG-ARI", _mean([c.ari for c in each])
+    mad, mse = zip(*[pair for c in each for pair in c.errors], strict=True) if any(c.errors for c in each) else ([], [])
+    yield "alpha MAD", _mean(mad)
+    yield "alpha MSE", _mean(mse)
+    areas, recalled = (np.concatenate([getattr(c, name) for c in each]) for name in ("areas", "recalled"))
+    parts = zip(THIRDS, (*(thirds or _thirds(truth)), math.inf), strict=True)
+    for scale in (SIZES.items(), parts):
+        over = -math.inf
+        for name, up_to in scale:
+            yield f"recall, {name}", _mean(recalled[(areas > over) & (areas <= up_to)])
+            over = up_to
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """One image: what its predictions are worth. Crowds are no labels."""
+
+    ratio50: float
+    ratio75: float
+    located: float
+    ari: float
+    best: Float[np.ndarray, "m"]  # of each label
+    areas: Float[np.ndarray, "m"]
+    recalled: Bool[np.ndarray, "m"]
+    errors: list[tuple[float, float]]  # MAD and MSE of each pair
+
+
+def _compare(found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, threshold: float | None) -> _Comparison:
+    single = ~truth.crowd
+    labels = [i for i, one in zip(truth.instances, single, strict=True) if one]
+    scores = np.array([i.score for i in found.instances], float)
+    if outlined:
+        overlap = mask_overlap(found.instances, truth.instances, truth.crowd)
+    else:
+        overlap = box_overlap(found.boxes, truth.boxes, truth.crowd)
+    pairs = match(overlap[:, single], 0.5)
+    recalled = np.zeros(len(labels), bool)
+    recalled[[j for _, j in pairs]] = True
+    errors = []
+    if found.alphas is not None and truth.alphas is not None:
+        soft = [a for a, one in zip(truth.alphas, single, strict=True) if one]
+        errors = [alpha_errors(found.alphas[i], soft[j]) for i, j in pairs]
+    used = overlap if threshold is None else overlap[scores >= threshold]
+    return _Comparison(
+        ratio50=tp_ratio(used, truth.crowd, 0.5) if outlined else math.nan,
+        ratio75=tp_ratio(used, truth.crowd, 0.75) if outlined else math.nan,
+        located=float(located(found.boxes, scores, truth.boxes[single])) if labels else math.nan,
+        ari=foreground_ari(found.instances, labels, truth.height, truth.width) if outlined else math.nan,
+        best=best_overlaps(overlap[:, single]) if outlined else np.full(len(labels), math.nan),
+        areas=truth.areas[single],
+        recalled=recalled,
+        errors=errors,
+    )
+
+
+def _coco(what: str, found: Images, truth: Images, *, known: bool) -> Iterator[tuple[str, float]]:
+    names = [f"{what} {name}" for name in ("AP", "AP50", "AP75", "AR@100")]
+    if not known:
+        yield from ((name, math.nan) for name in names)
+        return
+    images = [{"id": i, "height": t.height, "width": t.width} for i, t in enumerate(truth)]
+    sides = [[r for i, image in enumerate(s) for r in _records(i, image, what == "mask")] for s in (truth, found)]
+    s = coco_scores(images, *sides, masks=what == "mask", per_category=False, max_dets=MAX_DETS)
+    yield from zip(names, (s.ap, s.ap50, s.ap75, s.recall[100]), strict=True)
+
+
+def _records(number: int, image: AnnotatedImage, masks: bool) -> Iterator[dict[str, Any]]:
+    for instance, box, area, crowd in zip(image.instances, image.boxes, image.areas, image.crowd, strict=True):
+        shape = {"segmentation": encode(instance, image.height, image.width)} if masks else {"bbox": box.tolist()}
+        yield {"image_id": number, "area": area, "iscrowd": bool(crowd), "score": instance.score} | shape
+
+
+def _thirds(truth: Images) -> tuple[float, float]:
+    """Areas up to which labels are in the smallest and in the middle third; nan without labels."""
+    areas = np.concatenate([t.areas[~t.crowd] for t in truth])
+    low, high = np.quantile(areas, (1 / 3, 2 / 3)).tolist() if areas.size else (math.nan, math.nan)
+    return low, high
+
+
+def _mean(values: Sequence[float] | np.ndarray) -> float:
+    """Mean of the values that are known; nan when none is."""
+    known = [float(v) for v in values if not math.isnan(v)]
+    return math.fsum(known) / len(known) if known else math.nan
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value  # json has no nan
+
+
+def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) -> tuple[Images, int]:
+    """What a file of predictions found, in the order of `truth`; and how many further images it has."""
+    content = load_json(path)
+    if isinstance(content, list):
+        return annotated_images(images, content, path), 0
+    content = read_json(path)
+    listed = _by_file(annotated_images(content["images"], content["annotations"], path), path)
+    wanted = [_file(t.name) for t in truth]
+    missing = [name for name in wanted if name not in listed]
+    if missing:
+        raise CocoError(
+            f"{path} lacks {len(missing)} of the {len(wanted)} images of the data, the first is {missing[0]} (its own "
+            f"first is {next(iter(listed), 'missing')}); generate for all of them, one without predictions too"
+        )
+    found = [listed[name] for name in wanted]
+    for f, t in zip(found, truth, strict=True):
+        if (f.height, f.width) != (t.height, t.width):
+            raise CocoError(f"{path}: {f.name} has {f.width} x {f.height} pixels, in the data {t.width} x {t.height}; "
+                            "predictions have to be of the images' own size")  # fmt: skip
+    return found, len(listed) - len(found)
+
+
+def _by_file(images: Images, source: Path) -> dict[str, AnnotatedImage]:
+    named = {_file(image.name): image for image in images}
+    if len(named) < len(images):
+        raise CocoError(f"{source}: {len(images)} images have {len(named)} file names; list a file once")
+    return named
+
+
+def _file(name: str) -> str:
+    """A file_name as it is compared: a json names images relative to itself or to the images/ beside it."""
+    return posixpath.normpath(name).removeprefix("images/")
+
+
+def _with_alphas(image: AnnotatedImage, beside: Path, numbers: Sequence[int]) -> AnnotatedImage:
+    """Read <image>-<number>.png for each instance, where `beside` is the image's own name in the folder of alphas."""
+    files = [beside.with_name(f"{beside.stem}-{n}.png") for n in numbers]
+    return replace(image, alphas=tuple(_read_alpha(f, i, image) for f, i in zip(files, image.instances, strict=True)))
+
+
+def _read_alpha(file: Path, instance: Instance, image: AnnotatedImage) -> Instance:
+    alpha = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.is_file() else None
+    if alpha is None:
+        raise CocoError(f"{file} is missing or no image; each annotation needs its alpha map")
+    if alpha.dtype != np.uint8 or alpha.shape != (image.height, image.width):
+        raise CocoError(f"{file} holds {alpha.dtype} of shape {alpha.shape}; an alpha map is an 8-bit grey image of "
+                        f"shape {(image.height, image.width)}")  # fmt: skip
+    if instance.area and not alpha[instance.window][instance.mask].any():
+        raise CocoError(f"{file} is 0 in all of the mask that it belongs to; its number is that of another annotation")
+    return cut(alpha)
+
+
+def _blocks(table: Mapping[str, Mapping[str, Measures]]) -> Iterator[str]:
+    """Of one file: one block, a column for each group of images. Of several: a block for each group."""
+    if len(table) == 1:
+        yield _block("", *table.values())
+        return
+    for group in next(iter(table.values())):
+        yield _block(f"{group} images", {str(n): groups[group] for n, groups in enumerate(table.values(), start=1)})
+
+
+def _block(title: str, columns: Mapping[str, Measures]) -> str:
+    """A line for each measure that is known in some column."""
+    names = [n for n in next(iter(columns.values())) if not all(math.isnan(c[n]) for c in columns.values())]
+    lines = [f"{title:28s}" + "".join(f"{column:>10s}" for column in columns)]
+    return "\n".join(lines + [f"{n:28s}" + "".join(f"{_show(n, c[n]):>10s}" for c in columns.values()) for n in names])
+
+
+def _show(name: str, value: float) -> str:
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if name in ("images", "labels", "predictions") else f"{value:.4f}"
