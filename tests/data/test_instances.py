@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from pycocotools import mask as rle
@@ -21,7 +22,9 @@ from genseg.data.instances import (
     encode,
     group_by_image,
     load_json,
+    mirrored,
     read_json,
+    resized,
 )
 
 IMAGES = [{"id": 7, "file_name": "a.png", "height": 6, "width": 8, "kind": "dark"}]
@@ -59,6 +62,33 @@ def test_a_map_without_a_mask_is_no_instance_unless_it_is_asked_for() -> None:
     nothing = cut(np.zeros((6, 8), np.uint8))
     assert nothing.area == 0 and nothing.alpha.shape == (1, 1)
     assert cut_instance(np.zeros((6, 8), bool)) is None
+
+
+def test_a_mirrored_instance_is_that_of_the_mirrored_image() -> None:
+    alpha = soft_map()
+    alpha[3, 5] = 200
+    found = mirrored(cut(alpha, 0.5), 8)
+    assert (found.paint(6, 8) == alpha[:, ::-1]).all() and found.score == 0.5
+    assert (mirrored(found, 8).paint(6, 8) == alpha).all()
+
+
+def test_a_resized_instance_is_that_of_the_resized_image() -> None:
+    square = Instance(np.full((4, 6), 255, np.uint8), top=8, left=10, score=0.5)
+    larger, smaller = resized(square, (24, 32), (48, 96)), resized(square, (24, 32), (12, 16))
+    assert larger is not None and (larger.box, larger.area, larger.score) == ((30, 16, 18, 8), 144, 0.5)
+    assert smaller is not None and (smaller.box, smaller.area, smaller.score) == ((5, 4, 3, 2), 6, 0.5)
+    whole = np.zeros((90, 120), np.uint8)
+    cv2.ellipse(whole, (70, 50), (40, 25), 30, 0, 360, 255, -1)
+    for size in ((37, 50), (131, 200)):
+        got = resized(cut(whole), whole.shape, size)
+        assert got is not None
+        a, b = got.paint(*size) >= 128, cv2.resize(whole, size[::-1], interpolation=cv2.INTER_AREA) >= 128
+        assert (a & b).sum() / (a | b).sum() > 0.9
+
+
+def test_an_instance_that_gets_too_small_is_none() -> None:
+    thin = Instance(np.pad(np.full((1, 1), 255, np.uint8), 3), top=0, left=0)
+    assert resized(thin, (70, 70), (10, 10)) is None
 
 
 def test_masks_come_back_from_all_forms_of_a_segmentation() -> None:
