@@ -11,7 +11,7 @@ from genseg.core.contrast import full_precision, regression
 from genseg.core.schedule import Plan, ema_momentum
 from genseg.methods.method import Method, embed, project, require_two_large
 from genseg.nn.encoder import Encoder
-from genseg.nn.heads import mlp
+from genseg.nn.heads import ends_in_norm, mlp
 from genseg.nn.momentum import follow, teacher_of
 
 
@@ -22,9 +22,11 @@ class BYOLConfig:
     teacher_norm: str = "batch"  # batch: statistics of its own batches (paper) | ema: averages of the student's (EMAN)
     hidden: int = 4096  # width of the hidden layer of projector and predictor
     dim: int = 256  # width of the embedding
+    head: str = "mlp"  # of the projector: mlp: paper | mlp_bn: a batch norm without offset at its end, for short runs
 
     def __post_init__(self) -> None:
         at_least(1, hidden=self.hidden, dim=self.dim)
+        ends_in_norm(self.head)
 
 
 class BYOL(Method):
@@ -38,7 +40,7 @@ class BYOL(Method):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.head = mlp(encoder.width, config.hidden, config.dim, last_bias=False)
+        self.head = mlp(encoder.width, config.hidden, config.dim, last_bias=False, last_norm=ends_in_norm(config.head))
         self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
         self.predictor = mlp(config.dim, config.hidden, config.dim, last_bias=False)
 

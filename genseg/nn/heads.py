@@ -2,6 +2,15 @@
 
 from torch import nn
 
+HEADS = ("mlp", "mlp_bn")
+
+
+def ends_in_norm(head: str) -> bool:
+    """Whether `head` (mlp or mlp_bn) has a batch norm behind its last layer. Raises ValueError for another word."""
+    if head not in HEADS:
+        raise ValueError(f"method.head={head}: choose one of {', '.join(HEADS)}")
+    return head == "mlp_bn"
+
 
 def mlp(
     *widths: int, norm: bool = True, hidden_bias: bool = True, last_bias: bool = True, last_norm: bool = False

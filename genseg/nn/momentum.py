@@ -29,9 +29,21 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float, norm: str = 
     """
     ours: list[Tensor] = list(teacher.parameters())
     theirs = [p.detach() for p in student.parameters()]
-    if norm == "ema":
-        for own, other in zip(teacher.buffers(), student.buffers(), strict=True):
-            if own.is_floating_point():
-                ours.append(own)
-                theirs.append(other)
     torch._foreach_lerp_(ours, theirs, 1 - momentum)
+    if norm == "ema":
+        for own, other in zip(teacher.modules(), student.modules(), strict=True):
+            if isinstance(own, nn.modules.batchnorm._BatchNorm):
+                _follow_statistics(own, other, momentum)
+
+
+def _follow_statistics(own: nn.modules.batchnorm._BatchNorm, other: nn.Module, momentum: float) -> None:
+    """The same average, but the first updates weigh more: until 1 - momentum is reached, update t weighs 4 / (t + 3).
+
+    A new batch norm has mean 0 and variance 1, which are nobody's statistics: at momentum 0.99 a third of them would be
+    left after 100 updates, and the teacher would be another function than a student of equal weights.
+    """
+    assert own.num_batches_tracked is not None  # counts updates here: the teacher has no passes in training mode
+    own.num_batches_tracked += 1
+    weight = max(1 - momentum, 4 / (3 + int(own.num_batches_tracked)))
+    for name in ("running_mean", "running_var"):
+        getattr(own, name).lerp_(getattr(other, name), weight)

@@ -131,12 +131,37 @@ def test_a_teacher_with_averaged_norms_sees_each_image_alone(name: str) -> None:
         module.after_step(0.0)
     own, student = module.teacher[0].net.bn1, module.encoder.net.bn1
     assert not own.training and student.training
-    m = 0.999**2 if name == "moco" else 0.996**2
-    assert 0 < float(own.running_mean.norm()) < float(student.running_mean.norm()) * (1 - m) * 1.5
+    torch.testing.assert_close(own.num_batches_tracked, torch.tensor(2))
     x = make_views()[0][0]
     torch.testing.assert_close(module.teacher(x)[:2], module.teacher(x[:2]))
     with pytest.raises(ValueError, match=r"method\.teacher_norm=none: choose one of batch, ema"):
         build(name, teacher_norm="none")
+
+
+@pytest.mark.parametrize("name", ["moco", "byol"])
+def test_averaged_norms_soon_forget_the_statistics_of_a_new_network(name: str) -> None:
+    """While the weights stand still, a teacher of momentum 0.99 is its student after tens of updates."""
+    module = build(name, teacher_norm="ema", momentum=0.99)
+    own, student = module.teacher[0].net.bn1, module.encoder.net.bn1
+    module(make_views())
+    module.after_step(0.0)
+    torch.testing.assert_close(own.running_mean, student.running_mean)
+    for _ in range(80):
+        module.encoder.net.bn1(module.encoder.net.conv1(make_views()[0][0]))
+        module.after_step(0.0)
+    torch.testing.assert_close(own.running_mean, student.running_mean, rtol=0.1, atol=1e-3)
+    torch.testing.assert_close(own.running_var, student.running_var, rtol=0.1, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["byol", "swav"])
+def test_a_head_may_end_in_a_batch_norm(name: str) -> None:
+    """Embeddings of a batch then have mean 0 in each dimension, in training."""
+    module = build(name, head="mlp_bn")
+    z = module.head(module.encoder(make_views()[0][0]))
+    torch.testing.assert_close(z.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
+    assert not module.head[-1].bias.requires_grad
+    with pytest.raises(ValueError, match=r"method\.head=linear: choose one of mlp, mlp_bn"):
+        build(name, head="linear")
 
 
 def test_moco_uses_the_queue_before_it_enqueues_and_wraps_around() -> None:
