@@ -1,0 +1,50 @@
+"""Losses and overlaps of alpha maps as pure functions: a value per map, reduced by the caller.
+
+Logits and alphas come as `n p`: n maps of p pixels. Alphas lie in [0, 1] and may be soft.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+
+def dice(logits: Float[Tensor, "n p"], alpha: Float[Tensor, "n p"]) -> Float[Tensor, "n"]:
+    """1 - 2 sum(q a) / (sum(q^2) + sum(a^2)) with q = sigmoid(logits) (V-Net, eq. 1).
+
+    0 for equal hard maps, 1 for disjoint ones. An alpha that is 0 everywhere gives 1 unless q is 0 too.
+    """
+    q = logits.sigmoid()
+    return 1 - (2 * (q * alpha).sum(1) + 1) / (q.square().sum(1) + alpha.square().sum(1) + 1)
+
+
+def balanced_cross_entropy(logits: Float[Tensor, "n p"], alpha: Float[Tensor, "n p"]) -> Float[Tensor, "n"]:
+    """Mean cross-entropy over the instance plus that over the rest, halved: a small instance weighs as a large one."""
+    loss = F.binary_cross_entropy_with_logits(logits, alpha, reduction="none")
+    parts = ((w * loss).sum(1) / w.sum(1).clamp_min(1) for w in (alpha, 1 - alpha))
+    return sum(parts, torch.zeros_like(loss[:, 0])) / 2
+
+
+def focal(
+    logits: Float[Tensor, "n"], target: Float[Tensor, "n"], *, gamma: float = 2.0, positive: float = 0.25
+) -> Float[Tensor, "n"]:
+    """Focal loss of hard targets (Lin et al., 2017, eq. 5): easy places count little."""
+    p = logits.sigmoid()
+    right = p * target + (1 - p) * (1 - target)
+    weight = positive * target + (1 - positive) * (1 - target)
+    return weight * (1 - right) ** gamma * F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+
+
+def overlap(a: Bool[Tensor, "n p"], b: Bool[Tensor, "n p"]) -> Float[Tensor, "n"]:
+    """Intersection over union of each pair of masks; 0 where both are empty."""
+    union = (a | b).sum(1)
+    return (a & b).sum(1) / union.clamp_min(1)
+
+
+def pairwise_overlap(masks: Bool[Tensor, "n p"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
+    """Intersection over union of all pairs of masks, and the part of the row's mask that lies in the column's."""
+    m = masks.float()
+    both = m @ m.T
+    area = m.sum(1)
+    union = area[:, None] + area[None] - both
+    return both / union.clamp_min(1), both / area[:, None].clamp_min(1)

@@ -1,0 +1,361 @@
+"""Composites: cut-outs pasted over a host image, with the alpha of every layer known.
+
+x = sum_k v_k c_k, where layer k has colour c_k and visible alpha v_k = a_k * prod_{j in front of k} (1 - a_j). The
+layers are, from the back: the host's own instances as far as proposals know them, then the cut-outs. Everything random
+is drawn from one generator.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from genseg.core.check import at_least
+from genseg.data.bank import Bank
+from genseg.data.instances import Instance
+from genseg.data.pixels import stretching
+
+Alpha = Float[np.ndarray, "h w"]
+Pixels = UInt8[np.ndarray, "h w 3"]
+Rng = np.random.Generator
+
+BLENDS = ("hard", "feathered", "matched", "noise")
+
+
+@dataclass(frozen=True)
+class ComposeConfig:
+    size: int = 128  # pixels of a composite, square
+    zoom: tuple[float, float] = (0.7, 1.4)  # of the host; cut-outs vary by as much again
+    pasted: tuple[int, int] = (0, 12)  # fewest and most cut-outs
+    own: float = 0.5  # probability that a cut-out comes from the host itself
+    touching: float = 0.3  # probability that a cut-out is put beside the layer before it
+    null: float = 0.2  # probability that a pasted layer is background, which is no instance
+    sure: float = 0.3  # proposals are pasted, and are layers of their host, from this score on; below, they are ignored
+    blends: tuple[str, ...] = BLENDS  # ways to put a cut-out on, drawn evenly
+    rotate: float = 180.0  # cut-outs are turned by up to so many degrees
+    turn: bool = True  # whole composites are turned by quarters, not only flipped left to right
+    photometric: float = 0.8  # probability of each change of colour, blur, noise and JPEG after composition
+    stretch: bool = True  # spread each image's values over the whole range, as generation does
+
+    def __post_init__(self) -> None:
+        at_least(32, size=self.size)
+        at_least(0, pasted=self.pasted[0], own=self.own, touching=self.touching, null=self.null)
+        unknown = [b for b in self.blends if b not in BLENDS]
+        if unknown or not self.blends:
+            raise ValueError(f"alpha.compose.blends={self.blends}: choose from {', '.join(BLENDS)}")
+        if not 0 < self.zoom[0] <= self.zoom[1] or self.pasted[0] > self.pasted[1]:
+            raise ValueError(f"zoom={self.zoom} and pasted={self.pasted} are (smallest, largest)")
+
+
+@dataclass(frozen=True)
+class Composite:
+    """An image and all that is known of it; layers from the back.
+
+    known: whether the amodal alpha is known; not that of a host's own instance
+    ignored: what the host shows there may or may not be an instance
+    """
+
+    image: Pixels
+    visible: UInt8[np.ndarray, "k h w"]
+    amodal: UInt8[np.ndarray, "k h w"]
+    known: Bool[np.ndarray, "k"]
+    ignored: Bool[np.ndarray, "h w"]
+
+
+@dataclass(frozen=True)
+class Composites:
+    """A batch of composites as tensors. The layers of all images follow one another; `owner` is the image of each."""
+
+    image: UInt8[Tensor, "b h w 3"]
+    visible: UInt8[Tensor, "n h w"]
+    amodal: UInt8[Tensor, "n h w"]
+    owner: Int[Tensor, "n"]
+    known: Bool[Tensor, "n"]
+    ignored: Bool[Tensor, "b h w"]
+
+    def to(self, device: torch.device) -> "Composites":
+        """The same on a device."""
+        return Composites(**{name: x.to(device, non_blocking=True) for name, x in vars(self).items()})
+
+    def pin_memory(self) -> "Composites":
+        """For DataLoader(pin_memory=True)."""
+        return Composites(**{name: x.pin_memory() for name, x in vars(self).items()})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is pasted: colour, amodal alpha, and whether it is an instance."""
+
+    colour: Float[np.ndarray, "h w 3"]
+    alpha: Alpha
+    target: bool
+
+
+class Images:
+    """The images of a bank by number, with the values stretched where that is wanted."""
+
+    def __init__(self, read: Callable[[int], Pixels], *, stretched: bool) -> None:
+        self.read, self.stretched = read, stretched
+        self.table = functools.lru_cache(maxsize=100_000)(lambda i: stretching(read(i)))
+
+    def pixels(self, i: int, window: tuple[slice, slice] = (slice(None), slice(None))) -> Pixels:
+        """A window of an image."""
+        part = self.read(i)[window]
+        return np.asarray(cv2.LUT(part, self.table(i))) if self.stretched else part
+
+
+def compose(rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConfig) -> Composite:
+    """Draw the composite over one image of the bank."""
+    image, zoom, natives = _host(rng, images.pixels(host), [bank[i] for i in bank.of_image(host)], config)
+    scores, alphas = natives
+    taken = scores >= config.sure
+    amodal = [a for a, t in zip(alphas, taken, strict=True) if t]
+    targets, known = [True] * len(amodal), [False] * len(amodal)
+    unsure = [a for a, t in zip(alphas, taken, strict=True) if not t]
+    ignored = np.max(unsure, axis=0) if unsure else np.zeros(image.shape[:2], np.float32)
+    background = 1 - np.max(alphas, axis=0) if alphas else np.ones(image.shape[:2], np.float32)
+    mixed = image.astype(np.float32)
+    last: Alpha | None = None
+    for _ in range(int(rng.integers(config.pasted[0], config.pasted[1] + 1))):
+        layer = _draw_layer(rng, host, images, bank, mixed, background, zoom, last, config)
+        if layer is None:
+            continue
+        mixed += layer.alpha[..., None] * (layer.colour - mixed)
+        ignored = ignored * (1 - layer.alpha)
+        amodal.append(layer.alpha)
+        targets.append(layer.target)
+        known.append(layer.target)
+        last = layer.alpha
+    seen = visible(np.stack(amodal)) if amodal else np.zeros((0, *image.shape[:2]), np.float32)
+    chosen = np.array(targets, bool)
+    return Composite(
+        image=_photometric(rng, mixed, config.photometric),
+        visible=_bytes(seen[chosen]),
+        amodal=_bytes(np.stack(amodal)[chosen]) if amodal else _bytes(seen),
+        known=np.array(known, bool)[chosen],
+        ignored=ignored > 0.5,
+    )
+
+
+def collate(composites: Sequence[Composite]) -> Composites:
+    """Composites of one size as a batch."""
+    counts = [len(c.visible) for c in composites]
+    return Composites(
+        image=torch.from_numpy(np.stack([c.image for c in composites])),
+        visible=torch.from_numpy(np.concatenate([c.visible for c in composites])),
+        amodal=torch.from_numpy(np.concatenate([c.amodal for c in composites])),
+        owner=torch.repeat_interleave(torch.arange(len(composites)), torch.tensor(counts)),
+        known=torch.from_numpy(np.concatenate([c.known for c in composites])),
+        ignored=torch.from_numpy(np.stack([c.ignored for c in composites])),
+    )
+
+
+def visible(amodal: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "k h w"]:
+    """Alphas after occlusion, layers from the back. With what is left for the background they sum to one."""
+    seen, left = np.empty_like(amodal), np.ones_like(amodal[0])
+    for k in reversed(range(len(amodal))):
+        seen[k] = left * amodal[k]
+        left = left * (1 - amodal[k])
+    return seen
+
+
+def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
+    return (alpha * 255).round().astype(np.uint8)
+
+
+# The host: a window of an image, its own instances with it
+
+
+def _host(
+    rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
+) -> tuple[Pixels, float, tuple[Float[np.ndarray, "k"], list[Alpha]]]:
+    """A square window, its zoom, and scores and alphas of the instances in it. Small images are mirrored."""
+    size = config.size
+    h, w = image.shape[:2]
+    zoom = float(np.exp(rng.uniform(*np.log(config.zoom))))
+    span = size / zoom
+    top, left = (rng.uniform(min(0, (n - span) / 2), max(0, n - span)) if n > span else (n - span) / 2 for n in (h, w))
+    matrix = np.array([[zoom, 0, -left * zoom + (zoom - 1) / 2], [0, zoom, -top * zoom + (zoom - 1) / 2]])
+    matrix = _turned(rng, matrix, size, config.turn)
+    source = cv2.GaussianBlur(image, (0, 0), 0.5 / zoom) if zoom < 0.8 else image
+    out = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    scores, alphas = [], []
+    for a in instances:
+        y, x, (ah, aw) = a.top, a.left, a.alpha.shape
+        if y + ah < top or x + aw < left or y > top + span or x > left + span:
+            continue
+        moved = matrix.copy()
+        moved[:, 2] += matrix[:, :2] @ (x, y)
+        alpha = cv2.warpAffine(a.alpha, moved, (size, size), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+        if alpha.max(initial=0) > 0.5:
+            scores.append(a.score)
+            alphas.append(alpha)
+    return out, zoom, (np.array(scores, np.float32), alphas)
+
+
+def _turned(rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: bool) -> Float[np.ndarray, "2 3"]:
+    """The same mapping, flipped left to right by chance and turned by quarters."""
+    flip, turns = rng.random() < 0.5, int(rng.integers(4)) if quarters else 0
+    full = np.vstack([matrix, (0, 0, 1)])
+    if flip:
+        full = np.array([[-1, 0, size - 1], [0, 1, 0], [0, 0, 1]]) @ full
+    for _ in range(turns):
+        full = np.array([[0, 1, 0], [-1, 0, size - 1], [0, 0, 1]]) @ full
+    return full[:2]
+
+
+# What is pasted
+
+
+def _draw_layer(
+    rng: Rng,
+    host: int,
+    images: Images,
+    bank: Bank,
+    canvas: Float[np.ndarray, "s s 3"],
+    background: Alpha,
+    zoom: float,
+    last: Alpha | None,
+    config: ComposeConfig,
+) -> Layer | None:
+    """One more layer in front of `canvas`, or None where the draw has nothing to paste."""
+    own = bank.of_image(host)
+    numbers = own if len(own) and rng.random() < config.own else range(len(bank))
+    null = rng.random() < config.null
+    if not len(numbers):
+        return None
+    number = int(rng.integers(numbers.start, numbers.stop))
+    instance = bank[number]
+    source = bank.image(number)
+    if instance.score < config.sure or _is_cut(instance, images.read(source)):
+        return None
+    centre = _place(rng, len(canvas), last, touching=rng.random() < config.touching)
+    scale = zoom * float(np.exp(rng.uniform(*np.log(config.zoom))))
+    matrix = _pose(rng, instance, centre, scale, config.rotate)
+    size = (canvas.shape[1], canvas.shape[0])
+    padded = cv2.copyMakeBorder(instance.alpha, 2, 2, 2, 2, cv2.BORDER_CONSTANT)
+    moved = matrix.copy()
+    moved[:, 2] += matrix[:, :2] @ (instance.left - 2, instance.top - 2)
+    alpha = cv2.warpAffine(padded, moved, size, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    if alpha.max(initial=0) < 0.5:
+        return None
+    if null:
+        colour = _elsewhere(rng, canvas, background, alpha)
+    else:
+        window = _around(instance, images.read(source), 6)
+        shifted = matrix.copy()
+        shifted[:, 2] += matrix[:, :2] @ (window[1].start, window[0].start)
+        colour = cv2.warpAffine(
+            images.pixels(source, window), shifted, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        ).astype(np.float32)
+    blend = config.blends[int(rng.integers(len(config.blends)))]
+    return _blend(rng, Layer(colour, alpha, not null), canvas, blend)
+
+
+def _place(rng: Rng, size: int, last: Alpha | None, *, touching: bool) -> tuple[float, float]:
+    """Where a cut-out's centre goes: anywhere, or near the border of the last layer."""
+    y, x = rng.uniform(0, size, 2)
+    angle = rng.uniform(0, 2 * np.pi)
+    if touching and last is not None:
+        rows, columns = np.nonzero(last > 0.5)
+        if len(rows):
+            reach = 2 * np.sqrt(len(rows) / np.pi)  # two radii: side by side when it is as large
+            y, x = rows.mean() + reach * np.sin(angle), columns.mean() + reach * np.cos(angle)
+    return float(y), float(x)
+
+
+def _pose(
+    rng: Rng, instance: Instance, centre: tuple[float, float], scale: float, rotate: float
+) -> Float[np.ndarray, "2 3"]:
+    """The affine map that puts the cut-out's middle at `centre`: turned, scaled, perhaps mirrored."""
+    angle = np.deg2rad(rng.uniform(-rotate, rotate))
+    mirror = -1.0 if rng.random() < 0.5 else 1.0
+    c, s = scale * np.cos(angle), scale * np.sin(angle)
+    linear = np.array([[c * mirror, -s], [s * mirror, c]])
+    h, w = instance.alpha.shape
+    middle = np.array([instance.left + w / 2, instance.top + h / 2])
+    return np.hstack([linear, (np.array([centre[1], centre[0]]) - linear @ middle)[:, None]])
+
+
+def _is_cut(instance: Instance, image: Pixels) -> bool:
+    """Whether the image's edge may cut the instance: its straight side would give it away."""
+    rows, columns = instance.window
+    h, w = image.shape[:2]
+    return rows.start <= 1 or columns.start <= 1 or rows.stop >= h - 1 or columns.stop >= w - 1
+
+
+def _around(instance: Instance, image: Pixels, margin: int) -> tuple[slice, slice]:
+    """The instance's window with a margin, inside its image."""
+    rows, columns = instance.window
+    h, w = image.shape[:2]
+    return (
+        slice(max(0, rows.start - margin), min(h, rows.stop + margin)),
+        slice(max(0, columns.start - margin), min(w, columns.stop + margin)),
+    )
+
+
+def _elsewhere(
+    rng: Rng, canvas: Float[np.ndarray, "s s 3"], background: Alpha, alpha: Alpha
+) -> Float[np.ndarray, "s s 3"]:
+    """The canvas moved so that under `alpha` lies background from elsewhere; the place itself where there is none."""
+    size = len(canvas)
+    mask = alpha > 0.5
+    for shift in rng.integers(-size // 2, size // 2, (4, 2)).tolist():
+        if np.roll(background, shift, (0, 1))[mask].min(initial=1) > 0.5:
+            return np.roll(canvas, shift, (0, 1))
+    return canvas.copy()
+
+
+def _blend(rng: Rng, layer: Layer, canvas: Float[np.ndarray, "s s 3"], blend: str) -> Layer:
+    """Prepare a layer for its canvas, so that no one sign gives pasting away."""
+    alpha, colour = layer.alpha, layer.colour
+    if blend == "hard":
+        return Layer(colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1), layer.target)
+    soft = cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2)))
+    if blend == "feathered":
+        return Layer(colour, soft, layer.target)
+    if blend == "matched":
+        ring = cv2.dilate(soft, np.ones((5, 5), np.uint8)) - soft > 0.4
+        if ring.any():
+            shift = canvas[ring].mean(0) - colour[ring].mean(0)
+            colour = np.clip(colour + shift, 0, 255)
+        return Layer(colour, soft, layer.target)
+    here, there = (_noise(x) for x in (canvas, colour))
+    if here > there:
+        colour = colour + rng.normal(0, np.sqrt(here**2 - there**2), colour.shape[:2])[..., None].astype(np.float32)
+    return Layer(colour, soft, layer.target)
+
+
+def _noise(image: Float[np.ndarray, "s s 3"]) -> float:
+    """Standard deviation of the noise, from what a Laplacian leaves (Immerkaer, 1996, with a median for robustness)."""
+    grey = image.mean(2)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    return float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))) / (6 * 0.6745))
+
+
+# After composition: the same for all layers, so that seams do not survive
+
+
+def _photometric(rng: Rng, image: Float[np.ndarray, "s s 3"], probability: float) -> Pixels:
+    """Brightness, contrast and gamma, then blur, noise and JPEG, each by chance."""
+    drawn = rng.random(5) < probability * np.array((1, 1, 0.5, 0.5, 0.3))
+    x = np.clip(image, 0, 255) / 255
+    if drawn[0]:
+        x = x ** float(np.exp(rng.uniform(-0.5, 0.5)))
+    if drawn[1]:
+        gain = np.exp(rng.uniform(-0.4, 0.2)) * np.exp(rng.uniform(-0.1, 0.1, 3))
+        x = x * gain.astype(np.float32) + float(rng.uniform(-0.1, 0.1))
+    if drawn[2]:
+        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2)))
+    if drawn[3]:
+        x = x + rng.normal(0, rng.uniform(0, 0.04), x.shape[:2])[..., None]
+    out = (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
+    if drawn[4]:
+        _, coded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
+        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return out
