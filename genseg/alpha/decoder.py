@@ -1,0 +1,143 @@
+"""The alpha decoder: from the encoder's pyramid and a code to the alpha map of one instance.
+
+Codes are proposed by place, as in SOLOv2 (Wang et al., 2020) and CondInst (Tian et al., 2020): each cell of a
+few grids says whether an instance of the grid's sizes has its centre there, and gives the code of it. The decoder
+does not care where a code comes from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor, nn
+
+from genseg.core.check import at_least
+from genseg.nn.encoder import Encoder
+
+STRIDE = 2  # of the pixel embeddings; alphas are decoded there and enlarged
+GRIDS = (4, 8, 16)  # strides of the grids of places, for small, middle and large instances
+REACH = 4  # a grid's places hold instances of a side (square root of the area) up to this many strides
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    channels: tuple[int, int, int, int] = (96, 64, 48, 24)  # of the decoder at strides 16, 8, 4, 2
+    embedding: int = 16  # width of a pixel's embedding
+    code: int = 32  # width of the code that says which instance
+    hidden: int = 8  # hidden units of the kernel that a code becomes
+    tower: int = 48  # width of the layers that propose codes
+
+    def __post_init__(self) -> None:
+        at_least(1, embedding=self.embedding, code=self.code, hidden=self.hidden)
+        at_least(8, tower=self.tower)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes of n instances: where they are, how large, and what a vector says beyond that.
+
+    image: which image of the batch
+    place: y and x of the centre, in pixels of the image
+    scale: pixels that count as a length of one around it
+    """
+
+    vector: Float[Tensor, "n d"]
+    place: Float[Tensor, "n 2"]
+    scale: Float[Tensor, "n"]
+    image: Int[Tensor, "n"]
+
+    def __getitem__(self, chosen: Tensor) -> "Codes":
+        return Codes(self.vector[chosen], self.place[chosen], self.scale[chosen], self.image[chosen])
+
+
+@dataclass(frozen=True)
+class Places:
+    """What every place of all grids proposes: p places an image, grid after grid, row after row."""
+
+    objectness: Float[Tensor, "b p"]  # logits
+    quality: Float[Tensor, "b p"]  # logits of the overlap that the decoded alpha will have with the truth
+    vector: Float[Tensor, "b p d"]
+    grids: tuple[tuple[int, int, int], ...]  # (stride, rows, columns) of each grid
+
+    def centres(self) -> tuple[Float[Tensor, "p 2"], Float[Tensor, "p"]]:
+        """y and x of all places in pixels of the image, and the scale of their grid."""
+        places, scales = [], []
+        for stride, rows, columns in self.grids:
+            y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
+            places.append((torch.stack([y, x], -1).flatten(0, 1) + 0.5) * stride)
+            scales.append(torch.full((rows * columns,), float(REACH * stride)))
+        device = self.objectness.device
+        return torch.cat(places).to(device), torch.cat(scales).to(device)
+
+    def codes(self, image: Int[Tensor, "n"], place: Int[Tensor, "n"]) -> Codes:
+        """The codes proposed at some places."""
+        centres, scales = self.centres()
+        return Codes(self.vector[image, place], centres[place], scales[place], image)
+
+
+class AlphaDecoder(nn.Module):
+    """Pixel embeddings, proposals of codes, and alphas from codes."""
+
+    def __init__(self, encoder: Encoder, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = c = config
+        self.pixels = UnetDecoder(encoder.net.out_channels, c.channels, n_blocks=len(c.channels))
+        self.embed = nn.Conv2d(c.channels[-1], c.embedding, 1)
+        self.levels = nn.ModuleList(nn.Conv2d(n, c.tower, 1) for n in c.channels[-2 : -2 - len(GRIDS) : -1])
+        self.tower = nn.Sequential(*(layer for _ in range(2) for layer in _layer(c.tower)))
+        self.propose = nn.Conv2d(c.tower, 2 + c.code, 1)
+        # of a code: weights and offsets of the hidden layer over (embedding, dy, dx, r^2), and of two outputs
+        self.shapes = ((c.hidden, c.embedding + 3), (c.hidden,), (2, c.hidden), (2,))
+        self.kernel = nn.Linear(c.code, sum(torch.Size(s).numel() for s in self.shapes))
+        assert self.propose.bias is not None
+        nn.init.constant_(self.propose.bias[:1], -4.0)  # few places have an instance (RetinaNet's prior)
+
+    def forward(self, pyramid: Sequence[Float[Tensor, "b _ _ _"]]) -> tuple[Float[Tensor, "b e h w"], Places]:
+        """Pixel embeddings at stride 2 and what all places propose, from the encoder's `pyramid`."""
+        skips = list(pyramid[1:-1])[::-1]
+        x, levels = pyramid[-1], []
+        for block, skip in zip(self.pixels.blocks, skips, strict=True):
+            x = block(x, *skip.shape[2:], skip_connection=skip)
+            levels.append(x)
+        heads = [self.propose(self.tower(f(x))) for f, x in zip(self.levels, levels[-2::-1], strict=True)]
+        found = torch.cat([h.flatten(2) for h in heads], 2).transpose(1, 2).float()
+        grids = tuple((s, h.shape[2], h.shape[3]) for s, h in zip(GRIDS, heads, strict=True))
+        return self.embed(levels[-1]), Places(found[..., 0], found[..., 1], found[..., 2:], grids)
+
+    def decode(self, embeddings: Float[Tensor, "b e h w"], codes: Codes) -> Float[Tensor, "n 2 h w"]:
+        """Logits of the visible and the amodal alpha of each code, at the stride of the embeddings."""
+        parts = []
+        order = torch.argsort(codes.image, stable=True)
+        counts = torch.bincount(codes.image, minlength=len(embeddings)).tolist()
+        for pixels, chosen in zip(embeddings, order.split(counts), strict=True):
+            if len(chosen):
+                parts.append(self._decode_image(pixels, codes[chosen]))
+        if not parts:
+            return embeddings.new_zeros(0, 2, *embeddings.shape[2:])
+        return torch.cat(parts)[torch.argsort(order)]
+
+    def _decode_image(self, pixels: Float[Tensor, "e h w"], codes: Codes) -> Float[Tensor, "n 2 h w"]:
+        e, h, w = pixels.shape
+        sizes = [torch.Size(s).numel() for s in self.shapes]
+        parts = self.kernel(codes.vector).to(pixels.dtype).split(sizes, 1)
+        first, offset, second, last = (p.unflatten(1, s) for p, s in zip(parts, self.shapes, strict=True))
+        dy, dx = (self._distance(codes, axis, n).to(pixels.dtype) for axis, n in ((0, h), (1, w)))
+        hidden = (first[..., :e].flatten(0, 1) @ pixels.flatten(1)).view(len(codes.vector), -1, h, w)
+        wy, wx, wr = first[..., e:, None].unbind(2)
+        rows = wy * dy[:, None] + wr * dy[:, None].square() + offset[..., None]
+        columns = wx * dx[:, None] + wr * dx[:, None].square()
+        hidden = (hidden + rows[..., None] + columns[..., None, :]).relu()
+        return torch.einsum("noj,njhw->nohw", second, hidden) + last[..., None, None]
+
+    @staticmethod
+    def _distance(codes: Codes, axis: int, length: int) -> Float[Tensor, "n {length}"]:
+        """Signed distance of pixel centres from the places, in units of their scale."""
+        at = (torch.arange(length, device=codes.place.device) + 0.5) * STRIDE
+        return (at - codes.place[:, axis, None]) / codes.scale[:, None]
+
+
+def _layer(width: int) -> tuple[nn.Module, ...]:
+    """Group norm, since grids of all sizes share the layer."""
+    return nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU(inplace=True)

@@ -1,0 +1,76 @@
+"""Self-training: which of the model's own instances on a real image become proposals."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.alpha.model import AlphaModel
+from genseg.alpha.tiles import shared
+from genseg.core.check import at_least
+from genseg.data.instances import Instance, mirrored, resized
+
+MAGNIFIED = 1.25  # the second look at an image is mirrored and so much larger
+
+
+@dataclass(frozen=True)
+class RoundsConfig:
+    """Self-training: after each round the model's own instances become proposals."""
+
+    count: int = 3  # rounds of equal length; 1: the first proposals are kept
+    agreement: float = 0.6  # least overlap of an instance with one of the mirrored and enlarged image, to be sure of
+    tolerance: float = 0.02  # no more rounds once the agreement over all images has fallen by more than this
+
+    def __post_init__(self) -> None:
+        at_least(1, count=self.count)
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Proposals of an image, and how well two looks at it agree: TP / (TP + FP + FN) at an overlap of 0.75, or None
+    when neither finds anything."""
+
+    proposals: list[Instance]
+    agreement: float | None
+
+
+def mine(
+    model: AlphaModel,
+    image: UInt8[np.ndarray, "h w 3"],
+    before: Sequence[Instance],
+    *,
+    sure: float,
+    agreement: float,
+) -> Mined:
+    """The model's instances that a second look at the image confirms, as proposals with the score of the first look.
+
+    Those that it does not confirm, and old proposals (`before`) that no instance overlaps, stay with half their score:
+    they may be instances or not. Old proposals that were overlapped are replaced.
+    """
+    found = model.instances(image)
+    again = _second_look(model, image)
+    best = [max((_iou(a, b) for b in again), default=0.0) for a in found]
+    kept = [a if iou >= agreement else _doubted(a) for a, iou in zip(found, best, strict=True)]
+    lost = [_doubted(b) for b in before if all(shared(a, b) < 0.1 * b.area for a in found)]
+    solid = sum(a.score >= sure and iou >= 0.75 for a, iou in zip(found, best, strict=True))
+    many = sum(a.score >= sure for a in found) + sum(b.score >= sure for b in again)
+    return Mined(kept + lost, solid / (many - solid) if many else None)
+
+
+def _doubted(instance: Instance) -> Instance:
+    return replace(instance, score=instance.score / 2)
+
+
+def _second_look(model: AlphaModel, image: UInt8[np.ndarray, "h w 3"]) -> list[Instance]:
+    """Instances of the mirrored and enlarged image, in the pixels of the image."""
+    h, w = image.shape[:2]
+    large = cv2.resize(image[:, ::-1], (round(w * MAGNIFIED), round(h * MAGNIFIED)), interpolation=cv2.INTER_LINEAR)
+    back = (resized(a, large.shape[:2], (h, w)) for a in model.instances(large))
+    return [mirrored(a, w) for a in back if a is not None]
+
+
+def _iou(a: Instance, b: Instance) -> float:
+    both = shared(a, b)
+    return both / (a.area + b.area - both) if both else 0.0

@@ -1,0 +1,160 @@
+"""A trained encoder and alpha decoder as one thing that gives the instances of whole images."""
+
+import copy
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import Found, GenerateConfig, generate
+from genseg.alpha.tiles import merge_tiles, tiles_of
+from genseg.data.instances import Instance, cut_instance, resized
+from genseg.data.pixels import normalise, stretch
+from genseg.nn.encoder import Encoder, EncoderConfig
+
+ALPHA_NAME = "alpha.safetensors"
+MULTIPLE = 32  # sides of what the encoder sees are multiples of its coarsest stride
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How an image is prepared, in training as in generation."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    side: int  # larger images are shrunk to this short side; 0: never
+    stretch: bool  # values are spread over the whole range
+
+
+class AlphaModel(nn.Module):
+    """Encoder, decoder and how images are prepared for them. It is always in evaluation mode."""
+
+    def __init__(self, encoder: Encoder, decoder: AlphaDecoder, look: Look, config: GenerateConfig) -> None:
+        super().__init__()
+        self.encoder, self.decoder = encoder, decoder
+        self.look, self.config = look, config
+        self.precision = torch.float32
+        self.eval()
+
+    @torch.no_grad()
+    def instances(self, image: Pixels) -> list[Instance]:
+        """All instances of an image, best first, in its own pixels. Large images are seen by overlapping tiles."""
+        small, whole = self._prepared(image), image.shape[:2]
+        tiles = tiles_of(*small.shape[:2], tile=self.config.tile, overlap=self.config.tile // 4)
+        parts = [(tile, self._tile(small[tile.window])) for tile in tiles]
+        found = parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=self.config.overlap)
+        if small.shape[:2] == whole:
+            return found
+        return [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
+
+    def _prepared(self, image: Pixels) -> Pixels:
+        h, w = image.shape[:2]
+        side = self.look.side
+        if side and min(h, w) > side:
+            size = (round(w * side / min(h, w)), round(h * side / min(h, w)))
+            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        return stretch(image) if self.look.stretch else image
+
+    def _tile(self, pixels: Pixels) -> list[Instance]:
+        h, w = pixels.shape[:2]
+        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+            embeddings, places = self.decoder(self.encoder.pyramid(self.tensor([pixels])))
+            (found,) = generate(self.decoder, embeddings, places, self.config)
+        return _cut(found, h, w)
+
+    def tensor(self, images: Sequence[Pixels]) -> Tensor:
+        """Images of one size as the encoder takes them: normalised, mirrored at the edges to a multiple of 32."""
+        h, w = images[0].shape[:2]
+        below, right = -h % MULTIPLE, -w % MULTIPLE
+        mirrored = [_mirrored(x, below, right) for x in images]
+        pixels = torch.from_numpy(np.stack(mirrored)).to(self.device)
+        x = normalise(pixels, mean=self.look.mean, std=self.look.std)
+        return x.contiguous(memory_format=torch.channels_last)
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.parameters()).device
+
+    @torch.no_grad()
+    def calibrate(self, images: Iterable[Pixels], *, size: int) -> None:
+        """Make the batch norms' statistics anew, from windows of real images as generation sees them (precise batch
+        norm, Wu and Johnson, 2021, sec. 3): training has averaged those of composites, or of views."""
+        norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        for m in norms:
+            m.reset_running_stats()
+            m.momentum = None  # a plain average over what follows
+            m.train()
+        batch: list[Pixels] = []
+        for image in images:
+            small = self._prepared(image)
+            h, w = small.shape[:2]
+            small = _mirrored(small, max(0, size - h), max(0, size - w))
+            top, left = (max(0, n - size) // 2 for n in (h, w))
+            batch.append(small[top : top + size, left : left + size])
+            if len(batch) == 16:
+                self.decoder(self.encoder.pyramid(self.tensor(batch)))
+                batch = []
+        if len(batch) > 1:
+            self.decoder(self.encoder.pyramid(self.tensor(batch)))
+        self.eval()
+
+
+def save_alpha(model: AlphaModel, path: Path, metadata: dict[str, Any]) -> None:
+    """Write encoder and decoder; how to build and use them goes as JSON under "genseg", beside `metadata`.
+
+    One entry, because safetensors writes several in an order of chance, and equal runs shall leave equal bytes.
+    """
+    facts = {**metadata, "look": asdict(model.look), "decoder": asdict(model.decoder.config),
+             "generate": asdict(model.config)}  # fmt: skip
+    temporary = path.with_name(path.name + ".tmp")
+    tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
+    save_file(tensors, temporary, {"genseg": json.dumps(facts)})
+    temporary.replace(path)
+
+
+def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
+    """The model that `save_alpha` has written, and its metadata. Raises ValueError for any other file."""
+    with safe_open(path, framework="pt") as content:
+        text = (content.metadata() or {}).get("genseg")
+    facts = {} if text is None else json.loads(text)
+    if "look" not in facts:
+        raise ValueError(f"{path} holds no alpha decoder that genseg has written")
+    encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
+    decoder = AlphaDecoder(encoder, DecoderConfig(**_tuples(facts["decoder"])))
+    model = AlphaModel(encoder, decoder, Look(**_tuples(facts["look"])), GenerateConfig(**facts["generate"]))
+    model.load_state_dict(load_file(path))
+    return model.to(memory_format=torch.channels_last), facts
+
+
+def snapshot(encoder: Encoder, decoder: AlphaDecoder, look: Look, config: GenerateConfig) -> AlphaModel:
+    """A model of copies: what is made of it leaves the training alone."""
+    return AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
+def _mirrored(image: Pixels, below: int, right: int) -> Pixels:
+    return (
+        np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101)) if below or right else image
+    )
+
+
+def _cut(found: Found, h: int, w: int) -> list[Instance]:
+    """Found alphas as instances of an image of h x w pixels; less than 3 % counts as nothing."""
+    levels = (found.alpha[:, :h, :w] * 255).round().byte()
+    alphas = (levels * (levels >= 8)).cpu().numpy()
+    cut = (cut_instance(a, s) for a, s in zip(alphas, found.score.tolist(), strict=True))
+    return [instance for instance in cut if instance is not None]

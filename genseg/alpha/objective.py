@@ -1,0 +1,160 @@
+"""What the alpha decoder is trained for: composites give every alpha back.
+
+Places near the centre of an instance shall propose it, its code shall decode to its alphas, and its quality shall
+be the overlap that comes out. Where a host shows something that nobody knows, places are asked nothing.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
+
+from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
+from genseg.core.contrast import full_precision
+from genseg.core.masks import balanced_cross_entropy, dice, focal, overlap
+from genseg.data.compose import Composites
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    objectness: float = 1.0  # weights of the terms; 0 leaves one out
+    mask: float = 1.0
+    amodal: float = 0.25  # the amodal alphas of pasted layers, beside the visible ones
+    quality: float = 0.5
+    boundary: float = 1.0  # extra weight of pixels at an alpha's border, in the cross-entropy
+    decoded: int = 256  # at most so many instances of a batch are decoded, drawn anew each update
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Which layer each place shall propose.
+
+    layer: index into the layers of the truth; -1: none
+    counted: whether the place's objectness is asked for
+    """
+
+    layer: Int[Tensor, "b p"]
+    counted: Bool[Tensor, "b p"]
+
+
+def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites, *, minimum: float = 4.0) -> Assignment:
+    """The places of each layer: near its centroid, on its alpha, on the grid of its size.
+
+    A grid of stride s holds sides (square root of the area) below REACH s, and from half of that; the first grid
+    also smaller ones, the last also larger ones. Neighbouring grids are not asked about sides within a quarter of
+    their limit. Of several layers that want a place the one nearest to it wins, measured in its own side. Layers of
+    less than `minimum` visible pixels are asked nothing.
+    """
+    b, device = places.objectness.shape[0], visible.device
+    area = visible.sum((1, 2))
+    side = area.sqrt().clamp_min(1)
+    y, x = (torch.arange(n, device=device) + 0.5 for n in visible.shape[1:])
+    mass = area.clamp_min(1e-6)
+    centre = torch.stack([(visible.sum(2) @ y) / mass, (visible.sum(1) @ x) / mass], 1)
+    centres, scales = places.centres()
+    strides = scales / REACH
+    low = torch.where(strides == strides.min(), 0.0, scales / 2)
+    high = torch.where(strides == strides.max(), torch.inf, scales)
+    distance = torch.cdist(centre, centres)  # n p
+    reach = torch.maximum(0.25 * side[:, None], 0.71 * strides[None])
+    cell = _at(visible, centres)
+    near = (distance <= reach) & (cell > 0.5) | (distance <= 0.5 * strides[None])
+    usable = (area >= minimum)[:, None]
+    fits = near & usable & (side[:, None] >= low) & (side[:, None] < high)
+    blurred = near & usable & (side[:, None] >= 0.75 * low) & (side[:, None] < 1.33 * high) & ~fits
+    score = torch.where(fits, distance / side[:, None], torch.inf)
+    layer = torch.full((b, len(centres)), -1, dtype=torch.long, device=device)
+    unclear = torch.zeros_like(layer, dtype=torch.bool)
+    tiny = (cell > 0.5) & ~usable
+    for i in range(b):
+        mine = (truth.owner == i).nonzero()[:, 0]
+        if len(mine):
+            best, which = score[mine].min(0)
+            layer[i] = torch.where(best.isfinite(), mine[which], -1)
+            unclear[i] = (blurred[mine] | tiny[mine]).any(0)
+    ignored = _at(truth.ignored.float(), centres) > 0.5
+    return Assignment(layer, (layer >= 0) | ~(ignored | unclear))
+
+
+def _at(maps: Float[Tensor, "n h w"], places: Float[Tensor, "p 2"]) -> Float[Tensor, "n p"]:
+    """Values at places (y, x in pixels)."""
+    y, x = places.long().unbind(1)
+    return maps[:, y.clamp(max=maps.shape[1] - 1), x.clamp(max=maps.shape[2] - 1)]
+
+
+def objective(
+    decoder: AlphaDecoder,
+    embeddings: Float[Tensor, "b e h w"],
+    places: Places,
+    truth: Composites,
+    config: ObjectiveConfig,
+) -> dict[str, Tensor]:
+    """The terms of the loss, weighted, and named overlaps that are only for the log."""
+    visible = truth.visible.float() / 255
+    assignment = assign(places, visible, truth)
+    with full_precision(places.objectness):
+        positive = assignment.layer >= 0
+        asked = focal(places.objectness[assignment.counted], positive[assignment.counted].float())
+        terms = {"objectness": config.objectness * asked.sum() / positive.sum().clamp_min(1)}
+    image, place = _chosen(assignment.layer, config.decoded)
+    if not len(image):  # no layer at all: decode one place for nothing, so that every parameter has its gradient
+        image = place = torch.zeros(1, dtype=torch.long, device=image.device)
+    layer = assignment.layer[image, place]
+    real = (layer >= 0).float()
+    logits = decoder.decode(embeddings, places.codes(image, place)).flatten(2).float()
+    with full_precision(logits):
+        small = [_shrunk(a, layer, logits.shape[2]) for a in (truth.visible, truth.amodal)]
+        each = [_mask_loss(logits[:, i], a, config.boundary, embeddings.shape[3]) for i, a in enumerate(small)]
+        known = real * truth.known[layer] if len(truth.known) else real
+        terms["mask"] = config.mask * _mean(each[0], real)
+        terms["amodal"] = config.amodal * _mean(each[1], known)
+        found = overlap(logits[:, 0].detach() > 0, small[0] > 0.5)
+        judged = F.binary_cross_entropy_with_logits(places.quality[image, place], found, reduction="none")
+        terms["quality"] = config.quality * _mean(judged, real)
+    return {**terms, "overlap": _mean(found, real)}
+
+
+def _shrunk(alphas: UInt8[Tensor, "m h w"], layer: Int[Tensor, "n"], pixels: int) -> Float[Tensor, "n {pixels}"]:
+    """The alphas of some layers at the stride at which alphas are decoded; 0 for a layer -1."""
+    if not len(alphas):
+        return torch.zeros(len(layer), pixels, device=layer.device)
+    return F.avg_pool2d(alphas[layer].float() / 255, STRIDE).flatten(1) * (layer >= 0)[:, None]
+
+
+def _chosen(layer: Int[Tensor, "b p"], limit: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """One place of each layer, drawn by chance; of more than `limit` layers, some."""
+    image, place = (layer >= 0).nonzero(as_tuple=True)
+    if not len(image):
+        return image, place
+    order = torch.randperm(len(image), device=image.device)
+    image, place = image[order], place[order]
+    owner = layer[image, place]
+    first = torch.full((int(layer.max()) + 1,), len(owner), device=owner.device)
+    first.scatter_reduce_(0, owner, torch.arange(len(owner), device=owner.device), "amin")
+    kept = first[first < len(owner)]
+    kept = kept[torch.randperm(len(kept), device=kept.device)][:limit]
+    return image[kept], place[kept]
+
+
+def _mask_loss(
+    logits: Float[Tensor, "n p"], alpha: Float[Tensor, "n p"], boundary: float, width: int
+) -> Float[Tensor, "n"]:
+    """Dice and balanced cross-entropy, the latter once more over the band around the border."""
+    loss = dice(logits, alpha) + balanced_cross_entropy(logits, alpha)
+    if boundary:
+        band = _border(alpha.unflatten(1, (-1, width))).flatten(1)
+        extra = F.binary_cross_entropy_with_logits(logits, alpha, reduction="none")
+        loss = loss + boundary * (band * extra).sum(1) / band.sum(1).clamp_min(1)
+    return loss
+
+
+def _border(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
+    """1 where the 5 x 5 pixels around hold both instance and rest, else 0."""
+    x = alpha[:, None]
+    return (F.max_pool2d(x, 5, 1, 2) - -F.max_pool2d(-x, 5, 1, 2) > 0.5)[:, 0].float()
+
+
+def _mean(x: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:
+    return (x * weight).sum() / weight.sum().clamp_min(1)

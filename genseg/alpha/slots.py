@@ -1,0 +1,132 @@
+"""Codes proposed by slot attention, learnt by reconstructing pixels: the alternative to places.
+
+A fixed number of slots compete for the pixels of an image (Locatello et al., Object-Centric Learning with Slot
+Attention, 2020). It needs no composites and no proposals, and has no more instances than slots.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.alpha.decoder import STRIDE, AlphaDecoder, Codes, DecoderConfig
+from genseg.alpha.generate import Found, GenerateConfig
+from genseg.core.contrast import full_precision
+from genseg.nn.encoder import Encoder
+
+GRID = 8  # stride of the features that slots attend to
+SURFACE = 6  # of a slot's colour: 1, y, x, y^2, x y, x^2
+
+
+@dataclass(frozen=True)
+class SlotsConfig:
+    count: int = 11  # slots an image; one of them becomes the background
+    iterations: int = 3  # of attention
+    width: int = 64  # of a slot
+
+
+class SlotAttention(nn.Module):
+    """Slots from features (algorithm 1 of the paper)."""
+
+    def __init__(self, features: int, config: SlotsConfig) -> None:
+        super().__init__()
+        d = config.width
+        self.config = config
+        self.position = nn.Linear(4, features)
+        self.norm = nn.LayerNorm(features)
+        self.hidden = nn.Sequential(nn.Linear(features, d), nn.ReLU(), nn.Linear(d, d))
+        self.norm_inputs, self.norm_slots, self.norm_mlp = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
+        self.k, self.v, self.q = (nn.Linear(d, d, bias=False) for _ in range(3))
+        self.gru = nn.GRUCell(d, d)
+        self.mlp = nn.Sequential(nn.Linear(d, 2 * d), nn.ReLU(), nn.Linear(2 * d, d))
+        self.mean, self.log_deviation = nn.Parameter(torch.randn(d) * d**-0.5), nn.Parameter(torch.zeros(d))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k n"]]:
+        """Slots, and the share of each slot's attention that a pixel has (they sum to one over pixels)."""
+        h, w = x.shape[2:]
+        inputs = self.norm_inputs(
+            self.hidden(self.norm(x.flatten(2).transpose(1, 2) + self.position(_corners(h, w, x))))
+        )
+        k, v = self.k(inputs), self.v(inputs)
+        noise = torch.randn(len(x), self.config.count, len(self.mean), device=x.device)
+        slots = self.mean + self.log_deviation.exp() * noise
+        for _ in range(self.config.iterations):
+            before = slots
+            q = self.q(self.norm_slots(slots)) * slots.shape[-1] ** -0.5
+            share = (q @ k.transpose(1, 2)).softmax(1) + 1e-8  # over slots: they compete
+            share = share / share.sum(2, keepdim=True)
+            slots = self.gru((share @ v).flatten(0, 1), before.flatten(0, 1)).view_as(before)
+            slots = slots + self.mlp(self.norm_mlp(slots))
+        return slots, share
+
+
+def _corners(h: int, w: int, like: Tensor) -> Float[Tensor, "n 4"]:
+    """y, x, 1 - y, 1 - x of all pixels in [0, 1]: the paper's soft position embedding."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, h), torch.linspace(0, 1, w), indexing="ij")
+    at = torch.stack([y, x, 1 - y, 1 - x], -1).flatten(0, 1)
+    return at.to(like.device)
+
+
+class SlotDecoder(nn.Module):
+    """Slots as codes of the alpha decoder; each also has a colour, a second-degree surface over the image."""
+
+    def __init__(self, encoder: Encoder, config: SlotsConfig, decoder: DecoderConfig) -> None:
+        super().__init__()
+        self.decoder = AlphaDecoder(encoder, decoder)
+        self.attend = SlotAttention(encoder.net.out_channels[3], config)
+        self.code = nn.Linear(config.width, decoder.code)
+        self.colour = nn.Linear(config.width, 3 * SURFACE)
+
+    def forward(
+        self, pyramid: Sequence[Float[Tensor, "b _ _ _"]]
+    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b 3 h w"], Codes]:
+        """Alphas that sum to one over slots, the image that they make, and the codes."""
+        embeddings, _ = self.decoder(pyramid)
+        with full_precision(embeddings):
+            slots, share = self.attend(pyramid[3].float())
+            codes = self._codes(slots, share, pyramid[3].shape[3])
+            logits = self.decoder.decode(embeddings.float(), codes)[:, 0]
+            alpha = logits.unflatten(0, slots.shape[:2]).softmax(1)
+            y, x = torch.meshgrid(
+                *(torch.linspace(-1, 1, n, device=alpha.device) for n in alpha.shape[2:]), indexing="ij"
+            )
+            surface = torch.stack([torch.ones_like(y), y, x, y * y, x * y, x * x])
+            colour = torch.einsum("bkcs,shw->bkchw", self.colour(slots).unflatten(2, (3, SURFACE)), surface)
+            return alpha, torch.einsum("bkhw,bkchw->bchw", alpha, colour), codes
+
+    def _codes(self, slots: Float[Tensor, "b k d"], share: Float[Tensor, "b k n"], width: int) -> Codes:
+        """A slot is placed at the mean of its attention, and as large as that is wide."""
+        n = share.shape[2]
+        at = torch.stack([torch.arange(n) // width, torch.arange(n) % width], -1).float().to(share.device)
+        place = share @ (at + 0.5) * GRID
+        square = share @ (at + 0.5).square() * GRID**2
+        scale = 2 * (square - place.square()).sum(-1).clamp_min(GRID**2).sqrt()
+        image = torch.arange(len(slots), device=share.device).repeat_interleave(slots.shape[1])
+        return Codes(self.code(slots).flatten(0, 1), place.flatten(0, 1), scale.flatten(), image)
+
+
+def reconstruction(made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t"]) -> Float[Tensor, ""]:
+    """Mean squared error of the normalised pixels at the stride of the alphas (the paper's objective)."""
+    return F.mse_loss(made, F.avg_pool2d(image.float(), STRIDE))
+
+
+def found(alpha: Float[Tensor, "b k h w"], codes: Codes, config: GenerateConfig) -> list[Found]:
+    """Each slot as an instance, scored by how sure it is of its pixels. The slot with the longest part of the
+    image's edge is the background, and left out."""
+    results = []
+    vectors = codes.vector.unflatten(0, alpha.shape[:2])
+    for maps, vector in zip(alpha, vectors, strict=True):
+        winner = maps.argmax(0)
+        edge = torch.cat([winner[0], winner[-1], winner[:, 0], winner[:, -1]])
+        mask = winner == torch.arange(len(maps), device=maps.device)[:, None, None]
+        area = mask.flatten(1).sum(1)
+        score = (maps * mask).flatten(1).sum(1) / area.clamp_min(1)
+        score[torch.bincount(edge, minlength=len(maps)).argmax()] = -1
+        kept = ((area * STRIDE**2 >= config.min_area) & (score >= 0)).nonzero()[:, 0]
+        kept = kept[score[kept].argsort(descending=True)]
+        whole = F.interpolate((maps * mask)[kept][None], scale_factor=STRIDE, mode="nearest")[0]
+        results.append(Found(whole, score[kept], vector[kept]))
+    return results

@@ -1,0 +1,122 @@
+"""Large images by overlapping tiles, put together without seams or doubles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from genseg.data.instances import Instance
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A part of an image, and which of its sides lie inside the image: there it may cut instances."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    inner: tuple[bool, bool, bool, bool]  # top, left, bottom, right
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+    def cuts(self, instance: Instance) -> bool:
+        """Whether an instance (in pixels of the tile) reaches a side inside the image."""
+        left, top, w, h = instance.box
+        reaches = (top <= 1, left <= 1, top + h >= self.height - 1, left + w >= self.width - 1)
+        return any(a and b for a, b in zip(reaches, self.inner, strict=True))
+
+
+def tiles_of(height: int, width: int, *, tile: int, overlap: int) -> list[Tile]:
+    """Tiles of at most `tile` pixels that overlap by at least `overlap`; one for an image that fits."""
+    tiles = []
+    for top, h in _spans(height, tile, overlap):
+        for left, w in _spans(width, tile, overlap):
+            inner = (top > 0, left > 0, top + h < height, left + w < width)
+            tiles.append(Tile(top, left, h, w, inner))
+    return tiles
+
+
+def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
+    if length <= tile:
+        return [(0, length)]
+    count = -(-(length - overlap) // (tile - overlap))
+    return [(round(i * (length - tile) / (count - 1)), tile) for i in range(count)]
+
+
+def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float) -> list[Instance]:
+    """The instances of an image from those of its tiles, best first.
+
+    Whole ones come first, then those that a tile's side cuts, which the neighbour mostly sees whole. An instance that
+    overlaps one that is there already (intersection over union above `overlap`, or mostly inside it) is its double and
+    is dropped; two cut ones that agree where their tiles overlap are halves of one and are joined.
+    """
+    found = [
+        (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a)) for t, many in parts for a in many
+    ]
+    found.sort(key=lambda entry: (entry[2], -entry[1].score))
+    kept: list[tuple[Tile, Instance, bool]] = []
+    for tile, instance, cut in found:
+        for i, (other_tile, other, other_cut) in enumerate(kept):
+            both = shared(instance, other)
+            if not both:
+                continue
+            least = min(instance.area, other.area)
+            if both > overlap * (instance.area + other.area - both) or both > 0.7 * least:
+                if cut and other_cut and both < 0.9 * least:
+                    kept[i] = (other_tile, joined(instance, other), True)
+                break
+            if cut and other_cut and _agree(tile, instance, other_tile, other):
+                kept[i] = (other_tile, joined(instance, other), True)
+                break
+        else:
+            kept.append((tile, instance, cut))
+    return sorted((a for _, a, _ in kept), key=lambda a: -a.score)
+
+
+def _agree(a: Tile, one: Instance, b: Tile, other: Instance) -> bool:
+    """Whether two instances overlap by half of all that they have in the area that both tiles see."""
+    top, left = max(a.top, b.top), max(a.left, b.left)
+    bottom, right = min(a.top + a.height, b.top + b.height), min(a.left + a.width, b.left + b.width)
+    if bottom <= top or right <= left:
+        return False
+    area = (slice(top, bottom), slice(left, right))
+    m, n = (_within(x, area) for x in (one, other))
+    return bool((m & n).sum() > 0.5 * (m | n).sum())
+
+
+def _within(instance: Instance, area: tuple[slice, slice]) -> Float[np.ndarray, "h w"] | np.ndarray:
+    """The mask of an instance over an area of the image."""
+    rows, columns = area
+    out = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+    h, w = instance.alpha.shape
+    top, left = max(rows.start, instance.top), max(columns.start, instance.left)
+    bottom, right = min(rows.stop, instance.top + h), min(columns.stop, instance.left + w)
+    if bottom > top and right > left:
+        mask = instance.mask[top - instance.top : bottom - instance.top, left - instance.left : right - instance.left]
+        out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = mask
+    return out
+
+
+def shared(a: Instance, b: Instance) -> int:
+    """Pixels that belong to both masks."""
+    rows, columns = (slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a.window, b.window, strict=True))
+    if rows.stop <= rows.start or columns.stop <= columns.start:
+        return 0
+    return int((_within(a, (rows, columns)) & _within(b, (rows, columns))).sum())
+
+
+def joined(a: Instance, b: Instance) -> Instance:
+    """The larger alpha of the two everywhere, with the better score."""
+    top, left = min(a.top, b.top), min(a.left, b.left)
+    bottom = max(x.top + x.alpha.shape[0] for x in (a, b))
+    right = max(x.left + x.alpha.shape[1] for x in (a, b))
+    out = np.zeros((bottom - top, right - left), np.uint8)
+    for x in (a, b):
+        rows, columns = x.window
+        window = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+        out[window] = np.maximum(out[window], x.alpha)
+    return Instance(out, top, left, max(a.score, b.score))

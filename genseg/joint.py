@@ -1,0 +1,108 @@
+"""A contrastive method and the alpha decoder around one encoder, as one module with one forward."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.mine import RoundsConfig
+from genseg.alpha.objective import ObjectiveConfig, objective
+from genseg.core.check import above, at_least
+from genseg.data.compose import ComposeConfig, Composites
+from genseg.methods.method import Method
+from genseg.nn.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class AlphaConfig:
+    """The alpha task, beside a contrastive method or alone."""
+
+    name: str = "places"
+    weight: float = 1.0  # of its loss beside the method's
+    share: float = 0.125  # part of a batch's images over which composites are made
+    proposals: str = "tree"  # where the first proposals come from: tree | felzenszwalb | slic | iem | blobs
+    side: int = 512  # larger images are shrunk to this short side for proposals, composites and generation
+    rounds: RoundsConfig = field(default_factory=RoundsConfig)
+    compose: ComposeConfig = field(default_factory=ComposeConfig)
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    generate: GenerateConfig = field(default_factory=GenerateConfig)
+
+    def __post_init__(self) -> None:
+        above(0, share=self.share)
+        at_least(0, weight=self.weight)
+        at_least(32, side=self.side)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What an update sees: views by crop size, normalised; composites, and their images normalised."""
+
+    views: list[Float[Tensor, "_ b c _ _"]]
+    composed: Float[Tensor, "n c h w"]
+    composites: Composites
+
+
+class Joint(nn.Module):
+    """loss = method's loss + weight * (objectness + mask + amodal + quality), one backward pass for both.
+
+    Without a method the alpha task is trained alone. Beside a method, composites leave the running statistics of the
+    encoder's batch norms alone: those belong to its views, and generation makes its own (`alpha.model.calibrate`).
+    """
+
+    def __init__(self, encoder: Encoder, method: Method | None, decoder: AlphaDecoder, config: AlphaConfig) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.method = method
+        self.decoder = decoder
+        self.config = config
+
+    def forward(self, inputs: Inputs) -> dict[str, Tensor]:
+        outputs = {} if self.method is None else self.method(inputs.views)
+        with frozen_statistics(self.encoder, frozen=self.method is not None):
+            pyramid = self.encoder.pyramid(inputs.composed)
+        embeddings, places = self.decoder(pyramid)
+        terms = objective(self.decoder, embeddings, places, inputs.composites, self.config.objective)
+        overlap = terms.pop("overlap")
+        alpha = self.config.weight * sum(terms.values(), overlap.new_zeros(()))
+        if self.method is None:
+            return {"loss": alpha, "embeddings": pyramid[-1].mean((2, 3)).detach(), **terms, "overlap": overlap}
+        contrast = outputs.pop("loss")
+        return {"loss": contrast + alpha, "contrast": contrast, **outputs, **terms, "overlap": overlap}
+
+    def trivial(self, batch: int) -> float | None:
+        """The method's loss when nothing is learnt; None without a method."""
+        return None if self.method is None else self.method.trivial(batch)
+
+    def begin_step(self) -> None:
+        if self.method is not None:
+            self.method.begin_step()
+
+    def before_step(self, progress: float) -> None:
+        if self.method is not None:
+            self.method.before_step(progress)
+
+    def after_step(self, progress: float) -> None:
+        if self.method is not None:
+            self.method.after_step(progress)
+
+    def scheduled(self, progress: float) -> dict[str, float]:
+        return {} if self.method is None else self.method.scheduled(progress)
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module, *, frozen: bool) -> Iterator[None]:
+    """While entered, batch norms use their batch's statistics as ever but do not average them."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if frozen else []
+    before = [m.momentum for m in norms]
+    for m in norms:
+        m.momentum = 0.0
+    try:
+        yield
+    finally:
+        for m, momentum in zip(norms, before, strict=True):
+            m.momentum = momentum
