@@ -24,6 +24,25 @@ Killed? The same command goes on where it was. The run directory holds
 Several processes: torchrun --nproc_per_node 2 tools/pretrain.py --config ... (CPU or GPU), or
 accelerate launch tools/pretrain.py --config ... (GPU).
 """
+GENERATE_HELP = """\
+Generate the instance alpha maps of every image of a folder with a run that has the alpha task.
+
+  genseg generate runs/mine photos --out found
+
+DIR/instances.json is COCO json: RLE, boxes, scores, one category. Killed? The same command goes on where it was.
+Images of any size: larger ones than alpha.generate.tile are seen by overlapping tiles.
+
+Several machines: each with --num-shards N and its own --shard-index 0 ... N-1, all with one DIR; whoever comes last
+puts the json together. Several processes: torchrun --nproc_per_node 2 tools/generate.py RUN FOLDER --out DIR.
+"""
+EVALUATE_ALPHA_HELP = """\
+How well instance alpha maps fit the labels of a COCO json, which nothing of a run has seen: AP, AR, the mean of
+TP / (TP + FP + FN), mBO, CorLoc and FG-ARI; by kind of image and by size. All categories are one.
+
+  genseg evaluate alpha runs/mine --data val.json
+
+A run first generates the instances of the json's images, into RUN/evaluated/JSON's name.
+"""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -55,6 +74,34 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--limit", type=int, default=0, help="at most so many images of each (default: all)")
     p.add_argument("-k", type=int, default=20, help="neighbours (default: 20)")
     p.set_defaults(act=_knn)
+
+    p = commands.add_parser("generate", help="instance alpha maps of a folder of images", description=GENERATE_HELP,
+                            formatter_class=raw)  # fmt: skip
+    p.add_argument("run", type=Path, metavar="RUN", help="a run directory or an alpha.safetensors")
+    p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
+    p.add_argument("--score", type=float, help="least score of an instance (default: that of the run)")
+    p.add_argument("--polygons", action="store_true", help="outlines in place of RLE; they lose holes")
+    p.add_argument("--alphas", action="store_true", help="also DIR/alphas/IMAGE-ID.png, 8-bit soft alpha maps")
+    p.add_argument("--cutouts", action="store_true", help="also DIR/cutouts/IMAGE-ID.png, RGBA, cut to the box")
+    p.add_argument("--shard-index", type=int, default=0, metavar="I", help="which shard this is, from 0")
+    p.add_argument("--num-shards", type=int, default=1, metavar="N", help="into how many shards the images are split")
+    p.add_argument("--fresh", action="store_true", help="start over in a DIR that holds another result")
+    p.set_defaults(act=_generate)
+
+    text = "Measure results against labels."
+    evaluate = commands.add_parser("evaluate", help="measure results against labels", description=text)
+    kinds = evaluate.add_subparsers(dest="what", required=True, metavar="what")
+    p = kinds.add_parser("alpha", help="instance alpha maps against a labelled COCO json",
+                         description=EVALUATE_ALPHA_HELP, formatter_class=raw)  # fmt: skip
+    p.add_argument("found", type=Path, nargs="+", metavar="RUN|FILE",
+                   help="a run, instances.json of genseg generate, a COCO list of results; or several")  # fmt: skip
+    p.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO json with the labels")
+    p.add_argument("--alphas", type=Path, metavar="DIR",
+                   help="soft alphas of the labels, IMAGE-N.png; those found lie in alphas/ beside FILE")  # fmt: skip
+    p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
+    p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
+    p.set_defaults(act=_evaluate_alpha)
 
     text = "Write the encoder of a run, also of one that is not finished, for another library."
     p = commands.add_parser("export", help="write a run's encoder for another library", description=text)
@@ -144,6 +191,27 @@ def _knn(options: argparse.Namespace) -> int:
     from genseg.recipes.evaluate import evaluate_knn
 
     print(evaluate_knn(options.runs, train=options.train, test=options.test, limit=options.limit, k=options.k))
+    return 0
+
+
+def _generate(options: argparse.Namespace) -> int:
+    from genseg.recipes.generate import GenerateOptions, generate_folder
+
+    chosen = GenerateOptions(
+        polygons=options.polygons, alphas=options.alphas, cutouts=options.cutouts, score=options.score,
+        shard=options.shard_index, shards=options.num_shards, fresh=options.fresh,
+    )  # fmt: skip
+    if text := generate_folder(options.run, options.folder, options.out, chosen):
+        print(text)
+    return 0
+
+
+def _evaluate_alpha(options: argparse.Namespace) -> int:
+    from genseg.recipes.evaluate_alpha import evaluate_alpha
+    from genseg.recipes.generate import generated
+
+    files = [generated(path, options.data, alphas=options.alphas is not None) for path in options.found]
+    print(evaluate_alpha(files, options.data, alphas=options.alphas, out=options.out, threshold=options.threshold))
     return 0
 
 

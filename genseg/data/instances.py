@@ -109,19 +109,29 @@ def cut_instance(alpha: UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], scor
 def resized(instance: Instance, before: tuple[int, int], after: tuple[int, int]) -> Instance | None:
     """An instance of an image of the size `before` (height, width) in the pixels of the same image at the size `after`.
 
-    None when nothing of its mask is left.
+    Enlarged bilinearly, shrunk by what each new pixel is covered. None when nothing of its mask is left.
     """
-    (h, w), scale = instance.alpha.shape, (after[0] / before[0], after[1] / before[1])
-    top, left = (int(n * s) for n, s in zip((instance.top, instance.left), scale, strict=True))
-    bottom, right = (
-        min(limit, int(np.ceil(n * s)))
-        for n, s, limit in zip((instance.top + h, instance.left + w), scale, after, strict=True)
-    )
-    size = (max(right - left, 1), max(bottom - top, 1))
-    shrinks = size[0] < w
-    alpha = cv2.resize(instance.alpha, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    cut = cut_instance(alpha, instance.score)
-    return None if cut is None else Instance(cut.alpha, cut.top + top, cut.left + left, cut.score)
+    (h, w), (sy, sx) = instance.alpha.shape, (after[0] / before[0], after[1] / before[1])
+    top, bottom = int(instance.top * sy), min(after[0], int(np.ceil((instance.top + h) * sy)))
+    left, right = int(instance.left * sx), min(after[1], int(np.ceil((instance.left + w) * sx)))
+    if bottom <= top or right <= left:
+        return None
+    if min(sy, sx) >= 1:
+        shift = ((instance.left + 0.5) * sx - 0.5 - left, (instance.top + 0.5) * sy - 0.5 - top)
+        matrix = np.array([[sx, 0, shift[0]], [0, sy, shift[1]]])
+        alpha = cv2.warpAffine(instance.alpha, matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+    else:
+        down, across = _coverage(h, instance.top, sy, top, bottom), _coverage(w, instance.left, sx, left, right)
+        alpha = np.clip(down @ instance.alpha @ across.T, 0, OPAQUE).round().astype(np.uint8)
+    found = cut_instance(alpha, instance.score)
+    return None if found is None else Instance(found.alpha, found.top + top, found.left + left, found.score)
+
+
+def _coverage(n: int, first: int, scale: float, start: int, stop: int) -> Float[np.ndarray, "{stop-start} {n}"]:
+    """How much of each of the pixels start ... stop - 1 is covered by each of the n that begin at `first`, scaled."""
+    a = (first + np.arange(n)) * scale
+    at = np.arange(start, stop)[:, None]
+    return np.clip(np.minimum(a + scale, at + 1) - np.maximum(a, at), 0, None)
 
 
 def mirrored(instance: Instance, width: int) -> Instance:

@@ -11,6 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from genseg.data.bank import Bank
+from genseg.data.compose import ComposeConfig, Composites, Images, collate, compose
 from genseg.data.images import ImageSource
 from genseg.data.views import View, ViewConfig, colour_view, crop_view, draw_view
 
@@ -23,11 +25,13 @@ class Batch:
     drawn: list[Float[Tensor, "_ b 17"]]  # View.vector of each
     index: Int[Tensor, "b"]  # which image was asked for
     source: Int[Tensor, "b"]  # which image it is; another one where the file is broken
+    composites: Composites | None = None  # over the first images of the batch
 
     def pin_memory(self) -> "Batch":
         """For DataLoader(pin_memory=True)."""
         images, drawn = ([x.pin_memory() for x in xs] for xs in (self.images, self.drawn))
-        return Batch(images, drawn, self.index, self.source)
+        composites = None if self.composites is None else self.composites.pin_memory()
+        return Batch(images, drawn, self.index, self.source, composites)
 
 
 class EpochSampler(Sampler[list[tuple[int, int]]]):
@@ -59,15 +63,39 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 yield [(epoch, int(i)) for i in part]
 
 
+class Composer:
+    """Composites over the images of a source: the first `share` of each list of (epoch, index), at least one."""
+
+    def __init__(self, source: ImageSource, bank: Bank, config: ComposeConfig, *, share: float, seed: int) -> None:
+        self.source, self.bank, self.config, self.share, self.seed = source, bank, config, share, seed
+        self.images = Images(lambda i: source.read(i)[0], stretched=config.stretch)
+
+    def __call__(self, keys: list[tuple[int, int]]) -> Composites:
+        made = []
+        for epoch, index in keys[: max(1, round(self.share * len(keys)))]:
+            rng = np.random.default_rng([self.seed, epoch, index, *b"composite"])
+            host = self.source.read(index)[1]
+            made.append(compose(rng, host, self.images, self.bank, self.config))
+        return collate(made)
+
+
 class ViewDataset(Dataset[Batch]):
     """Reads the images of a list of (epoch, index) and makes their views.
 
     `colour`: apply the photometric part here; otherwise the views are only cropped and flipped, and the batch
-    carries what was drawn.
+    carries what was drawn. `composer` adds composites.
     """
 
-    def __init__(self, source: ImageSource, views: tuple[ViewConfig, ...], *, seed: int, colour: bool) -> None:
-        self.source, self.seed, self.colour = source, seed, colour
+    def __init__(
+        self,
+        source: ImageSource,
+        views: tuple[ViewConfig, ...],
+        *,
+        seed: int,
+        colour: bool,
+        composer: Composer | None = None,
+    ) -> None:
+        self.source, self.seed, self.colour, self.composer = source, seed, colour, composer
         kinds = [v for v in views for _ in range(v.count)]
         sizes = sorted({v.size for v in kinds}, reverse=True)
         self.groups = [[(n, v) for n, v in enumerate(kinds) if v.size == size] for size in sizes]
@@ -91,6 +119,7 @@ class ViewDataset(Dataset[Batch]):
             drawn=[torch.from_numpy(x) for x in drawn],
             index=torch.tensor([i for _, i in keys]),
             source=torch.from_numpy(found),
+            composites=None if self.composer is None else self.composer(keys),
         )
 
 

@@ -12,14 +12,17 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, is_tensorboard_available
 from torch import nn
 
+from genseg.alpha.decoder import AlphaDecoder
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.schedule import Plan, plan
 from genseg.data.cache import CachedImages, build_cache
 from genseg.data.images import ImageError, ImageList, ImageSource, fingerprint, list_images
-from genseg.data.loader import Batch, EpochSampler, ViewDataset, batches
+from genseg.data.loader import Batch, Composer, EpochSampler, ViewDataset, batches
+from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import default_scenes
 from genseg.data.views import ViewConfig
+from genseg.joint import AlphaConfig, Joint
 from genseg.methods import METHODS
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
@@ -54,11 +57,17 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True)
+class NoneConfig:
+    name: str = "none"
+
+
+@dataclass(frozen=True)
 class PretrainConfig:
     run: str  # the run directory: everything that this command leaves behind
     data: DataConfig
-    method: Any  # the contrastive method; method.name chooses which keys it has
+    method: Any  # the contrastive method; method.name chooses which keys it has; none: the alpha task alone
     views: dict[str, ViewConfig]  # kinds of views by name
+    alpha: Any = field(default_factory=NoneConfig)  # the alpha task: alpha.name is places, or none
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: float | None = None  # length of the run: one of epochs, steps, images
@@ -84,7 +93,10 @@ class PretrainConfig:
 
 # What may change between the calls that make up one run: none changes a weight (the fingerprint guards the images).
 FREE_KEYS = ("data.workers", "data.path", "data.max_broken", "run", "log_every", "tensorboard", "checkpoint.", "probe.")
-CHOICES = {"method": {name: schema for name, (_, schema) in METHODS.items()}}
+CHOICES = {
+    "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
+    "alpha": {"none": NoneConfig, "places": AlphaConfig},
+}
 
 
 @dataclass
@@ -98,10 +110,11 @@ class Parts:
     fingerprint: str
     plan: Plan
     views: tuple[ViewConfig, ...]
-    module: Method  # not wrapped
-    wrapped: nn.Module  # the method as Accelerate has prepared it
+    module: Method | Joint  # not wrapped
+    wrapped: nn.Module  # the module as Accelerate has prepared it
     optimizer: torch.optim.Optimizer
     loaded: LoadReport | None
+    composed: ImageSource | None  # what proposals and composites are made of; None without the alpha task
 
     @property
     def circumstances(self) -> dict[str, Any]:
@@ -111,14 +124,15 @@ class Parts:
     @property
     def size(self) -> int:
         """Pixels at which the encoder is measured, and which its export names."""
-        return self.config.probe.size or max(v.size for v in self.views)
+        sizes = [v.size for v in self.views] or [self.config.alpha.compose.size]
+        return self.config.probe.size or max(sizes)
 
-    def loader(self, start: int) -> Iterator[Batch]:
-        """Batches of this rank from update `start` on."""
+    def loader(self, start: int, stop: int | None = None, composer: Composer | None = None) -> Iterator[Batch]:
+        """Batches of this rank from update `start` to `stop`, or to the end of the run."""
         c = self.config
-        dataset = ViewDataset(self.source, self.views, seed=c.seed, colour=c.photometric == "cpu")
+        dataset = ViewDataset(self.source, self.views, seed=c.seed, colour=c.photometric == "cpu", composer=composer)
         sampler = EpochSampler(
-            images=len(self.images), batch=self.plan.batch, start=start, total=self.plan.total,
+            images=len(self.images), batch=self.plan.batch, start=start, total=stop or self.plan.total,
             passes=c.accumulate, seed=c.seed, rank=dist.rank(), world=dist.world(),
         )  # fmt: skip
         return iter(batches(dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"))
@@ -135,11 +149,13 @@ def assemble(config: PretrainConfig) -> Parts:
     length = plan(
         images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images
     )
-    cached = read_cache(images, config)
+    cached = read_cache(images, config, config.data.cache) if config.data.cache and views else None
+    composed = (
+        None if config.alpha.name == "none" else ImageSource(images, read_cache(images, config, config.alpha.side))
+    )
     torch.manual_seed(config.seed)
     encoder, loaded = build_encoder(config.encoder)
-    method, _ = METHODS[config.method.name]
-    module = method(encoder, config.method, length)
+    module = build_module(config, encoder, length)
     if accelerator.device.type == "cuda" and accelerator.num_processes > 1 and config.method.name != "moco":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
     if config.channels_last:
@@ -153,15 +169,22 @@ def assemble(config: PretrainConfig) -> Parts:
     return Parts(
         config=config, accelerator=accelerator, images=images, source=ImageSource(images, cached),
         fingerprint=fingerprint(images), plan=length, views=views, module=module, wrapped=wrapped,
-        optimizer=optimizer, loaded=loaded,
+        optimizer=optimizer, loaded=loaded, composed=composed,
     )  # fmt: skip
 
 
-def read_cache(images: ImageList, config: PretrainConfig) -> CachedImages | None:
+def build_module(config: PretrainConfig, encoder: Encoder, length: Plan) -> Method | Joint:
+    """The contrastive method around the encoder, with the alpha task beside it where there is one."""
+    method = None if config.method.name == "none" else METHODS[config.method.name][0](encoder, config.method, length)
+    if config.alpha.name == "none":
+        assert method is not None  # _check
+        return method
+    return Joint(encoder, method, AlphaDecoder(encoder, config.alpha.decoder), config.alpha)
+
+
+def read_cache(images: ImageList, config: PretrainConfig, side: int) -> CachedImages:
     """The decoded images on disk, made by the first process that wants them while the others wait."""
-    if not config.data.cache:
-        return None
-    cached = build_cache(images, side=config.data.cache, workers=max(config.data.workers, 1))
+    cached = build_cache(images, side=side, workers=max(config.data.workers, 1))
     if len(cached.broken) > config.data.max_broken * len(images):
         first = next(iter(cached.broken.values()))
         raise ImageError(
@@ -209,8 +232,14 @@ def choose_precision(precision: str) -> str:
 
 def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: Accelerator) -> None:
     """Raise ValueError for numbers that do not go together."""
-    if not views:
+    if config.method.name == "none" and config.alpha.name == "none":
+        raise ValueError("method.name and alpha.name are both none: there is nothing to train")
+    if config.method.name == "none" and views:
+        raise ValueError("method.name=none has no use for views: leave them out, or set their count to 0")
+    if config.method.name != "none" and not views:
         raise ValueError("views: there are none; start from a recipe such as --config configs/pretrain/simclr.yaml")
+    if config.alpha.name != "none" and config.alpha.proposals not in PROPOSERS:
+        raise ValueError(f"alpha.proposals={config.alpha.proposals}: choose one of {', '.join(PROPOSERS)}")
     if config.photometric not in ("cpu", "device"):
         raise ValueError(f"photometric={config.photometric}: choose cpu or device")
     pieces = accelerator.num_processes * config.accumulate

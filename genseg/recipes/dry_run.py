@@ -29,7 +29,7 @@ def dry_run(config: PretrainConfig) -> str:
         session.save_every = 0
         with contextlib.closing(session):
             began = time.perf_counter()
-            train(parts.wrapped, parts.optimizer, parts.loader(0), parts.accelerator, session, plan=short, start=0,
+            train(parts.wrapped, parts.optimizer, session.batches(), parts.accelerator, session, plan=short, start=0,
                   passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
             seconds = (time.perf_counter() - began) / short.total
     views = ", ".join(f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count)

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,16 @@ from genseg.data.images import ImageError
 from genseg.data.loader import Batch
 from genseg.data.pixels import normalise
 from genseg.data.views import colour_batch
+from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.probe import LabelledImages, build_probe
+from genseg.recipes.rounds import Rounds
 from genseg.recipes.timm_folder import save_timm_folder
 from genseg.train import checkpoint
-from genseg.train.log import MetricsFile, ProgressLine, Row, read_metrics
+from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row, read_metrics
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
 from genseg.train.run import RunError, clear, lock, write_environment, write_text
@@ -110,11 +113,23 @@ class Session:
         self.probe_every = plan.steps(c.probe.every)
         with dist.together():
             self.probe = build_probe(c.probe, parts.source) if self.main and self.probe_every else None
-        self.metrics = MetricsFile(run / "metrics.jsonl", self.step) if self.main else None
+        self.metrics = MetricsFile(run / METRICS_NAME, self.step) if self.main else None
         self.progress = ProgressLine()
         if c.tensorboard:
             parts.accelerator.init_trackers("tensorboard")
         self.warned: str | None = None
+        self.rounds = Rounds(parts, run, self._record, self._say) if isinstance(parts.module, Joint) else None
+
+    @property
+    def task(self) -> str:
+        """What is trained, in a word or two."""
+        names = {"none": ""}
+        method, alpha = (names.get(n, n) for n in (self.config.method.name, self.config.alpha.name))
+        return " and ".join(filter(None, (method, "alpha" if alpha else "")))
+
+    def batches(self) -> Iterator[Batch]:
+        """This rank's batches from the present step on."""
+        return self.parts.loader(self.step) if self.rounds is None else self.rounds.batches(self.step)
 
     def train(self) -> bool:
         """From the present step to the end. Returns whether the end was reached."""
@@ -124,7 +139,7 @@ class Session:
             if self.step == 0:
                 self._probe(0)
             made = train(
-                parts.wrapped, parts.optimizer, parts.loader(self.step), parts.accelerator, self, plan=parts.plan,
+                parts.wrapped, parts.optimizer, self.batches(), parts.accelerator, self, plan=parts.plan,
                 start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,
             )  # fmt: skip
             if made < parts.plan.total:
@@ -137,8 +152,10 @@ class Session:
     def summary(self) -> str:
         """What a finished run has made, and what its numbers mean."""
         plan = self.parts.plan
-        text = f"{self.run / WEIGHTS_NAME}: {self.config.method.name}, {plan.total * plan.batch} images seen"
-        scores = [100 * row["knn_top1"] for row in read_metrics(self.run / "metrics.jsonl") if "knn_top1" in row]
+        text = f"{self.run / WEIGHTS_NAME}: {self.task}, {plan.total * plan.batch} images seen"
+        if self.rounds is not None:
+            text += f"\nInstance alpha maps of any folder: genseg generate {self.run} FOLDER --out DIR"
+        scores = [100 * row["knn_top1"] for row in read_metrics(self.run / METRICS_NAME) if "knn_top1" in row]
         if self.probe is None or len(scores) < 2:
             return text
         return (
@@ -156,8 +173,8 @@ class Session:
 
     # hooks of the loop
 
-    def inputs(self, batch: Batch) -> tuple[int, list[Tensor]]:
-        """Views on the device, normalised; in float."""
+    def inputs(self, batch: Batch) -> tuple[int, list[Tensor] | Inputs]:
+        """Views and composites on the device, normalised; in float."""
         self.broken |= set(batch.index[batch.index != batch.source].tolist())
         mean, std = self.config.data.mean, self.config.data.std
         groups = []
@@ -169,7 +186,11 @@ class Session:
                 pixels = (x * 255).movedim(1, -1).unflatten(0, (v, b))
             x = normalise(pixels, mean=mean, std=std)
             groups.append(x if self.config.channels_last else x.contiguous())
-        return len(batch.index), groups
+        if batch.composites is None:
+            return len(batch.index), groups
+        composites = batch.composites.to(self.device)
+        x = normalise(composites.image, mean=mean, std=std)
+        return len(batch.index), Inputs(groups, x if self.config.channels_last else x.contiguous(), composites)
 
     def learning_rate(self, step: int) -> float:
         return lr_at(self.config.optimizer, self.parts.plan, step)
@@ -218,10 +239,11 @@ class Session:
         row |= self.parts.module.scheduled(self.step / plan.total)
         self._record(row)
         self.progress.show(row, plan.total, force=self.step == plan.total)
-        if self.step < 20:
+        trivial = self.parts.module.trivial(plan.batch // self.config.accumulate)
+        if self.step < 20 or trivial is None:
             return
         word = verdict(
-            loss=terms["loss"], trivial=self.parts.module.trivial(plan.batch // self.config.accumulate),
+            loss=terms.get("contrast", terms["loss"]), trivial=trivial,
             spread=row["spread"], rank=row["rank"], progress=self.step / plan.total,
         )  # fmt: skip
         if word is not None and word.split(":")[0] != self.warned:
@@ -313,11 +335,13 @@ class Session:
         }  # fmt: skip
         save_encoder(parts.module.encoder, self.run / WEIGHTS_NAME, metadata)
         save_timm_folder(self.run / WEIGHTS_NAME, self.run / "timm")
+        if self.rounds is not None and (step == parts.plan.total or not due(step, self.save_every)):
+            self.rounds.save(step)  # at the end and when interrupted: calibration takes seconds
 
     def _greet(self) -> None:
         p, c = self.parts, self.config
         self._say(
-            f"{c.method.name}: {len(p.images)} images of {c.data.path}, {p.plan.total} steps of {p.plan.batch} images, "
+            f"{self.task}: {len(p.images)} images of {c.data.path}, {p.plan.total} steps of {p.plan.batch} images, "
             f"{c.encoder.name} at {p.size} px, {dist.world()} process(es), precision {p.accelerator.mixed_precision}"
             + (f", going on from step {self.step}" if self.step else "")
         )

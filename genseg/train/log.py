@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+METRICS_NAME = "metrics.jsonl"
 Row = dict[str, int | float]  # one line of metrics.jsonl
 TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")  # what two equal runs may differ in
 

@@ -12,8 +12,9 @@ from typing import Any, TextIO
 
 import torch
 
-CONTENT = ("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors")
-FOLDERS = ("checkpoints", "timm", "tensorboard")
+BANKS = "banks"
+CONTENT = ("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors", "alpha.safetensors")
+FOLDERS = ("checkpoints", BANKS, "timm", "tensorboard")
 PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
 
 

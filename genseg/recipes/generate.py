@@ -1,0 +1,238 @@
+"""Generate the instance alpha maps of a folder of images: resumable, in shards, on several processes."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
+from genseg.core import dist
+from genseg.data.images import ImageError, ImageList, decode, list_images
+from genseg.data.instances import Instance, annotation
+from genseg.train.run import RunError, write_text
+
+RESULT = "instances.json"
+MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What is written, and by whom."""
+
+    polygons: bool = False  # outlines in place of RLE; they lose holes
+    alphas: bool = False  # alphas/<image>-<id>.png, 8 bits
+    cutouts: bool = False  # cutouts/<image>-<id>.png, RGBA, cut to the box
+    score: float | None = None  # in place of the run's own least score
+    shard: int = 0
+    shards: int = 1
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shard < self.shards:
+            raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: it counts from 0")
+
+
+def generate_folder(run: Path, folder: str, out: Path, options: GenerateOptions) -> str:
+    """Write `out/instances.json`, COCO with RLE, scores and one category, and say what was found.
+
+    Each image's result is kept as soon as it is there: the same command goes on where it was. Several shards, and
+    processes of a launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are
+    listed in `out/broken.txt`. Raises ValueError for what a user can mend.
+    """
+    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    model, facts = load_alpha(alpha_file(run))
+    if options.score is not None:
+        model.config = type(model.config)(**{**vars(model.config), "score": options.score})
+    model.to(accelerator.device)
+    model.precision = fast_precision(accelerator.device)
+    images = list_images(folder)
+    with dist.together():
+        if accelerator.is_main_process:
+            _open(out, alpha_file(run), images, options)
+    world, rank = accelerator.num_processes, accelerator.process_index
+    part = Part(out, options.shard * world + rank, options.shards * world)
+    part.write(model, images, options)
+    accelerator.wait_for_everyone()
+    if not accelerator.is_main_process:
+        return ""
+    return merge(out, images, options.shards * world)
+
+
+def generated(found: Path, data: Path, *, alphas: bool) -> Path:
+    """The json of the instances of a COCO json's images: `found` itself, or made with the run of that name."""
+    if found.suffix == ".json":
+        return found
+    run = found if found.is_dir() else found.parent
+    out = run / "evaluated" / data.stem
+    generate_folder(found, str(data), out, GenerateOptions(alphas=alphas, fresh=True))
+    return out / RESULT
+
+
+def alpha_file(run: Path) -> Path:
+    """The alpha decoder of a run directory, or the file itself. Raises ValueError when there is none."""
+    file = run / ALPHA_NAME if run.is_dir() else run
+    if not file.is_file():
+        raise ValueError(
+            f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it when it ends or is "
+            "interrupted, if its recipe has alpha.name=places"
+        )
+    return file
+
+
+def fast_precision(device: torch.device) -> torch.dtype:
+    """bf16 where the hardware computes it."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+
+
+def _open(out: Path, weights: Path, images: ImageList, options: GenerateOptions) -> None:
+    """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
+    settings = {
+        "weights": hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest(),
+        "files": hashlib.blake2b("\n".join(images.files).encode(), digest_size=16).hexdigest(),
+        "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, "score": options.score,
+    }  # fmt: skip
+    kept = out / "settings.json"
+    if options.fresh:
+        for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / "broken.txt", kept):
+            file.unlink(missing_ok=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "parts").mkdir(exist_ok=True)
+    if kept.exists():
+        before = json.loads(kept.read_text())
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        if changed:
+            raise RunError(f"{out} holds the result of other {', '.join(changed)}; choose another --out, or --fresh")
+    else:
+        write_text(kept, json.dumps(settings, indent=1) + "\n")
+
+
+class Part:
+    """Every `count`-th image from the `number`-th, one line of json each in a file of its own."""
+
+    def __init__(self, out: Path, number: int, count: int) -> None:
+        self.out, self.number, self.count = out, number, count
+        self.file = out / "parts" / f"{number}-of-{count}.jsonl"
+
+    def write(self, model: AlphaModel, images: ImageList, options: GenerateOptions) -> None:
+        """The lines that are missing. A line that a kill has cut is written again."""
+        done = {row["id"] for row in read_rows(self.file)}
+        text = "".join(json.dumps(row) + "\n" for row in read_rows(self.file))
+        write_text(self.file, text)
+        todo = [i for i in range(self.number, len(images), self.count) if i + 1 not in done]
+        with self.file.open("a") as file, ThreadPoolExecutor(1) as pool:
+            total, calm = len(todo) + len(done), 0.5 if os.isatty(2) else 30
+            with tqdm(total=total, initial=len(done), unit=" images", mininterval=calm, desc="generate") as progress:
+                for i, image in _decoded(images, todo, pool):
+                    row: dict[str, Any] = {"id": i + 1, "file_name": images.files[i]}
+                    if isinstance(image, ImageError):
+                        row["broken"] = str(image)
+                    else:
+                        found = model.instances(image)
+                        row |= {"height": image.shape[0], "width": image.shape[1]}
+                        row["annotations"] = self._keep(found, image, row, options)
+                    file.write(json.dumps(row) + "\n")
+                    file.flush()
+                    progress.update()
+
+    def _keep(
+        self, found: Sequence[Instance], image: Pixels, row: dict[str, Any], options: GenerateOptions
+    ) -> list[dict[str, Any]]:
+        """The annotations of an image; its alphas and cut-outs are written if wanted."""
+        annotations = []
+        for n, instance in enumerate(found, start=1):
+            number = row["id"] * MOST + n
+            a = annotation(instance, number=number, image=row["id"], height=row["height"], width=row["width"])
+            if options.polygons:
+                a["segmentation"] = polygons(instance)
+            annotations.append(a)
+            name = f"{Path(row['file_name']).with_suffix('').as_posix().lstrip('/')}-{number}.png"
+            if options.alphas:
+                write_png(self.out / "alphas" / name, instance.paint(row["height"], row["width"]))
+            if options.cutouts:
+                colour = cv2.cvtColor(np.ascontiguousarray(image[instance.window]), cv2.COLOR_RGB2BGR)
+                write_png(self.out / "cutouts" / name, np.dstack([colour, instance.alpha]))
+        return annotations
+
+
+def _decoded(
+    images: ImageList, todo: Sequence[int], pool: ThreadPoolExecutor
+) -> Iterator[tuple[int, Pixels | ImageError]]:
+    """The images in order, the next one decoded while the last one is worked on."""
+
+    def load(i: int) -> Pixels | ImageError:
+        try:
+            return decode(images.path(i))
+        except ImageError as error:
+            return error
+
+    ahead: list[tuple[int, Future[Pixels | ImageError]]] = []
+    for i in todo:
+        ahead.append((i, pool.submit(load, i)))
+        if len(ahead) > 2:
+            number, image = ahead.pop(0)
+            yield number, image.result()
+    for number, image in ahead:
+        yield number, image.result()
+
+
+def read_rows(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a part; none when there is no such file."""
+    if not file.exists():
+        return []
+    rows = []
+    for line in file.read_text().splitlines(keepends=True):
+        if line.endswith("\n"):
+            rows.append(json.loads(line))
+    return rows
+
+
+def merge(out: Path, images: ImageList, count: int) -> str:
+    """Put the parts together if all are whole, and say what there is."""
+    rows = [row for n in range(count) for row in read_rows(Part(out, n, count).file)]
+    if len(rows) < len(images):
+        return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
+    rows.sort(key=lambda row: row["id"])
+    broken = [row for row in rows if "broken" in row]
+    whole = [row for row in rows if "broken" not in row]
+    annotations = [a for row in whole for a in row["annotations"]]
+    coco = {
+        "images": [{k: row[k] for k in ("id", "file_name", "width", "height")} for row in whole],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "instance"}],
+    }
+    write_text(out / RESULT, json.dumps(coco))
+    text = f"{out / RESULT}: {len(annotations)} instances in {len(whole)} images"
+    if broken:
+        write_text(out / "broken.txt", "".join(f"{row['file_name']}\t{row['broken']}\n" for row in broken))
+        text += f"; {len(broken)} images cannot be read, see {out / 'broken.txt'}"
+    return text
+
+
+def polygons(instance: Instance) -> list[list[float]]:
+    """Outlines of the mask in pixels of the image, as COCO has them; of fewer than three points there is none."""
+    mask = np.pad(instance.mask.astype(np.uint8), 1)
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    # COCO's polygons run along the middle of border pixels; half a pixel makes the area that of the mask
+    shift = np.array((instance.left - 1 + 0.5, instance.top - 1 + 0.5))
+    return [(c[:, 0] + shift).reshape(-1).tolist() for c in found if len(c) >= 3]
+
+
+def write_png(file: Path, pixels: np.ndarray) -> None:
+    """Write an image. Raises OSError when that fails."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not cv2.imwrite(str(file), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
+        raise OSError(f"cannot write {file}: is the disk full?")

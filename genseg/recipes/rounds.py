@@ -1,0 +1,156 @@
+"""The alpha task within a pretraining run: banks of proposals, rounds, and the model that is left behind."""
+
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from genseg.alpha.mine import Mined, mine
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
+from genseg.core import dist
+from genseg.data.bank import Bank, build_bank, load_bank, save_bank
+from genseg.data.cache import cache_folder
+from genseg.data.images import ImageSource
+from genseg.data.instances import Instance
+from genseg.data.loader import Batch, Composer
+from genseg.data.proposals import PROPOSERS
+from genseg.joint import AlphaConfig, Joint
+from genseg.recipes.assemble import Parts
+from genseg.train.log import METRICS_NAME, Row, read_metrics
+from genseg.train.run import BANKS
+
+_Work = TypeVar("_Work")
+VERSION = 1  # of the proposals: other numbers come out of other code
+CALIBRATED = 256  # images, at most, whose statistics the batch norms get for generation
+
+
+class Rounds:
+    """The rounds of a run: which steps they have, the bank of each, and batches with composites.
+
+    Banks are kept in the run directory. A round's bank is a function of the weights at its first step, so a run that
+    is killed and goes on makes or finds the same.
+    """
+
+    def __init__(self, parts: Parts, run: Path, record: Callable[[Row], None], say: Callable[[str], None]) -> None:
+        assert isinstance(parts.module, Joint) and parts.composed is not None
+        self.parts, self.folder, self.record, self.say = parts, run / BANKS, record, say
+        self.config: AlphaConfig = parts.module.config
+        self.source: ImageSource = parts.composed
+        total, count = parts.plan.total, self.config.rounds.count
+        self.bounds = [round(total * i / count) for i in range(count + 1)]
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """This rank's batches from update `start` on; between two rounds the bank is renewed."""
+        c = self.config
+        for number, first in enumerate(self.bounds):
+            if first > start and self.parts.accelerator.is_main_process:  # of a later checkpoint that was lost
+                self._file(number).unlink(missing_ok=True)
+        for number, (first, last) in enumerate(zip(self.bounds, self.bounds[1:], strict=False)):
+            if start < last:
+                with dist.together():
+                    if self.parts.accelerator.is_main_process:
+                        self._provide(number, step=max(first, start))
+                bank = load_bank(self._file(number))
+                composer = Composer(self.source, bank, c.compose, share=c.share, seed=self.parts.config.seed)
+                yield from self.parts.loader(max(first, start), last, composer)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number}.npz"
+
+    def _provide(self, number: int, *, step: int) -> None:
+        """Make the bank of a round unless it is there."""
+        file = self._file(number)
+        if file.exists():
+            return
+        self.folder.mkdir(exist_ok=True)
+        if number == 0:
+            bank = first_bank(self.parts.fingerprint, self.source, self.config, workers=self.parts.config.data.workers)
+            self.say(f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images")
+        else:
+            bank = self._mined(number, step)
+        save_bank(bank, file)
+
+    def _mined(self, number: int, step: int) -> Bank:
+        """The bank that the model proposes, or the former one if the model's word is no better."""
+        before = load_bank(self._file(number - 1))
+        model, c = self.model(), self.config
+        found: list[list[Instance]] = []
+        agreements: list[float] = []
+        for i in progress(range(len(self.source)), f"round {number + 1}"):
+            image, at = self.source.read(i)
+            mined = Mined([], None)
+            if at == i:
+                old = [before[k] for k in before.of_image(i)]
+                mined = mine(model, image, old, sure=c.compose.sure, agreement=c.rounds.agreement)
+            found.append(mined.proposals)
+            agreements += [] if mined.agreement is None else [mined.agreement]
+        bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
+        sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
+        rows = {r["round"]: r for r in read_metrics(self.folder.parent / METRICS_NAME) if "round" in r}
+        least = max((r["agreement"] for n, r in rows.items() if n < number), default=0.0) - c.rounds.tolerance
+        adopted = agreement >= least and sure >= former / 2
+        if number not in rows:
+            self.record({"step": step, "round": number, "sure": sure, "proposals": len(bank), "agreement": agreement})
+        self.say(
+            f"step {step}: round {number + 1}: {sure} sure proposals of {len(bank)} (before: {former} of "
+            f"{len(before)}); two looks at an image agree by {100 * agreement:.1f} %"
+            + ("" if adopted else ": no better, so the former proposals stay")
+        )
+        return bank if adopted else before
+
+    def model(self) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, calibrated for generation."""
+        joint, p = self.parts.module, self.parts.config
+        assert isinstance(joint, Joint)
+        look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
+        model = snapshot(joint.encoder, joint.decoder, look, self.config.generate)
+        model.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+            self.parts.accelerator.mixed_precision, torch.float32
+        )
+        chosen = np.random.default_rng(0).permutation(len(self.source))[:CALIBRATED]
+        model.calibrate((self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size)
+        return model
+
+    def save(self, step: int) -> None:
+        """Leave `alpha.safetensors` in the run directory."""
+        p = self.parts
+        facts = {"encoder": dataclasses.asdict(p.config.encoder), "method": p.config.method.name,
+                 "fingerprint": p.fingerprint, "images_seen": step * p.plan.batch}  # fmt: skip
+        save_alpha(self.model(), self.folder.parent / ALPHA_NAME, facts)
+
+
+class _Proposed(Dataset[list[Instance]]):
+    """The proposals of each image."""
+
+    def __init__(self, source: ImageSource, name: str) -> None:
+        self.source, self.name = source, name
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> list[Instance]:
+        image, at = self.source.read(i)
+        return PROPOSERS[self.name](image) if at == i else []  # a broken image has none
+
+
+def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
+    """The proposals of all images by a classical method, kept in the user's cache for the next run."""
+    kept = cache_folder() / "proposals" / f"{fingerprint}-{config.side}-{config.proposals}-{VERSION}.npz"
+    if kept.exists():
+        return load_bank(kept)
+    loader = DataLoader(_Proposed(source, config.proposals), batch_size=None, num_workers=workers)
+    bank = build_bank(list(progress(loader, f"proposals by {config.proposals}")))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    save_bank(bank, kept)
+    return bank
+
+
+def progress(work: _Work, what: str) -> _Work:
+    """`work` with a line that shows how far it is, every half minute where nobody looks on."""
+    return tqdm(work, desc=what, unit=" images", leave=False, mininterval=0.5 if sys.stderr.isatty() else 30)
