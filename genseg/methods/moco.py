@@ -12,8 +12,9 @@ from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.contrast import full_precision, info_nce
 from genseg.core.schedule import Plan
-from genseg.methods.method import Method, project, require_two_large
+from genseg.methods.method import Method, require_two_large
 from genseg.nn.encoder import Encoder
+from genseg.nn.groups import group_norms
 from genseg.nn.heads import mlp
 from genseg.nn.momentum import follow, teacher_of
 
@@ -53,6 +54,7 @@ class MoCo(Method):
         norm = config.head == "mlp_bn"
         self.encoder = encoder
         self.head = mlp(*widths, norm=norm, last_norm=norm)
+        group_norms(nn.Sequential(self.encoder, self.head), config.splits)
         self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
         self.queue: Tensor
         self.enqueued: Tensor
@@ -62,14 +64,14 @@ class MoCo(Method):
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         require_two_large(views, "moco")
-        if views[0].shape[1] < 2 * self.config.splits:
+        b, splits = views[0].shape[1], self.config.splits
+        if b < 2 * splits or b % splits:
             raise ValueError(
-                f"method.splits={self.config.splits} batch-norm groups need at least 2 images each, and a pass has "
-                f"{views[0].shape[1]}; raise batch_size or lower method.splits"
+                f"method.splits={splits} batch-norm groups need at least 2 images each and have to divide a pass, "
+                f"which has {b}; change batch_size or method.splits"
             )
         large = views[0] if self.config.symmetric else views[0][:1]
-        h = torch.cat([self._in_groups(g) for g in (large, *views[1:])])
-        q = project(self.head, h)
+        q = torch.cat([self._queries(g) for g in (large, *views[1:])])
         key_views = views[0].flip(0) if self.config.symmetric else views[0][1:]  # key of query view i
         keys = torch.stack([self._keys(view) for view in key_views])
         negatives = self.queue[: int(self.enqueued)]
@@ -82,10 +84,12 @@ class MoCo(Method):
             self.pending += [dist.gather_constant(k) for k in keys]
         return {"loss": torch.stack(losses).mean(), "embeddings": q[0].detach()}
 
-    def _in_groups(self, views: Float[Tensor, "v b c h w"]) -> Float[Tensor, "v b d"]:
-        """Queries: the batch in `splits` runs of neighbours, each with its own batch-norm statistics."""
-        parts = [self.encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2]) for x in views.chunk(self.config.splits, 1)]
-        return torch.cat(parts, 1)
+    def _queries(self, views: Float[Tensor, "v b c h w"]) -> Float[Tensor, "v b d"]:
+        """Queries of all views: the batch in `splits` runs of neighbours, each with its own batch-norm statistics."""
+        v, splits = len(views), self.config.splits
+        runs = views.unflatten(1, (splits, -1)).transpose(0, 1)  # splits v b/splits ...: a run is one group
+        q = self.head(self.encoder(runs.flatten(0, 2))).float()
+        return q.unflatten(0, (splits, v, -1)).transpose(0, 1).flatten(1, 2)
 
     @torch.no_grad()
     def _keys(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
@@ -103,11 +107,11 @@ class MoCo(Method):
         if len(everyone) % groups:
             raise ValueError(f"a global batch of {len(everyone)} does not divide into {groups} batch-norm groups")
         mine = range(dist.rank() * self.config.splits, (dist.rank() + 1) * self.config.splits)
-        parts = [F.normalize(self.teacher(everyone[g::groups]).float(), dim=1) for g in mine]
-        order = torch.cat([torch.arange(len(everyone))[g::groups] for g in range(groups)])
-        keys = dist.gather_constant(torch.cat(parts))
+        order = [torch.arange(len(everyone), device=view.device)[g::groups] for g in range(groups)]
+        own = everyone[torch.cat([order[g] for g in mine])]
+        keys = dist.gather_constant(F.normalize(self.teacher(own).float(), dim=1))
         restored = torch.empty_like(keys)
-        restored[order.to(keys.device)] = keys
+        restored[torch.cat(order)] = keys
         b = view.shape[0]
         return restored[dist.rank() * b : (dist.rank() + 1) * b]
 

@@ -201,15 +201,30 @@ def test_moco_keys_enter_only_after_an_update_and_never_in_evaluation() -> None:
 
 def test_moco_groups_keys_across_queries() -> None:
     """Key group g holds images g, g + 2, ...; queries are grouped as neighbours; the keys come back in order."""
-    module = build("moco", splits=2)
+    module, plain = build("moco", splits=2), build("moco")
     view = make_views(b=8)[0][1]
     want = torch.empty(8, 16)
     with torch.no_grad():
         for g in range(2):
-            want[g::2] = F.normalize(module.teacher(view[g::2]), dim=1)
+            want[g::2] = F.normalize(plain.teacher(view[g::2]), dim=1)
     torch.testing.assert_close(module._keys(view), want)
     with pytest.raises(ValueError, match="does not divide into 2 batch-norm groups"):
         module._keys(view[:7])
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_moco_groups_are_what_a_pass_for_each_would_give(symmetric: bool) -> None:
+    """Queries of neighbouring images share statistics; so do all views of them; the running ones see each group."""
+    module = build("moco", splits=2, symmetric=symmetric, head="mlp_bn")
+    plain = build("moco", symmetric=symmetric, head="mlp_bn")
+    views = make_views(b=8)[0]
+    if not symmetric:
+        views = views[:1]
+    parts = [plain.head(plain.encoder(x.flatten(0, 1))).unflatten(0, x.shape[:2]) for x in views.chunk(2, 1)]
+    torch.testing.assert_close(module._queries(views), torch.cat(parts, 1))
+    for (name, own), want in zip(module.encoder.state_dict().items(), plain.encoder.state_dict().values(), strict=True):
+        torch.testing.assert_close(own, want, msg=name)
+    torch.testing.assert_close(module.eval()._queries(views), plain.eval()._queries(views))
 
 
 def test_swav_prototypes_stand_still_while_frozen_and_stay_of_unit_length() -> None:
