@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -11,6 +12,7 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.mine import RoundsConfig
 from genseg.alpha.objective import ObjectiveConfig, objective
+from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
 from genseg.core.check import above, at_least
 from genseg.data.compose import ComposeConfig, Composites
 from genseg.methods.method import Method
@@ -39,6 +41,28 @@ class AlphaConfig:
 
 
 @dataclass(frozen=True)
+class SlotsConfig(AlphaConfig):
+    """The alternative without composites and proposals: slot attention that reconstructs windows of real images."""
+
+    name: str = "slots"
+    slots: SlotAttentionConfig = field(default_factory=SlotAttentionConfig)
+    rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(count=1))
+    compose: ComposeConfig = field(default_factory=lambda: ComposeConfig(pasted=(0, 0)))
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.rounds.count != 1:
+            raise ValueError("alpha.rounds.count: slots take no proposals, so there is one round")
+
+
+def build_decoder(encoder: Encoder, config: AlphaConfig) -> AlphaDecoder | SlotDecoder:
+    """The decoder of a config."""
+    if isinstance(config, SlotsConfig):
+        return SlotDecoder(encoder, config.slots, config.decoder)
+    return AlphaDecoder(encoder, config.decoder)
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What an update sees: views by crop size, normalised; composites, and their images normalised."""
 
@@ -48,31 +72,36 @@ class Inputs:
 
 
 class Joint(nn.Module):
-    """loss = method's loss + weight * (objectness + mask + amodal + quality), one backward pass for both.
+    """loss = method's loss + weight * (sum of the alpha task's terms), one backward pass for both.
 
     Without a method the alpha task is trained alone. Beside a method, composites leave the running statistics of the
     encoder's batch norms alone: those belong to its views, and generation makes its own (`alpha.model.calibrate`).
     """
 
-    def __init__(self, encoder: Encoder, method: Method | None, decoder: AlphaDecoder, config: AlphaConfig) -> None:
+    def __init__(self, encoder: Encoder, method: Method | None, config: AlphaConfig) -> None:
         super().__init__()
         self.encoder = encoder
         self.method = method
-        self.decoder = decoder
+        self.decoder = build_decoder(encoder, config)
         self.config = config
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         outputs = {} if self.method is None else self.method(inputs.views)
         with frozen_statistics(self.encoder, frozen=self.method is not None):
             pyramid = self.encoder.pyramid(inputs.composed)
-        embeddings, places = self.decoder(pyramid)
-        terms = objective(self.decoder, embeddings, places, inputs.composites, self.config.objective)
-        overlap = terms.pop("overlap")
-        alpha = self.config.weight * sum(terms.values(), overlap.new_zeros(()))
+        terms, facts = self._terms(pyramid, inputs)
+        alpha = self.config.weight * torch.stack(list(terms.values())).sum()
         if self.method is None:
-            return {"loss": alpha, "embeddings": pyramid[-1].mean((2, 3)).detach(), **terms, "overlap": overlap}
+            return {"loss": alpha, "embeddings": pyramid[-1].mean((2, 3)).detach(), **terms, **facts}
         contrast = outputs.pop("loss")
-        return {"loss": contrast + alpha, "contrast": contrast, **outputs, **terms, "overlap": overlap}
+        return {"loss": contrast + alpha, "contrast": contrast, **outputs, **terms, **facts}
+
+    def _terms(self, pyramid: list[Tensor], inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The alpha task's terms, and what is only for the log."""
+        if isinstance(self.decoder, SlotDecoder):
+            return {"reconstruction": reconstruction(self.decoder(pyramid)[1], inputs.composed)}, {}
+        embeddings, places = self.decoder(pyramid)
+        return objective(self.decoder, embeddings, places, inputs.composites, self.config.objective)
 
     def trivial(self, batch: int) -> float | None:
         """The method's loss when nothing is learnt; None without a method."""

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import Found, GenerateConfig, generate
+from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import merge_tiles, tiles_of
 from genseg.data.instances import Instance, cut_instance, resized
 from genseg.data.pixels import normalise, stretch
@@ -40,7 +41,9 @@ class Look:
 class AlphaModel(nn.Module):
     """Encoder, decoder and how images are prepared for them. It is always in evaluation mode."""
 
-    def __init__(self, encoder: Encoder, decoder: AlphaDecoder, look: Look, config: GenerateConfig) -> None:
+    def __init__(
+        self, encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig
+    ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.look, self.config = look, config
@@ -69,8 +72,13 @@ class AlphaModel(nn.Module):
     def _tile(self, pixels: Pixels) -> list[Instance]:
         h, w = pixels.shape[:2]
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            embeddings, places = self.decoder(self.encoder.pyramid(self.tensor([pixels])))
-            (found,) = generate(self.decoder, embeddings, places, self.config)
+            pyramid = self.encoder.pyramid(self.tensor([pixels]))
+            if isinstance(self.decoder, SlotDecoder):
+                alpha, _, codes = self.decoder(pyramid)
+                (found,) = slots_found(alpha, codes, self.config)
+            else:
+                embeddings, places = self.decoder(pyramid)
+                (found,) = generate(self.decoder, embeddings, places, self.config)
         return _cut(found, h, w)
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
@@ -115,7 +123,9 @@ def save_alpha(model: AlphaModel, path: Path, metadata: dict[str, Any]) -> None:
 
     One entry, because safetensors writes several in an order of chance, and equal runs shall leave equal bytes.
     """
-    facts = {**metadata, "look": asdict(model.look), "decoder": asdict(model.decoder.config),
+    slots = asdict(model.decoder.config) if isinstance(model.decoder, SlotDecoder) else None
+    decoder = model.decoder.decoder if isinstance(model.decoder, SlotDecoder) else model.decoder
+    facts = {**metadata, "look": asdict(model.look), "decoder": asdict(decoder.config), "slots": slots,
              "generate": asdict(model.config)}  # fmt: skip
     temporary = path.with_name(path.name + ".tmp")
     tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
@@ -131,13 +141,18 @@ def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
     if "look" not in facts:
         raise ValueError(f"{path} holds no alpha decoder that genseg has written")
     encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
-    decoder = AlphaDecoder(encoder, DecoderConfig(**_tuples(facts["decoder"])))
+    config = DecoderConfig(**_tuples(facts["decoder"]))
+    decoder = (
+        SlotDecoder(encoder, SlotAttentionConfig(**facts["slots"]), config)
+        if facts["slots"]
+        else AlphaDecoder(encoder, config)
+    )
     model = AlphaModel(encoder, decoder, Look(**_tuples(facts["look"])), GenerateConfig(**facts["generate"]))
     model.load_state_dict(load_file(path))
     return model.to(memory_format=torch.channels_last), facts
 
 
-def snapshot(encoder: Encoder, decoder: AlphaDecoder, look: Look, config: GenerateConfig) -> AlphaModel:
+def snapshot(encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig) -> AlphaModel:
     """A model of copies: what is made of it leaves the training alone."""
     return AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
 

@@ -90,8 +90,8 @@ def objective(
     places: Places,
     truth: Composites,
     config: ObjectiveConfig,
-) -> dict[str, Tensor]:
-    """The terms of the loss, weighted, and named overlaps that are only for the log."""
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The terms of the loss, weighted; and the mean overlap of decoded and true masks, for the log."""
     visible = truth.visible.float() / 255
     assignment = assign(places, visible, truth)
     with full_precision(places.objectness):
@@ -113,7 +113,7 @@ def objective(
         found = overlap(logits[:, 0].detach() > 0, small[0] > 0.5)
         judged = F.binary_cross_entropy_with_logits(places.quality[image, place], found, reduction="none")
         terms["quality"] = config.quality * _mean(judged, real)
-    return {**terms, "overlap": _mean(found, real)}
+    return terms, {"overlap": _mean(found, real)}
 
 
 def _shrunk(alphas: UInt8[Tensor, "m h w"], layer: Int[Tensor, "n"], pixels: int) -> Float[Tensor, "n {pixels}"]:

@@ -22,7 +22,7 @@ SURFACE = 6  # of a slot's colour: 1, y, x, y^2, x y, x^2
 
 
 @dataclass(frozen=True)
-class SlotsConfig:
+class SlotAttentionConfig:
     count: int = 11  # slots an image; one of them becomes the background
     iterations: int = 3  # of attention
     width: int = 64  # of a slot
@@ -31,7 +31,7 @@ class SlotsConfig:
 class SlotAttention(nn.Module):
     """Slots from features (algorithm 1 of the paper)."""
 
-    def __init__(self, features: int, config: SlotsConfig) -> None:
+    def __init__(self, features: int, config: SlotAttentionConfig) -> None:
         super().__init__()
         d = config.width
         self.config = config
@@ -73,9 +73,12 @@ def _corners(h: int, w: int, like: Tensor) -> Float[Tensor, "n 4"]:
 class SlotDecoder(nn.Module):
     """Slots as codes of the alpha decoder; each also has a colour, a second-degree surface over the image."""
 
-    def __init__(self, encoder: Encoder, config: SlotsConfig, decoder: DecoderConfig) -> None:
+    def __init__(self, encoder: Encoder, config: SlotAttentionConfig, decoder: DecoderConfig) -> None:
         super().__init__()
+        self.config = config
         self.decoder = AlphaDecoder(encoder, decoder)
+        for unused in (self.decoder.levels, self.decoder.tower, self.decoder.propose):
+            unused.requires_grad_(False)  # DDP would wait for their gradients
         self.attend = SlotAttention(encoder.net.out_channels[3], config)
         self.code = nn.Linear(config.width, decoder.code)
         self.colour = nn.Linear(config.width, 3 * SURFACE)
@@ -113,7 +116,7 @@ def reconstruction(made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t
     return F.mse_loss(made, F.avg_pool2d(image.float(), STRIDE))
 
 
-def found(alpha: Float[Tensor, "b k h w"], codes: Codes, config: GenerateConfig) -> list[Found]:
+def slots_found(alpha: Float[Tensor, "b k h w"], codes: Codes, config: GenerateConfig) -> list[Found]:
     """Each slot as an instance, scored by how sure it is of its pixels. The slot with the longest part of the
     image's edge is the background, and left out."""
     results = []

@@ -12,7 +12,6 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, is_tensorboard_available
 from torch import nn
 
-from genseg.alpha.decoder import AlphaDecoder
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.schedule import Plan, plan
@@ -22,7 +21,7 @@ from genseg.data.loader import Batch, Composer, EpochSampler, ViewDataset, batch
 from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import default_scenes
 from genseg.data.views import ViewConfig
-from genseg.joint import AlphaConfig, Joint
+from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.methods import METHODS
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
@@ -67,7 +66,7 @@ class PretrainConfig:
     data: DataConfig
     method: Any  # the contrastive method; method.name chooses which keys it has; none: the alpha task alone
     views: dict[str, ViewConfig]  # kinds of views by name
-    alpha: Any = field(default_factory=NoneConfig)  # the alpha task: alpha.name is places, or none
+    alpha: Any = field(default_factory=NoneConfig)  # the alpha task: alpha.name is places, slots, or none
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: float | None = None  # length of the run: one of epochs, steps, images
@@ -95,7 +94,7 @@ class PretrainConfig:
 FREE_KEYS = ("data.workers", "data.path", "data.max_broken", "run", "log_every", "tensorboard", "checkpoint.", "probe.")
 CHOICES = {
     "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
-    "alpha": {"none": NoneConfig, "places": AlphaConfig},
+    "alpha": {"none": NoneConfig, "places": AlphaConfig, "slots": SlotsConfig},
 }
 
 
@@ -179,7 +178,7 @@ def build_module(config: PretrainConfig, encoder: Encoder, length: Plan) -> Meth
     if config.alpha.name == "none":
         assert method is not None  # _check
         return method
-    return Joint(encoder, method, AlphaDecoder(encoder, config.alpha.decoder), config.alpha)
+    return Joint(encoder, method, config.alpha)
 
 
 def read_cache(images: ImageList, config: PretrainConfig, side: int) -> CachedImages:

@@ -20,7 +20,7 @@ from genseg.data.images import ImageSource
 from genseg.data.instances import Instance
 from genseg.data.loader import Batch, Composer
 from genseg.data.proposals import PROPOSERS
-from genseg.joint import AlphaConfig, Joint
+from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.recipes.assemble import Parts
 from genseg.train.log import METRICS_NAME, Row, read_metrics
 from genseg.train.run import BANKS
@@ -69,7 +69,9 @@ class Rounds:
         if file.exists():
             return
         self.folder.mkdir(exist_ok=True)
-        if number == 0:
+        if isinstance(self.config, SlotsConfig):
+            bank = build_bank([[] for _ in range(len(self.source))])
+        elif number == 0:
             bank = first_bank(self.parts.fingerprint, self.source, self.config, workers=self.parts.config.data.workers)
             self.say(f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images")
         else:
