@@ -1,0 +1,381 @@
+"""Composites: the image is what the layers say, what is unknown is ignored, and nothing gives pasting away."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import genseg.data.compose as module
+from genseg.data.bank import Bank, build_bank
+from genseg.data.compose import (
+    BLENDS,
+    ComposeConfig,
+    Composite,
+    Images,
+    Layer,
+    _blend,
+    _elsewhere,
+    _host,
+    collate,
+    compose,
+    visible,
+)
+from genseg.data.images import ImageSource, list_images
+from genseg.data.instances import Instance, cut
+from genseg.data.loader import Composer
+
+PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), null=0.0, own=0.0, sure=0.5)
+Layers = list[Layer]
+
+
+def disc(size: int, y: float, x: float, radius: float) -> np.ndarray:
+    """An alpha map of a disc with a soft border of one pixel."""
+    rows, columns = np.mgrid[:size, :size]
+    return (np.clip(radius + 0.5 - np.hypot(rows - y, columns - x), 0, 1) * 255).round().astype(np.uint8)
+
+
+def flat(colour: tuple[int, int, int], size: int = 80) -> np.ndarray:
+    return np.full((size, size, 3), colour, np.uint8)
+
+
+def textured(seed: int, size: int = 80) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return cv2.GaussianBlur(noise, (0, 0), 2)
+
+
+def images_of(pixels: list[np.ndarray]) -> Images:
+    return Images(lambda i: pixels[i], stretched=False)
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+@pytest.fixture
+def pasted(monkeypatch: pytest.MonkeyPatch) -> Layers:
+    """The layers that `compose` has pasted, from the back."""
+    seen: Layers = []
+    draw: Callable[..., Layer | None] = module._draw_layer
+
+    def spy(*args: object) -> Layer | None:
+        layer = draw(*args)
+        if layer is not None:
+            seen.append(layer)
+        return layer
+
+    monkeypatch.setattr(module, "_draw_layer", spy)
+    return seen
+
+
+def test_visible_alphas_and_background_sum_to_one() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        amodal = rng.random((int(rng.integers(1, 9)), 5, 7))
+        amodal[rng.random(amodal.shape) < 0.3] = rng.integers(2)
+        seen = visible(amodal)
+        np.testing.assert_allclose(seen.sum(0) + np.prod(1 - amodal, axis=0), 1, atol=1e-12)
+        for k in range(len(amodal)):
+            np.testing.assert_allclose(seen[k], amodal[k] * np.prod(1 - amodal[k + 1 :], axis=0), atol=1e-12)
+
+
+def test_what_is_in_front_hides_what_is_behind() -> None:
+    amodal = np.zeros((2, 1, 3))
+    amodal[0, 0], amodal[1, 0] = (1, 1, 0.5), (0, 1, 0.5)
+    np.testing.assert_array_equal(visible(amodal)[:, 0], [[1, 0, 0.25], [0, 1, 0.5]])
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+@pytest.mark.parametrize("null", [0.0, 0.5])
+def test_the_image_is_the_sum_of_its_layers(pasted: Layers, blend: str, null: float) -> None:
+    """x = sum_k v_k c_k, with the visible alphas of all layers, those that are no instance too."""
+    sources = [textured(i) for i in range(3)]
+    bank = build_bank([[], *([cut(disc(80, 40, 38, r))] for r in (9, 14))])
+    config = replace(PLAIN, blends=(blend,), null=null)
+    for seed in range(4):
+        pasted.clear()
+        host = compose(np.random.default_rng(seed), 0, images_of(sources), bank, replace(config, pasted=(0, 0))).image
+        made = compose(np.random.default_rng(seed), 0, images_of(sources), bank, config)
+        amodal = np.array([layer.alpha for layer in pasted], np.float64)
+        seen = visible(amodal)
+        want = np.prod(1 - amodal, axis=0)[..., None] * host
+        for v, layer in zip(seen, pasted, strict=True):
+            want += v[..., None] * layer.colour
+        np.testing.assert_allclose(made.image, np.clip(want, 0, 255), atol=0.51)
+        target = np.array([layer.target for layer in pasted])
+        np.testing.assert_allclose(made.visible, seen[target] * 255, atol=0.51)
+        np.testing.assert_allclose(made.amodal, amodal[target] * 255, atol=0.51)
+        assert made.known.all() and len(made.known) == target.sum() > 0
+
+
+def test_colours_are_those_of_the_visible_alphas() -> None:
+    """Hard red, green and blue cut-outs over black: each channel is the visible alpha of its layers."""
+    sources = [flat((0, 0, 0)), flat((255, 0, 0)), flat((0, 255, 0)), flat((0, 0, 255))]
+    bank = build_bank([[], *([cut(disc(80, 40, 40, 12))] for _ in range(3))])
+    for seed in range(8):
+        made = compose(np.random.default_rng(seed), 0, images_of(sources), bank, replace(PLAIN, blends=("hard",)))
+        total = made.visible.astype(float).sum(0)
+        np.testing.assert_allclose(made.image.astype(float).sum(2), total, atol=len(made.visible) + 2)
+        for alpha in made.visible:
+            if (alpha > 250).any():
+                assert set(made.image[alpha > 250].argmax(1)) <= {int(made.image[alpha > 250][0].argmax())}
+
+
+def test_a_null_layer_that_is_put_back_changes_nothing() -> None:
+    """No background anywhere: image, alphas and what is ignored are as without the layers."""
+    for score in (1.0, 0.2):  # the host is covered by an instance, or by what may be one
+        whole = Instance(np.full((80, 80), 255, np.uint8), 0, 0, score)
+        bank = build_bank([[whole], [cut(disc(80, 40, 40, 12))]])
+        for seed in range(6):
+            sources = images_of([textured(0), textured(1)])
+            without, having = (
+                compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, null=null, pasted=count))
+                for null, count in ((0.0, (0, 0)), (1.0, (6, 6)))
+            )
+            for name, x in vars(without).items():
+                np.testing.assert_array_equal(getattr(having, name), x, err_msg=name)
+
+
+def test_background_pasted_on_background_is_no_target(pasted: Layers) -> None:
+    bank = build_bank([[], [cut(disc(80, 40, 40, 12))]])
+    for seed in range(5):
+        sources = images_of([textured(0), textured(1)])
+        made = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, null=1.0))
+        assert len(made.visible) == len(made.amodal) == len(made.known) == 0 and not made.ignored.any()
+    assert len(pasted) > 10 and not any(layer.target for layer in pasted)
+
+
+def test_a_null_layer_never_shows_an_instance(pasted: Layers) -> None:
+    """Instances are white here, those of the host and pasted ones; what is pasted as background is dark."""
+    alphas = [disc(80, 20 + 20 * i, 20 + 40 * (i % 2), 9) for i in range(3)]
+    host = np.max(alphas, axis=0)[..., None].repeat(3, 2)
+    bank = build_bank([[cut(a) for a in alphas], [cut(disc(80, 40, 40, 9))]])
+    config = replace(PLAIN, null=0.5, blends=("hard", "feathered"))  # others change the colour
+    for seed in range(30):
+        compose(np.random.default_rng(seed), 0, images_of([host, flat((255, 255, 255))]), bank, config)
+    nulls = [layer for layer in pasted if not layer.target]
+    assert len(nulls) > 20
+    for layer in nulls:
+        assert layer.colour[layer.alpha > 0.8].mean() < 64
+
+
+def test_unsure_proposals_are_ignored_and_never_targets(pasted: Layers) -> None:
+    unsure, sure = cut(disc(80, 40, 40, 30), 0.4), cut(disc(80, 40, 40, 9), 0.9)
+    bank = build_bank([[unsure], [sure], [replace(unsure, score=0.49)]])
+    sources = images_of([textured(i) for i in range(3)])
+    still = replace(PLAIN, zoom=(1.0, 1.0))
+    for seed in range(5):
+        pasted.clear()
+        bare = compose(np.random.default_rng(seed), 0, sources, bank, replace(still, pasted=(0, 0)))
+        assert len(bare.visible) == 0 and bare.ignored.sum() > 1000
+        made = compose(np.random.default_rng(seed), 0, sources, bank, still)
+        assert len(made.visible) == len(pasted) and made.known.all()
+        over = np.prod([1 - layer.alpha for layer in pasted], axis=0) if pasted else np.ones((64, 64))
+        sharp = np.abs(over - 0.5) > 0.01  # the alpha of the proposal itself is soft too
+        solid = cv2.erode(bare.ignored.astype(np.uint8), np.ones((5, 5))) > 0
+        np.testing.assert_array_equal(made.ignored[sharp & solid], over[sharp & solid] > 0.5)
+        assert not (made.ignored & ~bare.ignored).any()
+        assert not made.ignored[(made.amodal > 200).any(0)].any()
+
+
+def test_nothing_is_pasted_when_no_proposal_is_sure(pasted: Layers) -> None:
+    bank = build_bank([[], [cut(disc(80, 40, 40, 9), 0.49)]])
+    for seed in range(5):
+        assert not len(compose(np.random.default_rng(seed), 0, images_of([textured(0), textured(1)]), bank, PLAIN).known)
+    assert not pasted
+
+
+def test_the_hosts_own_layers_are_known_by_what_is_seen_of_them() -> None:
+    own = [cut(disc(80, 25, 25, 10)), cut(disc(80, 55, 55, 12))]
+    bank = build_bank([own, [cut(disc(80, 40, 40, 9))]])
+    config = replace(PLAIN, zoom=(0.8, 0.8), pasted=(4, 4))
+    made = [compose(np.random.default_rng(s), 0, images_of([textured(0), textured(1)]), bank, config) for s in range(5)]
+    for composite in made:
+        assert composite.known.tolist() == [False, False] + [True] * (len(composite.known) - 2)
+        assert (composite.visible <= composite.amodal.astype(int) + 1).all()
+    assert any(len(c.known) > 4 for c in made)
+
+
+def test_equal_seeds_give_equal_composites_and_others_do_not() -> None:
+    bank = build_bank([[cut(disc(80, 30, 30, 9), 0.3)], [cut(disc(80, 40, 40, 9))]])
+    sources = images_of([textured(0), textured(1)])
+    config = ComposeConfig(size=64, pasted=(3, 8))
+    one, two, other = (compose(np.random.default_rng(s), 0, sources, bank, config) for s in (3, 3, 4))
+    for name, x in vars(one).items():
+        np.testing.assert_array_equal(getattr(two, name), x, err_msg=name)
+    assert not np.array_equal(one.image, other.image)
+
+
+def test_host_and_proposals_move_together() -> None:
+    """A painted disc and its proposal stay on each other through flips, quarters and zooms."""
+    poses, size = set(), 96
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        shape = disc(160, 60 + rng.uniform(0, 40), 60 + rng.uniform(0, 40), 18)
+        shape[:, :5] = 0
+        image = np.repeat(shape[..., None], 3, 2)
+        config = ComposeConfig(size=size, zoom=(0.5, 2.0), turn=seed % 2 == 0)
+        out, zoom, (scores, alphas) = _host(rng, image, [cut(shape, 0.25)], config)
+        whole = np.pad(out[..., 0], 1)[1:-1, 1:-1] > 127
+        if whole.sum() < 200:
+            continue
+        assert scores.tolist() == [0.25]
+        assert iou(whole, alphas[0] > 0.5) > 0.95, (seed, zoom)
+        if alphas[0][[0, -1]].max() == alphas[0][:, [0, -1]].max() == 0:  # the disc lies inside
+            assert whole.sum() == pytest.approx(np.pi * (18 * zoom) ** 2, rel=0.06)
+            where = np.argwhere(whole).mean(0) > size / 2
+            poses.add(tuple(where.tolist()))
+    assert len(poses) == 4
+
+
+def test_flips_and_quarters_are_those_of_the_pixels() -> None:
+    """At zoom 1 and the image's own size the host is one of its eight symmetries, to the pixel; proposals with it."""
+    image, shape = textured(0, 64), disc(64, 20, 36, 9)
+    symmetries = [np.rot90(a, k) for a in (image, image[:, ::-1]) for k in range(4)]
+    moved = [np.rot90(a, k) for a in (shape, shape[:, ::-1]) for k in range(4)]
+    seen = set()
+    for seed in range(60):
+        out, _, (_, alphas) = _host(np.random.default_rng(seed), image, [cut(shape)], replace(PLAIN, zoom=(1.0, 1.0)))
+        (which,) = [i for i, x in enumerate(symmetries) if np.abs(x.astype(int) - out).max() <= 1]
+        assert np.abs(moved[which] / 255 - alphas[0]).max() < 0.01
+        seen.add(which)
+    assert len(seen) == 8
+
+
+def test_a_cut_out_and_its_colours_move_together(pasted: Layers) -> None:
+    """A white disc on black, pasted turned and zoomed: its colour is white where its alpha says."""
+    shape = disc(120, 50, 70, 20)
+    bank = build_bank([[], [cut(shape)]])
+    sources = images_of([flat((90, 90, 90)), np.repeat(shape[..., None], 3, 2)])
+    config = replace(PLAIN, size=128, blends=("hard", "feathered", "noise"), zoom=(0.7, 1.4))
+    for seed in range(6):
+        compose(np.random.default_rng(seed), 0, sources, bank, config)
+    assert len(pasted) > 15
+    for layer in pasted:
+        assert iou(layer.alpha > 0.5, (layer.colour[..., 0] > 127) & (cv2.dilate(layer.alpha, np.ones((5, 5))) > 0)) > 0.95
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+def test_blends_keep_alphas_in_range_and_the_shape(blend: str) -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        canvas = rng.uniform(0, 255, (48, 48, 3)).astype(np.float32) * (seed % 3 > 0)
+        colour = rng.uniform(0, 255, (48, 48, 3)).astype(np.float32) * (seed % 2)
+        alpha = disc(48, *rng.uniform(-5, 50, 2), 10).astype(np.float32) / 255
+        layer = _blend(rng, Layer(colour, alpha, True), canvas, blend)
+        assert layer.alpha.min() >= 0 and layer.alpha.max() <= 1 and layer.target
+        assert np.isfinite(layer.colour).all() and np.isfinite(layer.alpha).all()
+        if (alpha > 0.5).sum() > 100:
+            assert iou(layer.alpha > 0.5, alpha > 0.5) > 0.9
+
+
+def test_matching_gives_the_colour_around_and_noise_that_of_the_canvas() -> None:
+    rng, alpha = np.random.default_rng(0), disc(64, 32, 32, 12).astype(np.float32) / 255
+    canvas = np.full((64, 64, 3), (200, 100, 50), np.float32)
+    matched = _blend(rng, Layer(np.full_like(canvas, 120), alpha, True), canvas, "matched")
+    np.testing.assert_allclose(matched.colour, canvas, atol=1e-3)
+    noisy = canvas + rng.normal(0, 9, (64, 64, 1)).astype(np.float32)
+    layer = _blend(rng, Layer(np.full_like(canvas, 120), alpha, True), noisy, "noise")
+    assert layer.colour.std() == pytest.approx(9, rel=0.1)
+    smooth = _blend(rng, Layer(noisy, alpha, True), canvas, "noise")
+    np.testing.assert_array_equal(smooth.colour, noisy)  # noise cannot be taken away
+
+
+@pytest.mark.parametrize(("top", "left"), [(0, 30), (1, 30), (30, 0), (30, 1), (69, 30), (70, 30), (30, 69), (30, 70)])
+def test_what_the_images_edge_may_cut_is_never_pasted(pasted: Layers, top: int, left: int) -> None:
+    square = np.full((10, 10), 255, np.uint8)
+    sources = images_of([textured(0), textured(1)])
+    for seed in range(4):
+        compose(np.random.default_rng(seed), 0, sources, build_bank([[], [Instance(square, top, left)]]), PLAIN)
+    assert not pasted
+    compose(np.random.default_rng(0), 0, sources, build_bank([[], [Instance(square, 30, 30)]]), PLAIN)
+    assert pasted
+
+
+def test_an_empty_bank_leaves_the_host() -> None:
+    made = compose(np.random.default_rng(0), 0, images_of([flat((10, 20, 30))]), build_bank([[]]), PLAIN)
+    assert made.visible.shape == made.amodal.shape == (0, 64, 64) and made.known.shape == (0,)
+    assert not made.ignored.any() and (made.image == (10, 20, 30)).all()
+
+
+def test_a_host_smaller_than_the_composite_is_mirrored_to_its_size() -> None:
+    small = textured(0, 20)
+    made = compose(np.random.default_rng(0), 0, images_of([small]), build_bank([[]]), replace(PLAIN, zoom=(1.0, 1.0)))
+    assert made.image.shape == (64, 64, 3)
+    np.testing.assert_allclose(made.image.mean((0, 1)), small.mean((0, 1)), atol=12)
+
+
+def test_elsewhere_is_background_or_nothing() -> None:
+    canvas = textured(0, 32).astype(np.float32)
+    alpha = disc(32, 16, 16, 6).astype(np.float32) / 255
+    background = (np.arange(32) >= 16)[:, None].repeat(32, 1).astype(np.float32)
+    found = [_elsewhere(np.random.default_rng(s), canvas, background, alpha) for s in range(20)]
+    moved = [x for x in found if x is not None]
+    assert moved and _elsewhere(np.random.default_rng(0), canvas, np.zeros_like(alpha), alpha) is None
+    half = canvas[16:].reshape(-1, 3).tolist()
+    assert all(x.tolist() in half for colour in moved for x in colour[alpha > 0.5])
+
+
+def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
+    bank = build_bank([[cut(disc(80, 40, 40, 12))], [], [cut(disc(80, 40, 40, 9), 0.3)]])
+    sources = images_of([textured(i) for i in range(3)])
+    made = [compose(np.random.default_rng(i), i, sources, bank, replace(PLAIN, pasted=(0, i))) for i in (0, 1, 2)]
+    empty = Composite(made[0].image, made[0].visible[:0], made[0].amodal[:0], made[0].known[:0], made[0].ignored)
+    batch = collate([made[0], empty, *made[1:]])
+    for i, one in enumerate([made[0], empty, *made[1:]]):
+        mine = batch.owner == i
+        np.testing.assert_array_equal(batch.image[i], one.image)
+        np.testing.assert_array_equal(batch.visible[mine], one.visible)
+        np.testing.assert_array_equal(batch.amodal[mine], one.amodal)
+        np.testing.assert_array_equal(batch.known[mine], one.known)
+        np.testing.assert_array_equal(batch.ignored[i], one.ignored)
+    none = collate([empty, empty])
+    assert none.owner.shape == (0,) and none.visible.shape == (0, 64, 64)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"size": 16}, "size=16: use 32 or more"),
+        ({"blends": ("hard", "soft")}, "choose from hard, feathered, matched, noise"),
+        ({"blends": ()}, "choose from"),
+        ({"zoom": (1.4, 0.7)}, "are .smallest, largest."),
+        ({"pasted": (5, 2)}, "are .smallest, largest."),
+        ({"null": -0.1}, "null=-0.1: use 0 or more"),
+    ],
+)
+def test_numbers_that_make_no_composite_are_named(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        ComposeConfig(**values)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("composed")
+    for i in range(5):
+        cv2.imwrite(str(root / f"{i}.png"), textured(i))
+    (root / "3.png").write_bytes(b"not an image")
+    return root
+
+
+def composer(folder: Path, bank: Bank, share: float) -> Composer:
+    return Composer(ImageSource(list_images(folder), None), bank, replace(PLAIN, photometric=0.8), share=share, seed=1)
+
+
+def test_composites_depend_on_seed_epoch_and_image_alone(folder: Path) -> None:
+    bank = build_bank([[], [cut(disc(80, 40, 40, 12))]])
+    keys = [(0, 2), (0, 1), (1, 2), (0, 4)]
+    batch, again = composer(folder, bank, 1.0)(keys), composer(folder, bank, 1.0)(keys[::-1])
+    assert torch.equal(batch.image, again.image.flip(0))
+    assert not torch.equal(batch.image[0], batch.image[2])  # another epoch
+    assert [len(composer(folder, bank, share)(keys).image) for share in (0.01, 0.5, 0.75)] == [1, 2, 3]
+
+
+def test_a_broken_host_is_replaced_with_its_own_proposals(folder: Path) -> None:
+    """Image 3 is broken, and image 4 stands in for it: so do its proposals."""
+    bank = build_bank([[], [], [], [], [cut(disc(80, 40, 40, 30))]])
+    made = composer(folder, bank, 1.0)([(0, 3)])
+    assert not made.known[0] and int(made.amodal[0].max()) == 255
