@@ -5,11 +5,12 @@ few grids says whether an instance of the grid's sizes has its centre there, and
 does not care where a code comes from.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
@@ -113,29 +114,56 @@ class AlphaDecoder(nn.Module):
         counts = torch.bincount(codes.image, minlength=len(embeddings)).tolist()
         for pixels, chosen in zip(embeddings, order.split(counts), strict=True):
             if len(chosen):
-                parts.append(self._decode_image(pixels, codes[chosen]))
+                parts.append(self._decode(pixels[None], codes[chosen], torch.zeros(len(chosen), 2)))
         if not parts:
             return embeddings.new_zeros(0, 2, *embeddings.shape[2:])
         return torch.cat(parts)[torch.argsort(order)]
 
-    def _decode_image(self, pixels: Float[Tensor, "e h w"], codes: Codes) -> Float[Tensor, "n 2 h w"]:
+    def decode_near(self, pixels: Float[Tensor, "e h w"], codes: Codes) -> Float[Tensor, "n h w"]:
+        """Visible alphas of codes of one image, looked for within two scales around their places; beyond they are 0.
+
+        The same as `decode` there, at a fraction of the cost for small instances.
+        """
         e, h, w = pixels.shape
+        alphas = torch.zeros(len(codes.vector), h, w, device=pixels.device)
+        for scale in codes.scale.unique().tolist():
+            chosen = (codes.scale == scale).nonzero()[:, 0]
+            rows, columns = (min(n, math.ceil(4 * scale / STRIDE)) for n in (h, w))
+            limit = torch.tensor([h - rows, w - columns], device=pixels.device)
+            corner = (codes.place[chosen] / STRIDE - torch.tensor([rows, columns], device=pixels.device) / 2).round()
+            corner = torch.minimum(corner.clamp_min(0), limit).long()
+            windows = [(slice(y, y + rows), slice(x, x + columns)) for y, x in corner.tolist()]
+            near = torch.stack([pixels[:, a, b] for a, b in windows])
+            found = self._decode(near, codes[chosen], corner)[:, 0].float().sigmoid()
+            for k, (a, b), alpha in zip(chosen.tolist(), windows, found, strict=True):
+                alphas[k, a, b] = alpha
+        return alphas
+
+    def _decode(
+        self, pixels: Float[Tensor, "m e h w"], codes: Codes, corner: Real[Tensor, "n 2"]
+    ) -> Float[Tensor, "n 2 h w"]:
+        """Logits over one window for all codes (m = 1), or over one of each; `corner` is its first row and column."""
+        e, h, w = pixels.shape[1:]
         sizes = [torch.Size(s).numel() for s in self.shapes]
         parts = self.kernel(codes.vector).to(pixels.dtype).split(sizes, 1)
         first, offset, second, last = (p.unflatten(1, s) for p, s in zip(parts, self.shapes, strict=True))
-        dy, dx = (self._distance(codes, axis, n).to(pixels.dtype) for axis, n in ((0, h), (1, w)))
-        hidden = (first[..., :e].flatten(0, 1) @ pixels.flatten(1)).view(len(codes.vector), -1, h, w)
+        corner = corner.to(codes.place)
+        dy, dx = (_distance(codes, corner, axis, n).to(pixels.dtype) for axis, n in ((0, h), (1, w)))
+        if len(pixels) == 1:
+            hidden = (first[..., :e].flatten(0, 1) @ pixels[0].flatten(1)).view(len(codes.vector), -1, h, w)
+        else:
+            hidden = (first[..., :e] @ pixels.flatten(2)).unflatten(2, (h, w))
         wy, wx, wr = first[..., e:, None].unbind(2)
         rows = wy * dy[:, None] + wr * dy[:, None].square() + offset[..., None]
         columns = wx * dx[:, None] + wr * dx[:, None].square()
         hidden = (hidden + rows[..., None] + columns[..., None, :]).relu()
-        return torch.einsum("noj,njhw->nohw", second, hidden) + last[..., None, None]
+        return (second @ hidden.flatten(2)).unflatten(2, (h, w)) + last[..., None, None]
 
-    @staticmethod
-    def _distance(codes: Codes, axis: int, length: int) -> Float[Tensor, "n {length}"]:
-        """Signed distance of pixel centres from the places, in units of their scale."""
-        at = (torch.arange(length, device=codes.place.device) + 0.5) * STRIDE
-        return (at - codes.place[:, axis, None]) / codes.scale[:, None]
+
+def _distance(codes: Codes, corner: Float[Tensor, "n 2"], axis: int, length: int) -> Float[Tensor, "n {length}"]:
+    """Signed distance of pixel centres from the places, in units of their scale."""
+    at = (torch.arange(length, device=codes.place.device) + corner[:, axis, None] + 0.5) * STRIDE
+    return (at - codes.place[:, axis, None]) / codes.scale[:, None]
 
 
 def _layer(width: int) -> tuple[nn.Module, ...]:

@@ -35,12 +35,10 @@ def generate(
     embeddings: Float[Tensor, "b e h w"],
     places: Places,
     config: GenerateConfig,
-    *,
-    amodal: bool = False,
 ) -> list[Found]:
     """The instances of each image. Their number has no limit; an empty image has none."""
     peaks = _peaks(places) & (places.objectness.sigmoid() >= config.candidate)
-    return [_of_image(decoder, embeddings, places, i, peaks[i], config, amodal) for i in range(len(peaks))]
+    return [_of_image(decoder, embeddings, places, i, peaks[i], config) for i in range(len(peaks))]
 
 
 def _peaks(places: Places) -> Bool[Tensor, "b p"]:
@@ -60,12 +58,10 @@ def _of_image(
     image: int,
     peaks: Bool[Tensor, "p"],
     config: GenerateConfig,
-    amodal: bool,
 ) -> Found:
     place = peaks.nonzero()[:, 0]
     codes = places.codes(torch.full_like(place, image), place)
-    size = (embeddings.shape[2] * STRIDE, embeddings.shape[3] * STRIDE)
-    alpha = decoder.decode(embeddings, codes)[:, int(amodal)].float().sigmoid()
+    alpha = decoder.decode_near(embeddings[image], codes)
     mask = alpha > 0.5
     area = mask.flatten(1).sum(1)
     # how sure the alpha is of its own pixels (SOLO's maskness), times what its place and its code say
@@ -74,7 +70,7 @@ def _of_image(
     usable = ((score >= config.score) & (area * STRIDE**2 >= config.min_area)).nonzero()[:, 0]
     order = usable[score[usable].argsort(descending=True, stable=True)]
     kept = order[suppress(mask[order].flatten(1), overlap=config.overlap, inside=config.inside)]
-    whole = F.interpolate(alpha[kept][:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    whole = F.interpolate(alpha[kept][:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False)[:, 0]
     return Found(whole, score[kept], codes.vector[kept])
 
 
