@@ -1,0 +1,58 @@
+"""Controls for proposals: regions that know nothing of objects. What a proposer is worth, it is worth beyond these."""
+
+import hashlib
+from math import pi, sqrt
+
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.data.component_tree import MAX_PART, MIN_AREA
+from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance
+from genseg.data.outlines import OUTLINES, draw_alpha
+
+Image = UInt8[np.ndarray, "h w 3"]
+
+
+def flat(image: Image) -> bool:
+    """All pixels are of one colour: there is nothing to propose."""
+    return bool((image == image[:1, :1]).all())
+
+
+def propose_blobs(
+    image: Image, *, count: int = 16, min_area: int = MIN_AREA, max_part: float = MAX_PART
+) -> list[Instance]:
+    """Smooth random blobs at random places, textured by whatever lies there; the seed is the image's content.
+
+    Areas are drawn log-uniformly from four times `min_area` to half of `max_part` of the image; what the border leaves
+    less of than `min_area` is left out. They may overlap. Scores are random.
+    """
+    if flat(image):
+        return []
+    h, w = image.shape[:2]
+    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big"))
+    found = []
+    smallest = min(4 * min_area, max_part * h * w / 2)
+    for score in np.sort(rng.uniform(size=count))[::-1]:
+        area = np.exp(rng.uniform(np.log(smallest), np.log(max_part * h * w / 2)))
+        side = int(np.ceil(4 * sqrt(area / pi)))
+        drawn = draw_alpha(OUTLINES["blob"](rng), rng, size=side, radius=0.25, centre=(0.5, 0.5))
+        top, left = int(rng.integers(h)) - side // 2, int(rng.integers(w)) - side // 2
+        whole = np.zeros((h, w), np.uint8)
+        rows, columns = slice(max(top, 0), min(top + side, h)), slice(max(left, 0), min(left + side, w))
+        inside = drawn[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+        whole[rows, columns] = (inside * OPAQUE).round()
+        blob = cut_instance(whole, float(score))
+        if blob is not None and min_area <= np.count_nonzero(whole >= HALF) <= max_part * h * w:
+            found.append(blob)
+    return found
+
+
+def propose_centre(image: Image, *, part: float = 0.5) -> list[Instance]:
+    """One ellipse in the middle, with the image's proportions and `part` of its area (at most pi / 4)."""
+    if flat(image):
+        return []
+    h, w = image.shape[:2]
+    y, x = (2 * (np.arange(n) + 0.5) / n - 1 for n in (h, w))
+    radius = sqrt(4 * part / pi)
+    found = cut_instance(np.add.outer(y**2, x**2) <= radius**2)
+    return [] if found is None else [found]
