@@ -1,0 +1,121 @@
+"""The decoder of codes against a loop over pixels, and where places lie."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from genseg.alpha.decoder import GRIDS, REACH, AlphaDecoder, Codes, DecoderConfig, Places
+from genseg.nn.encoder import EncoderConfig, build_encoder
+
+SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> AlphaDecoder:
+    torch.manual_seed(0)
+    return AlphaDecoder(build_encoder(EncoderConfig())[0], SMALL).double().eval()
+
+
+def draw(n: int = 7, b: int = 3, seed: int = 1) -> tuple[Tensor, Codes]:
+    """Embeddings of b images and codes of them in mixed order; the second image has none."""
+    g = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(b, SMALL.embedding, 6, 8, generator=g, dtype=torch.float64)
+    image = torch.tensor([2, 0, 2, 0, 0, 2, 0])[:n]
+    vector = torch.randn(n, SMALL.code, generator=g, dtype=torch.float64)
+    place = torch.rand(n, 2, generator=g, dtype=torch.float64) * 16
+    return embeddings, Codes(vector, place, torch.rand(n, generator=g, dtype=torch.float64) * 30 + 4, image)
+
+
+def naive(decoder: AlphaDecoder, embeddings: Tensor, codes: Codes) -> Tensor:
+    """A small network on (embedding, dy, dx, r^2) of one pixel after the other."""
+    _, e, h, w = embeddings.shape
+    d = SMALL.hidden
+    out = torch.zeros(len(codes.vector), 2, h, w, dtype=embeddings.dtype)
+    for n, (place, scale, i) in enumerate(zip(codes.place, codes.scale, codes.image, strict=True)):
+        flat = decoder.kernel.weight @ codes.vector[n] + decoder.kernel.bias
+        first, rest = flat[: d * (e + 3)].view(d, e + 3), flat[d * (e + 3) :]
+        offset, second, last = rest[:d], rest[d : 3 * d].view(2, d), rest[3 * d :]
+        for y in range(h):
+            for x in range(w):  # embeddings have stride 2: the middle of their pixel (0, 0) lies at (1, 1)
+                dy, dx = (2 * y + 1 - place[0]) / scale, (2 * x + 1 - place[1]) / scale
+                seen = torch.cat([embeddings[i, :, y, x], torch.stack([dy, dx, dy * dy + dx * dx])])
+                out[n, :, y, x] = second @ (first @ seen + offset).relu() + last
+    return out
+
+
+def test_decoding_is_the_small_network_at_each_pixel(decoder: AlphaDecoder) -> None:
+    embeddings, codes = draw()
+    torch.testing.assert_close(decoder.decode(embeddings, codes), naive(decoder, embeddings, codes))
+
+
+def test_codes_of_several_images_are_decoded_as_one_image_at_a_time(decoder: AlphaDecoder) -> None:
+    embeddings, codes = draw()
+    together = decoder.decode(embeddings, codes)
+    for i in range(len(embeddings)):
+        mine = (codes.image == i).nonzero()[:, 0]
+        own = codes[mine]
+        alone = decoder.decode(embeddings[i : i + 1], Codes(own.vector, own.place, own.scale, own.image * 0))
+        torch.testing.assert_close(together[mine], alone)
+    order = torch.tensor([4, 0, 6, 5, 1, 3, 2])
+    torch.testing.assert_close(decoder.decode(embeddings, codes[order]), together[order])
+
+
+def test_no_code_gives_no_alpha(decoder: AlphaDecoder) -> None:
+    embeddings, codes = draw()
+    assert decoder.decode(embeddings, codes[torch.zeros(7, dtype=torch.bool)]).shape == (0, 2, 6, 8)
+
+
+def test_an_alpha_moves_with_its_place_and_embeddings(decoder: AlphaDecoder) -> None:
+    embeddings, codes = draw()
+    moved = Codes(codes.vector, codes.place + torch.tensor([2.0, 4.0]), codes.scale, codes.image)
+    before = decoder.decode(embeddings, codes)
+    after = decoder.decode(embeddings.roll((1, 2), (2, 3)), moved)
+    torch.testing.assert_close(after[:, :, 1:, 2:], before[:, :, :-1, :-2])
+
+
+def test_an_alpha_grows_with_its_scale(decoder: AlphaDecoder) -> None:
+    """Over flat embeddings the alpha is a function of the distance in units of the scale."""
+    _, codes = draw(1)
+    flat = torch.ones(3, SMALL.embedding, 9, 9, dtype=torch.float64)
+    place = torch.full((1, 2), 9.0, dtype=torch.float64)
+    small = decoder.decode(flat, Codes(codes.vector, place, codes.scale, codes.image))
+    large = decoder.decode(flat, Codes(codes.vector, place, 2 * codes.scale, codes.image))
+    torch.testing.assert_close(large[:, :, ::2, ::2], small[:, :, 2:7, 2:7])
+
+
+def test_centres_and_scales_by_hand() -> None:
+    places = Places(torch.zeros(1, 8), torch.zeros(1, 8), torch.zeros(1, 8, 2), ((4, 2, 3), (16, 1, 2)))
+    centres, scales = places.centres()
+    assert centres.tolist() == [[2, 2], [2, 6], [2, 10], [6, 2], [6, 6], [6, 10], [8, 8], [8, 24]]
+    assert scales.tolist() == [4.0 * REACH] * 6 + [16.0 * REACH] * 2
+
+
+def test_codes_are_those_of_their_places() -> None:
+    vector = torch.arange(2 * 8 * 2).view(2, 8, 2).float()
+    places = Places(torch.zeros(2, 8), torch.zeros(2, 8), vector, ((4, 2, 3), (16, 1, 2)))
+    codes = places.codes(torch.tensor([1, 0]), torch.tensor([7, 4]))
+    assert codes.vector.tolist() == [vector[1, 7].tolist(), vector[0, 4].tolist()]
+    assert codes.place.tolist() == [[8, 24], [6, 6]] and codes.scale.tolist() == [16.0 * REACH, 4.0 * REACH]
+    assert codes.image.tolist() == [1, 0]
+
+
+def test_places_come_grid_after_grid_from_the_right_level(decoder: AlphaDecoder) -> None:
+    """A change of one cell of the pyramid's level of stride s changes the proposals around that place."""
+    g = torch.Generator().manual_seed(0)
+    pyramid = [torch.randn(1, c, 64 // s, 96 // s, generator=g, dtype=torch.float64)
+               for c, s in zip((3, 64, 64, 128, 256, 512), (1, 2, 4, 8, 16, 32), strict=True)]  # fmt: skip
+    embeddings, places = decoder(pyramid)
+    assert embeddings.shape == (1, SMALL.embedding, 32, 48)
+    assert places.grids == ((4, 16, 24), (8, 8, 12), (16, 4, 6)) and tuple(s for s, _, _ in places.grids) == GRIDS
+    assert places.objectness.shape == (1, 16 * 24 + 8 * 12 + 4 * 6)
+    centres, scales = places.centres()
+    finest = scales == scales.min()
+    changed = [x.clone() for x in pyramid]
+    changed[2][0, :, 3, 18] += 3  # stride 4: around (14, 74)
+    difference = (decoder(changed)[1].vector - places.vector)[0].abs().sum(1)
+    assert difference[~finest].max() < 1e-9  # coarser grids do not see the finest skip
+    assert (centres[finest][difference[finest].argmax()] - torch.tensor([14.0, 74.0])).abs().max() <= 8
+
+
+def test_the_decoder_at_its_start_finds_instances_nearly_nowhere(decoder: AlphaDecoder) -> None:
+    assert float(decoder.propose.bias[0].detach()) == -4.0
