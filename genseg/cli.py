@@ -3,6 +3,7 @@
 import argparse
 import errno
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,7 +78,12 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("generate", help="instance alpha maps of a folder of images", description=GENERATE_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("run", type=Path, metavar="RUN", help="a run directory or an alpha.safetensors")
+    p.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="a run directory, an alpha.safetensors, or a classical proposer: tree, felzenszwalb, ...",
+    )
     p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
     p.add_argument("--score", type=float, help="least score of an instance (default: that of the run)")
@@ -95,13 +101,24 @@ def parser() -> argparse.ArgumentParser:
     p = kinds.add_parser("alpha", help="instance alpha maps against a labelled COCO json",
                          description=EVALUATE_ALPHA_HELP, formatter_class=raw)  # fmt: skip
     p.add_argument("found", type=Path, nargs="+", metavar="RUN|FILE",
-                   help="a run, instances.json of genseg generate, a COCO list of results; or several")  # fmt: skip
+                   help="a run, a classical proposer, or a json of instances; several are compared")  # fmt: skip
     p.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO json with the labels")
     p.add_argument("--alphas", type=Path, metavar="DIR",
                    help="soft alphas of the labels, IMAGE-N.png; those found lie in alphas/ beside FILE")  # fmt: skip
     p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
     p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
     p.set_defaults(act=_evaluate_alpha)
+
+    text = "Draw a grid of images beside the instances that jsons hold for them, as one PNG."
+    p = commands.add_parser("visualize", help="pictures of instances", description=text)
+    p.add_argument("files", type=Path, nargs="+", metavar="JSON", help="instances.json of genseg generate, or labels")
+    p.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="where the images lie")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE.png")
+    p.add_argument("--count", type=int, default=12, help="images, drawn by --seed (default: 12; 0: all)")
+    p.add_argument("--columns", type=int, default=3, help="images in a row (default: 3)")
+    p.add_argument("--side", type=int, default=192, help="pixels of each picture (default: 192)")
+    p.add_argument("--seed", type=int, default=0)
+    p.set_defaults(act=_visualize)
 
     text = "Write the encoder of a run, also of one that is not finished, for another library."
     p = commands.add_parser("export", help="write a run's encoder for another library", description=text)
@@ -210,8 +227,22 @@ def _evaluate_alpha(options: argparse.Namespace) -> int:
     from genseg.recipes.evaluate_alpha import evaluate_alpha
     from genseg.recipes.generate import generated
 
-    files = [generated(path, options.data, alphas=options.alphas is not None) for path in options.found]
-    print(evaluate_alpha(files, options.data, alphas=options.alphas, out=options.out, threshold=options.threshold))
+    alphas = options.alphas is not None
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [generated(path, options.data, Path(scratch), alphas=alphas) for path in options.found]
+        print(evaluate_alpha(files, options.data, alphas=options.alphas, out=options.out, threshold=options.threshold))
+    return 0
+
+
+def _visualize(options: argparse.Namespace) -> int:
+    from genseg.recipes.visualize import visualize
+
+    print(
+        visualize(
+            options.files, options.images, options.out, count=options.count, columns=options.columns,
+            side=options.side, seed=options.seed,
+        )
+    )  # fmt: skip
     return 0
 
 

@@ -54,8 +54,9 @@ def mine(
     best = [max((_iou(a, b) for b in again), default=0.0) for a in found]
     kept = [a if iou >= agreement else _doubted(a) for a, iou in zip(found, best, strict=True)]
     lost = [_doubted(b) for b in before if all(shared(a, b) < 0.1 * b.area for a in found)]
-    solid = sum(a.score >= sure and iou >= 0.75 for a, iou in zip(found, best, strict=True))
-    many = sum(a.score >= sure for a in found) + sum(b.score >= sure for b in again)
+    firm, second = ([a for a in many if a.score >= sure] for many in (found, again))
+    solid = sum(any(_iou(a, b) >= 0.75 for b in second) for a in firm)
+    many = len(firm) + len(second)
     return Mined(kept + lost, solid / (many - solid) if many else None)
 
 

@@ -52,28 +52,33 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
 
     Whole ones come first, then those that a tile's side cuts, which the neighbour mostly sees whole. An instance that
     overlaps one that is there already (intersection over union above `overlap`, or mostly inside it) is its double and
-    is dropped; two cut ones that agree where their tiles overlap are halves of one and are joined.
+    is dropped; cut ones that agree where their tiles overlap are pieces of one and are joined.
     """
     found = [
         (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a)) for t, many in parts for a in many
     ]
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
-    kept: list[tuple[Tile, Instance, bool]] = []
+    kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []  # pieces, what they make, whether it is cut
     for tile, instance, cut in found:
-        for i, (other_tile, other, other_cut) in enumerate(kept):
+        halves = []
+        for i, (pieces, other, other_cut) in enumerate(kept):
             both = shared(instance, other)
             if not both:
                 continue
             least = min(instance.area, other.area)
-            if both > overlap * (instance.area + other.area - both) or both > 0.7 * least:
-                if cut and other_cut and both < 0.9 * least:
-                    kept[i] = (other_tile, joined(instance, other), True)
-                break
-            if cut and other_cut and _agree(tile, instance, other_tile, other):
-                kept[i] = (other_tile, joined(instance, other), True)
+            double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
+            if cut and other_cut and (
+                double and both < 0.9 * least or any(_agree(tile, instance, t, a) for t, a in pieces)
+            ):
+                halves.append(i)
+            elif double:
                 break
         else:
-            kept.append((tile, instance, cut))
+            together, whole = [(tile, instance)], instance
+            for i in reversed(halves):  # it may be the piece between two others
+                pieces, other, _ = kept.pop(i)
+                together, whole = pieces + together, joined(whole, other)
+            kept.append((together, whole, cut))
     return sorted((a for _, a, _ in kept), key=lambda a: -a.score)
 
 

@@ -34,8 +34,10 @@ class ComposeConfig:
     pasted: tuple[int, int] = (0, 12)  # fewest and most cut-outs
     own: float = 0.5  # probability that a cut-out comes from the host itself
     touching: float = 0.3  # probability that a cut-out is put beside the layer before it
-    null: float = 0.2  # probability that a pasted layer is background, which is no instance
-    sure: float = 0.3  # proposals are pasted, and are layers of their host, from this score on; below, they are ignored
+    empty: float = 0.2  # probability that a pasted layer is background, which is no instance
+    sure: float = 0.3  # proposals are pasted from this score on
+    native: float = 0.3  # the host's own are layers from this score on; below, they are ignored
+    background: bool = True  # what no proposal of the host covers is no instance; false: it is ignored
     blends: tuple[str, ...] = BLENDS  # ways to put a cut-out on, drawn evenly
     rotate: float = 180.0  # cut-outs are turned by up to so many degrees
     turn: bool = True  # whole composites are turned by quarters, not only flipped left to right
@@ -44,7 +46,7 @@ class ComposeConfig:
 
     def __post_init__(self) -> None:
         at_least(32, size=self.size)
-        at_least(0, pasted=self.pasted[0], own=self.own, touching=self.touching, null=self.null)
+        at_least(0, pasted=self.pasted[0], own=self.own, touching=self.touching, empty=self.empty)
         unknown = [b for b in self.blends if b not in BLENDS]
         if unknown or not self.blends:
             raise ValueError(f"alpha.compose.blends={self.blends}: choose from {', '.join(BLENDS)}")
@@ -113,12 +115,13 @@ def compose(rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConf
     """Draw the composite over one image of the bank."""
     image, zoom, natives = _host(rng, images.pixels(host), [bank[i] for i in bank.of_image(host)], config)
     scores, alphas = natives
-    taken = scores >= config.sure
+    taken = scores >= config.native
     amodal = [a for a, t in zip(alphas, taken, strict=True) if t]
     targets, known = [True] * len(amodal), [False] * len(amodal)
     unsure = [a for a, t in zip(alphas, taken, strict=True) if not t]
-    ignored = np.max(unsure, axis=0) if unsure else np.zeros(image.shape[:2], np.float32)
     background = 1 - np.max(alphas, axis=0) if alphas else np.ones(image.shape[:2], np.float32)
+    ignored = np.max(unsure, axis=0) if unsure else np.zeros(image.shape[:2], np.float32)
+    ignored = ignored if config.background else np.maximum(ignored, background)
     mixed = image.astype(np.float32)
     last: Alpha | None = None
     for _ in range(int(rng.integers(config.pasted[0], config.pasted[1] + 1))):
@@ -127,6 +130,7 @@ def compose(rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConf
             continue
         mixed += layer.alpha[..., None] * (layer.colour - mixed)
         ignored = ignored * (1 - layer.alpha)
+        background = background * (1 - layer.alpha) + layer.alpha * (not layer.target)
         amodal.append(layer.alpha)
         targets.append(layer.target)
         known.append(layer.target)
@@ -173,7 +177,7 @@ def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
 
 def _host(
     rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
-) -> tuple[Pixels, float, tuple[Float[np.ndarray, "k"], list[Alpha]]]:
+) -> tuple[UInt8[np.ndarray, "s s 3"], float, tuple[Float[np.ndarray, "k"], list[Float[np.ndarray, "s s"]]]]:
     """A square window, its zoom, and scores and alphas of the instances in it. Small images are mirrored."""
     size = config.size
     h, w = image.shape[:2]
@@ -226,7 +230,7 @@ def _draw_layer(
     """One more layer in front of `canvas`, or None where the draw has nothing to paste."""
     own = bank.of_image(host)
     numbers = own if len(own) and rng.random() < config.own else range(len(bank))
-    null = rng.random() < config.null
+    null = rng.random() < config.empty
     if not len(numbers):
         return None
     number = int(rng.integers(numbers.start, numbers.stop))
@@ -246,6 +250,8 @@ def _draw_layer(
         return None
     if null:
         colour = _elsewhere(rng, canvas, background, alpha)
+        if colour is None:  # put back where it was: that shows nothing, so it must not hide anything either
+            return None
     else:
         window = _around(instance, images.read(source), 6)
         shifted = matrix.copy()
@@ -301,14 +307,14 @@ def _around(instance: Instance, image: Pixels, margin: int) -> tuple[slice, slic
 
 def _elsewhere(
     rng: Rng, canvas: Float[np.ndarray, "s s 3"], background: Alpha, alpha: Alpha
-) -> Float[np.ndarray, "s s 3"]:
-    """The canvas moved so that under `alpha` lies background from elsewhere; the place itself where there is none."""
+) -> Float[np.ndarray, "s s 3"] | None:
+    """The canvas moved so that under `alpha` lies background from elsewhere; None where there is none."""
     size = len(canvas)
     mask = alpha > 0.5
     for shift in rng.integers(-size // 2, size // 2, (4, 2)).tolist():
         if np.roll(background, shift, (0, 1))[mask].min(initial=1) > 0.5:
             return np.roll(canvas, shift, (0, 1))
-    return canvas.copy()
+    return None
 
 
 def _blend(rng: Rng, layer: Layer, canvas: Float[np.ndarray, "s s 3"], blend: str) -> Layer:
@@ -316,7 +322,7 @@ def _blend(rng: Rng, layer: Layer, canvas: Float[np.ndarray, "s s 3"], blend: st
     alpha, colour = layer.alpha, layer.colour
     if blend == "hard":
         return Layer(colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1), layer.target)
-    soft = cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2)))
+    soft = np.minimum(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2))), 1)
     if blend == "feathered":
         return Layer(colour, soft, layer.target)
     if blend == "matched":

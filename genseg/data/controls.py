@@ -11,6 +11,7 @@ from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance
 from genseg.data.outlines import OUTLINES, draw_alpha
 
 Image = UInt8[np.ndarray, "h w 3"]
+BLOB_SCORE = 0.5
 
 
 def flat(image: Image) -> bool:
@@ -24,7 +25,8 @@ def propose_blobs(
     """Smooth random blobs at random places, textured by whatever lies there; the seed is the image's content.
 
     Areas are drawn log-uniformly from four times `min_area` to half of `max_part` of the image; what the border leaves
-    less of than `min_area` is left out. They may overlap. Scores are random.
+    less of than `min_area` is left out. They may overlap. Scores are random and
+    at most BLOB_SCORE, so that a threshold can tell them from what a model proposes later.
     """
     if flat(image):
         return []
@@ -32,7 +34,7 @@ def propose_blobs(
     rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big"))
     found = []
     smallest = min(4 * min_area, max_part * h * w / 2)
-    for score in np.sort(rng.uniform(size=count))[::-1]:
+    for score in np.sort(rng.uniform(0, BLOB_SCORE, count))[::-1]:
         area = np.exp(rng.uniform(np.log(smallest), np.log(max_part * h * w / 2)))
         side = int(np.ceil(4 * sqrt(area / pi)))
         drawn = draw_alpha(OUTLINES["blob"](rng), rng, size=side, radius=0.25, centre=(0.5, 0.5))

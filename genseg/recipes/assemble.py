@@ -142,7 +142,8 @@ def assemble(config: PretrainConfig) -> Parts:
     if config.threads:
         torch.set_num_threads(config.threads)
     accelerator = make_accelerator(config)
-    images = list_images(default_scenes("objects") if config.data.path == "embedded" else config.data.path)
+    scenes = "objects" if config.alpha.name == "none" else "images"
+    images = list_images(default_scenes(scenes) if config.data.path == "embedded" else config.data.path)
     views = tuple(v for v in config.views.values() if v.count > 0)
     _check(config, views, accelerator)
     length = plan(

@@ -5,9 +5,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -16,10 +16,11 @@ from accelerate import Accelerator
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
+from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core import dist
 from genseg.data.images import ImageError, ImageList, decode, list_images
 from genseg.data.instances import Instance, annotation
+from genseg.data.proposals import PROPOSERS
 from genseg.train.run import RunError, write_text
 
 RESULT = "instances.json"
@@ -44,38 +45,69 @@ class GenerateOptions:
             raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: it counts from 0")
 
 
+class Finder(Protocol):
+    """What gives the instances of an image, best first."""
+
+    def instances(self, image: Pixels) -> list[Instance]: ...
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A proposer without learning, for comparison."""
+
+    name: str
+
+    def instances(self, image: Pixels) -> list[Instance]:
+        return PROPOSERS[self.name](image)
+
+
 def generate_folder(run: Path, folder: str, out: Path, options: GenerateOptions) -> str:
     """Write `out/instances.json`, COCO with RLE, scores and one category, and say what was found.
+
+    run: a run directory or its alpha.safetensors; or the name of a classical proposer
 
     Each image's result is kept as soon as it is there: the same command goes on where it was. Several shards, and
     processes of a launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are
     listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
     accelerator = Accelerator(cpu=not torch.cuda.is_available())
-    model, facts = load_alpha(alpha_file(run))
-    if options.score is not None:
-        model.config = type(model.config)(**{**vars(model.config), "score": options.score})
-    model.to(accelerator.device)
-    model.precision = fast_precision(accelerator.device)
+    finder, origin = _finder(run, options, accelerator.device)
     images = list_images(folder)
     with dist.together():
         if accelerator.is_main_process:
-            _open(out, alpha_file(run), images, options)
+            _open(out, origin, images, options)
     world, rank = accelerator.num_processes, accelerator.process_index
     part = Part(out, options.shard * world + rank, options.shards * world)
-    part.write(model, images, options)
+    part.write(finder, images, options)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return ""
     return merge(out, images, options.shards * world)
 
 
-def generated(found: Path, data: Path, *, alphas: bool) -> Path:
-    """The json of the instances of a COCO json's images: `found` itself, or made with the run of that name."""
+def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[Finder, str]:
+    """What finds the instances, and a word that changes when it does."""
+    if str(run) in PROPOSERS and not run.exists():
+        if options.score is not None:
+            raise ValueError(f"--score is for runs; {run} has a least score of its own")
+        return Classical(str(run)), str(run)
+    file = alpha_file(run)
+    model, _ = load_alpha(file)
+    if options.score is not None:
+        model.config = replace(model.config, score=options.score)
+    model.precision = fast_precision(device)
+    return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+
+
+def generated(found: Path, data: Path, scratch: Path, *, alphas: bool) -> Path:
+    """The json of the instances of a COCO json's images: `found` itself, or made with the run or proposer of that name.
+
+    What a run has found is kept below it, in evaluated/; what a proposer has found in `scratch`.
+    """
     if found.suffix == ".json":
         return found
-    run = found if found.is_dir() else found.parent
-    out = run / "evaluated" / data.stem
+    run = found if found.is_dir() or not found.exists() else found.parent
+    out = (run if run.exists() else scratch / found.name) / "evaluated" / data.stem
     generate_folder(found, str(data), out, GenerateOptions(alphas=alphas, fresh=True))
     return out / RESULT
 
@@ -86,7 +118,7 @@ def alpha_file(run: Path) -> Path:
     if not file.is_file():
         raise ValueError(
             f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it when it ends or is "
-            "interrupted, if its recipe has alpha.name=places"
+            f"interrupted, if its recipe has the alpha task. Classical proposers: {', '.join(PROPOSERS)}"
         )
     return file
 
@@ -98,10 +130,10 @@ def fast_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
-def _open(out: Path, weights: Path, images: ImageList, options: GenerateOptions) -> None:
+def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -> None:
     """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
     settings = {
-        "weights": hashlib.blake2b(weights.read_bytes(), digest_size=16).hexdigest(),
+        "source": origin,
         "files": hashlib.blake2b("\n".join(images.files).encode(), digest_size=16).hexdigest(),
         "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, "score": options.score,
     }  # fmt: skip
@@ -127,7 +159,7 @@ class Part:
         self.out, self.number, self.count = out, number, count
         self.file = out / "parts" / f"{number}-of-{count}.jsonl"
 
-    def write(self, model: AlphaModel, images: ImageList, options: GenerateOptions) -> None:
+    def write(self, finder: Finder, images: ImageList, options: GenerateOptions) -> None:
         """The lines that are missing. A line that a kill has cut is written again."""
         done = {row["id"] for row in read_rows(self.file)}
         text = "".join(json.dumps(row) + "\n" for row in read_rows(self.file))
@@ -141,7 +173,7 @@ class Part:
                     if isinstance(image, ImageError):
                         row["broken"] = str(image)
                     else:
-                        found = model.instances(image)
+                        found = finder.instances(image)
                         row |= {"height": image.shape[0], "width": image.shape[1]}
                         row["annotations"] = self._keep(found, image, row, options)
                     file.write(json.dumps(row) + "\n")

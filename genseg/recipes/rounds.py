@@ -47,10 +47,17 @@ class Rounds:
 
     def batches(self, start: int) -> Iterator[Batch]:
         """This rank's batches from update `start` on; between two rounds the bank is renewed."""
+        with dist.together():
+            if self.parts.accelerator.is_main_process:
+                for number, first in enumerate(self.bounds):
+                    if first > start:  # of a later checkpoint that was lost
+                        self._file(number).unlink(missing_ok=True)
+                if start == 0:  # now, and not at the first step, whose time is measured
+                    self._provide(0, step=0)
+        return self._batches(start)
+
+    def _batches(self, start: int) -> Iterator[Batch]:
         c = self.config
-        for number, first in enumerate(self.bounds):
-            if first > start and self.parts.accelerator.is_main_process:  # of a later checkpoint that was lost
-                self._file(number).unlink(missing_ok=True)
         for number, (first, last) in enumerate(zip(self.bounds, self.bounds[1:], strict=False)):
             if start < last:
                 with dist.together():

@@ -28,7 +28,7 @@ from genseg.data.images import ImageSource, list_images
 from genseg.data.instances import Instance, cut
 from genseg.data.loader import Composer
 
-PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), null=0.0, own=0.0, sure=0.5)
+PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5)
 Layers = list[Layer]
 
 
@@ -94,7 +94,7 @@ def test_the_image_is_the_sum_of_its_layers(pasted: Layers, blend: str, null: fl
     """x = sum_k v_k c_k, with the visible alphas of all layers, those that are no instance too."""
     sources = [textured(i) for i in range(3)]
     bank = build_bank([[], *([cut(disc(80, 40, 38, r))] for r in (9, 14))])
-    config = replace(PLAIN, blends=(blend,), null=null)
+    config = replace(PLAIN, blends=(blend,), empty=null)
     for seed in range(4):
         pasted.clear()
         host = compose(np.random.default_rng(seed), 0, images_of(sources), bank, replace(config, pasted=(0, 0))).image
@@ -132,7 +132,7 @@ def test_a_null_layer_that_is_put_back_changes_nothing() -> None:
         for seed in range(6):
             sources = images_of([textured(0), textured(1)])
             without, having = (
-                compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, null=null, pasted=count))
+                compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, empty=null, pasted=count))
                 for null, count in ((0.0, (0, 0)), (1.0, (6, 6)))
             )
             for name, x in vars(without).items():
@@ -143,7 +143,7 @@ def test_background_pasted_on_background_is_no_target(pasted: Layers) -> None:
     bank = build_bank([[], [cut(disc(80, 40, 40, 12))]])
     for seed in range(5):
         sources = images_of([textured(0), textured(1)])
-        made = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, null=1.0))
+        made = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, empty=1.0))
         assert len(made.visible) == len(made.amodal) == len(made.known) == 0 and not made.ignored.any()
     assert len(pasted) > 10 and not any(layer.target for layer in pasted)
 
@@ -153,7 +153,7 @@ def test_a_null_layer_never_shows_an_instance(pasted: Layers) -> None:
     alphas = [disc(80, 20 + 20 * i, 20 + 40 * (i % 2), 9) for i in range(3)]
     host = np.max(alphas, axis=0)[..., None].repeat(3, 2)
     bank = build_bank([[cut(a) for a in alphas], [cut(disc(80, 40, 40, 9))]])
-    config = replace(PLAIN, null=0.5, blends=("hard", "feathered"))  # others change the colour
+    config = replace(PLAIN, empty=0.5, blends=("hard", "feathered"))  # others change the colour
     for seed in range(30):
         compose(np.random.default_rng(seed), 0, images_of([host, flat((255, 255, 255))]), bank, config)
     nulls = [layer for layer in pasted if not layer.target]
@@ -346,7 +346,7 @@ def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
         ({"blends": ()}, "choose from"),
         ({"zoom": (1.4, 0.7)}, "are .smallest, largest."),
         ({"pasted": (5, 2)}, "are .smallest, largest."),
-        ({"null": -0.1}, "null=-0.1: use 0 or more"),
+        ({"null": -0.1}, "empty=-0.1: use 0 or more"),
     ],
 )
 def test_numbers_that_make_no_composite_are_named(values: dict[str, object], message: str) -> None:
