@@ -60,6 +60,29 @@ def test_codes_of_several_images_are_decoded_as_one_image_at_a_time(decoder: Alp
     torch.testing.assert_close(decoder.decode(embeddings, codes[order]), together[order])
 
 
+def test_decoding_near_a_place_is_decoding_within_two_scales_of_it(decoder: AlphaDecoder) -> None:
+    g = torch.Generator().manual_seed(4)
+    pixels = torch.randn(SMALL.embedding, 40, 56, generator=g, dtype=torch.float64)
+    grids = ((4, 20, 14), (8, 10, 7), (16, 2, 5))
+    centres, scales = Places(torch.zeros(1, 360), torch.zeros(1, 360), torch.zeros(1, 360, 1), grids).centres()
+    chosen = torch.randperm(360, generator=g)[:60]
+    place, scale = centres[chosen].double(), scales[chosen].double() / 4  # windows of 8, 16, 32 pixels of the image
+    codes = Codes(torch.randn(60, SMALL.code, generator=g, dtype=torch.float64), place, scale, torch.zeros_like(chosen))
+    whole = decoder.decode(pixels[None], codes)[:, 0].sigmoid().float()
+    near = torch.zeros_like(whole)
+    for numbers, corners, alphas in decoder.decode_near(pixels, codes):
+        for n, (top, left), alpha in zip(numbers.tolist(), corners.tolist(), alphas, strict=True):
+            near[n, top : top + alpha.shape[0], left : left + alpha.shape[1]] = alpha
+    for alpha, want, (y, x), reach in zip(near, whole, place.tolist(), scale.tolist(), strict=True):
+        rows, columns = (((torch.arange(n) + 0.5) * 2 - at).abs() for n, at in ((40, y), (56, x)))
+        distance = torch.maximum(rows[:, None], columns)
+        inside = distance < 2 * reach - 2
+        torch.testing.assert_close(alpha[inside], want[inside])
+        if 2 * reach < y < 80 - 2 * reach and 2 * reach < x < 112 - 2 * reach:
+            assert not alpha[distance > 2 * reach + 2].any()
+    assert list(decoder.decode_near(pixels, codes[chosen < 0])) == []
+
+
 def test_no_code_gives_no_alpha(decoder: AlphaDecoder) -> None:
     embeddings, codes = draw()
     assert decoder.decode(embeddings, codes[torch.zeros(7, dtype=torch.bool)]).shape == (0, 2, 6, 8)

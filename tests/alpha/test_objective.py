@@ -260,7 +260,7 @@ EMPTY: dict[str, list[Disc]] = {"none": [], "too small": [(0, 20.0, 20.0, 0.9)],
 
 
 @pytest.mark.parametrize("discs", EMPTY.values(), ids=EMPTY)
-def test_every_parameter_has_a_gradient_in_every_batch(encoder: Encoder, decoder: AlphaDecoder, discs: list[Disc]) -> None:
+def test_all_parameters_have_gradients_in_any_batch(encoder: Encoder, decoder: AlphaDecoder, discs: list[Disc]) -> None:
     """DDP waits for each of them, also where there is no layer; then it is a finite one of the empty places alone."""
     truth = truth_of(discs, images=2, size=64)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(3))

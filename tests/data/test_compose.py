@@ -28,7 +28,7 @@ from genseg.data.images import ImageSource, list_images
 from genseg.data.instances import Instance, cut
 from genseg.data.loader import Composer
 
-PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5)
+PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5, native=0.5)
 Layers = list[Layer]
 
 
@@ -179,6 +179,20 @@ def test_unsure_proposals_are_ignored_and_never_targets(pasted: Layers) -> None:
         np.testing.assert_array_equal(made.ignored[sharp & solid], over[sharp & solid] > 0.5)
         assert not (made.ignored & ~bare.ignored).any()
         assert not made.ignored[(made.amodal > 200).any(0)].any()
+
+
+def test_a_host_of_which_nothing_is_known_is_ignored_except_for_what_is_pasted(pasted: Layers) -> None:
+    """background=False: neither its proposals below `native` nor the rest; those from `sure` on are pasted."""
+    own = cut(disc(80, 40, 40, 9), 0.7)
+    config = replace(PLAIN, native=1.1, background=False, empty=0.3, own=1.0)
+    for seed in range(5):
+        pasted.clear()
+        made = compose(np.random.default_rng(seed), 0, images_of([textured(0)]), build_bank([[own]]), config)
+        assert pasted and made.known.all() and len(made.known) == sum(layer.target for layer in pasted)
+        left = np.prod([1 - layer.alpha for layer in pasted], axis=0)
+        assert not made.ignored[left < 0.4].any()
+        # at the soft border of a proposal neither it nor the background is sure: 0.5 of each
+        assert made.ignored[left > 0.99].mean() > 0.95
 
 
 def test_nothing_is_pasted_when_no_proposal_is_sure(pasted: Layers) -> None:
@@ -346,7 +360,7 @@ def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
         ({"blends": ()}, "choose from"),
         ({"zoom": (1.4, 0.7)}, "are .smallest, largest."),
         ({"pasted": (5, 2)}, "are .smallest, largest."),
-        ({"null": -0.1}, "empty=-0.1: use 0 or more"),
+        ({"empty": -0.1}, "empty=-0.1: use 0 or more"),
     ],
 )
 def test_numbers_that_make_no_composite_are_named(values: dict[str, object], message: str) -> None:

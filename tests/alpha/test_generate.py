@@ -1,0 +1,186 @@
+"""Generation: instances are found where they were put, the best of doubles stays, and nothing gives nothing."""
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from genseg.alpha.decoder import AlphaDecoder, Codes, Places
+from genseg.alpha.generate import GenerateConfig, _peaks, generate, suppress
+from genseg.data.instances import Instance, cut_instance
+
+SIZE = 64
+GRIDS = ((4, 16, 16), (16, 4, 4))
+LOW = -9.0
+
+
+class Discs(AlphaDecoder):
+    """A decoder whose codes are a radius and a steepness."""
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    def decode_near(self, pixels: Tensor, codes: Codes) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        n = len(codes.vector)
+        at = [(torch.arange(n) + 0.5) * 2 for n in pixels.shape[1:]]
+        dy, dx = (a - codes.place[:, i, None] for i, a in enumerate(at))
+        distance = (dy[:, :, None] ** 2 + dx[:, None] ** 2).sqrt()
+        radius, steep = (x[:, None, None] for x in codes.vector.unbind(1))
+        yield torch.arange(n), torch.zeros(n, 2, dtype=torch.long), ((radius - distance) * steep).sigmoid()
+
+
+def places_of(
+    placed: list[tuple[int, float, float, float, float, float, int]], images: int = 1, steep: float = 20.0
+) -> Places:
+    """(image, y, x, radius, objectness, quality, number of the grid) of each place that is not silent."""
+    p = sum(r * c for _, r, c in GRIDS)
+    objectness, quality = torch.full((images, p), LOW), torch.zeros(images, p)
+    vector = torch.tensor([1.0, steep]).repeat(images, p, 1)
+    for i, y, x, radius, o, q, grid in placed:
+        stride, _, columns = GRIDS[grid]
+        at = sum(r * c for _, r, c in GRIDS[:grid]) + int(y // stride) * columns + int(x // stride)
+        objectness[i, at], quality[i, at], vector[i, at, 0] = o, q, radius
+    return Places(objectness, quality, vector, GRIDS)
+
+
+def found_in(places: Places, **config: float) -> list[list[Instance]]:
+    embeddings = torch.zeros(len(places.objectness), 1, SIZE // 2, SIZE // 2)
+    return generate(Discs(), embeddings, places, GenerateConfig(**config))
+
+
+def disc(y: float, x: float, radius: float, size: int = SIZE) -> np.ndarray:
+    at = np.arange(size) + 0.5
+    return (at[:, None] - y) ** 2 + (at - x) ** 2 < radius**2
+
+
+def iou(instance: Instance, truth: np.ndarray) -> float:
+    mask = instance.paint(*truth.shape) > 127
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def test_instances_are_found_where_they_were_put_best_first() -> None:
+    put = [(0, 18.0, 14.0, 8.0, 1.0, 2.0, 0), (2, 40.0, 24.0, 15.0, 2.0, 1.0, 1), (0, 46.0, 46.0, 9.0, 3.0, 3.0, 0)]
+    found, smooth = (found_in(places_of(put, images=3, steep=steep)) for steep in (20.0, 1.0))
+    assert [len(f) for f in found] == [2, 0, 1]
+    for i, order in ((0, [put[2], put[0]]), (2, [put[1]])):
+        for instance, soft, (_, y, x, radius, o, q, _) in zip(found[i], smooth[i], order, strict=True):
+            assert iou(soft, disc(y, x, radius)) > 0.95
+            sure = 1 / (1 + math.exp(-o)) / (1 + math.exp(-q))
+            assert instance.score == pytest.approx(math.sqrt(sure), rel=0.01)  # hard alphas are sure of themselves
+
+
+def test_the_score_falls_with_the_doubt_of_an_alpha() -> None:
+    put = [(0, 30.0, 30.0, 12.0, 2.0, 2.0, 0)]
+    ((sharp,),), ((soft,),) = found_in(places_of(put), score=0), found_in(places_of(put, steep=0.3), score=0)
+    at = (torch.arange(32) + 0.5) * 2 - 30
+    alpha = ((12 - (at[:, None] ** 2 + at**2).sqrt()) * 0.3).sigmoid()
+    assert soft.score / sharp.score == pytest.approx(float(alpha[alpha > 0.5].mean()), rel=1e-3)
+
+
+def test_no_candidates_give_empty_results() -> None:
+    assert found_in(places_of([], images=2)) == [[], []]
+    assert generate(Discs(), torch.zeros(0, 1, 32, 32), places_of([], images=0), GenerateConfig()) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "kept"),
+    [({"candidate": 0.8}, 1), ({"candidate": 0.7}, 2), ({"score": 0.95}, 0), ({"score": 0.87}, 1), ({"score": 0.8}, 2),
+     ({"min_area": 400}, 0), ({"min_area": 200}, 1), ({"min_area": 100}, 2)],
+)  # fmt: skip
+def test_thresholds_leave_out_what_is_below(config: dict[str, float], kept: int) -> None:
+    """sigmoid(1) = 0.73, sigmoid(2) = 0.88; discs of 201 and of 113 pixels."""
+    put = [(0, 18.0, 14.0, 8.5, 2.0, 2.0, 0), (0, 46.0, 46.0, 6.5, 1.0, 2.0, 0)]
+    assert len(found_in(places_of(put), **config)[0]) == kept
+
+
+def test_the_best_of_doubles_stays() -> None:
+    """The same disc from two grids, and from two places that are no neighbours."""
+    put = [(0, 38.0, 38.0, 14.0, 1.0, 2.0, 0), (0, 40.0, 40.0, 14.0, 3.0, 2.0, 1), (0, 46.0, 38.0, 14.0, 2.0, 2.0, 0)]
+    (found,) = found_in(places_of(put, steep=1.0))
+    assert len(found) == 1 and iou(found[0], disc(40, 40, 14)) > 0.95
+
+
+def test_of_neighbouring_places_the_highest_is_decoded_and_grids_do_not_compete() -> None:
+    put = [(0, 18.0, 18.0, 5.0, 1.0, 0, 0), (0, 22.0, 22.0, 5.0, 2.0, 0, 0), (0, 34.0, 22.0, 5.0, 1.0, 0, 0),
+           (0, 24.0, 24.0, 5.0, 0.5, 0, 1)]  # fmt: skip
+    places = places_of(put)
+    peaks = _peaks(places) & (places.objectness > LOW)
+    centres, _ = places.centres()
+    assert centres[peaks[0]].tolist() == [[22, 22], [34, 22], [24, 24]]
+    for i in range(50):
+        g = torch.Generator().manual_seed(i)
+        grid = torch.randn(1, 30, generator=g)
+        got = _peaks(Places(grid, grid, grid[..., None], ((4, 5, 6),)))[0].view(5, 6)
+        table = grid.view(5, 6)
+        for y in range(5):
+            for x in range(6):
+                around = table[max(0, y - 1) : y + 2, max(0, x - 1) : x + 2]
+                assert bool(got[y, x]) == bool(table[y, x] == around.max())
+
+
+def test_alphas_are_soft_and_their_faint_parts_nothing() -> None:
+    ((found,),) = found_in(places_of([(0, 30.0, 30.0, 12.0, 2.0, 2.0, 0)], steep=0.5), score=0)
+    at = torch.arange(SIZE) + 0.5 - 30
+    want = ((12 - (at[:, None] ** 2 + at**2).sqrt()) * 0.5).sigmoid().numpy()
+    alpha = found.paint(SIZE, SIZE) / 255
+    assert np.abs(alpha - want)[want > 0.05].max() < 0.03
+    assert alpha[want < 0.005].max() == 0
+
+
+# Suppression
+
+
+def naive(masks: list[np.ndarray], overlap: float, inside: float) -> list[int]:
+    """Sets of pixels; a pixel of several kept ones counts for the best of them."""
+    kept: list[int] = []
+    sets = [set(np.flatnonzero(m).tolist()) for m in masks]
+    own: dict[int, set[int]] = {}
+    for i, one in enumerate(sets):
+        covered = set().union(*own.values())
+        shared = {k: len(one & own[k]) for k in kept}
+        doubles = [k for k in kept if shared[k] > overlap * (len(one) + len(sets[k]) - shared[k])]
+        if not doubles and len(one & covered) <= inside * len(one):
+            kept.append(i)
+            own[i] = one - covered
+    return kept
+
+
+def instances_of(masks: list[np.ndarray]) -> list[Instance]:
+    found = [cut_instance(m) for m in masks]
+    return [a for a in found if a is not None]
+
+
+def stay(masks: list[np.ndarray]) -> list[int]:
+    """The numbers of those that stay."""
+    found = instances_of(masks)
+    kept = suppress(found, *masks[0].shape, overlap=0.4, inside=0.7)
+    return [next(i for i, a in enumerate(found) if a is b) for b in kept]
+
+
+def test_suppression_is_the_loop_over_better_ones() -> None:
+    rng = np.random.default_rng(0)
+    sizes = set()
+    for _ in range(60):
+        draws = rng.uniform(0, 24, (12, 3))
+        masks = [m for y, x, r in draws if (m := disc(y, x, r / 2.5, 24)).any()]
+        got = stay(masks)
+        assert got == naive(masks, 0.4, 0.7)
+        sizes.add(len(got))
+    assert len(sizes) > 3
+
+
+def test_suppression_of_nothing_doubles_and_strangers() -> None:
+    assert suppress([], 9, 9, overlap=0.4, inside=0.7) == []
+    one, other = disc(3, 3, 3, 12), disc(9, 9, 3, 12)
+    assert stay([one, other, one]) == [0, 1]
+
+
+def test_what_several_better_ones_cover_together_goes() -> None:
+    """Half of it lies in the first, half in the second: of neither alone is it a double."""
+    at = np.arange(30)[None].repeat(3, 0)
+    first, second, across = at < 16, at >= 16, (at >= 11) & (at < 21)
+    assert stay([first, across]) == [0, 1] and stay([second, across]) == [0, 1]
+    assert stay([first, second, across]) == [0, 1]

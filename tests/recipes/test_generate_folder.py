@@ -1,0 +1,249 @@
+"""genseg generate: what a kill leaves is gone on with, shards make one result, and files hold what they should."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as rle
+
+import genseg.recipes.generate as module
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
+from genseg.data.instances import Instance, cut_instance, decode_segmentation
+from genseg.data.proposals import PROPOSERS
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.recipes.generate import RESULT, GenerateOptions, alpha_file, generate_folder, polygons
+from genseg.train.run import RunError
+
+SIZES = [(64, 64), (40, 70), (33, 65), (96, 64), (64, 50)]
+SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run directory with random weights that find something everywhere."""
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig())[0]
+    look = Look(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), side=0, stretch=True)
+    config = GenerateConfig(candidate=0.0, score=0.0)
+    root = tmp_path_factory.mktemp("run")
+    facts = {"encoder": {"name": "resnet18", "stem": "imagenet", "weights": None}}
+    save_alpha(AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, config), root / ALPHA_NAME, facts)
+    return root
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five images, one of them in a folder below, and one that is none."""
+    root = tmp_path_factory.mktemp("images")
+    (root / "deep").mkdir()
+    for i, (h, w) in enumerate(SIZES):
+        pixels = np.random.default_rng(i).integers(0, 256, (h, w, 3), dtype=np.uint8)
+        cv2.imwrite(str(root / ("deep/4.png" if i == 4 else f"{i}.png")), pixels)
+    (root / "2a.png").write_bytes(b"not an image")
+    return root
+
+
+def bytes_of(out: Path) -> bytes:
+    return (out / RESULT).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(run: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The result of one undisturbed run."""
+    out = tmp_path_factory.mktemp("out") / "whole"
+    generate_folder(run, str(folder), out, GenerateOptions())
+    return out
+
+
+def test_the_json_holds_what_the_model_finds(run: Path, folder: Path, whole: Path) -> None:
+    content = json.loads(bytes_of(whole))
+    assert [i["file_name"] for i in content["images"]] == ["0.png", "1.png", "2.png", "3.png", "deep/4.png"]
+    assert [(i["height"], i["width"]) for i in content["images"]] == SIZES
+    assert content["categories"] == [{"id": 1, "name": "instance"}]
+    numbers = [a["id"] for a in content["annotations"]]
+    assert len(set(numbers)) == len(numbers) > 8 and min(numbers) > 0
+    model, _ = load_alpha(run / ALPHA_NAME)
+    model.precision = module.fast_precision(torch.device("cpu"))
+    for image in content["images"]:
+        pixels = cv2.cvtColor(cv2.imread(str(folder / image["file_name"])), cv2.COLOR_BGR2RGB)
+        own = [a for a in content["annotations"] if a["image_id"] == image["id"]]
+        for a, instance in zip(own, model.instances(pixels), strict=True):
+            mask = decode_segmentation(a["segmentation"], image["height"], image["width"])
+            np.testing.assert_array_equal(mask, instance.paint(*mask.shape) > 127)
+            assert a["bbox"] == list(instance.box) and a["area"] == instance.area
+            assert a["score"] == round(instance.score, 5)
+        scores = [a["score"] for a in own]
+        assert scores == sorted(scores, reverse=True)
+
+
+def test_a_broken_image_is_listed_and_not_fatal(run: Path, folder: Path, whole: Path) -> None:
+    name, reason = (whole / "broken.txt").read_text().rstrip("\n").split("\t")
+    assert name == "2a.png" and "2a.png" in reason
+    said = generate_folder(run, str(folder), whole, GenerateOptions())
+    assert "instances in 5 images; 1 images cannot be read" in said
+
+
+@pytest.mark.parametrize("left", ["in the middle of a line", "at the end of a line", "nothing"])
+def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
+    run: Path, folder: Path, whole: Path, tmp_path: Path, left: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_folder(run, str(folder), tmp_path, GenerateOptions())
+    assert bytes_of(tmp_path) == bytes_of(whole)
+    (part,) = (tmp_path / "parts").iterdir()
+    lines = part.read_bytes().splitlines(keepends=True)
+    third = lines[2]
+    cut = {"in the middle of a line": third[: len(third) // 2], "at the end of a line": third[:-1], "nothing": b""}
+    part.write_bytes(b"".join(lines[:2]) + cut[left])
+    (tmp_path / RESULT).unlink()
+    seen: list[str] = []
+    decode = module.decode
+    monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
+    generate_folder(run, str(folder), tmp_path, GenerateOptions())
+    assert seen == ["2.png", "2a.png", "3.png", "4.png"]  # the two that were done are not done again
+    assert bytes_of(tmp_path) == bytes_of(whole) and part.read_bytes() == b"".join(lines)
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
+def test_shards_make_one_result_and_the_last_one_merges(
+    run: Path, folder: Path, whole: Path, tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    for n, shard in enumerate(order):
+        assert not (tmp_path / RESULT).exists()
+        said = generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3))
+        assert ("of 6 images are done" in said) is (n < 2)
+    assert bytes_of(tmp_path) == bytes_of(whole)
+    assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
+
+
+def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+    for shard in range(8):
+        generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=8))
+    assert bytes_of(tmp_path) == bytes_of(whole)
+
+
+@pytest.mark.parametrize("change", [{"polygons": True}, {"score": 0.5}, {"alphas": True}, {"cutouts": True}])
+def test_other_settings_in_the_same_folder_are_refused_unless_fresh(
+    run: Path, folder: Path, tmp_path: Path, change: dict[str, object]
+) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text(f"{folder}/0.png\n")
+    out = tmp_path / "out"
+    generate_folder(run, str(few), out, GenerateOptions())
+    before = bytes_of(out)
+    (name,) = change
+    with pytest.raises(RunError, match=f"holds the result of other {name}; choose another --out, or --fresh"):
+        generate_folder(run, str(few), out, GenerateOptions(**change))
+    with pytest.raises(RunError, match="other files"):
+        generate_folder(run, str(folder), out, GenerateOptions())
+    with pytest.raises(RunError, match="other source"):
+        generate_folder(Path(next(iter(PROPOSERS))), str(few), out, GenerateOptions())
+    assert bytes_of(out) == before
+    generate_folder(run, str(few), out, GenerateOptions(**change, fresh=True))
+    settings = json.loads((out / "settings.json").read_text())
+    assert settings[name] == change[name]
+    generate_folder(run, str(few), out, GenerateOptions(fresh=True))
+    assert bytes_of(out) == before
+
+
+def test_a_fresh_start_does_all_images_again(run: Path, folder: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few.txt"
+    few.write_text(f"{folder}/0.png\n{folder}/2a.png\n")
+    out = tmp_path / "out"
+    generate_folder(run, str(few), out, GenerateOptions())
+    (part,) = (out / "parts").iterdir()
+    want = bytes_of(out)
+    part.write_text(part.read_text().replace('"score": 0.', '"score": 1.'))
+    generate_folder(run, str(few), out, GenerateOptions())
+    assert bytes_of(out) != want  # what is done is believed
+    generate_folder(run, str(few), out, GenerateOptions(fresh=True))
+    assert bytes_of(out) == want
+
+
+def test_the_least_score_may_be_raised(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+    scores = [a["score"] for a in json.loads(bytes_of(whole))["annotations"]]
+    least = sorted(scores)[len(scores) // 2]
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(score=least + 1e-4))
+    assert all(a["score"] > least for a in json.loads(bytes_of(tmp_path))["annotations"])
+
+
+def test_alphas_and_cutouts_hold_the_soft_alphas(
+    run: Path, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(alphas=True, cutouts=True))
+    assert bytes_of(tmp_path) == bytes_of(whole)
+    content = json.loads(bytes_of(whole))
+    names = {i["id"]: i["file_name"].removesuffix(".png") for i in content["images"]}
+    want = {f"{names[a['image_id']]}-{a['id']}.png" for a in content["annotations"]}
+    for kind in ("alphas", "cutouts"):
+        found = {f.relative_to(tmp_path / kind).as_posix() for f in (tmp_path / kind).rglob("*.png")}
+        assert found == want
+    for a in content["annotations"][::7]:
+        name = names[a["image_id"]]
+        pixels = cv2.imread(str(folder / f"{name}.png"))
+        alpha = cv2.imread(str(tmp_path / f"alphas/{name}-{a['id']}.png"), cv2.IMREAD_UNCHANGED)
+        mask = decode_segmentation(a["segmentation"], *alpha.shape)
+        assert alpha.dtype == np.uint8 and alpha.shape == pixels.shape[:2]
+        np.testing.assert_array_equal(alpha > 127, mask)
+        cutout = cv2.imread(str(tmp_path / f"cutouts/{name}-{a['id']}.png"), cv2.IMREAD_UNCHANGED)
+        instance = cut_instance(alpha)
+        np.testing.assert_array_equal(cutout[..., 3], instance.alpha)
+        np.testing.assert_array_equal(cutout[..., :3], pixels[instance.window])
+
+
+def test_alphas_of_images_outside_the_list_stay_in_their_folder(run: Path, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "0.png").write_bytes((folder / "0.png").read_bytes())
+    few = tmp_path / "lists" / "few.txt"
+    few.write_text(f"../0.png\n{folder}/1.png\n")
+    out = tmp_path / "lists" / "out"
+    generate_folder(run, str(few), out, GenerateOptions(alphas=True))
+    written = set(out.rglob("*-*.png"))
+    assert written and written == set((out / "alphas").rglob("*.png"))
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["0.png", "lists"]
+
+
+def disc(radius: float, y: float = 30.3, x: float = 41.8) -> Instance:
+    rows, columns = np.mgrid[:80, :90]
+    return cut_instance((rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < radius**2)
+
+
+@pytest.mark.parametrize("radius", [2.5, 4, 7, 12, 25])
+def test_polygons_cover_their_mask(radius: float) -> None:
+    for x in (41.8, 42.0, 42.5, 5.0, 88.0):  # the last two lie at the image's edges
+        instance = disc(radius, x=x)
+        found = polygons(instance)
+        assert all(len(p) >= 6 and len(p) % 2 == 0 and min(p) >= 0 and max(p[::2]) <= 90 for p in found)
+        mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
+        truth = instance.paint(80, 90) > 127
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.9, x
+
+
+def test_each_piece_of_a_mask_has_a_polygon() -> None:
+    whole = np.maximum(disc(6, x=20).paint(80, 90), disc(9, y=60, x=70).paint(80, 90))
+    found = polygons(cut_instance(whole))
+    assert len(found) == 2
+    mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
+    assert (mask & (whole > 0)).sum() / (mask | (whole > 0)).sum() > 0.9
+
+
+def test_polygons_in_the_json_are_those_of_the_masks(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(polygons=True))
+    one, two = (json.loads(bytes_of(out))["annotations"] for out in (whole, tmp_path))
+    assert [{**a, "segmentation": 0} for a in one] == [{**a, "segmentation": 0} for a in two]
+    assert all(isinstance(a["segmentation"], list) for a in two)
+
+
+def test_what_a_user_can_mend_is_named(run: Path, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--shard-index 2 of --num-shards 2: it counts from 0"):
+        GenerateOptions(shard=2, shards=2)
+    with pytest.raises(ValueError, match=r"there is no .*alpha.safetensors: give a run directory"):
+        alpha_file(tmp_path)
+    with pytest.raises(ValueError, match="does not exist"):
+        generate_folder(run, str(tmp_path / "nowhere"), tmp_path / "out", GenerateOptions())
+    assert replace(GenerateOptions(), fresh=True).fresh and not (tmp_path / "out").exists()

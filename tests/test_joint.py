@@ -1,0 +1,194 @@
+"""Method and alpha task as one module: one loss, one backward pass, and neither disturbs the other."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.core.schedule import Plan
+from genseg.data.compose import ComposeConfig, Composites
+from genseg.joint import AlphaConfig, Inputs, Joint, frozen_statistics
+from genseg.methods import METHODS
+from genseg.nn.encoder import EncoderConfig, build_encoder
+
+SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
+PLAN = Plan(images=80, batch=8, total=20)
+SIZE = 64
+TERMS = ("objectness", "mask", "amodal", "quality")
+
+
+def build(name: str | None, weight: float = 1.0) -> Joint:
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig())[0]
+    method = None
+    if name is not None:
+        kind, config = METHODS[name]
+        changes = {"simclr": {"hidden": 32, "dim": 16}, "byol": {"hidden": 32, "dim": 16}}[name]
+        method = kind(encoder, config(**changes), PLAN)
+    return Joint(encoder, method, AlphaConfig(weight=weight, decoder=SMALL, compose=ComposeConfig(size=SIZE)))
+
+
+DISCS = [(18, 20, 6), (40, 44, 13), (32, 30, 22)]
+
+
+def inputs_of(images: int, *, views: bool = True, layers: tuple[int, ...] = (0, 1), seed: int = 0) -> Inputs:
+    """Random views and images; on each image the same discs."""
+    g = torch.Generator().manual_seed(seed)
+    at = torch.arange(SIZE) + 0.5
+    masks = [(at[:, None] - y) ** 2 + (at - x) ** 2 < r**2 for y, x, r in (DISCS[k] for k in layers)]
+    alpha = torch.stack(masks * images).byte() * 255 if masks else torch.zeros(0, SIZE, SIZE, dtype=torch.uint8)
+    return Inputs(
+        views=[torch.randn(2, images, 3, 32, 32, generator=g)] * views,
+        composed=torch.randn(images, 3, SIZE, SIZE, generator=g),
+        composites=Composites(
+            image=torch.zeros(images, SIZE, SIZE, 3, dtype=torch.uint8), visible=alpha, amodal=alpha,
+            owner=torch.arange(images).repeat_interleave(len(layers)),
+            known=torch.ones(len(alpha), dtype=torch.bool), ignored=torch.zeros(images, SIZE, SIZE, dtype=torch.bool),
+        ),
+    )  # fmt: skip
+
+
+def part_of(whole: Inputs, rank: int) -> Inputs:
+    """One half of the images, with their layers."""
+    half = len(whole.composed) // 2
+    images = slice(rank * half, (rank + 1) * half)
+    c = whole.composites
+    mine = (c.owner >= images.start) & (c.owner < images.stop)
+    return Inputs(
+        [v[:, images] for v in whole.views],
+        whole.composed[images],
+        Composites(c.image[images], c.visible[mine], c.amodal[mine], c.owner[mine] - images.start, c.known[mine],
+                   c.ignored[images]),
+    )  # fmt: skip
+
+
+def freeze_batch_norm(module: nn.Module) -> None:
+    for m in module.modules():
+        if isinstance(m, nn.modules.batchnorm._BatchNorm):
+            m.eval()
+
+
+@pytest.mark.parametrize("weight", [1.0, 0.3, 0.0])
+def test_the_loss_is_contrast_plus_weighted_terms(weight: float) -> None:
+    joint, inputs = build("simclr", weight), inputs_of(3)
+    torch.manual_seed(1)
+    out = {k: v.detach() for k, v in joint(inputs).items()}
+    alone = build("simclr").method(inputs.views)
+    torch.testing.assert_close(out["contrast"], alone["loss"].detach())
+    torch.testing.assert_close(out["embeddings"], alone["embeddings"])
+    torch.testing.assert_close(out["loss"], out["contrast"] + weight * sum(out[t] for t in TERMS))
+    assert all(float(out[t]) > 0 for t in TERMS) and 0 <= float(out["overlap"]) <= 1
+
+
+def test_without_a_method_the_alpha_task_is_trained_alone() -> None:
+    joint, inputs = build(None, 0.5), inputs_of(3, views=False)
+    before = joint.encoder.net.bn1.running_mean.clone()
+    out = joint(inputs)
+    torch.testing.assert_close(out["loss"], 0.5 * sum(out[t] for t in TERMS))
+    assert "contrast" not in out and joint.trivial(8) is None and joint.scheduled(0.5) == {}
+    assert out["embeddings"].shape == (3, 512) and not out["embeddings"].requires_grad
+    assert not torch.equal(joint.encoder.net.bn1.running_mean, before)  # the statistics are those of composites
+    for hook in (joint.begin_step, lambda: joint.before_step(0.1), lambda: joint.after_step(0.1)):
+        hook()
+    out["loss"].backward()
+    assert all(p.grad is not None for p in joint.parameters() if p.requires_grad)
+
+
+def test_gradients_reach_encoder_decoder_and_head() -> None:
+    joint = build("byol")
+    joint(inputs_of(3))["loss"].backward()
+    reached = {n for n, p in joint.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    assert reached == {n for n, p in joint.named_parameters() if p.requires_grad}
+    for part in ("encoder.", "decoder.", "method.head", "method.predictor"):
+        assert any(n.startswith(part) for n in reached)
+    assert not any("teacher" in n for n in reached)
+
+
+def test_every_parameter_has_a_gradient_without_any_layer() -> None:
+    joint = build("simclr")
+    loss = joint(inputs_of(3, layers=()))["loss"]
+    loss.backward()
+    assert math.isfinite(float(loss.detach()))
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in joint.parameters() if p.requires_grad)
+
+
+def statistics(module: nn.Module) -> dict[str, Tensor]:
+    return {k: x.clone() for k, x in module.state_dict().items() if "running" in k}
+
+
+def test_composites_leave_the_encoders_statistics_to_its_views() -> None:
+    joint, twin, inputs = build("simclr"), build("simclr"), inputs_of(3)
+    twin.method(inputs.views)
+    joint(inputs)
+    got, want = statistics(joint.encoder), statistics(twin.encoder)
+    assert len(got) > 30 and all(torch.equal(got[k], want[k]) for k in want)
+    assert all(m.momentum == 0.1 for m in joint.encoder.modules() if isinstance(m, nn.BatchNorm2d))
+    before = statistics(build("simclr").decoder)
+    assert any(not torch.equal(x, before[k]) for k, x in statistics(joint.decoder).items())
+
+
+def test_frozen_statistics_are_thawed_also_after_an_error() -> None:
+    net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4, momentum=None))
+    x = torch.randn(2, 3, 5, 5) + 3
+    before = statistics(net)
+    want = net(x)
+    net[1].reset_running_stats(), net[2].reset_running_stats()
+    with pytest.raises(RuntimeError, match="stop"), frozen_statistics(net, frozen=True):
+        torch.testing.assert_close(net(x), want)  # normalised by the batch as ever
+        assert all(torch.equal(x, before[k]) for k, x in statistics(net).items())
+        raise RuntimeError("stop")
+    assert net[1].momentum == 0.1 and net[2].momentum is None
+    with frozen_statistics(net, frozen=False):
+        net(x)
+    assert not torch.equal(net[1].running_mean, before["1.running_mean"])
+
+
+# Two processes
+
+
+def gradients(inputs: Inputs) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients with batch norms set aside and nothing drawn by chance."""
+    joint = build("simclr")
+    freeze_batch_norm(joint)
+    draw = torch.randperm
+    torch.randperm = lambda n, device=None: torch.arange(n, device=device)
+    try:
+        loss = joint(inputs)["loss"]
+    finally:
+        torch.randperm = draw
+    loss.backward()
+    return float(loss.detach()), {n: p.grad for n, p in joint.named_parameters() if p.grad is not None}
+
+
+def _one_rank(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    loss, found = gradients(part_of(inputs_of(4), rank))
+    for g in found.values():
+        torch.distributed.all_reduce(g)
+        g /= 2
+    torch.save({"loss": loss, "gradients": found}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
+    """2 x 2 images equal 1 x 4, when both ranks have as many layers: each rank divides by its own number of them."""
+    loss, want = gradients(inputs_of(4))
+    mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
+    ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
+    assert (ranks[0]["loss"] + ranks[1]["loss"]) / 2 == pytest.approx(loss, abs=1e-4)
+    assert want.keys() == ranks[0]["gradients"].keys()
+    for name, g in want.items():
+        scale = float(g.abs().max())
+        torch.testing.assert_close(ranks[0]["gradients"][name], g, atol=2e-3 * scale + 1e-7, rtol=0, msg=name)
+
+
+def test_the_decoder_is_the_one_of_the_config() -> None:
+    assert isinstance(build(None).decoder, AlphaDecoder)
+    for values, message in (({"share": 0.0}, "share"), ({"weight": -1.0}, "weight"), ({"side": 16}, "side")):
+        with pytest.raises(ValueError, match=message):
+            AlphaConfig(**values)
