@@ -6,7 +6,7 @@ does not care where a code comes from.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -119,25 +119,23 @@ class AlphaDecoder(nn.Module):
             return embeddings.new_zeros(0, 2, *embeddings.shape[2:])
         return torch.cat(parts)[torch.argsort(order)]
 
-    def decode_near(self, pixels: Float[Tensor, "e h w"], codes: Codes) -> Float[Tensor, "n h w"]:
-        """Visible alphas of codes of one image, looked for within two scales around their places; beyond they are 0.
+    def decode_near(
+        self, pixels: Float[Tensor, "e h w"], codes: Codes
+    ) -> Iterator[tuple[Int[Tensor, "m"], Int[Tensor, "m 2"], Float[Tensor, "m _ _"]]]:
+        """Visible alphas of codes of one image, looked for within two scales around their places.
 
+        Yields, for each scale: which codes, the first row and column of the window of each, and the alphas in them.
         The same as `decode` there, at a fraction of the cost for small instances.
         """
-        e, h, w = pixels.shape
-        alphas = torch.zeros(len(codes.vector), h, w, device=pixels.device)
+        size = torch.tensor(pixels.shape[1:], device=pixels.device)
         for scale in codes.scale.unique().tolist():
             chosen = (codes.scale == scale).nonzero()[:, 0]
-            rows, columns = (min(n, math.ceil(4 * scale / STRIDE)) for n in (h, w))
-            limit = torch.tensor([h - rows, w - columns], device=pixels.device)
-            corner = (codes.place[chosen] / STRIDE - torch.tensor([rows, columns], device=pixels.device) / 2).round()
-            corner = torch.minimum(corner.clamp_min(0), limit).long()
-            windows = [(slice(y, y + rows), slice(x, x + columns)) for y, x in corner.tolist()]
-            near = torch.stack([pixels[:, a, b] for a, b in windows])
-            found = self._decode(near, codes[chosen], corner)[:, 0].float().sigmoid()
-            for k, (a, b), alpha in zip(chosen.tolist(), windows, found, strict=True):
-                alphas[k, a, b] = alpha
-        return alphas
+            span = size.clamp(max=math.ceil(4 * scale / STRIDE))
+            corner = (codes.place[chosen] / STRIDE - span / 2).round().long()
+            corner = torch.minimum(corner.clamp_min(0), size - span)
+            rows, columns = span.tolist()
+            near = torch.stack([pixels[:, y : y + rows, x : x + columns] for y, x in corner.tolist()])
+            yield chosen, corner, self._decode(near, codes[chosen], corner)[:, 0].float().sigmoid()
 
     def _decode(
         self, pixels: Float[Tensor, "m e h w"], codes: Codes, corner: Real[Tensor, "n 2"]

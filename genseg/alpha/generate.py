@@ -1,14 +1,18 @@
 """Generation: every instance of a batch of images, from the places that propose one."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genseg.alpha.decoder import STRIDE, AlphaDecoder, Places
-from genseg.core.masks import pairwise_overlap
+from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance, resized
+
+FAINT = 8  # of 255: less of an alpha counts as nothing
 
 
 @dataclass(frozen=True)
@@ -18,25 +22,13 @@ class GenerateConfig:
     overlap: float = 0.4  # of two instances that overlap by more (intersection over union), the better one stays
     inside: float = 0.7  # nor may so much of an instance lie in better ones
     min_area: int = 12  # pixels of the smallest instance
-    tile: int = 512  # larger images are seen by overlapping tiles of so many pixels
-
-
-@dataclass(frozen=True)
-class Found:
-    """The instances of one image, best first: alphas, scores, and the code's vector of each."""
-
-    alpha: Float[Tensor, "k h w"]
-    score: Float[Tensor, "k"]
-    vector: Float[Tensor, "k d"]
+    tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
 
 def generate(
-    decoder: AlphaDecoder,
-    embeddings: Float[Tensor, "b e h w"],
-    places: Places,
-    config: GenerateConfig,
-) -> list[Found]:
-    """The instances of each image. Their number has no limit; an empty image has none."""
+    decoder: AlphaDecoder, embeddings: Float[Tensor, "b e h w"], places: Places, config: GenerateConfig
+) -> list[list[Instance]]:
+    """The instances of each image, best first. Their number has no limit; an empty image has none."""
     peaks = _peaks(places) & (places.objectness.sigmoid() >= config.candidate)
     return [_of_image(decoder, embeddings, places, i, peaks[i], config) for i in range(len(peaks))]
 
@@ -58,33 +50,46 @@ def _of_image(
     image: int,
     peaks: Bool[Tensor, "p"],
     config: GenerateConfig,
-) -> Found:
+) -> list[Instance]:
     place = peaks.nonzero()[:, 0]
     codes = places.codes(torch.full_like(place, image), place)
-    alpha = decoder.decode_near(embeddings[image], codes)
-    mask = alpha > 0.5
-    area = mask.flatten(1).sum(1)
-    # how sure the alpha is of its own pixels (SOLO's maskness), times what its place and its code say
-    sure = (alpha * mask).flatten(1).sum(1) / area.clamp_min(1)
-    score = (places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()).sqrt() * sure
-    usable = ((score >= config.score) & (area * STRIDE**2 >= config.min_area)).nonzero()[:, 0]
-    order = usable[score[usable].argsort(descending=True, stable=True)]
-    kept = order[suppress(mask[order].flatten(1), overlap=config.overlap, inside=config.inside)]
-    whole = F.interpolate(alpha[kept][:, None], scale_factor=STRIDE, mode="bilinear", align_corners=False)[:, 0]
-    return Found(whole, score[kept], codes.vector[kept])
+    likely = (places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()).sqrt()
+    found = []
+    for chosen, corner, alpha in decoder.decode_near(embeddings[image], codes):
+        mask = alpha > 0.5
+        area = mask.flatten(1).sum(1)
+        # how sure the alpha is of its own pixels (SOLO's maskness), times what its place and its code say
+        score = likely[chosen] * (alpha * mask).flatten(1).sum(1) / area.clamp_min(1)
+        usable = ((score >= config.score) & (area * STRIDE**2 >= config.min_area)).nonzero()[:, 0]
+        levels = (alpha[usable] * OPAQUE).round().byte()
+        maps = (levels * (levels >= FAINT)).cpu().numpy()
+        for a, (top, left), s in zip(maps, corner[usable].tolist(), score[usable].tolist(), strict=True):
+            if (cut := cut_instance(a, s)) is not None:
+                found.append(Instance(cut.alpha, cut.top + top, cut.left + left, s))
+    found.sort(key=lambda a: -a.score)
+    h, w = embeddings.shape[2:]
+    kept = suppress(found, h, w, overlap=config.overlap, inside=config.inside)
+    whole = (resized(a, (h, w), (h * STRIDE, w * STRIDE)) for a in kept)
+    return [a for a in whole if a is not None]
 
 
-def suppress(masks: Bool[Tensor, "n p"], *, overlap: float, inside: float) -> Bool[Tensor, "n"]:
-    """Which masks stay, the best first: those that overlap no better one by `overlap`, and of which no better ones
-    together hold the part `inside`."""
-    kept = torch.zeros(len(masks), dtype=torch.bool, device=masks.device)
-    if not len(masks):
-        return kept
-    iou, _ = pairwise_overlap(masks)
-    covered = torch.zeros_like(masks[0])
-    for i in range(len(masks)):
-        hidden = (masks[i] & covered).sum() / masks[i].sum().clamp_min(1)
-        if hidden <= inside and not bool((iou[i] > overlap)[kept].any()):
-            kept[i] = True
-            covered |= masks[i]
+def suppress(found: Sequence[Instance], h: int, w: int, *, overlap: float, inside: float) -> list[Instance]:
+    """Which instances of an image of h x w pixels stay, the best first.
+
+    One that overlaps a better one by `overlap` (intersection over union) is its double; one of which better ones
+    together hold the part `inside` shows nothing new. Where kept ones overlap, the pixels count for the better one.
+    """
+    owner = np.full((h, w), -1, np.int32)
+    areas: list[int] = []
+    kept = []
+    for a in found:
+        window = owner[a.window]
+        mask = a.alpha >= HALF
+        under, area = window[mask], a.area
+        shared = np.bincount(under[under >= 0], minlength=len(areas))
+        iou = shared / np.maximum(area + np.array(areas, np.int64) - shared, 1)
+        if shared.sum() <= inside * area and not (iou > overlap).any():
+            window[mask & (window < 0)] = len(areas)
+            areas.append(area)
+            kept.append(a)
     return kept

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import Found, GenerateConfig, generate
+from genseg.alpha.generate import GenerateConfig, generate
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import merge_tiles, tiles_of
 from genseg.data.instances import Instance, cut_instance, resized
@@ -61,7 +61,7 @@ class AlphaModel(nn.Module):
             return found
         return [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
 
-    def _prepared(self, image: Pixels) -> Pixels:
+    def _prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
         h, w = image.shape[:2]
         side = self.look.side
         if side and min(h, w) > side:
@@ -74,12 +74,11 @@ class AlphaModel(nn.Module):
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             pyramid = self.encoder.pyramid(self.tensor([pixels]))
             if isinstance(self.decoder, SlotDecoder):
-                alpha, _, codes = self.decoder(pyramid)
-                (found,) = slots_found(alpha, codes, self.config)
+                (found,) = slots_found(self.decoder(pyramid)[0], self.config)
             else:
                 embeddings, places = self.decoder(pyramid)
                 (found,) = generate(self.decoder, embeddings, places, self.config)
-        return _cut(found, h, w)
+        return [a for a in (_inside(a, h, w) for a in found) if a is not None]
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size as the encoder takes them: normalised, mirrored at the edges to a multiple of 32."""
@@ -113,7 +112,7 @@ class AlphaModel(nn.Module):
             if len(batch) == 16:
                 self.decoder(self.encoder.pyramid(self.tensor(batch)))
                 batch = []
-        if len(batch) > 1:
+        if len(batch) > 1 or (batch and not norms[0].num_batches_tracked):  # one image in all is enough
             self.decoder(self.encoder.pyramid(self.tensor(batch)))
         self.eval()
 
@@ -135,8 +134,11 @@ def save_alpha(model: AlphaModel, path: Path, metadata: dict[str, Any]) -> None:
 
 def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
     """The model that `save_alpha` has written, and its metadata. Raises ValueError for any other file."""
-    with safe_open(path, framework="pt") as content:
-        text = (content.metadata() or {}).get("genseg")
+    try:
+        with safe_open(path, framework="pt") as content:
+            text = (content.metadata() or {}).get("genseg")
+    except SafetensorError as error:
+        raise ValueError(f"{path} is not a safetensors file ({error})") from None
     facts = {} if text is None else json.loads(text)
     if "look" not in facts:
         raise ValueError(f"{path} holds no alpha decoder that genseg has written")
@@ -161,15 +163,14 @@ def _tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
-def _mirrored(image: Pixels, below: int, right: int) -> Pixels:
+def _mirrored(image: Pixels, below: int, right: int) -> UInt8[np.ndarray, "_ _ 3"]:
     return (
         np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101)) if below or right else image
     )
 
 
-def _cut(found: Found, h: int, w: int) -> list[Instance]:
-    """Found alphas as instances of an image of h x w pixels; less than 3 % counts as nothing."""
-    levels = (found.alpha[:, :h, :w] * 255).round().byte()
-    alphas = (levels * (levels >= 8)).cpu().numpy()
-    cut = (cut_instance(a, s) for a, s in zip(alphas, found.score.tolist(), strict=True))
-    return [instance for instance in cut if instance is not None]
+def _inside(instance: Instance, h: int, w: int) -> Instance | None:
+    """The part of an instance in the first h x w pixels; None when nothing of its mask is left."""
+    part = instance.alpha[: max(h - instance.top, 0), : max(w - instance.left, 0)]
+    cut = cut_instance(part, instance.score) if part.size else None
+    return None if cut is None else Instance(cut.alpha, cut.top + instance.top, cut.left + instance.left, cut.score)

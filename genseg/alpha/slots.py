@@ -13,8 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import STRIDE, AlphaDecoder, Codes, DecoderConfig
-from genseg.alpha.generate import Found, GenerateConfig
+from genseg.alpha.generate import GenerateConfig
 from genseg.core.contrast import full_precision
+from genseg.data.instances import Instance, cut_instance, resized
 from genseg.nn.encoder import Encoder
 
 GRID = 8  # stride of the features that slots attend to
@@ -116,20 +117,22 @@ def reconstruction(made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t
     return F.mse_loss(made, F.avg_pool2d(image.float(), STRIDE))
 
 
-def slots_found(alpha: Float[Tensor, "b k h w"], codes: Codes, config: GenerateConfig) -> list[Found]:
-    """Each slot as an instance, scored by how sure it is of its pixels. The slot with the longest part of the
-    image's edge is the background, and left out."""
+def slots_found(alpha: Float[Tensor, "b k h w"], config: GenerateConfig) -> list[list[Instance]]:
+    """Each slot as an instance: the pixels that it wins, scored by how sure it is of them. The slot with the longest
+    part of the image's edge is the background, and left out."""
     results = []
-    vectors = codes.vector.unflatten(0, alpha.shape[:2])
-    for maps, vector in zip(alpha, vectors, strict=True):
+    size = (alpha.shape[2], alpha.shape[3])
+    for maps in alpha:
         winner = maps.argmax(0)
         edge = torch.cat([winner[0], winner[-1], winner[:, 0], winner[:, -1]])
-        mask = winner == torch.arange(len(maps), device=maps.device)[:, None, None]
-        area = mask.flatten(1).sum(1)
-        score = (maps * mask).flatten(1).sum(1) / area.clamp_min(1)
-        score[torch.bincount(edge, minlength=len(maps)).argmax()] = -1
-        kept = ((area * STRIDE**2 >= config.min_area) & (score >= 0)).nonzero()[:, 0]
-        kept = kept[score[kept].argsort(descending=True)]
-        whole = F.interpolate((maps * mask)[kept][None], scale_factor=STRIDE, mode="nearest")[0]
-        results.append(Found(whole, score[kept], vector[kept]))
+        background = int(torch.bincount(edge, minlength=len(maps)).argmax())
+        found = []
+        for k, part in enumerate(maps):
+            mask = winner == k
+            area = int(mask.sum())
+            if k != background and area * STRIDE**2 >= config.min_area:
+                small = cut_instance(mask.cpu().numpy(), float((part * mask).sum() / area))
+                assert small is not None
+                found.append(resized(small, size, (size[0] * STRIDE, size[1] * STRIDE)))
+        results.append(sorted((a for a in found if a is not None), key=lambda a: -a.score))
     return results

@@ -41,10 +41,12 @@ def tiles_of(height: int, width: int, *, tile: int, overlap: int) -> list[Tile]:
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
+    """First pixel and length of as few equal parts as fit, no longer than it takes."""
     if length <= tile:
         return [(0, length)]
     count = -(-(length - overlap) // (tile - overlap))
-    return [(round(i * (length - tile) / (count - 1)), tile) for i in range(count)]
+    span = -(-(length + (count - 1) * overlap) // count)
+    return [(round(i * (length - span) / (count - 1)), span) for i in range(count)]
 
 
 def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float) -> list[Instance]:
@@ -67,8 +69,10 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
                 continue
             least = min(instance.area, other.area)
             double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
-            if cut and other_cut and (
-                double and both < 0.9 * least or any(_agree(tile, instance, t, a) for t, a in pieces)
+            if (
+                cut
+                and other_cut
+                and (double and both < 0.9 * least or any(_agree(tile, instance, t, a) for t, a in pieces))
             ):
                 halves.append(i)
             elif double:

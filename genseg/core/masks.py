@@ -40,11 +40,3 @@ def overlap(a: Bool[Tensor, "n p"], b: Bool[Tensor, "n p"]) -> Float[Tensor, "n"
     union = (a | b).sum(1)
     return (a & b).sum(1) / union.clamp_min(1)
 
-
-def pairwise_overlap(masks: Bool[Tensor, "n p"]) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
-    """Intersection over union of all pairs of masks, and the part of the row's mask that lies in the column's."""
-    m = masks.float()
-    both = m @ m.T
-    area = m.sum(1)
-    union = area[:, None] + area[None] - both
-    return both / union.clamp_min(1), both / area[:, None].clamp_min(1)

@@ -32,7 +32,7 @@ class ComposeConfig:
     size: int = 128  # pixels of a composite, square
     zoom: tuple[float, float] = (0.7, 1.4)  # of the host; cut-outs vary by as much again
     pasted: tuple[int, int] = (0, 12)  # fewest and most cut-outs
-    own: float = 0.5  # probability that a cut-out comes from the host itself
+    own: float = 0.8  # probability that a cut-out comes from the host itself
     touching: float = 0.3  # probability that a cut-out is put beside the layer before it
     empty: float = 0.2  # probability that a pasted layer is background, which is no instance
     sure: float = 0.3  # proposals are pasted from this score on

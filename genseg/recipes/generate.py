@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -45,6 +45,7 @@ class GenerateOptions:
             raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: it counts from 0")
 
 
+@runtime_checkable
 class Finder(Protocol):
     """What gives the instances of an image, best first."""
 
@@ -191,7 +192,8 @@ class Part:
             if options.polygons:
                 a["segmentation"] = polygons(instance)
             annotations.append(a)
-            name = f"{Path(row['file_name']).with_suffix('').as_posix().lstrip('/')}-{number}.png"
+            inside = [p for p in Path(row["file_name"]).with_suffix("").parts if p not in ("/", "..")]
+            name = f"{'/'.join(inside)}-{number}.png"
             if options.alphas:
                 write_png(self.out / "alphas" / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
@@ -255,12 +257,16 @@ def merge(out: Path, images: ImageList, count: int) -> str:
 
 
 def polygons(instance: Instance) -> list[list[float]]:
-    """Outlines of the mask in pixels of the image, as COCO has them; of fewer than three points there is none."""
+    """Outer outlines of the mask in pixels of the image, as COCO has them."""
+    from skimage.measure import find_contours
+
     mask = np.pad(instance.mask.astype(np.uint8), 1)
-    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    # COCO's polygons run along the middle of border pixels; half a pixel makes the area that of the mask
+    outer, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    # OpenCV's run through the middles of border pixels and lose half a pixel all around: a third of a small mask
+    filled = cv2.drawContours(mask, outer, -1, 1, cv2.FILLED)
+    found = find_contours(filled, 0.5, fully_connected="high")
     shift = np.array((instance.left - 1 + 0.5, instance.top - 1 + 0.5))
-    return [(c[:, 0] + shift).reshape(-1).tolist() for c in found if len(c) >= 3]
+    return [(c[:-1, ::-1] + shift).reshape(-1).tolist() for c in found]
 
 
 def write_png(file: Path, pixels: np.ndarray) -> None:

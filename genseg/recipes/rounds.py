@@ -150,11 +150,12 @@ class _Proposed(Dataset[list[Instance]]):
 
 def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
     """The proposals of all images by a classical method, kept in the user's cache for the next run."""
-    kept = cache_folder() / "proposals" / f"{fingerprint}-{config.side}-{config.proposals}-{VERSION}.npz"
+    kept = cache_folder() / "proposals" / f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
     if kept.exists():
         return load_bank(kept)
     loader = DataLoader(_Proposed(source, config.proposals), batch_size=None, num_workers=workers)
-    bank = build_bank(list(progress(loader, f"proposals by {config.proposals}")))
+    found = progress(loader, f"proposals by {config.proposals}")
+    bank = build_bank([[a for a in many if a.area >= config.min_area] for many in found])
     kept.parent.mkdir(parents=True, exist_ok=True)
     save_bank(bank, kept)
     return bank
