@@ -20,7 +20,7 @@ from genseg.nn.heads import ends_in_norm, mlp
 @dataclass(frozen=True)
 class SwAVConfig:
     name: str = "swav"
-    prototypes: int = 3000
+    prototypes: int = 3000  # more than dim: with fewer, embeddings can turn where no prototype sees them
     temperature: float = 0.1
     epsilon: float = 0.05  # of Sinkhorn: higher gives softer assignments
     iterations: int = 3  # of Sinkhorn
