@@ -122,7 +122,8 @@ class AlphaDecoder(nn.Module):
     def decode_near(
         self, pixels: Float[Tensor, "e h w"], codes: Codes
     ) -> Iterator[tuple[Int[Tensor, "m"], Int[Tensor, "m 2"], Float[Tensor, "m _ _"]]]:
-        """Visible alphas of codes of one image, looked for within two scales around their places.
+        """Visible alphas of codes of one image, looked for within two scales around their places, for codes of
+        the last grid everywhere.
 
         Yields, for each scale: which codes, the first row and column of the window of each, and the alphas in them.
         The same as `decode` there, at a fraction of the cost for small instances.
@@ -130,7 +131,8 @@ class AlphaDecoder(nn.Module):
         size = torch.tensor(pixels.shape[1:], device=pixels.device)
         for scale in codes.scale.unique().tolist():
             chosen = (codes.scale == scale).nonzero()[:, 0]
-            span = size.clamp(max=math.ceil(4 * scale / STRIDE))
+            whole = scale == REACH * GRIDS[-1]  # the last grid holds instances of any size
+            span = size if whole else size.clamp(max=math.ceil(4 * scale / STRIDE))
             corner = (codes.place[chosen] / STRIDE - span / 2).round().long()
             corner = torch.minimum(corner.clamp_min(0), size - span)
             rows, columns = span.tolist()

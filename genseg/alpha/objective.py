@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Real, UInt8
 from torch import Tensor
 
 from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
+from genseg.core import dist
 from genseg.core.contrast import full_precision
 from genseg.core.masks import balanced_cross_entropy, dice, focal, overlap
 from genseg.data.compose import Composites
@@ -60,9 +61,11 @@ def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites, *
     distance = torch.cdist(centre, centres)  # n p
     reach = torch.maximum(0.25 * side[:, None], 0.71 * strides[None])
     cell = _at(visible, centres)
-    near = (distance <= reach) & (cell > 0.5) | (distance <= 0.5 * strides[None])
     usable = (area >= minimum)[:, None]
-    fits = near & usable & (side[:, None] >= low) & (side[:, None] < high)
+    sized = usable & (side[:, None] >= low) & (side[:, None] < high)
+    nearest = distance == torch.where(sized, distance, torch.inf).min(1, keepdim=True).values
+    near = (distance <= reach) & (cell > 0.5) | (distance <= 0.5 * strides[None]) | nearest
+    fits = near & sized
     blurred = near & usable & (side[:, None] >= 0.75 * low) & (side[:, None] < 1.33 * high) & ~fits
     score = torch.where(fits, distance / side[:, None], torch.inf)
     layer = torch.full((b, len(centres)), -1, dtype=torch.long, device=device)
@@ -97,7 +100,7 @@ def objective(
     with full_precision(places.objectness):
         positive = assignment.layer >= 0
         asked = focal(places.objectness[assignment.counted], positive[assignment.counted].float())
-        terms = {"objectness": config.objectness * asked.sum() / positive.sum().clamp_min(1)}
+        terms = {"objectness": config.objectness * asked.sum() / _over_ranks(positive.sum())}
     image, place = _chosen(assignment.layer, config.decoded)
     if not len(image):  # no layer at all: decode one place for nothing, so that every parameter has its gradient
         image = place = torch.zeros(1, dtype=torch.long, device=image.device)
@@ -157,4 +160,9 @@ def _border(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
 
 
 def _mean(x: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:
-    return (x * weight).sum() / weight.sum().clamp_min(1)
+    return (x * weight).sum() / _over_ranks(weight.sum())
+
+
+def _over_ranks(count: Real[Tensor, ""]) -> Float[Tensor, ""]:
+    """What a sum is divided by so that the mean of the ranks' gradients is that of one process with all layers."""
+    return dist.mean(count.float()).clamp_min(1 / dist.world())

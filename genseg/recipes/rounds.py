@@ -150,7 +150,8 @@ class _Proposed(Dataset[list[Instance]]):
 
 def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
     """The proposals of all images by a classical method, kept in the user's cache for the next run."""
-    kept = cache_folder() / "proposals" / f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
+    name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
+    kept = cache_folder() / "proposals" / name
     if kept.exists():
         return load_bank(kept)
     loader = DataLoader(_Proposed(source, config.proposals), batch_size=None, num_workers=workers)

@@ -130,12 +130,12 @@ def test_each_image_has_its_own_layers() -> None:
         assert torch.equal(found.layer[i], want) and torch.equal(found.counted[i], alone.counted[0])
 
 
-def test_every_instance_from_25_pixels_on_has_a_place() -> None:
-    """Smaller ones may lie between the places of the finest grid."""
+def test_every_instance_of_four_pixels_or_more_has_a_place() -> None:
+    """Also one that lies between the places of the finest grid."""
     g = torch.Generator().manual_seed(0)
     for _ in range(150):
         y, x = (40 + 40 * torch.rand(2, generator=g)).tolist()
-        radius = float(2.8 + 38 * torch.rand(1, generator=g) ** 2)
+        radius = float(1.3 + 38 * torch.rand(1, generator=g) ** 2)
         assert (assigned(truth_of([(0, y, x, radius)]))[0].layer == 0).any(), (y, x, radius)
 
 
@@ -256,7 +256,7 @@ def test_the_loss_does_not_depend_on_the_order_of_layers(decoder: AlphaDecoder, 
             torch.testing.assert_close(got[name], value, msg=name)
 
 
-EMPTY: dict[str, list[Disc]] = {"none": [], "too small": [(0, 20.0, 20.0, 0.9)], "some": DISCS}
+EMPTY: dict[str, list[Disc]] = {"none": [], "too small": [(0, 20.0, 20.0, 0.5)], "some": DISCS}
 
 
 @pytest.mark.parametrize("discs", EMPTY.values(), ids=EMPTY)
