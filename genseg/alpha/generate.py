@@ -18,7 +18,7 @@ FAINT = 8  # of 255: less of an alpha counts as nothing
 @dataclass(frozen=True)
 class GenerateConfig:
     candidate: float = 0.1  # places whose objectness is below are not decoded
-    score: float = 0.3  # instances that score less are left out
+    score: float = 0.5  # instances that score less are left out
     overlap: float = 0.4  # of two instances that overlap by more (intersection over union), the better one stays
     inside: float = 0.7  # nor may so much of an instance lie in better ones
     min_area: int = 12  # pixels of the smallest instance

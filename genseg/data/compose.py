@@ -35,8 +35,8 @@ class ComposeConfig:
     own: float = 0.8  # probability that a cut-out comes from the host itself
     touching: float = 0.3  # probability that a cut-out is put beside the layer before it
     empty: float = 0.2  # probability that a pasted layer is background, which is no instance
-    sure: float = 0.3  # proposals are pasted from this score on
-    native: float = 0.3  # the host's own are layers from this score on; below, they are ignored
+    sure: float = 0.5  # proposals are pasted from this score on
+    native: float = 0.5  # the host's own are layers from this score on; below, they are ignored
     background: bool = True  # what no proposal of the host covers is no instance; false: it is ignored
     blends: tuple[str, ...] = BLENDS  # ways to put a cut-out on, drawn evenly
     rotate: float = 180.0  # cut-outs are turned by up to so many degrees

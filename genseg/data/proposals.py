@@ -33,7 +33,8 @@ def propose_tree(
 
     The side (bright or dark objects) with the larger total of score x sqrt(area) in one channel keeps its scores; those
     of the other side are lowered in the proportion of the totals: on dark ground the gaps between objects are few, in a
-    photograph both sides count. The square root stands between counting objects and counting pixels.
+    photograph both sides count. The square root stands between counting objects and counting pixels. A score of
+    `min_score` before that becomes 0.5: from there on a composite takes a proposal for an instance.
     """
     h, w = image.shape[:2]
     sides: list[list[list[Scored]]] = [[], []]
@@ -52,7 +53,7 @@ def propose_tree(
     totals = [max(sum(s * r.area**0.5 for s, r in found) for found in side) for side in sides]
     best = max(totals)
     pool = [(s * t / best, r) for side, t in zip(sides, totals, strict=True) for found in side for s, r in found]
-    return _apart([(s, r) for s, r in pool if s >= min_score], h, w, min_area)
+    return _apart([(s / (s + min_score), r) for s, r in pool if s >= min_score], h, w, min_area)
 
 
 def propose_otsu(image: Image, *, min_area: int = ct.MIN_AREA, max_part: float = ct.MAX_PART) -> list[Instance]:

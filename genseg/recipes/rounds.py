@@ -1,8 +1,8 @@
 """The alpha task within a pretraining run: banks of proposals, rounds, and the model that is left behind."""
 
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,7 +26,7 @@ from genseg.train.log import METRICS_NAME, Row, read_metrics
 from genseg.train.run import BANKS
 
 _Work = TypeVar("_Work")
-VERSION = 1  # of the proposals: other numbers come out of other code
+VERSION = 2  # of the proposals: other numbers come out of other code
 CALIBRATED = 256  # images, at most, whose statistics the batch norms get for generation
 
 
@@ -89,6 +89,7 @@ class Rounds:
         """The bank that the model proposes, or the former one if the model's word is no better."""
         before = load_bank(self._file(number - 1))
         model, c = self.model(), self.config
+        model.config = replace(model.config, score=model.config.score / 2)  # doubtful ones are proposals to ignore
         found: list[list[Instance]] = []
         agreements: list[float] = []
         for i in progress(range(len(self.source)), f"round {number + 1}"):
@@ -129,7 +130,7 @@ class Rounds:
     def save(self, step: int) -> None:
         """Leave `alpha.safetensors` in the run directory."""
         p = self.parts
-        facts = {"encoder": dataclasses.asdict(p.config.encoder), "method": p.config.method.name,
+        facts = {"encoder": asdict(p.config.encoder), "method": p.config.method.name,
                  "fingerprint": p.fingerprint, "images_seen": step * p.plan.batch}  # fmt: skip
         save_alpha(self.model(), self.folder.parent / ALPHA_NAME, facts)
 
