@@ -43,10 +43,11 @@ class ComposeConfig:
     turn: bool = True  # whole composites are turned by quarters, not only flipped left to right
     photometric: float = 0.8  # probability of each change of colour, blur, noise and JPEG after composition
     stretch: bool = True  # spread each image's values over the whole range, as generation does
+    shared: int = 0  # cut-outs that neighbouring composites have in common, for objective.contrast
 
     def __post_init__(self) -> None:
         at_least(32, size=self.size)
-        at_least(0, pasted=self.pasted[0], own=self.own, touching=self.touching, empty=self.empty)
+        at_least(0, pasted=self.pasted[0], own=self.own, touching=self.touching, empty=self.empty, shared=self.shared)
         unknown = [b for b in self.blends if b not in BLENDS]
         if unknown or not self.blends:
             raise ValueError(f"alpha.compose.blends={self.blends}: choose from {', '.join(BLENDS)}")
@@ -60,6 +61,7 @@ class Composite:
 
     known: whether the amodal alpha is known; not that of a host's own instance
     ignored: what the host shows there may or may not be an instance
+    source: the number of each layer in the bank; the host's own have theirs as well
     """
 
     image: Pixels
@@ -67,6 +69,7 @@ class Composite:
     amodal: UInt8[np.ndarray, "k h w"]
     known: Bool[np.ndarray, "k"]
     ignored: Bool[np.ndarray, "h w"]
+    source: Int[np.ndarray, "k"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ class Composites:
     owner: Int[Tensor, "n"]
     known: Bool[Tensor, "n"]
     ignored: Bool[Tensor, "b h w"]
+    source: Int[Tensor, "n"]
 
     def to(self, device: torch.device) -> "Composites":
         """The same on a device."""
@@ -111,12 +115,16 @@ class Images:
         return np.asarray(cv2.LUT(part, self.table(i))) if self.stretched else part
 
 
-def compose(rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConfig) -> Composite:
-    """Draw the composite over one image of the bank."""
-    image, zoom, natives = _host(rng, images.pixels(host), [bank[i] for i in bank.of_image(host)], config)
-    scores, alphas = natives
+def compose(
+    rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConfig, shared: Sequence[int] = ()
+) -> Composite:
+    """Draw the composite over one image of the bank; its first cut-outs are `shared`, as far as so many are pasted."""
+    own = bank.of_image(host)
+    image, zoom, natives = _host(rng, images.pixels(host), [bank[i] for i in own], config)
+    scores, alphas, which = natives
     taken = scores >= config.native
     amodal = [a for a, t in zip(alphas, taken, strict=True) if t]
+    sources = [own[i] for i, t in zip(which, taken, strict=True) if t]
     targets, known = [True] * len(amodal), [False] * len(amodal)
     unsure = [a for a, t in zip(alphas, taken, strict=True) if not t]
     background = 1 - np.max(alphas, axis=0) if alphas else np.ones(image.shape[:2], np.float32)
@@ -124,8 +132,10 @@ def compose(rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConf
     ignored = ignored if config.background else np.maximum(ignored, background)
     mixed = image.astype(np.float32)
     last: Alpha | None = None
-    for _ in range(int(rng.integers(config.pasted[0], config.pasted[1] + 1))):
-        layer = _draw_layer(rng, host, images, bank, mixed, background, zoom, last, config)
+    for n in range(int(rng.integers(config.pasted[0], config.pasted[1] + 1))):
+        number, null = _draw_cut_out(rng, host, bank, config)
+        number = shared[n] if n < len(shared) else number
+        layer = _draw_layer(rng, number, null, images, bank, mixed, background, zoom, last, config)
         if layer is None:
             continue
         mixed += layer.alpha[..., None] * (layer.colour - mixed)
@@ -134,6 +144,7 @@ def compose(rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConf
         amodal.append(layer.alpha)
         targets.append(layer.target)
         known.append(layer.target)
+        sources.append(number)
         last = layer.alpha
     seen = visible(np.stack(amodal)) if amodal else np.zeros((0, *image.shape[:2]), np.float32)
     chosen = np.array(targets, bool)
@@ -143,6 +154,7 @@ def compose(rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConf
         amodal=_bytes(np.stack(amodal)[chosen]) if amodal else _bytes(seen),
         known=np.array(known, bool)[chosen],
         ignored=ignored > 0.5,
+        source=np.array(sources, np.int64)[chosen],
     )
 
 
@@ -156,6 +168,7 @@ def collate(composites: Sequence[Composite]) -> Composites:
         owner=torch.repeat_interleave(torch.arange(len(composites)), torch.tensor(counts)),
         known=torch.from_numpy(np.concatenate([c.known for c in composites])),
         ignored=torch.from_numpy(np.stack([c.ignored for c in composites])),
+        source=torch.from_numpy(np.concatenate([c.source for c in composites])),
     )
 
 
