@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.mine import RoundsConfig
-from genseg.alpha.objective import ObjectiveConfig, objective
+from genseg.alpha.objective import ObjectiveConfig, contrast_head, instance_contrast, objective
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
 from genseg.core.check import above, at_least
 from genseg.data.compose import ComposeConfig, Composites
@@ -39,6 +39,11 @@ class AlphaConfig:
         above(0, share=self.share)
         at_least(0, weight=self.weight)
         at_least(32, side=self.side)
+        if self.objective.contrast and not self.compose.shared:
+            raise ValueError(
+                "alpha.objective.contrast compares cut-outs that composites have in common, and there are none: "
+                "set alpha.compose.shared=3, or alpha.objective.contrast=0"
+            )
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,9 @@ class Joint(nn.Module):
         self.encoder = encoder
         self.method = method
         self.decoder = build_decoder(encoder, config)
+        self.head: nn.Module | None = None  # for training only, as a method's
+        if config.objective.contrast and isinstance(self.decoder, AlphaDecoder):
+            self.head = contrast_head(self.decoder)
         self.config = config
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -102,7 +110,11 @@ class Joint(nn.Module):
         if isinstance(self.decoder, SlotDecoder):
             return {"reconstruction": reconstruction(self.decoder(pyramid)[1], inputs.composed)}, {}
         embeddings, places = self.decoder(pyramid)
-        return objective(self.decoder, embeddings, places, inputs.composites, self.config.objective)
+        terms, facts = objective(self.decoder, embeddings, places, inputs.composites, self.config.objective)
+        if self.head is not None:
+            config = self.config.objective
+            terms["instances"] = instance_contrast(self.head, embeddings, inputs.composites, config)
+        return terms, facts
 
     def trivial(self, batch: int) -> float | None:
         """The method's loss when nothing is learnt; None without a method."""

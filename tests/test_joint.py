@@ -48,6 +48,7 @@ def inputs_of(images: int, *, views: bool = True, layers: tuple[int, ...] = (0, 
             image=torch.zeros(images, SIZE, SIZE, 3, dtype=torch.uint8), visible=alpha, amodal=alpha,
             owner=torch.arange(images).repeat_interleave(len(layers)),
             known=torch.ones(len(alpha), dtype=torch.bool), ignored=torch.zeros(images, SIZE, SIZE, dtype=torch.bool),
+            source=torch.arange(len(layers)).repeat(images),
         ),
     )  # fmt: skip
 
@@ -62,7 +63,7 @@ def part_of(whole: Inputs, rank: int) -> Inputs:
         [v[:, images] for v in whole.views],
         whole.composed[images],
         Composites(c.image[images], c.visible[mine], c.amodal[mine], c.owner[mine] - images.start, c.known[mine],
-                   c.ignored[images]),
+                   c.ignored[images], c.source[mine]),
     )  # fmt: skip
 
 

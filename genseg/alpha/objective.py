@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Real, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
 from genseg.core import dist
-from genseg.core.contrast import full_precision
+from genseg.core.check import above, at_least
+from genseg.core.contrast import full_precision, info_nce
 from genseg.core.masks import balanced_cross_entropy, dice, focal, overlap
 from genseg.data.compose import Composites
+from genseg.nn.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,12 @@ class ObjectiveConfig:
     quality: float = 0.5
     boundary: float = 1.0  # extra weight of pixels at an alpha's border, in the cross-entropy
     decoded: int = 256  # at most so many instances of a batch are decoded, drawn anew each update
+    contrast: float = 0.0  # cut-outs that neighbouring composites share (compose.shared) attract, other layers repel
+    contrast_temperature: float = 0.2  # of the softmax over the layers
+
+    def __post_init__(self) -> None:
+        at_least(0, contrast=self.contrast)
+        above(0, contrast_temperature=self.contrast_temperature)
 
 
 @dataclass(frozen=True)
@@ -117,6 +125,47 @@ def objective(
         judged = F.binary_cross_entropy_with_logits(places.quality[image, place], found, reduction="none")
         terms["quality"] = config.quality * _mean(judged, real)
     return terms, {"overlap": _mean(found, real)}
+
+
+def contrast_head(decoder: AlphaDecoder) -> nn.Sequential:
+    """What `instance_contrast` puts between pooled pixel embeddings and its loss."""
+    return mlp(decoder.config.embedding, 64, 32, norm=False)
+
+
+def instance_contrast(
+    head: nn.Module, embeddings: Float[Tensor, "b e h w"], truth: Composites, config: ObjectiveConfig
+) -> Tensor:
+    """Weighted InfoNCE over the layers of the composites 2j and 2j + 1. A layer's key is a layer of the same source in
+    the other composite, its negatives are the layers of other sources in both.
+
+    A layer is the mean of the pixel embeddings under its visible alpha, through `head`, normalised. Layers of less
+    than 4 visible pixels do not count. Without a pair the term is 0, and every parameter has its gradient.
+    """
+    with full_precision(embeddings):
+        pooled, owner, source = _pooled(embeddings.float(), truth)
+        z = F.normalize(head(pooled), dim=-1)
+        neighbours = owner[:, None] // 2 == owner // 2
+        same = source[:, None] == source
+        anchor, key = (neighbours & same & (owner[:, None] != owner)).nonzero(as_tuple=True)
+        negative = (neighbours & ~same)[anchor]
+        losses = info_nce(z[anchor], z[key], z, temperature=config.contrast_temperature, negative=negative)
+        return config.contrast * _mean(losses, torch.ones_like(losses))
+
+
+def _pooled(
+    embeddings: Float[Tensor, "b e h w"], truth: Composites, *, minimum: float = 4.0
+) -> tuple[Float[Tensor, "n e"], Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Mean embedding under each visible alpha of at least `minimum` pixels, its image and its source."""
+    pooled, owner, source = [], [], []
+    for i, pixels in enumerate(embeddings):
+        mine = truth.owner == i
+        alpha = truth.visible[mine].float() / 255
+        large = alpha.sum((1, 2)) >= minimum
+        weight = F.avg_pool2d(alpha[large], STRIDE).flatten(1)
+        pooled.append(weight @ pixels.flatten(1).T / weight.sum(1, keepdim=True))
+        owner.append(truth.owner[mine][large])
+        source.append(truth.source[mine][large])
+    return torch.cat(pooled), torch.cat(owner), torch.cat(source)
 
 
 def _shrunk(alphas: UInt8[Tensor, "m h w"], layer: Int[Tensor, "n"], pixels: int) -> Float[Tensor, "n {pixels}"]:

@@ -6,7 +6,7 @@ autocast (`full_precision`), because a bf16 similarity has three digits.
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from genseg.core import dist
@@ -18,14 +18,22 @@ def full_precision(x: Tensor) -> torch.autocast:
 
 
 def info_nce(
-    q: Float[Tensor, "b d"], k: Float[Tensor, "b d"], queue: Float[Tensor, "n d"], *, temperature: float
+    q: Float[Tensor, "b d"],
+    k: Float[Tensor, "b d"],
+    queue: Float[Tensor, "n d"],
+    *,
+    temperature: float,
+    negative: Bool[Tensor, "b n"] | None = None,
 ) -> Float[Tensor, "b"]:
     """InfoNCE of each query against its key and a queue of negatives, all normalised (MoCo, eq. 1).
 
-    All-equal logits give ln(n + 1).
+    All-equal logits give ln(n + 1). `negative` says which of the queue count for which query; without it all do.
     """
     positive = (q * k).sum(-1, keepdim=True)
-    logits = torch.cat([positive, q @ queue.T], dim=1) / temperature
+    others = q @ queue.T
+    if negative is not None:
+        others = others.masked_fill(~negative, float("-inf"))
+    logits = torch.cat([positive, others], dim=1) / temperature
     return logits.logsumexp(1) - logits[:, 0]
 
 

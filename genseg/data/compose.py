@@ -133,7 +133,10 @@ def compose(
     mixed = image.astype(np.float32)
     last: Alpha | None = None
     for n in range(int(rng.integers(config.pasted[0], config.pasted[1] + 1))):
-        number, null = _draw_cut_out(rng, host, bank, config)
+        cut_out = _draw_cut_out(rng, host, bank, config)
+        if cut_out is None:
+            continue
+        number, null = cut_out
         number = shared[n] if n < len(shared) else number
         layer = _draw_layer(rng, number, null, images, bank, mixed, background, zoom, last, config)
         if layer is None:
@@ -190,8 +193,8 @@ def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
 
 def _host(
     rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
-) -> tuple[UInt8[np.ndarray, "s s 3"], float, tuple[Float[np.ndarray, "k"], list[Float[np.ndarray, "s s"]]]]:
-    """A square window, its zoom, and scores and alphas of the instances in it. Small images are mirrored."""
+) -> tuple[UInt8[np.ndarray, "s s 3"], float, tuple[Float[np.ndarray, "k"], list[Float[np.ndarray, "s s"]], list[int]]]:
+    """A square window, its zoom, and scores, alphas and numbers of the instances in it. Small images are mirrored."""
     size = config.size
     h, w = image.shape[:2]
     zoom = float(np.exp(rng.uniform(*np.log(config.zoom))))
@@ -201,8 +204,8 @@ def _host(
     matrix = _turned(rng, matrix, size, config.turn)
     source = cv2.GaussianBlur(image, (0, 0), 0.5 / zoom) if zoom < 0.8 else image
     out = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    scores, alphas = [], []
-    for a in instances:
+    scores, alphas, which = [], [], []
+    for i, a in enumerate(instances):
         y, x, (ah, aw) = a.top, a.left, a.alpha.shape
         if y + ah < top or x + aw < left or y > top + span or x > left + span:
             continue
@@ -212,7 +215,8 @@ def _host(
         if alpha.max(initial=0) > 0.5:
             scores.append(a.score)
             alphas.append(alpha)
-    return out, zoom, (np.array(scores, np.float32), alphas)
+            which.append(i)
+    return out, zoom, (np.array(scores, np.float32), alphas, which)
 
 
 def _turned(rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: bool) -> Float[np.ndarray, "2 3"]:
@@ -229,9 +233,18 @@ def _turned(rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: boo
 # What is pasted
 
 
+def _draw_cut_out(rng: Rng, host: int, bank: Bank, config: ComposeConfig) -> tuple[int, bool] | None:
+    """Which cut-out comes next, and whether it shows background; None where there is none."""
+    own = bank.of_image(host)
+    numbers = own if len(own) and rng.random() < config.own else range(len(bank))
+    null = rng.random() < config.empty
+    return (int(rng.integers(numbers.start, numbers.stop)), null) if len(numbers) else None
+
+
 def _draw_layer(
     rng: Rng,
-    host: int,
+    number: int,
+    null: bool,
     images: Images,
     bank: Bank,
     canvas: Float[np.ndarray, "s s 3"],
@@ -240,13 +253,7 @@ def _draw_layer(
     last: Alpha | None,
     config: ComposeConfig,
 ) -> Layer | None:
-    """One more layer in front of `canvas`, or None where the draw has nothing to paste."""
-    own = bank.of_image(host)
-    numbers = own if len(own) and rng.random() < config.own else range(len(bank))
-    null = rng.random() < config.empty
-    if not len(numbers):
-        return None
-    number = int(rng.integers(numbers.start, numbers.stop))
+    """A cut-out as one more layer in front of `canvas`, or None where it cannot be pasted."""
     instance = bank[number]
     source = bank.image(number)
     if instance.score < config.sure or _is_cut(instance, images.read(source)):

@@ -35,6 +35,7 @@ def truth_of(discs: list[Disc], *, images: int = 1, size: int = SIZE, ignored: T
     return Composites(
         image=torch.zeros(images, size, size, 3, dtype=torch.uint8), visible=(visible * 255).byte(),
         amodal=(amodal * 255).byte(), owner=owner, known=torch.ones(len(discs), dtype=torch.bool), ignored=hidden,
+        source=torch.arange(len(discs)),
     )  # fmt: skip
 
 

@@ -233,7 +233,7 @@ def test_host_and_proposals_move_together() -> None:
         shape[:, :5] = 0
         image = np.repeat(shape[..., None], 3, 2)
         config = ComposeConfig(size=size, zoom=(0.5, 2.0), turn=seed % 2 == 0)
-        out, zoom, (scores, alphas) = _host(rng, image, [cut(shape, 0.25)], config)
+        out, zoom, (scores, alphas, _) = _host(rng, image, [cut(shape, 0.25)], config)
         whole = np.pad(out[..., 0], 1)[1:-1, 1:-1] > 127
         if whole.sum() < 200:
             continue
@@ -253,7 +253,8 @@ def test_flips_and_quarters_are_those_of_the_pixels() -> None:
     moved = [np.rot90(a, k) for a in (shape, shape[:, ::-1]) for k in range(4)]
     seen = set()
     for seed in range(60):
-        out, _, (_, alphas) = _host(np.random.default_rng(seed), image, [cut(shape)], replace(PLAIN, zoom=(1.0, 1.0)))
+        still = replace(PLAIN, zoom=(1.0, 1.0))
+        out, _, (_, alphas, _) = _host(np.random.default_rng(seed), image, [cut(shape)], still)
         (which,) = [i for i, x in enumerate(symmetries) if np.abs(x.astype(int) - out).max() <= 1]
         assert np.abs(moved[which] / 255 - alphas[0]).max() < 0.01
         seen.add(which)
@@ -339,7 +340,8 @@ def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
     bank = build_bank([[cut(disc(80, 40, 40, 12))], [], [cut(disc(80, 40, 40, 9), 0.3)]])
     sources = images_of([textured(i) for i in range(3)])
     made = [compose(np.random.default_rng(i), i, sources, bank, replace(PLAIN, pasted=(0, i))) for i in (0, 1, 2)]
-    empty = Composite(made[0].image, made[0].visible[:0], made[0].amodal[:0], made[0].known[:0], made[0].ignored)
+    empty = Composite(made[0].image, made[0].visible[:0], made[0].amodal[:0], made[0].known[:0], made[0].ignored,
+                      made[0].source[:0])  # fmt: skip
     batch = collate([made[0], empty, *made[1:]])
     for i, one in enumerate([made[0], empty, *made[1:]]):
         mine = batch.owner == i
@@ -348,6 +350,7 @@ def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
         np.testing.assert_array_equal(batch.amodal[mine], one.amodal)
         np.testing.assert_array_equal(batch.known[mine], one.known)
         np.testing.assert_array_equal(batch.ignored[i], one.ignored)
+        np.testing.assert_array_equal(batch.source[mine], one.source)
     none = collate([empty, empty])
     assert none.owner.shape == (0,) and none.visible.shape == (0, 64, 64)
 
