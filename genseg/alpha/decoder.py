@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int, Real
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from genseg.nn.encoder import Encoder
 
 STRIDE = 2  # of the pixel embeddings; alphas are decoded there and enlarged
 GRIDS = (4, 8, 16)  # strides of the grids of places, for small, middle and large instances
+COARSER = 4  # times the stride at which large instances are looked for before they are decoded
+FAINT = -3.0  # logit from which on something is seen there
 REACH = 4  # a grid's places hold instances of a side (square root of the area) up to this many strides
 
 
@@ -131,16 +134,38 @@ class AlphaDecoder(nn.Module):
         size = torch.tensor(pixels.shape[1:], device=pixels.device)
         for scale in codes.scale.unique().tolist():
             chosen = (codes.scale == scale).nonzero()[:, 0]
-            whole = scale == REACH * GRIDS[-1]  # the last grid holds instances of any size
-            span = size if whole else size.clamp(max=math.ceil(4 * scale / STRIDE))
+            if scale == REACH * GRIDS[-1]:
+                yield from self._decode_large(pixels, codes, chosen)
+                continue
+            span = size.clamp(max=math.ceil(4 * scale / STRIDE))
             corner = (codes.place[chosen] / STRIDE - span / 2).round().long()
             corner = torch.minimum(corner.clamp_min(0), size - span)
             rows, columns = span.tolist()
             near = torch.stack([pixels[:, y : y + rows, x : x + columns] for y, x in corner.tolist()])
             yield chosen, corner, self._decode(near, codes[chosen], corner)[:, 0].float().sigmoid()
 
+    def _decode_large(
+        self, pixels: Float[Tensor, "e h w"], codes: Codes, chosen: Int[Tensor, "m"]
+    ) -> Iterator[tuple[Int[Tensor, "1"], Int[Tensor, "1 2"], Float[Tensor, "1 _ _"]]]:
+        """The same for codes of the last grid, whose instances have any size: looked for everywhere at a quarter of the
+        resolution, then decoded where something was found."""
+        coarse = F.avg_pool2d(pixels[None], COARSER, ceil_mode=True)
+        nowhere = torch.zeros(len(chosen), 2, device=pixels.device)
+        seen = self._decode(coarse, codes[chosen], nowhere, stride=STRIDE * COARSER)[:, 0] > FAINT
+        for code, mask in zip(chosen.split(1), seen, strict=True):
+            if not bool(mask.any()):
+                continue
+            spans = []
+            for axis, limit in ((1, pixels.shape[1]), (0, pixels.shape[2])):
+                at = mask.any(axis).nonzero()[:, 0]
+                spans.append((max(int(at[0]) - 1, 0) * COARSER, min((int(at[-1]) + 2) * COARSER, limit)))
+            (top, bottom), (left, right) = spans
+            corner = torch.tensor([[top, left]], device=pixels.device)
+            found = self._decode(pixels[None, :, top:bottom, left:right], codes[code], corner)
+            yield code, corner, found[:, 0].float().sigmoid()
+
     def _decode(
-        self, pixels: Float[Tensor, "m e h w"], codes: Codes, corner: Real[Tensor, "n 2"]
+        self, pixels: Float[Tensor, "m e h w"], codes: Codes, corner: Real[Tensor, "n 2"], *, stride: int = STRIDE
     ) -> Float[Tensor, "n 2 h w"]:
         """Logits over one window for all codes (m = 1), or over one of each; `corner` is its first row and column."""
         e, h, w = pixels.shape[1:]
@@ -148,7 +173,7 @@ class AlphaDecoder(nn.Module):
         parts = self.kernel(codes.vector).to(pixels.dtype).split(sizes, 1)
         first, offset, second, last = (p.unflatten(1, s) for p, s in zip(parts, self.shapes, strict=True))
         corner = corner.to(codes.place)
-        dy, dx = (_distance(codes, corner, axis, n).to(pixels.dtype) for axis, n in ((0, h), (1, w)))
+        dy, dx = (_distance(codes, corner, axis, n, stride).to(pixels.dtype) for axis, n in ((0, h), (1, w)))
         if len(pixels) == 1:
             hidden = (first[..., :e].flatten(0, 1) @ pixels[0].flatten(1)).view(len(codes.vector), -1, h, w)
         else:
@@ -160,9 +185,11 @@ class AlphaDecoder(nn.Module):
         return (second @ hidden.flatten(2)).unflatten(2, (h, w)) + last[..., None, None]
 
 
-def _distance(codes: Codes, corner: Float[Tensor, "n 2"], axis: int, length: int) -> Float[Tensor, "n {length}"]:
+def _distance(
+    codes: Codes, corner: Float[Tensor, "n 2"], axis: int, length: int, stride: int
+) -> Float[Tensor, "n {length}"]:
     """Signed distance of pixel centres from the places, in units of their scale."""
-    at = (torch.arange(length, device=codes.place.device) + corner[:, axis, None] + 0.5) * STRIDE
+    at = (torch.arange(length, device=codes.place.device) + corner[:, axis, None] + 0.5) * stride
     return (at - codes.place[:, axis, None]) / codes.scale[:, None]
 
 
