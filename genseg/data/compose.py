@@ -16,15 +16,10 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from genseg.core.check import at_least
+from genseg.data.appearance import BLENDS, Alpha, Layer, Pixels, Rng, blended, patch_window, photometric, plain, tinted
 from genseg.data.bank import Bank
 from genseg.data.instances import Instance
 from genseg.data.pixels import stretching
-
-Alpha = Float[np.ndarray, "h w"]
-Pixels = UInt8[np.ndarray, "h w 3"]
-Rng = np.random.Generator
-
-BLENDS = ("hard", "feathered", "matched", "noise")
 
 
 @dataclass(frozen=True)
@@ -38,6 +33,7 @@ class ComposeConfig:
     sure: float = 0.5  # proposals are pasted from this score on
     native: float = 0.5  # the host's own are layers from this score on; below, they are ignored
     background: bool = True  # what no proposal of the host covers is no instance; false: it is ignored
+    texture: float = 0.0  # probability that a cut-out, or the host, is one small patch, mirrored on and on and tinted
     blends: tuple[str, ...] = BLENDS  # ways to put a cut-out on, drawn evenly
     rotate: float = 180.0  # cut-outs are turned by up to so many degrees
     turn: bool = True  # whole composites are turned by quarters, not only flipped left to right
@@ -93,15 +89,6 @@ class Composites:
         return Composites(**{name: x.pin_memory() for name, x in vars(self).items()})
 
 
-@dataclass(frozen=True)
-class Layer:
-    """What is pasted: colour, amodal alpha, and whether it is an instance."""
-
-    colour: Float[np.ndarray, "h w 3"]
-    alpha: Alpha
-    target: bool
-
-
 class Images:
     """The images of a bank by number, with the values stretched where that is wanted."""
 
@@ -120,8 +107,13 @@ def compose(
 ) -> Composite:
     """Draw the composite over one image of the bank; its first cut-outs are `shared`, as far as so many are pasted."""
     own = bank.of_image(host)
-    image, zoom, natives = _host(rng, images.pixels(host), [bank[i] for i in own], config)
-    scores, alphas, which = natives
+    bare = config.texture > 0 and rng.random() < config.texture
+    if bare:  # it shows nothing but its texture, so all is known
+        image, zoom = plain(rng, images.pixels(host), config.size), 1.0
+        scores, alphas, which = _nothing()
+    else:
+        image, zoom, natives = _host(rng, images.pixels(host), [bank[i] for i in own], config)
+        scores, alphas, which = natives
     taken = scores >= config.native
     amodal = [a for a, t in zip(alphas, taken, strict=True) if t]
     sources = [own[i] for i, t in zip(which, taken, strict=True) if t]
@@ -129,7 +121,7 @@ def compose(
     unsure = [a for a, t in zip(alphas, taken, strict=True) if not t]
     background = 1 - np.max(alphas, axis=0) if alphas else np.ones(image.shape[:2], np.float32)
     ignored = np.max(unsure, axis=0) if unsure else np.zeros(image.shape[:2], np.float32)
-    ignored = ignored if config.background else np.maximum(ignored, background)
+    ignored = ignored if config.background or bare else np.maximum(ignored, background)
     mixed = image.astype(np.float32)
     last: Alpha | None = None
     for n in range(int(rng.integers(config.pasted[0], config.pasted[1] + 1))):
@@ -152,7 +144,7 @@ def compose(
     seen = visible(np.stack(amodal)) if amodal else np.zeros((0, *image.shape[:2]), np.float32)
     chosen = np.array(targets, bool)
     return Composite(
-        image=_photometric(rng, mixed, config.photometric),
+        image=photometric(rng, mixed, config.photometric),
         visible=_bytes(seen[chosen]),
         amodal=_bytes(np.stack(amodal)[chosen]) if amodal else _bytes(seen),
         known=np.array(known, bool)[chosen],
@@ -219,6 +211,11 @@ def _host(
     return out, zoom, (np.array(scores, np.float32), alphas, which)
 
 
+def _nothing() -> tuple[Float[np.ndarray, "k"], list[Alpha], list[int]]:
+    """The instances of a host that shows none."""
+    return np.zeros(0, np.float32), [], []
+
+
 def _turned(rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: bool) -> Float[np.ndarray, "2 3"]:
     """The same mapping, flipped left to right by chance and turned by quarters."""
     flip, turns = rng.random() < 0.5, int(rng.integers(4)) if quarters else 0
@@ -273,14 +270,18 @@ def _draw_layer(
         if colour is None:  # put back where it was: that shows nothing, so it must not hide anything either
             return None
     else:
-        window = _around(instance, images.read(source), 6)
+        textured = config.texture > 0 and rng.random() < config.texture
+        whole = images.read(source)
+        window = patch_window(rng, instance.window, whole) if textured else _around(instance, whole, 6)
+        border = cv2.BORDER_REFLECT_101 if textured else cv2.BORDER_REPLICATE
         shifted = matrix.copy()
         shifted[:, 2] += matrix[:, :2] @ (window[1].start, window[0].start)
         colour = cv2.warpAffine(
-            images.pixels(source, window), shifted, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+            images.pixels(source, window), shifted, size, flags=cv2.INTER_LINEAR, borderMode=border
         ).astype(np.float32)
+        colour = tinted(rng, colour) if textured else colour
     blend = config.blends[int(rng.integers(len(config.blends)))]
-    return _blend(rng, Layer(colour, alpha, not null), canvas, blend)
+    return blended(rng, Layer(colour, alpha, not null), canvas, blend)
 
 
 def _place(rng: Rng, size: int, last: Alpha | None, *, touching: bool) -> tuple[float, float]:
@@ -335,53 +336,3 @@ def _elsewhere(
         if np.roll(background, shift, (0, 1))[mask].min(initial=1) > 0.5:
             return np.roll(canvas, shift, (0, 1))
     return None
-
-
-def _blend(rng: Rng, layer: Layer, canvas: Float[np.ndarray, "s s 3"], blend: str) -> Layer:
-    """Prepare a layer for its canvas, so that no one sign gives pasting away."""
-    alpha, colour = layer.alpha, layer.colour
-    if blend == "hard":
-        return Layer(colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1), layer.target)
-    soft = np.minimum(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2))), 1)
-    if blend == "feathered":
-        return Layer(colour, soft, layer.target)
-    if blend == "matched":
-        ring = cv2.dilate(soft, np.ones((5, 5), np.uint8)) - soft > 0.4
-        if ring.any():
-            shift = canvas[ring].mean(0) - colour[ring].mean(0)
-            colour = np.clip(colour + shift, 0, 255)
-        return Layer(colour, soft, layer.target)
-    here, there = (_noise(x) for x in (canvas, colour))
-    if here > there:
-        colour = colour + rng.normal(0, np.sqrt(here**2 - there**2), colour.shape[:2])[..., None].astype(np.float32)
-    return Layer(colour, soft, layer.target)
-
-
-def _noise(image: Float[np.ndarray, "s s 3"]) -> float:
-    """Standard deviation of the noise, from what a Laplacian leaves (Immerkaer, 1996, with a median for robustness)."""
-    grey = image.mean(2)
-    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
-    return float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))) / (6 * 0.6745))
-
-
-# After composition: the same for all layers, so that seams do not survive
-
-
-def _photometric(rng: Rng, image: Float[np.ndarray, "s s 3"], probability: float) -> Pixels:
-    """Brightness, contrast and gamma, then blur, noise and JPEG, each by chance."""
-    drawn = rng.random(5) < probability * np.array((1, 1, 0.5, 0.5, 0.3))
-    x = np.clip(image, 0, 255) / 255
-    if drawn[0]:
-        x = x ** float(np.exp(rng.uniform(-0.5, 0.5)))
-    if drawn[1]:
-        gain = np.exp(rng.uniform(-0.4, 0.2)) * np.exp(rng.uniform(-0.1, 0.1, 3))
-        x = x * gain.astype(np.float32) + float(rng.uniform(-0.1, 0.1))
-    if drawn[2]:
-        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2)))
-    if drawn[3]:
-        x = x + rng.normal(0, rng.uniform(0, 0.04), x.shape[:2])[..., None]
-    out = (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
-    if drawn[4]:
-        _, coded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
-        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
-    return out

@@ -10,14 +10,13 @@ import pytest
 import torch
 
 import genseg.data.compose as module
+from genseg.data.appearance import BLENDS, Layer, blended
 from genseg.data.bank import Bank, build_bank
 from genseg.data.compose import (
-    BLENDS,
     ComposeConfig,
     Composite,
+    Composites,
     Images,
-    Layer,
-    _blend,
     _elsewhere,
     _host,
     collate,
@@ -282,7 +281,7 @@ def test_blends_keep_alphas_in_range_and_the_shape(blend: str) -> None:
         canvas = rng.uniform(0, 255, (48, 48, 3)).astype(np.float32) * (seed % 3 > 0)
         colour = rng.uniform(0, 255, (48, 48, 3)).astype(np.float32) * (seed % 2)
         alpha = disc(48, *rng.uniform(-5, 50, 2), 10).astype(np.float32) / 255
-        layer = _blend(rng, Layer(colour, alpha, True), canvas, blend)
+        layer = blended(rng, Layer(colour, alpha, True), canvas, blend)
         assert layer.alpha.min() >= 0 and layer.alpha.max() <= 1 and layer.target
         assert np.isfinite(layer.colour).all() and np.isfinite(layer.alpha).all()
         if (alpha > 0.5).sum() > 100:
@@ -292,12 +291,12 @@ def test_blends_keep_alphas_in_range_and_the_shape(blend: str) -> None:
 def test_matching_gives_the_colour_around_and_noise_that_of_the_canvas() -> None:
     rng, alpha = np.random.default_rng(0), disc(64, 32, 32, 12).astype(np.float32) / 255
     canvas = np.full((64, 64, 3), (200, 100, 50), np.float32)
-    matched = _blend(rng, Layer(np.full_like(canvas, 120), alpha, True), canvas, "matched")
+    matched = blended(rng, Layer(np.full_like(canvas, 120), alpha, True), canvas, "matched")
     np.testing.assert_allclose(matched.colour, canvas, atol=1e-3)
     noisy = canvas + rng.normal(0, 9, (64, 64, 1)).astype(np.float32)
-    layer = _blend(rng, Layer(np.full_like(canvas, 120), alpha, True), noisy, "noise")
+    layer = blended(rng, Layer(np.full_like(canvas, 120), alpha, True), noisy, "noise")
     assert layer.colour.std() == pytest.approx(9, rel=0.1)
-    smooth = _blend(rng, Layer(noisy, alpha, True), canvas, "noise")
+    smooth = blended(rng, Layer(noisy, alpha, True), canvas, "noise")
     np.testing.assert_array_equal(smooth.colour, noisy)  # noise cannot be taken away
 
 
@@ -364,6 +363,7 @@ def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
         ({"zoom": (1.4, 0.7)}, "are .smallest, largest."),
         ({"pasted": (5, 2)}, "are .smallest, largest."),
         ({"empty": -0.1}, "empty=-0.1: use 0 or more"),
+        ({"shared": -1}, "shared=-1: use 0 or more"),
     ],
 )
 def test_numbers_that_make_no_composite_are_named(values: dict[str, object], message: str) -> None:
@@ -398,3 +398,76 @@ def test_a_broken_host_is_replaced_with_its_own_proposals(folder: Path) -> None:
     bank = build_bank([[], [], [], [], [cut(disc(80, 40, 40, 30))]])
     made = composer(folder, bank, 1.0)([(0, 3)])
     assert not made.known[0] and int(made.amodal[0].max()) == 255
+
+
+def test_each_layer_says_its_number_in_the_bank(pasted: Layers) -> None:
+    """Also the host's own, of which one lies outside the window or is not sure."""
+    own = [cut(disc(80, 40, 40, 12)), cut(disc(80, 20, 20, 6), 0.3), cut(disc(80, 40, 12, 8))]
+    bank = build_bank([[cut(disc(80, 40, 40, 5))], own, [cut(disc(80, 40, 40, r)) for r in (7, 15)]])
+    sources = images_of([textured(i) for i in range(3)])
+    config = replace(PLAIN, zoom=(1.0, 1.0), empty=0.3, blends=("hard",), rotate=0.0)
+    for seed in range(6):
+        pasted.clear()
+        made = compose(np.random.default_rng(seed), 1, sources, bank, config)
+        natives = made.source[~made.known].tolist()
+        assert set(natives) <= {1, 3} and 1 in natives
+        shown = [layer for layer in pasted if layer.target]
+        numbers = made.source[made.known].tolist()
+        assert len(numbers) == len(shown)
+        for number, layer in zip(numbers, shown, strict=True):
+            rows = np.flatnonzero((layer.alpha > 0.5).any(1))
+            if layer.alpha[[0, -1]].max() == layer.alpha[:, [0, -1]].max() == 0:  # it lies inside
+                assert np.ptp(rows) + 1 == pytest.approx(bank[number].alpha.shape[0], abs=2)
+
+
+def test_shared_cut_outs_come_first_and_the_rest_of_the_draws_stays(pasted: Layers) -> None:
+    bank = build_bank([[], [cut(disc(80, 40, 40, r)) for r in (6, 8, 10, 12)]])
+    sources = images_of([textured(0), textured(1)])
+    for seed in range(6):
+        made = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, pasted=(4, 4)), [3, 1])
+        assert made.source.tolist()[:2] == [3, 1] and len(made.source) == 4
+        few = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, pasted=(1, 1)), [3, 1])
+        assert few.source.tolist() == [3]
+        alone = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, pasted=(4, 4)))
+        given = alone.source[:2].tolist()
+        same = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, pasted=(4, 4)), given)
+        for name, x in vars(alone).items():
+            np.testing.assert_array_equal(getattr(same, name), x, err_msg=name)
+
+
+def test_neighbouring_composites_share_cut_outs_only_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None: each is the composite of its own key alone, as ever. Some: the first of a pair still is."""
+    many = [cut(disc(80, 20 + 8 * (i // 5), 20 + 8 * (i % 5), 5)) for i in range(25)]
+    bank = build_bank([many, many, many, [], many])
+    config = replace(PLAIN, pasted=(4, 6), native=1.1)
+    keys = [(0, 2), (0, 1), (1, 2), (0, 4), (1, 0)]
+
+    def made(shared: int, keys: list[tuple[int, int]]) -> Composites:
+        source = ImageSource(list_images(folder), None)
+        return Composer(source, bank, replace(config, shared=shared), share=1.0, seed=1)(keys)
+
+    off, on = made(0, keys), made(3, keys)
+    source = ImageSource(list_images(folder), None)
+    for i, (epoch, index) in enumerate(keys):
+        rng = np.random.default_rng([1, epoch, index, *b"composite"])
+        want = compose(rng, index, Images(lambda j: source.read(j)[0], stretched=False), bank, config)
+        np.testing.assert_array_equal(off.image[i], want.image)
+        np.testing.assert_array_equal(off.visible[off.owner == i], want.visible)
+    given: list[list[int]] = []
+    monkeypatch.setattr("genseg.data.loader.compose", lambda *args: (given.append(args[-1]), compose(*args))[1])
+    assert torch.equal(made(3, keys).image, on.image)
+    assert given[0] == given[1] and given[2] == given[3] and len(set(map(tuple, given))) == 3
+    assert all(len(set(numbers)) == 3 for numbers in given)
+    for i, numbers in enumerate(given):
+        shown = on.source[on.owner == i].tolist()
+        assert shown[:2] in (numbers[:2], numbers[1:], numbers[::2])  # one may lie outside
+    assert torch.equal(made(3, keys[2:4]).image, on.image[2:4])
+    assert torch.equal(made(3, keys[:3]).image[::2], made(3, keys[:1] + keys[2:3] * 2).image[::2])  # a first one's own
+
+
+def test_no_sure_proposal_or_fewer_than_asked_are_shared_as_far_as_they_go(folder: Path) -> None:
+    for scores, want in (([0.2, 0.3], []), ([0.2, 0.9], [1])):
+        bank = build_bank([[], [cut(disc(80, 40, 40, 9), s) for s in scores]])
+        config = replace(PLAIN, shared=3, pasted=(1, 1), native=1.1)
+        batch = Composer(ImageSource(list_images(folder), None), bank, config, share=1.0, seed=1)([(0, 0), (0, 2)])
+        assert batch.source.tolist() == want * 2

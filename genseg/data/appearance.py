@@ -1,0 +1,92 @@
+"""How layers look on what is behind them, and composites as a whole: no one sign shall give pasting away."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+Alpha = Float[np.ndarray, "h w"]
+Pixels = UInt8[np.ndarray, "h w 3"]
+Rng = np.random.Generator
+
+BLENDS = ("hard", "feathered", "matched", "noise")
+
+
+@dataclass(frozen=True)
+class Layer:
+    """What is pasted: colour, amodal alpha, and whether it is an instance."""
+
+    colour: Float[np.ndarray, "h w 3"]
+    alpha: Alpha
+    target: bool
+
+
+def plain(rng: Rng, image: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+    """A picture of one texture: a small patch of the image, turned, mirrored on and on, and tinted."""
+    h, w = image.shape[:2]
+    tile = image[patch_window(rng, (slice(0, h), slice(0, w)), image)]
+    matrix = cv2.getRotationMatrix2D((0, 0), float(rng.uniform(0, 360)), float(rng.uniform(0.8, 1.6)))
+    tiled = cv2.warpAffine(tile, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    return tinted(rng, tiled.astype(np.float32)).round().astype(np.uint8)
+
+
+def patch_window(rng: Rng, window: tuple[slice, slice], image: Pixels) -> tuple[slice, slice]:
+    """A square within an image, of a tenth to a quarter of its short side, with its middle in `window`."""
+    h, w = image.shape[:2]
+    side = max(4, round(min(h, w) * float(rng.uniform(0.1, 0.25))))
+    y, x = (int(rng.integers(s.start, s.stop)) - side // 2 for s in window)
+    top, left = min(max(y, 0), max(h - side, 0)), min(max(x, 0), max(w - side, 0))
+    return slice(top, top + side), slice(left, left + side)
+
+
+def tinted(rng: Rng, colour: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+    """Another colour and brightness by one gain for each channel."""
+    return np.clip(colour * np.exp(rng.uniform(-0.5, 0.5, 3)).astype(np.float32), 0, 255)
+
+
+def blended(rng: Rng, layer: Layer, canvas: Float[np.ndarray, "s s 3"], blend: str) -> Layer:
+    """Prepare a layer for its canvas, so that no one sign gives pasting away."""
+    alpha, colour = layer.alpha, layer.colour
+    if blend == "hard":
+        return Layer(colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1), layer.target)
+    soft = np.minimum(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2))), 1)
+    if blend == "feathered":
+        return Layer(colour, soft, layer.target)
+    if blend == "matched":
+        ring = cv2.dilate(soft, np.ones((5, 5), np.uint8)) - soft > 0.4
+        if ring.any():
+            shift = canvas[ring].mean(0) - colour[ring].mean(0)
+            colour = np.clip(colour + shift, 0, 255)
+        return Layer(colour, soft, layer.target)
+    here, there = (_noise(x) for x in (canvas, colour))
+    if here > there:
+        colour = colour + rng.normal(0, np.sqrt(here**2 - there**2), colour.shape[:2])[..., None].astype(np.float32)
+    return Layer(colour, soft, layer.target)
+
+
+def _noise(image: Float[np.ndarray, "s s 3"]) -> float:
+    """Standard deviation of the noise, from what a Laplacian leaves (Immerkaer, 1996, with a median for robustness)."""
+    grey = image.mean(2)
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    return float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))) / (6 * 0.6745))
+
+
+def photometric(rng: Rng, image: Float[np.ndarray, "s s 3"], probability: float) -> Pixels:
+    """Brightness, contrast and gamma, then blur, noise and JPEG, each by chance."""
+    drawn = rng.random(5) < probability * np.array((1, 1, 0.5, 0.5, 0.3))
+    x = np.clip(image, 0, 255) / 255
+    if drawn[0]:
+        x = x ** float(np.exp(rng.uniform(-0.5, 0.5)))
+    if drawn[1]:
+        gain = np.exp(rng.uniform(-0.4, 0.2)) * np.exp(rng.uniform(-0.1, 0.1, 3))
+        x = x * gain.astype(np.float32) + float(rng.uniform(-0.1, 0.1))
+    if drawn[2]:
+        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2)))
+    if drawn[3]:
+        x = x + rng.normal(0, rng.uniform(0, 0.04), x.shape[:2])[..., None]
+    out = (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
+    if drawn[4]:
+        _, coded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
+        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+    return out
