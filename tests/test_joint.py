@@ -9,6 +9,7 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.objective import ObjectiveConfig
 from genseg.core.schedule import Plan
 from genseg.data.compose import ComposeConfig, Composites
 from genseg.joint import AlphaConfig, Inputs, Joint, frozen_statistics
@@ -21,7 +22,7 @@ SIZE = 64
 TERMS = ("objectness", "mask", "amodal", "quality")
 
 
-def build(name: str | None, weight: float = 1.0) -> Joint:
+def build(name: str | None, weight: float = 1.0, contrast: float = 0.0) -> Joint:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig())[0]
     method = None
@@ -29,7 +30,8 @@ def build(name: str | None, weight: float = 1.0) -> Joint:
         kind, config = METHODS[name]
         changes = {"simclr": {"hidden": 32, "dim": 16}, "byol": {"hidden": 32, "dim": 16}}[name]
         method = kind(encoder, config(**changes), PLAN)
-    return Joint(encoder, method, AlphaConfig(weight=weight, decoder=SMALL, compose=ComposeConfig(size=SIZE)))
+    compose, objective = ComposeConfig(size=SIZE, shared=3), ObjectiveConfig(contrast=contrast)
+    return Joint(encoder, method, AlphaConfig(weight=weight, decoder=SMALL, compose=compose, objective=objective))
 
 
 DISCS = [(18, 20, 6), (40, 44, 13), (32, 30, 22)]
@@ -109,8 +111,24 @@ def test_gradients_reach_encoder_decoder_and_head() -> None:
     assert not any("teacher" in n for n in reached)
 
 
-def test_every_parameter_has_a_gradient_without_any_layer() -> None:
-    joint = build("simclr")
+def test_instance_contrast_has_a_head_only_when_it_is_on() -> None:
+    """Encoder, decoder and the other terms begin the same; the head is no part of what is exported."""
+    off, on, inputs = build(None), build(None, contrast=0.5), inputs_of(4, views=False)
+    before, after = off.state_dict(), on.state_dict()
+    assert {n for n in after if n not in before} == {n for n in after if n.startswith("head.")} != set()
+    assert all(torch.equal(after[n], x) for n, x in before.items())
+    found = []
+    for joint in (off, on):
+        torch.manual_seed(1)
+        found.append({k: v.detach() for k, v in joint(inputs).items()})
+    assert found[1].keys() - found[0].keys() == {"instances"} and float(found[1]["instances"]) > 0
+    assert all(torch.equal(found[1][t], found[0][t]) for t in TERMS)
+    torch.testing.assert_close(found[1]["loss"], found[0]["loss"] + found[1]["instances"])
+
+
+@pytest.mark.parametrize("contrast", [0.0, 0.5])
+def test_every_parameter_has_a_gradient_without_any_layer(contrast: float) -> None:
+    joint = build("simclr", contrast=contrast)
     loss = joint(inputs_of(3, layers=()))["loss"]
     loss.backward()
     assert math.isfinite(float(loss.detach()))
@@ -153,7 +171,7 @@ def test_frozen_statistics_are_thawed_also_after_an_error() -> None:
 
 def gradients(inputs: Inputs) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients with batch norms set aside and nothing drawn by chance."""
-    joint = build("simclr")
+    joint = build("simclr", contrast=0.5)
     freeze_batch_norm(joint)
     draw = torch.randperm
     torch.randperm = lambda n, device=None: torch.arange(n, device=device)
@@ -193,3 +211,9 @@ def test_the_decoder_is_the_one_of_the_config() -> None:
     for values, message in (({"share": 0.0}, "share"), ({"weight": -1.0}, "weight"), ({"side": 16}, "side")):
         with pytest.raises(ValueError, match=message):
             AlphaConfig(**values)
+
+
+def test_instance_contrast_needs_shared_cut_outs() -> None:
+    with pytest.raises(ValueError, match="set alpha.compose.shared=3"):
+        AlphaConfig(objective=ObjectiveConfig(contrast=0.5))
+    AlphaConfig(objective=ObjectiveConfig(contrast=0.5), compose=ComposeConfig(shared=1))

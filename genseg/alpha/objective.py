@@ -161,7 +161,7 @@ def _pooled(
         mine = truth.owner == i
         alpha = truth.visible[mine].float() / 255
         large = alpha.sum((1, 2)) >= minimum
-        weight = F.avg_pool2d(alpha[large], STRIDE).flatten(1)
+        weight = F.avg_pool2d(alpha[large][:, None], STRIDE).flatten(1)
         pooled.append(weight @ pixels.flatten(1).T / weight.sum(1, keepdim=True))
         owner.append(truth.owner[mine][large])
         source.append(truth.source[mine][large])

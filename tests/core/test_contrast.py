@@ -36,6 +36,23 @@ def test_info_nce_of_equal_logits_is_log_of_queue_plus_one() -> None:
     torch.testing.assert_close(got, torch.full((3,), math.log(21), dtype=torch.float64))
 
 
+def test_info_nce_counts_only_the_negatives_of_each_query() -> None:
+    q, k, queue = unit(4, 8), unit(4, 8, seed=1), unit(9, 8, seed=2)
+    negative = torch.rand(4, 9, generator=torch.Generator().manual_seed(3)) < 0.5
+    negative[3] = False
+    got = info_nce(q.requires_grad_(), k, queue, temperature=0.2, negative=negative)
+    for i in range(4):
+        want = info_nce(q[i : i + 1], k[i : i + 1], queue[negative[i]], temperature=0.2)
+        torch.testing.assert_close(got[i : i + 1], want)
+    assert float(got[3].detach()) == 0  # nothing to tell it from
+    got.sum().backward()
+    assert q.grad is not None and q.grad.isfinite().all() and not q.grad[3].any()
+    all_of_them = torch.ones(4, 9, dtype=torch.bool)
+    torch.testing.assert_close(
+        info_nce(q, k, queue, temperature=0.2, negative=all_of_them), info_nce(q, k, queue, temperature=0.2)
+    )
+
+
 def naive_nt_xent(z: torch.Tensor, temperature: float) -> torch.Tensor:
     """SimCLR, eq. 1, literally: z holds 2N rows, row i and row i + N are one image."""
     n = len(z) // 2
