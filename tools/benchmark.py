@@ -7,8 +7,13 @@
 * with genseg on one ready batch, so without reading and views: the floor;
 * with lightly's own blocks in its documented style (tools/peers, in the environment of `make peers`), on the
   same images, batch, sizes, number of views and optimiser, with its own defaults for the rest.
-Each measurement is a process of its own. Speeds are medians over the rounds. Memory is the peak of a process
-and its workers together, shared pages counted once.
+
+  python tools/benchmark.py generate runs/alpha --data photos --size 256
+
+`generate` gives the instances of images of one size: with a run, and with the classical tree beside it.
+
+Each measurement of `pretrain` is a process of its own. Speeds are medians over the rounds. Memory is the peak of a
+process and its workers together, shared pages counted once.
 """
 
 import argparse
@@ -32,14 +37,19 @@ import torch
 from torch import Tensor
 
 from genseg import config as configs
+from genseg.alpha.model import load_alpha
+from genseg.data.images import ImageSource, list_images
+from genseg.data.pixels import centre
+from genseg.data.proposals import PROPOSERS
 from genseg.recipes.assemble import CHOICES, PretrainConfig, assemble
+from genseg.recipes.generate import alpha_file, fast_precision
 from genseg.recipes.pretrain import Session
 from genseg.train.loop import Timing, train
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "tools" / "peers" / "lightly_pretrain.py"
 PEER_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
-METHODS = tuple(CHOICES["method"])
+METHODS = tuple(name for name in CHOICES["method"] if name != "none")
 STAGES = ("wait", "prepare", "forward", "backward", "optimizer")
 WHO = ("genseg", "floor", "lightly")
 WARMUP_STEPS = 3  # not counted: allocation, oneDNN's choices, the workers' start; as many as the peer's
@@ -216,6 +226,29 @@ def summarised(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def generate(o: argparse.Namespace) -> None:
+    """Images/s of a run's generation on images that are in memory, and of the classical proposer; median of rounds."""
+    model, _ = load_alpha(alpha_file(o.run))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).precision = fast_precision(device)
+    source = ImageSource(list_images(o.data), None)
+    images = [centre(source.read(i)[0], o.size) for i in range(min(o.count, len(source)))]
+    finders = {"genseg": model.instances, "tree": PROPOSERS["tree"]}
+    rates: dict[str, list[float]] = {name: [] for name in finders}
+    found = dict.fromkeys(finders, 0)
+    for _, (name, find) in itertools.product(range(o.rounds), finders.items()):
+        find(images[0])  # not counted: oneDNN's choices
+        began = time.perf_counter()
+        found[name] = sum(len(find(image)) for image in images)
+        rates[name].append(len(images) / (time.perf_counter() - began))
+    rows = []
+    for name, r in rates.items():
+        each = found[name] / len(images)
+        rows.append([name, f"{statistics.median(r):.1f} images/s", f"{min(r):.1f} to {max(r):.1f}", f"{each:.1f}"])
+    print(f"{len(images)} images of {o.size} px, {torch.get_num_threads()} threads, {machine()['cpu']}")
+    print(table(["", "median", "range", "instances an image"], rows))
+
+
 def speed_table(summary: dict[str, dict[str, dict[str, Any]]]) -> str:
     """Images/s and memory of every method."""
     titles = ("method", "genseg", "floor", "ratio", "lightly", "ratio", "genseg MiB", "lightly MiB")
@@ -281,9 +314,18 @@ def main() -> None:
     add("--out", type=Path, metavar="FILE.json")
     add("--only", choices=("genseg", "floor"), help=argparse.SUPPRESS)  # one measurement, in this process
     add("overrides", nargs="*", metavar="key=value", help="any key of genseg's recipe: precision=bf16")
+    p = commands.add_parser("generate", help="images/s of instance alpha maps")
+    p.add_argument("run", type=Path, metavar="RUN", help="a run directory or an alpha.safetensors")
+    p.add_argument("--data", required=True, metavar="FOLDER", help="images; the middle of each is taken")
+    p.add_argument("--size", type=int, default=256)
+    p.add_argument("--count", type=int, default=60, help="images (default: %(default)s)")
+    p.add_argument("--rounds", type=int, default=3)
+    p.set_defaults(only=None)
     o = top.parse_args()
     try:
-        if o.only:
+        if o.command == "generate":
+            generate(o)
+        elif o.only:
             print(json.dumps(measure(o.methods, o)))
         else:
             pretrain(o)
