@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from discs import SIZE, Disc, truth_of
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import REACH, AlphaDecoder, DecoderConfig, Places
@@ -22,31 +23,7 @@ from genseg.alpha.objective import (
 from genseg.data.compose import Composites
 from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder
 
-SIZE = 128
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
-Disc = tuple[int, float, float, float]  # image, y, x, radius
-
-
-def disc(y: float, x: float, radius: float, size: int = SIZE) -> Tensor:
-    at = torch.arange(size) + 0.5
-    return ((at[:, None] - y) ** 2 + (at - x) ** 2 < radius**2).float()
-
-
-def truth_of(discs: list[Disc], *, images: int = 1, size: int = SIZE, ignored: Tensor | None = None) -> Composites:
-    """Composites of hard discs, the later ones in front of the earlier ones."""
-    amodal = torch.stack([disc(y, x, r, size) for _, y, x, r in discs]) if discs else torch.zeros(0, size, size)
-    owner = torch.tensor([d[0] for d in discs], dtype=torch.long)
-    visible = amodal.clone()
-    for k in range(len(discs)):
-        for j in range(k + 1, len(discs)):
-            if owner[j] == owner[k]:
-                visible[k] *= 1 - amodal[j]
-    hidden = torch.zeros(images, size, size, dtype=torch.bool) if ignored is None else ignored
-    return Composites(
-        image=torch.zeros(images, size, size, 3, dtype=torch.uint8), visible=(visible * 255).byte(),
-        amodal=(amodal * 255).byte(), owner=owner, known=torch.ones(len(discs), dtype=torch.bool), ignored=hidden,
-        source=torch.arange(len(discs)),
-    )  # fmt: skip
 
 
 def places_of(images: int = 1, size: int = SIZE, code: int = SMALL.code) -> Places:
