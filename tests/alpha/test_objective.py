@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from discs import SIZE, Disc, truth_of
+from discs import SIZE, Disc, disc, truth_of
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import REACH, AlphaDecoder, DecoderConfig, Places
