@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 LENGTHS = ("epochs", "steps", "images")
+MISTAKEN_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 PRETRAIN_HELP = """\
 Pretrain an encoder on a folder of unlabelled images.
 
@@ -156,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, *MISTAKEN_PATHS) as error:
         if type(error).__module__.split(".")[0] not in ("genseg", "builtins"):
             raise
         print(f"genseg {options.command}: {error}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """The README's lines run as they stand there."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -9,10 +10,16 @@ import numpy as np
 import pytest
 
 from genseg.cli import main
+from genseg.data.instances import Instance, annotation
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-TINY = ["batch_size=4", "data.cache=0", "data.workers=0"]
+TINY = {
+    "byol": ["batch_size=4", "data.cache=0", "data.workers=0"],
+    "moco": ["batch_size=4", "data.cache=0", "data.workers=0", "method.splits=2"],
+    "swav": [],
+    "alpha": ["batch_size=4", "data.workers=0", "steps=2", "alpha.compose.size=64", "alpha.side=64"],
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -25,28 +32,51 @@ def commands(start: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with FOLDER/ full of images and the repository's configs/."""
+    """A folder with FOLDER/ full of images, their LABELS.json and the repository's configs/."""
     place = tmp_path_factory.mktemp("readme")
     (place / "configs").symlink_to(ROOT / "configs")
     (place / "FOLDER").mkdir()
     rng = np.random.default_rng(0)
+    content: dict[str, list[dict[str, object]]] = {"images": [], "annotations": []}
     for i in range(8):
-        cv2.imwrite(str(place / "FOLDER" / f"{i}.jpg"), rng.integers(0, 255, (64, 64, 3), dtype=np.uint8))
+        pixels = rng.integers(0, 90, (64, 64, 3), dtype=np.uint8)
+        pixels[20:40, 10 + i : 30 + i] += 150
+        cv2.imwrite(str(place / "FOLDER" / f"{i}.jpg"), pixels)
+        content["images"].append({"id": i, "file_name": f"FOLDER/{i}.jpg", "height": 64, "width": 64})
+        square = Instance(np.full((20, 20), 255, np.uint8), 20, 10 + i)
+        content["annotations"].append(annotation(square, number=i + 1, image=i, height=64, width=64))
+    (place / "LABELS.json").write_text(json.dumps(content))
     return place
 
 
-def test_the_commands_and_the_lines_that_load_the_encoder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commands_and_the_lines_that_load_the_encoder(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.chdir(place)
     found = commands(".venv/bin/genseg ")
-    assert len(found) == 6
+    assert len(found) == 10
     for line in found:
         words = shlex.split(line)[1:]
-        trains = words[0] == "pretrain" and "--keys" not in words
-        splits = ["method.splits=2"] if any("moco" in w for w in words) else []
+        recipes = [w for w in words if w.startswith("configs/")]
         words = ["epochs=1" if w == "epochs=50" else w for w in words]
-        assert main([*words, *TINY * trains, *splits]) == 0, line
+        assert main([*words, *(key for r in recipes for key in TINY[Path(r).stem])]) == 0, line
+    table = capsys.readouterr().out
+    for row in ("1: runs/alpha/evaluated/LABELS/instances.json: ", "mask AP50", "TP/(TP+FP+FN) at IoU 0.75"):
+        assert row in table
+    assert sorted(f.name for f in (place / "found").iterdir() if f.is_file()) == [
+        "grid.png", "instances.json", "settings.json"
+    ]  # fmt: skip
     (python,) = blocks("python")
     exec(compile(python, "README.md", "exec"), {})
+
+
+def test_what_the_readme_says_a_run_leaves_is_left(place: Path) -> None:
+    """After the test above."""
+    (tree,) = re.findall(r"```\n(runs/mine/\n.*?)```", README, re.S)
+    names = {a or b for a, b in re.findall(r"^  ([\w.]+/?)|  (\w+\.\w+)(?= {2})", tree, re.M)}
+    assert names >= {"alpha.safetensors", "banks/", "checkpoints/", "env.json"} and len(names) == 9
+    for name in names - {"broken.txt"}:
+        assert (place / "runs/alpha" / name).exists(), name
 
 
 def test_the_launch_commands_name_files_and_keys_that_exist() -> None:

@@ -52,7 +52,7 @@ class SlotAttention(nn.Module):
             self.hidden(self.norm(x.flatten(2).transpose(1, 2) + self.position(_corners(h, w, x))))
         )
         k, v = self.k(inputs), self.v(inputs)
-        noise = torch.randn(len(x), self.config.count, len(self.mean), device=x.device)
+        noise = self._noise(len(x)).to(x.device)
         slots = self.mean + self.log_deviation.exp() * noise
         for _ in range(self.config.iterations):
             before = slots
@@ -62,6 +62,13 @@ class SlotAttention(nn.Module):
             slots = self.gru((share @ v).flatten(0, 1), before.flatten(0, 1)).view_as(before)
             slots = slots + self.mlp(self.norm_mlp(slots))
         return slots, share
+
+    def _noise(self, images: int) -> Float[Tensor, "b k d"]:
+        """What tells slots apart at first. In generation the same for each image, so that it is found again alike."""
+        shape = (self.config.count, self.config.width)
+        if self.training:
+            return torch.randn(images, *shape)
+        return torch.randn(shape, generator=torch.Generator().manual_seed(0)).expand(images, *shape)
 
 
 def _corners(h: int, w: int, like: Tensor) -> Float[Tensor, "n 4"]:

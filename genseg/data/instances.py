@@ -1,6 +1,7 @@
 """An instance: one alpha map in an image, kept inside its window; and the COCO json that holds many."""
 
 import json
+import posixpath
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -255,6 +256,19 @@ def annotated_images(
         _annotated(name, height, width, groups.get(number, []), kinds[number], all(outlined), source)
         for number, (name, height, width) in sizes.items()
     ]
+
+
+def by_file(images: Sequence[AnnotatedImage], source: Path) -> dict[str, AnnotatedImage]:
+    """The images of the json `source` by `file_key`. Raises CocoError when two have the same."""
+    named = {file_key(image.name): image for image in images}
+    if len(named) < len(images):
+        raise CocoError(f"{source}: {len(images)} images have {len(named)} file names; list a file once")
+    return named
+
+
+def file_key(name: str) -> str:
+    """A file_name as it is compared: a json names images relative to itself or to the images/ beside it."""
+    return posixpath.normpath(name).removeprefix("images/")
 
 
 def _annotated(

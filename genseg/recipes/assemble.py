@@ -167,7 +167,8 @@ def assemble(config: PretrainConfig) -> Parts:
     optimizer = build_optimizer(config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16")
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     return Parts(
-        config=config, accelerator=accelerator, images=images, source=ImageSource(images, cached),
+        config=config, accelerator=accelerator, images=images,
+        source=ImageSource(images, cached) if views or composed is None else composed,  # no view, no second decoding
         fingerprint=fingerprint(images), plan=length, views=views, module=module, wrapped=wrapped,
         optimizer=optimizer, loaded=loaded, composed=composed,
     )  # fmt: skip

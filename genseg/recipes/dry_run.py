@@ -32,7 +32,11 @@ def dry_run(config: PretrainConfig) -> str:
             train(parts.wrapped, parts.optimizer, session.batches(), parts.accelerator, session, plan=short, start=0,
                   passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
             seconds = (time.perf_counter() - began) / short.total
-    views = ", ".join(f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count)
+    views = [f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count]
+    if config.alpha.name != "none":
+        views.append(
+            f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % of the images"
+        )
     length = parts.plan
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if parts.accelerator.device.type == "cuda":
@@ -41,8 +45,8 @@ def dry_run(config: PretrainConfig) -> str:
         (
             f"data      {len(parts.images)} images in {config.data.path}; broken so far: {len(session.broken)}"
             + (f"; {len(parts.images.classes)} classes, seen by the probe alone" if parts.images.classes else ""),
-            f"views     {views}",
-            f"model     {config.method.name}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
+            f"views     {', '.join(views)}",
+            f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
             f"length    {total} steps of {length.batch} images = {total / length.steps_per_epoch:.1f} epochs",
             f"memory    {memory:.0f} MiB at the peak of this process",
             f"time      {seconds:.2f} s a step over the first two, so about {duration(seconds * total)} "

@@ -2,7 +2,6 @@
 
 import json
 import math
-import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +16,10 @@ from genseg.data.instances import (
     CocoError,
     Instance,
     annotated_images,
+    by_file,
     cut,
     encode,
+    file_key,
     load_json,
     read_json,
 )
@@ -64,11 +65,11 @@ def evaluate_alpha(
     """
     content = read_json(data)
     truth = annotated_images(content["images"], content["annotations"], data)
-    _by_file(truth, data)  # raises when two images have one name
+    by_file(truth, data)  # raises when two images have one name
     if not any((~t.crowd).any() for t in truth):
         raise CocoError(f"{data} has {len(truth)} images and no label in them; give a data set with labels")
     if alphas:
-        truth = [_with_alphas(t, alphas / _file(t.name), range(len(t.instances))) for t in truth]
+        truth = [_with_alphas(t, alphas / file_key(t.name), range(len(t.instances))) for t in truth]
     head = [f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"]
     table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
     for number, path in enumerate(predictions, start=1):
@@ -225,8 +226,8 @@ def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) 
     if isinstance(content, list):
         return annotated_images(images, content, path), 0
     content = read_json(path)
-    listed = _by_file(annotated_images(content["images"], content["annotations"], path), path)
-    wanted = [_file(t.name) for t in truth]
+    listed = by_file(annotated_images(content["images"], content["annotations"], path), path)
+    wanted = [file_key(t.name) for t in truth]
     missing = [name for name in wanted if name not in listed]
     if missing:
         raise CocoError(
@@ -239,18 +240,6 @@ def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) 
             raise CocoError(f"{path}: {f.name} has {f.width} x {f.height} pixels, in the data {t.width} x {t.height}; "
                             "predictions have to be of the images' own size")  # fmt: skip
     return found, len(listed) - len(found)
-
-
-def _by_file(images: Images, source: Path) -> dict[str, AnnotatedImage]:
-    named = {_file(image.name): image for image in images}
-    if len(named) < len(images):
-        raise CocoError(f"{source}: {len(images)} images have {len(named)} file names; list a file once")
-    return named
-
-
-def _file(name: str) -> str:
-    """A file_name as it is compared: a json names images relative to itself or to the images/ beside it."""
-    return posixpath.normpath(name).removeprefix("images/")
 
 
 def _with_alphas(image: AnnotatedImage, beside: Path, numbers: Sequence[int]) -> AnnotatedImage:

@@ -270,7 +270,8 @@ def polygons(instance: Instance) -> list[list[float]]:
 
 
 def write_png(file: Path, pixels: np.ndarray) -> None:
-    """Write an image. Raises OSError when that fails."""
+    """Write an image. Raises OSError, which says why, when that fails."""
+    done, content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    assert done
     file.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(file), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-        raise OSError(f"cannot write {file}: is the disk full?")
+    file.write_bytes(content.tobytes())  # cv2.imwrite would not say what went wrong

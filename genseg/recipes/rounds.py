@@ -43,7 +43,7 @@ class Rounds:
         self.config: AlphaConfig = parts.module.config
         self.source: ImageSource = parts.composed
         total, count = parts.plan.total, self.config.rounds.count
-        self.bounds = [round(total * i / count) for i in range(count + 1)]
+        self.bounds = sorted({round(total * i / count) for i in range(count + 1)})  # a round has a step or is none
 
     def batches(self, start: int) -> Iterator[Batch]:
         """This rank's batches from update `start` on; between two rounds the bank is renewed."""

@@ -5,9 +5,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
-from genseg.data.decode import rgb_pixels
-from genseg.data.instances import AnnotatedImage, CocoError, annotated_images, read_json
+from genseg.core.check import at_least
+from genseg.data.images import decode
+from genseg.data.instances import AnnotatedImage, CocoError, annotated_images, by_file, read_json
 from genseg.recipes.generate import write_png
 from genseg.show.draw import grid, overlay
 
@@ -15,10 +17,16 @@ from genseg.show.draw import grid, overlay
 def visualize(files: Sequence[Path], folder: Path, out: Path, *, count: int, columns: int, side: int, seed: int) -> str:
     """A grid of images, each followed by its instances from each COCO json of `files`, in one PNG.
 
-    folder: where the images of the jsons lie
+    folder: where the images of the jsons lie, or lie in images/
     count: images, drawn by `seed` from those of the first json; 0: all
+
+    Raises ValueError for what a user can mend.
     """
-    jsons = [_by_name(file) for file in files]
+    at_least(0, count=count, seed=seed)
+    at_least(1, columns=columns, side=side)
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: pictures are PNG; end it in .png")
+    jsons = [_read(file) for file in files]
     names = sorted(jsons[0])
     missing = [name for name in names if any(name not in found for found in jsons)]
     if missing:
@@ -26,7 +34,7 @@ def visualize(files: Sequence[Path], folder: Path, out: Path, *, count: int, col
     drawn = np.random.default_rng(seed).permutation(len(names))[: count or None]
     pictures = []
     for name in (names[i] for i in sorted(drawn.tolist())):
-        image = rgb_pixels((folder / name).read_bytes())
+        image = _pixels(folder, name, [(found[name], file) for found, file in zip(jsons, files, strict=True)])
         pictures.append(image)
         pictures += [overlay(image, found[name].instances) for found in jsons]
     per_row = columns * (1 + len(files))
@@ -34,6 +42,25 @@ def visualize(files: Sequence[Path], folder: Path, out: Path, *, count: int, col
     return f"{out}: {len(drawn)} images"
 
 
-def _by_name(file: Path) -> dict[str, AnnotatedImage]:
+def _read(file: Path) -> dict[str, AnnotatedImage]:
+    """The images of a json by the name under which they are compared."""
     content = read_json(file)
-    return {image.name: image for image in annotated_images(content["images"], content["annotations"], file)}
+    if not content["images"]:
+        raise CocoError(f"{file} lists no image; there is nothing to draw")
+    return by_file(annotated_images(content["images"], content["annotations"], file), file)
+
+
+def _pixels(folder: Path, name: str, listed: Sequence[tuple[AnnotatedImage, Path]]) -> UInt8[np.ndarray, "h w 3"]:
+    """The image of that name, as large as the jsons say."""
+    places = (folder / name, folder / "images" / name)
+    found = next((p for p in places if p.is_file()), None)
+    if found is None:
+        raise CocoError(
+            f"there is no {places[0]} and no {places[1]}; give --images the folder of {listed[0][1]}'s images"
+        )
+    image = decode(found)
+    for entry, file in listed:
+        if image.shape[:2] != (entry.height, entry.width):
+            raise CocoError(f"{found} has {image.shape[1]} x {image.shape[0]} pixels, in {file} {entry.width} x "
+                            f"{entry.height}; give --images the folder that it was made from")  # fmt: skip
+    return image

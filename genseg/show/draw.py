@@ -39,7 +39,7 @@ def overlay(image: Pixels, instances: Sequence[Instance], *, strength: float = 0
     return drawn
 
 
-def grid(pictures: Sequence[Pixels], *, columns: int, side: int) -> Pixels:
+def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int, side: int) -> Pixels:
     """Pictures in rows on white, each shrunk or enlarged into a square of `side` pixels."""
     rows = -(-len(pictures) // columns)
     step = side + GAP

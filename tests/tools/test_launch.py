@@ -9,7 +9,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
 from genseg.train.log import read_metrics
 
 ROOT = Path(__file__).parents[2]
@@ -23,23 +29,67 @@ LAUNCHERS = {
 }
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
-def test_two_processes_train_one_run(launcher: str, tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
+RECIPES = {
+    "torchrun": ("moco", ["batch_size=8", "views.both.size=32", "method.queue=16", "method.splits=2", "data.cache=0"]),
+    "accelerate": (
+        "alpha", ["batch_size=4", "alpha.compose.size=64", "alpha.side=64", "alpha.decoder.channels=[16,16,8,8]"]
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder, rng = tmp_path / "images", np.random.default_rng(0)
+    folder.mkdir()
     for i in range(10):
-        cv2.imwrite(str(tmp_path / f"{i}.png"), rng.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+        cv2.imwrite(str(folder / f"{i}.png"), rng.integers(0, 255, (40, 40, 3), dtype=np.uint8))
+    return folder
+
+
+def launch(launcher: str, *arguments: str) -> str:
+    """What two processes say."""
     words, more = LAUNCHERS[launcher]
-    arguments = [
-        str(ROOT / "tools/pretrain.py"), "--config", str(ROOT / "configs/pretrain/moco.yaml"), f"data.path={tmp_path}",
-        f"run={tmp_path / 'run'}", "steps=2", "batch_size=8", "views.both.size=32", "method.queue=16",
-        "method.splits=2", "data.workers=0", "log_every=1 steps", "data.cache=0",
-    ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
     done = subprocess.run([*words, *arguments], env=environment, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("moco, 16 images seen") == 1
+    return done.stdout
+
+
+@pytest.mark.parametrize("launcher", LAUNCHERS)
+def test_two_processes_train_one_run(launcher: str, images: Path, tmp_path: Path) -> None:
+    """A method, and the alpha task alone."""
+    recipe, more = RECIPES[launcher]
+    said = launch(
+        launcher, str(ROOT / "tools/pretrain.py"), "--config", str(ROOT / f"configs/pretrain/{recipe}.yaml"),
+        f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", "data.workers=0", "log_every=1 steps", *more,
+    )  # fmt: skip
+    assert said.count(f"{recipe}, {2 * int(more[0].split('=')[1])} images seen") == 1
     assert json.loads((tmp_path / "run" / "env.json").read_text())["processes"] == 2
-    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl")] == [1, 2]
+    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row] == [1, 2]
+    assert (tmp_path / "run" / ALPHA_NAME).exists() == (recipe == "alpha")
+
+
+def test_two_processes_generate_the_bytes_of_one(images: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig())[0]
+    decoder = AlphaDecoder(encoder, DecoderConfig(channels=(16, 16, 8, 8), tower=8))
+    look = Look((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), side=0, stretch=True)
+    model = AlphaModel(encoder, decoder, look, GenerateConfig(candidate=0, score=0))
+    save_alpha(model, tmp_path / ALPHA_NAME, {"encoder": {"name": "resnet18"}})
+    (images / "broken.png").write_bytes(b"no image")
+    tool, run = str(ROOT / "tools/generate.py"), str(tmp_path / ALPHA_NAME)
+    said = launch("torchrun", tool, run, str(images), "--out", str(tmp_path / "two"))
+    assert said.count("instances in 10 images; 1 images cannot be read") == 1
+    assert len(list((tmp_path / "two" / "parts").iterdir())) == 2
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each of the two has
+    try:
+        generate_folder(Path(run), str(images), tmp_path / "one", GenerateOptions())
+    finally:
+        torch.set_num_threads(threads)
+    for name in (RESULT, "broken.txt"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    assert json.loads((tmp_path / "one" / RESULT).read_text())["annotations"]
 
 
 def test_the_tool_is_the_command() -> None:
