@@ -146,6 +146,61 @@ def test_a_users_mistake_ends_with_code_2_and_the_remedy(
     assert complaint in said and "Traceback" not in said
 
 
+LABELS = {"images": [{"id": 1, "file_name": "a/0.jpg", "height": 40, "width": 44}], "annotations": []}
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        ("generate nowhere IMAGES --out OUT", "there is no nowhere: give a run directory that has alpha.safetensors"),
+        ("generate trees IMAGES --out OUT", "Classical proposers: tree, otsu, "),
+        ("generate RUN IMAGES --out OUT", "alpha.safetensors: give a run directory"),  # it has no alpha task
+        ("generate RUN/encoder.safetensors IMAGES --out OUT", "holds no alpha decoder that genseg has written"),
+        ("generate LABELS IMAGES --out OUT", "is not a safetensors file"),
+        ("generate tree EMPTY --out OUT", "no image"),
+        ("generate tree nowhere --out OUT", "nowhere does not exist; give a folder of images"),
+        ("generate tree IMAGES --out LABELS", "File exists"),
+        ("generate tree IMAGES --out LABELS/deep", "Not a directory"),
+        ("generate tree IMAGES --out OUT --score 0.4", "--score is for runs; tree has a least score of its own"),
+        ("generate tree IMAGES --out OUT --num-shards 2 --shard-index 2", "--shard-index 2 of --num-shards 2"),
+        ("evaluate alpha tree --data nowhere.json", "nowhere.json does not exist"),
+        ("evaluate alpha tree --data EMPTY/none.json", 'needs a list "images"'),
+        ("evaluate alpha nowhere.json --data LABELS", "nowhere.json cannot be read as a COCO json"),
+        ("evaluate alpha nowhere --data LABELS", "there is no nowhere: give a run directory"),
+        ("evaluate alpha RUN --data LABELS", "alpha.safetensors: give a run directory"),
+        ("evaluate alpha EMPTY/none.json --data LABELS", "1 images and no label in them"),
+        ("evaluate beta", "invalid choice: 'beta'"),
+        ("visualize nowhere.json --images IMAGES --out OUT.png", "nowhere.json cannot be read as a COCO json"),
+        ("visualize EMPTY/none.json --images IMAGES --out OUT.png", "it has no images and no annotations"),
+        ("visualize LABELS --images EMPTY --out OUT.png", "give --images the folder of"),
+        ("visualize LABELS --images IMAGES --out OUT.jpg", "pictures are PNG; end it in .png"),
+        ("visualize LABELS --images IMAGES --out EMPTY/folder.png", "Is a directory"),
+        ("visualize LABELS --images IMAGES --out OUT.png --columns 0", "columns=0: use 1 or more"),
+    ],
+)
+def test_a_mistake_with_instances_is_one_line_and_code_2(
+    words: str, complaint: str, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labels.json").write_text(json.dumps(LABELS))
+    (tmp_path / "empty" / "folder.png").mkdir(parents=True)
+    (tmp_path / "empty" / "none.json").write_text("{}")
+    places = {"IMAGES": images, "RUN": run, "LABELS": "labels.json", "EMPTY": "empty", "OUT": "out"}
+    for name, place in places.items():
+        words = words.replace(name, str(place))
+    try:
+        code = main(words.split())
+    except SystemExit as exit_:  # argparse
+        code = exit_.code
+    said = capsys.readouterr()
+    assert code == 2 and not said.out
+    lines = said.err.splitlines()
+    assert complaint in lines[-1] and "Traceback" not in said.err
+    assert len(lines) == 1 or lines[0].startswith("usage: ")
+    assert not list(tmp_path.glob("out*"))
+
+
 def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "images"
     folder.mkdir()

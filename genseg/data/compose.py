@@ -5,7 +5,6 @@ layers are, from the back: the host's own instances as far as proposals know the
 is drawn from one generator.
 """
 
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -94,12 +93,16 @@ class Images:
 
     def __init__(self, read: Callable[[int], Pixels], *, stretched: bool) -> None:
         self.read, self.stretched = read, stretched
-        self.table = functools.lru_cache(maxsize=100_000)(lambda i: stretching(read(i)))
+        self.tables: dict[int, UInt8[np.ndarray, 256]] = {}  # a few hundred bytes an image
 
     def pixels(self, i: int, window: tuple[slice, slice] = (slice(None), slice(None))) -> Pixels:
         """A window of an image."""
-        part = self.read(i)[window]
-        return np.asarray(cv2.LUT(part, self.table(i))) if self.stretched else part
+        image = self.read(i)
+        if not self.stretched:
+            return image[window]
+        if i not in self.tables:
+            self.tables[i] = stretching(image)
+        return np.asarray(cv2.LUT(image[window], self.tables[i]))
 
 
 def compose(

@@ -71,7 +71,11 @@ class Composer:
 
     def __init__(self, source: ImageSource, bank: Bank, config: ComposeConfig, *, share: float, seed: int) -> None:
         self.source, self.bank, self.config, self.share, self.seed = source, bank, config, share, seed
-        self.images = Images(lambda i: source.read(i)[0], stretched=config.stretch)
+        self.images = Images(self._read, stretched=config.stretch)
+
+    def _read(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+        """A method and no lambda: where workers are spawned, a composer is pickled."""
+        return self.source.read(i)[0]
 
     def __call__(self, keys: list[tuple[int, int]]) -> Composites:
         made, shared = [], list[int]()
@@ -148,6 +152,7 @@ def batches(dataset: ViewDataset, sampler: EpochSampler, *, workers: int, pin: b
         prefetch_factor=2 if workers else None,
         worker_init_fn=_start_worker if workers else None,
         pin_memory=pin,
+        generator=torch.Generator(),  # else its start draws from torch's own, and a resumed step draws other numbers
     )
 
 

@@ -1,0 +1,389 @@
+"""The alpha task in a run: kills in and around mining leave no trace, proposals are adopted by the criterion alone."""
+
+import json
+import math
+import multiprocessing as mp
+import os
+import random
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+import genseg.recipes.rounds as module
+from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.mine import Mined
+from genseg.cli import main
+from genseg.config import load
+from genseg.data.bank import Bank, load_bank
+from genseg.data.instances import Instance
+from genseg.data.proposals import PROPOSERS
+from genseg.recipes.assemble import CHOICES, FREE_KEYS, PretrainConfig, assemble
+from genseg.recipes.pretrain import Session
+from genseg.recipes.rounds import Rounds
+from genseg.train.checkpoint import load_latest
+from genseg.train.log import TIMING, Row, read_metrics
+
+CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
+CONTEXT = mp.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.recipes.pretrain", "genseg.recipes.dry_run"])
+COUNT = 9  # images that can be read
+SMALL = [
+    "batch_size=4", "data.max_broken=0.2", "threads=1", "probe.every=0 steps", "alpha.side=64",
+    "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
+]  # fmt: skip
+# Everything that an untrained decoder finds becomes a proposal, so that each round has a bank of its own.
+EAGER = ["alpha.generate.candidate=0.02", "alpha.generate.score=0", "alpha.compose.sure=0", "alpha.rounds.tolerance=1"]
+KINDS = {
+    "places": ["alpha.yaml", "steps=8", "checkpoint.every=2 steps"],
+    "byol": [
+        "byol_alpha.yaml", "steps=6", "checkpoint.every=4 steps", "views.first.size=32", "views.second.size=32",
+        "method.hidden=16", "method.dim=8", "data.cache=48", "alpha.share=0.5",
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bright discs on a dark, noisy ground; and a file that is no image."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(COUNT):
+        picture = rng.integers(10, 40, (64, 72, 3), dtype=np.uint8)
+        for y, x, r in ((16, 16, 4), (20, 50, 9), (48, 28, 7)):
+            cv2.circle(picture, (x + i % 3, y), r, (200, 180 + i, 210), -1, cv2.LINE_AA)
+        cv2.imwrite(str(root / f"{i}.png"), picture)
+    (root / "5a.png").write_bytes(b"no image")
+    return root
+
+
+def command(kind: str, images: Path, run: Path, *more: str) -> list[str]:
+    """Keys of `more` replace those of the same name."""
+    recipe, *own = KINDS[kind]
+    usual = [f"data.path={images}", f"run={run}", "data.workers=0", "log_every=1 steps", *SMALL, *EAGER, *own]
+    given = {m.split("=")[0] for m in more}
+    return ["pretrain", "--config", str(CONFIGS / recipe), *(u for u in usual if u.split("=")[0] not in given), *more]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train_until(where: str, arguments: list[str]) -> None:
+    """For a process of its own: the command, killed where it is said."""
+    word, _, number = where.partition(" ")
+    mine, save, measured = module.mine, module.save_bank, Session.measured
+    calls = []
+
+    def mine_and_die(*words: Any, **options: Any) -> Mined:
+        calls.append(1)
+        if len(calls) == int(number):
+            die()
+        return mine(*words, **options)
+
+    def save_and_die(bank: Bank, path: Path) -> None:
+        if word == "bank" and path.name == f"{number}.npz":
+            die()
+        save(bank, path)
+        if word == "saved" and path.name == f"{number}.npz":
+            die()
+
+    def measured_and_die(session: Session, step: int, *rest: Any) -> None:
+        if step == int(number):
+            die()
+        measured(session, step, *rest)
+
+    if word == "mining":
+        module.mine = mine_and_die
+    if word in ("bank", "saved"):
+        module.save_bank = save_and_die
+    if word == "step":
+        Session.measured = measured_and_die
+    os._exit(main(arguments))
+
+
+def run_until(where: str, arguments: list[str]) -> None:
+    process = CONTEXT.Process(target=train_until, args=(where, arguments))
+    process.start()
+    process.join(300)
+    assert process.exitcode == (0 if where == "end" else -signal.SIGKILL), where
+
+
+@pytest.fixture(scope="module")
+def whole(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An undisturbed run of the alpha task alone, of three rounds: steps 0 to 3, to 5, to 8."""
+    run = tmp_path_factory.mktemp("runs") / "whole"
+    run_until("end", command("places", images, run))
+    return run
+
+
+def arrays(file: Path) -> list[bytes]:
+    bank = load_bank(file)
+    return [x.tobytes() for x in (bank.rows, bank.scores, bank.alphas)]
+
+
+def without_timing(run: Path) -> list[Row]:
+    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_metrics(run / "metrics.jsonl")]
+
+
+def assert_same(one: Path, two: Path) -> None:
+    (tensors, state), (others, again) = load_latest(one), load_latest(two)
+    assert state["step"] == again["step"] and tensors.keys() == others.keys()
+    assert any("decoder" in k for k in tensors) and any("optimizer" in k for k in tensors)
+    assert [name for name in tensors if not tensors[name].equal(others[name])] == []
+    banks = [sorted(f.name for f in (run / "banks").iterdir()) for run in (one, two)]
+    assert banks[0] == banks[1] == ["0.npz", "1.npz", "2.npz"]
+    for name in banks[0]:
+        assert arrays(one / "banks" / name) == arrays(two / "banks" / name), name
+    assert without_timing(one) == without_timing(two)
+    for name in ("alpha.safetensors", "encoder.safetensors", "broken.txt"):
+        assert (one / name).read_bytes() == (two / name).read_bytes(), name
+
+
+def test_the_alpha_task_killed_in_and_around_mining_ends_as_an_undisturbed_run(
+    images: Path, whole: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken"
+    for where, *more in (
+        ("mining 4", "data.workers=2"),  # within the first mining; goes on from step 2
+        ("bank 1", "checkpoint.every=3 steps", "data.workers=1"),  # its line is logged, its bank not kept; from step 3
+        ("saved 2", "data.workers=2"),  # bank 2 is there, of step 5; goes on from step 4
+        ("end", "data.workers=1"),
+    ):
+        run_until(where, command("places", images, broken, *more))
+    assert_same(whole, broken)
+
+
+def test_beside_a_method_killed_at_random_steps_it_ends_as_an_undisturbed_run(images: Path, tmp_path: Path) -> None:
+    draw, broken = random.Random(0), tmp_path / "broken"
+    run_until("end", command("byol", images, tmp_path / "whole"))
+    for step in (draw.randint(1, 4), draw.randint(5, 6)):
+        run_until(f"step {step}", command("byol", images, broken, f"data.workers={step % 2}"))
+    run_until("end", command("byol", images, broken, "data.workers=2"))
+    assert_same(tmp_path / "whole", broken)
+
+
+def test_what_an_undisturbed_run_says_of_its_rounds(whole: Path) -> None:
+    rows = read_metrics(whole / "metrics.jsonl")
+    mined = [r for r in rows if "round" in r]
+    assert [(r["round"], r["step"]) for r in mined] == [(1, 3), (2, 5)]
+    assert [r["proposals"] for r in mined] == [len(load_bank(whole / f"banks/{n}.npz")) for n in (1, 2)]
+    assert arrays(whole / "banks/0.npz") != arrays(whole / "banks/1.npz") != arrays(whole / "banks/2.npz")
+    assert [r["step"] for r in rows if "loss" in r] == list(range(1, 9))
+    assert (whole / "broken.txt").read_text().startswith("5a.png\t")
+
+
+def test_a_resumed_run_may_change_what_changes_no_weight(
+    images: Path, whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (whole / "alpha.safetensors").read_bytes()
+    free = ["data.workers=1", "log_every=3 steps", "checkpoint.every=1 steps", "probe.every=2 steps"]
+    assert all(f.startswith(FREE_KEYS) for f in free)
+    assert main(command("places", images, whole, *free)) == 0
+    for changed, said in (
+        ("alpha.weight=0.5", "alpha.weight: 1.0 -> 0.5"),
+        ("alpha.rounds.count=2", "alpha.rounds.count: 3 -> 2"),
+        ("alpha.proposals=slic", "alpha.proposals: tree -> slic"),
+    ):
+        capsys.readouterr()
+        assert main(command("places", images, whole, changed)) == 2
+        error = capsys.readouterr().err
+        assert "was started with another config" in error and said in error and "Traceback" not in error
+    assert (whole / "alpha.safetensors").read_bytes() == before
+
+
+# Rounds by themselves
+
+
+class Made:
+    """The rounds of a run that is not trained."""
+
+    def __init__(self, images: Path, run: Path, *more: str) -> None:
+        run.mkdir(parents=True)
+        words = [w for w in command("places", images, run, *more)[3:] if not w.startswith("alpha.compose.sure")]
+        config = load(PretrainConfig, file=CONFIGS / "alpha.yaml", overrides=["images=null", *words], choices=CHOICES)
+        self.said: list[str] = []
+        self.parts = assemble(config)
+        self.file = run / "metrics.jsonl"
+        self.file.touch()
+        self.rounds = Rounds(self.parts, run, self.record, self.said.append)
+        self.broken = self.parts.images.files.index("5a.png")
+
+    def record(self, row: Row) -> None:
+        with self.file.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def bank(self, number: int) -> Bank:
+        self.rounds._provide(number, step=self.rounds.bounds[number])
+        return load_bank(self.rounds.folder / f"{number}.npz")
+
+
+@pytest.mark.parametrize(("name", "least"), [("tree", 20), ("tree", 100), ("otsu", 100)])
+def test_the_first_bank_holds_the_proposers_proposals(
+    name: str, least: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = [f"alpha.proposals={name}", f"alpha.min_area={least}"]
+    made = Made(images, tmp_path / "run", *chosen)
+    assert made.parts.source is made.parts.composed  # without views nothing is decoded a second time
+    bank, left_out = made.bank(0), 0
+    for i in range(len(made.parts.images)):
+        found = [] if i == made.broken else PROPOSERS[name](made.parts.composed.read(i)[0])
+        wanted = [a for a in found if a.area >= least]
+        left_out += len(found) - len(wanted)
+        assert len(bank.of_image(i)) == len(wanted)
+        for n, want in zip(bank.of_image(i), wanted, strict=True):
+            got = bank[n]
+            np.testing.assert_array_equal(got.alpha, want.alpha)
+            assert (got.top, got.left, got.score) == (want.top, want.left, np.float32(want.score))
+    assert len(bank) >= COUNT and (left_out > 0) == (least > 20)
+    assert made.said == [f"proposals: {len(bank)} by {name} in {COUNT + 1} images"]
+
+    def refuse(image: np.ndarray) -> list[Instance]:
+        raise AssertionError("the cache has them")
+
+    monkeypatch.setitem(PROPOSERS, name, refuse)
+    again = Made(images, tmp_path / "again", *chosen)
+    again.bank(0)
+    assert arrays(tmp_path / "run/banks/0.npz") == arrays(tmp_path / "again/banks/0.npz")
+
+
+def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement: float | None) -> list[int]:
+    """Let mining find so many instances, all in the first image; returns the list that grows with each call."""
+    calls: list[int] = []
+
+    def mine(model: Any, image: np.ndarray, before: Sequence[Instance], *, sure: float, agreement: float) -> Mined:
+        assert (model.config.score, sure, agreement) == (0.2, 0.5, 0.6)
+        calls.append(len(before))
+        return Mined(squares if len(calls) == 1 else [], word)
+
+    word = agreement
+    one = Instance(np.full((5, 5), 255, np.uint8), 10, 10)
+    squares = [Instance(one.alpha, 10, 10, s) for s in [0.5] * sure + [0.49] * unsure]
+    monkeypatch.setattr(module, "mine", mine)
+    monkeypatch.setattr(Rounds, "model", lambda self: SimpleNamespace(config=GenerateConfig(score=0.4)))
+    return calls
+
+
+@pytest.mark.parametrize(
+    ("part", "agreement", "earlier", "adopted"),
+    [
+        (0.5, 0.3, None, True),  # half as many sure proposals as before are enough; the first agreement is accepted
+        (0.49, 0.9, None, False),
+        (1.0, 0.58, 0.6, True),  # within the tolerance
+        (1.0, 0.56, 0.6, False),
+        (3.0, 0.7, 0.6, True),
+        (1.0, None, None, True),  # nothing to compare counts as no agreement
+        (1.0, None, 0.6, False),
+    ],
+)
+def test_mined_proposals_are_adopted_by_the_criterion_alone(
+    part: float, agreement: float | None, earlier: float | None, adopted: bool, images: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    made = Made(images, tmp_path / "run", "alpha.rounds.tolerance=0.03")
+    first = made.bank(0)
+    former, number = int((first.scores >= 0.5).sum()), 1
+    assert former >= 2 * COUNT
+    if earlier is not None:
+        scripted(monkeypatch, former, 0, earlier)
+        assert len(made.bank(1)) == former
+        number = 2
+    sure = math.ceil(part * former) if adopted else math.floor(part * former)
+    calls = scripted(monkeypatch, sure, 7, agreement)
+    before = len(load_bank(made.rounds.folder / f"{number - 1}.npz"))
+    bank = made.bank(number)
+    assert len(calls) == COUNT and sum(calls) == before  # the broken image is not looked at
+    same = arrays(made.rounds.folder / f"{number}.npz") == arrays(made.rounds.folder / f"{number - 1}.npz")
+    assert same != adopted
+    if adopted:
+        assert len(bank) == sure + 7 and set(bank.rows[:, 0].tolist()) == {0}
+    word = agreement or 0.0
+    row = {"step": made.rounds.bounds[number], "round": number, "sure": sure, "proposals": sure + 7}
+    assert read_metrics(tmp_path / "run/metrics.jsonl")[-1] == row | {"agreement": pytest.approx(word)}
+    assert made.said[-1].startswith(
+        f"step {row['step']}: round {number + 1}: {sure} sure proposals of {sure + 7} (before: {former} of {before}); "
+        f"two looks at an image agree by {100 * word:.1f} %"
+    )
+    assert made.said[-1].endswith("no better, so the former proposals stay") != adopted
+    made.bank(number)
+    assert len(calls) == COUNT  # what is there is not mined again
+
+
+@pytest.mark.parametrize(("steps", "bounds"), [(9, [0, 3, 6, 9]), (8, [0, 3, 5, 8]), (2, [0, 1, 2]), (1, [0, 1])])
+def test_a_run_has_no_round_without_a_step(steps: int, bounds: list[int], images: Path, tmp_path: Path) -> None:
+    assert Made(images, tmp_path / "run", f"steps={steps}").rounds.bounds == bounds
+
+
+# The command line
+
+
+def test_slots_train_and_generate_the_same_every_time(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    usual = [w for w in command("places", images, run, "steps=2") if not w.startswith("alpha.rounds")]
+    slots = ["alpha.name=slots", "alpha.slots.count=4", "alpha.slots.width=16"]
+    assert main([*usual, *slots]) == 0
+    assert "reconstruction" in read_metrics(run / "metrics.jsonl")[-1]
+    assert [len(load_bank(f)) for f in (run / "banks").iterdir()] == [0]
+    found = []
+    for out in (tmp_path / "one", tmp_path / "two"):
+        assert main(["generate", str(run), str(images), "--out", str(out)]) == 0
+        found.append((out / "instances.json").read_bytes())
+    assert found[0] == found[1]
+    assert len(json.loads(found[0])["images"]) == COUNT and json.loads(found[0])["annotations"]
+    capsys.readouterr()
+    assert main([*usual, *slots, "alpha.rounds.count=2"]) == 2
+    assert "slots take no proposals, so there is one round" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dry_run_leaves_nothing(kind: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command(kind, images, tmp_path / "run"), "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "memory" in said and "so about" in said and f"{COUNT + 1} images" in said
+    assert ("byol" in said) == (kind == "byol") and "64 px" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_print_config_is_a_config(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command("byol", images, tmp_path / "run"), "--print-config"]) == 0
+    text = capsys.readouterr().out
+    assert "size: 64" in text and "proposals: tree" in text and "name: places" in text
+    (tmp_path / "all.yaml").write_text(text)
+    assert main(["pretrain", "--config", str(tmp_path / "all.yaml"), "--print-config"]) == 0
+    assert capsys.readouterr().out == text
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["alpha.proposals=trees"], "alpha.proposals=trees: choose one of tree, otsu, "),
+        (["alpha.proposal=tree"], "did you mean alpha.proposals?"),
+        (["alpha.compose.siz=64"], "did you mean alpha.compose.size?"),
+        (["alpha.slots.count=4"], "this key belongs to slots"),
+        (["alpha.name=place"], "places"),
+        (["alpha.share=0"], "share=0: it has to be above 0"),
+        (["alpha.rounds.count=0"], "count=0: use 1 or more"),
+        (["alpha.compose.blends=[soft]"], "choose from hard, feathered, matched, noise"),
+        (["views={more: {size: 32}}"], "method.name=none has no use for views"),
+    ],
+)
+def test_a_users_mistake_ends_with_code_2_and_the_remedy(
+    words: list[str], complaint: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command("places", images, tmp_path / "run", *words)) == 2
+    said = capsys.readouterr().err
+    assert complaint in said and "Traceback" not in said and not (tmp_path / "run").exists()
+
+
+def test_nothing_to_train_is_said(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "none.yaml").write_text("method: {name: none}\nviews: {}\n")
+    usual = ["pretrain", "--config", str(tmp_path / "none.yaml"), f"data.path={images}", f"run={tmp_path / 'run'}"]
+    assert main([*usual, "steps=1"]) == 2
+    assert "method.name and alpha.name are both none: there is nothing to train" in capsys.readouterr().err
