@@ -146,7 +146,10 @@ def test_a_users_mistake_ends_with_code_2_and_the_remedy(
     assert complaint in said and "Traceback" not in said
 
 
-LABELS = {"images": [{"id": 1, "file_name": "a/0.jpg", "height": 40, "width": 44}], "annotations": []}
+LABELS = {
+    "images": [{"id": 1, "file_name": "a/0.jpg", "height": 40, "width": 44}],
+    "annotations": [{"id": 1, "image_id": 1, "segmentation": [[5, 5, 20, 5, 20, 20, 5, 20]]}],
+}
 
 
 @pytest.mark.parametrize(
@@ -168,7 +171,7 @@ LABELS = {"images": [{"id": 1, "file_name": "a/0.jpg", "height": 40, "width": 44
         ("evaluate alpha nowhere.json --data LABELS", "nowhere.json cannot be read as a COCO json"),
         ("evaluate alpha nowhere --data LABELS", "there is no nowhere: give a run directory"),
         ("evaluate alpha RUN --data LABELS", "alpha.safetensors: give a run directory"),
-        ("evaluate alpha EMPTY/none.json --data LABELS", "1 images and no label in them"),
+        ("evaluate alpha EMPTY/none.json --data LABELS", "it has no images"),
         ("evaluate beta", "invalid choice: 'beta'"),
         ("visualize nowhere.json --images IMAGES --out OUT.png", "nowhere.json cannot be read as a COCO json"),
         ("visualize EMPTY/none.json --images IMAGES --out OUT.png", "it has no images and no annotations"),

@@ -33,7 +33,7 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: FOLDER/ with three images, and runs/alpha with random weights that find something."""
+    """The current folder: FOLDER/ with five images, and runs/alpha with random weights that find something."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig())
@@ -48,7 +48,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def images() -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 255, (3, 40, 48, 3), dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 255, (5, 40, 48, 3), dtype=np.uint8)
 
 
 def test_the_commands(place: Path) -> None:
@@ -62,7 +62,7 @@ def test_the_commands(place: Path) -> None:
             assert not (place / "SHARED/instances.json").exists()
             assert main([*words, *own]) == 0, line
     assert (place / "proposals/grid.png").is_file()
-    assert len(json.loads((place / "SHARED/instances.json").read_text())["images"]) == 3
+    assert len(json.loads((place / "SHARED/instances.json").read_text())["images"]) == 5
 
 
 def test_the_keys_are_those_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
@@ -96,7 +96,7 @@ def test_the_ray_recipe_gives_what_the_model_gives(place: Path) -> None:
     assert code == 0, (place / "said.txt").read_text()
     rows = [json.loads(line) for file in (place / "found").glob("*.json") for line in file.read_text().splitlines()]
     found = {Path(row["file"]).stem: row["instances"] for row in rows}
-    assert sorted(found) == ["0", "1", "2"]
+    assert sorted(found) == ["0", "1", "2", "3", "4"]
     model, _ = load_alpha(place / "runs/alpha" / ALPHA_NAME)
     for i, image in enumerate(images()):
         expected = model.instances(image)
