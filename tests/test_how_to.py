@@ -88,7 +88,7 @@ def test_the_ray_recipe_gives_what_the_model_gives(place: Path) -> None:
         try:
             code = process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            pytest.skip(f"Ray has not finished within {PATIENCE} s: this machine is too busy for it")
+            pytest.skip(f"Ray has not finished within {PATIENCE} s: it waits for CPUs, or this machine is too busy")
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)  # Ray's own processes go when this one has gone
