@@ -1,6 +1,5 @@
 """Batches of composites: from (seed, epoch, image) alone, with numbers in the bank; what neighbours share."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,12 +7,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from made import PLAIN, Layers, disc, images_of, textured
 
-import genseg.data.compose as module
-from genseg.data.appearance import Layer
 from genseg.data.bank import Bank, build_bank
 from genseg.data.compose import (
-    ComposeConfig,
     Composites,
     Images,
     compose,
@@ -21,48 +18,6 @@ from genseg.data.compose import (
 from genseg.data.images import ImageSource, list_images
 from genseg.data.instances import cut
 from genseg.data.loader import Composer
-
-PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5, native=0.5)
-Layers = list[Layer]
-
-
-def disc(size: int, y: float, x: float, radius: float) -> np.ndarray:
-    """An alpha map of a disc with a soft border of one pixel."""
-    rows, columns = np.mgrid[:size, :size]
-    return (np.clip(radius + 0.5 - np.hypot(rows - y, columns - x), 0, 1) * 255).round().astype(np.uint8)
-
-
-def flat(colour: tuple[int, int, int], size: int = 80) -> np.ndarray:
-    return np.full((size, size, 3), colour, np.uint8)
-
-
-def textured(seed: int, size: int = 80) -> np.ndarray:
-    noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
-    return cv2.GaussianBlur(noise, (0, 0), 2)
-
-
-def images_of(pixels: list[np.ndarray]) -> Images:
-    return Images(lambda i: pixels[i], stretched=False)
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / (a | b).sum())
-
-
-@pytest.fixture
-def pasted(monkeypatch: pytest.MonkeyPatch) -> Layers:
-    """The layers that `compose` has pasted, from the back."""
-    seen: Layers = []
-    draw: Callable[..., Layer | None] = module._draw_layer
-
-    def spy(*args: object) -> Layer | None:
-        layer = draw(*args)
-        if layer is not None:
-            seen.append(layer)
-        return layer
-
-    monkeypatch.setattr(module, "_draw_layer", spy)
-    return seen
 
 
 @pytest.fixture(scope="module")
