@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -84,6 +85,19 @@ def kind_of(data: bytes) -> Kind:
         colours += " + alpha"
     size = image.size[::-1] if turned else image.size
     return Kind("JPEG" if image.format == "MPO" else str(image.format), f"{colours} {bits} bit", *size)
+
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image file as it stands upright, by its header alone. Raises what rgb_pixels raises."""
+    try:
+        with Image.open(path) as image:
+            turned = image.format != "TIFF" and Image.Image.getexif(image).get(ORIENTATION, 1) in SIDEWAYS
+            return image.size if turned else image.size[::-1]
+    except UnidentifiedImageError:
+        if path.stat().st_size == 0:
+            raise ValueError("the file is empty") from None
+        kind = kind_of(path.read_bytes())
+        return kind.height, kind.width
 
 
 def _bits(image: Image.Image) -> int:

@@ -150,13 +150,14 @@ def batches(dataset: ViewDataset, sampler: EpochSampler, *, workers: int, pin: b
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=_start_worker if workers else None,
+        worker_init_fn=start_worker if workers else None,
         pin_memory=pin,
         generator=torch.Generator(),  # else its start draws from torch's own, and a resumed step draws other numbers
     )
 
 
-def _start_worker(worker: int) -> None:
+def start_worker(worker: int) -> None:
+    """In each worker of a loader."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process: it saves, then stops the workers
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from genseg.data.decode import rgb_pixels, shrunk_size, to_8bit
+from genseg.data.decode import rgb_pixels, shrunk_size, to_8bit, upright_size
 from genseg.data.images import ImageError, decode
 
 H, W = 40, 56
@@ -156,7 +156,7 @@ def test_grey_with_alpha_and_transparent_palette_entries() -> None:
 
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "WEBP", "PNG16", "TIFF16", "TIFFfloat"])
-def test_exif_orientation_is_honoured(kind: str, turn: int) -> None:
+def test_exif_orientation_is_honoured(kind: str, turn: int, tmp_path: Path) -> None:
     """The file's pixels, turned by PIL's own exif_transpose, are what must come back."""
     exif = Image.Exif()
     exif[0x0112] = turn
@@ -179,6 +179,8 @@ def test_exif_orientation_is_honoured(kind: str, turn: int) -> None:
     found = rgb_pixels(data)
     assert found.shape == want.shape and found.flags.c_contiguous
     assert np.abs(found.astype(int) - want).mean() < (3 if kind == "JPEG" else 1e-9)
+    (tmp_path / "x").write_bytes(data)
+    assert upright_size(tmp_path / "x") == want.shape[:2]
 
 
 # --- more than 8 bits

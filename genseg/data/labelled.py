@@ -1,0 +1,138 @@
+"""A labelled set: the images of a COCO json with boxes, classes and masks that are fit for training and scoring."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from genseg.data.instances import CocoError, read_json
+from genseg.data.preflight import Entry, Findings, Label, Tally, usable_images, usable_labels
+
+Categories = tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image and its n labels.
+
+    number: the json's image id
+    boxes: left, top, right, bottom in pixels: of the masks where the set has them, else the json's
+    classes: index into the categories of the set
+    crowd: a region that holds many: no training target, and ignored in scoring
+    masks: COCO's compressed RLE of each; None when the set has boxes alone
+    semantic: a PNG of class indices, for sets that have no instances
+    """
+
+    path: Path
+    name: str
+    number: int
+    height: int
+    width: int
+    kind: str
+    boxes: Float[np.ndarray, "n 4"]
+    classes: Int[np.ndarray, "n"]
+    crowd: Bool[np.ndarray, "n"]
+    masks: tuple[dict[str, Any], ...] | None
+    semantic: Path | None = None
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Labelled images; a class is an index into `categories`, which are the json's ids and names."""
+
+    source: Path
+    categories: Categories
+    images: tuple[LabelledImage, ...]
+
+    @property
+    def outlined(self) -> bool:
+        """Whether the masks are known."""
+        return all(image.masks is not None for image in self.images)
+
+    def subset(self, numbers: Sequence[int]) -> "LabelledSet":
+        """The images with these ids, in this order. Raises CocoError for an id that the set has not."""
+        known = {image.number: image for image in self.images}
+        if missing := [n for n in numbers if n not in known]:
+            raise CocoError(f"{self.source}: it has no usable image {missing[0]}; {len(missing)} of {len(numbers)} "
+                            "ids are unknown")  # fmt: skip
+        return replace(self, images=tuple(known[n] for n in numbers))
+
+
+def read_labelled(path: Path, *, categories: Categories | None = None, masks: bool) -> tuple[LabelledSet, Findings]:
+    """The usable part of a COCO json, and what was found wrong with the rest.
+
+    categories: those of the training split: a class is one of these, found by its name. The set then has their order,
+        with the ids that this json gives to the names. None: the json's own, in the order of their ids
+    masks: read masks; then an annotation without one is left out. False: boxes alone
+
+    Raises CocoError when nothing can be used: see genseg.data.preflight for all that can be found.
+    """
+    content = read_json(path)
+    own = _categories(content, path)
+    if categories is None:
+        categories, classes = own, {number: n for n, (number, _) in enumerate(own)}
+    else:
+        categories, classes = _matched(own, categories, path)
+    annotations = content["annotations"]
+    if not all(isinstance(a, Mapping) for a in annotations):
+        raise CocoError(f"{path}: an annotation is no mapping; write each as {{...}}")
+    if masks and annotations and not any(a.get("segmentation") for a in annotations):
+        raise CocoError(f"{path}: none of its {len(annotations)} annotations has a segmentation; train a detector of "
+                        "boxes on it, or give it masks")  # fmt: skip
+    tally = Tally()
+    entries = usable_images(content["images"], path, tally)
+    listed = {int(image["id"]) for image in content["images"]}
+    labels = usable_labels(annotations, entries, listed, classes, tally, masks=masks)
+    if not any(not label.crowd for found in labels.values() for label in found):
+        found = "; ".join(f"{f.count} {f.what}, first: {f.first}" for f in tally.findings())
+        raise CocoError(f"{path}: none of its {len(annotations)} annotations can be used ({found})")
+    images = tuple(_image(entry, labels[number], masks=masks) for number, entry in entries.items())
+    return LabelledSet(path, categories, images), tally.findings()
+
+
+def _categories(content: Mapping[str, Any], source: Path) -> Categories:
+    try:
+        found = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise CocoError(f"{source}: it needs categories, each with an id and a name: {error!r}") from None
+    for what, values in (("id", [str(n) for n, _ in found]), ("name", [name for _, name in found])):
+        if twice := [v for v in values if values.count(v) > 1]:
+            raise CocoError(f"{source}: two categories have the {what} {twice[0]}; give each its own")
+    if not found:
+        raise CocoError(f"{source}: it has no categories; add one with an id and a name")
+    return tuple(found)
+
+
+def _matched(own: Categories, fixed: Categories, source: Path) -> tuple[Categories, dict[int, int]]:
+    """The training split's categories with the ids of this json, and the class of each of its ids."""
+    ids = {name: number for number, name in own}
+    place = {name: n for n, (_, name) in enumerate(fixed)}
+    if not ids.keys() & place.keys():
+        raise CocoError(f"{source}: none of its categories {sorted(ids)} is one of the training split's "
+                        f"{[name for _, name in fixed]}; names have to agree")  # fmt: skip
+    taken = set(ids.values())
+    matched = []
+    for number, name in fixed:
+        if name not in ids and number in taken:  # the json calls another category so
+            number = max(taken) + 1
+        matched.append((ids.get(name, number), name))
+        taken.add(matched[-1][0])
+    return tuple(matched), {ids[name]: place[name] for name in ids.keys() & place.keys()}
+
+
+def _image(entry: Entry, labels: Sequence[Label], *, masks: bool) -> LabelledImage:
+    return LabelledImage(
+        path=entry.path,
+        name=entry.name,
+        number=entry.number,
+        height=entry.height,
+        width=entry.width,
+        kind=entry.kind,
+        boxes=np.array([label.box for label in labels], float).reshape(-1, 4),
+        classes=np.array([label.category for label in labels], np.int64),
+        crowd=np.array([label.crowd for label in labels], bool),
+        masks=tuple(label.mask for label in labels if label.mask is not None) if masks else None,
+    )

@@ -1,0 +1,163 @@
+"""Batches of crops of labelled images, and whole images. Everything random is a function of (seed, epoch, index)."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from genseg.data.images import ImageError, decode
+from genseg.data.joint_augment import AugmentConfig, Crop, crop_boxes, crop_image, crop_instances, crop_map, draw_crop
+from genseg.data.labelled import LabelledImage, LabelledSet
+from genseg.data.loader import EpochSampler, start_worker
+from genseg.data.run_length import windowed
+from genseg.data.semantic import IGNORED, semantic_target
+
+S = TypeVar("S", "Sample", "SemanticSample")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One crop with its n instances; no crowd is among them.
+
+    boxes: left, top, right, bottom, of the masks where there are masks
+    classes: from 0
+    masks: 0 or 1; None for a set of boxes alone
+    number: the image's id
+    dropped: labels that the crop touches, but of which less than a pixel is left
+    """
+
+    image: UInt8[Tensor, "h w 3"]
+    boxes: Float[Tensor, "n 4"]
+    classes: Int[Tensor, "n"]
+    masks: UInt8[Tensor, "n h w"] | None
+    number: int
+    dropped: int = 0
+
+
+@dataclass(frozen=True)
+class SemanticSample:
+    """One crop and the class of each pixel: 0 is background, class c is c + 1, 255 is ignored."""
+
+    image: UInt8[Tensor, "h w 3"]
+    target: Int[Tensor, "h w"]
+    number: int
+
+
+def read_sample(image: LabelledImage) -> UInt8[np.ndarray, "h w 3"]:
+    """The whole image. Raises ImageError when it cannot be read or has another size than when it was checked."""
+    pixels = decode(image.path)
+    if pixels.shape[:2] != (image.height, image.width):
+        raise ImageError(f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, and {image.width} x "
+                         f"{image.height} when it was checked; start again")  # fmt: skip
+    return pixels
+
+
+def cropped(image: LabelledImage, crop: Crop) -> Sample:
+    """The crop of an image and of its labels."""
+    pixels = torch.from_numpy(crop_image(read_sample(image), crop))
+    boxes = crop_boxes(image.boxes, crop)
+    seen = ~image.crowd & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+    if image.masks is None:
+        kept = seen & (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
+        boxes, masks = boxes[kept], None
+    else:
+        touched = np.flatnonzero(seen)
+        found = crop_instances([windowed(image.masks[i]) for i in touched], crop)
+        left = [instance for instance in found if instance is not None]
+        kept = np.zeros_like(seen)
+        kept[[i for i, instance in zip(touched, found, strict=True) if instance is not None]] = True
+        masks = torch.zeros(len(left), crop.size, crop.size, dtype=torch.uint8)
+        boxes = np.empty((len(left), 4))
+        for n, instance in enumerate(left):
+            masks[n].numpy()[instance.window] = instance.mask
+            x, y, w, h = instance.box
+            boxes[n] = x, y, x + w, y + h
+    return Sample(
+        image=pixels,
+        boxes=torch.from_numpy(boxes.astype(np.float32)),
+        classes=torch.from_numpy(image.classes[kept]),
+        masks=masks,
+        number=image.number,
+        dropped=int(seen.sum() - kept.sum()),
+    )
+
+
+def cropped_semantic(image: LabelledImage, crop: Crop, classes: int) -> SemanticSample:
+    """The crop of an image and of the map of its classes; what lies outside the image is ignored."""
+    target = crop_map(semantic_target(image, classes), crop, IGNORED)
+    pixels = torch.from_numpy(crop_image(read_sample(image), crop))
+    return SemanticSample(pixels, torch.from_numpy(target).long(), image.number)
+
+
+class _Crops(Dataset[list[S]], Generic[S]):
+    """A list of (epoch, index) -> a list of crops. An index beyond the images begins with the first again."""
+
+    def __init__(self, images: LabelledSet, augment: AugmentConfig, *, seed: int) -> None:
+        self.images, self.augment, self.seed = images, augment, seed
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> list[S]:
+        made = []
+        for epoch, index in keys:
+            image = self.images.images[index % len(self.images.images)]
+            rng = np.random.default_rng([self.seed, epoch, index, *b"crop"])
+            made.append(self.crop(image, draw_crop(rng, self.augment, image.height, image.width)))
+        return made
+
+    def crop(self, image: LabelledImage, crop: Crop) -> S:
+        raise NotImplementedError
+
+
+class LabelledDataset(_Crops[Sample]):
+    """Crops with instances."""
+
+    def crop(self, image: LabelledImage, crop: Crop) -> Sample:
+        return cropped(image, crop)
+
+
+class SemanticDataset(_Crops[SemanticSample]):
+    """Crops with maps of classes."""
+
+    def crop(self, image: LabelledImage, crop: Crop) -> SemanticSample:
+        return cropped_semantic(image, crop, len(self.images.categories))
+
+
+def labelled_batches(
+    images: LabelledSet, augment: AugmentConfig, *, batch: int, start: int, total: int, seed: int,
+    workers: int, rank: int = 0, world: int = 1,
+) -> DataLoader[list[Sample]]:  # fmt: skip
+    """Lists of crops with instances, from update `start` to `total`: this rank's share of `batch` crops each.
+
+    Where a batch is larger than the set, an epoch goes through the set so many times that it fills a batch.
+    """
+    return _batches(LabelledDataset(images, augment, seed=seed), batch, start, total, workers, rank, world)
+
+
+def semantic_batches(
+    images: LabelledSet, augment: AugmentConfig, *, batch: int, start: int, total: int, seed: int,
+    workers: int, rank: int = 0, world: int = 1,
+) -> DataLoader[list[SemanticSample]]:  # fmt: skip
+    """The same with maps of classes."""
+    return _batches(SemanticDataset(images, augment, seed=seed), batch, start, total, workers, rank, world)
+
+
+def _batches(
+    dataset: _Crops[S], batch: int, start: int, total: int, workers: int, rank: int, world: int
+) -> DataLoader[list[S]]:
+    count = len(dataset.images.images)
+    sampler = EpochSampler(
+        images=count * -(-batch // count), batch=batch, start=start, total=total, passes=1, seed=dataset.seed,
+        rank=rank, world=world,
+    )  # fmt: skip
+    return DataLoader(
+        dataset,
+        sampler=sampler,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=2 if workers else None,
+        worker_init_fn=start_worker if workers else None,
+        generator=torch.Generator(),  # as in genseg.data.loader.batches
+    )
