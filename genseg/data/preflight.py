@@ -101,11 +101,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Label:
-    """An annotation that can be used. box: left, top, right, bottom; mask: compressed RLE."""
+    """An annotation that can be used. box: left, top, right, bottom; area: the json's; mask: compressed RLE."""
 
     box: tuple[float, float, float, float]
     category: int
     crowd: bool
+    area: float
     mask: dict[str, Any] | None
 
 
@@ -209,30 +210,34 @@ def usable_labels(
 def _label(
     a: Mapping[str, Any], entry: Entry, category: int, tally: Tally, where: str, *, masks: bool
 ) -> Label | None:
-    crowd = bool(a.get("iscrowd", 0))
-    box = _box(a.get("bbox"))
+    box, area = _box(a.get("bbox")), _area(a.get("area"))
     mask = None
     if masks or box is None:
         mask = _mask(a.get("segmentation"), entry, tally, where, needed=masks)
         if mask is None:
             return None
         left, top, w, h = (float(v) for v in rle.toBbox(mask))
-        exact = left, top, left + w, top + h
-        if box is not None and any(
-            abs(x - y) > max(NEAR, side / 10) for x, y, side in zip(box, exact, (w, h, w, h), strict=True)
-        ):
+        exact, size = (left, top, left + w, top + h), float(rle.area(mask))
+        apart = [abs(x - y) for x, y in zip(box or exact, exact, strict=True)]
+        if any(d > max(NEAR, side / 10) for d, side in zip(apart, (w, h, w, h), strict=True)):
             tally.add("box", where)
-        said = a.get("area")
-        # a polygon's area differs from its pixels' by what a border of half a pixel holds
-        if isinstance(said, int | float) and not abs(said - float(rle.area(mask))) <= 2 + w + h:
-            tally.add("area", f"{where}: json {said}, mask {int(rle.area(mask))}")
-        box = exact
+        if area and abs(area - size) > 2 + w + h:  # a polygon's differs by what a border of half a pixel holds
+            tally.add("area", f"{where}: json {area:g}, mask {size:g}")
+            area = None
+        box, area = exact, area or size
     clipped = _clipped(box, entry, tally, where)
     if clipped is None:
         return None
+    crowd = bool(a.get("iscrowd", 0))
     if crowd:
         tally.add("crowd", where)
-    return Label(clipped, category, crowd, mask if masks else None)
+    left, top, right, bottom = clipped
+    return Label(clipped, category, crowd, area or (right - left) * (bottom - top), mask if masks else None)
+
+
+def _area(said: Any) -> float | None:
+    """A json's area; None for what is none."""
+    return float(said) if isinstance(said, int | float) and math.isfinite(said) and said > 0 else None
 
 
 def _box(said: Any) -> tuple[float, float, float, float] | None:

@@ -10,8 +10,8 @@
 
 import contextlib
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -32,6 +32,8 @@ class CocoScores:
     ap: average precision, mean over IoU 0.50, 0.55 .. 0.95; ap50 and ap75 at one IoU
     small, medium, large: ap of labels of up to 32^2, up to 96^2 and of more pixels
     recall: average recall over the same IoUs, by how many detections an image may have: 1, 10, 100 and `max_dets`
+    recall_small, recall_medium, recall_large: average recall of labels of these sizes, of `max_dets` detections
+    per_class: the same of each category, by its id; empty for one category
     """
 
     ap: float
@@ -41,19 +43,33 @@ class CocoScores:
     medium: float
     large: float
     recall: Mapping[int, float]
+    recall_small: float = float("nan")
+    recall_medium: float = float("nan")
+    recall_large: float = float("nan")
+    per_class: Mapping[int, "CocoScores"] = field(default_factory=dict)
 
 
 def coco_scores(
-    images: Records, truth: Records, found: Records, *, masks: bool, per_category: bool, max_dets: int
+    images: Records,
+    truth: Records,
+    found: Records,
+    *,
+    masks: bool,
+    per_category: bool,
+    max_dets: int,
+    backend: str = "pycocotools",
 ) -> CocoScores:
     """Score detections `found` against annotations `truth`, both in COCO's format, of all `images`.
 
     masks: compare masks, otherwise boxes
     per_category: average over categories; otherwise all are one, also those that no label has
     max_dets: detections an image may have, the best first, for everything but `recall` (COCO: 100)
+    backend: a key of BACKENDS; the numbers are the same
 
     A crowd is ignored: not counted as a label, and what lies in it is not counted as wrong.
     """
+    if backend not in BACKENDS:
+        raise ValueError(f"backend={backend}: use one of {', '.join(BACKENDS)}")
     sizes = {i["id"]: (int(i["height"]), int(i["width"])) for i in images}
     categories = {a["category_id"] for a in truth} if per_category else {1}
     sides = []
@@ -66,11 +82,17 @@ def coco_scores(
         ]
         sides.append(_coco(images, made, categories))
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = _Evaluation(*sides, "segm" if masks else "bbox")
+        evaluation = BACKENDS[backend](sides[0], sides[1], "segm" if masks else "bbox")
         evaluation.params.maxDets = sorted({1, 10, 100, max_dets})
         evaluation.evaluate()
         evaluation.accumulate()
-    return _summarise(evaluation, max_dets)
+    p = evaluation.params
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+    whole = _summarise(p, precision, recall, max_dets)
+    if not per_category:
+        return whole
+    parts = ((c, precision[:, :, k : k + 1], recall[:, k : k + 1]) for k, c in enumerate(p.catIds))
+    return replace(whole, per_class={int(c): _summarise(p, some, those, max_dets) for c, some, those in parts})
 
 
 def _record(r: Mapping[str, Any], number: int, height: int, width: int, *, masks: bool, labels: bool) -> dict[str, Any]:
@@ -148,11 +170,11 @@ def greedy(
     return choice
 
 
-def _summarise(evaluation: COCOeval, max_dets: int) -> CocoScores:
-    p = evaluation.params
-    precision = evaluation.eval["precision"][..., p.maxDets.index(max_dets)]  # IoU, recall, category, area
-    recall = evaluation.eval["recall"][:, :, p.areaRngLbl.index("all")]  # IoU, category, detections
-    all_, small, medium, large = (precision[..., p.areaRngLbl.index(a)] for a in ("all", "small", "medium", "large"))
+def _summarise(p: Any, precision: np.ndarray, recall: np.ndarray, max_dets: int) -> CocoScores:
+    """p: parameters; precision: IoU, recall, category, area, detections; recall: IoU, category, area, detections."""
+    most = p.maxDets.index(max_dets)
+    sizes = [p.areaRngLbl.index(a) for a in ("all", "small", "medium", "large")]
+    all_, small, medium, large = (precision[..., a, most] for a in sizes)
     at50, at75 = (int(np.argmin(np.abs(p.iouThrs - iou))) for iou in (0.5, 0.75))
     return CocoScores(
         ap=_mean(all_),
@@ -161,7 +183,10 @@ def _summarise(evaluation: COCOeval, max_dets: int) -> CocoScores:
         small=_mean(small),
         medium=_mean(medium),
         large=_mean(large),
-        recall={n: _mean(recall[..., m]) for m, n in enumerate(p.maxDets)},
+        recall={n: _mean(recall[..., sizes[0], m]) for m, n in enumerate(p.maxDets)},
+        recall_small=_mean(recall[..., sizes[1], most]),
+        recall_medium=_mean(recall[..., sizes[2], most]),
+        recall_large=_mean(recall[..., sizes[3], most]),
     )
 
 
@@ -169,3 +194,21 @@ def _mean(values: np.ndarray) -> float:
     """Mean over those that are not -1, which stands for a category without labels; nan when none is left."""
     known = values[values > -1]
     return float(known.mean()) if known.size else float("nan")
+
+
+def _faster(truth: COCO, found: COCO, kind: str) -> Any:
+    """faster-coco-eval's evaluation in C++, of the same numbers."""
+    try:
+        from faster_coco_eval import COCO as FasterCOCO
+        from faster_coco_eval import COCOeval_faster
+    except ImportError:
+        raise ValueError("the backend faster needs faster-coco-eval: pip install 'genseg[fast]'") from None
+    sides = []
+    for side in (truth, found):
+        sides.append(FasterCOCO())
+        sides[-1].dataset = side.dataset
+        sides[-1].createIndex()
+    return COCOeval_faster(*sides, kind)
+
+
+BACKENDS: dict[str, Callable[[COCO, COCO, str], Any]] = {"pycocotools": _Evaluation, "faster": _faster}

@@ -74,6 +74,7 @@ def reference(
 def as_stats(s: CocoScores) -> list[float]:
     """In pycocotools' order; -1 where there is no label."""
     values = [s.ap, s.ap50, s.ap75, s.small, s.medium, s.large, s.recall[1], s.recall[10], s.recall[100]]
+    values += [s.recall_small, s.recall_medium, s.recall_large]
     return [-1 if math.isnan(v) else v for v in values]
 
 
@@ -82,10 +83,42 @@ def as_stats(s: CocoScores) -> list[float]:
 @pytest.mark.parametrize("seed", range(3))
 def test_the_numbers_are_those_of_pycocotools(seed: int, cats: bool, kind: str) -> None:
     images, truth, found = random_set(seed)
-    expected = reference(images, truth, found, kind=kind, cats=cats).stats[:9].tolist()
+    expected = reference(images, truth, found, kind=kind, cats=cats).stats.tolist()
     got = coco_scores(images, truth, found, masks=kind == "segm", per_category=cats, max_dets=100)
     assert as_stats(got) == pytest.approx(expected, abs=1e-12)
     assert 0.05 < got.ap < 0.95 and len({round(v, 6) for v in expected}) > 5
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+def test_the_numbers_of_a_category_are_those_of_its_records_alone(kind: str) -> None:
+    images, truth, found = random_set(4)
+    got = coco_scores(images, truth, found, masks=kind == "segm", per_category=True, max_dets=100)
+    assert sorted(got.per_class) == [2, 5, 9]
+    for number, scores in got.per_class.items():
+        own = [[r for r in records if r["category_id"] == number] for records in (truth, found)]
+        expected = reference(images, *own, kind=kind, cats=True).stats.tolist()
+        assert as_stats(scores) == pytest.approx(expected, abs=1e-12)
+        assert not scores.per_class
+    assert got.ap == pytest.approx(np.mean([s.ap for s in got.per_class.values()]))
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_faster_backend_gives_the_same_numbers(seed: int, kind: str) -> None:
+    pytest.importorskip("faster_coco_eval", reason="pip install 'genseg[fast]'")
+    images, truth, found = random_set(seed)
+    how = {"masks": kind == "segm", "per_category": True, "max_dets": 100}
+    slow, fast = (coco_scores(images, truth, found, backend=b, **how) for b in ("pycocotools", "faster"))
+    assert as_stats(fast) == pytest.approx(as_stats(slow), abs=1e-12)
+    for number, scores in slow.per_class.items():
+        assert as_stats(fast.per_class[number]) == pytest.approx(as_stats(scores), abs=1e-12)
+    none = coco_scores(images, truth, [], backend="faster", **how)
+    assert as_stats(none) == as_stats(coco_scores(images, truth, [], backend="pycocotools", **how))
+
+
+def test_an_unknown_backend_is_told() -> None:
+    with pytest.raises(ValueError, match="backend=fast: use one of pycocotools, faster"):
+        coco_scores(ONE, [], [], masks=True, per_category=True, max_dets=100, backend="fast")
 
 
 def labels_in_a_row(count: int) -> list[dict[str, Any]]:

@@ -1,0 +1,50 @@
+"""Scores of maps of classes: one confusion matrix, to which batches and processes add."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+IGNORED = 255
+
+
+def confusion(
+    found: Int[Tensor, "*n"], target: Int[Tensor, "*n"], classes: int
+) -> Int[Tensor, "{classes} {classes}"]:
+    """How many pixels of each true class (row) were found to be of each class (column); 255 in `target` is ignored.
+
+    Matrices of parts add up to that of the whole. Raises ValueError for another class than 0 ... classes - 1.
+    """
+    kept = target != IGNORED
+    true, said = target[kept].long(), found[kept].long()
+    for what, x in (("target", true), ("found", said)):
+        if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < classes:
+            raise ValueError(f"{what} has classes from {int(x.min())} to {int(x.max())}; there are 0 to {classes - 1}")
+    return torch.bincount(true * classes + said, minlength=classes**2).reshape(classes, classes)
+
+
+def iou(matrix: Int[Tensor, "c c"]) -> Float[Tensor, "c"]:
+    """Intersection over union of each class, TP / (TP + FP + FN); nan for a class that is in neither."""
+    right = matrix.diagonal().double()
+    return right / (matrix.sum(0) + matrix.sum(1) - right)
+
+
+def mean_iou(matrix: Int[Tensor, "c c"]) -> float:
+    """Mean over the classes that are in the target or were found; nan when there is none."""
+    return float(iou(matrix).nanmean())
+
+
+def pixel_accuracy(matrix: Int[Tensor, "c c"]) -> float:
+    """The part of the pixels that is right; nan without pixels."""
+    return float(matrix.diagonal().sum() / matrix.sum())
+
+
+def semantic_table(matrix: Int[Tensor, "c c"], names: Sequence[str]) -> str:
+    """mIoU, accuracy, and IoU of each class in percent. names: of classes 1, 2 ...; class 0 is the background."""
+    lines = [f"mIoU {100 * mean_iou(matrix):5.1f}", f"pixels right {100 * pixel_accuracy(matrix):5.1f}"]
+    named = ["background", *names]
+    width = max(map(len, named))
+    lines += [f"{n:{width}s}  {100 * v:5.1f}" if v == v else f"{n:{width}s}      -" for n, v in zip(
+        named, iou(matrix).tolist(), strict=True)]  # fmt: skip
+    return "\n".join(lines)
