@@ -7,7 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-LENGTHS = ("epochs", "steps", "images")
+from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
+
 MISTAKEN_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 PRETRAIN_HELP = """\
 Pretrain an encoder on a folder of unlabelled images.
@@ -109,6 +110,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
     p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
     p.set_defaults(act=_evaluate_alpha)
+    add_evaluate_detector(kinds)
+    add_transfer(commands)
 
     text = "Draw a grid of images beside the instances that jsons hold for them, as one PNG."
     p = commands.add_parser("visualize", help="pictures of instances", description=text)
@@ -146,9 +149,9 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 it broke, 2 a user's mistake, 130 interrupted."""
     options, rest = parser().parse_known_args(arguments)
-    if rest and (options.command != "pretrain" or any(word.startswith("-") for word in rest)):
+    if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
         parser().error(f"{options.command} does not know {' '.join(rest)}; see genseg {options.command} --help")
-    if options.command == "pretrain":
+    if hasattr(options, "overrides"):
         options.overrides += rest  # argparse stops collecting them at the first option
     try:
         return options.act(options)
@@ -183,11 +186,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     if options.keys:
         print(configs.key_help(PretrainConfig, CHOICES))
         return 0
-    overrides = options.overrides
-    given = {text.split("=")[0] for text in overrides} & set(LENGTHS)
-    if given:  # the length given here replaces the recipe's
-        overrides = [f"{key}=null" for key in LENGTHS if key not in given] + overrides
-    config = configs.load(PretrainConfig, file=options.config, overrides=overrides, choices=CHOICES)
+    config = configs.load(PretrainConfig, file=options.config, overrides=one_length(options.overrides), choices=CHOICES)
     if options.print_config:
         print(configs.to_yaml(config), end="")
         return 0

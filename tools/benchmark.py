@@ -150,6 +150,8 @@ def memory(process: psutil.Process) -> int:
 class Stopwatch:
     """The hooks of a session, timed stage by stage. `ready`: what every step trains on, if it is given."""
 
+    finished = False
+
     def __init__(self, session: Session, ready: tuple[int, object] | None) -> None:
         self.session, self.ready = session, ready
         self.seconds = dict.fromkeys(STAGES, 0.0)

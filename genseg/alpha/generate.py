@@ -1,7 +1,7 @@
 """Generation: every instance of a batch of images, from the places that propose one."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -26,11 +26,20 @@ class GenerateConfig:
 
 
 def generate(
-    decoder: AlphaDecoder, embeddings: Float[Tensor, "b e h w"], places: Places, config: GenerateConfig
+    decoder: AlphaDecoder,
+    embeddings: Float[Tensor, "b e h w"],
+    places: Places,
+    config: GenerateConfig,
+    categories: Float[Tensor, "b p c"] | None = None,
 ) -> list[list[Instance]]:
-    """The instances of each image, best first. Their number has no limit; an empty image has none."""
+    """The instances of each image, best first. Their number has no limit; an empty image has none.
+
+    categories: probabilities of classes at each place, where there are any: the likeliest is an instance's, and its
+        probability a part of the score
+    """
     peaks = _peaks(places) & (places.objectness.sigmoid() >= config.candidate)
-    return [_of_image(decoder, embeddings, places, i, peaks[i], config) for i in range(len(peaks))]
+    rows = [None] * len(peaks) if categories is None else categories
+    return [_of_image(decoder, embeddings, places, i, peaks[i], config, rows[i]) for i in range(len(peaks))]
 
 
 def _peaks(places: Places) -> Bool[Tensor, "b p"]:
@@ -50,10 +59,15 @@ def _of_image(
     image: int,
     peaks: Bool[Tensor, "p"],
     config: GenerateConfig,
+    categories: Float[Tensor, "p c"] | None,
 ) -> list[Instance]:
     place = peaks.nonzero()[:, 0]
     codes = places.codes(torch.full_like(place, image), place)
     likely = (places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()).sqrt()
+    category = torch.zeros(len(place), dtype=torch.long, device=place.device)
+    if categories is not None:
+        probability, category = categories[place].max(1)
+        likely = likely * probability
     found = []
     for chosen, corner, alpha in decoder.decode_near(embeddings[image], codes):
         mask = alpha > 0.5
@@ -63,14 +77,15 @@ def _of_image(
         usable = ((score >= config.score) & (area * STRIDE**2 >= config.min_area)).nonzero()[:, 0]
         levels = (alpha[usable] * OPAQUE).round().byte()
         maps = (levels * (levels >= FAINT)).cpu().numpy()
-        for a, (top, left), s in zip(maps, corner[usable].tolist(), score[usable].tolist(), strict=True):
+        which = category[chosen][usable].tolist()
+        for a, (top, left), s, c in zip(maps, corner[usable].tolist(), score[usable].tolist(), which, strict=True):
             if (cut := cut_instance(a, s)) is not None:
-                found.append(Instance(cut.alpha, cut.top + top, cut.left + left, s))
+                found.append(Instance(cut.alpha, cut.top + top, cut.left + left, s, c))
     found.sort(key=lambda a: -a.score)
     h, w = embeddings.shape[2:]
     kept = suppress(found, h, w, overlap=config.overlap, inside=config.inside)
-    whole = (resized(a, (h, w), (h * STRIDE, w * STRIDE)) for a in kept)
-    return [a for a in whole if a is not None]
+    whole = ((a, resized(a, (h, w), (h * STRIDE, w * STRIDE))) for a in kept)
+    return [replace(b, category=a.category) for a, b in whole if b is not None]
 
 
 def suppress(found: Sequence[Instance], h: int, w: int, *, overlap: float, inside: float) -> list[Instance]:

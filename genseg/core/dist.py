@@ -89,3 +89,12 @@ def any_rank(flag: bool) -> bool:
         return flag
     device = "cuda" if dist.get_backend() == "nccl" else "cpu"
     return bool(total(torch.tensor(float(flag), device=device)) > 0)
+
+
+def gather_objects(x: Any) -> list[Any]:
+    """What each rank gives, in rank order, on all ranks: small things such as records of detections."""
+    if world() == 1:
+        return [x]
+    found: list[Any] = [None] * world()
+    dist.all_gather_object(found, x)
+    return found

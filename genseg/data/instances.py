@@ -27,12 +27,14 @@ class Instance:
     alpha: 255 is opaque, 0 is nothing
     top, left: the window's first pixel in the image
     score: in [0, 1]; only the order of scores within one source means something, unless it says more
+    category: which class it is, from 0, where classes are known
     """
 
     alpha: UInt8[np.ndarray, "h w"]
     top: int
     left: int
     score: float = 1.0
+    category: int = 0
 
     @property
     def mask(self) -> Bool[np.ndarray, "h w"]:

@@ -13,6 +13,7 @@ from genseg.data.images import ImageError, decode
 from genseg.data.joint_augment import AugmentConfig, Crop, crop_boxes, crop_image, crop_instances, crop_map, draw_crop
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.loader import EpochSampler, start_worker
+from genseg.data.pixels import stretch
 from genseg.data.run_length import windowed
 from genseg.data.semantic import IGNORED, semantic_target
 
@@ -47,18 +48,21 @@ class SemanticSample:
     number: int
 
 
-def read_sample(image: LabelledImage) -> UInt8[np.ndarray, "h w 3"]:
-    """The whole image. Raises ImageError when it cannot be read or has another size than when it was checked."""
+def read_sample(image: LabelledImage, *, stretched: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+    """The whole image, its values spread over the whole range if `stretched`.
+
+    Raises ImageError when it cannot be read or has another size than when it was checked.
+    """
     pixels = decode(image.path)
     if pixels.shape[:2] != (image.height, image.width):
         raise ImageError(f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, and {image.width} x "
                          f"{image.height} when it was checked; start again")  # fmt: skip
-    return pixels
+    return stretch(pixels) if stretched else pixels
 
 
-def cropped(image: LabelledImage, crop: Crop) -> Sample:
+def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sample:
     """The crop of an image and of its labels."""
-    pixels = torch.from_numpy(crop_image(read_sample(image), crop))
+    pixels = torch.from_numpy(crop_image(read_sample(image, stretched=stretched), crop))
     boxes = crop_boxes(image.boxes, crop)
     seen = ~image.crowd & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     if image.masks is None:
@@ -86,18 +90,18 @@ def cropped(image: LabelledImage, crop: Crop) -> Sample:
     )
 
 
-def cropped_semantic(image: LabelledImage, crop: Crop, classes: int) -> SemanticSample:
+def cropped_semantic(image: LabelledImage, crop: Crop, classes: int, *, stretched: bool = False) -> SemanticSample:
     """The crop of an image and of the map of its classes; what lies outside the image is ignored."""
     target = crop_map(semantic_target(image, classes), crop, IGNORED)
-    pixels = torch.from_numpy(crop_image(read_sample(image), crop))
+    pixels = torch.from_numpy(crop_image(read_sample(image, stretched=stretched), crop))
     return SemanticSample(pixels, torch.from_numpy(target).long(), image.number)
 
 
 class _Crops(Dataset[list[S]], Generic[S]):
     """A list of (epoch, index) -> a list of crops. An index beyond the images begins with the first again."""
 
-    def __init__(self, images: LabelledSet, augment: AugmentConfig, *, seed: int) -> None:
-        self.images, self.augment, self.seed = images, augment, seed
+    def __init__(self, images: LabelledSet, augment: AugmentConfig, *, seed: int, stretched: bool = False) -> None:
+        self.images, self.augment, self.seed, self.stretched = images, augment, seed, stretched
 
     def __getitem__(self, keys: list[tuple[int, int]]) -> list[S]:
         made = []
@@ -115,41 +119,34 @@ class LabelledDataset(_Crops[Sample]):
     """Crops with instances."""
 
     def crop(self, image: LabelledImage, crop: Crop) -> Sample:
-        return cropped(image, crop)
+        return cropped(image, crop, stretched=self.stretched)
 
 
 class SemanticDataset(_Crops[SemanticSample]):
     """Crops with maps of classes."""
 
     def crop(self, image: LabelledImage, crop: Crop) -> SemanticSample:
-        return cropped_semantic(image, crop, len(self.images.categories))
+        return cropped_semantic(image, crop, len(self.images.categories), stretched=self.stretched)
 
 
-def labelled_batches(
-    images: LabelledSet, augment: AugmentConfig, *, batch: int, start: int, total: int, seed: int,
-    workers: int, rank: int = 0, world: int = 1,
-) -> DataLoader[list[Sample]]:  # fmt: skip
-    """Lists of crops with instances, from update `start` to `total`: this rank's share of `batch` crops each.
+def crop_batches(
+    dataset: _Crops[S],
+    *,
+    batch: int,
+    start: int,
+    total: int,
+    passes: int = 1,
+    workers: int,
+    rank: int = 0,
+    world: int = 1,
+) -> DataLoader[list[S]]:
+    """Lists of crops from update `start` to `total`: this rank's share of `batch` crops each, in `passes` parts.
 
     Where a batch is larger than the set, an epoch goes through the set so many times that it fills a batch.
     """
-    return _batches(LabelledDataset(images, augment, seed=seed), batch, start, total, workers, rank, world)
-
-
-def semantic_batches(
-    images: LabelledSet, augment: AugmentConfig, *, batch: int, start: int, total: int, seed: int,
-    workers: int, rank: int = 0, world: int = 1,
-) -> DataLoader[list[SemanticSample]]:  # fmt: skip
-    """The same with maps of classes."""
-    return _batches(SemanticDataset(images, augment, seed=seed), batch, start, total, workers, rank, world)
-
-
-def _batches(
-    dataset: _Crops[S], batch: int, start: int, total: int, workers: int, rank: int, world: int
-) -> DataLoader[list[S]]:
     count = len(dataset.images.images)
     sampler = EpochSampler(
-        images=count * -(-batch // count), batch=batch, start=start, total=total, passes=1, seed=dataset.seed,
+        images=count * -(-batch // count), batch=batch, start=start, total=total, passes=passes, seed=dataset.seed,
         rank=rank, world=world,
     )  # fmt: skip
     return DataLoader(

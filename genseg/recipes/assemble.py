@@ -141,7 +141,7 @@ def assemble(config: PretrainConfig) -> Parts:
     """Build all parts of a run. Raises ValueError for what a user can mend."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = make_accelerator(config)
+    accelerator = make_accelerator(precision=config.precision, run=config.run, tensorboard=config.tensorboard)
     scenes = "objects" if config.alpha.name == "none" else "images"
     images = list_images(default_scenes(scenes) if config.data.path == "embedded" else config.data.path)
     views = tuple(v for v in config.views.values() if v.count > 0)
@@ -195,19 +195,19 @@ def read_cache(images: ImageList, config: PretrainConfig, side: int) -> CachedIm
     return cached
 
 
-def make_accelerator(config: PretrainConfig) -> Accelerator:
+def make_accelerator(*, precision: str, run: str, tensorboard: bool = False) -> Accelerator:
     """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it is an error."""
-    if config.tensorboard and not is_tensorboard_available():
+    if tensorboard and not is_tensorboard_available():
         raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision=choose_precision(config.precision),
+        mixed_precision=choose_precision(precision),
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # one rank decodes or probes while the others wait
         ],
-        log_with="tensorboard" if config.tensorboard else None,
-        project_dir=config.run,
+        log_with="tensorboard" if tensorboard else None,
+        project_dir=run,
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:

@@ -169,7 +169,7 @@ class Part:
         with self.file.open("a") as file, ThreadPoolExecutor(1) as pool:
             total, calm = len(todo) + len(done), 0.5 if os.isatty(2) else 30
             with tqdm(total=total, initial=len(done), unit=" images", mininterval=calm, desc="generate") as progress:
-                for i, image in _decoded(images, todo, pool):
+                for i, image in decoded(images, todo, pool):
                     row: dict[str, Any] = {"id": i + 1, "file_name": images.files[i]}
                     if isinstance(image, ImageError):
                         row["broken"] = str(image)
@@ -202,7 +202,7 @@ class Part:
         return annotations
 
 
-def _decoded(
+def decoded(
     images: ImageList, todo: Sequence[int], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[int, Pixels | ImageError]]:
     """The images in order, the next one decoded while the last one is worked on."""

@@ -24,13 +24,14 @@ from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.probe import LabelledImages, build_probe
+from genseg.recipes.resume import due, reopen
 from genseg.recipes.rounds import Rounds
 from genseg.recipes.timm_folder import save_timm_folder
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row, read_metrics
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
-from genseg.train.run import RunError, clear, lock, write_environment, write_text
+from genseg.train.run import clear, lock, write_environment, write_text
 
 
 def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
@@ -49,7 +50,9 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
             if main and fresh:
                 clear(run)
         with dist.together():
-            saved = _open(run, parts)
+            saved = reopen(
+                run, described(parts), fingerprint=parts.fingerprint, images=parts.config.data.path, free=FREE_KEYS
+            )
         with dist.together():
             if main and saved is None:
                 (run / "broken.txt").unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
@@ -63,40 +66,15 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     return done
 
 
-def _open(run: Path, parts: Parts) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The last checkpoint of this very run, or None for a new one. Raises RunError when config or images differ."""
-    saved = checkpoint.load_latest(run)
-    if saved is None:
-        return None
-    state = saved[1]
-    changed = configs.difference(state["config"], described(parts))
-    changed = [line for line in changed if not line.startswith(FREE_KEYS)]
-    if changed:
-        lines = "\n  ".join(changed)
-        raise RunError(
-            f"run={run} was started with another config (old -> new):\n  {lines}\n"
-            "Give the same keys to go on with it, --fresh to start over, or another run= folder."
-        )
-    if state["fingerprint"] != parts.fingerprint:
-        raise RunError(
-            f"run={run}: the images of {parts.config.data.path} have changed since this run was started; "
-            "restore them, or start over with --fresh"
-        )
-    return saved
-
-
 def described(parts: Parts) -> dict[str, Any]:
     """All that decides a run's weights beside the images, as JSON gives it back."""
     return dict(json.loads(json.dumps({**configs.flatten(parts.config), **parts.circumstances})))
 
 
-def due(step: int, every: int) -> bool:
-    """Whether something that happens every so many steps (0: never) happens now."""
-    return every > 0 and step % every == 0
-
-
 class Session:
     """One process's part in a run: the hooks of the loop."""
+
+    finished = False  # before its end
 
     def __init__(self, parts: Parts, run: Path, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> None:
         self.parts, self.config, self.run = parts, parts.config, run

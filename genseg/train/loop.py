@@ -27,6 +27,8 @@ _Batch = TypeVar("_Batch", contravariant=True)
 class Hooks(Protocol[_Batch]):
     """What the loop calls besides the module; each may do nothing."""
 
+    finished: bool  # nothing more is to be learnt
+
     def inputs(self, batch: _Batch) -> tuple[int, object]:
         """(images in the batch, what the module's forward takes)."""
 
@@ -77,7 +79,8 @@ def train(
     clip: float,
     seed: int,
 ) -> int:
-    """Train from update `start` to the end of `plan`, or to the end of the step in which SIGINT or SIGTERM comes.
+    """Train from update `start` to the end of `plan`, or to that of the step in which SIGINT or SIGTERM comes or after
+    which the hooks have finished.
 
     `module` and `optimizer` are prepared by `accelerator`; one update is `passes` batches of `loader`.
     Returns the number of updates made so far.
@@ -90,7 +93,7 @@ def train(
         for step in range(start, plan.total):
             torch.manual_seed((seed * 1_000_003 + step) * dist.world() + dist.rank())
             for group in optimizer.param_groups:
-                group["lr"] = hooks.learning_rate(step)
+                group["lr"] = hooks.learning_rate(step) * group.get("scale", 1.0)
             hooks.begin_step()
             parts: list[dict[str, Tensor]] = []
             for i in range(passes):
@@ -114,7 +117,7 @@ def train(
                 hooks.after_step(step / plan.total)
             timing.steps += 1
             hooks.measured(step + 1, outputs, timing, norm)
-            if dist.any_rank(stop.called):
+            if dist.any_rank(stop.called or hooks.finished):
                 return step + 1
     return plan.total
 

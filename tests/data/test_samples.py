@@ -12,7 +12,8 @@ from pycocotools import mask as rle
 from genseg.data.images import ImageError
 from genseg.data.joint_augment import AugmentConfig, crop_image, crop_map, draw_crop
 from genseg.data.labelled import LabelledSet, read_labelled
-from genseg.data.samples import Sample, cropped, labelled_batches, read_sample, semantic_batches
+from genseg.data.pixels import stretch
+from genseg.data.samples import LabelledDataset, Sample, SemanticDataset, crop_batches, cropped, read_sample
 from genseg.data.semantic import semantic_target
 
 AUGMENT = AugmentConfig(size=40, turn=True)
@@ -49,6 +50,10 @@ def test_boxes_alone_and_what_is_dropped(tmp_path: Path) -> None:
     assert (sample.boxes[0, 2:] - sample.boxes[0, :2]).tolist() == pytest.approx([6, 6])
 
 
+def labelled_batches(images: LabelledSet, augment: AugmentConfig, *, seed: int, **how: Any) -> Any:
+    return crop_batches(LabelledDataset(images, augment, seed=seed), **how)
+
+
 def flattened(batches: Any) -> list[list[Sample]]:
     return [list(batch) for batch in batches]
 
@@ -74,6 +79,18 @@ def test_batches_do_not_depend_on_workers_history_or_ranks(blobs: LabelledSet) -
     assert not same(whole, flattened(labelled_batches(blobs, AUGMENT, start=0, total=5, workers=0, batch=2, seed=6)))
 
 
+def test_passes_part_a_batch_and_stretching_is_that_of_whole_images(blobs: LabelledSet) -> None:
+    how = {"batch": 4, "start": 0, "total": 1, "workers": 0}
+    (whole,) = flattened(crop_batches(LabelledDataset(blobs, AUGMENT, seed=5), **how))
+    parts = flattened(crop_batches(LabelledDataset(blobs, AUGMENT, seed=5), passes=2, **how))
+    assert [len(p) for p in parts] == [2, 2] and same([whole], [parts[0] + parts[1]])
+    image = blobs.images[0]
+    assert np.array_equal(read_sample(image, stretched=True), stretch(read_sample(image)))
+    crop = draw_crop(np.random.default_rng(0), AUGMENT, image.height, image.width)
+    wanted = crop_image(stretch(read_sample(image)), crop)
+    assert np.array_equal(cropped(image, crop, stretched=True).image.numpy(), wanted)
+
+
 def test_a_set_smaller_than_a_batch_is_repeated_with_other_crops(blobs: LabelledSet) -> None:
     (batch,) = flattened(labelled_batches(blobs, AUGMENT, batch=8, start=0, total=1, seed=0, workers=0))
     assert sorted(s.number for s in batch) == [1, 1, 2, 2, 3, 3, 4, 4]
@@ -84,7 +101,8 @@ def test_a_set_smaller_than_a_batch_is_repeated_with_other_crops(blobs: Labelled
 def test_maps_of_classes_are_cropped_alike(blobs: LabelledSet) -> None:
     how = {"batch": 4, "seed": 5, "start": 0, "total": 2, "workers": 0}
     instances = flattened(labelled_batches(blobs, AUGMENT, **how))
-    for maps, samples in zip(semantic_batches(blobs, AUGMENT, **how), instances, strict=True):
+    semantic = crop_batches(SemanticDataset(blobs, AUGMENT, seed=how.pop("seed")), **how)
+    for maps, samples in zip(semantic, instances, strict=True):
         for found, sample in zip(maps, samples, strict=True):
             assert torch.equal(found.image, sample.image) and found.target.dtype == torch.int64
             assert sample.masks is not None

@@ -1,0 +1,279 @@
+"""The label-efficiency experiment: the same fine-tuning from several encoders, with few labels and with many.
+
+A cell is one fine-tuning: an arm, a number of labelled images, a seed. The seed draws which images those are and
+everything random of the training, for all arms alike, so arms are compared in pairs: which few images are labelled
+changes more than the arm does. A finished cell is kept and never made again.
+"""
+
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from genseg import config as configs
+from genseg.data.labelled import LabelledSet
+from genseg.measure.paired import mean_and_spread, paired_difference
+from genseg.recipes.evaluate_model import MAIN, read_scores
+from genseg.recipes.finetune import SCORES_NAME, finetune
+from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, is_semantic, read_labels, run_facts
+from genseg.train.log import ProgressLine
+from genseg.train.run import RunError, write_text
+
+RESULT, CELL = "compare.json", "cell.json"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What fine-tuning starts from: an encoder, with a recipe of its own where the model is another one."""
+
+    name: str
+    encoder: str
+    config: Path | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One fine-tuning."""
+
+    arm: str
+    labels: int
+    seed: int
+
+    def folder(self, out: Path) -> Path:
+        return out / "cells" / self.arm / f"{self.labels}-labels" / f"seed-{self.seed}"
+
+
+def parse_arms(text: str) -> list[Arm]:
+    """`random,RUN,NAME=RUN,NAME=RUN@CONFIG.yaml`: arms by commas. Raises ValueError for a name that is used twice."""
+    arms = []
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        named, _, rest = part.rpartition("=")
+        encoder, _, config = rest.partition("@")
+        name = named or Path(encoder).name + (f"-{Path(config).stem}" if config else "")
+        arms.append(Arm(name, encoder, Path(config) if config else None))
+    names = [a.name for a in arms]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise ValueError(f"--arms: several arms are called {', '.join(twice)}; name them, as in a=RUN,b=RUN@FILE.yaml")
+    if bad := [n for n in names if "/" in n or n.startswith(".")]:
+        raise ValueError(f"--arms: {bad[0]!r} has to be the name of a folder; name the arm, as in mine={bad[0]}")
+    if not arms:
+        raise ValueError("--arms: name at least one, as in --arms random,runs/mine")
+    return arms
+
+
+def parse_labels(text: str, images: int) -> list[int]:
+    """`4,8,10%,100%`: numbers of labelled images, in order. Raises ValueError for what is no such number."""
+    counts = set()
+    for part in filter(None, (p.strip() for p in text.split(","))):
+        try:
+            count = round(float(part[:-1]) / 100 * images) if part.endswith("%") else int(part)
+        except ValueError:
+            raise ValueError(f"--labels: {part!r} is neither a number of images nor a percentage") from None
+        if not 1 <= count <= images:
+            raise ValueError(f"--labels: {part} are {count} images of {images}; give from 1 to {images}")
+        counts.add(count)
+    if not counts:
+        raise ValueError("--labels: give at least one, as in --labels 4,10%,100%")
+    return sorted(counts)
+
+
+def drawn_labels(labelled: LabelledSet, count: int, seed: int) -> list[int]:
+    """Ids of `count` images, as evenly over their kinds as there are such images; images without a label come last.
+
+    The draws of a seed are nested: fewer labels are a part of more.
+    """
+    rng = np.random.default_rng([seed, *b"labels"])
+    order = rng.permutation(len(labelled.images)).tolist()
+    images = [labelled.images[i] for i in order]
+    images.sort(key=lambda image: not len(image.classes))  # stable
+    kinds = [image.kind for image in images]
+    rank = [kinds[:n].count(kind) for n, kind in enumerate(kinds)]  # first of each kind, second of each kind ...
+    turn = sorted(range(len(images)), key=lambda n: (not len(images[n].classes), rank[n], n))
+    return sorted(images[n].number for n in turn[:count])
+
+
+def compare(
+    arms: Sequence[Arm], *, labels: str, seeds: int, out: Path, file: Path | None, overrides: Sequence[str], jobs: int
+) -> str:
+    """Run what is missing of all cells, and write `compare.json` and `table.txt` in `out`. Returns the table.
+
+    Raises ValueError for what a user can mend, RunError when `out` holds cells of other settings.
+    """
+    base = load_finetune(file, overrides, run=str(out), encoder="random")
+    if base.data.val is None:
+        raise ValueError("data.val: give the labelled images that the arms are scored on, as in data.val=val.json")
+    labelled, _ = read_labels(base.data.train, base.model.name)
+    counts = parse_labels(labels, len(labelled.images))
+    cells = [Cell(a.name, n, s) for n in counts for s in range(seeds) for a in arms]
+    known = {a.name: a for a in arms}
+    tasks = {}
+    for cell in cells:
+        arm = known[cell.arm]
+        config = load_finetune(arm.config or file, overrides, run=str(cell.folder(out) / "run"), encoder=arm.encoder)
+        if not is_done(cell.folder(out), config):
+            tasks[cell] = (replace(config, seed=cell.seed), drawn_labels(labelled, cell.labels, cell.seed))
+    line = ProgressLine()
+    line.say(f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in {out}")
+    _run_all(tasks, out, jobs, line.say)
+    result = gathered(out, base)
+    write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
+    text = as_table(result)
+    write_text(out / "table.txt", text + "\n")
+    return text
+
+
+def load_finetune(file: Path | None, overrides: Sequence[str], *, run: str, encoder: str) -> FinetuneConfig:
+    """A recipe with an arm's encoder, scored once, at its end."""
+    given = {o.partition("=")[0] for o in overrides}
+    if clash := given & {"run", "encoder", "seed", "data.subset"}:
+        raise ValueError(f"{', '.join(sorted(clash))}: compare sets this itself, for each cell")
+    more = [f"run={run}", f"encoder={encoder}", "validate.every=100 percent", "checkpoint.every=50 percent"]
+    more = [m for m in more if m.partition("=")[0] not in given]
+    return configs.load(FinetuneConfig, file=file, overrides=[*overrides, *more], choices=CHOICES)
+
+
+def settings_of(config: FinetuneConfig) -> dict[str, str]:
+    """What a cell's number depends on, besides its labels and its seed."""
+    flat = configs.flatten(config)
+    for name in ("run", "seed", "data.subset", "data.workers", "threads", "log_every"):
+        del flat[name]
+    facts = run_facts(config.encoder) if config.encoder != "random" else {}
+    flat["encoder's images"] = facts.get("images_seen")
+    return {k: str(v) for k, v in flat.items() if not k.startswith("checkpoint.")}
+
+
+def is_done(folder: Path, config: FinetuneConfig) -> bool:
+    """Whether a cell is finished. Raises RunError when it was made with other settings."""
+    file = folder / CELL
+    if not file.is_file():
+        return False
+    before, now = json.loads(file.read_text())["settings"], settings_of(config)
+    if changed := configs.difference(before, now):
+        lines = "\n  ".join(changed)
+        raise RunError(f"{folder} was made with other settings (old -> new):\n  {lines}\n"
+                       "Give the same ones, another --out, or remove that folder to have it made again.")  # fmt: skip
+    return True
+
+
+def _run_all(
+    tasks: Mapping[Cell, tuple[FinetuneConfig, list[int]]], out: Path, jobs: int, say: Callable[[str], None]
+) -> None:
+    """Run the cells, `jobs` at a time in processes of their own."""
+    if jobs == 1 or len(tasks) < 2:
+        for done, (cell, task) in enumerate(tasks.items(), start=1):
+            say(f"{done}/{len(tasks)} {run_cell(cell, *task, out)}")
+        return
+    context = multiprocessing.get_context("spawn")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
+        made = [
+            pool.submit(run_cell, cell, replace(config, threads=config.threads or threads), numbers, out)
+            for cell, (config, numbers) in tasks.items()
+        ]
+        try:
+            for done, future in enumerate(as_completed(made), start=1):
+                say(f"{done}/{len(tasks)} {future.result()}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def run_cell(cell: Cell, config: FinetuneConfig, numbers: Sequence[int], out: Path) -> str:
+    """Fine-tune, keep the scores, remove the weights; a word on what came out."""
+    folder = cell.folder(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    listed = folder / "labels.txt"
+    write_text(listed, "".join(f"{n}\n" for n in numbers))
+    settings = settings_of(config)
+    run = Path(config.run)
+    if not finetune(replace(config, data=replace(config.data, subset=str(listed))), quiet=True):
+        raise KeyboardInterrupt
+    content = json.loads((run / SCORES_NAME).read_text())
+    content |= {"arm": cell.arm, "labels": cell.labels, "seed": cell.seed, "settings": settings}
+    content["subset"] = hashlib.blake2b(str(sorted(numbers)).encode(), digest_size=8).hexdigest()
+    write_text(folder / CELL, json.dumps(content, indent=1) + "\n")
+    shutil.rmtree(run)
+    scores = read_scores(content)
+    return f"{cell.arm}, {cell.labels} labels, seed {cell.seed}: {scores.line()}"
+
+
+def gathered(out: Path, base: FinetuneConfig) -> dict[str, Any]:
+    """All finished cells below `out`, also those of earlier commands."""
+    found = [json.loads(file.read_text()) for file in sorted(out.glob(f"cells/*/*/*/{CELL}"))]
+    metrics = [m for m in MAIN if any(m in f["values"] for f in found)]
+    metric = "mIoU" if is_semantic(base.model.name) else (metrics or ["mask AP"])[0]
+    cells = [
+        {"arm": f["arm"], "labels": f["labels"], "seed": f["seed"], "subset": f["subset"],
+         "value": f["values"].get(metric) or 0.0, "values": f["values"]}
+        for f in found
+    ]  # fmt: skip
+    arms = sorted({c["arm"] for c in cells}, key=lambda a: (a != "random", a))
+    return {"metric": metric, "arms": arms, "labels": sorted({c["labels"] for c in cells}), "cells": cells,
+            "train": base.data.train, "val": base.data.val}  # fmt: skip
+
+
+def as_table(result: Mapping[str, Any]) -> str:
+    """Mean and standard deviation of each arm and number of labels, and whether the arms differ."""
+    values: dict[tuple[str, int], dict[int, float]] = {}
+    for c in result["cells"]:
+        values.setdefault((c["arm"], c["labels"]), {})[c["seed"]] = c["value"]
+    width = max([len(a) for a in result["arms"]] + [3])
+    head = f"{result['metric']}, mean and standard deviation over draws of labels\n{'arm':{width}s}"
+    lines = [head + "".join(f"{n:>20d}" for n in result["labels"]) + "  labelled images"]
+    for arm in result["arms"]:
+        row = f"{arm:{width}s}"
+        for n in result["labels"]:
+            got = list(values.get((arm, n), {}).values())
+            mean, spread = mean_and_spread(got)
+            text = f"{mean:.4f} ± {spread:.4f} ({len(got)})" if len(got) > 1 else f"{mean:.4f}" if got else "-"
+            row += f"{text:>20s}"
+        lines.append(row)
+    return "\n".join([*lines, "", *sentences(result["arms"], result["labels"], values)])
+
+
+def sentences(
+    arms: Sequence[str], labels: Sequence[int], values: Mapping[tuple[str, int], Mapping[int, float]]
+) -> list[str]:
+    """Each arm against the first one, in pairs of equal labels and seeds."""
+    said = []
+    base, *others = arms
+    for arm in others:
+        for n in labels:
+            a, b = values.get((arm, n), {}), values.get((base, n), {})
+            shared = sorted(a.keys() & b.keys())
+            if not shared:
+                continue
+            d = paired_difference([a[s] for s in shared], [b[s] for s in shared])
+            if d.pairs < 2:
+                said.append(f"{arm} with {n} labels: {d.mean:+.4f} against {base}, one pair: no word on chance")
+                continue
+            word = ("better" if d.mean > 0 else "worse") if d.clear else "no clear difference"
+            noise = f"{d.mean:+.4f} ± {d.error:.4f} (standard error of {d.pairs} pairs)"
+            said.append(f"{arm} with {n} labels: {noise} against {base}: {word}")
+        if reached := fewest_labels(arm, base, labels, values):
+            said.append(reached)
+    return said
+
+
+def fewest_labels(
+    arm: str, base: str, labels: Sequence[int], values: Mapping[tuple[str, int], Mapping[int, float]]
+) -> str | None:
+    """The sentence on how many labels an arm needs for what the base has with more."""
+    mean = {key: mean_and_spread(list(found.values()))[0] for key, found in values.items()}
+    best: tuple[float, int, int] | None = None
+    for few in labels:
+        for many in labels:
+            if few < many and mean.get((arm, few), -math.inf) >= mean.get((base, many), math.inf):
+                best = max(best or (0.0, 0, 0), (many / few, few, many))
+    if best is None:
+        return None
+    return f"{arm} with {best[1]} labelled images reaches what {base} reaches with {best[2]}"

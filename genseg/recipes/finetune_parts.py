@@ -1,0 +1,306 @@
+"""The parts of a fine-tuning run, assembled top to bottom from its config."""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from genseg.alpha.decoder import AlphaDecoder
+from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.core import dist
+from genseg.core.check import above, at_least
+from genseg.core.schedule import Plan, plan
+from genseg.data.joint_augment import AugmentConfig
+from genseg.data.labelled import Categories, LabelledSet, read_labelled
+from genseg.data.preflight import Findings
+from genseg.data.samples import LabelledDataset, Sample, SemanticDataset, SemanticSample, crop_batches
+from genseg.data.semantic import read_mask_folder
+from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
+from genseg.recipes.assemble import IMAGENET_MEAN, IMAGENET_STD, CheckpointConfig, make_accelerator
+from genseg.train.optim import OptimizerConfig, build_optimizer
+from genseg.transfer.detector import DetectorConfig, fitted_anchors
+from genseg.transfer.places import PlacesConfig
+from genseg.transfer.predictor import MODELS, Model, Predictor, Preparation, build_model
+
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class LabelledConfig:
+    train: str  # COCO json, or for semantic models also a folder with images/ and masks/
+    val: str | None = None  # the same, scored while training and at the end
+    subset: str | None = None  # text file with the ids of the images to train on, one a line; null: all
+    stretch: bool | None = None  # spread values over the whole range; null: as the encoder's run did
+    workers: int = 1  # processes that read images, per training process; 0: in the training process
+    mean: tuple[float, float, float] | None = None  # of the channels; null: those of the encoder's run, or ImageNet's
+    std: tuple[float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        at_least(0, workers=self.workers)
+
+
+@dataclass(frozen=True)
+class ValidateConfig:
+    every: str = "20 percent"  # how often data.val is scored, and whether the model is the best so far
+    limit: int = 0  # at most so many images, the first ones; at the end all are scored; 0: all
+    detections: int = 100  # an image may have for AP (COCO: 100)
+
+    def __post_init__(self) -> None:
+        at_least(0, limit=self.limit)
+        at_least(1, detections=self.detections)
+
+
+@dataclass(frozen=True)
+class FinetuneConfig:
+    run: str  # the run directory: everything that this command leaves behind
+    data: LabelledConfig
+    model: Any  # mask_rcnn | faster_rcnn | places | unet | fpn | deeplabv3plus; model.name chooses which keys it has
+    encoder: str = RANDOM  # random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
+    architecture: str = "resnet18"  # of the encoder, where `encoder` does not say
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    encoder_lr: float = 1.0  # learning rate of the encoder, as a part of the rest's
+    layer_decay: float = 1.0  # the same from each stage of the encoder to the one before it
+    freeze: str = "0 percent"  # for so long the encoder's learning rate is 0
+    epochs: float | None = None  # length of the run: one of epochs, steps, images
+    steps: int | None = None
+    images: float | None = None  # images seen
+    batch_size: int = 8  # images of one update, over all processes and accumulated passes
+    accumulate: int = 1  # passes of one update
+    precision: str = "auto"  # no | bf16 | fp16 | auto: bf16 where the processor has it
+    channels_last: bool = True  # memory layout; faster for convolutions
+    threads: int = 0  # of the processor for the training process; 0: torch's choice
+    seed: int = 0
+    ema: float = 0.0  # momentum of an average of the weights, which is then what is scored and kept; 0: none
+    patience: int = 0  # stop after so many scores that are no better than the best; 0: never
+    log_every: str = "10 steps"  # a line in metrics.jsonl
+    validate: ValidateConfig = field(default_factory=ValidateConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+
+    def __post_init__(self) -> None:
+        at_least(1, accumulate=self.accumulate, batch_size=self.batch_size)
+        at_least(0, threads=self.threads, patience=self.patience, encoder_lr=self.encoder_lr, ema=self.ema)
+        above(0, layer_decay=self.layer_decay)
+        if self.ema >= 1:
+            raise ValueError(f"ema={self.ema}: a momentum lies below 1, such as 0.99")
+        if self.patience and self.data.val is None:
+            raise ValueError(f"patience={self.patience} needs data.val: there is nothing to score")
+
+
+FREE_KEYS = ("data.workers", "data.train", "data.val", "run", "log_every", "checkpoint.", "encoder")
+CHOICES = {"model": MODELS}
+
+
+@dataclass
+class FinetuneParts:
+    """Everything that a fine-tuning run is made of."""
+
+    config: FinetuneConfig
+    accelerator: Accelerator
+    architecture: EncoderConfig
+    train: LabelledSet
+    val: LabelledSet | None
+    findings: dict[str, Findings]  # of the preflight, by file
+    plan: Plan
+    predictor: Predictor  # holds the model, not wrapped
+    wrapped: nn.Module
+    optimizer: torch.optim.Optimizer
+    notes: list[str]  # what the user should know before training starts
+    fingerprint: str
+
+    @property
+    def model(self) -> Model:
+        return self.predictor.model
+
+    @property
+    def semantic(self) -> bool:
+        """Whether pixels get a class, and no instances are found."""
+        return is_semantic(self.config.model.name)
+
+    @property
+    def circumstances(self) -> dict[str, Any]:
+        """What is not in the config and changes the weights that come out."""
+        return {"processes": dist.world(), "mixed_precision": self.accelerator.mixed_precision}
+
+    def loader(self, start: int) -> Iterator[list[Sample]] | Iterator[list[SemanticSample]]:
+        """Crops of this rank from update `start` on, a list for each pass."""
+        c = self.config
+        how: dict[str, Any] = {
+            "batch": c.batch_size, "start": start, "total": self.plan.total, "passes": c.accumulate,
+            "workers": c.data.workers, "rank": dist.rank(), "world": dist.world(),
+        }  # fmt: skip
+        what: dict[str, Any] = {"seed": c.seed, "stretched": self.predictor.preparation.stretch}
+        if self.semantic:
+            return iter(crop_batches(SemanticDataset(self.train, c.augment, **what), **how))
+        return iter(crop_batches(LabelledDataset(self.train, c.augment, **what), **how))
+
+
+def is_semantic(name: str) -> bool:
+    """Whether a model of that name gives pixels a class."""
+    return name in ("unet", "fpn", "deeplabv3plus")
+
+
+def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
+    """Build all parts of a run. Raises ValueError for what a user can mend."""
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    accelerator = make_accelerator(precision=config.precision, run=config.run)
+    pieces = accelerator.num_processes * config.accumulate
+    if config.batch_size % pieces:
+        fitting = math.ceil(config.batch_size / pieces) * pieces
+        raise ValueError(
+            f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} processes x "
+            f"{config.accumulate} passes; use batch_size={fitting}"
+        )
+    train, found = read_labels(config.data.train, config.model.name)
+    findings = {config.data.train: found}
+    if config.data.subset is not None:
+        train = train.subset(read_numbers(Path(config.data.subset)))
+    val = None
+    if config.data.val is not None:
+        val, findings[config.data.val] = read_labels(config.data.val, config.model.name, categories=train.categories)
+    torch.manual_seed(config.seed)
+    encoder, architecture, notes = start_encoder(config)
+    preparation = prepared_as(config)
+    config = with_anchors(config, train, preparation)
+    if isinstance(config.model, DetectorConfig):
+        notes.append(f"anchors {', '.join(f'{a:g}' for a in config.model.anchors or ())} px")
+    decoder = start_decoder(config, encoder, notes)
+    if decoder is not None:
+        config = replace(config, model=replace(config.model, decoder=decoder.config))
+    model = build_model(config.model, encoder, architecture, classes=len(train.categories), decoder=decoder)
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)
+    length = plan(
+        images=max(len(train.images), config.batch_size), batch=config.batch_size, epochs=config.epochs,
+        steps=config.steps, samples=config.images,
+    )  # fmt: skip
+    scales = learning_rates(model, encoder_lr=config.encoder_lr, layer_decay=config.layer_decay)
+    optimizer = build_optimizer(
+        config.optimizer, model, length, fused=accelerator.mixed_precision != "fp16", scales=scales
+    )
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    return FinetuneParts(
+        config=config, accelerator=accelerator, architecture=architecture, train=train, val=val, findings=findings,
+        plan=length, predictor=Predictor(model, train.categories, preparation), wrapped=wrapped, optimizer=optimizer,
+        notes=notes, fingerprint=fingerprint_of(train, config.encoder),
+    )  # fmt: skip
+
+
+def read_labels(path: str, model: str, *, categories: Categories | None = None) -> tuple[LabelledSet, Findings]:
+    """What a model of that name trains on or is scored on: a COCO json, or a folder with images/ and masks/."""
+    if is_semantic(model) and (Path(path) / "masks").is_dir():
+        return read_mask_folder(Path(path) / "images", Path(path) / "masks", categories=categories)
+    return read_labelled(Path(path), categories=categories, masks=model != "faster_rcnn")
+
+
+def start_encoder(config: FinetuneConfig) -> tuple[Encoder, EncoderConfig, list[str]]:
+    """The encoder that fine-tuning starts from, what it is, and what was loaded. Raises ValueError."""
+    if config.encoder == RANDOM:
+        architecture = EncoderConfig(config.architecture)
+        return build_encoder(architecture)[0], architecture, ["encoder: random weights"]
+    facts = run_facts(config.encoder)
+    weights = str(_weights(config.encoder)) if _is_file(config.encoder) else config.encoder
+    architecture = EncoderConfig(**facts["encoder"]) if facts else EncoderConfig(config.architecture)
+    encoder, report = build_encoder(replace(architecture, weights=weights))
+    return encoder, replace(architecture, weights=None), [f"encoder: {config.encoder}: {report or 'loaded by its tag'}"]
+
+
+def start_decoder(config: FinetuneConfig, encoder: Encoder, notes: list[str]) -> AlphaDecoder | None:
+    """The alpha decoder that places start from: that of the encoder's run; None for a new one."""
+    if not isinstance(config.model, PlacesConfig):
+        return None
+    file = Path(config.encoder) / ALPHA_NAME
+    if not config.model.decoder_weights or not file.is_file():
+        notes.append("alpha decoder: random weights")
+        return None
+    model, _ = load_alpha(file)
+    if not isinstance(model.decoder, AlphaDecoder):
+        raise ValueError(f"{file} holds slots, and places cannot start from them: set model.decoder_weights=false")
+    encoder.load_state_dict(model.encoder.state_dict())  # the same weights, with batch norms fitted to real images
+    notes.append(f"alpha decoder: {file}")
+    return model.decoder
+
+
+def prepared_as(config: FinetuneConfig) -> Preparation:
+    """How images are prepared: as the encoder's run did, where the config does not say."""
+    facts = {} if config.encoder == RANDOM else run_facts(config.encoder)
+    alpha = Path(config.encoder) / ALPHA_NAME
+    look = load_alpha(alpha)[0].look if alpha.is_file() else None
+    spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
+    mean, std = (tuple(facts.get(k, default)) for k, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+    fit = config.augment.size if config.augment.fit else 0
+    return Preparation(config.data.mean or mean, config.data.std or std, fit, spread)
+
+
+def run_facts(encoder: str) -> dict[str, Any]:
+    """What the file of an encoder says about it; nothing when another library has written it, or for a tag."""
+    if not _is_file(encoder):
+        return {}
+    try:
+        return metadata_of(_weights(encoder))
+    except ValueError:
+        return {}
+
+
+def _is_file(encoder: str) -> bool:
+    return encoder != RANDOM and (Path(encoder).exists() or "/" in encoder or encoder.endswith(".safetensors"))
+
+
+def _weights(encoder: str) -> Path:
+    path = Path(encoder)
+    file = path / WEIGHTS_NAME if path.is_dir() else path
+    if not file.is_file():
+        raise ValueError(f"encoder={encoder}: there is no {file}; give random, a run directory, a .safetensors file, "
+                         "or a tag of smp or timm")  # fmt: skip
+    return file
+
+
+def with_anchors(config: FinetuneConfig, train: LabelledSet, preparation: Preparation) -> FinetuneConfig:
+    """The config with anchors that fit the training boxes as the model will see them, where it names none."""
+    if not isinstance(config.model, DetectorConfig) or config.model.anchors is not None:
+        return config
+    boxes = [image.boxes[~image.crowd] * preparation.scale(image.height, image.width) for image in train.images]
+    fitted = fitted_anchors(np.concatenate(boxes), config.model.ratios)
+    return replace(config, model=replace(config.model, anchors=fitted))
+
+
+def learning_rates(model: Model, *, encoder_lr: float, layer_decay: float) -> dict[nn.Parameter, float]:
+    """What part of the learning rate each of the encoder's parameters has: falling from its last stage to its first
+    (ELECTRA's layer-wise decay, Clark et al., 2020)."""
+    net = model.encoder.net
+    owner: nn.Module = getattr(net, "model", net)
+    stages = [s for s in owner.children() if any(True for _ in s.parameters())]
+    scales: dict[nn.Parameter, float] = {}
+    for depth, stage in enumerate(reversed(stages)):
+        scales |= {p: encoder_lr * layer_decay**depth for p in stage.parameters()}
+    return scales
+
+
+def read_numbers(file: Path) -> list[int]:
+    """Image ids, one a line. Raises ValueError when it holds anything else."""
+    try:
+        return [int(line) for line in file.read_text().split()]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"data.subset={file}: wanted a text file with an image id on each line ({error})") from None
+
+
+def fingerprint_of(train: LabelledSet, encoder: str) -> str:
+    """Changes when the labels, the list of images, or the encoder's file change."""
+    total = hashlib.blake2b(digest_size=16)
+    for image in train.images:
+        facts = {k: v for k, v in asdict(image).items() if k not in ("path", "boxes", "classes", "crowd", "masks")}
+        total.update(json.dumps(facts, default=str).encode())
+        for array in (image.boxes, image.classes, image.crowd):
+            total.update(np.ascontiguousarray(array).tobytes())
+    if _is_file(encoder):
+        total.update(_weights(encoder).read_bytes())
+    return total.hexdigest()

@@ -1,0 +1,44 @@
+"""Going on with a run: where it stood, and whether it is the same run."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from genseg import config as configs
+from genseg.train import checkpoint
+from genseg.train.run import RunError
+
+Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.train.checkpoint keeps them
+
+
+def reopen(
+    run: Path, config: Mapping[str, Any], *, fingerprint: str, images: str, free: tuple[str, ...]
+) -> Saved | None:
+    """The last checkpoint of this very run, or None for a new one. Raises RunError when config or images differ.
+
+    free: beginnings of the keys that may change between the calls that make up one run
+    """
+    saved = checkpoint.load_latest(run)
+    if saved is None:
+        return None
+    state = saved[1]
+    changed = [line for line in configs.difference(state["config"], config) if not line.startswith(free)]
+    if changed:
+        lines = "\n  ".join(changed)
+        raise RunError(
+            f"run={run} was started with another config (old -> new):\n  {lines}\n"
+            "Give the same keys to go on with it, --fresh to start over, or another run= folder."
+        )
+    if state["fingerprint"] != fingerprint:
+        raise RunError(
+            f"run={run}: the images of {images} have changed since this run was started; "
+            "restore them, or start over with --fresh"
+        )
+    return saved
+
+
+def due(step: int, every: int) -> bool:
+    """Whether something that happens every so many steps (0: never) happens now."""
+    return every > 0 and step % every == 0

@@ -1,0 +1,206 @@
+"""Faster R-CNN and Mask R-CNN of torchvision over our encoder; their state dict loads into plain torchvision."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
+
+from genseg.core.check import above, at_least
+from genseg.data.instances import OPAQUE, Instance, cut_instance
+from genseg.nn.encoder import Encoder
+from genseg.nn.norms import with_norms
+from genseg.transfer.model import Detection, Labelled
+
+LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
+
+
+@dataclass(frozen=True)
+class DetectorConfig:
+    name: str = "mask_rcnn"
+    norm: str = "bn"  # of the encoder: bn | sync (over processes) | frozen (as pretraining left it) | group
+    width: int = 256  # channels of the pyramid and of the mask head; torchvision's heads have 256
+    hidden: int = 1024  # units of the box head
+    anchors: tuple[float, ...] | None = None  # sides in pixels at the five levels; null: from the training boxes
+    ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height over width of the anchors
+    places: int = 256  # anchors of an image of which the proposals are asked
+    regions: int = 512  # proposals of an image of which class and box are asked, a quarter of them objects
+    score: float = 0.05  # detections that score less are left out
+    overlap: float = 0.5  # of two of a class that overlap by more, the better one stays
+    detections: int = 100  # an image has at most so many
+
+    def __post_init__(self) -> None:
+        at_least(1, width=self.width, hidden=self.hidden, places=self.places, regions=self.regions)
+        at_least(1, detections=self.detections)
+        above(0, ratios=min(self.ratios, default=0))
+        if self.anchors is not None and (len(self.anchors) != LEVELS or min(self.anchors) <= 0):
+            raise ValueError(f"anchors={self.anchors}: give one side for each of the {LEVELS} levels, or null")
+
+
+@dataclass(frozen=True)
+class BoxDetectorConfig(DetectorConfig):
+    """Boxes alone."""
+
+    name: str = "faster_rcnn"
+
+
+class Pyramid(nn.Module):
+    """Feature pyramid (Lin et al., 2017) over an encoder, with the key names of torchvision's BackboneWithFPN."""
+
+    def __init__(self, encoder: Encoder, width: int) -> None:
+        super().__init__()
+        widths = encoder.net.out_channels[-4:]
+        self.body = encoder.net
+        self.fpn = FeaturePyramidNetwork(list(widths), width, extra_blocks=LastLevelMaxPool())
+        self.out_channels = width
+
+    def forward(self, x: Float[Tensor, "b 3 h w"]) -> OrderedDict[str, Tensor]:
+        levels = self.body(x)[-4:]
+        return OrderedDict(self.fpn(OrderedDict((str(i), level) for i, level in enumerate(levels))))
+
+
+class Detector(nn.Module):
+    """One of torchvision's detectors, from crops of one size in training to images of any size."""
+
+    def __init__(self, encoder: Encoder, config: DetectorConfig, *, classes: int) -> None:
+        super().__init__()
+        assert config.anchors is not None, "anchors are fitted to the training boxes before"
+        encoder.net = with_norms(encoder.net, config.norm)
+        self.config = config
+        self.masks = config.name == "mask_rcnn"
+        self.model = build_model(Pyramid(encoder, config.width), config, classes=classes)
+        self._encoder = [encoder]  # in a list: its parameters are those of model.backbone.body
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._encoder[0]
+
+    def forward(self, batch: Labelled) -> dict[str, Tensor]:
+        targets = []
+        for i, (boxes, classes) in enumerate(zip(batch.boxes, batch.classes, strict=True)):
+            target = {"boxes": boxes, "labels": classes + 1}  # torchvision's background is 0
+            if self.masks:
+                assert batch.masks is not None
+                target["masks"] = batch.masks[i]
+            targets.append(target)
+        terms = {name.removeprefix("loss_"): x for name, x in self.model(list(batch.images), targets).items()}
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    @torch.no_grad()
+    def detect(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
+        """Objects of a normalised image, best first."""
+        (found,) = self.model([image])
+        boxes, scores, labels = (found[name].float().cpu() for name in ("boxes", "scores", "labels"))
+        instances: Sequence[Instance | None] = [None] * len(boxes)
+        if self.masks:
+            instances = pasted(found["masks"].float().cpu(), boxes, scores, *image.shape[1:])
+        rows = zip(boxes.tolist(), labels.long().tolist(), scores.tolist(), instances, strict=True)
+        return [Detection(tuple(b), c - 1, s, i) for b, c, s, i in rows if i is not None or not self.masks]
+
+
+class _AsIs(GeneralizedRCNNTransform):
+    """Leaves sizes and values alone, and what is found as the heads gave it: scaling and pasting is done outside."""
+
+    def __init__(self) -> None:
+        super().__init__(1, 1, [0.0] * 3, [1.0] * 3)
+
+    def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
+        return image, target
+
+    def normalize(self, image: Tensor) -> Tensor:
+        return image
+
+    def postprocess(self, result: Any, image_shapes: Any, original_image_sizes: Any) -> Any:
+        return result
+
+
+def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> FasterRCNN:
+    """torchvision's model with the number of classes, anchors and widths of a config."""
+    assert config.anchors is not None
+    anchors = AnchorGenerator(tuple((side,) for side in config.anchors), (config.ratios,) * LEVELS)
+    size = 7
+    shared: dict[str, Any] = {
+        "rpn_anchor_generator": anchors,
+        "rpn_batch_size_per_image": config.places,
+        "box_head": TwoMLPHead(config.width * size**2, config.hidden),
+        "box_predictor": FastRCNNPredictor(config.hidden, classes + 1),
+        "box_roi_pool": MultiScaleRoIAlign(["0", "1", "2", "3"], size, 2),
+        "box_score_thresh": config.score,
+        "box_nms_thresh": config.overlap,
+        "box_detections_per_img": config.detections,
+        "box_batch_size_per_image": config.regions,
+    }
+    if config.name == "faster_rcnn":
+        model: FasterRCNN = FasterRCNN(backbone, **shared)
+    else:
+        head = MaskRCNNHeads(config.width, (config.width,) * 4, 1)
+        model = MaskRCNN(
+            backbone,
+            mask_head=head,
+            mask_predictor=MaskRCNNPredictor(config.width, config.width, classes + 1),
+            **shared,
+        )
+    model.transform = _AsIs()
+    return model
+
+
+def pasted(
+    masks: Float[Tensor, "n 1 m m"], boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], height: int, width: int
+) -> list[Instance | None]:
+    """The mask of each box where it lies in the image; None when nothing of it is above a half.
+
+    As torchvision's paste_masks_in_image, but only the box is ever in memory: 375 masks of a large image would take
+    gigabytes.
+    """
+    if not len(masks):
+        return []
+    larger, scale = expand_masks(masks, padding=1)
+    placed = expand_boxes(boxes, scale).long().tolist()
+    found: list[Instance | None] = []
+    for mask, (left, top, right, bottom), score in zip(larger[:, 0].numpy(), placed, scores.tolist(), strict=True):
+        w, h = max(right - left + 1, 1), max(bottom - top + 1, 1)
+        alpha = cv2.resize(mask, (w, h), interpolation=cv2.INTER_LINEAR)
+        rows = slice(max(0, -top), max(0, height - top))
+        columns = slice(max(0, -left), max(0, width - left))
+        part = (np.clip(alpha[rows, columns], 0, 1) * OPAQUE).round().astype(np.uint8)
+        cut = cut_instance(part, score) if part.size else None
+        found.append(
+            None if cut is None else Instance(cut.alpha, cut.top + max(top, 0), cut.left + max(left, 0), score)
+        )
+    return found
+
+
+def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> tuple[float, ...]:
+    """Sides s, 2s, 4s, 8s, 16s for the five levels whose anchors overlap the boxes best, s being 4 to 64 pixels.
+
+    The overlap is that of a box with the best anchor of the same centre, as in YOLOv2 (Redmon and Farhadi, 2017);
+    without boxes, torchvision's 32 to 512.
+    """
+    if not len(boxes):
+        return tuple(32.0 * 2**level for level in range(LEVELS))
+    sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
+    steps = 4 * 2 ** (np.arange(9) / 2)
+    overlaps = [_anchor_overlap(sides, [s * 2**level for level in range(LEVELS)], ratios) for s in steps]
+    best = float(steps[int(np.argmax(overlaps))])
+    return tuple(round(best * 2**level, 2) for level in range(LEVELS))
+
+
+def _anchor_overlap(sides: Float[np.ndarray, "n 2"], anchors: Sequence[float], ratios: Sequence[float]) -> float:
+    """Mean over boxes (width, height) of the intersection over union with the best anchor of the same centre."""
+    shapes = np.array([(a / r**0.5, a * r**0.5) for a in anchors for r in ratios])
+    shared = np.minimum(sides[:, None], shapes).prod(-1)
+    union = sides.prod(-1)[:, None] + shapes.prod(-1) - shared
+    return float((shared / union).max(1).mean())

@@ -1,0 +1,102 @@
+"""The pretrained alpha decoder itself as a detector: codes proposed by place, with a class for each code.
+
+It is the arm that transfers what the alpha task has learnt besides the encoder. Its targets are labelled masks in
+place of composites' layers; the objective is the same.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import GenerateConfig, generate
+from genseg.alpha.objective import ObjectiveConfig, assign, objective
+from genseg.core.check import at_least
+from genseg.core.contrast import full_precision
+from genseg.data.compose import Composites
+from genseg.data.instances import OPAQUE, cut_instance
+from genseg.nn.encoder import Encoder
+from genseg.nn.norms import with_norms
+from genseg.transfer.model import Detection, Labelled, padded
+
+
+@dataclass(frozen=True)
+class PlacesConfig:
+    name: str = "places"
+    norm: str = "bn"  # of the encoder and the decoder: bn | sync (over processes) | frozen (as pretraining left it)
+    decoder_weights: bool = True  # start from the alpha decoder of the encoder's run, where it has one
+    category: float = 0.5  # weight of the classes' cross-entropy; with one class it is 0 anyway
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)  # of a run's own decoder, its own is taken
+    objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(amodal=0.0))
+    generate: GenerateConfig = field(default_factory=lambda: GenerateConfig(score=0.05))
+
+    def __post_init__(self) -> None:
+        at_least(0, category=self.category)
+        if self.norm == "group":
+            raise ValueError("norm=group: the alpha decoder keeps batch norms; choose bn, sync or frozen")
+
+
+class PlaceDetector(nn.Module):
+    """Encoder and alpha decoder with a class for each code."""
+
+    def __init__(self, encoder: Encoder, decoder: AlphaDecoder, config: PlacesConfig, *, classes: int) -> None:
+        super().__init__()
+        self.config, self.classes = config, classes
+        encoder.net = with_norms(encoder.net, config.norm)
+        self.encoder = encoder
+        self.decoder = decoder
+        with_norms(decoder, config.norm)  # in place: the decoder itself is no norm
+        self.classify = nn.Linear(decoder.config.code, classes)
+
+    def forward(self, batch: Labelled) -> dict[str, Tensor]:
+        embeddings, places = self.decoder(self.encoder.pyramid(batch.images))
+        truth = as_composites(batch)
+        terms, facts = objective(self.decoder, embeddings, places, truth, self.config.objective)
+        if self.classes > 1:
+            assignment = assign(places, truth.visible.float() / OPAQUE, truth)
+            positive = assignment.layer >= 0
+            wanted = torch.cat(batch.classes)[assignment.layer[positive]]
+            with full_precision(places.vector):
+                logits = self.classify(places.vector[positive].float())
+                crossed = F.cross_entropy(logits, wanted, reduction="sum") / max(len(wanted), 1)
+            terms["category"] = self.config.category * crossed
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms, **facts}
+
+    @torch.no_grad()
+    def detect(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
+        """Objects of a normalised image, best first."""
+        embeddings, places = self.decoder(self.encoder.pyramid(padded(image)))
+        categories = self.classify(places.vector).float().softmax(-1)
+        (found,) = generate(self.decoder, embeddings, places, self.config.generate, categories=categories)
+        h, w = image.shape[1:]
+        detections = []
+        for instance in found:
+            part = instance.alpha[: max(h - instance.top, 0), : max(w - instance.left, 0)]
+            cut = cut_instance(part, instance.score) if part.size else None
+            if cut is not None:
+                kept = replace(cut, top=cut.top + instance.top, left=cut.left + instance.left)
+                left, top, width, height = kept.box
+                box = (float(left), float(top), float(left + width), float(top + height))
+                detections.append(Detection(box, instance.category, instance.score, kept))
+        return detections
+
+
+def as_composites(batch: Labelled) -> Composites:
+    """Labels as the layers of composites: all visible, nothing behind them known, nothing ignored."""
+    assert batch.masks is not None
+    device = batch.images.device
+    b, _, h, w = batch.images.shape
+    visible = torch.cat(batch.masks) * OPAQUE
+    owner = torch.cat([torch.full((len(m),), i, device=device) for i, m in enumerate(batch.masks)])
+    return Composites(
+        image=torch.zeros(b, h, w, 3, dtype=torch.uint8, device=device),
+        visible=visible,
+        amodal=visible,
+        owner=owner,
+        known=torch.zeros(len(visible), dtype=torch.bool, device=device),
+        ignored=torch.zeros(b, h, w, dtype=torch.bool, device=device),
+        source=torch.arange(len(visible), device=device),
+    )

@@ -1,0 +1,194 @@
+"""A fine-tuned model with everything that it needs for an image of any size; and the file it is kept in."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.objective import ObjectiveConfig
+from genseg.data.instances import encode, resized
+from genseg.data.pixels import normalise, stretch
+from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig
+from genseg.transfer.model import Detection, Pixels
+from genseg.transfer.places import PlaceDetector, PlacesConfig
+from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, Segmenter, SegmenterConfig
+
+MODELS: dict[str, type] = {
+    "mask_rcnn": DetectorConfig,
+    "faster_rcnn": BoxDetectorConfig,
+    "places": PlacesConfig,
+    "unet": SegmenterConfig,
+    "fpn": FPNConfig,
+    "deeplabv3plus": DeepLabConfig,
+}
+MODEL_NAME, BEST_NAME = "model.safetensors", "best.safetensors"
+Model = Detector | PlaceDetector | Segmenter
+Categories = tuple[tuple[int, str], ...]  # id and name in the json; the index is the class
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How an image becomes what the model sees, in training as in prediction."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    fit: int  # images are resized to this long side; 0: they stay as they are
+    stretch: bool  # values are spread over the whole range
+
+    def scale(self, height: int, width: int) -> float:
+        """By how much an image of that size is resized."""
+        return self.fit / max(height, width) if self.fit else 1.0
+
+    def resized(self, image: Pixels) -> Pixels:
+        """The image at the size that the model sees, its values spread where that is wanted."""
+        image = stretch(image) if self.stretch else image
+        scale = self.scale(*image.shape[:2])
+        if scale == 1:
+            return image
+        h, w = (max(1, round(n * scale)) for n in image.shape[:2])
+        return np.asarray(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
+
+    def normalised(self, pixels: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
+        """Pixels as the model takes them."""
+        return normalise(pixels, mean=self.mean, std=self.std)
+
+
+class Predictor:
+    """A model, its classes and how images are prepared for it."""
+
+    def __init__(self, model: Model, categories: Categories, preparation: Preparation) -> None:
+        self.model, self.categories, self.preparation = model, categories, preparation
+        self.precision = torch.float32
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def detect(self, image: Pixels) -> list[Detection]:
+        """Objects of an image in its own pixels, best first. Raises ValueError for a semantic model."""
+        if isinstance(self.model, Segmenter):
+            raise ValueError(f"{self.model.config.name} gives each pixel a class and finds no single objects")
+        small = self.preparation.resized(image)
+        with self._ready():
+            found = self.model.detect(self._tensor(small))
+        before, after = small.shape[:2], image.shape[:2]
+        return found if before == after else [d for d in (_resized(d, before, after) for d in found) if d is not None]
+
+    def segment(self, image: Pixels) -> Int[Tensor, "h w"]:
+        """The class of each pixel, 0 for background. Raises ValueError for a model of instances."""
+        if not isinstance(self.model, Segmenter):
+            raise ValueError(f"{self.model.config.name} finds single objects and gives pixels no class")
+        small = self.preparation.resized(image)
+        with self._ready():
+            logits = self.model.segment(self._tensor(small))
+        if small.shape[:2] != image.shape[:2]:
+            size = image.shape[:2]
+            logits = nn.functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+        return logits.argmax(0)
+
+    def _tensor(self, pixels: Pixels) -> Float[Tensor, "3 h w"]:
+        return self.preparation.normalised(torch.from_numpy(np.array(pixels)).to(self.device))
+
+    def _ready(self) -> torch.autocast:
+        self.model.eval()
+        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+
+
+def _resized(d: Detection, before: tuple[int, int], after: tuple[int, int]) -> Detection | None:
+    sy, sx = after[0] / before[0], after[1] / before[1]
+    left, top, right, bottom = d.box
+    instance = None if d.instance is None else resized(d.instance, before, after)
+    if d.instance is not None and instance is None:
+        return None
+    return replace(d, box=(left * sx, top * sy, right * sx, bottom * sy), instance=instance)
+
+
+def as_records(
+    found: Sequence[Detection], *, image: int, height: int, width: int, categories: Categories
+) -> list[dict[str, Any]]:
+    """Detections of an image as COCO's results: ids of the json, boxes as left, top, width, height."""
+    records = []
+    for d in found:
+        left, top, right, bottom = d.box
+        record: dict[str, Any] = {
+            "image_id": image, "category_id": categories[d.category][0], "score": round(d.score, 5),
+            "bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
+        }  # fmt: skip
+        if d.instance is not None:
+            record["segmentation"] = encode(d.instance, height, width)
+        records.append(record)
+    return records
+
+
+def build_model(
+    config: Any, encoder: Encoder, architecture: EncoderConfig, *, classes: int, decoder: AlphaDecoder | None = None
+) -> Model:
+    """The model of a config over an encoder; `decoder` is what places start from, else a new one is made."""
+    if isinstance(config, DetectorConfig):
+        return Detector(encoder, config, classes=classes)
+    if isinstance(config, SegmenterConfig):
+        return Segmenter(encoder, config, architecture, classes=classes)
+    assert isinstance(config, PlacesConfig)
+    return PlaceDetector(encoder, decoder or AlphaDecoder(encoder, config.decoder), config, classes=classes)
+
+
+def save_predictor(predictor: Predictor, architecture: EncoderConfig, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the model; how to build and use it goes as JSON under "genseg", beside `metadata`.
+
+    One entry, because safetensors writes several in an order of chance, and equal runs shall leave equal bytes.
+    """
+    facts = {
+        **metadata, "model": asdict(predictor.model.config), "encoder": {**asdict(architecture), "weights": None},
+        "categories": predictor.categories, "preparation": asdict(predictor.preparation),
+    }  # fmt: skip
+    tensors = {k: x.detach().cpu().contiguous().clone() for k, x in predictor.model.state_dict().items()}
+    temporary = path.with_name(path.name + ".tmp")
+    save_file(tensors, temporary, {"genseg": json.dumps(facts)})
+    temporary.replace(path)
+
+
+def load_predictor(path: Path) -> tuple[Predictor, dict[str, Any]]:
+    """What `save_predictor` has written, and its metadata; of a run directory, the best. Raises ValueError."""
+    file = next((f for f in (path / BEST_NAME, path / MODEL_NAME) if f.is_file()), path)
+    if not file.is_file():
+        raise ValueError(f"there is no {file / MODEL_NAME}: give a run of genseg finetune, or its {MODEL_NAME}")
+    try:
+        with safe_open(file, framework="pt") as content:
+            text = (content.metadata() or {}).get("genseg")
+    except SafetensorError as error:
+        raise ValueError(f"{file} is not a safetensors file ({error})") from None
+    facts = {} if text is None else json.loads(text)
+    if "preparation" not in facts:
+        raise ValueError(f"{file} holds no model of genseg finetune")
+    architecture = EncoderConfig(**facts["encoder"])
+    categories = tuple((int(number), str(name)) for number, name in facts["categories"])
+    config = model_config(facts["model"])
+    model = build_model(config, Encoder(architecture), architecture, classes=len(categories))
+    model.load_state_dict(load_file(file))
+    model.to(memory_format=torch.channels_last)
+    return Predictor(model, categories, Preparation(**_tuples(facts["preparation"]))), facts
+
+
+def model_config(values: Mapping[str, Any]) -> Any:
+    """The dataclass of a model from its values as JSON gives them."""
+    made = _tuples(values)
+    if made["name"] == "places":
+        parts = {"decoder": DecoderConfig, "objective": ObjectiveConfig, "generate": GenerateConfig}
+        made |= {name: kind(**_tuples(made[name])) for name, kind in parts.items()}
+    return MODELS[made["name"]](**made)
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

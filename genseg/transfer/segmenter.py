@@ -1,0 +1,78 @@
+"""Semantic segmentation with the architectures of segmentation-models-pytorch over our encoder."""
+
+from dataclasses import dataclass
+
+import segmentation_models_pytorch as smp
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from genseg.core.check import at_least
+from genseg.core.contrast import full_precision
+from genseg.data.semantic import IGNORED
+from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.nn.norms import with_norms
+from genseg.transfer.model import Labelled, padded
+
+
+@dataclass(frozen=True)
+class SegmenterConfig:
+    name: str = "unet"
+    norm: str = "bn"  # of the encoder: bn | sync (over processes) | frozen (as pretraining left it) | group
+    dice: float = 1.0  # weight of the dice loss beside the cross-entropy; 0 leaves it out
+
+    def __post_init__(self) -> None:
+        at_least(0, dice=self.dice)
+
+
+@dataclass(frozen=True)
+class FPNConfig(SegmenterConfig):
+    """Feature pyramid: cheaper, coarser by 4."""
+
+    name: str = "fpn"
+
+
+@dataclass(frozen=True)
+class DeepLabConfig(SegmenterConfig):
+    """DeepLabV3+: dilated, for large context."""
+
+    name: str = "deeplabv3plus"
+
+
+class Segmenter(nn.Module):
+    """An smp model (`model`, which has `save_pretrained`) with our encoder's weights in it."""
+
+    def __init__(self, encoder: Encoder, config: SegmenterConfig, architecture: EncoderConfig, *, classes: int) -> None:
+        super().__init__()
+        if architecture.stem != "imagenet":
+            raise ValueError(f"encoder stem {architecture.stem}: smp builds its models with the stem of ImageNet alone")
+        self.config = config
+        self.model = smp.create_model(config.name, architecture.name, encoder_weights=None, classes=classes + 1)
+        self.model.encoder.load_state_dict(encoder.net.state_dict())
+        encoder.net = self.model.encoder = with_norms(self.model.encoder, config.norm)
+        self._encoder = [encoder]  # in a list: its parameters are those of model.encoder
+        self.dice = smp.losses.DiceLoss("multiclass", from_logits=True, ignore_index=IGNORED)
+
+    @property
+    def encoder(self) -> Encoder:
+        return self._encoder[0]
+
+    def forward(self, batch: Labelled) -> dict[str, Tensor]:
+        assert batch.semantic is not None
+        logits = self.model(batch.images)
+        with full_precision(logits):
+            logits = logits.float()
+            asked = (batch.semantic != IGNORED).sum().clamp_min(1)
+            crossed = F.cross_entropy(logits, batch.semantic, ignore_index=IGNORED, reduction="sum") / asked
+            terms = {"cross_entropy": crossed}
+            if self.config.dice:
+                terms["dice"] = self.config.dice * self.dice(logits, batch.semantic)
+        return {"loss": torch.stack(list(terms.values())).sum(), **terms}
+
+    @torch.no_grad()
+    def segment(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "n h w"]:
+        """Logits of the background and each class."""
+        h, w = image.shape[1:]
+        logits: Tensor = self.model(padded(image))
+        return logits[0, :, :h, :w].float()

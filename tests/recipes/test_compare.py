@@ -1,0 +1,109 @@
+"""The label-efficiency experiment: paired draws, cells that are made once, sentences that follow from numbers."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coco_made import write_blobs
+from scipy import stats
+
+from genseg.cli import main
+from genseg.data.labelled import LabelledImage, LabelledSet
+from genseg.measure.paired import mean_and_spread, paired_difference
+from genseg.recipes.compare import as_table, drawn_labels, fewest_labels, parse_arms, parse_labels
+
+CONFIGS = Path(__file__).parents[2] / "configs/finetune"
+
+
+def test_a_paired_difference_is_that_of_students_t() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(0.4, 0.1, 6).tolist(), rng.normal(0.3, 0.1, 6).tolist()
+    d = paired_difference(a, b)
+    assert d.mean / d.error == pytest.approx(stats.ttest_rel(a, b).statistic)
+    assert d.clear == (abs(d.mean) > 2 * d.error) and d.pairs == 6
+    assert mean_and_spread(a) == (pytest.approx(np.mean(a)), pytest.approx(np.std(a, ddof=1)))
+    assert not paired_difference([1.0], [0.0]).clear and np.isnan(paired_difference([1.0], [0.0]).error)
+
+
+def labelled(kinds: str) -> LabelledSet:
+    """An image for each letter, which is its kind; a capital one has no label."""
+    images = []
+    for n, kind in enumerate(kinds, start=1):
+        boxes = np.zeros((0 if kind.isupper() else 1, 4))
+        classes = np.zeros(len(boxes), np.int64)
+        images.append(LabelledImage(Path("x"), str(n), n, 8, 8, kind.lower(), boxes, classes, classes > 0, None))
+    return LabelledSet(Path("x"), ((1, "a"),), tuple(images))
+
+
+def test_draws_are_even_over_kinds_nested_and_take_images_without_labels_last() -> None:
+    images = labelled("aaaaaaaabbbbccAB")
+    kinds = {i.number: i.kind for i in images.images}
+    for seed in range(5):
+        draws = [drawn_labels(images, n, seed) for n in range(1, 17)]
+        assert all(set(a) < set(b) for a, b in zip(draws, draws[1:], strict=False))
+        assert sorted(kinds[n] for n in draws[5]) == list("aabbcc")
+        assert not {15, 16} & set(draws[13]) and draws[15] == list(range(1, 17))
+    assert drawn_labels(images, 4, 0) == drawn_labels(images, 4, 0) != drawn_labels(images, 4, 1)
+
+
+def test_arms_and_labels_are_read() -> None:
+    arms = parse_arms("random,runs/a,b=runs/c@x/places.yaml,runs/c@x/places.yaml")
+    assert [(a.name, a.encoder) for a in arms] == [("random", "random"), ("a", "runs/a"), ("b", "runs/c"),
+                                                   ("c-places", "runs/c")]  # fmt: skip
+    assert arms[2].config == Path("x/places.yaml")
+    assert parse_labels("10%, 4,100%", 40) == [4, 40]
+    for text, message in (("4x", "neither a number"), ("41", "41 images of 40"), ("", "at least one")):
+        with pytest.raises(ValueError, match=message):
+            parse_labels(text, 40)
+    with pytest.raises(ValueError, match="several arms are called a"):
+        parse_arms("x/a,y/a")
+
+
+def test_sentences_say_what_the_numbers_say() -> None:
+    values = {
+        "random": {4: [0.1, 0.2, 0.3], 16: [0.3, 0.35, 0.4]},
+        "mine": {4: [0.36, 0.47, 0.56], 16: [0.3, 0.36, 0.39]},
+    }
+    cells = [{"arm": arm, "labels": n, "seed": s, "subset": "", "value": v}
+             for arm, found in values.items() for n, vs in found.items() for s, v in enumerate(vs)]  # fmt: skip
+    text = as_table({"metric": "mask AP", "arms": ["random", "mine"], "labels": [4, 16], "cells": cells})
+    assert "mine with 4 labels: +0.2633 ± 0.0033 (standard error of 3 pairs) against random: better" in text
+    assert (
+        "mine with 16 labels: +0.0000 ± 0.0058 (standard error of 3 pairs) against random: no clear difference" in text
+    )
+    assert "mine with 4 labelled images reaches what random reaches with 16" in text
+    keyed = {(arm, n): dict(enumerate(vs)) for arm, found in values.items() for n, vs in found.items()}
+    assert fewest_labels("random", "mine", [4, 16], keyed) is None
+
+
+def test_cells_are_made_once_and_arms_share_their_labels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, seed in (("train", 0), ("val", 1)):
+        write_blobs(tmp_path / split, count=4, each=6, seed=seed)
+    out = tmp_path / "out"
+
+    def command(*more: str, arms: str = "random,other=random") -> list[str]:
+        return ["compare", "--config", str(CONFIGS / "unet.yaml"), "--arms", arms, "--labels", "2,100%", "--seeds", "2",
+                "--out", str(out), f"data.train={tmp_path}/train/labels.json", f"data.val={tmp_path}/val/labels.json",
+                "steps=1", "batch_size=2", "augment.size=32", "threads=1", "data.workers=0", *more]  # fmt: skip
+
+    assert main(command()) == 0
+    told = capsys.readouterr()
+    assert "8 cells, 0 of them are done" in told.err and "mIoU, mean and standard deviation" in told.out
+    result = json.loads((out / "compare.json").read_text())
+    assert len(result["cells"]) == 8 and result["labels"] == [2, 4] and result["arms"] == ["random", "other"]
+    cells = {(c["arm"], c["labels"], c["seed"]): c for c in result["cells"]}
+    for (arm, n, seed), cell in cells.items():
+        assert cell == {**cells["random", n, seed], "arm": arm}  # the same start, labels and seed
+    assert cells["random", 2, 0]["subset"] != cells["random", 2, 1]["subset"]
+    assert not list(out.glob("cells/*/*/*/run"))
+    monkeypatch.setattr("genseg.recipes.compare.run_cell", None)  # nothing is left to do
+    assert main(command()) == 0
+    assert json.loads((out / "compare.json").read_text()) == result
+    capsys.readouterr()
+    assert main(command("optimizer.lr=0.5")) == 2
+    assert "optimizer.lr: 0.001 -> 0.5" in capsys.readouterr().err
+    assert main(command("seed=3")) == 2
+    assert "compare sets this itself" in capsys.readouterr().err

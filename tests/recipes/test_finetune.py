@@ -1,0 +1,201 @@
+"""Fine-tuning as a user does it: killed and resumed, scored, predicted, compared; mistakes end with a word on them."""
+
+import json
+import multiprocessing as mp
+import random
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from coco_made import write_blobs
+
+from genseg.cli import main
+from genseg.config import load
+from genseg.data.labelled import read_labelled
+from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
+from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, assemble_finetune, learning_rates
+from genseg.train.checkpoint import load_latest
+from genseg.train.log import TIMING, read_metrics
+from genseg.transfer.predictor import load_predictor
+
+CONFIGS = Path(__file__).parents[2] / "configs/finetune"
+CONTEXT = mp.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.recipes.finetune"])
+SMALL = {
+    "mask_rcnn": ["model.width=16", "model.hidden=32", "model.regions=16", "model.detections=20"],
+    "faster_rcnn": ["model.width=16", "model.hidden=32", "model.regions=16", "model.detections=20"],
+    "places": ["model.decoder.channels=[16,16,8,8]", "model.decoder.tower=8"],
+    "unet": [],
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("labelled")
+    write_blobs(root / "train", count=5, each=6)
+    write_blobs(root / "val", count=3, each=6, seed=1)
+    return root
+
+
+def command(data: Path, run: Path, model: str, *more: str) -> list[str]:
+    keys = {m.partition("=")[0] for m in more}
+    usual = [
+        f"data.train={data}/train/labels.json",
+        f"data.val={data}/val/labels.json", f"run={run}", "steps=6", "batch_size=2", "augment.size=64", "threads=1",
+        "checkpoint.every=2 steps", "validate.every=3 steps", "log_every=1 steps", *SMALL[model],
+    ]  # fmt: skip
+    kept = [word for word in usual if word.partition("=")[0] not in keys]
+    return ["finetune", "--config", str(CONFIGS / f"{model}.yaml"), *kept, *more]
+
+
+def run_through(data: Path, run: Path, model: str, *more: str) -> Path:
+    assert main(command(data, run, model, *more)) == 0
+    return run
+
+
+@pytest.mark.parametrize("model", ["faster_rcnn", "unet"])
+def test_a_run_leaves_its_best_model_and_scores(
+    data: Path, tmp_path: Path, model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = run_through(data, tmp_path / "run", model)
+    scores = read_scores(json.loads((run / "scores.json").read_text()))
+    assert scores.images == 3 and set(scores.per_class) >= {"cat", "dog"}
+    told = capsys.readouterr()
+    assert str(run / "best.safetensors") in told.out and "by class" in told.out
+    assert "crowds" in told.err and "crowds" in (run / "preflight.txt").read_text()
+    rows = [r for r in read_metrics(run / "metrics.jsonl") if any(k.startswith("val ") for k in r)]
+    assert [r["step"] for r in rows] == [3, 6]
+    main(["evaluate", "detector", str(run), "--data", f"{data}/val/labels.json", "--out", str(tmp_path / "s.json")])
+    assert (
+        json.loads((tmp_path / "s.json").read_text())["values"]
+        == json.loads((run / "scores.json").read_text())["values"]
+    )
+    assert main(["evaluate", "detector", str(run), "--data", f"{data}/val/labels.json", "--at-least", "0.99"]) == 3
+    out = tmp_path / "found"
+    assert main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"]) == 0
+    found = json.loads((out / "predictions.json").read_text())
+    assert [c["name"] for c in found["categories"]] == ["cat", "dog"] and len(found["images"]) == 3
+    if model == "unet":
+        assert all((out / image["mask"]).is_file() for image in found["images"])
+    else:
+        ids = [a["id"] for a in found["annotations"]]
+        assert len(set(ids)) == len(ids) and {a["category_id"] for a in found["annotations"]} <= {3, 7}
+
+
+@pytest.mark.parametrize("model", ["mask_rcnn", "places"])
+def test_a_killed_run_ends_as_an_undisturbed_one(data: Path, tmp_path: Path, model: str) -> None:
+    more = ("ema=0.9",) if model == "places" else ("layer_decay=0.7", "freeze=2 steps")
+    whole, broken = run_through(data, tmp_path / "whole", model, *more), tmp_path / "broken"
+    draw = random.Random(0)
+    for _ in range(2):
+        rows = read_metrics(broken / "metrics.jsonl") if (broken / "metrics.jsonl").exists() else []
+        target = (rows[-1]["step"] if rows else 0) + draw.randint(1, 2)
+        process = CONTEXT.Process(target=main, args=(command(data, broken, model, *more, "data.workers=0"),))
+        process.start()
+        while process.is_alive():
+            rows = read_metrics(broken / "metrics.jsonl") if (broken / "metrics.jsonl").exists() else []
+            if rows and rows[-1]["step"] >= target:
+                break
+            time.sleep(0.005)
+        process.kill()
+        process.join()
+    run_through(data, broken, model, *more)
+    (one, _), (two, _) = load_latest(whole) or ({}, {}), load_latest(broken) or ({}, {})
+    assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
+    a, b = ([{k: v for k, v in row.items() if k not in TIMING} for row in read_metrics(r / "metrics.jsonl")]
+            for r in (whole, broken))  # fmt: skip
+    assert a == b
+    assert (whole / "scores.json").read_bytes() == (broken / "scores.json").read_bytes()
+
+
+def config(data: Path, tmp_path: Path, model: str, *more: str) -> FinetuneConfig:
+    words = command(data, tmp_path / "run", model, *more)
+    overrides = [w for w in words[3:] if "=" in w]
+    return load(FinetuneConfig, file=CONFIGS / f"{model}.yaml", overrides=["images=null", *overrides], choices=CHOICES)
+
+
+def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path: Path) -> None:
+    images, run = data / "train/images", tmp_path / "pre"
+    made = main(["pretrain", "--config", str(CONFIGS.parent / "pretrain/alpha.yaml"), f"data.path={images}",
+                 f"run={run}", "steps=2", "batch_size=2", "threads=1", "probe.every=0 steps",
+                 "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
+                 "alpha.rounds.count=1"])  # fmt: skip
+    assert made == 0
+    parts = assemble_finetune(config(data, tmp_path, "places", f"encoder={run}"))
+    from genseg.alpha.model import load_alpha
+
+    model, _ = load_alpha(run / "alpha.safetensors")
+    for mine, theirs in ((parts.model.encoder, model.encoder), (parts.model.decoder, model.decoder)):
+        assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in mine.state_dict().items())
+    assert parts.predictor.preparation.stretch == model.look.stretch
+    assert any("alpha decoder:" in note for note in parts.notes)
+    parts.accelerator.free_memory()
+    detector = assemble_finetune(config(data, tmp_path, "mask_rcnn", f"encoder={run}"))
+    assert any("tensors loaded" in note for note in detector.notes)
+
+
+def test_rates_fall_from_the_last_stage_of_the_encoder_to_the_first(data: Path, tmp_path: Path) -> None:
+    parts = assemble_finetune(config(data, tmp_path, "unet"))
+    scales = learning_rates(parts.model, encoder_lr=0.5, layer_decay=0.1)
+    net = parts.model.encoder.net
+    assert {scales[p] for p in net.layer4.parameters()} == {0.5}
+    assert all(scales[p] == pytest.approx(0.05) for p in net.layer3.parameters())
+    assert len(scales) == len(list(net.parameters()))
+
+
+def test_early_stopping_ends_the_run_when_scores_stay(data: Path, tmp_path: Path) -> None:
+    more = ("optimizer.lr=0", "optimizer.weight_decay=0", "model.norm=group", "patience=1", "steps=40",
+            "validate.every=2 steps")  # fmt: skip
+    run = run_through(data, tmp_path / "run", "unet", *more)
+    rows = read_metrics(run / "metrics.jsonl")
+    assert rows[-1]["step"] == 4  # as good as at step 2, which is no better
+    run_through(data, run, "unet", *more)
+    assert read_metrics(run / "metrics.jsonl") == rows
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["encoder=nowhere/run"], "there is no nowhere/run"),
+        (["patience=1", "data.val=null"], "patience=1 needs data.val"),
+        (["model.name=mask_rcn"], "did you mean mask_rcnn"),
+        (["ema=1"], "a momentum lies below 1"),
+        (["data.train=none.json"], "none.json"),
+        (["model.anchors=[1,2]"], "one side for each of the 5 levels"),
+    ],
+)
+def test_mistakes_end_with_a_word_and_leave_nothing(
+    data: Path, tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(data, tmp_path / "run", "mask_rcnn", *more)) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_check_says_what_is_in_the_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command(data, tmp_path / "run", "mask_rcnn"), "--check"]) == 0
+    told = capsys.readouterr().out
+    assert "5 images" in told and "crowds" in told and not (tmp_path / "run").exists()
+
+
+def test_scores_of_what_is_labelled_are_perfect(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_through(data, tmp_path / "run", "mask_rcnn")
+    predictor, _ = load_predictor(run)
+    labelled, _ = read_labelled(data / "val/labels.json", masks=True)
+    records = []
+    for image in labelled.images:
+        assert image.masks is not None
+        for box, c, crowd, mask in zip(image.boxes, image.classes, image.crowd, image.masks, strict=True):
+            if not crowd:
+                left, top, right, bottom = box.tolist()
+                records.append({"image_id": image.number, "category_id": labelled.categories[c][0], "score": 1.0,
+                                "bbox": [left, top, right - left, bottom - top], "segmentation": mask})  # fmt: skip
+    monkeypatch.setattr("genseg.recipes.evaluate_model.detect_all", lambda *_: records)
+    scores = evaluate_model(predictor, labelled)
+    assert scores.values["mask AP"] == scores.values["box AP"] == 1 and set(scores.per_class.values()) == {1.0}
+    again = read_scores(json.loads(json.dumps(scores.as_json())))
+    assert again.values.keys() == scores.values.keys() and again.main == 1
+    assert Scores({"mIoU": float("nan")}).main == 0
+    assert np.isnan(read_scores(Scores({"mIoU": float("nan")}).as_json()).values["mIoU"])

@@ -1,0 +1,164 @@
+"""Detectors against torchvision's own: the same weights, the same masks; anchors that fit the boxes."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.roi_heads import paste_masks_in_image
+
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.nn.norms import with_norms
+from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig, fitted_anchors, pasted
+from genseg.transfer.model import Labelled
+
+ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
+
+
+def batch(masks: bool = True) -> Labelled:
+    g = torch.Generator().manual_seed(0)
+    boxes = [torch.tensor([[4.0, 6, 40, 44], [30, 30, 60, 58]]), torch.zeros(0, 4)]  # the second image is empty
+    drawn = [torch.zeros(2, 64, 64, dtype=torch.uint8), torch.zeros(0, 64, 64, dtype=torch.uint8)]
+    for mask, box in zip(drawn[0], boxes[0].long().tolist(), strict=True):
+        mask[box[1] : box[3], box[0] : box[2]] = 1
+    classes = [torch.tensor([0, 1]), torch.zeros(0, dtype=torch.long)]
+    return Labelled(torch.randn(2, 3, 64, 64, generator=g), boxes, classes, drawn if masks else None)
+
+
+def detector(config: DetectorConfig) -> Detector:
+    torch.manual_seed(0)
+    return Detector(build_encoder(EncoderConfig("resnet18"))[0], config, classes=2)
+
+
+def plain(kind: type[FasterRCNN]) -> FasterRCNN:
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, trainable_layers=5, norm_layer=nn.BatchNorm2d
+    )
+    anchors = AnchorGenerator(tuple((a,) for a in ANCHORS), ((0.5, 1.0, 2.0),) * 5)
+    model: FasterRCNN = kind(backbone, num_classes=3, rpn_anchor_generator=anchors, box_detections_per_img=20)
+    return model
+
+
+@pytest.mark.parametrize("config, kind", [(DetectorConfig(), MaskRCNN), (BoxDetectorConfig(), FasterRCNN)])
+def test_the_state_loads_into_plain_torchvision_which_then_finds_the_same(
+    config: DetectorConfig, kind: type[FasterRCNN]
+) -> None:
+    ours = detector(replace(config, anchors=ANCHORS, detections=20)).eval()
+    theirs = plain(kind).eval()
+    theirs.load_state_dict(ours.model.state_dict())
+    theirs.transform = torchvision.models.detection.transform.GeneralizedRCNNTransform(64, 64, [0.0] * 3, [1.0] * 3)
+    theirs.transform.eval()
+    image = torch.randn(3, 64, 64)
+    found = ours.detect(image)
+    with torch.no_grad():
+        (wanted,) = theirs([image])
+    kept = range(len(wanted["boxes"]))
+    if kind is MaskRCNN:
+        kept = [i for i in kept if (wanted["masks"][i] > 0.5).any()]
+    assert len(found) == len(kept) > 3
+    for d, i in zip(found, kept, strict=True):
+        assert d.box == pytest.approx(wanted["boxes"][i].tolist(), abs=1e-3)
+        assert d.category == int(wanted["labels"][i]) - 1 and d.score == pytest.approx(float(wanted["scores"][i]))
+        if d.instance is not None:
+            painted = d.instance.paint(64, 64) / 255
+            assert np.abs(painted - wanted["masks"][i, 0].numpy())[painted > 0].max() < 0.5 / 255 + 1e-4
+
+
+def test_masks_are_pasted_where_torchvision_pastes_them() -> None:
+    g = torch.Generator().manual_seed(0)
+    masks = torch.rand(6, 1, 28, 28, generator=g)
+    boxes = torch.tensor([[3.2, 4.1, 20.7, 33.3], [-8.0, -3, 6, 7], [40, 30, 70, 60], [5, 5, 5.4, 5.3], [0, 0, 50, 40],
+                          [10, 3, 12, 39]])  # fmt: skip
+    wanted = paste_masks_in_image(masks, boxes, (40, 50))[:, 0].numpy()
+    for instance, alpha in zip(pasted(masks, boxes, torch.ones(6), 40, 50), wanted, strict=True):
+        if instance is None:
+            assert alpha.max() < 0.5
+        else:
+            painted = instance.paint(40, 50) / 255
+            assert np.abs(painted - alpha)[painted > 0].max() < 0.5 / 255 + 1e-4
+            assert alpha[painted == 0].max(initial=0) < 0.5
+    assert pasted(masks[:0], boxes[:0], torch.ones(0), 40, 50) == []
+
+
+@pytest.mark.parametrize("config", [DetectorConfig(width=16, hidden=32), BoxDetectorConfig(width=16, hidden=32)])
+def test_an_update_lowers_the_loss_and_every_parameter_has_a_gradient(config: DetectorConfig) -> None:
+    model = detector(replace(config, anchors=(8.0, 16.0, 32.0, 64.0, 128.0))).train()
+    optimizer = torch.optim.Adam(model.parameters(), 1e-3)
+    losses = []
+    for _ in range(8):
+        torch.manual_seed(1)  # which regions are drawn
+        outputs = model(batch(masks=model.masks))
+        outputs["loss"].backward()
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+        optimizer.step()
+        optimizer.zero_grad()
+        values = {k: float(v.detach()) for k, v in outputs.items()}
+        losses.append(values.pop("loss"))
+        assert losses[-1] == pytest.approx(sum(values.values()))
+    assert losses[-1] < 0.7 * losses[0]
+    assert ("mask" in outputs) == model.masks
+
+
+def naive_overlap(a: tuple[float, float], b: tuple[float, float]) -> float:
+    shared = min(a[0], b[0]) * min(a[1], b[1])
+    return shared / (a[0] * a[1] + b[0] * b[1] - shared)
+
+
+def test_anchors_are_those_of_largest_mean_overlap() -> None:
+    rng = np.random.default_rng(0)
+    corner, side = rng.uniform(0, 50, (40, 2)), rng.uniform(6, 30, (40, 2))
+    boxes = np.concatenate([corner, corner + side], 1)
+    ratios = (0.5, 1.0, 2.0)
+
+    def quality(anchors: tuple[float, ...]) -> float:
+        shapes = [(a / r**0.5, a * r**0.5) for a in anchors for r in ratios]
+        return float(np.mean([max(naive_overlap((w, h), s) for s in shapes) for w, h in side]))
+
+    found = fitted_anchors(boxes, ratios)
+    assert all(b == pytest.approx(2 * a, abs=0.02) for a, b in zip(found, found[1:], strict=False))
+    others = [tuple(4 * 2 ** (i / 2) * 2**level for level in range(5)) for i in range(9)]
+    assert quality(found) == pytest.approx(max(quality(o) for o in others), abs=1e-3)
+    assert fitted_anchors(np.zeros((0, 4)), ratios) == (32, 64, 128, 256, 512)
+
+
+@pytest.mark.parametrize("norm", ["frozen", "group", "bn"])
+def test_norms(norm: str) -> None:
+    torch.manual_seed(0)
+    net = build_encoder(EncoderConfig("resnet18"))[0].net
+    for m in net.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.weight.data.uniform_(0.5, 2)
+            m.running_mean = torch.randn(m.num_features)
+    x = torch.randn(2, 3, 64, 64)
+    before = net.eval()(x)[-1]
+    after = with_norms(net, norm)
+    if norm == "frozen":  # the same function, also in training, and no statistic moves
+        assert torch.allclose(after.train()(x)[-1], before, rtol=1e-3, atol=0.01)
+        assert not any("running" in name for name, _ in after.named_parameters())
+    kinds = {type(m).__name__ for m in after.modules()}
+    assert {"frozen": "FrozenBatchNorm2d", "group": "GroupNorm", "bn": "BatchNorm2d"}[norm] in kinds
+    assert (norm == "bn") == ("BatchNorm2d" in kinds)
+
+
+def test_a_wrong_word_or_number_says_what_to_do() -> None:
+    with pytest.raises(ValueError, match="norm=layer: choose one of bn, sync, frozen, group"):
+        with_norms(nn.BatchNorm2d(3), "layer")
+    with pytest.raises(ValueError, match="give one side for each of the 5 levels"):
+        DetectorConfig(anchors=(8.0, 16.0))
+
+
+def test_bf16_and_fp32_find_the_same_loss() -> None:
+    model = detector(replace(DetectorConfig(width=16, hidden=32), anchors=ANCHORS)).train()
+
+    def loss(enabled: bool) -> Tensor:
+        torch.manual_seed(1)
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            found: Tensor = model(batch())["loss"].detach()
+        return found
+
+    assert float(loss(True)) == pytest.approx(float(loss(False)), rel=0.1)

@@ -1,0 +1,98 @@
+"""The alpha decoder as a detector: labels as layers, classes of codes, what is found in images of odd sizes."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.objective import ObjectiveConfig, assign, objective
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.transfer.model import Labelled, padded
+from genseg.transfer.places import PlaceDetector, PlacesConfig, as_composites
+
+SMALL = DecoderConfig(channels=(16, 16, 8, 8), tower=8)
+
+
+def detector(classes: int = 2) -> PlaceDetector:
+    torch.manual_seed(0)
+    encoder, _ = build_encoder(EncoderConfig("resnet18"))
+    config = PlacesConfig(decoder=SMALL, generate=GenerateConfig(candidate=0.0, score=0.0, overlap=1, inside=1))
+    return PlaceDetector(encoder, AlphaDecoder(encoder, SMALL), config, classes=classes)
+
+
+def batch() -> Labelled:
+    g = torch.Generator().manual_seed(0)
+    masks = [torch.zeros(2, 64, 64, dtype=torch.uint8), torch.zeros(1, 64, 64, dtype=torch.uint8)]
+    masks[0][0, 8:20, 8:22] = 1
+    masks[0][1, 30:60, 28:60] = 1
+    masks[1][0, 20:40, 5:30] = 1
+    boxes = [torch.zeros(2, 4), torch.zeros(1, 4)]
+    classes = [torch.tensor([0, 1]), torch.tensor([1])]
+    return Labelled(torch.randn(2, 3, 64, 64, generator=g), boxes, classes, masks)
+
+
+def test_labels_are_layers_that_nothing_covers() -> None:
+    truth = as_composites(batch())
+    assert truth.owner.tolist() == [0, 0, 1] and not truth.known.any() and not truth.ignored.any()
+    assert torch.equal(truth.visible, torch.cat(batch().masks or []) * 255)
+
+
+def test_the_loss_is_the_objective_and_the_cross_entropy_of_the_places_of_each_class() -> None:
+    model, labels = detector().train(), batch()
+    torch.manual_seed(1)
+    with torch.no_grad():
+        outputs = model(labels)
+    torch.manual_seed(1)
+    with torch.no_grad():
+        embeddings, places = model.decoder(model.encoder.pyramid(labels.images))
+        truth = as_composites(labels)
+        terms, _ = objective(model.decoder, embeddings, places, truth, ObjectiveConfig(amodal=0.0))
+    assignment = assign(places, truth.visible.float() / 255, truth)
+    wanted, category = [], torch.cat(labels.classes)
+    for image, place in (assignment.layer >= 0).nonzero().tolist():
+        logits = model.classify(places.vector[image, place]).detach()
+        wanted.append(F.cross_entropy(logits, category[assignment.layer[image, place]]).detach())
+    assert float(outputs["category"]) == pytest.approx(0.5 * float(torch.stack(wanted).mean()), rel=1e-4)
+    total = sum(float(v) for v in (*terms.values(), outputs["category"]))
+    assert float(outputs["loss"]) == pytest.approx(total, rel=1e-4)
+    model(labels)["loss"].backward()
+    assert all(p.grad is not None for p in model.classify.parameters())
+
+
+def test_one_class_has_no_cross_entropy() -> None:
+    assert "category" not in detector(classes=1)(batch())
+
+
+def test_classes_are_learnt_and_images_of_odd_sizes_have_boxes_inside() -> None:
+    model, labels = detector().train(), batch()
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
+    for _ in range(60):
+        model(labels)["loss"].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for m in model.modules():  # statistics of so few updates are still those of random weights
+        if isinstance(m, torch.nn.BatchNorm2d):
+            m.momentum = None
+            m.reset_running_stats()
+    with torch.no_grad():
+        model(labels)
+    model.eval()
+    found = model.detect(labels.images[0])
+    boxes = {0: (8, 8, 22, 20), 1: (28, 30, 60, 60)}
+    for category, box in boxes.items():
+        nearest = min(found, key=lambda d: math.dist(d.box, box))
+        assert nearest.category == category and math.dist(nearest.box, box) < 8
+    odd = model.detect(labels.images[0, :, :51, :45])
+    assert odd and all(d.box[0] >= 0 and d.box[2] <= 45 and d.box[3] <= 51 for d in odd)
+
+
+def test_padding_mirrors_and_repeats_where_the_image_is_too_small() -> None:
+    image = torch.arange(3 * 40 * 33).float().reshape(3, 40, 33)
+    made = padded(image)
+    assert made.shape == (1, 3, 64, 64) and torch.equal(made[0, :, :40, :33], image)
+    assert torch.equal(made[0, :, 40], made[0, :, 38])
+    tiny = padded(image[:, :5, :5])
+    assert torch.equal(tiny[0, :, 5:, :5], image[:, 4:5, :5].expand(3, 27, 5))
