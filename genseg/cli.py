@@ -124,11 +124,16 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--seed", type=int, default=0)
     p.set_defaults(act=_visualize)
 
-    text = "Write the encoder of a run, also of one that is not finished, for another library."
+    text = """Write the encoder of a run, also of one that is not finished, for another library; or the model of a run
+    of genseg finetune, for torchvision, smp or ONNX."""
     p = commands.add_parser("export", help="write a run's encoder for another library", description=text)
     p.add_argument("run", type=Path, metavar="RUN", help="a run directory or an encoder.safetensors")
     p.add_argument(
-        "--out", type=Path, required=True, metavar="PATH", help="FILE.safetensors, FILE.pth, or a folder for timm"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="FILE.safetensors, FILE.pth, a folder (timm; smp for a segmenter), FILE.onnx (a segmenter)",
     )
     p.add_argument("--prefix", default="", help="goes before every key; backbone.body. for torchvision's Mask R-CNN")
     p.set_defaults(act=_export)
@@ -248,7 +253,11 @@ def _visualize(options: argparse.Namespace) -> int:
 
 def _export(options: argparse.Namespace) -> int:
     from genseg.recipes.export import export
+    from genseg.recipes.export_model import export_model, is_finetuned
 
+    if is_finetuned(options.run):
+        print(export_model(options.run, options.out))
+        return 0
     print(export(options.run, options.out, prefix=options.prefix))
     return 0
 
