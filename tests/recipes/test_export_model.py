@@ -1,0 +1,73 @@
+"""A fine-tuned model in other libraries gives what it gives here."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from torch import nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+
+from genseg.cli import main
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.transfer.detector import DetectorConfig
+from genseg.transfer.predictor import MODEL_NAME, Predictor, Preparation, build_model, load_predictor, save_predictor
+from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, SegmenterConfig
+
+ARCHITECTURE = EncoderConfig("resnet18")
+ANCHORS = (8.0, 16.0, 32.0, 64.0, 128.0)
+PREPARATION = Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 0, False)
+
+
+def finetuned(run: Path, config: SegmenterConfig | DetectorConfig) -> Path:
+    """A run directory with a model of random weights."""
+    torch.manual_seed(0)
+    model = build_model(config, build_encoder(ARCHITECTURE)[0], ARCHITECTURE, classes=2)
+    run.mkdir()
+    save_predictor(Predictor(model, ((3, "cat"), (7, "dog")), PREPARATION), ARCHITECTURE, run / MODEL_NAME, {})
+    return run
+
+
+def test_a_detector_in_plain_torchvision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finetuned(tmp_path / "run", DetectorConfig(anchors=ANCHORS))
+    assert main(["export", str(run), "--out", str(tmp_path / "m.pth")]) == 0
+    assert "MaskRCNN with num_classes=3" in capsys.readouterr().out
+    backbone = resnet_fpn_backbone(
+        backbone_name="resnet18", weights=None, trainable_layers=5, norm_layer=nn.BatchNorm2d
+    )
+    plain = MaskRCNN(backbone, num_classes=3)
+    plain.load_state_dict(torch.load(tmp_path / "m.pth", weights_only=True))
+    for name, x in load_predictor(run)[0].model.model.state_dict().items():
+        assert torch.equal(x, plain.state_dict()[name])
+    assert main(["export", str(run), "--out", str(tmp_path / "m.onnx")]) == 2
+    assert "ONNX is for semantic models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("config", [SegmenterConfig(), FPNConfig(), DeepLabConfig()], ids=lambda c: c.name)
+def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) -> None:
+    run = finetuned(tmp_path / "run", config)
+    model = load_predictor(run)[0].model.model.eval()
+    assert main(["export", str(run), "--out", str(tmp_path / "smp")]) == 0
+    loaded = smp.from_pretrained(tmp_path / "smp").eval()
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        wanted = model(x)
+        assert torch.allclose(loaded(x), wanted, atol=1e-5)
+    runtime = pytest.importorskip("onnxruntime", reason="ONNX is not installed")
+    pytest.importorskip("onnxscript", reason="ONNX is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.showwarning", lambda *_: None)
+        assert main(["export", str(run), "--out", str(tmp_path / "m.onnx")]) == 0
+    (found,) = runtime.InferenceSession(tmp_path / "m.onnx").run(None, {"image": x.numpy()})
+    assert np.abs(found - wanted.numpy()).max() < 1e-3
+
+
+def test_what_goes_nowhere_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finetuned(tmp_path / "run", SegmenterConfig())
+    assert main(["export", str(run), "--out", str(tmp_path / "m.zip")]) == 2
+    assert "end it in .pth, .safetensors or .onnx" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match=r"give a run of genseg finetune"):
+        load_predictor(tmp_path / "empty")
