@@ -58,6 +58,8 @@ def _how(predictor: Predictor) -> str:
     lines = [f"for torchvision's {kind} with num_classes={len(predictor.categories) + 1} over resnet_fpn_backbone"]
     if c.norm == "group":
         lines.append("with group norms in the place of batch norms")
+    if c.head_norm == "group":
+        lines.append("with group norms in pyramid and mask head (norm_layer)")
     lines.append(f"anchors {c.anchors}, ratios {c.ratios}, pyramid of {c.width} channels, box head of {c.hidden}")
     return ": " + "; ".join(lines)
 

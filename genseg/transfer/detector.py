@@ -1,7 +1,7 @@
 """Faster R-CNN and Mask R-CNN of torchvision over our encoder; their state dict loads into plain torchvision."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
@@ -32,6 +33,7 @@ LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
 class DetectorConfig:
     name: str = "mask_rcnn"
     norm: str = "bn"  # of the encoder: bn | sync (over processes) | frozen (as pretraining left it) | group
+    head_norm: str = "none"  # of the pyramid and the mask head: none | group; without one, training from scratch is slow
     width: int = 256  # channels of the pyramid and of the mask head; torchvision's heads have 256
     hidden: int = 1024  # units of the box head
     anchors: tuple[float, ...] | None = None  # sides in pixels at the five levels; null: from the training boxes
@@ -45,6 +47,8 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         at_least(1, width=self.width, hidden=self.hidden, places=self.places, regions=self.regions)
         at_least(1, detections=self.detections)
+        if self.head_norm not in ("none", "group"):
+            raise ValueError(f"head_norm={self.head_norm}: choose none or group")
         above(0, ratios=min(self.ratios, default=0))
         if self.anchors is not None and (len(self.anchors) != LEVELS or min(self.anchors) <= 0):
             raise ValueError(f"anchors={self.anchors}: give one side for each of the {LEVELS} levels, or null")
@@ -60,12 +64,13 @@ class BoxDetectorConfig(DetectorConfig):
 class Pyramid(nn.Module):
     """Feature pyramid (Lin et al., 2017) over an encoder, with the key names of torchvision's BackboneWithFPN."""
 
-    def __init__(self, encoder: Encoder, width: int) -> None:
+    def __init__(self, encoder: Encoder, config: DetectorConfig) -> None:
         super().__init__()
-        widths = encoder.net.out_channels[-4:]
+        widths = list(encoder.net.out_channels[-4:])
         self.body = encoder.net
-        self.fpn = FeaturePyramidNetwork(list(widths), width, extra_blocks=LastLevelMaxPool())
-        self.out_channels = width
+        norm = head_norm(config)
+        self.fpn = FeaturePyramidNetwork(widths, config.width, extra_blocks=LastLevelMaxPool(), norm_layer=norm)
+        self.out_channels = config.width
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> OrderedDict[str, Tensor]:
         levels = self.body(x)[-4:]
@@ -81,7 +86,7 @@ class Detector(nn.Module):
         encoder.net = with_norms(encoder.net, config.norm)
         self.config = config
         self.masks = config.name == "mask_rcnn"
-        self.model = build_model(Pyramid(encoder, config.width), config, classes=classes)
+        self.model = build_model(Pyramid(encoder, config), config, classes=classes)
         self._encoder = [encoder]  # in a list: its parameters are those of model.backbone.body
 
     @property
@@ -127,6 +132,16 @@ class _AsIs(GeneralizedRCNNTransform):
         return result
 
 
+class _Matcher(Matcher):
+    """torchvision's, without its trap: a box that overlaps no anchor, such as what a crop leaves of an object at its
+    right or lower border, has a best overlap of 0, and all anchors that have it too become matches."""
+
+    def set_low_quality_matches_(self, matches: Tensor, all_matches: Tensor, match_quality_matrix: Tensor) -> None:
+        touched = match_quality_matrix.max(1).values > 0
+        if touched.any():
+            super().set_low_quality_matches_(matches, all_matches, match_quality_matrix[touched])
+
+
 def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> FasterRCNN:
     """torchvision's model with the number of classes, anchors and widths of a config."""
     assert config.anchors is not None
@@ -146,7 +161,7 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
     if config.name == "faster_rcnn":
         model: FasterRCNN = FasterRCNN(backbone, **shared)
     else:
-        head = MaskRCNNHeads(config.width, (config.width,) * 4, 1)
+        head = MaskRCNNHeads(config.width, (config.width,) * 4, 1, norm_layer=head_norm(config))
         model = MaskRCNN(
             backbone,
             mask_head=head,
@@ -154,7 +169,15 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
             **shared,
         )
     model.transform = _AsIs()
+    matcher = model.rpn.proposal_matcher
+    model.rpn.proposal_matcher = _Matcher(matcher.high_threshold, matcher.low_threshold, allow_low_quality_matches=True)
     return model
+
+
+def head_norm(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
+    """The layer behind each convolution of pyramid and mask head. Encoders differ in the scale of their features by
+    far, and normalised ones learn from scratch (He et al., 2019)."""
+    return None if config.head_norm == "none" else lambda channels: nn.GroupNorm(min(32, channels // 4), channels)
 
 
 def pasted(

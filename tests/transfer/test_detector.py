@@ -162,3 +162,13 @@ def test_bf16_and_fp32_find_the_same_loss() -> None:
         return found
 
     assert float(loss(True)) == pytest.approx(float(loss(False)), rel=0.1)
+
+
+def test_a_box_that_no_anchor_touches_makes_no_anchor_a_match() -> None:
+    """What a crop leaves at its right border: torchvision's own matcher takes all anchors for it."""
+    model = detector(replace(BoxDetectorConfig(width=16, hidden=32), anchors=(4.0, 8.0, 16.0, 32.0, 64.0))).model
+    anchors = model.rpn.anchor_generator.cell_anchors[0] + torch.tensor([60.0, 20, 60, 20])  # the last of a row of 64
+    apart, inside = torch.tensor([[63.5, 20, 64, 24]]), torch.tensor([[58.0, 18, 62, 22]])
+    for boxes, matched in ((apart, 0), (torch.cat([apart, inside]), 1)):
+        labels, _ = model.rpn.assign_targets_to_anchors([anchors], [{"boxes": boxes}])
+        assert int((labels[0] >= 1).sum()) == matched
