@@ -50,13 +50,46 @@ def test_pretrain_leaves_the_run_directory_that_the_readme_shows(run: Path) -> N
     assert {"knn_top1", "knn_balanced"} <= rows[-1].keys()
 
 
-def test_knn_stands_beside_random_weights_and_raw_pixels(
+def test_probes_stand_beside_random_weights_and_raw_pixels(
     run: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["knn", str(run), "--train", str(images), "--test", str(images)]) == 0
+    assert main(["probe", str(run), "--train", str(images), "--test", str(images)]) == 0
     said = capsys.readouterr().out
     assert "raw pixels" in said and "random weights" in said and "byol, 12 images seen" in said
-    assert len(said.splitlines()) == 4
+    assert len(said.splitlines()) == 5
+    assert main(["probe", str(run), "--train", str(images), "--test", str(images), "--kind", "linear"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "linear classifier on frozen features: 12 images by 12" and len(lines) == 5
+    few = ["--kind", "fewshot", "--shots", "1,3", "--seeds", "2"]
+    assert main(["probe", str(run), str(run), "--train", str(images), "--test", str(images), *few]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 10 and lines[5].startswith("linear classifier on 3 images of each class")
+    assert "over fitted random" in lines[1] and "over" not in lines[3]
+    assert lines[4].split(": ")[0].strip() == str(run)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--kind", "fewshot", "--shots", "7"], "class 0 has 6 training images, fewer than 7 shots; ask for fewer"),
+        (["--seeds", "0"], "seeds=0: use 1 or more"),
+        (["--margin", "-1"], "margin=-1: use 0 or more"),
+        (["--test", "x.json"], "are not of one kind: give two class folders or two COCO jsons"),
+    ],
+)
+def test_a_probe_that_cannot_be(
+    run: Path, images: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["probe", str(run), "--train", str(images), "--test", str(images), *more]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_shots_are_numbers(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("1,x", "0", ""):
+        with pytest.raises(SystemExit) as stop:
+            main(["probe", str(run), "--train", "a", "--test", "b", "--shots", wrong])
+        assert stop.value.code == 2
+        assert "is no list of whole numbers from 1, such as 1,5,10" in capsys.readouterr().err
 
 
 def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,8 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
-from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.data.instances import Instance, annotation
+from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, save_encoder
 
 HOW_TO = (Path(__file__).parents[1] / "docs" / "how_to.md").read_text()
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -41,10 +42,28 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, GenerateConfig(candidate=0, score=0, min_area=1))
     (tmp_path / "runs/alpha").mkdir(parents=True)
     save_alpha(model, tmp_path / "runs/alpha" / ALPHA_NAME, {"encoder": {"name": "resnet18"}})
+    facts = {"encoder": {"name": "resnet18"}, "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
+    save_encoder(encoder, tmp_path / "runs/alpha" / WEIGHTS_NAME, {**facts, "method": "none", "images_seen": 0})
     (tmp_path / "FOLDER").mkdir()
     for i, image in enumerate(images()):
         cv2.imwrite(str(tmp_path / "FOLDER" / f"{i}.png"), image[..., ::-1])
+    (tmp_path / "LABELS.json").write_text(json.dumps(labels()))
     return tmp_path
+
+
+def labels() -> dict[str, object]:
+    """Six squares of each of two categories in every image of FOLDER."""
+    listed = [{"id": i, "file_name": f"FOLDER/{i}.png", "height": 40, "width": 48} for i in range(1, 5)]
+    annotations = []
+    for n in range(48):
+        square = Instance(np.full((9, 9), 255, np.uint8), 8 * (n % 4), 9 * (n % 5))
+        found = annotation(square, number=n + 1, image=1 + n // 12, height=40, width=48)
+        annotations.append({**found, "category_id": 1 + n % 2})
+    return {
+        "images": listed,
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    }
 
 
 def images() -> np.ndarray:
@@ -53,7 +72,7 @@ def images() -> np.ndarray:
 
 def test_the_commands(place: Path) -> None:
     found = [line.strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
-    assert len(found) == 3 and all(line.startswith("genseg ") for line in found)
+    assert len(found) == 5 and all(line.startswith("genseg ") for line in found)
     for line in found:
         words = ["runs/alpha" if w == "RUN" else w for w in shlex.split(line)[1:]]
         shards = range(int(words[words.index("--num-shards") + 1]) if "--num-shards" in words else 1)

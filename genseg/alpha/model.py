@@ -22,6 +22,7 @@ from genseg.alpha.tiles import merge_tiles, tiles_of
 from genseg.data.instances import Instance, cut_instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.nn.norms import average_anew
 
 ALPHA_NAME = "alpha.safetensors"
 MULTIPLE = 32  # sides of what the encoder sees are multiples of its coarsest stride
@@ -95,13 +96,9 @@ class AlphaModel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, images: Iterable[Pixels], *, size: int) -> None:
-        """Make the batch norms' statistics anew, from windows of real images as generation sees them (precise batch
-        norm, Wu and Johnson, 2021, sec. 3): training has averaged those of composites, or of views."""
-        norms = [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-        for m in norms:
-            m.reset_running_stats()
-            m.momentum = None  # a plain average over what follows
-            m.train()
+        """Make the batch norms' statistics anew, from windows of real images as generation sees them: training has
+        averaged those of composites, or of views."""
+        norms = average_anew(self)
         batch: list[Pixels] = []
         for image in images:
             small = self._prepared(image)

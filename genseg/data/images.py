@@ -241,6 +241,15 @@ class Decoded(Protocol):
         ...
 
 
+@runtime_checkable
+class Readable(Protocol):
+    """Pixels by index, as an ImageSource gives them."""
+
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        """The i-th image, and the index of the image that it is."""
+        ...
+
+
 class ImageSource:
     """Reads images by index, from their files or from `cached`; the next one stands in for a broken one.
 

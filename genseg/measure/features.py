@@ -1,6 +1,6 @@
 """Frozen features of many images."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,32 +8,51 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genseg.data.images import ImageSource
+from genseg.data.images import Readable
 from genseg.data.pixels import centre, normalise
 from genseg.nn.encoder import Encoder
+from genseg.nn.norms import average_anew
+
+Colour = tuple[float, float, float]
 
 
 @torch.no_grad()
 def features(
-    encoder: Encoder,
-    source: ImageSource,
-    indices: Sequence[int],
-    *,
-    size: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    encoder: Encoder, source: Readable, indices: Sequence[int], *, size: int, mean: Colour, std: Colour,
     batch: int = 256,
-) -> Float[Tensor, "n d"]:
+) -> Float[Tensor, "n d"]:  # fmt: skip
     """Embeddings (on the CPU) of the centre view of each image in evaluation mode, which is undone afterwards."""
-    device = next(encoder.parameters()).device
     training = encoder.training
     encoder.eval()
-    found = []
+    found = [encoder(x).float().cpu() for x in _batches(encoder, source, indices, size, mean, std, batch)]
+    encoder.train(training)
+    return torch.cat(found)
+
+
+@torch.no_grad()
+def fit_batch_norms(
+    encoder: Encoder, source: Readable, indices: Sequence[int], *, size: int, mean: Colour, std: Colour,
+    batch: int = 256,
+) -> None:  # fmt: skip
+    """Give the batch norms the statistics of the centre views of these images, and leave evaluation mode.
+
+    Random weights with the statistics of initialisation (0 and 1) let values grow from layer to layer: with fitted ones
+    they are the fairer baseline of weights that were trained on such images.
+    """
+    encoder.eval()
+    average_anew(encoder)
+    for n, x in enumerate(_batches(encoder, source, indices, size, mean, std, batch)):
+        if n == 0 or len(x) == batch:  # a short last batch would weigh as much as a full one
+            encoder(x)
+    encoder.eval()
+
+
+def _batches(
+    encoder: Encoder, source: Readable, indices: Sequence[int], size: int, mean: Colour, std: Colour, batch: int
+) -> Iterator[Float[Tensor, "b 3 size size"]]:
+    device = next(encoder.parameters()).device
     with ThreadPoolExecutor(2) as pool:
         for first in range(0, len(indices), batch):
             part = indices[first : first + batch]
             pixels = np.stack(list(pool.map(lambda i: centre(source.read(i)[0], size), part)))
-            x = normalise(torch.from_numpy(pixels).to(device), mean=mean, std=std)
-            found.append(encoder(x).float().cpu())
-    encoder.train(training)
-    return torch.cat(found)
+            yield normalise(torch.from_numpy(pixels).to(device), mean=mean, std=std)

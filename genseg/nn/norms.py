@@ -1,4 +1,4 @@
-"""Which normalisation layers a fine-tuned network has."""
+"""Which normalisation layers a fine-tuned network has, and batch norms whose statistics are made anew."""
 
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
@@ -36,3 +36,14 @@ def _grouped(norm: nn.BatchNorm2d) -> nn.GroupNorm:
     made = nn.GroupNorm(min(32, norm.num_features), norm.num_features, eps=norm.eps)
     made.load_state_dict({k: v for k, v in norm.state_dict().items() if k in ("weight", "bias")})
     return made
+
+
+def average_anew(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Have the module's batch norms forget their statistics and average plainly over the batches that follow (precise
+    batch norm, Wu and Johnson, 2021, sec. 3). They are in training mode until the module's eval()."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    for m in norms:
+        m.reset_running_stats()
+        m.momentum = None
+        m.train()
+    return norms

@@ -1,6 +1,6 @@
-"""Measure a finished encoder."""
+"""Measure finished encoders by what simple classifiers make of their frozen features."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,36 +8,98 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genseg.data.images import ImageSource, list_images
 from genseg.data.pixels import centre
-from genseg.measure.features import features
+from genseg.measure.features import features, fit_batch_norms
+from genseg.measure.knn import accuracy, knn
+from genseg.measure.linear import few_shots, linear
 from genseg.nn.encoder import Encoder, EncoderConfig, encoder_file, load_weights, metadata_of
-from genseg.recipes.probe import LabelledImages, ProbeConfig, build_probe
+from genseg.recipes.probe import LabelledImages, labelled_pair
+
+FITTED = "random weights, batch norms fitted"
+Features = tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]  # of the training and of the test images
 
 
-def evaluate_knn(runs: Sequence[Path], *, train: str, test: str, limit: int, k: int) -> str:
-    """Weighted k-nearest-neighbour accuracy of the encoders of `runs`, beside random weights and raw pixels.
+def probe_encoders(
+    runs: Sequence[Path],
+    *,
+    train: str,
+    test: str,
+    kind: str = "knn",
+    limit: int = 0,
+    k: int = 20,
+    shots: Sequence[int] = (1, 5, 10),
+    seeds: int = 5,
+    margin: float = 0.1,
+) -> str:
+    """A table of the accuracy of the encoders of `runs`, beside random weights and raw pixels.
 
-    The random weights are those of the first run's architecture, size and normalisation.
+    kind: a key of PROBES; shots and seeds are of `fewshot`, k is of `knn`. The random weights are those of the first
+    run's architecture, size and normalisation; as they are, and with batch norms fitted to the training images.
     """
-    source = ImageSource(list_images(train), None)
-    probe = build_probe(ProbeConfig(train=train, test=test, limit=limit, k=k), source)
-    assert probe is not None and probe.test is not None
-    found = {"raw pixels (16 x 16)": probe.measure(raw_pixels)}
-    found["random weights"] = probe.measure(_embedding(encoder_file(runs[0]), pretrained=False))
-    for run in runs:
-        facts = metadata_of(encoder_file(run))
+    if kind not in PROBES:
+        raise ValueError(f"--kind {kind}: choose one of {', '.join(PROBES)}")
+    files = [encoder_file(run) for run in runs]
+    known, asked = labelled_pair(train, test, limit=limit, margin=margin)
+    found: dict[str, Features] = {"raw pixels (16 x 16)": (raw_pixels(known), raw_pixels(asked))}
+    found["random weights"] = _both(_embedding(files[0], pretrained=False, fitted=None), known, asked)
+    found[FITTED] = _both(_embedding(files[0], pretrained=False, fitted=known), known, asked)
+    for run, file in zip(runs, files, strict=True):
+        facts = metadata_of(file)
         name = f"{run}: {facts['method']}, {facts['images_seen']} images seen"
-        found[name] = probe.measure(_embedding(encoder_file(run), pretrained=True))
-    width = max(len(name) for name in found)
-    lines = [f"{k}-nearest neighbours: {len(probe.test.indices)} images by {len(probe.train.indices)}"]
-    for name, a in found.items():
+        found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
+    if kind == "fewshot":
+        return _few_shot_table(found, known, asked, shots, seeds)
+    lines = [PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]
+    width = max(map(len, found))
+    for name, (x, z) in found.items():
+        guess = knn(x, known.labels, z, k=k) if kind == "knn" else linear(x, known.labels, z)
+        a = accuracy(guess, asked.labels)
         lines.append(f"  {name:{width}s}  top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %")
     return "\n".join(lines)
 
 
-def _embedding(file: Path, *, pretrained: bool) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
-    """The encoder of a file as a function of images; with random weights of seed 0 when not `pretrained`."""
+PROBES = {  # the kinds of probes, and the first line of their tables
+    "knn": "{k}-nearest neighbours: {test} images by {train}",
+    "linear": "linear classifier on frozen features: {test} images by {train}",
+    "fewshot": "linear classifier on {shots} image{s} of each class, balanced accuracy over {seeds} draws",
+}
+
+
+def _few_shot_table(
+    found: Mapping[str, Features], known: LabelledImages, asked: LabelledImages, shots: Sequence[int], seeds: int
+) -> str:
+    """For each number of shots a line an encoder: mean and standard deviation over draws, which all encoders share, and
+    of the differences to fitted random weights, draw by draw."""
+    lines, width = [], max(map(len, found))
+    for n in shots:
+        lines.append(PROBES["fewshot"].format(shots=n, s="" if n == 1 else "s", seeds=seeds))
+        scores = {
+            name: 100 * few_shots(x, known.labels, z, asked.labels, shots=n, seeds=seeds)
+            for name, (x, z) in found.items()
+        }
+        for name, s in scores.items():
+            line = f"  {name:{width}s}  {s.mean():5.1f} ± {_spread(s):4.1f} %"
+            d = s - scores[FITTED]
+            gain = "" if name == FITTED else f"   over fitted random {d.mean():+5.1f} ± {_spread(d):4.1f}"
+            lines.append(line + gain)
+    return "\n".join(lines)
+
+
+def _spread(values: Float[np.ndarray, "n"]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _both(
+    embed: Callable[[LabelledImages], Float[Tensor, "_ d"]], known: LabelledImages, asked: LabelledImages
+) -> Features:
+    return embed(known), embed(asked)
+
+
+def _embedding(
+    file: Path, *, pretrained: bool, fitted: LabelledImages | None
+) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
+    """The encoder of a file as a function of images; with random weights of seed 0 when not `pretrained`, with batch
+    norms fitted to the images `fitted`."""
     facts = metadata_of(file)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
@@ -45,6 +107,8 @@ def _embedding(file: Path, *, pretrained: bool) -> Callable[[LabelledImages], Fl
         load_weights(encoder, file)
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     view = {"size": facts["size"], "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
+    if fitted is not None:
+        fit_batch_norms(encoder, fitted.source, fitted.indices, **view)
     return lambda images: features(encoder, images.source, images.indices, **view)
 
 

@@ -1,7 +1,8 @@
-"""The online probe: k-nearest neighbours on labels that training never sees."""
+"""The online probe: k-nearest neighbours on labels that training never sees. And what is probed on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,7 +10,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genseg.core.check import at_least
-from genseg.data.images import ImageSource, list_images
+from genseg.data.box_crops import BoxCrops
+from genseg.data.images import ImageSource, Readable, list_images
+from genseg.data.labelled import read_labelled
 from genseg.measure.knn import Accuracy, accuracy, knn
 
 
@@ -31,7 +34,7 @@ class ProbeConfig:
 class LabelledImages:
     """Some images of a source, and the class of each."""
 
-    source: ImageSource
+    source: Readable
     indices: list[int]
     labels: Int[Tensor, "n"]
 
@@ -64,13 +67,35 @@ def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
         if source.images.labels is None:
             return None
         return Probe(train=labelled(source, config.limit), test=None, k=config.k)
-    train, test = (ImageSource(list_images(path), None) for path in (config.train, config.test))
-    if train.images.classes != test.images.classes or not train.images.classes:
+    train, test = labelled_pair(config.train, config.test, limit=config.limit)
+    return Probe(train=train, test=test, k=config.k)
+
+
+def labelled_pair(
+    train: str, test: str, *, limit: int, margin: float = 0.1
+) -> tuple[LabelledImages, LabelledImages]:
+    """Two class folders, or the objects of two COCO jsons, whose boxes are cut out with `margin` on each side.
+
+    Raises ValueError when the two have different classes, or are not of one kind.
+    """
+    if train.endswith(".json") != test.endswith(".json"):
+        raise ValueError(f"probe: {train} and {test} are not of one kind: give two class folders or two COCO jsons")
+    if train.endswith(".json"):
+        first, _ = read_labelled(Path(train), masks=False)
+        second, _ = read_labelled(Path(test), categories=first.categories, masks=False)
+        return _crops(BoxCrops(first, margin), limit), _crops(BoxCrops(second, margin), limit)
+    known, asked = (ImageSource(list_images(path), None) for path in (train, test))
+    if known.images.classes != asked.images.classes or not known.images.classes:
         raise ValueError(
-            f"probe: {config.train} has the classes {list(train.images.classes)} and {config.test} "
-            f"{list(test.images.classes)}; both need one folder for each class, of the same names"
+            f"probe: {train} has the classes {list(known.images.classes)} and {test} "
+            f"{list(asked.images.classes)}; both need one folder for each class, of the same names"
         )
-    return Probe(train=labelled(train, config.limit), test=labelled(test, config.limit), k=config.k)
+    return labelled(known, limit), labelled(asked, limit)
+
+
+def _crops(crops: BoxCrops, limit: int) -> LabelledImages:
+    indices = sorted(np.random.default_rng(0).permutation(len(crops))[: limit or None].tolist())  # image by image
+    return LabelledImages(crops, indices, torch.tensor([crops.labels[i] for i in indices]))
 
 
 def labelled(source: ImageSource, limit: int) -> LabelledImages:

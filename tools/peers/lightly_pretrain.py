@@ -200,7 +200,7 @@ def save_backbone(backbone: nn.Module, path: Path, facts: dict[str, Any]) -> Non
     """Write FILE.safetensors: a length, a JSON header, the bytes. lightly brings no package for it."""
     backbone.eval()  # here lightly's split batch norm averages its statistics, one copy for each split
     norms = {name: m for name, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    header: dict[str, Any] = {"__metadata__": {"genseg": json.dumps(facts)}}  # as `genseg knn` reads it
+    header: dict[str, Any] = {"__metadata__": {"genseg": json.dumps(facts)}}  # as `genseg probe` reads it
     content = b""
     for name, tensor in backbone.state_dict().items():
         owner, _, last = name.rpartition(".")
