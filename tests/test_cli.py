@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from coco_made import note, write_json
 
 from genseg.cli import main
 from genseg.train.log import read_metrics
@@ -66,6 +67,18 @@ def test_probes_stand_beside_random_weights_and_raw_pixels(
     assert len(lines) == 10 and lines[5].startswith("linear classifier on 3 images of each class")
     assert "over fitted random" in lines[1] and "over" not in lines[3]
     assert lines[4].split(": ")[0].strip() == str(run)
+
+
+def test_a_probe_on_boxes_names_what_is_wrong_with_the_json(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = [note(n, 1, (3, 7)[n % 2], bbox=[4 * n, 5, 10, 10]) for n in range(8)]
+    path = str(write_json(tmp_path, [*notes, note(99, 1, 5)]))
+    assert main(["probe", str(run), "--train", path, "--test", path, "-k", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [f"{path}:", "1 annotations of an unknown category  left out  first: annotation 99 of 1.png: 5"]
+    assert lines[4] == "1-nearest neighbours: 8 images by 8" and len(lines) == 9
+    assert "top-1 100.0 %" in lines[8]  # each crop is its own neighbour
 
 
 @pytest.mark.parametrize(

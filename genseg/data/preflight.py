@@ -3,6 +3,7 @@
 No file is changed. What cannot be used at all is a CocoError.
 """
 
+import hashlib
 import json
 import math
 import posixpath
@@ -180,7 +181,7 @@ def usable_labels(
     masks: with masks, which decide on the boxes; otherwise boxes alone, as the json has them
     """
     labels: dict[int, list[Label]] = {number: [] for number in entries}
-    numbers, seen = set[Any](), set[str]()
+    numbers, seen = set[Any](), set[bytes]()
     for n, a in enumerate(annotations):
         image = a.get("image_id")
         entry = entries.get(image) if isinstance(image, int) else None  # null and lists are ids of no image
@@ -193,7 +194,8 @@ def usable_labels(
             if image not in listed:
                 tally.add("no image", where)
             continue
-        key = json.dumps([image, *(a.get(k) for k in ("category_id", "iscrowd", "bbox", "segmentation"))], default=str)
+        same = json.dumps([image, *(a.get(k) for k in ("category_id", "iscrowd", "bbox", "segmentation"))], default=str)
+        key = hashlib.blake2b(same.encode(), digest_size=16).digest()  # a large set's polygons fill gigabytes
         if a.get("category_id") not in classes:
             tally.add("category", f"{where}: {a.get('category_id')}")
         elif key in seen:

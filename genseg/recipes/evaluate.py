@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from genseg.data.pixels import centre
+from genseg.data.preflight import format_findings
 from genseg.measure.features import features, fit_batch_norms
 from genseg.measure.knn import accuracy, knn
 from genseg.measure.linear import few_shots, linear
@@ -47,9 +48,10 @@ def probe_encoders(
         facts = metadata_of(file)
         name = f"{run}: {facts['method']}, {facts['images_seen']} images seen"
         found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
+    notes = [f"{p}:\n{format_findings(i.findings)}" for p, i in ((train, known), (test, asked)) if i.findings]
     if kind == "fewshot":
-        return _few_shot_table(found, known, asked, shots, seeds)
-    lines = [PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]
+        return "\n".join([*notes, _few_shot_table(found, known, asked, shots, seeds)])
+    lines = [*notes, PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]
     width = max(map(len, found))
     for name, (x, z) in found.items():
         guess = knn(x, known.labels, z, k=k) if kind == "knn" else linear(x, known.labels, z)

@@ -13,6 +13,7 @@ from genseg.core.check import at_least
 from genseg.data.box_crops import BoxCrops
 from genseg.data.images import ImageSource, Readable, list_images
 from genseg.data.labelled import read_labelled
+from genseg.data.preflight import Findings
 from genseg.measure.knn import Accuracy, accuracy, knn
 
 
@@ -32,11 +33,12 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """Some images of a source, and the class of each."""
+    """Some images of a source, and the class of each; and what was found wrong with their json."""
 
     source: Readable
     indices: list[int]
     labels: Int[Tensor, "n"]
+    findings: Findings = ()
 
 
 @dataclass(frozen=True)
@@ -81,9 +83,9 @@ def labelled_pair(
     if train.endswith(".json") != test.endswith(".json"):
         raise ValueError(f"probe: {train} and {test} are not of one kind: give two class folders or two COCO jsons")
     if train.endswith(".json"):
-        first, _ = read_labelled(Path(train), masks=False)
-        second, _ = read_labelled(Path(test), categories=first.categories, masks=False)
-        return _crops(BoxCrops(first, margin), limit), _crops(BoxCrops(second, margin), limit)
+        first, found = read_labelled(Path(train), masks=False)
+        second, more = read_labelled(Path(test), categories=first.categories, masks=False)
+        return _crops(BoxCrops(first, margin), limit, found), _crops(BoxCrops(second, margin), limit, more)
     known, asked = (ImageSource(list_images(path), None) for path in (train, test))
     if known.images.classes != asked.images.classes or not known.images.classes:
         raise ValueError(
@@ -93,9 +95,9 @@ def labelled_pair(
     return labelled(known, limit), labelled(asked, limit)
 
 
-def _crops(crops: BoxCrops, limit: int) -> LabelledImages:
+def _crops(crops: BoxCrops, limit: int, findings: Findings) -> LabelledImages:
     indices = sorted(np.random.default_rng(0).permutation(len(crops))[: limit or None].tolist())  # image by image
-    return LabelledImages(crops, indices, torch.tensor([crops.labels[i] for i in indices]))
+    return LabelledImages(crops, indices, torch.tensor([crops.labels[i] for i in indices]), findings)
 
 
 def labelled(source: ImageSource, limit: int) -> LabelledImages:
