@@ -31,7 +31,7 @@ def guessed(labelled: LabelledSet, seed: int) -> list[dict]:
             masks = tuple(rle.encode(np.asfortranarray(m)) for m in whole)
             boxes = np.array([rle.toBbox(m) for m in masks])
             boxes[:, 2:] += boxes[:, :2]
-        classes = np.where(rng.random(len(boxes)) < 0.8, image.classes, 1 - image.classes)
+        classes = np.where(rng.random(len(boxes)) < 0.8, image.classes, (image.classes + 1) % len(labelled.categories))
         records += detections(
             labelled, image.number, boxes=boxes, classes=classes, scores=rng.random(len(boxes)), masks=masks
         )
