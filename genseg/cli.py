@@ -59,8 +59,8 @@ and whose categories are the classes. Training labels are used here alone; nothi
   fewshot  the same on 1, 5, 10 images of each class, drawn --seeds times, the same for all encoders:
            mean ± standard deviation, and of the difference to random weights draw by draw
 
-Look at the gain over both rows of random weights: as they are, and with batch norms fitted to the training images, which
-is all that an encoder learns from them without learning any weight.
+Look at the gain over both rows of random weights: as they are, and with batch norms fitted to the training images,
+which is all that an encoder learns from them without learning any weight.
 """
 
 

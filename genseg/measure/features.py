@@ -36,8 +36,8 @@ def fit_batch_norms(
 ) -> None:  # fmt: skip
     """Give the batch norms the statistics of the centre views of these images, and leave evaluation mode.
 
-    Random weights with the statistics of initialisation (0 and 1) let values grow from layer to layer: with fitted ones
-    they are the fairer baseline of weights that were trained on such images.
+    Every training does this to random weights in its first updates, for better or worse (docs/LOG.md): with fitted
+    statistics they are the baseline of what it has learnt since; they start with a mean of 0 and a variance of 1.
     """
     encoder.eval()
     average_anew(encoder)
