@@ -24,6 +24,7 @@ class LabelledImage:
     crowd: a region that holds many: no training target, and ignored in scoring
     masks: COCO's compressed RLE of each; None when the set has boxes alone
     semantic: a PNG of class indices, for sets that have no instances
+    listed: the boxes as the json has them, which COCO scores (None: `boxes`)
     areas: in pixels, by which COCO's scores are small, medium or large: the json's (None: those of masks or boxes)
     """
 
@@ -39,6 +40,7 @@ class LabelledImage:
     masks: tuple[dict[str, Any], ...] | None
     semantic: Path | None = None
     areas: Float[np.ndarray, "n"] | None = None
+    listed: Float[np.ndarray, "n 4"] | None = None
 
 
 @dataclass(frozen=True)
@@ -137,5 +139,6 @@ def _image(entry: Entry, labels: Sequence[Label], *, masks: bool) -> LabelledIma
         classes=np.array([label.category for label in labels], np.int64),
         crowd=np.array([label.crowd for label in labels], bool),
         areas=np.array([label.area for label in labels], float),
+        listed=np.array([label.listed for label in labels], float).reshape(-1, 4),
         masks=tuple(label.mask for label in labels if label.mask is not None) if masks else None,
     )

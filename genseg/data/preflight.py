@@ -102,13 +102,15 @@ class Entry:
 
 @dataclass(frozen=True)
 class Label:
-    """An annotation that can be used. box: left, top, right, bottom; area: the json's; mask: compressed RLE."""
+    """An annotation that can be used. box: left, top, right, bottom; listed: the same as the json has it; area: the
+    json's; mask: compressed RLE."""
 
     box: tuple[float, float, float, float]
     category: int
     crowd: bool
     area: float
     mask: dict[str, Any] | None
+    listed: tuple[float, float, float, float]
 
 
 def usable_images(images: Sequence[Any], source: Path, tally: Tally) -> dict[int, Entry]:
@@ -213,7 +215,7 @@ def _label(
     a: Mapping[str, Any], entry: Entry, category: int, tally: Tally, where: str, *, masks: bool
 ) -> Label | None:
     box, area = _box(a.get("bbox")), _area(a.get("area"))
-    mask = None
+    mask, listed = None, box
     if masks or box is None:
         mask = _mask(a.get("segmentation"), entry, tally, where, needed=masks)
         if mask is None:
@@ -223,6 +225,7 @@ def _label(
         apart = [abs(x - y) for x, y in zip(box or exact, exact, strict=True)]
         if any(d > max(NEAR, side / 10) for d, side in zip(apart, (w, h, w, h), strict=True)):
             tally.add("box", where)
+            listed = None
         if area and abs(area - size) > 2 + w + h:  # a polygon's differs by what a border of half a pixel holds
             tally.add("area", f"{where}: json {area:g}, mask {size:g}")
             area = None
@@ -234,7 +237,8 @@ def _label(
     if crowd:
         tally.add("crowd", where)
     left, top, right, bottom = clipped
-    return Label(clipped, category, crowd, area or (right - left) * (bottom - top), mask if masks else None)
+    return Label(clipped, category, crowd, area or (right - left) * (bottom - top), mask if masks else None,
+                 listed or box)  # fmt: skip
 
 
 def _area(said: Any) -> float | None:

@@ -66,8 +66,7 @@ def detection_scores(
 ) -> CocoScores:
     """COCO's numbers of `found`, over categories; `per_class` is by the json's ids.
 
-    masks: compare masks, otherwise boxes. A set that was read with masks has their boxes, which are whole pixels:
-    read it without masks for COCO's own boxes.
+    masks: compare masks, otherwise boxes, which are those of the json
     """
     truth: list[dict[str, Any]] = []
     for image in labelled.images:
@@ -77,7 +76,7 @@ def detection_scores(
 
 
 def _truth(image: LabelledImage, labelled: LabelledSet) -> list[dict[str, Any]]:
-    boxes = image.boxes.tolist()
+    boxes = (image.boxes if image.listed is None else image.listed).tolist()
     records: list[dict[str, Any]] = [
         {
             "image_id": image.number,

@@ -33,7 +33,7 @@ LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
 class DetectorConfig:
     name: str = "mask_rcnn"
     norm: str = "bn"  # of the encoder: bn | sync (over processes) | frozen (as pretraining left it) | group
-    head_norm: str = "none"  # of the pyramid and the mask head: none | group; without one, training from scratch is slow
+    head_norm: str = "none"  # of pyramid and mask head: none | group, without which training from scratch is slow
     width: int = 256  # channels of the pyramid and of the mask head; torchvision's heads have 256
     hidden: int = 1024  # units of the box head
     anchors: tuple[float, ...] | None = None  # sides in pixels at the five levels; null: from the training boxes

@@ -51,7 +51,7 @@ class Preparation:
         """By how much an image of that size is resized."""
         return self.fit / max(height, width) if self.fit else 1.0
 
-    def resized(self, image: Pixels) -> Pixels:
+    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
         """The image at the size that the model sees, its values spread where that is wanted."""
         image = stretch(image) if self.stretch else image
         scale = self.scale(*image.shape[:2])

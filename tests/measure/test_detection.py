@@ -118,3 +118,13 @@ def test_results_of_something_else(tmp_path: Path, content: object, message: str
     (tmp_path / "found.json").write_text(json.dumps(content))
     with pytest.raises(CocoError, match=message):
         read_detections(tmp_path / "found.json", labelled)
+
+
+def test_boxes_are_scored_as_the_json_has_them_also_where_masks_are_known(tmp_path: Path) -> None:
+    """COCO's boxes are those of polygons, in parts of a pixel; a mask's are whole pixels."""
+    odd = [4.3, 5.4, 10.5, 10.2]
+    labelled, _ = read_labelled(write_json(tmp_path, [note(1, bbox=odd)]), masks=True)
+    record = {"image_id": 1, "category_id": 3, "score": 1.0, "bbox": odd}
+    assert detection_scores(labelled, [record], masks=False).ap == pytest.approx(1)
+    far = read_labelled(write_json(tmp_path, [note(1, bbox=[30, 20, 5, 5])]), masks=True)[0].images[0]
+    assert far.listed is not None and far.listed.tolist() == far.boxes.tolist()  # the mask counts
