@@ -16,7 +16,7 @@ from genseg.core import dist
 from genseg.data.preflight import Findings, format_findings
 from genseg.data.samples import Sample, SemanticSample
 from genseg.nn.momentum import follow, teacher_of
-from genseg.recipes.evaluate_model import evaluate_model, read_scores
+from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune, read_labels
 from genseg.recipes.generate import fast_precision
 from genseg.recipes.resume import Saved, due, reopen
@@ -58,9 +58,8 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
                 text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
                 write_text(run / PREFLIGHT_NAME, text + "\n")
-        session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved)))
-        if not quiet:
-            session.greet()
+        session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, quiet=quiet)))
+        session.greet()
         done = session.train()
     if done and main and not quiet:
         print(session.summary())
@@ -91,7 +90,7 @@ def described(parts: FinetuneParts) -> dict[str, Any]:
 class FinetuneSession:
     """One process's part in a run: the hooks of the loop."""
 
-    def __init__(self, parts: FinetuneParts, run: Path, saved: Saved | None) -> None:
+    def __init__(self, parts: FinetuneParts, run: Path, saved: Saved | None, *, quiet: bool = False) -> None:
         self.parts, self.config, self.run = parts, parts.config, run
         self.main = parts.accelerator.is_main_process
         self.device = parts.accelerator.device
@@ -100,6 +99,7 @@ class FinetuneSession:
         self.step = 0
         self.best, self.stale = -math.inf, 0
         self.finished = False
+        self.whole: Scores | None = None  # of the best model on all images, where that is known
         if saved is not None:
             self._restore(*saved)
         c, plan = parts.config, parts.plan
@@ -108,6 +108,7 @@ class FinetuneSession:
         self.score_every = plan.steps(c.validate.every) if parts.val is not None else 0
         self.frozen_until = plan.steps(c.freeze)
         self.metrics = MetricsFile(run / METRICS_NAME, self.step) if self.main else None
+        self.quiet = quiet
         self.progress = ProgressLine()
 
     def batches(self) -> Iterator[Any]:
@@ -210,7 +211,8 @@ class FinetuneSession:
             "data_wait": timing.waiting / timing.seconds, "eta_seconds": (plan.total - self.step) * plan.batch / rate,
         }  # fmt: skip
         self.metrics.write(row)
-        self.progress.show(row, plan.total, force=self.step == plan.total)
+        if not self.quiet:
+            self.progress.show(row, plan.total, force=self.step == plan.total)
 
     def _score(self, step: int) -> None:
         """Score the validation images; the best model so far is kept."""
@@ -223,6 +225,7 @@ class FinetuneSession:
             self._say(f"step {step}: {scores.line()}")
         if value > self.best:
             self.best, self.stale = value, 0
+            self.whole = None if v.limit else scores
             with dist.together():
                 if self.main:
                     self._keep(BEST_NAME, step)
@@ -237,10 +240,12 @@ class FinetuneSession:
         """Score the best model on all validation images."""
         if self.parts.val is None:
             return
-        best, _ = load_predictor(self.run / BEST_NAME)
-        best.model.to(self.device)
-        best.precision = self.parts.predictor.precision
-        scores = evaluate_model(best, self.parts.val, limit=0, detections=self.config.validate.detections)
+        scores = self.whole
+        if scores is None:
+            best, _ = load_predictor(self.run / BEST_NAME)
+            best.model.to(self.device)
+            best.precision = self.parts.predictor.precision
+            scores = evaluate_model(best, self.parts.val, detections=self.config.validate.detections)
         with dist.together():
             if self.main:
                 write_text(self.run / SCORES_NAME, json.dumps(scores.as_json(), indent=1) + "\n")
@@ -297,7 +302,7 @@ class FinetuneSession:
         )
 
     def _say(self, text: str) -> None:
-        if self.main:
+        if self.main and not self.quiet:
             self.progress.say(text)
 
 
