@@ -12,6 +12,11 @@
 
 `generate` gives the instances of images of one size: with a run, and with the classical tree beside it.
 
+  python tools/benchmark.py finetune --train train.json --val val.json
+
+`finetune` trains Mask R-CNN with genseg and with torchvision's reference loop, the same model and crops, in turn;
+and scores as many detections as there are labels with genseg and with pycocotools as it comes.
+
 Each measurement of `pretrain` is a process of its own. Speeds are medians over the rounds. Memory is the peak of a
 process and its workers together, shared pages counted once.
 """
@@ -34,6 +39,7 @@ from typing import Any
 
 import psutil
 import torch
+from benchmark_finetune import finetune
 from torch import Tensor
 
 from genseg import config as configs
@@ -323,10 +329,19 @@ def main() -> None:
     p.add_argument("--count", type=int, default=60, help="images (default: %(default)s)")
     p.add_argument("--rounds", type=int, default=3)
     p.set_defaults(only=None)
+    p = commands.add_parser("finetune", help="images/s of Mask R-CNN beside torchvision's reference loop")
+    p.add_argument("--train", required=True, metavar="JSON", help="labels to train on")
+    p.add_argument("--val", required=True, metavar="JSON", help="labels to score")
+    p.add_argument("--steps", type=int, default=10, help=f"of a measurement, after {WARMUP_STEPS} uncounted ones")
+    p.add_argument("--rounds", type=int, default=3)
+    p.add_argument("overrides", nargs="*", metavar="key=value", help="any key of configs/finetune/mask_rcnn.yaml")
+    p.set_defaults(only=None)
     o = top.parse_args()
     try:
         if o.command == "generate":
             generate(o)
+        elif o.command == "finetune":
+            finetune(o, table, machine())
         elif o.only:
             print(json.dumps(measure(o.methods, o)))
         else:
