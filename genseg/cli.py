@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from genseg.commands.show import add_show
 from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
 
 MISTAKEN_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
@@ -132,17 +133,7 @@ def parser() -> argparse.ArgumentParser:
     p.set_defaults(act=_evaluate_alpha)
     add_evaluate_detector(kinds)
     add_transfer(commands)
-
-    text = "Draw a grid of images beside the instances that jsons hold for them, as one PNG."
-    p = commands.add_parser("visualize", help="pictures of instances", description=text)
-    p.add_argument("files", type=Path, nargs="+", metavar="JSON", help="instances.json of genseg generate, or labels")
-    p.add_argument("--images", type=Path, required=True, metavar="FOLDER", help="where the images lie")
-    p.add_argument("--out", type=Path, required=True, metavar="FILE.png")
-    p.add_argument("--count", type=int, default=12, help="images, drawn by --seed (default: 12; 0: all)")
-    p.add_argument("--columns", type=int, default=3, help="images in a row (default: 3)")
-    p.add_argument("--side", type=int, default=192, help="pixels of each picture (default: 192)")
-    p.add_argument("--seed", type=int, default=0)
-    p.set_defaults(act=_visualize)
+    add_show(commands)
 
     text = """Write the encoder of a run, also of one that is not finished, for another library; or the model of a run
     of genseg finetune, for torchvision, smp or ONNX."""
@@ -257,7 +248,8 @@ def _probe(options: argparse.Namespace) -> int:
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from genseg.recipes.generate import GenerateOptions, generate_folder
+    from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
+    from genseg.recipes.report import try_report
 
     chosen = GenerateOptions(
         polygons=options.polygons, alphas=options.alphas, cutouts=options.cutouts, score=options.score,
@@ -265,6 +257,8 @@ def _generate(options: argparse.Namespace) -> int:
     )  # fmt: skip
     if text := generate_folder(options.run, options.folder, options.out, chosen):
         print(text)
+        if (options.out / RESULT).exists():
+            try_report(options.out, options.folder)
     return 0
 
 
@@ -276,18 +270,6 @@ def _evaluate_alpha(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory() as scratch:
         files = [generated(path, options.data, Path(scratch), alphas=alphas) for path in options.found]
         print(evaluate_alpha(files, options.data, alphas=options.alphas, out=options.out, threshold=options.threshold))
-    return 0
-
-
-def _visualize(options: argparse.Namespace) -> int:
-    from genseg.recipes.visualize import visualize
-
-    print(
-        visualize(
-            options.files, options.images, options.out, count=options.count, columns=options.columns,
-            side=options.side, seed=options.seed,
-        )
-    )  # fmt: skip
     return 0
 
 

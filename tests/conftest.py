@@ -1,12 +1,15 @@
-"""What every test relies on: checked shapes and types, few threads, one cache folder, no network."""
+"""What every test relies on: checked shapes and types, few threads, one cache folder, no network; and a browser."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 THREADS = 1 if os.environ.get("OMP_NUM_THREADS") == "1" else min(2, os.cpu_count() or 1)
 
 
@@ -47,3 +50,18 @@ def fresh_accelerate() -> Iterator[None]:
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A headless browser: the system's, driven by Playwright's client, which downloads none. Tests that need one
+    are skipped where there is none, and say so."""
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no browser: install chromium (Debian: apt-get install chromium) to test pages in one")
+    api = pytest.importorskip("playwright.sync_api", reason="pages are tested with Playwright: pip install playwright")
+    with api.sync_playwright() as playwright:
+        # no sandbox: as root, and in a container, Chromium has none; the pages are our own
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield browser
+        browser.close()

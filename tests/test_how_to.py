@@ -72,7 +72,7 @@ def images() -> np.ndarray:
 
 def test_the_commands(place: Path) -> None:
     found = [line.strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
-    assert len(found) == 5 and all(line.startswith("genseg ") for line in found)
+    assert len(found) == 11 and all(line.startswith("genseg ") for line in found)
     for line in found:
         words = ["runs/alpha" if w == "RUN" else w for w in shlex.split(line)[1:]]
         shards = range(int(words[words.index("--num-shards") + 1]) if "--num-shards" in words else 1)
@@ -80,7 +80,10 @@ def test_the_commands(place: Path) -> None:
             own = ["--shard-index", str(shard)] if len(shards) > 1 else []
             assert not (place / "SHARED/instances.json").exists()
             assert main([*words, *own]) == 0, line
-    assert (place / "proposals/grid.png").is_file()
+    assert {f.name for f in (place / "proposals").iterdir() if f.is_file()} >= {
+        *("grid.png", "pairs.png", "report.html", "cvat.zip", "fiftyone.json", "labelstudio.json")
+    }
+    assert (place / "runs/alpha/report.html").is_file()
     assert len(json.loads((place / "SHARED/instances.json").read_text())["images"]) == 5
 
 

@@ -10,7 +10,11 @@ ROOMS = (  # each imports from itself and from those before it
     *("core", "nn", "data", "methods", "alpha", "energy", "joint", "transfer", "measure", "show"),
     *("train", "recipes", "schema", "config", "commands", "cli"),
 )
-HOMES = {"omegaconf": {"config.py"}, "albumentations": {"data/views.py"}}  # the only files that import these
+HOMES = {  # the only files that import these
+    "omegaconf": {"config.py"},
+    "albumentations": {"data/views.py"},
+    "gradio": {"recipes/app.py"},
+}
 CONFIG = {"schema", "config"}  # general: they import nothing else of genseg
 CONFIG_READERS = {"recipes", "commands", "cli"}  # a part takes its own dataclass, never the whole config
 UNKNOWN_TO_TRAIN = {"methods", "alpha", "energy", "joint"}  # the loop knows no method

@@ -59,7 +59,7 @@ def test_the_commands_and_the_lines_that_load_the_encoder(
 ) -> None:
     monkeypatch.chdir(place)
     found = commands(".venv/bin/genseg ")
-    assert len(found) == 14
+    assert len(found) == 17
     for line in found:
         words = shlex.split(line)[1:]
         recipes = [w for w in words if w.startswith("configs/")]
@@ -72,7 +72,7 @@ def test_the_commands_and_the_lines_that_load_the_encoder(
     for row in ("1: runs/alpha/evaluated/LABELS/instances.json: ", "mask AP50", "TP/(TP+FP+FN) at IoU 0.75"):
         assert row in table
     assert sorted(f.name for f in (place / "found").iterdir() if f.is_file()) == [
-        "grid.png", "instances.json", "settings.json"
+        "cvat.zip", "env.json", "grid.png", "instances.json", "report.html", "settings.json"
     ]  # fmt: skip
     (python,) = blocks("python")
     exec(compile(python, "README.md", "exec"), {})
@@ -82,7 +82,7 @@ def test_what_the_readme_says_a_run_leaves_is_left(place: Path) -> None:
     """After the test above."""
     (tree,) = re.findall(r"```\n(runs/mine/\n.*?)```", README, re.S)
     names = {a or b for a, b in re.findall(r"^  ([\w.]+/?)|  (\w+\.\w+)(?= {2})", tree, re.M)}
-    assert names >= {"alpha.safetensors", "banks/", "checkpoints/", "env.json"} and len(names) == 9
+    assert names >= {"alpha.safetensors", "banks/", "checkpoints/", "env.json"} and len(names) == 11
     for name in names - {"broken.txt"}:
         assert (place / "runs/alpha" / name).exists(), name
 

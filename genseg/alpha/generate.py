@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from genseg.alpha.decoder import STRIDE, AlphaDecoder, Places
+from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
 from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance, resized
 
 FAINT = 8  # of 255: less of an alpha counts as nothing
@@ -62,6 +62,39 @@ def _of_image(
     categories: Float[Tensor, "p c"] | None,
 ) -> list[Instance]:
     place = peaks.nonzero()[:, 0]
+    found = _decoded(decoder, embeddings, places, image, place, config, categories)
+    h, w = embeddings.shape[2:]
+    return _enlarged(suppress(found, h, w, overlap=config.overlap, inside=config.inside), h, w)
+
+
+def proposed_at(
+    decoder: AlphaDecoder, embeddings: Float[Tensor, "1 e h w"], places: Places, y: float, x: float
+) -> list[Instance]:
+    """What the places around a point (in pixels) propose, best first: in each grid the cell that holds it and those
+    beside that, however little they score."""
+    centres, scales = places.centres()
+    away = (centres - torch.tensor([y, x], device=centres.device)).abs().amax(1)
+    place = (away <= 1.5 * scales / REACH).nonzero()[:, 0]
+    found = _decoded(decoder, embeddings, places, 0, place, GenerateConfig(score=0, min_area=1), None)
+    return _enlarged(found, *embeddings.shape[2:])
+
+
+def _enlarged(found: Sequence[Instance], h: int, w: int) -> list[Instance]:
+    """Instances at the stride of the embeddings, of h x w, in pixels of the image."""
+    whole = ((a, resized(a, (h, w), (h * STRIDE, w * STRIDE))) for a in found)
+    return [replace(b, category=a.category) for a, b in whole if b is not None]
+
+
+def _decoded(
+    decoder: AlphaDecoder,
+    embeddings: Float[Tensor, "b e h w"],
+    places: Places,
+    image: int,
+    place: Int[Tensor, "n"],
+    config: GenerateConfig,
+    categories: Float[Tensor, "p c"] | None,
+) -> list[Instance]:
+    """The instances of some places of an image that score enough, best first, at the stride of the embeddings."""
     codes = places.codes(torch.full_like(place, image), place)
     likely = (places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()).sqrt()
     category = torch.zeros(len(place), dtype=torch.long, device=place.device)
@@ -81,11 +114,7 @@ def _of_image(
         for a, (top, left), s, c in zip(maps, corner[usable].tolist(), score[usable].tolist(), which, strict=True):
             if (cut := cut_instance(a, s)) is not None:
                 found.append(Instance(cut.alpha, cut.top + top, cut.left + left, s, c))
-    found.sort(key=lambda a: -a.score)
-    h, w = embeddings.shape[2:]
-    kept = suppress(found, h, w, overlap=config.overlap, inside=config.inside)
-    whole = ((a, resized(a, (h, w), (h * STRIDE, w * STRIDE))) for a in kept)
-    return [replace(b, category=a.category) for a, b in whole if b is not None]
+    return sorted(found, key=lambda a: -a.score)
 
 
 def suppress(found: Sequence[Instance], h: int, w: int, *, overlap: float, inside: float) -> list[Instance]:

@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, generate
+from genseg.alpha.generate import GenerateConfig, generate, proposed_at
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import merge_tiles, tiles_of
-from genseg.data.instances import Instance, cut_instance, resized
+from genseg.data.instances import HALF, Instance, cut_instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.norms import average_anew
@@ -61,6 +61,29 @@ class AlphaModel(nn.Module):
         if small.shape[:2] == whole:
             return found
         return [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
+
+    @torch.no_grad()
+    def instance_at(self, image: Pixels, y: float, x: float) -> Instance | None:
+        """The instance whose code is proposed at a place of an image, in pixels, however little it scores; None where
+        nothing is seen. Of a large image the tile whose middle is nearest is looked at."""
+        small, whole = self._prepared(image), image.shape[:2]
+        y, x = (y + 0.5) * small.shape[0] / whole[0], (x + 0.5) * small.shape[1] / whole[1]
+        tiles = tiles_of(*small.shape[:2], tile=self.config.tile, overlap=self.config.tile // 4)
+        tile = min(tiles, key=lambda t: abs(t.top + t.height / 2 - y) + abs(t.left + t.width / 2 - x))
+        pixels = small[tile.window]
+        pyramid = self.encoder.pyramid(self.tensor([pixels]))
+        if isinstance(self.decoder, SlotDecoder):
+            found = slots_found(self.decoder(pyramid)[0], self.config)[0]
+        else:
+            embeddings, places = self.decoder(pyramid)
+            found = proposed_at(self.decoder, embeddings, places, y - tile.top, x - tile.left)
+        row, column = int(y - tile.top), int(x - tile.left)
+        there = [a for a in found if _value(a, row, column) >= HALF]
+        inside = _inside(there[0], *pixels.shape[:2]) if there else None
+        if inside is None:
+            return None
+        moved = Instance(inside.alpha, inside.top + tile.top, inside.left + tile.left, inside.score)
+        return moved if small.shape[:2] == whole else resized(moved, small.shape[:2], whole)
 
     def _prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
         h, w = image.shape[:2]
@@ -164,6 +187,13 @@ def _mirrored(image: Pixels, below: int, right: int) -> UInt8[np.ndarray, "_ _ 3
     return (
         np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101)) if below or right else image
     )
+
+
+def _value(instance: Instance, row: int, column: int) -> int:
+    """Its alpha at a pixel of the image."""
+    y, x = row - instance.top, column - instance.left
+    h, w = instance.alpha.shape
+    return int(instance.alpha[y, x]) if 0 <= y < h and 0 <= x < w else 0
 
 
 def _inside(instance: Instance, h: int, w: int) -> Instance | None:

@@ -124,6 +124,7 @@ def _finetune(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from genseg.recipes.compare import compare, parse_arms
+    from genseg.recipes.report import try_report
 
     print(
         compare(
@@ -131,13 +132,16 @@ def _compare(options: argparse.Namespace) -> int:
             file=options.config, overrides=one_length(options.overrides), jobs=options.jobs,
         )
     )  # fmt: skip
+    try_report(options.out)
     return 0
 
 
 def _predict(options: argparse.Namespace) -> int:
     from genseg.recipes.predict import predict
+    from genseg.recipes.report import try_report
 
     print(predict(options.run, options.folder, options.out, score=options.score, fresh=options.fresh))
+    try_report(options.out, options.folder)
     return 0
 
 

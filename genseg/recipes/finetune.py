@@ -19,6 +19,7 @@ from genseg.nn.momentum import follow, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune, read_labels
 from genseg.recipes.generate import fast_precision
+from genseg.recipes.report import try_report
 from genseg.recipes.resume import Saved, due, reopen
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row
@@ -61,8 +62,10 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
         session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, quiet=quiet)))
         session.greet()
         done = session.train()
-    if done and main and not quiet:
-        print(session.summary())
+    if main and not quiet:
+        if done:
+            print(session.summary())
+        try_report(run)
     return done
 
 

@@ -21,7 +21,7 @@ from genseg.core import dist
 from genseg.data.images import ImageError, ImageList, decode, list_images
 from genseg.data.instances import Instance, annotation
 from genseg.data.proposals import PROPOSERS
-from genseg.train.run import RunError, write_text
+from genseg.train.run import RunError, write_environment, write_text
 
 RESULT = "instances.json"
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
@@ -83,7 +83,12 @@ def generate_folder(run: Path, folder: str, out: Path, options: GenerateOptions)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return ""
-    return merge(out, images, options.shards * world)
+    text = merge(out, images, options.shards * world)
+    if (out / RESULT).exists():
+        write_environment(
+            out, device=accelerator.device, facts={"run": str(run), "folder": str(Path(folder).absolute())}
+        )
+    return text
 
 
 def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[Finder, str]:

@@ -24,8 +24,10 @@ from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.probe import LabelledImages, build_probe
+from genseg.recipes.report import LiveReport, try_report
 from genseg.recipes.resume import due, reopen
 from genseg.recipes.rounds import Rounds
+from genseg.recipes.snapshots import Snapshots
 from genseg.recipes.timm_folder import save_timm_folder
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row, read_metrics
@@ -37,7 +39,8 @@ from genseg.train.run import clear, lock, write_environment, write_text
 def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
 
-    Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/` in `config.run`.
+    Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/ report.html` in
+    `config.run`.
     Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     parts = assemble(config)
@@ -63,6 +66,8 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
         done = session.train()
     if done and main:
         print(session.summary())
+    if main:
+        try_report(run, look=done)
     return done
 
 
@@ -97,6 +102,9 @@ class Session:
             parts.accelerator.init_trackers("tensorboard")
         self.warned: str | None = None
         self.rounds = Rounds(parts, run, self._record, self._say) if isinstance(parts.module, Joint) else None
+        with dist.together():
+            self.snapshots = Snapshots(run, self.rounds.source, self.step) if self.main and self.rounds else None
+        self.report = LiveReport(run, self._say) if self.main else None
 
     @property
     def task(self) -> str:
@@ -116,6 +124,7 @@ class Session:
         if self.step < parts.plan.total:
             if self.step == 0:
                 self._probe(0)
+                self._snapshot(0)
             made = train(
                 parts.wrapped, parts.optimizer, self.batches(), parts.accelerator, self, plan=parts.plan,
                 start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,
@@ -189,9 +198,14 @@ class Session:
         if due(step, self.log_every) or step == 1 or last:
             self._share_broken()
             self._log(outputs, timing, grad_norm)
+            if self.report is not None and not last:
+                self.report.update()
             timing.reset()
         if last or due(step, self.probe_every):
             self._probe(step)
+            timing.reset()
+        if last or due(step, self.probe_every or self.save_every):
+            self._snapshot(step)  # before the checkpoint, or a kill between them would lose it
             timing.reset()
         if last or due(step, self.save_every):
             self._share_broken()
@@ -239,6 +253,12 @@ class Session:
                 f"step {step}: {self.probe.k}-nearest-neighbour accuracy {100 * found.top1:.1f}% "
                 f"(balanced {100 * found.balanced:.1f}%)"
             )
+
+    def _snapshot(self, step: int) -> None:
+        """Keep what the alpha task finds in the same few images now."""
+        with dist.together():
+            if self.snapshots is not None and self.rounds is not None:
+                self.snapshots.take(self.rounds.model(self.snapshots.images), step)
 
     def _features(self, images: LabelledImages) -> Float[Tensor, "n d"]:
         mean, std = self.config.data.mean, self.config.data.std

@@ -1,7 +1,7 @@
 """The alpha task within a pretraining run: banks of proposals, rounds, and the model that is left behind."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from genseg.alpha.mine import Mined, mine
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, Pixels, save_alpha, snapshot
 from genseg.core import dist
 from genseg.data.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.cache import cache_folder
@@ -114,8 +114,9 @@ class Rounds:
         )
         return bank if adopted else before
 
-    def model(self) -> AlphaModel:
-        """A copy of encoder and decoder as they are now, calibrated for generation."""
+    def model(self, images: Iterable[Pixels] | None = None) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, calibrated for generation on some images; by default on
+        CALIBRATED of those of the run."""
         joint, p = self.parts.module, self.parts.config
         assert isinstance(joint, Joint)
         look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
@@ -123,8 +124,10 @@ class Rounds:
         model.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
             self.parts.accelerator.mixed_precision, torch.float32
         )
-        chosen = np.random.default_rng(0).permutation(len(self.source))[:CALIBRATED]
-        model.calibrate((self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size)
+        if images is None:
+            chosen = np.random.default_rng(0).permutation(len(self.source))[:CALIBRATED]
+            images = (self.source.read(int(i))[0] for i in chosen)
+        model.calibrate(images, size=2 * self.config.compose.size)
         return model
 
     def save(self, step: int) -> None:

@@ -11,14 +11,27 @@ from genseg.core.check import at_least
 from genseg.data.images import decode
 from genseg.data.instances import AnnotatedImage, CocoError, annotated_images, by_file, read_json
 from genseg.recipes.generate import write_png
-from genseg.show.draw import grid, overlay
+from genseg.show.draw import cut_outs, grid, overlay, titled
 
 
-def visualize(files: Sequence[Path], folder: Path, out: Path, *, count: int, columns: int, side: int, seed: int) -> str:
+def visualize(
+    files: Sequence[Path],
+    folder: Path,
+    out: Path,
+    *,
+    count: int,
+    columns: int,
+    side: int,
+    seed: int,
+    cutouts: bool = False,
+    titles: bool = False,
+) -> str:
     """A grid of images, each followed by its instances from each COCO json of `files`, in one PNG.
 
     folder: where the images of the jsons lie, or lie in images/
     count: images, drawn by `seed` from those of the first json; 0: all
+    cutouts: what the instances of each json cut out of the image comes too
+    titles: what each picture is stands above the first row
 
     Raises ValueError for what a user can mend.
     """
@@ -37,8 +50,12 @@ def visualize(files: Sequence[Path], folder: Path, out: Path, *, count: int, col
         image = _pixels(folder, name, [(found[name], file) for found, file in zip(jsons, files, strict=True)])
         pictures.append(image)
         pictures += [overlay(image, found[name].instances) for found in jsons]
-    per_row = columns * (1 + len(files))
-    write_png(out, cv2.cvtColor(grid(pictures, columns=per_row, side=side), cv2.COLOR_RGB2BGR))
+        pictures += [cut_outs(image, found[name].instances) for found in jsons] if cutouts else []
+    names = [f.stem for f in files]
+    row = ["image", *names, *(f"{name}, cut out" for name in names if cutouts)]
+    sheet = grid(pictures, columns=columns * len(row), side=side)
+    sheet = titled(sheet, row * columns, side=side) if titles else sheet
+    write_png(out, np.asarray(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
     return f"{out}: {len(drawn)} images"
 
 

@@ -1,34 +1,52 @@
 """Instances drawn over their images, and pictures put together in a grid."""
 
-import colorsys
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
 
 from genseg.data.instances import Instance
 
 Pixels = UInt8[np.ndarray, "h w 3"]
-GOLDEN = 0.618034  # steps of the hue by the golden ratio keep neighbours in a list apart
+# Okabe and Ito (2008), without black: told apart by the colour-blind, ordered so that those that follow differ most
+PALETTE = (
+    *((213, 94, 0), (86, 180, 233), (240, 228, 66), (0, 158, 115)),
+    *((204, 121, 167), (0, 114, 178), (230, 159, 0)),
+)
+NEAR = 6  # pixels between two windows up to which their instances get different colours
 GAP = 4  # pixels between the pictures of a grid
+CHECKER = ((205, 205, 205), (245, 245, 245))  # what lies behind a cut-out
+SQUARE = 8  # pixels of its squares
 
 
 def colour(n: int) -> tuple[int, int, int]:
-    """A bright colour for the n-th instance; lightness alternates, so that hue alone need not tell two apart."""
-    r, g, b = colorsys.hls_to_rgb((0.08 + n * GOLDEN) % 1, (0.55, 0.7)[n % 2], 0.9)
-    return round(255 * r), round(255 * g), round(255 * b)
+    """The n-th colour of the palette, which begins anew after its last."""
+    return PALETTE[n % len(PALETTE)]
+
+
+def colours(instances: Sequence[Instance]) -> list[int]:
+    """Which colour of the palette each instance gets: the one that is rarest near it, of those the rarest in all."""
+    boxes = np.array([(a.top, a.left, a.top + a.alpha.shape[0], a.left + a.alpha.shape[1]) for a in instances])
+    chosen = np.zeros(len(instances), np.int64)
+    for n in range(len(instances)):
+        before = boxes[:n]
+        near = ((before[:, :2] - NEAR < boxes[n, 2:]) & (before[:, 2:] + NEAR > boxes[n, :2])).all(1)
+        beside, used = (np.bincount(c, minlength=len(PALETTE)) for c in (chosen[:n][near], chosen[:n]))
+        chosen[n] = np.lexsort((used, beside))[0]
+    return [int(c) for c in chosen]
 
 
 def overlay(image: Pixels, instances: Sequence[Instance], *, strength: float = 0.45) -> Pixels:
     """The image with each alpha map as a veil of its own colour, and a line around its mask."""
-    out = image.astype(np.float32)
-    for n, instance in enumerate(instances):
+    out, hues = image.astype(np.float32), colours(instances)
+    for n, instance in zip(hues, instances, strict=True):
         veil = strength / 255 * instance.alpha[..., None].astype(np.float32)
         part = out[instance.window]
         part += veil * (np.array(colour(n), np.float32) - part)
     drawn = out.round().astype(np.uint8)
-    for n, instance in enumerate(instances):
+    for n, instance in zip(hues, instances, strict=True):
         outlines, _ = cv2.findContours(
             instance.mask.astype(np.uint8),
             cv2.RETR_EXTERNAL,
@@ -37,6 +55,27 @@ def overlay(image: Pixels, instances: Sequence[Instance], *, strength: float = 0
         )
         cv2.drawContours(drawn, outlines, -1, colour(n), 1)
     return drawn
+
+
+def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Pixels:
+    """What the instances show of the image, by their soft alphas, on a checkerboard."""
+    h, w = image.shape[:2]
+    alpha = np.zeros((h, w, 1), np.float32)
+    for instance in instances:
+        part = alpha[instance.window]
+        part += instance.alpha[..., None] / np.float32(255) * (1 - part)
+    squares = np.add.outer(np.arange(h) // SQUARE, np.arange(w) // SQUARE) % 2
+    return np.asarray((alpha * image + (1 - alpha) * np.array(CHECKER)[squares]).round(), np.uint8)
+
+
+def titled(sheet: UInt8[np.ndarray, "_ _ 3"], titles: Sequence[str], *, side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A grid with a word above each picture of its first row."""
+    size = max(9, min(18, side // 12))
+    band = Image.new("RGB", (sheet.shape[1], 2 * size), "white")
+    pen, font = ImageDraw.Draw(band), ImageFont.load_default(size)
+    for n, title in enumerate(titles):
+        pen.text((n * (side + GAP), size // 3), title, fill=(60, 60, 60), font=font)
+    return np.vstack([np.asarray(band), sheet])
 
 
 def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int, side: int) -> Pixels:

@@ -13,8 +13,10 @@ from typing import Any, TextIO
 import torch
 
 BANKS = "banks"
-CONTENT = ("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors", "alpha.safetensors")
-FOLDERS = ("checkpoints", BANKS, "timm", "tensorboard")
+SNAPSHOTS = "snapshots"
+CONTENT = ("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors", "alpha.safetensors",
+           "report.html")  # fmt: skip
+FOLDERS = ("checkpoints", BANKS, SNAPSHOTS, "timm", "tensorboard")
 PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
 
 
@@ -32,6 +34,7 @@ def lock(run: Path) -> TextIO:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
+        file.close()
         raise RunError(f"run={run}: another process is training in it; wait for it or choose another folder") from None
     return file
 

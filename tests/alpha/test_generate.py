@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, Codes, Places
-from genseg.alpha.generate import GenerateConfig, _peaks, generate, suppress
+from genseg.alpha.generate import GenerateConfig, _peaks, generate, proposed_at, suppress
 from genseg.data.instances import Instance, cut_instance
 
 SIZE = 64
@@ -184,3 +184,14 @@ def test_what_several_better_ones_cover_together_goes() -> None:
     first, second, across = at < 16, at >= 16, (at >= 11) & (at < 21)
     assert stay([first, across]) == [0, 1] and stay([second, across]) == [0, 1]
     assert stay([first, second, across]) == [0, 1]
+
+
+def test_a_point_gets_what_the_places_around_it_propose_however_little_they_score() -> None:
+    """The cell of each grid that holds the point, and those beside it; the surest comes first."""
+    placed = [(0, 30, 30, 8, LOW, -3, 0), (0, 24, 24, 14, -2, 0, 1), (0, 30, 50, 6, 5, 5, 0)]
+    embeddings = torch.zeros(1, 1, SIZE // 2, SIZE // 2)
+    found = proposed_at(Discs(), embeddings, places_of(placed), 30.0, 30.0)
+    assert iou(found[0], disc(24, 24, 14)) > 0.9 and [a.score for a in found] == sorted([a.score for a in found])[::-1]
+    assert max(iou(a, disc(30, 30, 8)) for a in found) > 0.9
+    assert len(found) <= 9 + 9 and max(iou(a, disc(30, 50, 6)) for a in found) < 0.1
+    assert max(iou(a, disc(30, 50, 6)) for a in proposed_at(Discs(), embeddings, places_of(placed), 30.0, 46.1)) > 0.8

@@ -257,3 +257,22 @@ def test_a_snapshot_leaves_the_training_alone() -> None:
     copied.calibrate([textured(64, 64, i) for i in range(2)], size=64)
     assert all(torch.equal(x, before[k]) for k, x in model.state_dict().items())
     assert model.encoder.training and norms_of(model)[0].momentum == 0.1 and not copied.encoder.training
+
+
+@pytest.mark.parametrize("tile", [64, 1024])
+def test_the_instance_at_a_place_is_the_one_that_is_proposed_there(tile: int) -> None:
+    placed = [(30, 40, 9), (100, 120, 14), (33, 100, 6)]
+    model = toy(tile)
+    image = dots(150, 160, placed)
+    for y, x, radius in placed:
+        for dy, dx in ((0, 0), (1, 0), (0, -1)):
+            found = model.instance_at(image, y + dy, x + dx)
+            assert found is not None and iou(found, disc(150, 160, y + 0.5, x + 0.5, radius)) > 0.9
+    assert model.instance_at(image, 75, 75) is None
+
+
+def test_a_place_is_one_of_the_image_also_where_that_is_shrunk() -> None:
+    model = toy(1024, side=64)
+    small = dots(64, 96, [(20, 50, 10)])
+    found = model.instance_at(np.kron(small, np.ones((3, 3, 1), np.uint8)), 61, 151)
+    assert found is not None and iou(found, disc(192, 288, 61.5, 151.5, 30)) > 0.9

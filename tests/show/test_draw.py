@@ -1,13 +1,11 @@
 """Pictures of instances: what is drawn over an image, by hand, and where a grid puts it."""
 
-import colorsys
-
 import cv2
 import numpy as np
 import pytest
 
 from genseg.data.instances import Instance
-from genseg.show.draw import GAP, colour, grid, overlay
+from genseg.show.draw import CHECKER, GAP, PALETTE, SQUARE, colour, colours, cut_outs, grid, overlay, titled
 
 SOFT = np.zeros((12, 14), np.uint8)
 SOFT[1:11, 1:13] = 100  # below half: a veil, but no mask
@@ -51,13 +49,46 @@ def test_a_veil_is_the_mean_of_image_and_colour(strength: float) -> None:
     assert {tuple(c) for c in drawn[line].tolist()} == {colour(0), colour(1)}  # a line at full strength
 
 
-def test_colours_of_neighbours_differ() -> None:
-    colours = [np.array(colour(n), float) for n in range(60)]
-    assert len({tuple(c) for c in colours}) == 60
-    for step in (1, 2, 3):
-        assert min(np.abs(a - b).max() for a, b in zip(colours, colours[step:], strict=False)) > 40
-    lightness = [colorsys.rgb_to_hls(*(c / 255))[1] for c in colours]
-    np.testing.assert_allclose(lightness, [(0.55, 0.7)[n % 2] for n in range(60)], atol=0.01)
+def test_the_palette_is_that_of_okabe_and_ito() -> None:
+    known = {"#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7"}
+    assert {"#" + "".join(f"{v:02X}" for v in c) for c in PALETTE} == known
+    assert [colour(n) for n in range(14)] == [*PALETTE, *PALETTE]
+
+
+def test_instances_that_are_near_each_other_differ_in_colour() -> None:
+    """A board of squares that touch: no two neighbours, diagonal ones too, share one of the seven colours."""
+    size = 10
+    squares = [Instance(np.full((size, size), 255, np.uint8), size * y, size * x) for y in range(6) for x in range(6)]
+    hues = colours(squares)
+    assert colours([]) == [] and colours(squares[:1]) == [0] and len(set(hues)) == len(PALETTE)
+    at = {(n // 6, n % 6): hue for n, hue in enumerate(hues)}
+    for (y, x), hue in at.items():
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1)):
+            assert at.get((y + dy, x + dx)) != hue
+
+
+def test_far_instances_share_colours_evenly() -> None:
+    far = [Instance(np.full((5, 5), 255, np.uint8), 0, 40 * n) for n in range(21)]
+    assert sorted(colours(far)) == sorted(list(range(7)) * 3)
+
+
+def test_cut_outs_show_the_image_by_its_alpha_over_a_checkerboard() -> None:
+    image = noise()
+    drawn = cut_outs(image, [ONE, TWO])
+    y, x = np.mgrid[:40, :48] // SQUARE
+    board = np.array(CHECKER, float)[(y + x) % 2]
+    alpha = (1 - (1 - ONE.paint(40, 48) / 255) * (1 - TWO.paint(40, 48) / 255))[..., None]
+    np.testing.assert_allclose(drawn, alpha * image + (1 - alpha) * board, atol=0.51)
+
+
+def test_titles_stand_above_the_grid_and_leave_it_alone() -> None:
+    sheet = grid([noise(32, 32)] * 2, columns=2, side=96)
+    out = titled(sheet, ["image", "found"], side=96)
+    band = out[: len(out) - len(sheet)]
+    np.testing.assert_array_equal(out[len(band) :], sheet)
+    assert out.shape[1] == sheet.shape[1]
+    dark = (band < 128).any(2).any(0)
+    assert dark[:60].any() and not dark[60:100].any() and dark[100:160].any()
 
 
 def test_a_grid_puts_each_picture_into_the_middle_of_its_square() -> None:

@@ -1,0 +1,110 @@
+"""The commands that show what came out, or hand it over: visualize, app, convert."""
+
+import argparse
+from pathlib import Path
+
+VISUALIZE_HELP = """\
+Pictures. What comes out depends on what PATH is.
+
+  genseg visualize runs/mine                a run: runs/mine/report.html, one file that needs no network
+  genseg visualize runs/mine photos         the same, with the instances of other images
+  genseg visualize found photos             what genseg generate has written, and its images
+  genseg visualize runs                     a folder of runs: runs/index.html, which compares them
+  genseg visualize found/instances.json --images photos --out grid.png    jsons: images and instances as one PNG
+
+A command that makes a run writes its report at its end, and pretrain every now and then: the page of a run that goes on
+reads itself again.
+"""
+APP_HELP = """\
+A live page on this machine (needs pip install 'genseg[app]'): drop an image, see its instances, click a place to get
+the one that is proposed there, move the threshold, download COCO json or RGBA cut-outs; with two runs, compare them.
+
+  genseg app runs/mine
+  genseg app runs/mine runs/other
+
+The page is served to this machine alone, with no public link.
+"""
+CONVERT_HELP = """\
+Instances as labelling tools import them. docs/how_to.md has the steps for each.
+
+  genseg convert found/instances.json --to cvat --out found/cvat.zip
+  genseg convert found/instances.json --to fiftyone --out found/fiftyone.json --images photos
+  genseg convert found/instances.json --to labelstudio --out found/labelstudio.json
+"""
+
+
+def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add visualize, app and convert."""
+    raw = argparse.RawDescriptionHelpFormatter
+    p = commands.add_parser("visualize", help="a report of a run, an index of runs, or a PNG of instances",
+                            description=VISUALIZE_HELP, formatter_class=raw)  # fmt: skip
+    p.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="RUN [FOLDER], RUNS, or JSON...")
+    grid = p.add_argument_group("for a PNG of jsons")
+    grid.add_argument("--images", type=Path, metavar="FOLDER", help="where the images lie")
+    grid.add_argument("--out", type=Path, metavar="FILE.png")
+    grid.add_argument("--count", type=int, default=12, help="images, drawn by --seed (default: 12; 0: all)")
+    grid.add_argument("--columns", type=int, default=3, help="images in a row (default: 3)")
+    grid.add_argument("--side", type=int, default=192, help="pixels of each picture (default: 192)")
+    grid.add_argument("--cutouts", action="store_true", help="also what each json cuts out, on a checkerboard")
+    grid.add_argument("--titles", action="store_true", help="a word above each picture of the first row")
+    grid.add_argument("--seed", type=int, default=0)
+    p.set_defaults(act=_visualize)
+
+    p = commands.add_parser("app", help="a live page: drop an image, see its instances", description=APP_HELP,
+                            formatter_class=raw)  # fmt: skip
+    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run with the alpha task; several are compared")
+    p.add_argument("--port", type=int, default=7860, help="of this machine's own address (default: 7860)")
+    p.add_argument("--max-mb", type=int, default=20, help="largest upload in megabytes (default: 20)")
+    p.set_defaults(act=_app)
+
+    p = commands.add_parser("convert", help="instances for a labelling tool", description=CONVERT_HELP,
+                            formatter_class=raw)  # fmt: skip
+    p.add_argument("file", type=Path, metavar="JSON", help="instances.json of genseg generate, or any COCO json")
+    p.add_argument("--to", required=True, choices=("cvat", "fiftyone", "labelstudio"), help="the tool")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.zip for CVAT, else FILE.json")
+    p.add_argument("--score", type=float, default=0.0, help="leave out instances of a lower score")
+    p.add_argument("--images", metavar="WHERE", help="goes before each file name: a folder for FiftyOne, a URL for "
+                   "Label Studio (default there: /data/local-files/?d=)")  # fmt: skip
+    p.set_defaults(act=_convert)
+
+
+def _visualize(options: argparse.Namespace) -> int:
+    from genseg.recipes.report import write_report
+    from genseg.recipes.report_index import write_index
+    from genseg.recipes.report_run import LEFT_BEHIND
+    from genseg.recipes.visualize import visualize
+
+    first, *more = options.paths
+    if first.is_dir():
+        if options.out or options.images or len(more) > 1:
+            raise ValueError(
+                f"{first} is a folder: give it alone, or with one folder of images. --out and --images are for jsons"
+            )
+        is_run = any((first / name).exists() for name in LEFT_BEHIND)
+        print(write_report(first, str(more[0]) if more else None) if is_run or more else write_index(first))
+        return 0
+    if options.out is None or options.images is None:
+        if first.suffix.lower() != ".json":
+            raise FileNotFoundError(f"there is no folder {first}: give a run directory, a folder of runs, or jsons")
+        raise ValueError("a PNG of jsons needs --images FOLDER and --out FILE.png")
+    print(
+        visualize(
+            options.paths, options.images, options.out, count=options.count, columns=options.columns,
+            side=options.side, seed=options.seed, cutouts=options.cutouts, titles=options.titles,
+        )
+    )  # fmt: skip
+    return 0
+
+
+def _app(options: argparse.Namespace) -> int:
+    from genseg.recipes.app import serve
+
+    serve(options.runs, port=options.port, max_mb=options.max_mb)
+    return 0
+
+
+def _convert(options: argparse.Namespace) -> int:
+    from genseg.recipes.convert import convert
+
+    print(convert(options.file, options.to, options.out, score=options.score, images=options.images))
+    return 0

@@ -1,0 +1,57 @@
+"""Label Studio's own run-length code of a mask: a string of bits, over the bytes of an RGBA picture.
+
+After a head (32 bits number of bytes, 5 bits word size less one, four times 4 bits of a length's size less one) come
+runs: one bit that says whether the bytes are equal, 2 bits which of the four sizes the length has, the length less one,
+and the byte, or the bytes. It is what Label Studio's brush writes and reads (label-studio-sdk, converter/brush.py).
+"""
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+SIZES = (3, 4, 8, 16)  # bits of a length
+WORD = 8  # bits of a value
+
+
+def encode_brush(mask: Bool[np.ndarray, "h w"]) -> list[int]:
+    """The code of a mask, as the numbers of its bytes. Inside, all four channels are 255."""
+    flat = mask.reshape(-1)
+    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate([[0], edges]).tolist()
+    lengths = np.diff([*starts, len(flat)]) * 4
+    parts = [f"{4 * len(flat):032b}", f"{WORD - 1:05b}", *(f"{s - 1:04b}" for s in SIZES)]
+    for start, length in zip(starts, lengths.tolist(), strict=True):
+        value = f"{255 if flat[start] else 0:0{WORD}b}"
+        while length:
+            part = min(length, 1 << SIZES[-1])
+            which = next(n for n, size in enumerate(SIZES) if part <= 1 << size)
+            parts.append(f"1{which:02b}{part - 1:0{SIZES[which]}b}{value}")
+            length -= part
+    bits = "".join(parts)
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
+
+
+def decode_brush(code: list[int], height: int, width: int) -> Bool[np.ndarray, "height width"]:
+    """The mask of a code: where the last of the four channels is half or more. Raises ValueError for another size."""
+    bits = "".join(f"{n:08b}" for n in code)
+    at = 0
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        return int(bits[at - count : at], 2)
+
+    total, word = take(32), take(5) + 1
+    sizes = [take(4) + 1 for _ in range(4)]
+    if total != 4 * height * width:
+        raise ValueError(f"the code is of {total} bytes, {height} x {width} pixels have {4 * height * width}")
+    out: UInt8[np.ndarray, n] = np.zeros(total, np.uint8)
+    i = 0
+    while i < total:
+        equal, length = take(1), take(sizes[take(2)]) + 1
+        if equal:
+            out[i : i + length] = take(word)
+        else:
+            out[i : i + length] = [take(word) for _ in range(length)]
+        i += length
+    return np.asarray(out.reshape(height, width, 4)[..., 3] >= 128)

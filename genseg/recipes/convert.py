@@ -1,0 +1,112 @@
+"""Hand instances over to labelling tools, in the form that each imports."""
+
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from genseg.data.instances import CocoError, decode_segmentation, file_key, read_json
+from genseg.data.instances import cut_instance as from_mask
+from genseg.data.label_studio import encode_brush
+from genseg.recipes.generate import polygons
+from genseg.train.run import write_text
+
+LOCAL_FILES = "/data/local-files/?d="  # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
+INSIDE = "annotations/instances_default.json"  # where CVAT's importer looks in a zip
+Content = Mapping[str, Any]
+
+
+def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str | None = None) -> str:
+    """Write the instances of a COCO json for `tool`, and say what was written.
+
+    score: instances that score less are left out
+    images: goes before each file name (FiftyOne: a folder; Label Studio: a URL)
+
+    Raises CocoError or ValueError for what a user can mend.
+    """
+    wanted = ".zip" if tool == "cvat" else ".json"
+    if out.suffix.lower() != wanted:
+        raise ValueError(f"--out {out}: what {tool} imports ends in {wanted}")
+    content = dict(read_json(file))
+    content["annotations"] = [a for a in content["annotations"] if float(a.get("score", 1.0)) >= score]
+    content.setdefault("categories", [{"id": 1, "name": "instance"}])
+    try:
+        TOOLS[tool](content, out, images)
+    except (KeyError, TypeError) as error:
+        raise CocoError(f"{file}: an image needs id, file_name, height and width, an annotation id, image_id, "
+                        f"category_id and segmentation; got {error!r}") from None  # fmt: skip
+    return f"{out}: {len(content['annotations'])} instances in {len(content['images'])} images, for {tool}"
+
+
+def _mask(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Any:
+    return decode_segmentation(a["segmentation"], *sizes[a["image_id"]]) > 0
+
+
+def _sizes(content: Content) -> dict[int, tuple[int, int]]:
+    return {i["id"]: (int(i["height"]), int(i["width"])) for i in content["images"]}
+
+
+def to_cvat(content: Content, out: Path, images: str | None) -> None:
+    """COCO 1.0 in a zip: polygons, which CVAT can edit; it takes an RLE for a crowd. Holes are lost."""
+    sizes, kept = _sizes(content), []
+    for a in content["annotations"]:
+        instance = from_mask(_mask(a, sizes))
+        if instance is not None:
+            shapes = [p for p in polygons(instance) if len(p) >= 6]
+            kept.append({**{k: a[k] for k in ("id", "image_id", "category_id")}, "iscrowd": 0, "area": instance.area,
+                         "bbox": list(instance.box), "segmentation": shapes,
+                         "attributes": {"score": float(a.get("score", 1.0))}})  # fmt: skip
+    listed = [{**i, "file_name": file_key(i["file_name"])} for i in content["images"]]  # CVAT knows them by these names
+    text = json.dumps(
+        {"info": {}, "licenses": [], "images": listed, "annotations": kept, "categories": content["categories"]}
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(INSIDE, text)
+
+
+def to_fiftyone(content: Content, out: Path, images: str | None) -> None:
+    """COCO with RLE and scores, as FiftyOne's COCODetectionDataset reads it; absolute file names need no data_path."""
+    root = None if images is None else Path(images).absolute()
+    listed = [
+        {**i, "file_name": i["file_name"] if root is None else str(_in(root, i["file_name"]))}
+        for i in content["images"]
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps({**content, "info": {}, "licenses": [], "images": listed}))
+
+
+def _in(root: Path, name: str) -> Path:
+    """Where an image of a json lies: below the folder, or below images/ in it."""
+    places = (root / name, root / "images" / name, root / file_key(name))
+    return next((p for p in places if p.is_file()), places[0])
+
+
+def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
+    """Tasks with predictions: brush masks in Label Studio's own RLE, with the score of each."""
+    sizes, before = _sizes(content), LOCAL_FILES if images is None else images
+    names = {c["id"]: str(c["name"]) for c in content["categories"]}
+    found: dict[int, list[dict[str, Any]]] = {i: [] for i in sizes}
+    for a in content["annotations"]:
+        h, w = sizes[a["image_id"]]
+        value = {"format": "rle", "rle": encode_brush(_mask(a, sizes)), "brushlabels": [names[a["category_id"]]]}
+        found[a["image_id"]].append(
+            {"id": str(a["id"]), "type": "brushlabels", "from_name": "label", "to_name": "image", "original_width": w,
+             "original_height": h, "image_rotation": 0, "value": value, "score": float(a.get("score", 1.0))}
+        )  # fmt: skip
+    tasks = []
+    for i in content["images"]:
+        results = found[i["id"]]
+        mean = sum(r["score"] for r in results) / len(results) if results else 0.0
+        prediction = {"model_version": "genseg", "score": mean, "result": results}
+        tasks.append({"data": {"image": before + str(PurePosixPath(i["file_name"]))}, "predictions": [prediction]})
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps(tasks))
+
+
+TOOLS: dict[str, Callable[[Content, Path, str | None], None]] = {
+    "cvat": to_cvat,
+    "fiftyone": to_fiftyone,
+    "labelstudio": to_labelstudio,
+}

@@ -1,0 +1,115 @@
+"""The report of a run: one HTML file, made of what lies in the run directory."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from genseg.recipes.report_numbers import curves, data, gain, made, transfer
+from genseg.recipes.report_pictures import composites, extremes, found, pictures_of, steps, views
+from genseg.recipes.report_run import LEFT_BEHIND, Run
+from genseg.show.page import Page, Section, render
+from genseg.train.run import RunError, write_text
+
+REPORT = "report.html"
+NO_BREAK = "\N{NO-BREAK SPACE}"
+EARLIEST = 10  # seconds into a run of its first report
+PATIENCE = 60  # times what a report has cost lies between two of them: it takes less than two percent of a run
+# In the order of the page. Each is left out where the directory has nothing for it.
+SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
+    transfer, found, steps, extremes, composites, views, curves, data, made
+)  # fmt: skip
+
+
+def write_report(path: Path, folder: str | None = None, *, look: bool = True) -> Path:
+    """Write `path/report.html` from what a command has left behind in `path`, and return where it is.
+
+    folder: images to show, in place of those that it was made from
+    look: let a finished alpha decoder look at some images, which takes seconds
+
+    Raises ValueError for what a user can mend.
+    """
+    if not any((path / name).exists() for name in LEFT_BEHIND):
+        raise RunError(
+            f"{path} holds none of {', '.join(LEFT_BEHIND)}: give a run directory, or a folder of genseg generate"
+        )
+    run = Run(path, folder, look)
+    page = Page(
+        title=path.absolute().name, state=run.state, verdict=verdict(run), figures=figures(run), running=run.running,
+        sections=[s for make in SECTIONS if (s := make(run)) is not None],
+    )  # fmt: skip
+    write_text(path / REPORT, render(page))
+    return path / REPORT
+
+
+def verdict(run: Run) -> str:
+    """What came out and whether it is good, in a sentence or two, as far as the directory knows."""
+    said = []
+    if text := gain(run):
+        said.append(text)
+    if run.ranked:
+        counts = [len(r.instances) for r in run.ranked]
+        empty = counts.count(0)
+        said.append(f"{sum(counts):,} instances in {len(counts):,} images, {sum(counts) / len(counts):.0f} in each"
+                    + (f"; {empty} images are empty." if empty else "; no image is empty."))  # fmt: skip
+    elif (pictures := pictures_of(run)[0]) and run.part_over < 1:
+        said.append(f"So far {sum(len(p.instances) for p in pictures):,} instances in {len(pictures)} images.")
+    agreements = [row["agreement"] for row in run.rows if "agreement" in row]
+    if agreements:
+        trend = f", after {100 * agreements[-2]:.0f} % in the round before" if len(agreements) > 1 else ""
+        said.append(f"Two looks at an image agree by {100 * agreements[-1]:.0f} %{trend}.")
+    votes = [row["knn_top1"] for row in run.rows if "knn_top1" in row]
+    if len(votes) > 1:
+        said.append(f"Nearest neighbours find the right class for {100 * votes[-1]:.0f} % of the images, before "
+                    f"training for {100 * votes[0]:.0f} %.")  # fmt: skip
+    return (" ".join(said) or "Nothing has been measured yet.").replace(" %", f"{NO_BREAK}%")
+
+
+def figures(run: Run) -> list[tuple[str, str]]:
+    """The numbers of the first screen: value, and what it is."""
+    shown: list[tuple[str, str]] = []
+    logged = [row for row in run.rows if "loss" in row]
+    if logged:
+        last = logged[-1]
+        shown.append((f"{last['loss']:.3f}", f"loss, from {logged[0]['loss']:.3f}"))
+        if "images" in last:
+            shown.append((f"{int(last['images']):,}", "images seen"))
+        if "rank" in last:
+            shown.append((f"{last['rank']:.1f}", f"effective rank, from {logged[0]['rank']:.1f}"))
+        if "images_per_second" in last:
+            shown.append((f"{last['images_per_second']:.0f}", "images a second"))
+    if run.ranked:
+        scores = [a.score for r in run.ranked for a in r.instances]
+        shown.insert(0, (f"{len(scores):,}", f"instances in {len(run.ranked):,} images"))
+        if scores:
+            shown.insert(1, (f"{sum(scores) / len(scores):.2f}", "mean score"))
+    return shown
+
+
+class LiveReport:
+    """The report of a run that goes on. It is written now and then, so that it never takes much of the run's time."""
+
+    def __init__(self, run: Path, say: Callable[[str], None]) -> None:
+        self.run, self.say, self.last, self.cost = run, say, time.monotonic(), 0.0
+        self.broken = False
+
+    def update(self) -> None:
+        """Write it, unless that was done only just now. What hinders it is said once: training goes on."""
+        begun = time.monotonic()
+        if self.broken or begun - self.last < max(EARLIEST, PATIENCE * self.cost):
+            return
+        try:
+            write_report(self.run, look=False)
+        except (ValueError, OSError) as error:
+            self.broken = True
+            self.say(f"no report while the run goes on: {error}")
+        self.last = time.monotonic()
+        self.cost = self.last - begun
+
+
+def try_report(path: Path, folder: str | None = None, *, look: bool = True) -> None:
+    """Write the report at the end of a command and say where it is. What hinders it is said and ends nothing: the
+    command's own work is done."""
+    try:
+        print(f"report: {write_report(path, folder, look=look)}")
+    except (ValueError, OSError) as error:
+        print(f"there is no report: {error}; mend it and give genseg visualize {path}")

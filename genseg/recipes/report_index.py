@@ -1,0 +1,113 @@
+"""The page that compares the runs of a folder: a table, and one chart for each number that several of them have."""
+
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from urllib.parse import quote
+
+from genseg.recipes.report import REPORT
+from genseg.recipes.report_numbers import series
+from genseg.recipes.report_run import LEFT_BEHIND, Run
+from genseg.show.chart import Line, chart, number
+from genseg.show.page import Page, Section, render
+from genseg.train.run import RunError, write_text
+
+INDEX = "index.html"
+MOST = 7  # runs in a chart: as many as there are colours
+MEASURED = (  # key of metrics.jsonl, the head of its column, the title of its chart, whether it is a part of one
+    ("loss", "loss", "Loss", False),
+    ("knn_top1", "kNN", "Nearest neighbours vote for the right class", True),
+    ("agreement", "agreement", "Two looks at an image agree", True),
+    ("rank", "rank", "Effective rank of the embeddings", False),
+    ("images_per_second", "images/s", "Images per second", False),
+)
+
+
+def runs_in(folder: Path) -> list[Path]:
+    """The run directories directly in a folder, the newest first."""
+    found = [p for p in folder.iterdir() if p.is_dir() and any((p / name).exists() for name in LEFT_BEHIND)]
+    return sorted(found, key=lambda p: -max((p / n).stat().st_mtime for n in LEFT_BEHIND if (p / n).exists()))
+
+
+def write_index(folder: Path) -> Path:
+    """Write `folder/index.html`, which compares the runs in it and links to the report of each. Raises RunError when
+    there is none."""
+    paths = runs_in(folder)
+    if not paths:
+        raise RunError(
+            f"{folder} holds no run and is none: there is none of {', '.join(LEFT_BEHIND)} in it or in its folders"
+        )
+    runs = [Run(p, look=False) for p in paths]
+    running = any(r.running for r in runs)
+    sections = [
+        Section("runs", "Runs", f"{len(runs)} run{'s' if len(runs) > 1 else ''}, the newest first", _table(runs))
+    ]
+    if charts := _charts(runs[:MOST]):
+        lead = f"The newest {MOST} of them." if len(runs) > MOST else ""
+        sections.append(
+            Section("charts", "Curves", "How they went, side by side", f'<div class="charts">{charts}</div>', lead)
+        )
+    page = Page(
+        title=folder.absolute().name, state=f"{len(runs)} runs", running=running, sections=sections,
+        verdict="Every run with its last numbers. Its name opens its report."
+    )  # fmt: skip
+    write_text(folder / INDEX, render(page))
+    return folder / INDEX
+
+
+def _table(runs: Sequence[Run]) -> str:
+    shown = [m for m in MEASURED if any(m[0] in row for r in runs for row in r.rows)]
+    head = "".join(
+        f'<th scope="col">{h}</th>' for h in ("run", "", "task", "state", *(word for _, word, _, _ in shown))
+    )
+    body = ""
+    for r in runs:
+        name = r.path.name
+        link = f'<a href="{quote(name)}/{REPORT}">{escape(name)}</a>' if (r.path / REPORT).exists() else escape(name)
+        picture = f'<img src="{source}" alt="">' if (source := _picture(r)) else ""
+        cells = [_last(r, key, percent) for key, _, _, percent in shown]
+        body += (
+            f'<tr><th scope="row">{link}</th><td>{picture}</td>'
+            + "".join(f"<td>{escape(c)}</td>" for c in (task(r), r.state, *cells))
+            + "</tr>"
+        )
+    return f'<div class="scroll runs"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _picture(run: Run) -> str:
+    """The first picture of a run's report, as it stands there."""
+    file = run.path / REPORT
+    found = (
+        re.search(r'class="strip".*?<img src="(data:image/webp;base64,[^"]+)"', file.read_text("utf-8"))
+        if file.exists()
+        else None
+    )
+    return found[1] if found else ""
+
+
+def _last(run: Run, key: str, percent: bool) -> str:
+    values = series(run, key).y
+    if not values:
+        return "–"
+    return f"{100 * values[-1]:.1f} %" if percent else number(values[-1])
+
+
+def task(run: Run) -> str:
+    """What a run is for, in a few words."""
+    c = run.config
+    if c is not None:
+        return " and ".join(n for n in (c.method.name, "alpha" if c.alpha.name != "none" else "none") if n != "none")
+    if run.compared is not None:
+        return "compare"
+    words = [str(w) for w in run.environment.get("command", [])]
+    return words[1] if len(words) > 1 else "generate"
+
+
+def _charts(runs: Sequence[Run]) -> str:
+    drawn = ""
+    for key, _, title, percent in MEASURED:
+        lines = [Line(r.path.name[:14], s.x, s.y) for r in runs if (s := series(r, key)).x]
+        if lines and (svg := chart(title, lines, x_label="step", percent=percent)):
+            drawn += f"<figure><h3>{title}</h3>{svg}</figure>"
+    return drawn

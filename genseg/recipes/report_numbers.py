@@ -1,0 +1,178 @@
+"""The sections of a report that are numbers: curves, transfer, the images, and how the run was made."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from genseg.data.decode import kind_of
+from genseg.recipes.report_run import COMPARED, Run, chosen
+from genseg.show.chart import Line, chart
+from genseg.show.page import Section, facts, folded, table
+from genseg.train.run import RunError
+
+SAMPLED = 48  # images whose headers are read
+LOSSES = ("loss", "contrast", "objectness", "mask", "amodal", "quality", "boundary", "reconstruction", "instances")
+BROKEN = 20  # of them are named
+
+
+def curves(run: Run) -> Section | None:
+    """All that was logged, over steps; a chart for what belongs together."""
+    keys = {k for row in run.rows for k in row}
+    terms = [k for k in LOSSES if k in keys] + sorted(k for k in keys if k.startswith("loss_"))
+    groups: list[tuple[str, list[str], bool]] = [
+        ("Loss and its terms", terms, False),
+        ("Nearest neighbours vote for the right class", ["knn_top1", "knn_balanced"], True),
+        ("Two looks at an image agree, by round", ["agreement"], True),
+        ("Overlap of decoded and true alphas", ["overlap"], False),
+        ("Effective rank of the embeddings", ["rank"], False),
+        ("Spread of the embeddings (0: collapsed)", ["spread"], False),
+        ("Images per second", ["images_per_second"], False),
+        ("Learning rate", ["lr"], False),
+        ("Gradient norm", ["grad_norm"], False),
+    ]
+    known = {k for _, names, _ in groups for k in names} | {
+        "step",
+        "epoch",
+        "images",
+        "eta_seconds",
+        "data_wait",
+        "round",
+        "sure",
+        "proposals",
+    }
+    groups += [(k, [k], False) for k in sorted(keys - known)]
+    figures = []
+    for title, names, percent in groups:
+        lines = [line for name in names if (line := series(run, name)).x]
+        if drawn := chart(title, lines, x_label="step", percent=percent):
+            figures.append(f"<figure><h3>{title}</h3>{drawn}</figure>")
+    if not figures:
+        return None
+    return Section("curves", "Curves", "How training went", f'<div class="charts">{"".join(figures)}</div>')
+
+
+def series(run: Run, name: str) -> Line:
+    """A key of metrics.jsonl over steps."""
+    rows = [r for r in run.rows if name in r and "step" in r]
+    return Line(name.replace("_", " "), [float(r["step"]) for r in rows], [float(r[name]) for r in rows])
+
+
+def transfer(run: Run) -> Section | None:
+    """What fine-tuning gained: compare.json as a table and a plot. Raises RunError when it has another form."""
+    content = run.compared
+    if content is None:
+        return None
+    try:
+        arms, counts = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]]
+        metric = str(content["metric"])
+        values: dict[tuple[str, int], list[float]] = {}
+        for cell in content["cells"]:
+            if cell["value"] is not None and math.isfinite(float(cell["value"])):
+                values.setdefault((str(cell["arm"]), int(cell["labels"])), []).append(float(cell["value"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{run.path / COMPARED} needs arms, labels, metric and cells of arm, labels and value; got {error!r}"
+        ) from None
+    rows = [[arm, *(_cell(values.get((arm, n), [])) for n in counts)] for arm in arms]
+    lines = []
+    for arm in arms:
+        own = [(n, *mean_and_deviation(values[arm, n])) for n in counts if (arm, n) in values]
+        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], [s for _, _, s in own]))
+    each = {len(v) for v in values.values()}
+    runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
+    plot = chart(metric, lines, x_label="labelled images", dots=True)
+    body = f'<div class="two">{table(["", *(f"{n:,} labels" for n in counts)], rows)}<figure>{plot}</figure></div>'
+    return Section(
+        "transfer", "Transfer", f"Did it help? {metric} after fine-tuning on few labels", body,
+        f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
+    )  # fmt: skip
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation of a sample; 0 for a single value."""
+    mean = math.fsum(values) / len(values)
+    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else 0.0
+    return mean, spread
+
+
+def _cell(values: Sequence[float]) -> str:
+    if not values:
+        return "–"
+    mean, spread = mean_and_deviation(values)
+    return f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
+
+
+def gain(run: Run) -> str:
+    """What compare.json says, in a sentence: at the fewest labels, the best arm and the others."""
+    section = transfer(run)
+    if section is None or run.compared is None:
+        return ""
+    content: dict[str, Any] = run.compared
+    fewest = min(int(c["labels"]) for c in content["cells"]) if content["cells"] else 0
+    means = {}
+    for arm in content["arms"]:
+        values = [
+            float(c["value"])
+            for c in content["cells"]
+            if c["arm"] == arm and int(c["labels"]) == fewest and c["value"] is not None
+        ]
+        if values:
+            means[str(arm)] = mean_and_deviation(values)[0]
+    told = ", ".join(f"{arm} {mean:.3f}" for arm, mean in sorted(means.items(), key=lambda m: -m[1]))
+    return f"With {fewest} labelled images, {content['metric']} is: {told}." if told else ""
+
+
+def data(run: Run) -> Section | None:
+    """What the images are, from their list and the headers of some."""
+    images = run.images
+    if images is None:
+        path = run.config.data.path if run.config is not None else run.environment.get("folder")
+        if not path:
+            return None
+        body = facts([("made from", str(path)), ("now", "not there; genseg visualize RUN FOLDER shows other images")])
+        return Section("data", "Images", "The images", body)
+    kinds = []
+    for i in chosen(len(images), SAMPLED):
+        try:
+            kinds.append(kind_of(images.path(i).read_bytes()))
+        except Exception:  # noqa: BLE001, a broken image raises nearly anything; the list below says what training saw
+            continue
+    rows = [("where", str(images.root)), ("images", f"{len(images):,}")]
+    if kinds:
+        formats = Counter(f"{k.format} {k.mode}" for k in kinds).most_common(4)
+        rows.append(("formats", ", ".join(f"{name} ({round(100 * n / len(kinds))} %)" for name, n in formats)))
+        for word, sizes in (("widths", [k.width for k in kinds]), ("heights", [k.height for k in kinds])):
+            ordered = sorted(sizes)
+            rows.append((word, f"{ordered[0]:,} to {ordered[-1]:,} px, median {ordered[len(ordered) // 2]:,}"))
+        if len(kinds) < len(images):
+            rows.append(("sizes and formats", f"of {len(kinds)} images, drawn by chance"))
+    if images.labels is not None:
+        counts = Counter(images.labels)
+        each = ", ".join(f"{name} {counts[n]:,}" for n, name in enumerate(images.classes[:40]))
+        rows.append((f"{len(images.classes)} folders", each + (", ..." if len(images.classes) > 40 else "")))
+    body = facts(rows) + _broken(run)
+    return Section("data", "Images", "The images", body)
+
+
+def _broken(run: Run) -> str:
+    file = run.path / "broken.txt"
+    if not file.is_file():
+        return ""
+    lines = file.read_text("utf-8", errors="replace").splitlines()
+    more = [f"and {len(lines) - BROKEN} more, see broken.txt"] if len(lines) > BROKEN else []
+    return folded(f"{len(lines)} images cannot be read", "\n".join(lines[:BROKEN] + more))
+
+
+def made(run: Run) -> Section | None:
+    """The command, the config and the environment."""
+    env = run.environment
+    known = [("Python", env.get("python")), ("system", env.get("platform")), ("device", env.get("device")),
+             ("processors", env.get("cpus")), ("threads", env.get("threads")), ("processes", env.get("processes")),
+             ("precision", env.get("mixed_precision"))]  # fmt: skip
+    rows = [(name, str(value)) for name, value in known if value is not None]
+    rows += [(name, str(version)) for name, version in (env.get("packages") or {}).items()]
+    body = folded("Command", run.command).replace("<details>", "<details open>") if run.command else ""
+    body += folded("Config: every key", run.config_text) if run.config_text else ""
+    body += f"<details><summary>Environment</summary>{facts(rows)}</details>" if rows else ""
+    return Section("made", "Made by", "How it was made", body) if body else None

@@ -1,0 +1,274 @@
+"""The sections of a report that are pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.data.bank import load_bank
+from genseg.data.images import ImageError, ImageList, ImageSource, decode
+from genseg.data.instances import AnnotatedImage, cut, file_key
+from genseg.data.loader import Composer, ViewDataset
+from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen
+from genseg.recipes.snapshots import spaced
+from genseg.show.draw import overlay
+from genseg.show.failures import FAILURES
+from genseg.show.page import Section, figure
+from genseg.show.viewer import Picture, data_uri, picture_data, thumbnail, viewer
+from genseg.train.run import BANKS
+
+EXTREMES = 4  # images that are shown as the best, and as the worst
+EXAMPLES = 3  # of each way to fail
+COMPOSITES = 6
+VIEWED = 3  # images whose views are shown
+NAMES = {"moco": "MoCo", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV"}
+COLUMNS = 6  # snapshots side by side
+BUDGET = 9_000_000  # characters of pictures in a viewer, so that a report stays below 15 MB
+Pixels = UInt8[np.ndarray, "_ _ 3"]
+
+
+def found(run: Run) -> Section | None:
+    """The images with their instances, in the viewer."""
+    pictures, score, low = pictures_of(run)
+    if not pictures:
+        return None
+    data = within_budget(pictures)
+    everything = len(run.ranked)
+    more = f" of {everything}" if everything > len(data) else ""
+    return Section(
+        "found", "Found", f"What was found in {len(data)}{more} images",
+        viewer("found", data, scored=True),
+        "Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of one "
+        "source, they are no probabilities.",
+        {"pictures": data, "threshold": score, "low": low},
+    )  # fmt: skip
+
+
+def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
+    """What the viewer shows, the score from which instances count, and the least that is kept."""
+    if run.listed:
+        pictures = list(_listed(run))
+        least = min((a.score for p in pictures for a in p.instances), default=0.0)
+        return pictures, least, least
+    pictures, score, low = run.looked
+    if not pictures and (taken := run.snapshots)[1]:
+        images, last = taken[0], taken[1][-1]
+        pictures = [
+            Picture(f"image {n + 1}, step {last.step}", image, instances)
+            for n, (image, instances) in enumerate(zip(images, last.found, strict=True))
+        ]
+        score = low = min((a.score for p in pictures for a in p.instances), default=0.0)
+    return pictures, score, low
+
+
+def _listed(run: Run) -> Any:
+    """The pictures of an instances.json: some by chance, then the best, the worst, and those that may have failed."""
+    by_name = {i.name: i for i in run.listed}
+    names = [run.listed[i].name for i in chosen(len(run.listed), SHOWN)]
+    for r in (*best(run), *worst(run), *(r for _, rs in failed(run) for r in rs[:EXAMPLES])):
+        names += [r.name] if r.name not in names else []
+    for name in names:
+        if (pixels := read(run, by_name[name])) is not None:
+            yield picture(run, by_name[name], pixels)
+
+
+def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
+    """An image of an instances.json, with soft alphas where they were written."""
+    beside = run.path / "alphas" / image.name.lstrip("/")
+    files = [beside.with_name(f"{Path(image.name).stem}-{n}.png") for n in image.numbers]
+    soft = bool(files) and all(f.is_file() for f in files)
+    instances = image.instances
+    if soft:
+        instances = tuple(
+            cut(np.asarray(cv2.imread(str(f), cv2.IMREAD_UNCHANGED), np.uint8), a.score)
+            for f, a in zip(files, image.instances, strict=True)
+        )
+    labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes else ()
+    return Picture(image.name, pixels, instances, labels, soft)
+
+
+def read(run: Run, image: AnnotatedImage) -> Pixels | None:
+    """The pixels of an image of an instances.json, or None where they are not to be had at the size it names."""
+    images = run.images
+    if images is None:
+        return None
+    root = images.root
+    for place in (root / image.name, root / "images" / image.name, root / file_key(image.name)):
+        if place.is_file():
+            try:
+                pixels = decode(place)
+            except ImageError:
+                return None
+            return pixels if pixels.shape[:2] == (image.height, image.width) else None
+    return None
+
+
+def within_budget(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
+    """The data of the pictures, as many as fit."""
+    data: list[dict[str, Any]] = []
+    size = 0
+    for p in pictures:
+        entry = picture_data(p)
+        size += len(entry["image"]) + len(entry["atlas"]) + 60 * len(entry["found"])
+        if data and size > BUDGET:
+            break
+        data.append(entry)
+    return data
+
+
+def steps(run: Run) -> Section | None:
+    """The same images as training went on."""
+    images, taken = run.snapshots
+    if not images or not taken:
+        return None
+    shown = spaced(taken, COLUMNS)
+    columns = []
+    for snapshot in shown:
+        cells = "".join(
+            f'<img src="{data_uri(_small(overlay(image, found)), quality=82)}" width="192" height="192" '
+            f'alt="image {n + 1} after {snapshot.step} steps: {len(found)} instances">'
+            for n, (image, found) in enumerate(zip(images, snapshot.found, strict=True))
+        )
+        total = sum(map(len, snapshot.found))
+        caption = f"<figcaption>step {snapshot.step:,}<br>{total:,} instances</figcaption>"
+        columns.append(f"<figure>{caption}{cells}</figure>")
+    return Section(
+        "steps", "Steps", "The same images as training went on",
+        f'<div class="scroll"><div class="steps">{"".join(columns)}</div></div>',
+        f"The middles of {len(images)} images, drawn once; no label was used.",
+    )  # fmt: skip
+
+
+def _small(pixels: Pixels, side: int = 192) -> Pixels:
+    return np.asarray(
+        cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if len(pixels) > side else cv2.INTER_LINEAR)
+    )
+
+
+def composites(run: Run) -> Section | None:
+    """What the alpha task is asked, with the answer: composites and their true layers."""
+    c, images = run.config, run.images
+    banks = sorted((run.path / BANKS).glob("*.npz"), key=lambda f: int(f.stem))
+    if c is None or images is None or c.alpha.name == "none" or not banks or run.folder is not None:
+        return None
+    bank = load_bank(banks[-1])
+    source = _Shrunk(images, c.alpha.side)
+    composer = Composer(source, bank, c.alpha.compose, share=1.0, seed=c.seed)
+    made = composer([(0, i) for i in chosen(len(images), COMPOSITES)])
+    pictures = []
+    for n, pixels in enumerate(made.image.numpy()):
+        layers = [cut(a) for a in made.visible[made.owner == n].numpy()]
+        pictures.append(Picture(f"composite {n + 1}", pixels, tuple(layers)))
+    data = [picture_data(p) for p in pictures]
+    return Section(
+        "composites", "Composites", "What the network was shown, and the layers it had to give back",
+        viewer("composites", data, scored=False),
+        f"Composites as the run draws them, from the proposals of round {len(banks)}. The layers are what is visible "
+        "of each cut-out and of the host's own instances; they are known because the image was composed of them.",
+        {"pictures": data},
+    )  # fmt: skip
+
+
+class _Shrunk(ImageSource):
+    """Images as the cache holds them, without making a cache. `side`: their short side at most; 0: as they are."""
+
+    def __init__(self, images: ImageList, side: int) -> None:
+        super().__init__(images, None)
+        self.side = side
+
+    def _get(self, i: int) -> Pixels | None:
+        try:
+            return None if i in self.broken else decode(self.images.path(i), short_side=self.side)
+        except ImageError as error:
+            self.broken[i] = str(error)
+            return None
+
+
+def views(run: Run) -> Section | None:
+    """The views that the contrastive method compares."""
+    c, images = run.config, run.images
+    kinds = () if c is None else tuple(v for v in c.views.values() if v.count > 0)
+    if c is None or images is None or not kinds or run.folder is not None:
+        return None
+    source = _Shrunk(images, c.data.cache)
+    dataset = ViewDataset(source, kinds, seed=c.seed, colour=True)
+    rows = []
+    for i in chosen(len(images), VIEWED):
+        pixels, at = source.read(i)
+        cells = [figure(data_uri(_small(_square(pixels))), "image", alt=images.files[at], size=(192, 192))]
+        for group in dataset[[(0, i)]].images:
+            for view in group[:, 0].numpy()[:8]:
+                size = view.shape[0]
+                cells.append(
+                    figure(
+                        data_uri(_small(view)), f"view, {size} px", alt=f"a view of {images.files[at]}", size=(192, 192)
+                    )
+                )
+        rows.append(f'<div class="views">{"".join(cells)}</div>')
+    return Section(
+        "views", "Views", f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
+        "".join(rows), "As the run draws them, in its first epoch; the image itself is framed.",
+    )  # fmt: skip
+
+
+def _square(pixels: Pixels) -> Pixels:
+    n = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - n) // 2, (pixels.shape[1] - n) // 2
+    return pixels[top : top + n, left : left + n]
+
+
+# by score and by failure
+
+
+def best(run: Run) -> list[Ranked]:
+    return [r for r in run.ranked if r.instances][:EXTREMES]
+
+
+def worst(run: Run) -> list[Ranked]:
+    return [r for r in run.ranked if r.instances][EXTREMES:][-EXTREMES:][::-1]
+
+
+def failed(run: Run) -> list[tuple[int, list[Ranked]]]:
+    """For each way to fail its number in FAILURES, and the images."""
+    return [(n, [r for r in run.ranked if f.holds(r.instances, r.height, r.width)]) for n, f in enumerate(FAILURES)]
+
+
+def extremes(run: Run) -> Section | None:
+    """The images whose instances score best and worst, and those in which something may have gone wrong."""
+    if not run.ranked:
+        return None
+    known = {p.name: (n, p) for n, p in enumerate(pictures_of(run)[0])}
+    _, score, _ = pictures_of(run)
+    body = f'<div class="two"><div><h3>Surest</h3>{_cards(best(run), known, score)}</div>'
+    least = _cards(worst(run), known, score) or "<p>There are too few images to tell.</p>"
+    body += f"<div><h3>Least sure</h3>{least}</div></div>"
+    groups = ""
+    for n, images in failed(run):
+        f, kind = FAILURES[n], "group some" if images else "group"
+        title = f"{f.name.capitalize()}: {len(images):,} of {len(run.ranked):,} images"
+        groups += (
+            f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
+        )
+    body += f'<div class="groups">{groups}</div>'
+    return Section(
+        "extremes", "Best and worst", "Best and worst by score, and where to look for failures", body,
+        "By the mean score of an image's instances. The groups are told from what was found alone, so an image in one "
+        "may still be right.",
+    )  # fmt: skip
+
+
+def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], score: float) -> str:
+    cards = []
+    for r in images:
+        if r.name in known:
+            n, p = known[r.name]
+            source = thumbnail(p.pixels, [a for a in p.instances if a.score >= score], side=200)
+            count = f"{len(r.instances)} instance{'' if len(r.instances) == 1 else 's'}"
+            caption = f"{count}, {r.score:.2f}" if r.instances else "nothing"
+            cards.append(
+                figure(source, caption, alt=f"{r.name}: {caption}; open it", size=(200, 200), jump=("found", n))
+            )
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""

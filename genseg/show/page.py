@@ -1,0 +1,105 @@
+"""A self-contained HTML page: sections one after the other, styles and script inline, nothing from a network."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from genseg.show.draw import PALETTE
+
+REFRESH = 20  # seconds after which the page of a run that goes on reads itself again
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page. `body` is HTML that is ready; `title` and `lead` are text. `data` is for the script.
+
+    anchor: its id in the page, and the key of its data; word: its name in the row of links
+    """
+
+    anchor: str
+    word: str
+    title: str
+    body: str
+    lead: str = ""
+    data: Any = None
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that a page says. `state` is a word or two beside the title; `figures` are (value, what it is)."""
+
+    title: str
+    state: str
+    verdict: str
+    sections: Sequence[Section]
+    figures: Sequence[tuple[str, str]] = field(default=())
+    running: bool = False
+
+
+def render(page: Page) -> str:
+    """The HTML of a page."""
+    script, style = _part("report.js"), _part("report.css")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    data = {"palette": PALETTE} | {s.anchor: s.data for s in page.sections if s.data is not None}
+    return Template(_part("report.html")).substitute(
+        # Only our own script runs, and nothing is loaded: a name that got past the escaping could do no harm either.
+        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
+        title=escape(page.title),
+        state=escape(page.state),
+        kind="running" if page.running else "done",
+        refresh=REFRESH if page.running else 0,
+        verdict=escape(page.verdict),
+        figures="".join(f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>" for value, what in page.figures),
+        links="".join(f'<a href="#{s.anchor}">{escape(s.word)}</a>' for s in page.sections),
+        sections="".join(map(_section, page.sections)),
+        data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
+        style=style,
+        script=script,
+    )
+
+
+def _section(s: Section) -> str:
+    lead = f'<p class="lead">{escape(s.lead)}</p>' if s.lead else ""
+    return (
+        f'<section id="{s.anchor}" aria-labelledby="{s.anchor}-title">'
+        f'<h2 id="{s.anchor}-title">{escape(s.title)}</h2>{lead}{s.body}</section>'
+    )
+
+
+def _part(name: str) -> str:
+    return files("genseg.show").joinpath(name).read_text("utf-8")
+
+
+def figure(source: str, caption: str, *, alt: str, size: tuple[int, int], jump: tuple[str, int] | None = None) -> str:
+    """A picture with a line below. `jump` opens an image, by number, in the viewer of a section."""
+    h, w = size
+    image = f'<img src="{source}" alt="{escape(alt)}" width="{w}" height="{h}">'
+    if jump is not None:
+        image = f'<button type="button" class="jump" data-viewer="{jump[0]}" data-image="{jump[1]}">{image}</button>'
+    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, row_heads: bool = True) -> str:
+    """A table of text. Columns after the first are numbers: they stand to the right."""
+    top = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
+    body = ""
+    for row in rows:
+        first = f'<th scope="row">{escape(row[0])}</th>' if row_heads else f"<td>{escape(row[0])}</td>"
+        body += f"<tr>{first}" + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"
+    return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def facts(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and values, one below the other."""
+    return '<dl class="facts">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows) + "</dl>"
+
+
+def folded(title: str, text: str) -> str:
+    """Text that opens when it is asked for."""
+    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"

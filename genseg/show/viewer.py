@@ -1,0 +1,144 @@
+"""Images with their instances as the page's viewer takes them: small data that a canvas draws at once."""
+
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.data.instances import Instance, resized
+from genseg.show.draw import colours, overlay
+
+Pixels = UInt8[np.ndarray, "_ _ 3"]
+LONGEST = 640  # pixels of the longer side of an image in a page
+THUMB = 144  # pixels of the small squares, for screens of two pixels a point
+SHELF = 1024  # pixels in a row of the atlas, or as many as the widest alpha has
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image, what was found in it, and what the page says of it.
+
+    labels: the class of each instance; empty: there are none
+    soft: the alphas are soft; otherwise they are masks
+    """
+
+    name: str
+    pixels: Pixels
+    instances: tuple[Instance, ...]
+    labels: tuple[str, ...] = ()
+    soft: bool = True
+
+
+def picture_data(picture: Picture) -> dict[str, Any]:
+    """What the viewer's script needs, as json: the image, one atlas of all alphas, and where each lies.
+
+    found: left, top, width, height in the image; left and top in the atlas; score, colour and area
+    """
+    pixels, instances = shrunk(picture.pixels, picture.instances)
+    kept = [(n, a) for n, a in enumerate(instances) if a is not None]
+    alphas = [a for _, a in kept]
+    sheet, places = atlas([a.alpha for a in alphas])
+    rows = [
+        [a.left, a.top, a.alpha.shape[1], a.alpha.shape[0], x, y, round(a.score, 4), hue, picture.instances[n].area]
+        for (n, a), (x, y), hue in zip(kept, places, colours(alphas), strict=True)
+    ]
+    return {
+        "name": picture.name, "width": pixels.shape[1], "height": pixels.shape[0], "soft": picture.soft,
+        "image": data_uri(pixels), "atlas": data_uri(sheet), "thumb": thumbnail(pixels, alphas), "found": rows,
+        "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [],
+    }  # fmt: skip
+
+
+def thumbnail(pixels: Pixels, instances: Sequence[Instance], *, side: int = THUMB) -> str:
+    """A small square of the middle of an image, with its instances, as a data URI."""
+    drawn = overlay(pixels, instances)
+    h, w = drawn.shape[:2]
+    n = min(h, w)
+    square = drawn[(h - n) // 2 : (h - n) // 2 + n, (w - n) // 2 : (w - n) // 2 + n]
+    small = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if n > side else cv2.INTER_LINEAR)
+    return data_uri(np.asarray(small), quality=80)
+
+
+def shrunk(pixels: Pixels, instances: Sequence[Instance]) -> tuple[Pixels, list[Instance | None]]:
+    """An image and its instances at no more than LONGEST pixels; None for what is too small to be seen there."""
+    h, w = pixels.shape[:2]
+    scale = LONGEST / max(h, w)
+    if scale >= 1:
+        return pixels, list(instances)
+    size = (max(1, round(h * scale)), max(1, round(w * scale)))
+    small = np.asarray(cv2.resize(pixels, size[::-1], interpolation=cv2.INTER_AREA))
+    return small, [resized(a, (h, w), size) for a in instances]
+
+
+def atlas(alphas: Sequence[UInt8[np.ndarray, "_ _"]]) -> tuple[UInt8[np.ndarray, "h w"], list[tuple[int, int]]]:
+    """All alphas in one picture, the tallest first, row after row; and the left and top of each."""
+    width = max([SHELF, *(a.shape[1] for a in alphas)])
+    places = [(0, 0)] * len(alphas)
+    x = y = tall = right = 0
+    for n in sorted(range(len(alphas)), key=lambda n: -alphas[n].shape[0]):
+        h, w = alphas[n].shape
+        if x + w > width:
+            x, y, tall = 0, y + tall, 0
+        places[n] = (x, y)
+        x, tall = x + w, max(tall, h)
+        right = max(right, x)
+    sheet = np.zeros((max(1, y + tall), max(1, right)), np.uint8)
+    for alpha, (left, top) in zip(alphas, places, strict=True):
+        sheet[top : top + alpha.shape[0], left : left + alpha.shape[1]] = alpha
+    return sheet, places
+
+
+def data_uri(pixels: UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"], *, quality: int = 88) -> str:
+    """A colour image as WebP, a grey one as PNG, for an <img> or a script."""
+    if pixels.ndim == 2:
+        kind, options, content = "png", [cv2.IMWRITE_PNG_COMPRESSION, 9], pixels
+    else:
+        kind, options = "webp", [cv2.IMWRITE_WEBP_QUALITY, quality]
+        content = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+    done, data = cv2.imencode(f".{kind}", content, options)
+    assert done
+    return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
+
+
+def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> str:
+    """The HTML of a viewer, whose pictures the script takes from the page's data under `anchor`.
+
+    scored: the instances have scores that a threshold may part
+    """
+    soft = any(p["soft"] for p in pictures)
+    modes = [
+        ("soft", "Soft alpha", soft),
+        ("hard", "Hard mask", True),
+        ("cut", "Cut-outs", True),
+        ("image", "Image", True),
+    ]
+    first = "soft" if soft else "hard"
+    options = "".join(
+        f'<label><input type="radio" name="{anchor}-mode" value="{value}"{" checked" if value == first else ""}>'
+        f"<span>{word}</span></label>"
+        for value, word, offered in modes
+        if offered
+    )
+    strip = "".join(
+        f'<button type="button" data-image="{n}" aria-pressed="{"true" if n == 0 else "false"}" '
+        f'aria-label="{escape(p["name"])}"><img src="{p["thumb"]}" alt=""></button>'
+        for n, p in enumerate(pictures)
+    )
+    slider = (
+        '<label class="slide">Score at least <output></output>'
+        '<input type="range" class="threshold" min="0" max="1" step="0.01" aria-label="Least score"></label>'
+    )
+    return (
+        f'<div class="viewer" data-viewer="{anchor}"><div class="strip" role="group" aria-label="Images">{strip}</div>'
+        f'<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" hidden></div></div>'
+        f'<div class="side"><p class="name"></p><p class="count" aria-live="polite"></p>{slider if scored else ""}'
+        f'<fieldset class="modes"><legend>Show as</legend>{options}</fieldset>'
+        f'<div class="tools"><button type="button" class="all">Show all</button>'
+        f'<button type="button" class="none">Hide all</button></div>'
+        f'<div class="chips" role="group" aria-label="Instances: press to hide or show"></div></div></div></div>'
+    )

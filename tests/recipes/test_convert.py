@@ -1,0 +1,115 @@
+"""genseg convert: what each tool imports, read back with pycocotools and with Label Studio's code."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from genseg.cli import main
+from genseg.data.instances import CocoError, annotation, cut_instance, read_json
+from genseg.data.label_studio import decode_brush
+from genseg.recipes.convert import INSIDE, convert
+
+H, W = 60, 80
+EVIL = "images/<a&b>.png"
+
+
+def masks() -> list[np.ndarray]:
+    """A disc, a ring, two pieces, and one pixel."""
+    out = [np.zeros((H, W), np.uint8) for _ in range(4)]
+    cv2.circle(out[0], (20, 20), 12, 1, -1)
+    cv2.circle(out[1], (55, 30), 15, 1, -1)
+    cv2.circle(out[1], (55, 30), 6, 0, -1)
+    out[2][45:55, 5:15] = out[2][40:50, 20:30] = 1
+    out[3][2, 70] = 1
+    return out
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Path:
+    annotations = []
+    for n, mask in enumerate(masks(), start=1):
+        instance = cut_instance(mask > 0, 1 - n / 10)
+        assert instance is not None
+        annotations.append(annotation(instance, number=n, image=7, height=H, width=W) | {"category_id": 1 + n % 2})
+    images = [{"id": i, "file_name": name, "height": H, "width": W} for i, name in ((7, EVIL), (9, "b.png"))]
+    categories = [{"id": 1, "name": "cell"}, {"id": 2, "name": "<disc>"}]
+    file = tmp_path / "instances.json"
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return file
+
+
+def read_back(file: Path) -> dict[int, np.ndarray]:
+    """Annotation id -> mask, by pycocotools itself."""
+    coco = COCO(str(file))
+    return {a["id"]: coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds())}
+
+
+def test_fiftyone_gets_coco_with_scores_and_where_the_images_lie(found: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos/images").mkdir(parents=True)
+    (tmp_path / "photos/images/<a&b>.png").touch()
+    said = convert(found, "fiftyone", tmp_path / "new/f.json", images=str(tmp_path / "photos"))
+    assert said == f"{tmp_path / 'new/f.json'}: 4 instances in 2 images, for fiftyone"
+    for n, mask in read_back(tmp_path / "new/f.json").items():
+        np.testing.assert_array_equal(mask, masks()[n - 1])
+    content = read_json(tmp_path / "new/f.json")
+    assert content["images"][0]["file_name"] == str(tmp_path / "photos" / EVIL)
+    assert [a["score"] for a in content["annotations"]] == [0.9, 0.8, 0.7, 0.6] and content["licenses"] == []
+
+
+def test_cvat_gets_polygons_that_are_no_crowds_and_lose_holes_alone(found: Path, tmp_path: Path) -> None:
+    convert(found, "cvat", tmp_path / "c.zip")
+    with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+        assert archive.namelist() == [INSIDE]
+        archive.extractall(tmp_path / "unpacked")
+    file = tmp_path / "unpacked" / INSIDE
+    filled = masks()
+    cv2.circle(filled[1], (55, 30), 7, 1, -1)
+    for n, mask in read_back(file).items():
+        shared, either = (mask & filled[n - 1]).sum(), (mask | filled[n - 1]).sum()
+        assert shared / either > 0.97 or n == 4, n
+    content: dict[str, Any] = json.loads(file.read_text())
+    assert {a["iscrowd"] for a in content["annotations"]} == {0}
+    assert all(isinstance(a["segmentation"], list) and len(a["segmentation"]) == (2 if a["id"] == 3 else 1)
+               for a in content["annotations"])  # fmt: skip
+    assert [i["file_name"] for i in content["images"]] == ["<a&b>.png", "b.png"]
+    assert [a["attributes"]["score"] for a in content["annotations"]] == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_label_studio_gets_its_own_code_as_predictions(found: Path, tmp_path: Path) -> None:
+    convert(found, "labelstudio", tmp_path / "l.json")
+    first, second = json.loads((tmp_path / "l.json").read_text())
+    assert first["data"] == {"image": f"/data/local-files/?d={EVIL}"}
+    (prediction,) = first["predictions"]
+    assert prediction["score"] == pytest.approx(0.75) and second["predictions"][0]["result"] == []
+    for r, mask in zip(prediction["result"], masks(), strict=True):
+        assert (r["type"], r["from_name"], r["to_name"]) == ("brushlabels", "label", "image")
+        assert (r["original_height"], r["original_width"], r["value"]["format"]) == (H, W, "rle")
+        np.testing.assert_array_equal(decode_brush(r["value"]["rle"], H, W), mask > 0)
+    assert [r["value"]["brushlabels"] for r in prediction["result"]] == [["<disc>"], ["cell"]] * 2
+    convert(found, "labelstudio", tmp_path / "l.json", images="https://example.org/")
+    assert json.loads((tmp_path / "l.json").read_text())[0]["data"]["image"] == f"https://example.org/{EVIL}"
+
+
+def test_a_least_score_leaves_out_the_rest(found: Path, tmp_path: Path) -> None:
+    assert "2 instances" in convert(found, "fiftyone", tmp_path / "f.json", score=0.75)
+    assert [a["id"] for a in read_json(tmp_path / "f.json")["annotations"]] == [1, 2]
+
+
+def test_what_a_user_can_mend_is_named(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match=r"f.json: what cvat imports ends in .zip"):
+        convert(found, "cvat", tmp_path / "f.json")
+    with pytest.raises(CocoError, match="nowhere.json cannot be read"):
+        convert(tmp_path / "nowhere.json", "fiftyone", tmp_path / "f.json")
+    content = read_json(found)
+    del content["annotations"][0]["segmentation"]
+    found.write_text(json.dumps(content))
+    with pytest.raises(CocoError, match="an annotation id, image_id, category_id and segmentation; got KeyError"):
+        convert(found, "labelstudio", tmp_path / "f.json")
+    assert main(["convert", str(found), "--to", "cvat", "--out", str(tmp_path / "f.json")]) == 2
+    assert "ends in .zip" in capsys.readouterr().err and not (tmp_path / "f.json").exists()

@@ -1,0 +1,188 @@
+"""The report in a browser: slider, toggle, hover, keyboard, both widths, both themes, names that are attacks."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from found import DISCS, NAMES, SIDE, write_found
+
+from genseg.recipes.report import write_report
+from genseg.show.page import Page, Section, render
+
+VIEWER = "[data-viewer=found].viewer"
+PIXEL = """([x, y, side]) => {
+  const c = document.querySelector('.viewer canvas'), at = (n) => Math.round((n + .5) * c.width / side);
+  return [...c.getContext('2d').getImageData(at(x), at(y), 1, 1).data].slice(0, 3); }"""
+GROUND, DISC = (40, 60, 20), (220, 210, 200)  # OpenCV has written blue first
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_report(write_found(tmp_path_factory.mktemp("report")))
+
+
+@pytest.fixture
+def page(chromium: Any, report: Path) -> Iterator[Any]:
+    """The report, opened from disk; it fails when the page has asked for anything else or its script has failed."""
+    yield from opened(chromium, report, width=1280, height=900)
+
+
+def opened(chromium: Any, report: Path, *, width: int, height: int, scheme: str = "light") -> Iterator[Any]:
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page, asked, wrong = context.new_page(), [], []
+    page.on("request", lambda r: asked.append(r.url) if not r.url.startswith("data:") else None)
+    page.on("pageerror", lambda e: wrong.append(str(e)))
+    page.on("console", lambda m: wrong.append(m.text) if m.type == "error" else None)
+    page.goto(report.as_uri())
+    page.wait_for_selector(f"{VIEWER} .chips button")
+    yield page
+    assert asked == [report.as_uri()] and wrong == []
+    context.close()
+
+
+def until(read: Callable[[], Any], wanted: Any) -> None:
+    """Wait for a value. The page's policy forbids Playwright's own way to, which evaluates text in it."""
+    end = time.monotonic() + 10
+    while (got := read()) != wanted:
+        assert time.monotonic() < end, (got, wanted)
+        time.sleep(0.02)
+
+
+def count(page: Any) -> str:
+    return page.inner_text(f"{VIEWER} .count")
+
+
+def pixel(page: Any, x: int, y: int) -> tuple[int, ...]:
+    return tuple(page.evaluate(PIXEL, [x, y, SIDE]))
+
+
+def at(page: Any, x: int, y: int) -> dict[str, float]:
+    """A place in the image, as one within the canvas."""
+    box = page.locator(f"{VIEWER} canvas").bounding_box()
+    return {"x": (x + 0.5) * box["width"] / SIDE, "y": (y + 0.5) * box["height"] / SIDE}
+
+
+def near(a: tuple[int, ...], b: tuple[int, ...], within: int = 14) -> bool:
+    return max(abs(p - q) for p, q in zip(a, b, strict=True)) <= within
+
+
+def test_the_slider_leaves_out_what_scores_less(page: Any) -> None:
+    assert count(page) == "3 of 3 instances"
+    y, x, *_ = DISCS[2]
+    assert not near(pixel(page, x, y), DISC)
+    page.fill(f"{VIEWER} .threshold", "0.6")
+    assert count(page) == "2 of 3 instances" and near(pixel(page, x, y), DISC)
+    page.focus(f"{VIEWER} .threshold")
+    page.keyboard.press("End")
+    assert count(page) == "0 of 3 instances"
+
+
+def test_a_chip_and_a_click_hide_an_instance_and_show_it_again(page: Any) -> None:
+    (y, x, *_), chip = DISCS[0], page.locator(f"{VIEWER} .chips button").first
+    chip.click()
+    assert count(page) == "2 of 3 instances" and chip.get_attribute("aria-pressed") == "false"
+    page.mouse.move(5, 5)
+    assert near(pixel(page, x, y), DISC)
+    page.click(f"{VIEWER} canvas", position=at(page, x, y))
+    assert count(page) == "3 of 3 instances" and not near(pixel(page, x, y), DISC)
+    page.click(f"{VIEWER} .none")
+    assert count(page) == "0 of 3 instances"
+    page.click(f"{VIEWER} .all")
+    assert count(page) == "3 of 3 instances"
+
+
+def test_pointing_at_an_instance_names_it_and_its_chip(page: Any) -> None:
+    y, x, _, score = DISCS[1]
+    tip = page.locator(f"{VIEWER} .tip")
+    assert tip.is_hidden()
+    page.hover(f"{VIEWER} canvas", position=at(page, x, y))
+    assert tip.is_visible() and f"score {score:.2f}" in tip.inner_text() and tip.inner_text().startswith("disc")
+    assert page.locator(f"{VIEWER} .chips .near").count() == 1
+    page.hover(f"{VIEWER} canvas", position=at(page, 3, 3))
+    assert tip.is_hidden() and page.locator(f"{VIEWER} .chips .near").count() == 0
+
+
+def test_soft_hard_cut_outs_and_the_image(page: Any) -> None:
+    y, x, r, _ = DISCS[1]
+    border, faint = (x + r, y), (x + r + 1, y)  # half of the alpha, and less than half
+    soft = pixel(page, x, y)
+    assert not near(soft, DISC) and near(pixel(page, 3, 3), GROUND)
+    page.check(f"{VIEWER} [value=hard]", force=True)
+    assert near(pixel(page, x, y), soft) and near(pixel(page, faint[0] + 2, y), GROUND)
+    page.check(f"{VIEWER} [value=cut]", force=True)
+    assert near(pixel(page, x, y), DISC)
+    boards = {pixel(page, n, 3)[0] for n in range(0, 60, 3)}
+    assert boards == {0xCD, 0xF5}
+    assert not near(pixel(page, *border), GROUND)
+    page.check(f"{VIEWER} [value=image]", force=True)
+    assert near(pixel(page, x, y), DISC) and near(pixel(page, 3, 3), GROUND)
+
+
+def test_all_of_it_by_keyboard(page: Any) -> None:
+    strip = page.locator(f"{VIEWER} .strip button")
+    strip.first.focus()
+    page.keyboard.press("ArrowRight")
+    until(lambda: page.inner_text(f"{VIEWER} .name"), NAMES[1])
+    page.focus(f"{VIEWER} .chips button")
+    assert page.locator(f"{VIEWER} .tip").is_visible()  # focus names it as the pointer does
+    page.keyboard.press("Enter")
+    assert count(page) == "2 of 3 instances"
+    page.keyboard.press("Space")  # the focus has stayed
+    assert count(page) == "3 of 3 instances"
+    page.focus(f"{VIEWER} [value=soft]")
+    page.keyboard.press("ArrowRight")
+    assert page.is_checked(f"{VIEWER} [value=hard]")
+
+
+def test_names_from_users_are_text(page: Any) -> None:
+    assert page.evaluate("window.harm") is None
+    page.locator(f"{VIEWER} .strip button").nth(1).click()
+    until(lambda: page.inner_text(f"{VIEWER} .name"), NAMES[1])
+    assert "<b>cell</b>" in page.inner_text(f"{VIEWER} .chips") + page.inner_text(f"{VIEWER} .side")
+    assert page.locator("b").count() == 0 and page.evaluate("document.scripts.length") == 2
+    assert page.evaluate("window.harm") is None
+
+
+def test_a_card_opens_its_image_and_nothing_jumps(page: Any) -> None:
+    before = page.locator(f"{VIEWER} .panel").bounding_box()["height"]
+    page.locator("#extremes .group .jump").first.click()  # the empty one
+    until(lambda: page.inner_text(f"{VIEWER} .name"), "empty.png")
+    assert count(page) == "0 of 0 instances"
+    assert page.locator(f"{VIEWER} .panel").bounding_box()["height"] == before
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(chromium: Any, report: Path, width: int, scheme: str) -> None:
+    for page in opened(chromium, report, width=width, height=844, scheme=scheme):
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        box = page.locator(f"{VIEWER} canvas").bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= width and box["width"] > 300
+        ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        levels = [int(v) for v in ground.removeprefix("rgb(").removesuffix(")").split(",")]
+        assert (sum(levels) > 600) == (scheme == "light")
+        small = "[...document.querySelectorAll('button, input, a, summary')].filter(e => e.offsetHeight && "
+        assert page.evaluate(small + "e.offsetHeight < 24 && !e.closest('.skip')).map(e => e.outerHTML)") == []
+
+
+def test_the_page_of_a_run_that_goes_on_reads_itself_again_until_it_is_held(chromium: Any, tmp_path: Path) -> None:
+    file = tmp_path / "report.html"
+    rows = "<p>row</p>" * 200
+    context = chromium.new_context(viewport={"width": 800, "height": 600})
+    page, opened_times = context.new_page(), []
+    page.on("load", lambda _: opened_times.append(1))
+    page.clock.install()
+    file.write_text(render(Page("a", "running: 10 %", "first", [Section("x", "x", "x", rows)], running=True)))
+    page.goto(file.as_uri())
+    page.evaluate("scrollTo(0, 1500)")
+    file.write_text(render(Page("a", "running: 20 %", "second", [Section("x", "x", "x", rows)], running=True)))
+    with page.expect_navigation():
+        page.clock.run_for(21_000)
+    assert page.inner_text(".verdict") == "second" and abs(page.evaluate("scrollY") - 1500) < 3
+    page.click("#hold")
+    page.clock.run_for(60_000)
+    page.wait_for_timeout(0)
+    assert len(opened_times) == 2 and page.get_attribute("#hold", "aria-pressed") == "true"
+    context.close()
