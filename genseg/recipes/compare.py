@@ -124,7 +124,7 @@ def compare(
     line = ProgressLine()
     line.say(f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in {out}")
     _run_all(tasks, out, jobs, line.say)
-    result = gathered(out, base)
+    result = gathered(out, base, first=arms[0].name)
     write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
     text = as_table(result)
     write_text(out / "table.txt", text + "\n")
@@ -206,8 +206,8 @@ def run_cell(cell: Cell, config: FinetuneConfig, numbers: Sequence[int], out: Pa
     return f"{cell.arm}, {cell.labels} labels, seed {cell.seed}: {scores.line()}"
 
 
-def gathered(out: Path, base: FinetuneConfig) -> dict[str, Any]:
-    """All finished cells below `out`, also those of earlier commands."""
+def gathered(out: Path, base: FinetuneConfig, *, first: str) -> dict[str, Any]:
+    """All finished cells below `out`, also those of earlier commands, and what follows from them."""
     found = [json.loads(file.read_text()) for file in sorted(out.glob(f"cells/*/*/*/{CELL}"))]
     metrics = [m for m in MAIN if any(m in f["values"] for f in found)]
     metric = "mIoU" if is_semantic(base.model.name) else (metrics or ["mask AP"])[0]
@@ -216,16 +216,23 @@ def gathered(out: Path, base: FinetuneConfig) -> dict[str, Any]:
          "value": f["values"].get(metric) or 0.0, "values": f["values"]}
         for f in found
     ]  # fmt: skip
-    arms = sorted({c["arm"] for c in cells}, key=lambda a: (a != "random", a))
-    return {"metric": metric, "arms": arms, "labels": sorted({c["labels"] for c in cells}), "cells": cells,
-            "train": base.data.train, "val": base.data.val}  # fmt: skip
+    arms = sorted({c["arm"] for c in cells}, key=lambda a: (a != first, a))
+    labels = sorted({c["labels"] for c in cells})
+    return {"metric": metric, "arms": arms, "labels": labels, "cells": cells, "train": base.data.train,
+            "val": base.data.val, "sentences": sentences(arms, labels, by_seed(cells))}  # fmt: skip
+
+
+def by_seed(cells: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], dict[int, float]]:
+    """(arm, labels) -> seed -> value."""
+    values: dict[tuple[str, int], dict[int, float]] = {}
+    for c in cells:
+        values.setdefault((c["arm"], c["labels"]), {})[c["seed"]] = c["value"]
+    return values
 
 
 def as_table(result: Mapping[str, Any]) -> str:
     """Mean and standard deviation of each arm and number of labels, and whether the arms differ."""
-    values: dict[tuple[str, int], dict[int, float]] = {}
-    for c in result["cells"]:
-        values.setdefault((c["arm"], c["labels"]), {})[c["seed"]] = c["value"]
+    values = by_seed(result["cells"])
     width = max([len(a) for a in result["arms"]] + [3])
     head = f"{result['metric']}, mean and standard deviation over draws of labels\n{'arm':{width}s}"
     lines = [head + "".join(f"{n:>20d}" for n in result["labels"]) + "  labelled images"]
@@ -237,7 +244,7 @@ def as_table(result: Mapping[str, Any]) -> str:
             text = f"{mean:.4f} ± {spread:.4f} ({len(got)})" if len(got) > 1 else f"{mean:.4f}" if got else "-"
             row += f"{text:>20s}"
         lines.append(row)
-    return "\n".join([*lines, "", *sentences(result["arms"], result["labels"], values)])
+    return "\n".join([*lines, "", *result["sentences"]])
 
 
 def sentences(

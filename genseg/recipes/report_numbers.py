@@ -1,11 +1,13 @@
 """The sections of a report that are numbers: curves, transfer, the images, and how the run was made."""
 
+import html
 import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 from genseg.data.decode import kind_of
+from genseg.measure.paired import mean_and_spread
 from genseg.recipes.report_run import COMPARED, Run, chosen
 from genseg.show.chart import Line, chart
 from genseg.show.page import Section, facts, folded, table
@@ -77,29 +79,24 @@ def transfer(run: Run) -> Section | None:
     rows = [[arm, *(_cell(values.get((arm, n), [])) for n in counts)] for arm in arms]
     lines = []
     for arm in arms:
-        own = [(n, *mean_and_deviation(values[arm, n])) for n in counts if (arm, n) in values]
-        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], [s for _, _, s in own]))
+        own = [(n, *mean_and_spread(values[arm, n])) for n in counts if (arm, n) in values]
+        spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
+        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
     each = {len(v) for v in values.values()}
     runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
     plot = chart(metric, lines, x_label="labelled images", dots=True)
     body = f'<div class="two">{table(["", *(f"{n:,} labels" for n in counts)], rows)}<figure>{plot}</figure></div>'
+    body += "".join(f"<p>{html.escape(str(said))}</p>" for said in content.get("sentences", []))
     return Section(
         "transfer", "Transfer", f"Did it help? {metric} after fine-tuning on few labels", body,
         f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
     )  # fmt: skip
 
 
-def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation of a sample; 0 for a single value."""
-    mean = math.fsum(values) / len(values)
-    spread = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1)) if len(values) > 1 else 0.0
-    return mean, spread
-
-
 def _cell(values: Sequence[float]) -> str:
     if not values:
         return "–"
-    mean, spread = mean_and_deviation(values)
+    mean, spread = mean_and_spread(values)
     return f"{mean:.3f} ± {spread:.3f}" if len(values) > 1 else f"{mean:.3f}"
 
 
@@ -118,7 +115,7 @@ def gain(run: Run) -> str:
             if c["arm"] == arm and int(c["labels"]) == fewest and c["value"] is not None
         ]
         if values:
-            means[str(arm)] = mean_and_deviation(values)[0]
+            means[str(arm)] = mean_and_spread(values)[0]
     told = ", ".join(f"{arm} {mean:.3f}" for arm, mean in sorted(means.items(), key=lambda m: -m[1]))
     return f"With {fewest} labelled images, {content['metric']} is: {told}." if told else ""
 

@@ -11,7 +11,7 @@ from scipy import stats
 from genseg.cli import main
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
-from genseg.recipes.compare import as_table, drawn_labels, fewest_labels, parse_arms, parse_labels
+from genseg.recipes.compare import as_table, by_seed, drawn_labels, fewest_labels, parse_arms, parse_labels, sentences
 
 CONFIGS = Path(__file__).parents[2] / "configs/finetune"
 
@@ -67,14 +67,15 @@ def test_sentences_say_what_the_numbers_say() -> None:
     }
     cells = [{"arm": arm, "labels": n, "seed": s, "subset": "", "value": v}
              for arm, found in values.items() for n, vs in found.items() for s, v in enumerate(vs)]  # fmt: skip
-    text = as_table({"metric": "mask AP", "arms": ["random", "mine"], "labels": [4, 16], "cells": cells})
+    said = sentences(["random", "mine"], [4, 16], by_seed(cells))
+    result = {"metric": "mask AP", "arms": ["random", "mine"], "labels": [4, 16], "cells": cells, "sentences": said}
+    text = as_table(result)
     assert "mine with 4 labels: +0.2633 ± 0.0033 (standard error of 3 pairs) against random: better" in text
     assert (
         "mine with 16 labels: +0.0000 ± 0.0058 (standard error of 3 pairs) against random: no clear difference" in text
     )
     assert "mine with 4 labelled images reaches what random reaches with 16" in text
-    keyed = {(arm, n): dict(enumerate(vs)) for arm, found in values.items() for n, vs in found.items()}
-    assert fewest_labels("random", "mine", [4, 16], keyed) is None
+    assert fewest_labels("random", "mine", [4, 16], by_seed(cells)) is None
 
 
 def test_cells_are_made_once_and_arms_share_their_labels(
