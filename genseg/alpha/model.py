@@ -118,7 +118,7 @@ class AlphaModel(nn.Module):
         return next(self.parameters()).device
 
     @torch.no_grad()
-    def calibrate(self, images: Iterable[Pixels], *, size: int) -> None:
+    def calibrate(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]], *, size: int) -> None:
         """Make the batch norms' statistics anew, from windows of real images as generation sees them: training has
         averaged those of composites, or of views."""
         norms = average_anew(self)

@@ -4,10 +4,16 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scipy.stats import t
+
 
 @dataclass(frozen=True)
 class Difference:
-    """Of pairs: mean of a - b, its standard error (nan for fewer than two pairs), and how many pairs."""
+    """Of pairs: mean of a - b, its standard error (nan for fewer than two pairs), and how many pairs.
+
+    clear: whether the mean is further from 0 than chance takes it in 19 of 20 cases where there is no difference
+        (Student's t: 4.3 standard errors for 3 pairs, 2.8 for 5, 2 for many)
+    """
 
     mean: float
     error: float
@@ -15,8 +21,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the mean is further from 0 than two standard errors."""
-        return self.pairs > 1 and abs(self.mean) > 2 * self.error
+        return self.pairs > 1 and abs(self.mean) > float(t.ppf(0.975, self.pairs - 1)) * self.error
 
 
 def paired_difference(a: Sequence[float], b: Sequence[float]) -> Difference:

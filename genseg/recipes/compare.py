@@ -11,8 +11,9 @@ import math
 import multiprocessing
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
 from genseg.recipes.finetune import SCORES_NAME, finetune
-from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, is_semantic, read_labels, run_facts
+from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, read_labels
 from genseg.train.log import ProgressLine
 from genseg.train.run import RunError, write_text
 
@@ -76,7 +77,7 @@ def parse_labels(text: str, images: int) -> list[int]:
     for part in filter(None, (p.strip() for p in text.split(","))):
         try:
             count = round(float(part[:-1]) / 100 * images) if part.endswith("%") else int(part)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ValueError(f"--labels: {part!r} is neither a number of images nor a percentage") from None
         if not 1 <= count <= images:
             raise ValueError(f"--labels: {part} are {count} images of {images}; give from 1 to {images}")
@@ -96,7 +97,11 @@ def drawn_labels(labelled: LabelledSet, count: int, seed: int) -> list[int]:
     images = [labelled.images[i] for i in order]
     images.sort(key=lambda image: not len(image.classes))  # stable
     kinds = [image.kind for image in images]
-    rank = [kinds[:n].count(kind) for n, kind in enumerate(kinds)]  # first of each kind, second of each kind ...
+    seen: Counter[str] = Counter()
+    rank = []  # first of each kind, second of each kind ...
+    for kind in kinds:
+        rank.append(seen[kind])
+        seen[kind] += 1
     turn = sorted(range(len(images)), key=lambda n: (not len(images[n].classes), rank[n], n))
     return sorted(images[n].number for n in turn[:count])
 
@@ -114,17 +119,18 @@ def compare(
     labelled, _ = read_labels(base.data.train, base.model.name)
     counts = parse_labels(labels, len(labelled.images))
     cells = [Cell(a.name, n, s) for n in counts for s in range(seeds) for a in arms]
-    known = {a.name: a for a in arms}
+    configs_of = {a.name: load_finetune(a.config or file, overrides, run="unused", encoder=a.encoder) for a in arms}
     tasks = {}
     for cell in cells:
-        arm = known[cell.arm]
-        config = load_finetune(arm.config or file, overrides, run=str(cell.folder(out) / "run"), encoder=arm.encoder)
-        if not is_done(cell.folder(out), config):
-            tasks[cell] = (replace(config, seed=cell.seed), drawn_labels(labelled, cell.labels, cell.seed))
+        numbers = drawn_labels(labelled, cell.labels, cell.seed)
+        config = replace(configs_of[cell.arm], run=str(cell.folder(out) / "run"), seed=cell.seed)
+        settings = settings_of(config) | {"fingerprint": fingerprint_of(labelled.subset(numbers), config.encoder)}
+        if not is_done(cell.folder(out), settings):
+            tasks[cell] = Task(cell, config, numbers, settings, out)
     line = ProgressLine()
     line.say(f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in {out}")
-    _run_all(tasks, out, jobs, line.say)
-    result = gathered(out, base, first=arms[0].name)
+    _run_all(list(tasks.values()), jobs, line.say)
+    result = gathered(out, base, configs_of)
     write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
     text = as_table(result)
     write_text(out / "table.txt", text + "\n")
@@ -141,92 +147,119 @@ def load_finetune(file: Path | None, overrides: Sequence[str], *, run: str, enco
     return configs.load(FinetuneConfig, file=file, overrides=[*overrides, *more], choices=CHOICES)
 
 
+@dataclass(frozen=True)
+class Task:
+    """A cell that has to be made."""
+
+    cell: Cell
+    config: FinetuneConfig
+    numbers: list[int]
+    settings: dict[str, str]
+    out: Path
+
+
 def settings_of(config: FinetuneConfig) -> dict[str, str]:
-    """What a cell's number depends on, besides its labels and its seed."""
+    """What a cell's number depends on, besides its labels, its seed and the content of its encoder."""
     flat = configs.flatten(config)
     for name in ("run", "seed", "data.subset", "data.workers", "threads", "log_every"):
         del flat[name]
-    facts = run_facts(config.encoder) if config.encoder != "random" else {}
-    flat["encoder's images"] = facts.get("images_seen")
     return {k: str(v) for k, v in flat.items() if not k.startswith("checkpoint.")}
 
 
-def is_done(folder: Path, config: FinetuneConfig) -> bool:
-    """Whether a cell is finished. Raises RunError when it was made with other settings."""
+def is_done(folder: Path, settings: Mapping[str, str]) -> bool:
+    """Whether a cell is finished. Raises RunError when it was made with other settings, labels or weights."""
     file = folder / CELL
     if not file.is_file():
         return False
-    before, now = json.loads(file.read_text())["settings"], settings_of(config)
+    refuse(folder, json.loads(file.read_text())["settings"], settings)
+    return True
+
+
+def refuse(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Raise RunError when two settings differ."""
     if changed := configs.difference(before, now):
         lines = "\n  ".join(changed)
         raise RunError(f"{folder} was made with other settings (old -> new):\n  {lines}\n"
                        "Give the same ones, another --out, or remove that folder to have it made again.")  # fmt: skip
-    return True
 
 
-def _run_all(
-    tasks: Mapping[Cell, tuple[FinetuneConfig, list[int]]], out: Path, jobs: int, say: Callable[[str], None]
-) -> None:
-    """Run the cells, `jobs` at a time in processes of their own."""
-    if jobs == 1 or len(tasks) < 2:
-        for done, (cell, task) in enumerate(tasks.items(), start=1):
-            say(f"{done}/{len(tasks)} {run_cell(cell, *task, out)}")
+def _run_all(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> None:
+    """Run the cells, `jobs` at a time in processes of their own; no more than these are begun before one ends."""
+    jobs = min(jobs, len(tasks))
+    if jobs < 2:
+        for done, task in enumerate(tasks, start=1):
+            say(f"{done}/{len(tasks)} {run_cell(task)}")
         return
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ProcessPoolExecutor(min(jobs, len(tasks)), mp_context=context) as pool:
-        made = [
-            pool.submit(run_cell, cell, replace(config, threads=config.threads or threads), numbers, out)
-            for cell, (config, numbers) in tasks.items()
-        ]
-        try:
-            for done, future in enumerate(as_completed(made), start=1):
+    waiting = [replace(t, config=replace(t.config, threads=t.config.threads or threads)) for t in reversed(tasks)]
+    done = 0
+    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
+        running = {pool.submit(run_cell, waiting.pop()) for _ in range(jobs)}
+        while running:
+            ended, running = wait(running, return_when=FIRST_COMPLETED)
+            for future in ended:
+                done += 1
                 say(f"{done}/{len(tasks)} {future.result()}")
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+                if waiting:
+                    running.add(pool.submit(run_cell, waiting.pop()))
 
 
-def run_cell(cell: Cell, config: FinetuneConfig, numbers: Sequence[int], out: Path) -> str:
+def run_cell(task: Task) -> str:
     """Fine-tune, keep the scores, remove the weights; a word on what came out."""
-    folder = cell.folder(out)
+    cell, config = task.cell, task.config
+    folder = cell.folder(task.out)
     folder.mkdir(parents=True, exist_ok=True)
     listed = folder / "labels.txt"
-    write_text(listed, "".join(f"{n}\n" for n in numbers))
-    settings = settings_of(config)
+    write_text(listed, "".join(f"{n}\n" for n in task.numbers))
     run = Path(config.run)
     if not finetune(replace(config, data=replace(config.data, subset=str(listed))), quiet=True):
         raise KeyboardInterrupt
     content = json.loads((run / SCORES_NAME).read_text())
-    content |= {"arm": cell.arm, "labels": cell.labels, "seed": cell.seed, "settings": settings}
-    content["subset"] = hashlib.blake2b(str(sorted(numbers)).encode(), digest_size=8).hexdigest()
+    content |= {"arm": cell.arm, "labels": cell.labels, "seed": cell.seed, "settings": task.settings}
+    content["subset"] = hashlib.blake2b(str(sorted(task.numbers)).encode(), digest_size=8).hexdigest()
     write_text(folder / CELL, json.dumps(content, indent=1) + "\n")
     shutil.rmtree(run)
     scores = read_scores(content)
     return f"{cell.arm}, {cell.labels} labels, seed {cell.seed}: {scores.line()}"
 
 
-def gathered(out: Path, base: FinetuneConfig, *, first: str) -> dict[str, Any]:
-    """All finished cells below `out`, also those of earlier commands, and what follows from them."""
-    found = [json.loads(file.read_text()) for file in sorted(out.glob(f"cells/*/*/*/{CELL}"))]
-    metrics = [m for m in MAIN if any(m in f["values"] for f in found)]
-    metric = "mIoU" if is_semantic(base.model.name) else (metrics or ["mask AP"])[0]
+def gathered(out: Path, base: FinetuneConfig, arms: Mapping[str, FinetuneConfig]) -> dict[str, Any]:
+    """All finished cells below `out`, also those of earlier commands, and what follows from them.
+
+    Raises RunError for cells that were made with other settings than those that are compared now.
+    """
+    found = []
+    for file in sorted(out.glob(f"cells/*/*/*/{CELL}")):
+        content = json.loads(file.read_text())
+        own = arms.get(content["arm"])
+        wanted, made = settings_of(own or base), dict(content["settings"])
+        made.pop("fingerprint", None)
+        if own is None:  # of an earlier command: its encoder and its model are its own
+            wanted, made = ({k: v for k, v in s.items() if k.startswith("data.")} for s in (wanted, made))
+        refuse(file.parent, made, wanted)
+        found.append(content)
+    metrics = [m for m in MAIN if all(m in f["values"] for f in found)]
+    if not metrics:
+        raise RunError(f"{out}: its arms have no number in common, as boxes beside pixels; compare them apart")
+    metric = metrics[0]
     cells = [
         {"arm": f["arm"], "labels": f["labels"], "seed": f["seed"], "subset": f["subset"],
-         "value": f["values"].get(metric) or 0.0, "values": f["values"]}
+         "value": f["values"][metric], "values": f["values"]}
         for f in found
     ]  # fmt: skip
-    arms = sorted({c["arm"] for c in cells}, key=lambda a: (a != first, a))
+    order = [*arms, *sorted({c["arm"] for c in cells} - arms.keys())]
     labels = sorted({c["labels"] for c in cells})
-    return {"metric": metric, "arms": arms, "labels": labels, "cells": cells, "train": base.data.train,
-            "val": base.data.val, "sentences": sentences(arms, labels, by_seed(cells))}  # fmt: skip
+    return {"metric": metric, "arms": order, "labels": labels, "cells": cells, "train": base.data.train,
+            "val": base.data.val, "sentences": sentences(order, labels, by_seed(cells))}  # fmt: skip
 
 
 def by_seed(cells: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], dict[int, float]]:
     """(arm, labels) -> seed -> value."""
     values: dict[tuple[str, int], dict[int, float]] = {}
     for c in cells:
-        values.setdefault((c["arm"], c["labels"]), {})[c["seed"]] = c["value"]
+        if c["value"] is not None:  # nothing could be measured
+            values.setdefault((c["arm"], c["labels"]), {})[c["seed"]] = c["value"]
     return values
 
 
@@ -279,7 +312,8 @@ def fewest_labels(
     best: tuple[float, int, int] | None = None
     for few in labels:
         for many in labels:
-            if few < many and mean.get((arm, few), -math.inf) >= mean.get((base, many), math.inf):
+            best_so_far = max((mean.get((base, n), -math.inf) for n in labels if n <= many), default=math.inf)
+            if few < many and (base, many) in mean and mean.get((arm, few), -math.inf) >= best_so_far:
                 best = max(best or (0.0, 0, 0), (many / few, few, many))
     if best is None:
         return None

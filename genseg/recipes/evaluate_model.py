@@ -75,12 +75,22 @@ def _shown(value: float) -> str:
     return "      -" if math.isnan(value) else f"{value:7.4f}"
 
 
-def evaluate_model(predictor: Predictor, labelled: LabelledSet, *, limit: int = 0, detections: int = 100) -> Scores:
-    """Score a model on a set, each process on its share of the images; the same numbers on all processes."""
+def evaluate_model(
+    predictor: Predictor,
+    labelled: LabelledSet,
+    *,
+    limit: int = 0,
+    detections: int = 100,
+    records: Sequence[Mapping[str, Any]] | None = None,
+) -> Scores:
+    """Score a model on a set, each process on its share of the images; the same numbers on all processes.
+
+    records: what the model finds in all images, where that is known already
+    """
     images = labelled.images[: limit or None]
     if isinstance(predictor.model, Segmenter):
         return _semantic(predictor, labelled, images)
-    records = detect_all(predictor, images)
+    records = detect_all(predictor, labelled, images) if records is None else records
     part = labelled.subset([i.number for i in images]) if limit else labelled
     values: dict[str, float] = {}
     per_class: dict[str, float] = {}
@@ -102,23 +112,31 @@ def coco_rows(s: CocoScores) -> list[tuple[str, float]]:
     return rows + [("AR small", s.recall_small), ("AR medium", s.recall_medium), ("AR large", s.recall_large)]
 
 
-def detect_all(predictor: Predictor, images: Sequence[LabelledImage]) -> list[dict[str, Any]]:
-    """COCO's results of all images on all processes, each found by one of them."""
+def detect_all(
+    predictor: Predictor, labelled: LabelledSet, images: Sequence[LabelledImage] | None = None
+) -> list[dict[str, Any]]:
+    """COCO's results of `images` (None: all of the set) on all processes, each found by one of them.
+
+    Categories have the ids of the set, which may not be those of the training split.
+    """
+    images, categories = labelled.images if images is None else images, labelled.categories
     mine = []
-    for image in images[dist.rank() :: dist.world()]:
-        found = predictor.detect(read_sample(image))
-        mine += as_records(
-            found, image=image.number, height=image.height, width=image.width, categories=predictor.categories
-        )
+    with dist.together():
+        for image in images[dist.rank() :: dist.world()]:
+            found = predictor.detect(read_sample(image))
+            mine += as_records(
+                found, image=image.number, height=image.height, width=image.width, categories=categories
+            )
     return [record for part in dist.gather_objects(mine) for record in part]
 
 
 def _semantic(predictor: Predictor, labelled: LabelledSet, images: Sequence[LabelledImage]) -> Scores:
     classes = len(predictor.categories) + 1
     counts = torch.zeros(classes, classes, dtype=torch.long)
-    for image in images[dist.rank() :: dist.world()]:
-        target = torch.from_numpy(semantic_target(image, len(predictor.categories))).long()
-        counts += confusion(predictor.segment(read_sample(image)).cpu(), target, classes)
+    with dist.together():
+        for image in images[dist.rank() :: dist.world()]:
+            target = torch.from_numpy(semantic_target(image, len(predictor.categories))).long()
+            counts += confusion(predictor.segment(read_sample(image)).cpu(), target, classes)
     counts = dist.total(counts.to(predictor.device)).cpu()
     names = ["background", *(name for _, name in predictor.categories)]
     return Scores(
@@ -137,13 +155,20 @@ def evaluate_files(
     Raises ValueError for what a user can mend.
     """
     predictor, facts = load_predictor(run)
+    semantic = isinstance(predictor.model, Segmenter)
+    if predictions is not None and semantic:
+        raise ValueError("--predictions are COCO's results of instances, and this model gives pixels a class; genseg "
+                         "predict writes its maps")  # fmt: skip
+    for file in filter(None, (out, predictions)):
+        file.parent.mkdir(parents=True, exist_ok=True)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = fast_precision(predictor.device)
     labelled, findings = read_labels(str(data), facts["model"]["name"], categories=predictor.categories)
     most = detections or facts["config"]["validate.detections"]
-    scores = evaluate_model(predictor, labelled, detections=most)
+    records = None if semantic else detect_all(predictor, labelled)
+    scores = evaluate_model(predictor, labelled, detections=most, records=records)
     if out is not None:
         write_text(out, json.dumps(scores.as_json(), indent=1) + "\n")
     if predictions is not None:
-        write_text(predictions, json.dumps(detect_all(predictor, labelled.images)))
+        write_text(predictions, json.dumps(records))
     return f"{format_findings(findings)}\n{scores.table()}", scores.main

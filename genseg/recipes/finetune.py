@@ -49,9 +49,8 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
             if main and fresh:
                 clear(run)
         with dist.together():
-            saved = reopen(
-                run, described(parts), fingerprint=parts.fingerprint, images=config.data.train, free=FREE_KEYS
-            )
+            source = f"the labels of {config.data.train}, or encoder={config.encoder},"
+            saved = reopen(run, described(parts), fingerprint=parts.fingerprint, source=source, free=FREE_KEYS)
         with dist.together():
             if main and saved is None:
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))
@@ -71,9 +70,11 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
 
 def check(config: FinetuneConfig) -> str:
     """What is in the labels, and what happens to each finding; nothing is trained."""
-    tables = []
+    tables: list[str] = []
+    categories = None  # of the training split, once it is read
     for file in filter(None, (config.data.train, config.data.val)):
-        labelled, found = read_labels(file, config.model.name)
+        labelled, found = read_labels(file, config.model.name, categories=categories)
+        categories = categories or labelled.categories
         labels = sum(len(i.classes) for i in labelled.images)
         head = f"{file}: {len(labelled.images)} images, {labels} labels, {len(labelled.categories)} classes"
         tables.append(f"{head}\n{as_told(found)}")
@@ -138,7 +139,7 @@ class FinetuneSession:
         name = BEST_NAME if self.parts.val is not None else MODEL_NAME
         text = f"{self.run / name}: {self.config.model.name}, {len(self.parts.train.categories)} classes"
         if self.parts.val is None:
-            return text + "; data.val=JSON would have scored it"
+            return f"{text}\nIts worth on labelled images: genseg evaluate detector {self.run} --data JSON"
         scores = read_scores(json.loads((self.run / SCORES_NAME).read_text()))
         return f"{text}\n{scores.table()}"
 
@@ -165,12 +166,10 @@ class FinetuneSession:
         self.parts.model.train()
 
     def before_step(self, progress: float) -> None:
-        """A frozen encoder's learning rate is 0."""
+        """A frozen encoder has no gradient; its batch norms go on averaging what they see."""
         if self.step < self.frozen_until:
-            encoder = {id(p) for p in self.parts.model.encoder.parameters()}
-            for group in self.parts.optimizer.param_groups:
-                if id(group["params"][0]) in encoder:
-                    group["lr"] = 0.0
+            for p in self.parts.model.encoder.parameters():
+                p.grad = None
 
     def after_step(self, progress: float) -> None:
         if self.average is not None:
@@ -221,6 +220,7 @@ class FinetuneSession:
         """Score the validation images; the best model so far is kept."""
         v = self.config.validate
         assert self.parts.val is not None
+        self._agree()
         scores = evaluate_model(self.predictor, self.parts.val, limit=v.limit, detections=v.detections)
         value = scores.main
         if self.metrics is not None:
@@ -245,7 +245,7 @@ class FinetuneSession:
             return
         scores = self.whole
         if scores is None:
-            best, _ = load_predictor(self.run / BEST_NAME)
+            best, _ = load_predictor(self.run)  # the last one, where no score was taken on the way
             best.model.to(self.device)
             best.precision = self.parts.predictor.precision
             scores = evaluate_model(best, self.parts.val, detections=self.config.validate.detections)
@@ -257,7 +257,15 @@ class FinetuneSession:
         facts = {"genseg": __version__, "step": step, "start": self.config.encoder, "config": described(self.parts)}
         save_predictor(self.predictor, self.parts.architecture, self.run / name, facts)
 
+    def _agree(self) -> None:
+        """Give all ranks the mean of their batch norms' statistics: each has averaged its own crops."""
+        for module in filter(None, (self.parts.model, self.average)):
+            for buffer in module.buffers():
+                if dist.world() > 1 and buffer.is_floating_point():
+                    buffer.copy_(dist.mean(buffer))
+
     def _save(self, step: int) -> None:
+        self._agree()
         with dist.together():
             if self.main:
                 self._write(step)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from torch import nn
 
 from genseg.alpha.decoder import AlphaDecoder
@@ -95,7 +96,10 @@ class FinetuneConfig:
             raise ValueError(f"patience={self.patience} needs data.val: there is nothing to score")
 
 
-FREE_KEYS = ("data.workers", "data.train", "data.val", "run", "log_every", "checkpoint.", "encoder")
+# What may change between the calls that make up one run: the fingerprint guards labels and encoder.
+FREE_KEYS = (
+    *("data.workers:", "data.train:", "data.subset:", "run:", "log_every:", "checkpoint.", "encoder:", "threads:"),
+)
 CHOICES = {"model": MODELS}
 
 
@@ -176,6 +180,7 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
     decoder = start_decoder(config, encoder, notes)
     if decoder is not None:
         config = replace(config, model=replace(config.model, decoder=decoder.config))
+    torch.manual_seed(config.seed)  # again: loading has drawn, and new heads are to be the same whatever was loaded
     model = build_model(config.model, encoder, architecture, classes=len(train.categories), decoder=decoder)
     if config.channels_last:
         model.to(memory_format=torch.channels_last)
@@ -247,7 +252,7 @@ def run_facts(encoder: str) -> dict[str, Any]:
         return {}
     try:
         return metadata_of(_weights(encoder))
-    except ValueError:
+    except (ValueError, SafetensorError):
         return {}
 
 
@@ -293,6 +298,14 @@ def read_numbers(file: Path) -> list[int]:
         raise ValueError(f"data.subset={file}: wanted a text file with an image id on each line ({error})") from None
 
 
+def _content(encoder: str) -> bytes:
+    """The bytes of an encoder's file and of the alpha decoder beside it; of a tag, its name."""
+    if not _is_file(encoder):
+        return encoder.encode()
+    alpha = Path(encoder) / ALPHA_NAME
+    return _weights(encoder).read_bytes() + (alpha.read_bytes() if alpha.is_file() else b"")
+
+
 def fingerprint_of(train: LabelledSet, encoder: str) -> str:
     """Changes when the labels, the list of images, or the encoder's file change."""
     total = hashlib.blake2b(digest_size=16)
@@ -301,6 +314,5 @@ def fingerprint_of(train: LabelledSet, encoder: str) -> str:
         total.update(json.dumps(facts, default=str).encode())
         for array in (image.boxes, image.classes, image.crowd):
             total.update(np.ascontiguousarray(array).tobytes())
-    if _is_file(encoder):
-        total.update(_weights(encoder).read_bytes())
+    total.update(_content(encoder))
     return total.hexdigest()

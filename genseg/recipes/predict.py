@@ -44,7 +44,7 @@ class _Work:
         h, w = image.shape[:2]
         row |= {"height": h, "width": w}
         if isinstance(self.predictor.model, Segmenter):
-            inside = [p for p in Path(row["file_name"]).with_suffix(".png").parts if p not in ("/", "..")]
+            inside = [p for p in Path(row["file_name"] + ".png").parts if p not in ("/", "..")]
             classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
             write_png(self.out / "masks" / "/".join(inside), classes)
             return row | {"mask": "masks/" + "/".join(inside)}

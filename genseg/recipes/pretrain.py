@@ -53,9 +53,8 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
             if main and fresh:
                 clear(run)
         with dist.together():
-            saved = reopen(
-                run, described(parts), fingerprint=parts.fingerprint, images=parts.config.data.path, free=FREE_KEYS
-            )
+            source = f"the images of {parts.config.data.path}"
+            saved = reopen(run, described(parts), fingerprint=parts.fingerprint, source=source, free=FREE_KEYS)
         with dist.together():
             if main and saved is None:
                 (run / "broken.txt").unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint

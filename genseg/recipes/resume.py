@@ -14,10 +14,11 @@ Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg
 
 
 def reopen(
-    run: Path, config: Mapping[str, Any], *, fingerprint: str, images: str, free: tuple[str, ...]
+    run: Path, config: Mapping[str, Any], *, fingerprint: str, source: str, free: tuple[str, ...]
 ) -> Saved | None:
-    """The last checkpoint of this very run, or None for a new one. Raises RunError when config or images differ.
+    """The last checkpoint of this very run, or None for a new one. Raises RunError when config or data differ.
 
+    source: what the fingerprint is of, in words
     free: beginnings of the keys that may change between the calls that make up one run
     """
     saved = checkpoint.load_latest(run)
@@ -33,7 +34,7 @@ def reopen(
         )
     if state["fingerprint"] != fingerprint:
         raise RunError(
-            f"run={run}: the images of {images} have changed since this run was started; "
+            f"run={run}: {source} have changed since this run was started; "
             "restore them, or start over with --fresh"
         )
     return saved

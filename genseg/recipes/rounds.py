@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from genseg.alpha.mine import Mined, mine
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, Pixels, save_alpha, snapshot
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
 from genseg.data.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.cache import cache_folder
@@ -114,7 +115,7 @@ class Rounds:
         )
         return bank if adopted else before
 
-    def model(self, images: Iterable[Pixels] | None = None) -> AlphaModel:
+    def model(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]] | None = None) -> AlphaModel:
         """A copy of encoder and decoder as they are now, calibrated for generation on some images; by default on
         CALIBRATED of those of the run."""
         joint, p = self.parts.module, self.parts.config

@@ -14,8 +14,10 @@ import torch
 
 BANKS = "banks"
 SNAPSHOTS = "snapshots"
-CONTENT = ("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors", "alpha.safetensors",
-           "report.html")  # fmt: skip
+CONTENT = (
+    *("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors", "alpha.safetensors"),
+    *("preflight.txt", "model.safetensors", "best.safetensors", "scores.json", "report.html"),
+)
 FOLDERS = ("checkpoints", BANKS, SNAPSHOTS, "timm", "tensorboard")
 PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
 

@@ -21,7 +21,9 @@ def test_a_paired_difference_is_that_of_students_t() -> None:
     a, b = rng.normal(0.4, 0.1, 6).tolist(), rng.normal(0.3, 0.1, 6).tolist()
     d = paired_difference(a, b)
     assert d.mean / d.error == pytest.approx(stats.ttest_rel(a, b).statistic)
-    assert d.clear == (abs(d.mean) > 2 * d.error) and d.pairs == 6
+    assert d.clear == (stats.ttest_rel(a, b).pvalue < 0.05) and d.pairs == 6
+    near = [[0.1, 0.2, 0.3], [0.0, 0.13, 0.26]]
+    assert not paired_difference(*near).clear or stats.ttest_rel(*near).pvalue < 0.05
     assert mean_and_spread(a) == (pytest.approx(np.mean(a)), pytest.approx(np.std(a, ddof=1)))
     assert not paired_difference([1.0], [0.0]).clear and np.isnan(paired_difference([1.0], [0.0]).error)
 
@@ -100,11 +102,20 @@ def test_cells_are_made_once_and_arms_share_their_labels(
         assert cell == {**cells["random", n, seed], "arm": arm}  # the same start, labels and seed
     assert cells["random", 2, 0]["subset"] != cells["random", 2, 1]["subset"]
     assert not list(out.glob("cells/*/*/*/run"))
-    monkeypatch.setattr("genseg.recipes.compare.run_cell", None)  # nothing is left to do
-    assert main(command()) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("genseg.recipes.compare.run_cell", None)  # nothing is left to do
+        assert main(command()) == 0
     assert json.loads((out / "compare.json").read_text()) == result
     capsys.readouterr()
     assert main(command("optimizer.lr=0.5")) == 2
     assert "optimizer.lr: 0.001 -> 0.5" in capsys.readouterr().err
+    assert main(command("optimizer.lr=0.5", arms="third=random")) == 0  # the others' cells are of another recipe
+    assert json.loads((out / "compare.json").read_text())["arms"] == ["third", "other", "random"]
+    labels = tmp_path / "train/labels.json"
+    content = json.loads(labels.read_text())
+    content["annotations"] = content["annotations"][:-2]
+    labels.write_text(json.dumps(content))
+    assert main(command()) == 2
+    assert "fingerprint: " in capsys.readouterr().err
     assert main(command("seed=3")) == 2
     assert "compare sets this itself" in capsys.readouterr().err

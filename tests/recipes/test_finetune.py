@@ -145,9 +145,12 @@ def test_rates_fall_from_the_last_stage_of_the_encoder_to_the_first(data: Path, 
     assert len(scales) == len(list(net.parameters()))
 
 
-def test_early_stopping_ends_the_run_when_scores_stay(data: Path, tmp_path: Path) -> None:
-    more = ("optimizer.lr=0", "optimizer.weight_decay=0", "model.norm=group", "patience=1", "steps=40",
-            "validate.every=2 steps")  # fmt: skip
+def test_early_stopping_ends_the_run_when_scores_stay(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    constant = Scores({"mIoU": 0.5, "pixel accuracy": 0.5}, images=3)
+    monkeypatch.setattr("genseg.recipes.finetune.evaluate_model", lambda *_, **__: constant)
+    more = ("patience=1", "steps=40", "validate.every=2 steps")
     run = run_through(data, tmp_path / "run", "unet", *more)
     rows = read_metrics(run / "metrics.jsonl")
     assert rows[-1]["step"] == 4  # as good as at step 2, which is no better
@@ -180,7 +183,7 @@ def test_check_says_what_is_in_the_labels(data: Path, tmp_path: Path, capsys: py
     assert "5 images" in told and "crowds" in told and not (tmp_path / "run").exists()
 
 
-def test_scores_of_what_is_labelled_are_perfect(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_of_what_is_labelled_are_perfect(data: Path, tmp_path: Path) -> None:
     run = run_through(data, tmp_path / "run", "mask_rcnn")
     predictor, _ = load_predictor(run)
     labelled, _ = read_labelled(data / "val/labels.json", masks=True)
@@ -192,10 +195,74 @@ def test_scores_of_what_is_labelled_are_perfect(data: Path, tmp_path: Path, monk
                 left, top, right, bottom = box.tolist()
                 records.append({"image_id": image.number, "category_id": labelled.categories[c][0], "score": 1.0,
                                 "bbox": [left, top, right - left, bottom - top], "segmentation": mask})  # fmt: skip
-    monkeypatch.setattr("genseg.recipes.evaluate_model.detect_all", lambda *_: records)
-    scores = evaluate_model(predictor, labelled)
+    scores = evaluate_model(predictor, labelled, records=records)
     assert scores.values["mask AP"] == scores.values["box AP"] == 1 and set(scores.per_class.values()) == {1.0}
     again = read_scores(json.loads(json.dumps(scores.as_json())))
     assert again.values.keys() == scores.values.keys() and again.main == 1
     assert Scores({"mIoU": float("nan")}).main == 0
     assert np.isnan(read_scores(Scores({"mIoU": float("nan")}).as_json()).values["mIoU"])
+
+
+def test_results_have_the_category_ids_of_the_json_that_is_scored(data: Path, tmp_path: Path) -> None:
+    run = run_through(data, tmp_path / "run", "faster_rcnn", "steps=1", "model.score=0")
+    content = json.loads((data / "val/labels.json").read_text())
+    for c in content["categories"]:
+        c["id"] += 100
+    for a in content["annotations"]:
+        a["category_id"] += 100
+    moved = data / "val/moved.json"
+    moved.write_text(json.dumps(content))
+    scores = []
+    for n, file in enumerate((data / "val/labels.json", moved)):
+        out = ["--out", str(tmp_path / f"{n}.json"), "--predictions", str(tmp_path / f"found/{n}.json")]
+        assert main(["evaluate", "detector", str(run), "--data", str(file), *out]) == 0
+        scores.append((tmp_path / f"{n}.json").read_text())
+    assert scores[0] == scores[1]
+    ids = [{r["category_id"] for r in json.loads((tmp_path / f"found/{n}.json").read_text())} for n in (0, 1)]
+    assert ids[1] == {n + 100 for n in ids[0]} and ids[0]
+
+
+def test_a_fresh_start_leaves_no_model_of_before(data: Path, tmp_path: Path) -> None:
+    run = run_through(data, tmp_path / "run", "unet", "steps=2", "validate.every=1 steps")
+    run_through(data, run, "unet", "steps=1", "data.val=null", "patience=0", "--fresh")
+    assert not (run / "best.safetensors").exists() and not (run / "scores.json").exists()
+    assert load_predictor(run)[1]["step"] == 1
+
+
+def test_a_run_without_scores_on_the_way_is_scored_at_its_end(data: Path, tmp_path: Path) -> None:
+    run = run_through(data, tmp_path / "run", "unet", "steps=1", "validate.every=0 steps")
+    assert json.loads((run / "scores.json").read_text())["images"] == 3
+
+
+def test_a_frozen_encoder_stays_and_the_rest_learns(data: Path, tmp_path: Path) -> None:
+    more = ("steps=2", "freeze=2 steps", "data.val=null", "model.norm=frozen", "validate.every=0 steps")
+    run = run_through(data, tmp_path / "run", "unet", *more)
+    before = assemble_finetune(config(data, tmp_path, "unet", "model.norm=frozen")).model.state_dict()
+    after = load_predictor(run)[0].model.state_dict()
+    same = {k for k in before if torch.equal(before[k], after[k])}
+    assert same >= {k for k in before if ".encoder." in k}
+    assert any(k not in same for k in before)
+
+
+def test_heads_begin_alike_whatever_the_encoder_is(data: Path, tmp_path: Path) -> None:
+    images, run = data / "train/images", tmp_path / "pre"
+    assert main(["pretrain", "--config", str(CONFIGS.parent / "pretrain/alpha.yaml"), f"data.path={images}",
+                 f"run={run}", "steps=1", "batch_size=2", "threads=1", "probe.every=0 steps", "data.workers=0",
+                 "alpha.compose.size=64", "alpha.rounds.count=1"]) == 0  # fmt: skip
+    heads = []
+    for encoder in ("random", str(run)):
+        parts = assemble_finetune(config(data, tmp_path, "mask_rcnn", f"encoder={encoder}"))
+        heads.append({k: v for k, v in parts.model.state_dict().items() if "backbone.body" not in k})
+    assert all(torch.equal(v, heads[1][k]) for k, v in heads[0].items())
+
+
+def test_check_reads_val_with_the_classes_of_train(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((data / "val/labels.json").read_text())
+    for c in content["categories"]:
+        c["name"] += "s"
+    (data / "val/other.json").write_text(json.dumps(content))
+    more = (f"data.val={data}/val/other.json",)
+    assert main([*command(data, tmp_path / "run", "mask_rcnn", *more), "--check"]) == 2
+    assert "names have to agree" in capsys.readouterr().err
