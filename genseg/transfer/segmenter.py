@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.semantic import IGNORED
@@ -63,7 +64,7 @@ class Segmenter(nn.Module):
         logits = self.model(batch.images)
         with full_precision(logits):
             logits = logits.float()
-            asked = (batch.semantic != IGNORED).sum().clamp_min(1)
+            asked = dist.over_ranks((batch.semantic != IGNORED).sum())
             crossed = F.cross_entropy(logits, batch.semantic, ignore_index=IGNORED, reduction="sum") / asked
             terms = {"cross_entropy": crossed}
             if self.config.dice:

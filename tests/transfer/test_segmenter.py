@@ -7,6 +7,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
+from genseg.core import dist
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.model import Labelled
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, Segmenter, SegmenterConfig
@@ -54,6 +55,19 @@ def test_the_loss_is_cross_entropy_and_dice_over_the_pixels_that_are_asked() -> 
         mine, true = p[:, c] * asked, (labels.semantic == c).double()
         dice.append(1 - 2 * float((mine * true).sum()) / float(mine.sum() + true.sum()))
     assert float(outputs["dice"]) == pytest.approx(0.5 * sum(dice) / 3, rel=1e-4)
+
+
+def test_processes_with_different_numbers_of_pixels_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, labels = segmenter(SegmenterConfig()).eval(), batch()
+    assert labels.semantic is not None
+    labels.semantic[0, :50] = 255
+    with torch.no_grad():
+        want = float(model(labels)["cross_entropy"])
+        asked = (labels.semantic != 255).sum()
+        monkeypatch.setattr(dist, "over_ranks", lambda _: asked / 2)  # as the ranks' mean would be
+        pairs = zip(labels.images, labels.semantic, strict=True)
+        ranks = [float(model(Labelled(x[None], [], [], None, y[None]))["cross_entropy"]) for x, y in pairs]
+    assert sum(ranks) / 2 == pytest.approx(want, rel=1e-4)
 
 
 def test_nothing_asked_is_a_loss_of_nothing() -> None:
