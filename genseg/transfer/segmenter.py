@@ -51,6 +51,8 @@ class Segmenter(nn.Module):
         self.config = config
         self.model = smp.create_model(config.name, architecture.name, encoder_weights=None, classes=classes + 1)
         self.model.encoder.load_state_dict(encoder.net.state_dict())
+        for name, p in encoder.net.named_parameters():  # what no level needs stays out of training
+            self.model.encoder.get_parameter(name).requires_grad_(p.requires_grad)
         encoder.net = self.model.encoder = with_norms(self.model.encoder, config.norm)
         self._encoder = [encoder]  # in a list: its parameters are those of model.encoder
         self.dice = smp.losses.DiceLoss("multiclass", from_logits=True, ignore_index=IGNORED)

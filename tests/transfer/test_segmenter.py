@@ -41,6 +41,15 @@ def test_the_encoder_has_the_weights_it_was_given_and_learns(config: SegmenterCo
     assert all(p.grad is not None for p in model.model.encoder.parameters())
 
 
+def test_what_no_level_needs_stays_out_of_training() -> None:
+    architecture = EncoderConfig("mobilenet_v2")
+    encoder, _ = build_encoder(architecture)
+    next(encoder.net.parameters()).requires_grad_(False)
+    before = {name: p.requires_grad for name, p in encoder.net.named_parameters()}
+    model = Segmenter(encoder, SegmenterConfig(), architecture, classes=2)
+    assert {name: p.requires_grad for name, p in model.model.encoder.named_parameters()} == before
+
+
 def test_the_loss_is_cross_entropy_and_dice_over_the_pixels_that_are_asked() -> None:
     model, labels = segmenter(SegmenterConfig(dice=0.5)).eval(), batch()
     assert labels.semantic is not None
