@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Real, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
@@ -101,14 +101,18 @@ def objective(
     places: Places,
     truth: Composites,
     config: ObjectiveConfig,
+    *,
+    assignment: Assignment | None = None,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The terms of the loss, weighted; and the mean overlap of decoded and true masks, for the log."""
-    visible = truth.visible.float() / 255
-    assignment = assign(places, visible, truth)
+    """The terms of the loss, weighted; and the mean overlap of decoded and true masks, for the log.
+
+    assignment: that of `assign`, where it is known already
+    """
+    assignment = assignment or assign(places, truth.visible.float() / 255, truth)
     with full_precision(places.objectness):
         positive = assignment.layer >= 0
         asked = focal(places.objectness[assignment.counted], positive[assignment.counted].float())
-        terms = {"objectness": config.objectness * asked.sum() / _over_ranks(positive.sum())}
+        terms = {"objectness": config.objectness * asked.sum() / dist.over_ranks(positive.sum())}
     image, place = _chosen(assignment.layer, config.decoded)
     if not len(image):  # no layer at all: decode one place for nothing, so that every parameter has its gradient
         image = place = torch.zeros(1, dtype=torch.long, device=image.device)
@@ -209,9 +213,4 @@ def _border(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
 
 
 def _mean(x: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:
-    return (x * weight).sum() / _over_ranks(weight.sum())
-
-
-def _over_ranks(count: Real[Tensor, ""]) -> Float[Tensor, ""]:
-    """What a sum is divided by so that the mean of the ranks' gradients is that of one process with all layers."""
-    return dist.mean(count.float()).clamp_min(1 / dist.world())
+    return (x * weight).sum() / dist.over_ranks(weight.sum())

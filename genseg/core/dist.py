@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Num
+from jaxtyping import Float, Num, Real
 from torch import Tensor
 
 
@@ -66,6 +66,12 @@ def total(x: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
 def mean(x: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
     """Mean over ranks, without gradient."""
     return total(x) / world()
+
+
+def over_ranks(count: Real[Tensor, ""]) -> Float[Tensor, ""]:
+    """What a sum over `count` things is divided by, so that the mean of the ranks' gradients is that of one process
+    with all things; without any, it is 1 over the ranks."""
+    return mean(count.float()).clamp_min(1 / world())
 
 
 @contextlib.contextmanager

@@ -62,6 +62,25 @@ class Encoder(nn.Module):
         """Feature maps from the input itself to the coarsest level."""
         return self.net(x)
 
+    def stages(self) -> list[list[nn.Parameter]]:
+        """The parameters that are trained, by the finest level of the pyramid that depends on them, finest first.
+
+        By gradients, because the order in which modules are registered is not that of depth in all encoders.
+        """
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        training = self.training
+        image = torch.zeros(1, 3, 64, 64, device=next(self.parameters()).device)
+        levels = [level for level in self.eval().pyramid(image) if level.requires_grad]
+        self.train(training)
+        stages = []
+        for level in levels:
+            if not trained:
+                break
+            gradients = torch.autograd.grad(level.sum(), trained, retain_graph=True, allow_unused=True)
+            stages.append([p for p, g in zip(trained, gradients, strict=True) if g is not None])
+            trained = [p for p, g in zip(trained, gradients, strict=True) if g is None]
+        return [stage for stage in stages if stage]
+
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         return self.net(x)[-1].mean((2, 3))
 

@@ -1,5 +1,8 @@
 """Which normalisation layers a fine-tuned network has, and batch norms whose statistics are made anew."""
 
+import math
+
+from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, convert_sync_batchnorm
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -10,13 +13,14 @@ def with_norms(module: nn.Module, norm: str) -> nn.Module:
     """The module with each batch norm kept (bn), over all processes (sync), frozen (frozen) or by groups (group).
 
     Frozen ones keep the statistics and the affine part that pretraining has left, as detectron2 does; they are no use
-    with random weights, whose statistics are nobody's. Group norms (Wu and He, 2018: 32 groups) take over the affine
-    part alone. Raises ValueError for another word.
+    with random weights, whose statistics are nobody's. Group norms (Wu and He, 2018: 32 groups, or fewer where the
+    width does not divide) take over the affine part alone. timm's batch norms hold an activation, which stays.
+    Raises ValueError for another word.
     """
     if norm not in NORMS:
         raise ValueError(f"norm={norm}: choose one of {', '.join(NORMS)}")
     if norm == "sync":
-        return nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return convert_sync_batchnorm(module)  # timm's: torch's own loses the activations
     if norm == "bn":
         return module
     if isinstance(module, nn.BatchNorm2d):
@@ -26,15 +30,22 @@ def with_norms(module: nn.Module, norm: str) -> nn.Module:
     return module
 
 
-def _frozen(norm: nn.BatchNorm2d) -> FrozenBatchNorm2d:
-    made = FrozenBatchNorm2d(norm.num_features, eps=norm.eps)
-    made.load_state_dict({k: v for k, v in norm.state_dict().items() if k != "num_batches_tracked"})
-    return made
+def _frozen(norm: nn.BatchNorm2d) -> nn.Module:
+    kind = FrozenBatchNormAct2d if isinstance(norm, BatchNormAct2d) else FrozenBatchNorm2d
+    return _in_place_of(norm, kind(norm.num_features, eps=norm.eps))
 
 
-def _grouped(norm: nn.BatchNorm2d) -> nn.GroupNorm:
-    made = nn.GroupNorm(min(32, norm.num_features), norm.num_features, eps=norm.eps)
-    made.load_state_dict({k: v for k, v in norm.state_dict().items() if k in ("weight", "bias")})
+def _grouped(norm: nn.BatchNorm2d) -> nn.Module:
+    kind = GroupNormAct if isinstance(norm, BatchNormAct2d) else nn.GroupNorm
+    groups = {"num_groups": math.gcd(32, norm.num_features), "num_channels": norm.num_features}
+    return _in_place_of(norm, kind(**groups, eps=norm.eps))
+
+
+def _in_place_of(norm: nn.BatchNorm2d, made: nn.Module) -> nn.Module:
+    """With what `made` can hold of a batch norm: its tensors, and timm's activation."""
+    if isinstance(norm, BatchNormAct2d):
+        made.drop, made.act = norm.drop, norm.act
+    made.load_state_dict({k: v for k, v in norm.state_dict().items() if k in made.state_dict()})
     return made
 
 

@@ -281,12 +281,9 @@ def with_anchors(config: FinetuneConfig, train: LabelledSet, preparation: Prepar
 def learning_rates(model: Model, *, encoder_lr: float, layer_decay: float) -> dict[nn.Parameter, float]:
     """What part of the learning rate each of the encoder's parameters has: falling from its last stage to its first
     (ELECTRA's layer-wise decay, Clark et al., 2020)."""
-    net = model.encoder.net
-    owner: nn.Module = getattr(net, "model", net)
-    stages = [s for s in owner.children() if any(True for _ in s.parameters())]
     scales: dict[nn.Parameter, float] = {}
-    for depth, stage in enumerate(reversed(stages)):
-        scales |= {p: encoder_lr * layer_decay**depth for p in stage.parameters()}
+    for depth, stage in enumerate(reversed(model.encoder.stages())):
+        scales |= {p: encoder_lr * layer_decay**depth for p in stage}
     return scales
 
 

@@ -1,5 +1,6 @@
 """Faster R-CNN and Mask R-CNN of torchvision over our encoder; their state dict loads into plain torchvision."""
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -176,8 +177,10 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
 
 def head_norm(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
     """The layer behind each convolution of pyramid and mask head. Encoders differ in the scale of their features by
-    far, and normalised ones learn from scratch (He et al., 2019)."""
-    return None if config.head_norm == "none" else lambda channels: nn.GroupNorm(min(32, channels // 4), channels)
+    far, and normalised ones learn from scratch (He et al., 2019). Up to 32 groups, of four channels or more."""
+    if config.head_norm == "none":
+        return None
+    return lambda channels: nn.GroupNorm(max(1, math.gcd(128, channels) // 4), channels)
 
 
 def pasted(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, generate
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
+from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.compose import Composites
@@ -54,14 +55,13 @@ class PlaceDetector(nn.Module):
     def forward(self, batch: Labelled) -> dict[str, Tensor]:
         embeddings, places = self.decoder(self.encoder.pyramid(batch.images))
         truth = as_composites(batch)
-        terms, facts = objective(self.decoder, embeddings, places, truth, self.config.objective)
-        if self.classes > 1:
-            assignment = assign(places, truth.visible.float() / OPAQUE, truth)
-            positive = assignment.layer >= 0
-            wanted = torch.cat(batch.classes)[assignment.layer[positive]]
-            with full_precision(places.vector):
-                logits = self.classify(places.vector[positive].float())
-                crossed = F.cross_entropy(logits, wanted, reduction="sum") / max(len(wanted), 1)
+        assignment = assign(places, truth.visible.float() / OPAQUE, truth)
+        terms, facts = objective(self.decoder, embeddings, places, truth, self.config.objective, assignment=assignment)
+        positive = assignment.layer >= 0
+        wanted = torch.cat(batch.classes)[assignment.layer[positive]]
+        with full_precision(places.vector):  # also with one class or no object: each parameter needs its gradient
+            logits = self.classify(places.vector[positive].float())
+            crossed = F.cross_entropy(logits, wanted, reduction="sum") / dist.over_ranks(positive.sum())
             terms["category"] = self.config.category * crossed
         return {"loss": torch.stack(list(terms.values())).sum(), **terms, **facts}
 

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.semantic import IGNORED
@@ -50,6 +51,8 @@ class Segmenter(nn.Module):
         self.config = config
         self.model = smp.create_model(config.name, architecture.name, encoder_weights=None, classes=classes + 1)
         self.model.encoder.load_state_dict(encoder.net.state_dict())
+        for name, p in encoder.net.named_parameters():  # what no level needs stays out of training
+            self.model.encoder.get_parameter(name).requires_grad_(p.requires_grad)
         encoder.net = self.model.encoder = with_norms(self.model.encoder, config.norm)
         self._encoder = [encoder]  # in a list: its parameters are those of model.encoder
         self.dice = smp.losses.DiceLoss("multiclass", from_logits=True, ignore_index=IGNORED)
@@ -63,7 +66,7 @@ class Segmenter(nn.Module):
         logits = self.model(batch.images)
         with full_precision(logits):
             logits = logits.float()
-            asked = (batch.semantic != IGNORED).sum().clamp_min(1)
+            asked = dist.over_ranks((batch.semantic != IGNORED).sum())
             crossed = F.cross_entropy(logits, batch.semantic, ignore_index=IGNORED, reduction="sum") / asked
             terms = {"cross_entropy": crossed}
             if self.config.dice:

@@ -26,6 +26,7 @@ def _one_rank(rank: int, folder: str) -> None:
         "gathered": everyone.detach(),
         "gradient": x.grad,
         "total": dist.total(torch.tensor([1.0 + rank])),
+        "over_ranks": [float(dist.over_ranks(torch.tensor(n))) for n in (3 * rank, 0)],
         "any": dist.any_rank(rank == 1),
         "none": dist.any_rank(False),
         "failed": failed,
@@ -42,6 +43,7 @@ def test_two_processes(tmp_path: Path) -> None:
         own = 2 * (r + 1) * (1 + 2)  # both ranks' losses, weighted 1 and 2, see this rank's row
         torch.testing.assert_close(found["gradient"], torch.full((1, 2), float(own)))
         assert float(found["total"]) == 3.0
+        assert found["over_ranks"] == [1.5, 0.5]
         assert found["any"] is True and found["none"] is False
     assert ranks[1]["failed"] == "ValueError: rank 1's own words"
     assert ranks[0]["failed"].startswith("RuntimeError: another process of this run has failed")
@@ -51,5 +53,6 @@ def test_on_one_process_nothing_happens() -> None:
     x = torch.ones(2, 3)
     assert dist.world() == 1 and dist.rank() == 0
     assert dist.gather(x) is x and dist.gather_constant(x) is x and dist.total(x) is x
+    assert float(dist.over_ranks(torch.tensor(4))) == 4 and float(dist.over_ranks(torch.tensor(0))) == 1
     with pytest.raises(ValueError, match="as it was"), dist.together():
         raise ValueError("as it was")

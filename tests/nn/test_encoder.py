@@ -150,3 +150,21 @@ def test_a_teacher_is_an_equal_copy_without_gradient() -> None:
     teacher = teacher_of(student)
     assert torch.equal(teacher.weight, student.weight) and teacher.weight is not student.weight
     assert not any(p.requires_grad for p in teacher.parameters())
+
+
+def names_of_stages(name: str) -> list[set[str]]:
+    encoder, _ = build_encoder(EncoderConfig(name))
+    names = {p: n for n, p in encoder.net.named_parameters()}
+    return [{names[p] for p in stage} for stage in encoder.stages()]
+
+
+def test_stages_are_those_of_the_pyramid() -> None:
+    prefixes = [{n.partition(".")[0] for n in stage} for stage in names_of_stages("resnet18")]
+    assert prefixes == [{"conv1", "bn1"}, {"layer1"}, {"layer2"}, {"layer3"}, {"layer4"}]
+
+
+def test_stages_follow_depth_where_modules_are_registered_otherwise() -> None:
+    blocks = [{int(n.split(".")[1]) for n in stage} for stage in names_of_stages("mobilenet_v2")]
+    assert blocks == [{0, 1}, {2, 3}, {4, 5, 6}, set(range(7, 14)), set(range(14, 19))]
+    prefixes = [{n.partition(".")[0] for n in stage} for stage in names_of_stages("mit_b0")]
+    assert prefixes == [{f"patch_embed{i}", f"block{i}", f"norm{i}"} for i in (1, 2, 3, 4)]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -14,7 +15,7 @@ from torchvision.models.detection.roi_heads import paste_masks_in_image
 
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.nn.norms import with_norms
-from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig, fitted_anchors, pasted
+from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig, fitted_anchors, head_norm, pasted
 from genseg.transfer.model import Labelled
 
 ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
@@ -143,6 +144,32 @@ def test_norms(norm: str) -> None:
     kinds = {type(m).__name__ for m in after.modules()}
     assert {"frozen": "FrozenBatchNorm2d", "group": "GroupNorm", "bn": "BatchNorm2d"}[norm] in kinds
     assert (norm == "bn") == ("BatchNorm2d" in kinds)
+
+
+@pytest.mark.parametrize("norm", ["sync", "frozen", "group"])
+def test_activations_inside_of_timms_batch_norms_stay(norm: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 24, 1), BatchNormAct2d(24, act_layer=nn.PReLU, drop_layer=nn.Dropout)).eval()
+    x, bare = torch.randn(2, 3, 5, 5), net[1]
+    bare.running_mean.normal_()
+    want = nn.functional.group_norm(net[0](x), 8) if norm == "group" else net[0](x) - bare.running_mean[:, None, None]
+    want = nn.functional.leaky_relu(want, 0.25).detach()
+    state = net.state_dict()
+    made = with_norms(net, norm).eval()
+    assert made.state_dict().keys() <= state.keys()
+    assert isinstance(made[1].drop, nn.Dropout)
+    if norm != "sync":  # whose forward pass needs a GPU
+        torch.testing.assert_close(made(x).detach(), want, rtol=1e-4, atol=1e-4)
+    assert isinstance(made[1].act, nn.PReLU)
+
+
+@pytest.mark.parametrize("channels, groups", [(16, 4), (18, 1), (24, 2), (100, 1), (128, 32), (256, 32), (2, 1)])
+def test_groups_divide_any_width(channels: int, groups: int) -> None:
+    made = head_norm(DetectorConfig(head_norm="group"))
+    assert made is not None
+    norm = made(channels)
+    assert isinstance(norm, nn.GroupNorm) and norm.num_groups == groups
+    assert with_norms(nn.BatchNorm2d(channels), "group")(torch.randn(1, channels, 2, 2)).shape[1] == channels
 
 
 def test_a_wrong_word_or_number_says_what_to_do() -> None:

@@ -1,14 +1,17 @@
 """The alpha decoder as a detector: labels as layers, classes of codes, what is found in images of odd sizes."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
+from genseg.core import dist
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.model import Labelled, padded
 from genseg.transfer.places import PlaceDetector, PlacesConfig, as_composites
@@ -62,8 +65,30 @@ def test_the_loss_is_the_objective_and_the_cross_entropy_of_the_places_of_each_c
     assert all(p.grad is not None for p in model.classify.parameters())
 
 
-def test_one_class_has_no_cross_entropy() -> None:
-    assert "category" not in detector(classes=1)(batch())
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_cross_entropy_of_one_class_is_0_and_every_parameter_has_a_gradient(empty: bool) -> None:
+    model, labels = detector(classes=1).train(), batch()
+    one = replace(labels, classes=[torch.zeros_like(c) for c in labels.classes])
+    none = replace(labels, boxes=[torch.zeros(0, 4)] * 2, classes=[torch.zeros(0, dtype=torch.long)] * 2,
+                   masks=[torch.zeros(0, 64, 64, dtype=torch.uint8)] * 2)  # fmt: skip
+    outputs = model(none if empty else one)
+    assert float(outputs["category"].detach()) == 0
+    outputs["loss"].backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert not torch.stack([p.grad.abs().max() for p in model.classify.parameters()]).any()
+
+
+def test_processes_with_different_numbers_of_objects_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, whole = detector().eval(), batch()
+    counts: list[Tensor] = []
+    monkeypatch.setattr(dist, "over_ranks", lambda count: counts.append(count) or count)
+    with torch.no_grad():
+        want = float(model(whole)["category"])
+        monkeypatch.setattr(dist, "over_ranks", lambda _: counts[-1] / 2)  # as the ranks' mean would be
+        ranks = [float(model(part)["category"]) for part in (
+            Labelled(whole.images[i : i + 1], whole.boxes[i : i + 1], whole.classes[i : i + 1], [m])
+            for i, m in enumerate(whole.masks or []))]  # fmt: skip
+    assert sum(ranks) / 2 == pytest.approx(want, rel=1e-4)
 
 
 def test_classes_are_learnt_and_images_of_odd_sizes_have_boxes_inside() -> None:

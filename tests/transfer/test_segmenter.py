@@ -7,6 +7,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 
+from genseg.core import dist
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.model import Labelled
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, Segmenter, SegmenterConfig
@@ -40,6 +41,15 @@ def test_the_encoder_has_the_weights_it_was_given_and_learns(config: SegmenterCo
     assert all(p.grad is not None for p in model.model.encoder.parameters())
 
 
+def test_what_no_level_needs_stays_out_of_training() -> None:
+    architecture = EncoderConfig("mobilenet_v2")
+    encoder, _ = build_encoder(architecture)
+    next(encoder.net.parameters()).requires_grad_(False)
+    before = {name: p.requires_grad for name, p in encoder.net.named_parameters()}
+    model = Segmenter(encoder, SegmenterConfig(), architecture, classes=2)
+    assert {name: p.requires_grad for name, p in model.model.encoder.named_parameters()} == before
+
+
 def test_the_loss_is_cross_entropy_and_dice_over_the_pixels_that_are_asked() -> None:
     model, labels = segmenter(SegmenterConfig(dice=0.5)).eval(), batch()
     assert labels.semantic is not None
@@ -54,6 +64,19 @@ def test_the_loss_is_cross_entropy_and_dice_over_the_pixels_that_are_asked() -> 
         mine, true = p[:, c] * asked, (labels.semantic == c).double()
         dice.append(1 - 2 * float((mine * true).sum()) / float(mine.sum() + true.sum()))
     assert float(outputs["dice"]) == pytest.approx(0.5 * sum(dice) / 3, rel=1e-4)
+
+
+def test_processes_with_different_numbers_of_pixels_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, labels = segmenter(SegmenterConfig()).eval(), batch()
+    assert labels.semantic is not None
+    labels.semantic[0, :50] = 255
+    with torch.no_grad():
+        want = float(model(labels)["cross_entropy"])
+        asked = (labels.semantic != 255).sum()
+        monkeypatch.setattr(dist, "over_ranks", lambda _: asked / 2)  # as the ranks' mean would be
+        pairs = zip(labels.images, labels.semantic, strict=True)
+        ranks = [float(model(Labelled(x[None], [], [], None, y[None]))["cross_entropy"]) for x, y in pairs]
+    assert sum(ranks) / 2 == pytest.approx(want, rel=1e-4)
 
 
 def test_nothing_asked_is_a_loss_of_nothing() -> None:
