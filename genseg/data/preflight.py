@@ -156,7 +156,7 @@ def _where(source: Path, name: str) -> Path:
 def _checked(entry: Entry) -> tuple[str, str, Entry]:
     """What is wrong with an image (a kind of KINDS, or nothing), where, and the image with its size."""
     try:
-        height, width = rgb_pixels(entry.path.read_bytes()).shape[:2]  # all of it: training would end at a truncated one
+        height, width = rgb_pixels(entry.path.read_bytes()).shape[:2]  # all: training would end at a truncated one
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         return "missing", reason or type(error).__name__, entry
