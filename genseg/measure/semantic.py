@@ -1,12 +1,10 @@
 """Scores of maps of classes: one confusion matrix, to which batches and processes add."""
 
-from collections.abc import Sequence
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-IGNORED = 255
+from genseg.data.semantic import IGNORED
 
 
 def confusion(
@@ -38,13 +36,3 @@ def mean_iou(matrix: Int[Tensor, "c c"]) -> float:
 def pixel_accuracy(matrix: Int[Tensor, "c c"]) -> float:
     """The part of the pixels that is right; nan without pixels."""
     return float(matrix.diagonal().sum() / matrix.sum())
-
-
-def semantic_table(matrix: Int[Tensor, "c c"], names: Sequence[str]) -> str:
-    """mIoU, accuracy, and IoU of each class in percent. names: of classes 1, 2 ...; class 0 is the background."""
-    lines = [f"mIoU {100 * mean_iou(matrix):5.1f}", f"pixels right {100 * pixel_accuracy(matrix):5.1f}"]
-    named = ["background", *names]
-    width = max(map(len, named))
-    lines += [f"{n:{width}s}  {100 * v:5.1f}" if v == v else f"{n:{width}s}      -" for n, v in zip(
-        named, iou(matrix).tolist(), strict=True)]  # fmt: skip
-    return "\n".join(lines)

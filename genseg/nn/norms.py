@@ -2,7 +2,7 @@
 
 import math
 
-from timm.layers import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, convert_sync_batchnorm
+from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, convert_sync_batchnorm
 from torch import nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -36,9 +36,10 @@ def _frozen(norm: nn.BatchNorm2d) -> nn.Module:
 
 
 def _grouped(norm: nn.BatchNorm2d) -> nn.Module:
-    kind = GroupNormAct if isinstance(norm, BatchNormAct2d) else nn.GroupNorm
-    groups = {"num_groups": math.gcd(32, norm.num_features), "num_channels": norm.num_features}
-    return _in_place_of(norm, kind(**groups, eps=norm.eps))
+    width, groups = norm.num_features, math.gcd(32, norm.num_features)
+    if isinstance(norm, BatchNormAct2d):
+        return _in_place_of(norm, GroupNormAct(width, groups, eps=norm.eps))
+    return _in_place_of(norm, nn.GroupNorm(groups, width, eps=norm.eps))
 
 
 def _in_place_of(norm: nn.BatchNorm2d, made: nn.Module) -> nn.Module:

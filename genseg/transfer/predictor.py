@@ -18,6 +18,7 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig
 from genseg.data.instances import encode, resized
+from genseg.data.labelled import Categories
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig
@@ -35,7 +36,6 @@ MODELS: dict[str, type] = {
 }
 MODEL_NAME, BEST_NAME = "model.safetensors", "best.safetensors"
 Model = Detector | PlaceDetector | Segmenter
-Categories = tuple[tuple[int, str], ...]  # id and name in the json; the index is the class
 
 
 @dataclass(frozen=True)

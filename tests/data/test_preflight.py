@@ -142,6 +142,23 @@ def test_images(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_truncated_images_are_left_out(tmp_path: Path, kind: str) -> None:
+    """Their headers are whole; training would read on."""
+    write_image(tmp_path / "images/1.png", 40, 60)
+    path = write_json(tmp_path, [GOOD, note(2, 2)], [
+        {"id": 1, "file_name": "1.png", "height": 40, "width": 60},
+        {"id": 2, "file_name": f"2.{kind}", "height": 40, "width": 60},
+    ])  # fmt: skip
+    file = tmp_path / f"images/2.{kind}"
+    noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    Image.fromarray(noise).save(file)
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    labelled, kinds = found(path)
+    assert [i.number for i in labelled.images] == [1] and set(kinds) == {"missing"}
+    assert kinds["missing"][1].startswith(f"2.{kind}: ") and "truncated" in kinds["missing"][1]
+
+
 def test_the_table_says_all() -> None:
     table = format_findings((Finding("crowds", 12, "a", "ignored"), Finding("empty images", 3, "b", "kept")))
     assert table.splitlines() == [

@@ -1,8 +1,7 @@
-"""Detections as records and back; scores of a labelled set against pycocotools on its json itself."""
+"""Scores of a labelled set against pycocotools on its json itself."""
 
 import contextlib
 import io
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +11,9 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from genseg.data.instances import CocoError
 from genseg.data.labelled import LabelledSet, read_labelled
 from genseg.measure.coco import CocoScores
-from genseg.measure.detection import coco_table, detection_scores, detections, read_detections
+from genseg.measure.detection import detection_scores
 
 
 def guessed(labelled: LabelledSet, seed: int) -> list[dict]:
@@ -32,9 +30,12 @@ def guessed(labelled: LabelledSet, seed: int) -> list[dict]:
             boxes = np.array([rle.toBbox(m) for m in masks])
             boxes[:, 2:] += boxes[:, :2]
         classes = np.where(rng.random(len(boxes)) < 0.8, image.classes, (image.classes + 1) % len(labelled.categories))
-        records += detections(
-            labelled, image.number, boxes=boxes, classes=classes, scores=rng.random(len(boxes)), masks=masks
-        )
+        for n, ((left, top, right, bottom), c) in enumerate(zip(boxes.tolist(), classes.tolist(), strict=True)):
+            bbox, number = [left, top, right - left, bottom - top], labelled.categories[c][0]
+            record = {"image_id": image.number, "category_id": number, "score": rng.random(), "bbox": bbox}
+            if masks is not None:
+                record["segmentation"] = {**masks[n], "counts": masks[n]["counts"].decode()}
+            records.append(record)
     return [r for r in records if rng.random() < 0.8]
 
 
@@ -66,18 +67,14 @@ def test_the_numbers_are_those_of_pycocotools_on_the_json(tmp_path: Path, kind: 
     assert 0.02 < scores.ap < 0.9 and sorted(scores.per_class) == [3, 7]
 
 
-def test_detections_go_through_a_json_and_back(tmp_path: Path) -> None:
+def test_the_labels_themselves_are_perfect_and_nothing_scores_0(tmp_path: Path) -> None:
     labelled, _ = read_labelled(write_blobs(tmp_path), masks=True)
-    found = guessed(labelled, 1)
-    (tmp_path / "found.json").write_text(json.dumps(found))
-    assert read_detections(tmp_path / "found.json", labelled) == found
     image = labelled.images[0]
-    perfect = detections(
-        labelled, image.number, boxes=image.boxes, classes=image.classes, scores=np.ones(len(image.boxes)),
-        masks=image.masks,
-    )  # fmt: skip
-    assert {r["category_id"] for r in perfect} == {3, 7} and perfect[0]["image_id"] == 1
-    one = labelled.subset([image.number])
+    one, perfect = labelled.subset([image.number]), [
+        {"image_id": image.number, "category_id": labelled.categories[c][0], "score": 1.0, "segmentation": mask}
+        for c, mask in zip(image.classes, image.masks or (), strict=True)
+    ]  # fmt: skip
+    assert {r["category_id"] for r in perfect} == {3, 7}
     assert detection_scores(one, perfect, masks=True).ap == pytest.approx(1)
     assert detection_scores(one, [], masks=True).ap == 0
 
@@ -86,38 +83,10 @@ def test_the_area_of_the_json_decides_what_is_small(tmp_path: Path) -> None:
     """As pycocotools has it: COCO's boxes are sized by their masks."""
     path = write_json(tmp_path, [note(1, bbox=[0, 0, 35, 35], area=900)])
     labelled, _ = read_labelled(path, masks=False)
-    found = detections(
-        labelled, 1, boxes=np.array([[0, 0, 35.0, 35]]), classes=np.array([0]), scores=np.array([0.5])
-    )  # fmt: skip
+    found = [{"image_id": 1, "category_id": 3, "score": 0.5, "bbox": [0.0, 0, 35, 35]}]
     scores = detection_scores(labelled, found, masks=False)
     assert scores.small == pytest.approx(1) and np.isnan(scores.medium)
     assert as_stats(scores) == pytest.approx(reference(path, found, "bbox"))
-
-
-def test_the_table() -> None:
-    half = CocoScores(0.5, 0.6, 0.7, float("nan"), 0.1, 0.2, {1: 0.3, 10: 0.4, 100: 0.5})
-    whole = CocoScores(0.5, 0.6, 0.7, 0.0, 0.1, 1.0, {1: 0.3, 10: 0.4, 100: 0.5}, 0.8, 0.9, 1.0, {3: half})
-    lines = coco_table(whole, ((3, "cat"), (7, "dog"))).splitlines()
-    assert [line.split() for line in lines[:3]] == [["AP", "50.0"], ["AP50", "60.0"], ["AP75", "70.0"]]
-    assert lines[6:9] == ["AR 1        30.0", "AR 10       40.0", "AR 100      50.0"] and "AR large   100.0" in lines
-    assert lines[-1].split() == ["cat", "50.0", "60.0", "70.0"] and len(lines) == 14
-    assert "AP small       -" in coco_table(half, ())
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ({"images": []}, "is no list of COCO results"),
-        ([{"image_id": 1}], "is no list of COCO results, each with image_id, category_id and score"),
-        ([{"image_id": 5, "category_id": 3, "score": 1}], "1 of 1 results have image_ids that none of the images of"),
-        ([{"image_id": 1, "category_id": 4, "score": 1}], "have category_ids that none of the categories .* is 4"),
-    ],
-)
-def test_results_of_something_else(tmp_path: Path, content: object, message: str) -> None:
-    labelled, _ = read_labelled(write_blobs(tmp_path), masks=True)
-    (tmp_path / "found.json").write_text(json.dumps(content))
-    with pytest.raises(CocoError, match=message):
-        read_detections(tmp_path / "found.json", labelled)
 
 
 def test_boxes_are_scored_as_the_json_has_them_also_where_masks_are_known(tmp_path: Path) -> None:

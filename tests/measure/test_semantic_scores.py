@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.metrics import confusion_matrix, jaccard_score
 
-from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy, semantic_table
+from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
 
 
 def maps(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,13 +49,6 @@ def test_perfect_nothing_and_ignored() -> None:
     assert mean_iou(perfect) == pixel_accuracy(perfect) == 1
     nothing = confusion(target.clamp(max=4), torch.full_like(target, 255), 5)
     assert nothing.sum() == 0 and math.isnan(mean_iou(nothing)) and math.isnan(pixel_accuracy(nothing))
-
-
-def test_the_table_names_the_classes() -> None:
-    lines = semantic_table(confusion(torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0]), 3), ["cat", "dog"]).splitlines()
-    assert [line.split() for line in lines] == [
-        ["mIoU", "50.0"], ["pixels", "right", "66.7"], ["background", "50.0"], ["cat", "50.0"], ["dog", "-"]
-    ]  # fmt: skip
 
 
 def test_classes_beyond_are_told() -> None:
