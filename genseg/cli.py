@@ -86,52 +86,9 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("path", metavar="FOLDER")
     p.set_defaults(act=_scan)
 
-    p = commands.add_parser("probe", help="measure an encoder by classifiers on its features", description=PROBE_HELP,
-                            formatter_class=raw)  # fmt: skip
-    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run directory or an encoder.safetensors")
-    p.add_argument("--train", required=True, metavar="FOLDER|JSON", help="labelled images to learn from")
-    p.add_argument("--test", required=True, metavar="FOLDER|JSON", help="labelled images that are classified")
-    p.add_argument("--kind", choices=("knn", "linear", "fewshot"), default="knn", help="which probe (default: knn)")
-    p.add_argument("-k", type=int, default=20, help="neighbours of knn (default: 20)")
-    p.add_argument("--shots", type=_numbers, default=(1, 5, 10), metavar="N,N", help="of fewshot (default: 1,5,10)")
-    p.add_argument("--seeds", type=int, default=5, help="draws of fewshot (default: 5)")
-    p.add_argument("--limit", type=int, default=0, help="at most so many images of each (default: all)")
-    p.add_argument("--margin", type=float, default=0.1, help="around boxes, in parts of their side (default: 0.1)")
-    p.set_defaults(act=_probe)
-
-    p = commands.add_parser("generate", help="instance alpha maps of a folder of images", description=GENERATE_HELP,
-                            formatter_class=raw)  # fmt: skip
-    p.add_argument(
-        "run",
-        type=Path,
-        metavar="RUN",
-        help="a run directory, an alpha.safetensors, or a classical proposer: tree, felzenszwalb, ...",
-    )
-    p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
-    p.add_argument("--score", type=float, help="least score of an instance (default: that of the run)")
-    p.add_argument("--polygons", action="store_true", help="outlines in place of RLE; they lose holes")
-    p.add_argument("--alphas", action="store_true", help="also DIR/alphas/IMAGE-ID.png, 8-bit soft alpha maps")
-    p.add_argument("--cutouts", action="store_true", help="also DIR/cutouts/IMAGE-ID.png, RGBA, cut to the box")
-    p.add_argument("--shard-index", type=int, default=0, metavar="I", help="which shard this is, from 0")
-    p.add_argument("--num-shards", type=int, default=1, metavar="N", help="into how many shards the images are split")
-    p.add_argument("--fresh", action="store_true", help="start over in a DIR that holds another result")
-    p.set_defaults(act=_generate)
-
-    text = "Measure results against labels."
-    evaluate = commands.add_parser("evaluate", help="measure results against labels", description=text)
-    kinds = evaluate.add_subparsers(dest="what", required=True, metavar="what")
-    p = kinds.add_parser("alpha", help="instance alpha maps against a labelled COCO json",
-                         description=EVALUATE_ALPHA_HELP, formatter_class=raw)  # fmt: skip
-    p.add_argument("found", type=Path, nargs="+", metavar="RUN|FILE",
-                   help="a run, a classical proposer, or a json of instances; several are compared")  # fmt: skip
-    p.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO json with the labels")
-    p.add_argument("--alphas", type=Path, metavar="DIR",
-                   help="soft alphas of the labels, IMAGE-N.png; those found lie in alphas/ beside FILE")  # fmt: skip
-    p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
-    p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
-    p.set_defaults(act=_evaluate_alpha)
-    add_evaluate_detector(kinds)
+    _add_probe(commands)
+    _add_generate(commands)
+    _add_evaluate(commands)
     add_transfer(commands)
     add_show(commands)
 
@@ -160,6 +117,65 @@ def parser() -> argparse.ArgumentParser:
     )
     p.set_defaults(act=_scenes)
     return top
+
+
+def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add probe."""
+    raw = argparse.RawDescriptionHelpFormatter
+    p = commands.add_parser("probe", help="measure an encoder by classifiers on its features", description=PROBE_HELP,
+                            formatter_class=raw)  # fmt: skip
+    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run directory or an encoder.safetensors")
+    p.add_argument("--train", required=True, metavar="FOLDER|JSON", help="labelled images to learn from")
+    p.add_argument("--test", required=True, metavar="FOLDER|JSON", help="labelled images that are classified")
+    p.add_argument("--kind", choices=("knn", "linear", "fewshot"), default="knn", help="which probe (default: knn)")
+    p.add_argument("-k", type=int, default=20, help="neighbours of knn (default: 20)")
+    p.add_argument("--shots", type=_numbers, default=(1, 5, 10), metavar="N,N", help="of fewshot (default: 1,5,10)")
+    p.add_argument("--seeds", type=int, default=5, help="draws of fewshot (default: 5)")
+    p.add_argument("--limit", type=int, default=0, help="at most so many images of each (default: all)")
+    p.add_argument("--margin", type=float, default=0.1, help="around boxes, in parts of their side (default: 0.1)")
+    p.set_defaults(act=_probe)
+
+
+def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add generate."""
+    raw = argparse.RawDescriptionHelpFormatter
+    p = commands.add_parser("generate", help="instance alpha maps of a folder of images", description=GENERATE_HELP,
+                            formatter_class=raw)  # fmt: skip
+    p.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="a run directory, an alpha.safetensors, or a classical proposer: tree, felzenszwalb, ...",
+    )
+    p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
+    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
+    p.add_argument("--score", type=float, help="least score of an instance (default: that of the run)")
+    p.add_argument("--polygons", action="store_true", help="outlines in place of RLE; they lose holes")
+    p.add_argument("--alphas", action="store_true", help="also DIR/alphas/IMAGE-ID.png, 8-bit soft alpha maps")
+    p.add_argument("--cutouts", action="store_true", help="also DIR/cutouts/IMAGE-ID.png, RGBA, cut to the box")
+    p.add_argument("--shard-index", type=int, default=0, metavar="I", help="which shard this is, from 0")
+    p.add_argument("--num-shards", type=int, default=1, metavar="N", help="into how many shards the images are split")
+    p.add_argument("--fresh", action="store_true", help="start over in a DIR that holds another result")
+    p.set_defaults(act=_generate)
+
+
+def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add evaluate and what it measures."""
+    raw = argparse.RawDescriptionHelpFormatter
+    text = "Measure results against labels."
+    evaluate = commands.add_parser("evaluate", help="measure results against labels", description=text)
+    kinds = evaluate.add_subparsers(dest="what", required=True, metavar="what")
+    p = kinds.add_parser("alpha", help="instance alpha maps against a labelled COCO json",
+                         description=EVALUATE_ALPHA_HELP, formatter_class=raw)  # fmt: skip
+    p.add_argument("found", type=Path, nargs="+", metavar="RUN|FILE",
+                   help="a run, a classical proposer, or a json of instances; several are compared")  # fmt: skip
+    p.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO json with the labels")
+    p.add_argument("--alphas", type=Path, metavar="DIR",
+                   help="soft alphas of the labels, IMAGE-N.png; those found lie in alphas/ beside FILE")  # fmt: skip
+    p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
+    p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
+    p.set_defaults(act=_evaluate_alpha)
+    add_evaluate_detector(kinds)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,6 +16,8 @@ from genseg.data.bank import Bank
 from genseg.data.compose import ComposeConfig, Composites, Images, collate, compose
 from genseg.data.images import ImageSource
 from genseg.data.views import View, ViewConfig, colour_view, crop_view, draw_view
+
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ class ViewDataset(Dataset[Batch]):
         )
 
 
-def batches(dataset: ViewDataset, sampler: EpochSampler, *, workers: int, pin: bool) -> DataLoader[Batch]:
+def batches(dataset: Dataset[_Made], sampler: EpochSampler, *, workers: int, pin: bool = False) -> DataLoader[_Made]:
     """A loader that hands out whole batches made by `workers` processes (0: in this one)."""
     return DataLoader(
         dataset,
@@ -150,13 +153,13 @@ def batches(dataset: ViewDataset, sampler: EpochSampler, *, workers: int, pin: b
         batch_size=None,
         num_workers=workers,
         prefetch_factor=2 if workers else None,
-        worker_init_fn=start_worker if workers else None,
+        worker_init_fn=_start_worker if workers else None,
         pin_memory=pin,
         generator=torch.Generator(),  # else its start draws from torch's own, and a resumed step draws other numbers
     )
 
 
-def start_worker(worker: int) -> None:
+def _start_worker(worker: int) -> None:
     """In each worker of a loader."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process: it saves, then stops the workers
     cv2.setNumThreads(0)

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from genseg.data.images import ImageError, decode
 from genseg.data.joint_augment import AugmentConfig, Crop, crop_boxes, crop_image, crop_instances, crop_map, draw_crop
 from genseg.data.labelled import LabelledImage, LabelledSet
-from genseg.data.loader import EpochSampler, start_worker
+from genseg.data.loader import EpochSampler, batches
 from genseg.data.pixels import stretch
 from genseg.data.run_length import windowed
 from genseg.data.semantic import IGNORED, semantic_target
@@ -149,12 +149,4 @@ def crop_batches(
         images=count * -(-batch // count), batch=batch, start=start, total=total, passes=passes, seed=dataset.seed,
         rank=rank, world=world,
     )  # fmt: skip
-    return DataLoader(
-        dataset,
-        sampler=sampler,
-        batch_size=None,
-        num_workers=workers,
-        prefetch_factor=2 if workers else None,
-        worker_init_fn=start_worker if workers else None,
-        generator=torch.Generator(),  # as in genseg.data.loader.batches
-    )
+    return batches(dataset, sampler, workers=workers)

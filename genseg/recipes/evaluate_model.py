@@ -43,10 +43,7 @@ class Scores:
 
     def line(self) -> str:
         """The first numbers, for a line of progress."""
-        names = [
-            n for n in self.values if n in ("box AP", "box AP50", "mask AP", "mask AP50", "mIoU", "pixel accuracy")
-        ]
-        return "  ".join(f"{n} {self.values[n]:.4f}" for n in names)
+        return "  ".join(f"{n} {v:.4f}" for n, v in self.values.items() if n in SHOWN)
 
     def table(self) -> str:
         """All numbers, a line each, then the classes'."""

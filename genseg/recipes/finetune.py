@@ -20,12 +20,12 @@ from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune, read_labels
 from genseg.recipes.generate import fast_precision
 from genseg.recipes.report import try_report
-from genseg.recipes.resume import Saved, due, reopen
+from genseg.recipes.resume import Saved, due, take
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
-from genseg.train.run import clear, lock, write_environment, write_text
+from genseg.train.run import write_environment, write_text
 from genseg.transfer.model import Labelled
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor, save_predictor
 
@@ -43,14 +43,10 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
     run = Path(config.run)
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
-        with dist.together():
-            if main:
-                stack.enter_context(lock(run))
-            if main and fresh:
-                clear(run)
-        with dist.together():
-            source = f"the labels of {config.data.train}, or encoder={config.encoder},"
-            saved = reopen(run, described(parts), fingerprint=parts.fingerprint, source=source, free=FREE_KEYS)
+        saved = take(
+            stack, run, described(parts), main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
+            source=f"the labels of {config.data.train}, or encoder={config.encoder},",
+        )  # fmt: skip
         with dist.together():
             if main and saved is None:
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))

@@ -25,7 +25,7 @@ from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.probe import LabelledImages, build_probe
 from genseg.recipes.report import LiveReport, try_report
-from genseg.recipes.resume import due, reopen
+from genseg.recipes.resume import due, take
 from genseg.recipes.rounds import Rounds
 from genseg.recipes.snapshots import Snapshots
 from genseg.recipes.timm_folder import save_timm_folder
@@ -33,7 +33,7 @@ from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row, read_metrics
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
-from genseg.train.run import clear, lock, write_environment, write_text
+from genseg.train.run import write_environment, write_text
 
 
 def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
@@ -47,14 +47,10 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     run = Path(config.run)
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
-        with dist.together():
-            if main:
-                stack.enter_context(lock(run))
-            if main and fresh:
-                clear(run)
-        with dist.together():
-            source = f"the images of {parts.config.data.path}"
-            saved = reopen(run, described(parts), fingerprint=parts.fingerprint, source=source, free=FREE_KEYS)
+        saved = take(
+            stack, run, described(parts), main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
+            source=f"the images of {parts.config.data.path}",
+        )  # fmt: skip
         with dist.together():
             if main and saved is None:
                 (run / "broken.txt").unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint

@@ -1,5 +1,6 @@
 """Going on with a run: where it stood, and whether it is the same run."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from genseg import config as configs
+from genseg.core import dist
 from genseg.train import checkpoint
-from genseg.train.run import RunError
+from genseg.train.run import RunError, clear, lock
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.train.checkpoint keeps them
 
@@ -38,6 +40,20 @@ def reopen(
             "restore them, or start over with --fresh"
         )
     return saved
+
+
+def take(
+    stack: contextlib.ExitStack, run: Path, config: Mapping[str, Any], *, main: bool, fresh: bool, fingerprint: str,
+    source: str, free: tuple[str, ...],
+) -> Saved | None:  # fmt: skip
+    """Hold a run directory for as long as `stack` lasts, emptied if `fresh`; what `reopen` returns, on all ranks."""
+    with dist.together():
+        if main:
+            stack.enter_context(lock(run))
+        if main and fresh:
+            clear(run)
+    with dist.together():
+        return reopen(run, config, fingerprint=fingerprint, source=source, free=free)
 
 
 def due(step: int, every: int) -> bool:
