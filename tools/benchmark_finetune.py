@@ -1,9 +1,9 @@
 """How fast fine-tuning is, beside torchvision's reference training of detectors; called by tools/benchmark.py.
 
 The reference is train_one_epoch of references/detection/engine.py as it stands there: images as a list, torchvision's
-transform in the model, the losses summed, SGD, full precision (its autocast is for CUDA alone). The model has genseg's
-widths and anchors and the crops are genseg's own, so the loop, the layout of memory and the precision are all that
-differs.
+transform in the model, the losses summed, SGD, full precision (its autocast is for CUDA alone), its own RoIAlign. The
+model has genseg's widths and anchors and the crops are genseg's own, so the loop, the layout of memory, the precision
+and RoIAlign are all that differs.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from torch import nn
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import MultiScaleRoIAlign
 
 from genseg import config as configs
 from genseg.data.labelled import read_labelled
@@ -113,6 +114,8 @@ def reference_rate(parts: FinetuneParts, batches: Iterator[list[Sample]], *, war
     p = parts.predictor.preparation
     model: nn.Module = parts.model.model.to(memory_format=torch.contiguous_format)
     model.transform = GeneralizedRCNNTransform(size, size, list(p.mean), list(p.std))
+    heads: Any = model.roi_heads
+    heads.box_roi_pool, heads.mask_roi_pool = (MultiScaleRoIAlign(["0", "1", "2", "3"], bins, 2) for bins in (7, 14))
     parameters = [q for q in model.parameters() if q.requires_grad]
     optimizer = torch.optim.SGD(parameters, lr=0.005, momentum=0.9, weight_decay=1e-4)
     model.train()

@@ -18,13 +18,13 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHe
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
 from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import MultiScaleRoIAlign
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from genseg.core.check import above, at_least
 from genseg.data.instances import OPAQUE, Instance, cut_instance
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import with_norms
+from genseg.nn.regions import RegionAlign
 from genseg.transfer.model import Detection, Labelled
 
 LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
@@ -147,13 +147,13 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
     """torchvision's model with the number of classes, anchors and widths of a config."""
     assert config.anchors is not None
     anchors = AnchorGenerator(tuple((side,) for side in config.anchors), (config.ratios,) * LEVELS)
-    size = 7
+    bins = 7
     shared: dict[str, Any] = {
         "rpn_anchor_generator": anchors,
         "rpn_batch_size_per_image": config.places,
-        "box_head": TwoMLPHead(config.width * size**2, config.hidden),
+        "box_head": TwoMLPHead(config.width * bins**2, config.hidden),
         "box_predictor": FastRCNNPredictor(config.hidden, classes + 1),
-        "box_roi_pool": MultiScaleRoIAlign(["0", "1", "2", "3"], size, 2),
+        "box_roi_pool": RegionAlign(bins),
         "box_score_thresh": config.score,
         "box_nms_thresh": config.overlap,
         "box_detections_per_img": config.detections,
@@ -165,6 +165,7 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
         head = MaskRCNNHeads(config.width, (config.width,) * 4, 1, norm_layer=head_norm(config))
         model = MaskRCNN(
             backbone,
+            mask_roi_pool=RegionAlign(2 * bins),
             mask_head=head,
             mask_predictor=MaskRCNNPredictor(config.width, config.width, classes + 1),
             **shared,
