@@ -87,17 +87,14 @@ def kind_of(data: bytes) -> Kind:
     return Kind("JPEG" if image.format == "MPO" else str(image.format), f"{colours} {bits} bit", *size)
 
 
-def upright_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image file as it stands upright, by its header alone. Raises what rgb_pixels raises."""
+def decoded_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image that can be decoded to its end. Raises ValueError with the reason for another."""
     try:
-        with Image.open(path) as image:
-            turned = image.format != "TIFF" and Image.Image.getexif(image).get(ORIENTATION, 1) in SIDEWAYS
-            return image.size if turned else image.size[::-1]
-    except UnidentifiedImageError:
-        if path.stat().st_size == 0:
-            raise ValueError("the file is empty") from None
-        kind = kind_of(path.read_bytes())
-        return kind.height, kind.width
+        height, width, _ = rgb_pixels(path.read_bytes()).shape
+    except Exception as error:  # damaged files make PIL's plugins raise nearly anything
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ValueError(reason or type(error).__name__) from None
+    return height, width
 
 
 def _bits(image: Image.Image) -> int:

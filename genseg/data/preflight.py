@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from pycocotools import mask as rle
 
-from genseg.data.decode import rgb_pixels
+from genseg.data.decode import decoded_size
 from genseg.data.instances import CocoError, code_segmentation, file_key
 from genseg.data.run_length import run_lengths
 
@@ -136,7 +136,7 @@ def usable_images(images: Sequence[Any], source: Path, tally: Tally) -> dict[int
             files[key] = number
             entries[number] = Entry(_where(source, name), name, number, *size, str(image.get("kind", "")))
     with ThreadPoolExecutor(8) as pool:  # decoding leaves the interpreter to the others
-        found = dict(zip(entries, pool.map(lambda e: _checked(e), entries.values()), strict=True))
+        found = dict(zip(entries, pool.map(_checked, entries.values()), strict=True))
     for number, (kind, where, _) in found.items():
         if kind:
             tally.add(kind, f"{entries[number].name}: {where}")
@@ -156,10 +156,9 @@ def _where(source: Path, name: str) -> Path:
 def _checked(entry: Entry) -> tuple[str, str, Entry]:
     """What is wrong with an image (a kind of KINDS, or nothing), where, and the image with its size."""
     try:
-        height, width = rgb_pixels(entry.path.read_bytes()).shape[:2]  # all: training would end at a truncated one
-    except Exception as error:  # damaged files make PIL's plugins raise nearly anything
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return "missing", reason or type(error).__name__, entry
+        height, width = decoded_size(entry.path)  # not by its header alone: training would end at a truncated one
+    except ValueError as error:
+        return "missing", str(error), entry
     said = entry.height, entry.width
     if said not in ((0, 0), (height, width)):
         turned = " (as its EXIF turns it)" if said == (width, height) else ""

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from genseg.data.decode import upright_size
+from genseg.data.decode import decoded_size
 from genseg.data.images import list_images
 from genseg.data.instances import CocoError
 from genseg.data.labelled import Categories, LabelledImage, LabelledSet
@@ -63,21 +63,26 @@ def read_mask_folder(
 
     categories: those of the training split; None: one for each number up to the largest in the maps, named by it
 
-    Raises CocoError when no image has a map, and when the maps hold 0 and 255 alone, which would ignore all objects.
+    What cannot be decoded to its end is left out. Raises CocoError when no image has a map, and when the maps hold 0
+    and 255 alone, which would ignore all objects.
     """
     listed = list_images(images)
     found, values = [], set[int]()
-    missing, sizes = [], []
+    missing, broken, sizes = list[str](), list[str](), list[str]()
     for n, file in enumerate(listed.files):
         path, semantic = listed.path(n), (masks / file).with_suffix(".png")
         if not semantic.is_file():
             missing.append(file)
             continue
-        target = read_class_map(semantic)
-        if (size := upright_size(path)) != target.shape:
-            sizes.append(f"{file}: {size[1]} x {size[0]}, its map {target.shape[1]} x {target.shape[0]}")
+        try:
+            mapped, size = decoded_size(semantic), decoded_size(path)
+        except ValueError as error:
+            broken.append(f"{file}: {error}")
             continue
-        values |= set(np.unique(target).tolist())
+        if size != mapped:
+            sizes.append(f"{file}: {size[1]} x {size[0]}, its map {mapped[1]} x {mapped[0]}")
+            continue
+        values |= set(np.unique(read_class_map(semantic)).tolist())
         nothing = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
         found.append(LabelledImage(path, file, n + 1, *size, "", *nothing, masks=None, semantic=semantic))
     if not found:
@@ -90,6 +95,10 @@ def read_mask_folder(
         categories = tuple((n, str(n)) for n in range(1, most + 1))
     elif most > len(categories):
         raise CocoError(f"{masks}: the maps hold class {most}, the training split has {len(categories)}")
-    kinds = (("images without a map of classes", missing), ("maps of another size than their image", sizes))
+    kinds = (
+        ("images without a map of classes", missing),
+        ("images or maps that cannot be read", broken),
+        ("maps of another size than their image", sizes),
+    )
     findings = tuple(Finding(what, len(where), where[0], "left out") for what, where in kinds if where)
     return LabelledSet(masks, categories, tuple(found)), findings

@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from genseg.data.decode import rgb_pixels, shrunk_size, to_8bit, upright_size
+from genseg.data.decode import decoded_size, rgb_pixels, shrunk_size, to_8bit
 from genseg.data.images import ImageError, decode
 
 H, W = 40, 56
@@ -180,7 +180,7 @@ def test_exif_orientation_is_honoured(kind: str, turn: int, tmp_path: Path) -> N
     assert found.shape == want.shape and found.flags.c_contiguous
     assert np.abs(found.astype(int) - want).mean() < (3 if kind == "JPEG" else 1e-9)
     (tmp_path / "x").write_bytes(data)
-    assert upright_size(tmp_path / "x") == want.shape[:2]
+    assert decoded_size(tmp_path / "x") == want.shape[:2]
 
 
 # --- more than 8 bits

@@ -72,6 +72,19 @@ def test_maps_of_another_size_are_left_out(folders: tuple[Path, Path]) -> None:
     ]
 
 
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_truncated_files_are_left_out(tmp_path: Path, folder: str) -> None:
+    noise = np.random.default_rng(0).integers(0, 3, (60, 60), np.uint8)
+    for name in ("a", "b"):
+        write_image(tmp_path / f"images/{name}.png", 60, 60)
+        write_map(tmp_path / f"masks/{name}.png", noise)
+    cut = tmp_path / folder / "b.png"
+    cut.write_bytes(cut.read_bytes()[:-60])  # its header is whole
+    labelled, (finding,) = read_mask_folder(tmp_path / "images", tmp_path / "masks")
+    assert [i.name for i in labelled.images] == ["a.png"]
+    assert finding.what == "images or maps that cannot be read" and finding.first.startswith("b.png: ")
+
+
 def test_folders_that_cannot_be_used(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(CocoError, match="the maps hold class 2, the training split has 1"):
         read_mask_folder(*folders, categories=((1, "x"),))
