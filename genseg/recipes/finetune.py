@@ -162,9 +162,9 @@ class FinetuneSession:
         self.parts.model.train()
 
     def before_step(self, progress: float) -> None:
-        """A frozen encoder has no gradient; its batch norms go on averaging what they see."""
+        """What is frozen has no gradient; its batch norms go on averaging what they see."""
         if self.step < self.frozen_until:
-            for p in self.parts.model.encoder.parameters():
+            for p in self.parts.loaded:
                 p.grad = None
 
     def after_step(self, progress: float) -> None:

@@ -68,9 +68,9 @@ class FinetuneConfig:
     architecture: str = "resnet18"  # of the encoder, where `encoder` does not say
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    encoder_lr: float = 1.0  # learning rate of the encoder, as a part of the rest's
-    layer_decay: float = 1.0  # the same from each stage of the encoder to the one before it
-    freeze: str = "0 percent"  # for so long the encoder's learning rate is 0
+    pretrained_lr: float = 1.0  # learning rate of what was loaded (encoder, alpha decoder), as a part of the rest's
+    layer_decay: float = 1.0  # the same from each stage of a loaded encoder to the one before it
+    freeze: str = "0 percent"  # for so long what was loaded stands still
     epochs: float | None = None  # length of the run: one of epochs, steps, images
     steps: int | None = None
     images: float | None = None  # images seen
@@ -88,7 +88,7 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         at_least(1, accumulate=self.accumulate, batch_size=self.batch_size)
-        at_least(0, threads=self.threads, patience=self.patience, encoder_lr=self.encoder_lr, ema=self.ema)
+        at_least(0, threads=self.threads, patience=self.patience, pretrained_lr=self.pretrained_lr, ema=self.ema)
         above(0, layer_decay=self.layer_decay)
         if self.ema >= 1:
             raise ValueError(f"ema={self.ema}: a momentum lies below 1, such as 0.99")
@@ -117,6 +117,7 @@ class FinetuneParts:
     predictor: Predictor  # holds the model, not wrapped
     wrapped: nn.Module
     optimizer: torch.optim.Optimizer
+    loaded: list[nn.Parameter]  # those that were not new
     notes: list[str]  # what the user should know before training starts
     fingerprint: str
 
@@ -188,7 +189,9 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
         images=max(len(train.images), config.batch_size), batch=config.batch_size, epochs=config.epochs,
         steps=config.steps, samples=config.images,
     )  # fmt: skip
-    scales = learning_rates(model, encoder_lr=config.encoder_lr, layer_decay=config.layer_decay)
+    scales = {} if config.encoder == RANDOM else learning_rates(
+        encoder, decoder, pretrained_lr=config.pretrained_lr, layer_decay=config.layer_decay
+    )  # fmt: skip
     optimizer = build_optimizer(
         config.optimizer, model, length, fused=accelerator.mixed_precision != "fp16", scales=scales
     )
@@ -196,7 +199,7 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
     return FinetuneParts(
         config=config, accelerator=accelerator, architecture=architecture, train=train, val=val, findings=findings,
         plan=length, predictor=Predictor(model, train.categories, preparation), wrapped=wrapped, optimizer=optimizer,
-        notes=notes, fingerprint=fingerprint_of(train, config.encoder),
+        loaded=list(scales), notes=notes, fingerprint=fingerprint_of(train, config.encoder),
     )  # fmt: skip
 
 
@@ -278,13 +281,15 @@ def with_anchors(config: FinetuneConfig, train: LabelledSet, preparation: Prepar
     return replace(config, model=replace(config.model, anchors=fitted))
 
 
-def learning_rates(model: Model, *, encoder_lr: float, layer_decay: float) -> dict[nn.Parameter, float]:
-    """What part of the learning rate each of the encoder's parameters has: falling from its last stage to its first
+def learning_rates(
+    encoder: Encoder, decoder: AlphaDecoder | None, *, pretrained_lr: float, layer_decay: float
+) -> dict[nn.Parameter, float]:
+    """What part of the learning rate each loaded parameter has: falling from the encoder's last stage to its first
     (ELECTRA's layer-wise decay, Clark et al., 2020)."""
     scales: dict[nn.Parameter, float] = {}
-    for depth, stage in enumerate(reversed(model.encoder.stages())):
-        scales |= {p: encoder_lr * layer_decay**depth for p in stage}
-    return scales
+    for depth, stage in enumerate(reversed(encoder.stages())):
+        scales |= {p: pretrained_lr * layer_decay**depth for p in stage}
+    return scales | ({} if decoder is None else {p: pretrained_lr for p in decoder.parameters()})
 
 
 def read_numbers(file: Path) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from coco_made import write_blobs
+from safetensors.torch import save_file
 
 from genseg.cli import main
 from genseg.config import load
@@ -123,7 +124,14 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
                  "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
                  "alpha.rounds.count=1"])  # fmt: skip
     assert made == 0
-    parts = assemble_finetune(config(data, tmp_path, "places", f"encoder={run}"))
+    parts = assemble_finetune(config(data, tmp_path, "places", f"encoder={run}", "pretrained_lr=0.25"))
+    slow = [g for g in parts.optimizer.param_groups if g["scale"] == 0.25]
+    assert {p for g in slow for p in g["params"]} == {
+        p for m in (parts.model.encoder, parts.model.decoder) for p in m.parameters() if p.requires_grad
+    }
+    assert set(parts.model.classify.parameters()) == {
+        p for g in parts.optimizer.param_groups if g["scale"] == 1 for p in g["params"]
+    }
     from genseg.alpha.model import load_alpha
 
     model, _ = load_alpha(run / "alpha.safetensors")
@@ -138,7 +146,8 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
 
 def test_rates_fall_from_the_last_stage_of_the_encoder_to_the_first(data: Path, tmp_path: Path) -> None:
     parts = assemble_finetune(config(data, tmp_path, "unet"))
-    scales = learning_rates(parts.model, encoder_lr=0.5, layer_decay=0.1)
+    assert not parts.loaded  # random weights have the whole rate
+    scales = learning_rates(parts.model.encoder, None, pretrained_lr=0.5, layer_decay=0.1)
     net = parts.model.encoder.net
     assert {scales[p] for p in net.layer4.parameters()} == {0.5}
     assert all(scales[p] == pytest.approx(0.05) for p in net.layer3.parameters())
@@ -235,9 +244,13 @@ def test_a_run_without_scores_on_the_way_is_scored_at_its_end(data: Path, tmp_pa
 
 
 def test_a_frozen_encoder_stays_and_the_rest_learns(data: Path, tmp_path: Path) -> None:
-    more = ("steps=2", "freeze=2 steps", "data.val=null", "model.norm=frozen", "validate.every=0 steps")
-    run = run_through(data, tmp_path / "run", "unet", *more)
-    before = assemble_finetune(config(data, tmp_path, "unet", "model.norm=frozen")).model.state_dict()
+    file = tmp_path / "encoder.safetensors"
+    weights = assemble_finetune(config(data, tmp_path, "unet")).model.encoder.net.state_dict()
+    save_file({k: v.contiguous() for k, v in weights.items()}, file)
+    start = (f"encoder={file}", "model.norm=frozen")
+    more = ("steps=2", "freeze=2 steps", "data.val=null", "validate.every=0 steps")
+    run = run_through(data, tmp_path / "run", "unet", *start, *more)
+    before = assemble_finetune(config(data, tmp_path, "unet", *start)).model.state_dict()
     after = load_predictor(run)[0].model.state_dict()
     same = {k for k in before if torch.equal(before[k], after[k])}
     assert same >= {k for k in before if ".encoder." in k}
