@@ -213,8 +213,9 @@ def pasted(
 def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> tuple[float, ...]:
     """Sides s, 2s, 4s, 8s, 16s for the five levels whose anchors overlap the boxes best, s being 4 to 64 pixels.
 
-    The overlap is that of a box with the best anchor of the same centre, as in YOLOv2 (Redmon and Farhadi, 2017);
-    without boxes, torchvision's 32 to 512.
+    The overlap is that of a box with its best anchor, in the mean over where the box lies between the places of a
+    level: anchors that fit in size alone, as in YOLOv2 (Redmon and Farhadi, 2017), may stand too far apart to touch
+    the boxes. Without boxes, torchvision's 32 to 512.
     """
     if not len(boxes):
         return tuple(32.0 * 2**level for level in range(LEVELS))
@@ -226,8 +227,19 @@ def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> 
 
 
 def _anchor_overlap(sides: Float[np.ndarray, "n 2"], anchors: Sequence[float], ratios: Sequence[float]) -> float:
-    """Mean over boxes (width, height) of the intersection over union with the best anchor of the same centre."""
+    """Mean over boxes (width, height) and their places of the intersection over union with the best anchor."""
     shapes = np.array([(a / r**0.5, a * r**0.5) for a in anchors for r in ratios])
-    shared = np.minimum(sides[:, None], shapes).prod(-1)
-    union = sides.prod(-1)[:, None] + shapes.prod(-1) - shared
-    return float((shared / union).max(1).mean())
+    strides = np.repeat([4.0 * 2**level for level in range(LEVELS)], len(ratios))
+    union = sides.prod(-1)[:, None] + shapes.prod(-1)
+    away = np.abs(np.arange(4) / 4 - 0.375)  # of a box from the nearest place, in strides: in the middle of quarters
+    along = [  # what a box and an anchor share along each axis, for each of the distances
+        np.clip(np.minimum(np.minimum(sides[:, None, i], shapes[:, i]),
+                           (sides[:, None, i] + shapes[:, i]) / 2 - a * strides), 0, None)
+        for i in (0, 1) for a in away
+    ]  # fmt: skip
+    best = []
+    for across in along[: len(away)]:
+        for down in along[len(away) :]:
+            shared = across * down
+            best.append((shared / (union - shared)).max(1))
+    return float(np.mean(best))
