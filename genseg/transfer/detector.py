@@ -40,6 +40,7 @@ class DetectorConfig:
     anchors: tuple[float, ...] | None = None  # sides in pixels at the five levels; null: from the training boxes
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height over width of the anchors
     places: int = 256  # anchors of an image of which the proposals are asked
+    match: float = 0.7  # an anchor that overlaps an object by so much is to find it; small objects want less
     regions: int = 512  # proposals of an image of which class and box are asked, a quarter of them objects
     score: float = 0.05  # detections that score less are left out
     overlap: float = 0.5  # of two of a class that overlap by more, the better one stays
@@ -48,6 +49,7 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         at_least(1, width=self.width, hidden=self.hidden, places=self.places, regions=self.regions)
         at_least(1, detections=self.detections)
+        above(0, match=self.match)
         if self.head_norm not in ("none", "group"):
             raise ValueError(f"head_norm={self.head_norm}: choose none or group")
         above(0, ratios=min(self.ratios, default=0))
@@ -133,6 +135,13 @@ class _AsIs(GeneralizedRCNNTransform):
         return result
 
 
+class _Anchors(AnchorGenerator):
+    """torchvision's, in full precision whatever the features have: in bf16 there are no odd pixels beyond 256."""
+
+    def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().set_cell_anchors(torch.float32, device)
+
+
 class _Matcher(Matcher):
     """torchvision's, without its trap: a box that overlaps no anchor, such as what a crop leaves of an object at its
     right or lower border, has a best overlap of 0, and all anchors that have it too become matches."""
@@ -146,11 +155,12 @@ class _Matcher(Matcher):
 def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> FasterRCNN:
     """torchvision's model with the number of classes, anchors and widths of a config."""
     assert config.anchors is not None
-    anchors = AnchorGenerator(tuple((side,) for side in config.anchors), (config.ratios,) * LEVELS)
+    anchors = _Anchors(tuple((side,) for side in config.anchors), (config.ratios,) * LEVELS)
     bins = 7
     shared: dict[str, Any] = {
         "rpn_anchor_generator": anchors,
         "rpn_batch_size_per_image": config.places,
+        "rpn_fg_iou_thresh": config.match,
         "box_head": TwoMLPHead(config.width * bins**2, config.hidden),
         "box_predictor": FastRCNNPredictor(config.hidden, classes + 1),
         "box_roi_pool": RegionAlign(bins),
@@ -171,9 +181,18 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
             **shared,
         )
     model.transform = _AsIs()
+    for head in (model.rpn.head, model.roi_heads.box_predictor):
+        head.register_forward_hook(_precisely)
     matcher = model.rpn.proposal_matcher
     model.rpn.proposal_matcher = _Matcher(matcher.high_threshold, matcher.low_threshold, allow_low_quality_matches=True)
     return model
+
+
+def _precisely(head: nn.Module, given: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
+    """What a head has found, in full precision: torchvision turns anchors and proposals into the type of the offsets
+    that are added to them."""
+    first, second = ([y.float() for y in x] if isinstance(x, list) else x.float() for x in found)
+    return first, second
 
 
 def head_norm(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
@@ -231,15 +250,11 @@ def _anchor_overlap(sides: Float[np.ndarray, "n 2"], anchors: Sequence[float], r
     shapes = np.array([(a / r**0.5, a * r**0.5) for a in anchors for r in ratios])
     strides = np.repeat([4.0 * 2**level for level in range(LEVELS)], len(ratios))
     union = sides.prod(-1)[:, None] + shapes.prod(-1)
-    away = np.abs(np.arange(4) / 4 - 0.375)  # of a box from the nearest place, in strides: in the middle of quarters
+    away = (0.125, 0.375)  # of a box from the nearest place, in strides: halves of a half
     along = [  # what a box and an anchor share along each axis, for each of the distances
-        np.clip(np.minimum(np.minimum(sides[:, None, i], shapes[:, i]),
-                           (sides[:, None, i] + shapes[:, i]) / 2 - a * strides), 0, None)
-        for i in (0, 1) for a in away
+        [np.clip(np.minimum(np.minimum(sides[:, None, i], shapes[:, i]),
+                            (sides[:, None, i] + shapes[:, i]) / 2 - a * strides), 0, None) for a in away]
+        for i in (0, 1)
     ]  # fmt: skip
-    best = []
-    for across in along[: len(away)]:
-        for down in along[len(away) :]:
-            shared = across * down
-            best.append((shared / (union - shared)).max(1))
-    return float(np.mean(best))
+    shared = [across * down for across in along[0] for down in along[1]]
+    return float(np.mean([(s / (union - s)).max(1) for s in shared]))

@@ -191,6 +191,22 @@ def test_a_wrong_word_or_number_says_what_to_do() -> None:
         DetectorConfig(anchors=(8.0, 16.0))
 
 
+def test_boxes_keep_their_corners_under_autocast() -> None:
+    """Offsets of nothing leave anchors where they are; bf16 has no odd pixels beyond 256."""
+    model = detector(DetectorConfig(anchors=(34.0, 70.0, 130.0, 258.0, 514.0), ratios=(1.0,))).eval().model
+    nn.init.zeros_(model.rpn.head.bbox_pred.weight)
+    for p in model.roi_heads.box_predictor.bbox_pred.parameters():
+        nn.init.zeros_(p)
+    images = ImageList(torch.randn(1, 3, 64, 640, generator=torch.Generator().manual_seed(0)), [(64, 640)])
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        levels = model.backbone(images.tensors)
+        (proposals,), _ = model.rpn(images, levels)
+        (found,), _ = model.roi_heads(levels, [proposals], images.image_sizes)
+    sides = proposals[:, 0::2]
+    assert (sides[(sides > 0) & (sides < 640)] % 2 == 1).all()
+    assert {tuple(b) for b in found["boxes"].tolist()} <= {tuple(b) for b in proposals.tolist()}
+
+
 def test_bf16_and_fp32_find_the_same_loss() -> None:
     model = detector(replace(DetectorConfig(width=16, hidden=32), anchors=ANCHORS)).train()
 
