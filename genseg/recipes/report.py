@@ -1,9 +1,11 @@
 """The report of a run: one HTML file, made of what lies in the run directory."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from genseg.recipes.evaluate_model import SHOWN
 from genseg.recipes.report_numbers import curves, data, gain, made, transfer
 from genseg.recipes.report_pictures import composites, extremes, found, pictures_of, steps, views
 from genseg.recipes.report_run import LEFT_BEHIND, Run
@@ -20,11 +22,12 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
 )  # fmt: skip
 
 
-def write_report(path: Path, folder: str | None = None, *, look: bool = True) -> Path:
+def write_report(path: Path, folder: str | None = None, *, look: bool = True, live: bool = False) -> Path:
     """Write `path/report.html` from what a command has left behind in `path`, and return where it is.
 
     folder: images to show, in place of those that it was made from
-    look: let a finished alpha decoder look at some images, which takes seconds
+    look: let a finished model look at some images, which takes seconds
+    live: this process is at work in `path`, so the page reads itself again
 
     Raises ValueError for what a user can mend.
     """
@@ -32,7 +35,7 @@ def write_report(path: Path, folder: str | None = None, *, look: bool = True) ->
         raise RunError(
             f"{path} holds none of {', '.join(LEFT_BEHIND)}: give a run directory, or a folder of genseg generate"
         )
-    run = Run(path, folder, look)
+    run = Run(path, folder, look, live)
     page = Page(
         title=path.absolute().name, state=run.state, verdict=verdict(run), figures=figures(run), running=run.running,
         sections=[s for make in SECTIONS if (s := make(run)) is not None],
@@ -46,7 +49,10 @@ def verdict(run: Run) -> str:
     said = []
     if text := gain(run):
         said.append(text)
-    if run.ranked:
+    if run.scores is not None:
+        where = f"On {run.scores.images:,} validation images the best model has" if run.scores.images else "So far it has"
+        said.append(f"{where} {', '.join(f'{name} {value:.3f}' for name, value in shown_scores(run))}.")
+    if run.ranked and not run.judged:
         counts = [len(r.instances) for r in run.ranked]
         empty = counts.count(0)
         said.append(f"{sum(counts):,} instances in {len(counts):,} images, {sum(counts) / len(counts):.0f} in each"
@@ -64,6 +70,12 @@ def verdict(run: Run) -> str:
     return (" ".join(said) or "Nothing has been measured yet.").replace(" %", f"{NO_BREAK}%")
 
 
+def shown_scores(run: Run) -> list[tuple[str, float]]:
+    """The first numbers of a fine-tuned model."""
+    known = run.scores.values if run.scores is not None else {}
+    return [(name, known[name]) for name in SHOWN if not math.isnan(known.get(name, math.nan))]
+
+
 def figures(run: Run) -> list[tuple[str, str]]:
     """The numbers of the first screen: value, and what it is."""
     shown: list[tuple[str, str]] = []
@@ -77,7 +89,8 @@ def figures(run: Run) -> list[tuple[str, str]]:
             shown.append((f"{last['rank']:.1f}", f"effective rank, from {logged[0]['rank']:.1f}"))
         if "images_per_second" in last:
             shown.append((f"{last['images_per_second']:.0f}", "images a second"))
-    if run.ranked:
+    shown = [(f"{value:.3f}", name) for name, value in shown_scores(run)] + shown
+    if run.ranked and not run.judged:
         scores = [a.score for r in run.ranked for a in r.instances]
         shown.insert(0, (f"{len(scores):,}", f"instances in {len(run.ranked):,} images"))
         if scores:
@@ -98,7 +111,7 @@ class LiveReport:
         if self.broken or begun - self.last < max(EARLIEST, PATIENCE * self.cost):
             return
         try:
-            write_report(self.run, look=False)
+            write_report(self.run, look=False, live=True)
         except (ValueError, OSError) as error:
             self.broken = True
             self.say(f"no report while the run goes on: {error}")

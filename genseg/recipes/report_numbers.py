@@ -3,18 +3,22 @@
 import html
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from genseg.data.decode import kind_of
 from genseg.measure.paired import mean_and_spread
-from genseg.recipes.report_run import COMPARED, Run, chosen
+from genseg.recipes.evaluate_model import SHOWN
+from genseg.recipes.report_run import COMPARED, VAL, Run, chosen
 from genseg.show.chart import Line, chart
 from genseg.show.page import Section, facts, folded, table
 from genseg.train.run import RunError
 
 SAMPLED = 48  # images whose headers are read
-LOSSES = ("loss", "contrast", "objectness", "mask", "amodal", "quality", "boundary", "reconstruction", "instances")
+LOSSES = (
+    *("loss", "contrast", "objectness", "mask", "amodal", "quality", "boundary", "reconstruction", "instances"),
+    *("classifier", "box_reg", "rpn_box_reg"),
+)
 BROKEN = 20  # of them are named
 
 
@@ -24,6 +28,7 @@ def curves(run: Run) -> Section | None:
     terms = [k for k in LOSSES if k in keys] + sorted(k for k in keys if k.startswith("loss_"))
     groups: list[tuple[str, list[str], bool]] = [
         ("Loss and its terms", terms, False),
+        *_validation(keys),
         ("Nearest neighbours vote for the right class", ["knn_top1", "knn_balanced"], True),
         ("Two looks at an image agree, by round", ["agreement"], True),
         ("Overlap of decoded and true alphas", ["overlap"], False),
@@ -54,10 +59,19 @@ def curves(run: Run) -> Section | None:
     return Section("curves", "Curves", "How training went", f'<div class="charts">{"".join(figures)}</div>')
 
 
+def _validation(keys: Collection[str]) -> Iterator[tuple[str, list[str], bool]]:
+    """The charts of a fine-tuned model's scores: what it is judged by first, then the others of masks and of boxes."""
+    yield "Score on the validation images", [VAL + n for n in SHOWN if VAL + n in keys], False
+    for what in ("mask", "box"):
+        for name, parts in (("AP by overlap and size", ("AP75", "AP small", "AP medium", "AP large")), ("recall", ())):
+            names = [f"{VAL}{what} {p}" for p in parts] or sorted(k for k in keys if k.startswith(f"{VAL}{what} AR"))
+            yield f"Validation: {what} {name}", [n for n in names if n in keys], False
+
+
 def series(run: Run, name: str) -> Line:
     """A key of metrics.jsonl over steps."""
     rows = [r for r in run.rows if name in r and "step" in r]
-    return Line(name.replace("_", " "), [float(r["step"]) for r in rows], [float(r[name]) for r in rows])
+    return Line(name.removeprefix(VAL).replace("_", " "), [float(r["step"]) for r in rows], [float(r[name]) for r in rows])
 
 
 def transfer(run: Run) -> Section | None:
@@ -123,12 +137,13 @@ def gain(run: Run) -> str:
 def data(run: Run) -> Section | None:
     """What the images are, from their list and the headers of some."""
     images = run.images
+    told = _told(run)
     if images is None:
         path = run.config.data.path if run.config is not None else run.environment.get("folder")
         if not path:
-            return None
+            return Section("data", "Images", "The labels", told) if told else None
         body = facts([("made from", str(path)), ("now", "not there; genseg visualize RUN FOLDER shows other images")])
-        return Section("data", "Images", "The images", body)
+        return Section("data", "Images", "The images", body + told)
     kinds = []
     for i in chosen(len(images), SAMPLED):
         try:
@@ -148,8 +163,14 @@ def data(run: Run) -> Section | None:
         counts = Counter(images.labels)
         each = ", ".join(f"{name} {counts[n]:,}" for n, name in enumerate(images.classes[:40]))
         rows.append((f"{len(images.classes)} folders", each + (", ..." if len(images.classes) > 40 else "")))
-    body = facts(rows) + _broken(run)
+    body = facts(rows) + _broken(run) + told
     return Section("data", "Images", "The images", body)
+
+
+def _told(run: Run) -> str:
+    """What was found in the labels before training."""
+    file = run.path / "preflight.txt"
+    return folded("What is wrong with the labels", file.read_text("utf-8").strip()) if file.is_file() else ""
 
 
 def _broken(run: Run) -> str:

@@ -12,6 +12,7 @@ from genseg.data.bank import load_bank
 from genseg.data.images import ImageError, ImageList, ImageSource, decode
 from genseg.data.instances import AnnotatedImage, cut, file_key
 from genseg.data.loader import Composer, ViewDataset
+from genseg.recipes.judge import COUNTS, OVERLAP
 from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen
 from genseg.recipes.snapshots import spaced
 from genseg.show.draw import overlay
@@ -38,13 +39,23 @@ def found(run: Run) -> Section | None:
     data = within_budget(pictures)
     everything = len(run.ranked)
     more = f" of {everything}" if everything > len(data) else ""
+    title = f"What was found in {len(data)}{more} images"
+    lead = ("Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of "
+            "one source, they are no probabilities.")  # fmt: skip
+    if semantic := is_semantic(run):
+        lead = "Each class that was found is a layer: click it, or its chip, to hide it."
+    if run.judged:
+        title = f"What was found in {len(data)} validation images, and what is labelled"
+        lead += " From the best image to the worst."
     return Section(
-        "found", "Found", f"What was found in {len(data)}{more} images",
-        viewer("found", data, scored=True),
-        "Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of one "
-        "source, they are no probabilities.",
+        "found", "Found", title, viewer("found", data, scored=not semantic), lead,
         {"pictures": data, "threshold": score, "low": low},
     )  # fmt: skip
+
+
+def is_semantic(run: Run) -> bool:
+    """Whether what was found are classes of pixels."""
+    return any(j.semantic for j in run.judged)
 
 
 def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
@@ -54,6 +65,8 @@ def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
         least = min((a.score for p in pictures for a in p.instances), default=0.0)
         return pictures, least, least
     pictures, score, low = run.looked
+    if run.judged:
+        pictures = best_middle_worst(pictures)
     if not pictures and (taken := run.snapshots)[1]:
         images, last = taken[0], taken[1][-1]
         pictures = [
@@ -224,11 +237,23 @@ def _square(pixels: Pixels) -> Pixels:
 
 
 def best(run: Run) -> list[Ranked]:
-    return [r for r in run.ranked if r.instances][:EXTREMES]
+    return _scored(run)[:EXTREMES]
 
 
 def worst(run: Run) -> list[Ranked]:
-    return [r for r in run.ranked if r.instances][EXTREMES:][-EXTREMES:][::-1]
+    return _scored(run)[EXTREMES:][-EXTREMES:][::-1]
+
+
+def _scored(run: Run) -> list[Ranked]:
+    """The images that have a score: without labels an empty one has none."""
+    return [r for r in run.ranked if r.instances or r.judged is not None]
+
+
+def best_middle_worst(pictures: Sequence[Picture]) -> list[Picture]:
+    """Of many, the best first, as many of each as are shown."""
+    middle = max(EXTREMES, (len(pictures) - EXTREMES) // 2)
+    places = [*range(EXTREMES), *range(middle, middle + EXTREMES), *range(len(pictures) - EXTREMES, len(pictures))]
+    return [pictures[n] for n in sorted(set(places)) if 0 <= n < len(pictures)]
 
 
 def failed(run: Run) -> list[tuple[int, list[Ranked]]]:
@@ -242,9 +267,13 @@ def extremes(run: Run) -> Section | None:
         return None
     known = {p.name: (n, p) for n, p in enumerate(pictures_of(run)[0])}
     _, score, _ = pictures_of(run)
-    body = f'<div class="two"><div><h3>Surest</h3>{_cards(best(run), known, score)}</div>'
+    most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
+    body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
     least = _cards(worst(run), known, score) or "<p>There are too few images to tell.</p>"
-    body += f"<div><h3>Least sure</h3>{least}</div></div>"
+    body += f"<div><h3>{fewest}</h3>{least}</div></div>"
+    if is_semantic(run):
+        return Section("extremes", "Best and worst", "Best and worst by mIoU", body, "By the mean over the classes of "
+                       f"an image, background among them, of {len(run.ranked)} images.")  # fmt: skip
     groups = ""
     for n, images in failed(run):
         f, kind = FAILURES[n], "group some" if images else "group"
@@ -253,9 +282,11 @@ def extremes(run: Run) -> Section | None:
             f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
         )
     body += f'<div class="groups">{groups}</div>'
+    by = (f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} images; instances "
+          f"count from a score of {COUNTS} on." if run.judged else "By the mean score of an image's instances.")  # fmt: skip
     return Section(
         "extremes", "Best and worst", "Best and worst by score, and where to look for failures", body,
-        "By the mean score of an image's instances. The groups are told from what was found alone, so an image in one "
+        f"{by} The groups are told from what was found alone, so an image in one "
         "may still be right.",
     )  # fmt: skip
 
@@ -267,7 +298,7 @@ def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], scor
             n, p = known[r.name]
             source = thumbnail(p.pixels, [a for a in p.instances if a.score >= score], side=200)
             count = f"{len(r.instances)} instance{'' if len(r.instances) == 1 else 's'}"
-            caption = f"{count}, {r.score:.2f}" if r.instances else "nothing"
+            caption = p.note or (f"{count}, {r.score:.2f}" if r.instances else "nothing")
             cards.append(
                 figure(source, caption, alt=f"{r.name}: {caption}; open it", size=(200, 200), jump=("found", n))
             )
