@@ -138,9 +138,13 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from genseg.recipes.predict import predict
-    from genseg.recipes.report import try_report
+    from genseg.recipes.report import LiveReport, try_report
 
-    print(predict(options.run, options.folder, options.out, score=options.score, fresh=options.fresh))
+    live = LiveReport(options.out, print)
+    said = predict(
+        options.run, options.folder, options.out, score=options.score, fresh=options.fresh, after=live.update
+    )
+    print(said)
     try_report(options.out, options.folder)
     return 0
 

@@ -51,7 +51,8 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
             if main and saved is None:
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))
             if main:
-                write_environment(run, device=parts.accelerator.device, facts=parts.circumstances | {"folder": images_of(config)})
+                facts = parts.circumstances | {"folder": images_of(config)}
+                write_environment(run, device=parts.accelerator.device, facts=facts)
                 text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
                 write_text(run / PREFLIGHT_NAME, text + "\n")
         session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, quiet=quiet)))

@@ -121,9 +121,7 @@ def regions(classes: Integer[np.ndarray, "h w"]) -> list[Instance]:
     return [replace(a, category=n - 1) for n, a in cuts if a is not None]
 
 
-def agreement(
-    found: Sequence[Instance], truth: Sequence[Instance], crowd: Bool[np.ndarray, "n"]
-) -> tuple[float, int]:
+def agreement(found: Sequence[Instance], truth: Sequence[Instance], crowd: Bool[np.ndarray, "n"]) -> tuple[float, int]:
     """TP / (TP + FP + FN) at an overlap of a half, and TP; an instance of another class is not right."""
     overlap = mask_overlap(found, truth, crowd)
     other = np.array([[a.category != b.category for b in truth] for a in found], bool).reshape(overlap.shape)

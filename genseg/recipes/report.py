@@ -50,7 +50,9 @@ def verdict(run: Run) -> str:
     if text := gain(run):
         said.append(text)
     if run.scores is not None:
-        where = f"On {run.scores.images:,} validation images the best model has" if run.scores.images else "So far it has"
+        where = (
+            f"On {run.scores.images:,} validation images the best model has" if run.scores.images else "So far it has"
+        )
         said.append(f"{where} {', '.join(f'{name} {value:.3f}' for name, value in shown_scores(run))}.")
     if run.ranked and not run.judged:
         counts = [len(r.instances) for r in run.ranked]
@@ -73,7 +75,8 @@ def verdict(run: Run) -> str:
 def shown_scores(run: Run) -> list[tuple[str, float]]:
     """The first numbers of a fine-tuned model."""
     known = run.scores.values if run.scores is not None else {}
-    return [(name, known[name]) for name in SHOWN if not math.isnan(known.get(name, math.nan))]
+    order = sorted(SHOWN, key=lambda name: name.startswith("box"))  # masks first: they are what a model is judged by
+    return [(name, known[name]) for name in order if not math.isnan(known.get(name, math.nan))]
 
 
 def figures(run: Run) -> list[tuple[str, str]]:
@@ -101,7 +104,9 @@ def figures(run: Run) -> list[tuple[str, str]]:
 class LiveReport:
     """The report of a run that goes on. It is written now and then, so that it never takes much of the run's time."""
 
-    def __init__(self, run: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Path, say: Callable[[str], None], prepare: Callable[[], object] = lambda: None) -> None:
+        """`prepare` is called before each: it brings up to date what the report is made of."""
+        self.prepare = prepare
         self.run, self.say, self.last, self.cost = run, say, time.monotonic(), 0.0
         self.broken = False
 
@@ -111,6 +116,7 @@ class LiveReport:
         if self.broken or begun - self.last < max(EARLIEST, PATIENCE * self.cost):
             return
         try:
+            self.prepare()
             write_report(self.run, look=False, live=True)
         except (ValueError, OSError) as error:
             self.broken = True

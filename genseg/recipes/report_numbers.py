@@ -3,7 +3,8 @@
 import html
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from genseg.data.decode import kind_of
@@ -71,7 +72,12 @@ def _validation(keys: Collection[str]) -> Iterator[tuple[str, list[str], bool]]:
 def series(run: Run, name: str) -> Line:
     """A key of metrics.jsonl over steps."""
     rows = [r for r in run.rows if name in r and "step" in r]
-    return Line(name.removeprefix(VAL).replace("_", " "), [float(r["step"]) for r in rows], [float(r[name]) for r in rows])
+    return Line(
+        name.removeprefix(VAL).replace("_", " "), [float(r["step"]) for r in rows], [float(r[name]) for r in rows]
+    )
+
+
+Values = dict[tuple[str, int], list[float]]
 
 
 def transfer(run: Run) -> Section | None:
@@ -79,32 +85,43 @@ def transfer(run: Run) -> Section | None:
     content = run.compared
     if content is None:
         return None
+    values = _values(content, run.path / COMPARED)
+    counts = [int(n) for n in content["labels"]]
+    rows = [[str(arm), *(_cell(values.get((str(arm), n), [])) for n in counts)] for arm in content["arms"]]
+    each = {len(v) for v in values.values()}
+    runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
+    plot = transfer_plot(content, run.path / COMPARED)
+    body = f'<div class="two">{table(["", *(f"{n:,} labels" for n in counts)], rows)}<figure>{plot}</figure></div>'
+    body += "".join(f"<p>{html.escape(str(said))}</p>" for said in content.get("sentences", []))
+    return Section(
+        "transfer", "Transfer", f"Did it help? {content['metric']} after fine-tuning on few labels", body,
+        f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
+    )  # fmt: skip
+
+
+def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
+    """The chart of a compare.json: mean and standard deviation of each arm over the number of labelled images."""
+    values, lines = _values(content, source), []
+    for arm in map(str, content["arms"]):
+        own = [(n, *mean_and_spread(values[arm, n])) for n in map(int, content["labels"]) if (arm, n) in values]
+        spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
+        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
+    return chart(str(content["metric"]), lines, x_label="labelled images", dots=True)
+
+
+def _values(content: Mapping[str, Any], source: Path) -> Values:
+    """(arm, labels) -> the numbers of its cells. Raises RunError when `source`, whose content it is, has another form."""
     try:
-        arms, counts = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]]
-        metric = str(content["metric"])
-        values: dict[tuple[str, int], list[float]] = {}
+        values: Values = {}
+        _ = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
         for cell in content["cells"]:
             if cell["value"] is not None and math.isfinite(float(cell["value"])):
                 values.setdefault((str(cell["arm"]), int(cell["labels"])), []).append(float(cell["value"]))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{run.path / COMPARED} needs arms, labels, metric and cells of arm, labels and value; got {error!r}"
+            f"{source} needs arms, labels, metric and cells of arm, labels and value; got {error!r}"
         ) from None
-    rows = [[arm, *(_cell(values.get((arm, n), [])) for n in counts)] for arm in arms]
-    lines = []
-    for arm in arms:
-        own = [(n, *mean_and_spread(values[arm, n])) for n in counts if (arm, n) in values]
-        spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
-        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
-    each = {len(v) for v in values.values()}
-    runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
-    plot = chart(metric, lines, x_label="labelled images", dots=True)
-    body = f'<div class="two">{table(["", *(f"{n:,} labels" for n in counts)], rows)}<figure>{plot}</figure></div>'
-    body += "".join(f"<p>{html.escape(str(said))}</p>" for said in content.get("sentences", []))
-    return Section(
-        "transfer", "Transfer", f"Did it help? {metric} after fine-tuning on few labels", body,
-        f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
-    )  # fmt: skip
+    return values
 
 
 def _cell(values: Sequence[float]) -> str:

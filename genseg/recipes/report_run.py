@@ -19,7 +19,7 @@ from genseg.data.instances import AnnotatedImage, Instance, annotated_images, re
 from genseg.data.scenes import default_scenes
 from genseg.recipes.assemble import CHOICES, PretrainConfig
 from genseg.recipes.evaluate_model import Scores, read_scores
-from genseg.recipes.generate import RESULT, fast_precision
+from genseg.recipes.generate import RESULT, ROWS, as_coco, fast_precision, rows_so_far
 from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged, is_finetuned
 from genseg.recipes.snapshots import middle, read_snapshots
 from genseg.show.viewer import Picture, Pixels
@@ -30,7 +30,7 @@ COMPARED, SCORED = "compare.json", "scores.json"
 VAL = "val "  # begins the scores in metrics.jsonl
 # A folder with one of these can be reported on.
 FOUND = (RESULT, "predictions.json")  # of genseg generate, and of genseg predict
-LEFT_BEHIND = ("config.yaml", METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED)
+LEFT_BEHIND = ("config.yaml", METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED, "parts", ROWS)
 SHOWN = 12  # images in the viewer
 MOST = 1000  # images of an instances.json that are looked through
 SIDE = 512  # pixels of the window of an image that a run looks at for its report; a whole one may be of any size
@@ -126,6 +126,10 @@ class Run:
         """The part of a run that is over, by the last line of its metrics; 1 without any."""
         if (self.path / SCORED).exists():  # it may have stopped early
             return 1.0
+        if self.compared is not None:
+            return len(self.compared.get("cells", ())) / max(1, int(self.compared.get("planned", 0)))
+        if self._parts:
+            return len(self._parts) / max(1, int(self.environment.get("images", 0)))
         logged = [row for row in self.rows if "eta_seconds" in row]
         if not logged:
             return 0.0 if self.config_text else 1.0
@@ -171,17 +175,25 @@ class Run:
 
     @functools.cached_property
     def listed(self) -> list[AnnotatedImage]:
-        """The images of instances.json, which generation leaves behind, or of predictions.json."""
-        file = self._found
-        if file is None:
-            return []
-        content = read_json(file)
+        """The images of instances.json, which generation leaves behind, or of predictions.json; while it is at work,
+        those that are done."""
+        content, file = self._content, self._found or self.path
         if any("mask" in i for i in content["images"]):
             return []  # classes of pixels, no instances
         images = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
         ids = {i.get("id") for i in images}
         found = [a for a in content["annotations"] if a.get("image_id") in ids]
         return annotated_images(images, found, file)
+
+    @functools.cached_property
+    def _content(self) -> dict[str, Any]:
+        """The COCO json of what was found; without images where there is none."""
+        return dict(read_json(self._found)) if self._found is not None else as_coco(self._parts)
+
+    @functools.cached_property
+    def _parts(self) -> list[dict[str, Any]]:
+        """What generation has found so far, image by image; none when it is done."""
+        return rows_so_far(self.path) if self._found is None else []
 
     @property
     def _found(self) -> Path | None:
@@ -190,7 +202,7 @@ class Run:
     @functools.cached_property
     def classes(self) -> dict[int, str]:
         """Annotation id -> its class, where instances.json has several."""
-        content = {"annotations": []} if self._found is None else read_json(self._found)
+        content = self._content
         names = {int(c["id"]): str(c["name"]) for c in content.get("categories", [])}
         if len(names) < 2:
             return {}

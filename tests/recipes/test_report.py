@@ -92,7 +92,9 @@ def test_the_composites_are_those_of_the_first_epoch(run: Path, monkeypatch: pyt
     """Beside what the run's own loader gives for the same images."""
     seen: list[Any] = []
     monkeypatch.setattr(
-        report_pictures, "picture_data", lambda p: seen.append(p) or {"name": p.name, "soft": True, "thumb": ""}
+        report_pictures,
+        "picture_data",
+        lambda p: seen.append(p) or {"name": p.name, "soft": True, "thumb": "", "truth": []},
     )
     assert report_pictures.composites(Run(run)) is not None
     r = Run(run)
