@@ -112,7 +112,7 @@ def drawn_labels(labelled: LabelledSet, count: int, seed: int) -> list[int]:
 def compare(
     arms: Sequence[Arm], *, labels: str, seeds: int, out: Path, file: Path | None, overrides: Sequence[str], jobs: int
 ) -> str:
-    """Run what is missing of all cells, and write `compare.json`, `table.txt` and `plot.svg` in `out`. Returns the table.
+    """Run what is missing of all cells, and write compare.json, table.txt and plot.svg in `out`. Returns the table.
 
     Raises ValueError for what a user can mend, RunError when `out` holds cells of other settings.
     """

@@ -18,7 +18,7 @@ from genseg.measure.semantic import confusion, mean_iou
 from genseg.recipes.finetune_parts import read_labels
 from genseg.recipes.generate import fast_precision
 from genseg.show.viewer import Picture
-from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
+from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, load_predictor
 from genseg.transfer.segmenter import Segmenter
 
 LOOKED = 16  # validation images that are looked at, drawn by chance: seconds
@@ -29,7 +29,7 @@ Pixels = UInt8[np.ndarray, "_ _ 3"]
 
 @dataclass(frozen=True)
 class Judged:
-    """An image with what was found and what is labelled. score: how well they agree, in [0, 1]; of: in how many"""
+    """An image with what was found and what is labelled. score: how well they agree, in [0, 1]"""
 
     picture: Picture
     score: float
@@ -86,7 +86,7 @@ class Judge:
         return Picture(name, pixels, tuple(found), labels, soft=False)
 
     def instances(self, pixels: Pixels) -> list[Instance]:
-        """Objects, best first, each a box where the model has no masks; of a semantic model the region of each class."""
+        """Objects, best first, each a box where the model has no masks; of a semantic model, regions of its classes."""
         if self.semantic:
             return regions(self._classes(pixels))
         found = []

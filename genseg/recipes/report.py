@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genseg.recipes.evaluate_model import SHOWN
+from genseg.recipes.report_neighbours import alike
 from genseg.recipes.report_numbers import curves, data, gain, made, transfer
 from genseg.recipes.report_pictures import composites, extremes, found, pictures_of, steps, views
 from genseg.recipes.report_run import LEFT_BEHIND, Run
@@ -18,7 +19,7 @@ EARLIEST = 10  # seconds into a run of its first report
 PATIENCE = 60  # times what a report has cost lies between two of them: it takes less than two percent of a run
 # In the order of the page. Each is left out where the directory has nothing for it.
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
-    transfer, found, steps, extremes, composites, views, curves, data, made
+    transfer, found, steps, extremes, alike, composites, views, curves, data, made
 )  # fmt: skip
 
 
@@ -69,7 +70,8 @@ def verdict(run: Run) -> str:
     if len(votes) > 1:
         said.append(f"Nearest neighbours find the right class for {100 * votes[-1]:.0f} % of the images, before "
                     f"training for {100 * votes[0]:.0f} %.")  # fmt: skip
-    return (" ".join(said) or "Nothing has been measured yet.").replace(" %", f"{NO_BREAK}%")
+    nothing = "Nothing has been measured yet." if run.part_over < 1 else "Nothing was measured: there were no labels."
+    return (" ".join(said) or nothing).replace(" %", f"{NO_BREAK}%")
 
 
 def shown_scores(run: Run) -> list[tuple[str, float]]:

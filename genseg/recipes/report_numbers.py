@@ -110,7 +110,7 @@ def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
 
 
 def _values(content: Mapping[str, Any], source: Path) -> Values:
-    """(arm, labels) -> the numbers of its cells. Raises RunError when `source`, whose content it is, has another form."""
+    """(arm, labels) -> numbers of its cells. Raises RunError when `source`, whose content it is, has another form."""
     try:
         values: Values = {}
         _ = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]

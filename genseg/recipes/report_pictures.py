@@ -26,6 +26,7 @@ EXAMPLES = 3  # of each way to fail
 COMPOSITES = 6
 VIEWED = 3  # images whose views are shown
 NAMES = {"moco": "MoCo", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV"}
+TILE = 192  # pixels of a small picture, for screens of two pixels a point
 COLUMNS = 6  # snapshots side by side
 BUDGET = 9_000_000  # characters of pictures in a viewer, so that a report stays below 15 MB
 Pixels = UInt8[np.ndarray, "_ _ 3"]
@@ -141,7 +142,7 @@ def steps(run: Run) -> Section | None:
     columns = []
     for snapshot in shown:
         cells = "".join(
-            f'<img src="{data_uri(_small(overlay(image, found)), quality=82)}" width="192" height="192" '
+            f'<img src="{data_uri(small(overlay(image, found)), quality=82)}" width="{TILE}" height="{TILE}" '
             f'alt="image {n + 1} after {snapshot.step} steps: {len(found)} instances">'
             for n, (image, found) in enumerate(zip(images, snapshot.found, strict=True))
         )
@@ -155,7 +156,8 @@ def steps(run: Run) -> Section | None:
     )  # fmt: skip
 
 
-def _small(pixels: Pixels, side: int = 192) -> Pixels:
+def small(pixels: Pixels, side: int = TILE) -> Pixels:
+    """A square picture at the size of a tile."""
     return np.asarray(
         cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if len(pixels) > side else cv2.INTER_LINEAR)
     )
@@ -168,7 +170,7 @@ def composites(run: Run) -> Section | None:
     if c is None or images is None or c.alpha.name == "none" or not banks or run.folder is not None:
         return None
     bank = load_bank(banks[-1])
-    source = _Shrunk(images, c.alpha.side)
+    source = Shrunk(images, c.alpha.side)
     composer = Composer(source, bank, c.alpha.compose, share=1.0, seed=c.seed)
     made = composer([(0, i) for i in chosen(len(images), COMPOSITES)])
     pictures = []
@@ -185,7 +187,7 @@ def composites(run: Run) -> Section | None:
     )  # fmt: skip
 
 
-class _Shrunk(ImageSource):
+class Shrunk(ImageSource):
     """Images as the cache holds them, without making a cache. `side`: their short side at most; 0: as they are."""
 
     def __init__(self, images: ImageList, side: int) -> None:
@@ -206,20 +208,17 @@ def views(run: Run) -> Section | None:
     kinds = () if c is None else tuple(v for v in c.views.values() if v.count > 0)
     if c is None or images is None or not kinds or run.folder is not None:
         return None
-    source = _Shrunk(images, c.data.cache)
+    source = Shrunk(images, c.data.cache)
     dataset = ViewDataset(source, kinds, seed=c.seed, colour=True)
     rows = []
     for i in chosen(len(images), VIEWED):
         pixels, at = source.read(i)
-        cells = [figure(data_uri(_small(_square(pixels))), "image", alt=images.files[at], size=(192, 192))]
+        cells = [figure(data_uri(small(_square(pixels))), "image", alt=images.files[at], size=(TILE, TILE))]
         for group in dataset[[(0, i)]].images:
             for view in group[:, 0].numpy()[:8]:
                 size = view.shape[0]
-                cells.append(
-                    figure(
-                        data_uri(_small(view)), f"view, {size} px", alt=f"a view of {images.files[at]}", size=(192, 192)
-                    )
-                )
+                alt = f"a view of {images.files[at]}"
+                cells.append(figure(data_uri(small(view)), f"view, {size} px", alt=alt, size=(TILE, TILE)))
         rows.append(f'<div class="views">{"".join(cells)}</div>')
     return Section(
         "views", "Views", f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
@@ -282,8 +281,10 @@ def extremes(run: Run) -> Section | None:
             f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
         )
     body += f'<div class="groups">{groups}</div>'
-    by = (f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} images; instances "
-          f"count from a score of {COUNTS} on." if run.judged else "By the mean score of an image's instances.")  # fmt: skip
+    by = "By the mean score of an image's instances."
+    if run.judged:
+        by = (f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} images; instances "
+              f"count from a score of {COUNTS} on.")  # fmt: skip
     return Section(
         "extremes", "Best and worst", "Best and worst by score, and where to look for failures", body,
         f"{by} The groups are told from what was found alone, so an image in one "

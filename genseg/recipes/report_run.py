@@ -38,7 +38,7 @@ SIDE = 512  # pixels of the window of an image that a run looks at for its repor
 
 @dataclass(frozen=True)
 class Ranked:
-    """An image by name, and the instances in it that count. judged: how well they agree with labels, where it has some"""
+    """An image by name, and the instances in it that count. judged: how well they agree with its labels, if any"""
 
     name: str
     height: int

@@ -152,7 +152,8 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
     return (
         f'<div class="viewer" data-viewer="{anchor}"><div class="strip" role="group" aria-label="Images">{strip}</div>'
         f'<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" hidden></div></div>'
-        f'<div class="side"><p class="name"></p><p class="note"></p><p class="count" aria-live="polite"></p>{slider if scored else ""}'
+        f'<div class="side"><p class="name"></p><p class="note"></p><p class="count" aria-live="polite"></p>'
+        f'{slider if scored else ""}'
         f'<fieldset class="modes"><legend>Show as</legend>{options}</fieldset>{truth}'
         f'<div class="tools"><button type="button" class="all">Show all</button>'
         f'<button type="button" class="none">Hide all</button></div>'
