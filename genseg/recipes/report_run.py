@@ -245,10 +245,10 @@ class Run:
             every = [Ranked(i.name, i.height, i.width, i.instances) for i in self.listed]
         else:
             pictures, score, _ = self.looked
-            judged = [j.score for j in self.judged] or [None] * len(pictures)
+            judged: list[float | None] = [j.score for j in self.judged]
             every = [
-                Ranked(p.name, *p.pixels.shape[:2], tuple(a for a in p.instances if a.score >= score), agreed)
-                for p, agreed in zip(pictures, judged, strict=True)
+                Ranked(p.name, len(p.pixels), p.pixels.shape[1], tuple(a for a in p.instances if a.score >= score), j)
+                for p, j in zip(pictures, judged or [None] * len(pictures), strict=True)
             ]
         return sorted(every, key=lambda r: -r.score)
 

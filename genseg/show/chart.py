@@ -57,7 +57,7 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
     ]
     for n, line in enumerate(lines):
         aside = (n - (len(lines) - 1) / 2) * BESIDE if dots else 0  # else bars of the same x would hide one another
-        parts.append(_drawn(n % COLOURS, line, lambda x, aside=aside: across(x) + aside, up, dots))  # type: ignore[misc]
+        parts.append(_drawn(n % COLOURS, line, lambda x, aside=aside: across(x) + aside, up, dots))
     if len(lines) > 1:
         parts += _labels(lines, up, WIDTH - right + 8)
     said = f"{title}: " + "; ".join(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines)

@@ -77,8 +77,8 @@ def finetuned(data: Path, run: Path, model: str, *more: str) -> Path:
 def test_a_report_of_a_segmenter_shows_classes_beside_labels(data: Path, tmp_path: Path) -> None:
     run = finetuned(data, tmp_path / "run", "unet")
     html = (run / "report.html").read_text()
-    for text in ("On 3 validation images the best model has mIoU", "Labels, as white lines", "by mIoU", "<h3>Worst</h3>",
-                 "What is wrong with the labels", ">finished<", "Score on the validation images"):  # fmt: skip
+    for text in ("On 3 validation images the best model has mIoU", "Labels, as white lines", "by mIoU", ">finished<",
+                 "<h3>Worst</h3>", "What is wrong with the labels", "Score on the validation images"):  # fmt: skip
         assert text in html, text
     assert 'type="range"' not in html
     judged = Judge(run).judged()

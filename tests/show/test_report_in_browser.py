@@ -18,6 +18,9 @@ VIEWER = "[data-viewer=found].viewer"
 PIXEL = """([x, y, side]) => {
   const c = document.querySelector('.viewer canvas'), at = (n) => Math.round((n + .5) * c.width / side);
   return [...c.getContext('2d').getImageData(at(x), at(y), 1, 1).data].slice(0, 3); }"""
+WHITE = """() => {
+  const c = document.querySelector('.viewer canvas'), seen = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+  return seen.data.filter((v, i) => i % 4 === 0 && v > 235).length; }"""
 GROUND, DISC = (40, 60, 20), (220, 210, 200)  # OpenCV has written blue first
 
 
@@ -174,25 +177,24 @@ def test_labels_are_lines_that_can_be_taken_away(chromium: Any, tmp_path: Path) 
     """A found disc, and a labelled one that was not found; both as a fine-tuned model's report has them."""
     pixels = np.full((SIDE, SIDE, 3), GROUND[::-1], np.uint8)
     (y, x, r, score), (v, u, s, _), _ = DISCS
-    seen = Picture("<b>one", pixels, (disc(y, x, r, score),), soft=False, truth=(disc(v, u, s, 1.0),), note="0 of 1 <i>")
+    truth = (disc(v, u, s, 1.0),)
+    seen = Picture("<b>one", pixels, (disc(y, x, r, score),), soft=False, truth=truth, note="0 of 1 <i>")
     data = [picture_data(seen), picture_data(replace(seen, name="two", truth=(), note=""))]
     section = Section("found", "Found", "Found", viewer("found", data, scored=True), "", {"pictures": data})
     file = tmp_path / "report.html"
     file.write_text(render(Page("a", "finished", "", [section])))
     for page in opened(chromium, file, width=1280, height=900):
-        lines = "() => [...document.querySelector('canvas').getContext('2d').getImageData(0, 0, 9999, 9999).data]"
-        white = f"({lines})().filter((v, i) => i % 4 === 0 && v > 235).length"
         assert page.inner_text(f"{VIEWER} .note") == "0 of 1 <i>" and count(page) == "1 of 1 instance"
-        with_lines = page.evaluate(white)
+        with_lines = page.evaluate(WHITE)
         assert with_lines > 100 and near(pixel(page, u, v), pixel(page, 3, 3))  # a line alone, nothing within
         page.focus(f"{VIEWER} .truth input")
         page.keyboard.press("Space")
-        assert page.evaluate(white) < 0.02 * with_lines
+        assert page.evaluate(WHITE) < 0.02 * with_lines
         page.click(f"{VIEWER} .truth")
-        assert page.evaluate(white) == with_lines
+        assert page.evaluate(WHITE) == with_lines
         page.locator(f"{VIEWER} .strip button").nth(1).click()
-        until(lambda: page.inner_text(f"{VIEWER} .name"), "two")
-        assert page.evaluate(white) < 0.02 * with_lines and page.locator(f"{VIEWER} .note").is_hidden()
+        until(page.locator(f"{VIEWER} .name").inner_text, "two")
+        assert page.evaluate(WHITE) < 0.02 * with_lines and page.locator(f"{VIEWER} .note").is_hidden()
 
 
 def test_the_page_of_a_run_that_goes_on_reads_itself_again_until_it_is_held(chromium: Any, tmp_path: Path) -> None:
