@@ -31,7 +31,8 @@ Measure what pretraining is worth: the same fine-tuning from several encoders, w
 
 An arm is an encoder, NAME=ENCODER, or NAME=ENCODER@CONFIG.yaml where it has another model. A seed draws which images
 are labelled (evenly over their `kind`, the same for all arms) and everything random of the training, so that arms are
-compared in pairs. Ends with table.txt, plot.svg, compare.json, and whether the difference to the first arm is more than noise.
+compared in pairs. Ends with table.txt, plot.svg, compare.json, a report, and whether the difference to the first arm is
+more than noise.
 
 A finished cell is never computed twice: give more labels, arms or seeds with the same --out, and only they are run.
 """

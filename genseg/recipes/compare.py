@@ -19,18 +19,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from genseg import config as configs
 from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
-from genseg.recipes.finetune import SCORES_NAME, finetune
+from genseg.recipes.finetune import SCORES_NAME, finetune, images_of
 from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, read_labels
 from genseg.recipes.report import LiveReport
 from genseg.recipes.report_numbers import transfer_plot
 from genseg.show.page import svg_file
 from genseg.train.log import ProgressLine
-from genseg.train.run import RunError, write_text
+from genseg.train.run import RunError, write_environment, write_text
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 
@@ -140,6 +141,9 @@ def compare(
         write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
         return result
 
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    write_environment(out, device=device, facts={"folder": images_of(base)})
     live = LiveReport(out, line.say, keep)
 
     def say(text: str) -> None:

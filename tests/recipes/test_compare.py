@@ -100,6 +100,8 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     parts = [("20", f"running: {100 * n / 8:.0f} %") for n in range(1, 8)]
     assert live == [*parts, ("20", "finished"), ("0", "finished")]
     told = capsys.readouterr()
+    html = (out / "report.html").read_text()
+    assert 'id="made"' in html and f"{tmp_path}/train" in html
     root = ElementTree.parse(out / "plot.svg").getroot()
     assert "mIoU, mean and standard deviation" in [t.text for t in root.iter()]
     assert sum(e.get("class", "").startswith("dot") for e in root.iter()) == 4
