@@ -36,8 +36,8 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
     """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
 
     Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors report.html` in
-    `config.run`, and with validation data `best.safetensors scores.json`. Raises ValueError for what a user can mend, RuntimeError
-    (non-finite loss, disk full) for what stopped the run.
+    `config.run`, and with validation data `best.safetensors scores.json`. Raises ValueError for what a user can mend,
+    RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     parts = assemble_finetune(config)
     run = Path(config.run)
