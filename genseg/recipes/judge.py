@@ -18,7 +18,7 @@ from genseg.measure.semantic import confusion, mean_iou
 from genseg.recipes.finetune_parts import read_labels
 from genseg.recipes.generate import fast_precision
 from genseg.show.viewer import Picture
-from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, load_predictor
+from genseg.transfer.predictor import load_predictor
 from genseg.transfer.segmenter import Segmenter
 
 LOOKED = 16  # validation images that are looked at, drawn by chance: seconds
@@ -98,11 +98,6 @@ class Judge:
 
     def _classes(self, pixels: Pixels) -> Integer[np.ndarray, "_ _"]:
         return self.predictor.segment(pixels).cpu().numpy()
-
-
-def is_finetuned(run: Path) -> bool:
-    """Whether a directory holds a fine-tuned model."""
-    return any((run / name).is_file() for name in (BEST_NAME, MODEL_NAME))
 
 
 def labels_of(image: LabelledImage) -> tuple[list[Instance], Bool[np.ndarray, "n"]]:

@@ -19,8 +19,9 @@ from genseg.data.instances import AnnotatedImage, Instance, annotated_images, re
 from genseg.data.scenes import default_scenes
 from genseg.recipes.assemble import CHOICES, PretrainConfig
 from genseg.recipes.evaluate_model import Scores, read_scores
+from genseg.recipes.export_model import is_finetuned
 from genseg.recipes.generate import RESULT, ROWS, as_coco, fast_precision, rows_so_far
-from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged, is_finetuned
+from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged
 from genseg.recipes.snapshots import middle, read_snapshots
 from genseg.show.viewer import Picture, Pixels
 from genseg.train.log import METRICS_NAME, Row, read_metrics
