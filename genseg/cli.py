@@ -265,13 +265,14 @@ def _probe(options: argparse.Namespace) -> int:
 
 def _generate(options: argparse.Namespace) -> int:
     from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
-    from genseg.recipes.report import try_report
+    from genseg.recipes.report import LiveReport, try_report
 
     chosen = GenerateOptions(
         polygons=options.polygons, alphas=options.alphas, cutouts=options.cutouts, score=options.score,
         shard=options.shard_index, shards=options.num_shards, fresh=options.fresh,
     )  # fmt: skip
-    if text := generate_folder(options.run, options.folder, options.out, chosen):
+    live = LiveReport(options.out, print)
+    if text := generate_folder(options.run, options.folder, options.out, chosen, after=live.update):
         print(text)
         if (options.out / RESULT).exists():
             try_report(options.out, options.folder)

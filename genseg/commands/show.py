@@ -12,8 +12,8 @@ Pictures. What comes out depends on what PATH is.
   genseg visualize runs                     a folder of runs: runs/index.html, which compares them
   genseg visualize found/instances.json --images photos --out grid.png    jsons: images and instances as one PNG
 
-A command that makes a run writes its report at its end, and pretrain every now and then: the page of a run that goes on
-reads itself again.
+A command that makes a run, or finds instances, writes its report every now and then and at its end: the page of what
+goes on reads itself again.
 """
 APP_HELP = """\
 A live page on this machine (needs pip install 'genseg[app]'): drop an image, see its instances, click a place to get

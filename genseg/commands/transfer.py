@@ -19,6 +19,7 @@ Killed? The same command goes on where it was. The run directory holds
   best.safetensors     the model with the best score on data.val      metrics.jsonl  what happened, a line a step
   model.safetensors    the last one                                    scores.json    all numbers of the best one
   preflight.txt        what was found in the labels                    checkpoints/   everything needed to go on
+  report.html          curves, and what was found beside the labels; it reads itself again while training goes on
 
 Several processes: torchrun --nproc_per_node 2 tools/finetune.py ..., or accelerate launch tools/finetune.py ... (GPU).
 """
@@ -30,7 +31,8 @@ Measure what pretraining is worth: the same fine-tuning from several encoders, w
 
 An arm is an encoder, NAME=ENCODER, or NAME=ENCODER@CONFIG.yaml where it has another model. A seed draws which images
 are labelled (evenly over their `kind`, the same for all arms) and everything random of the training, so that arms are
-compared in pairs. Ends with a table, compare.json, and whether the difference to the first arm is more than noise.
+compared in pairs. Ends with table.txt, plot.svg, compare.json, a report, and whether the difference to the first arm is
+more than noise.
 
 A finished cell is never computed twice: give more labels, arms or seeds with the same --out, and only they are run.
 """
@@ -138,9 +140,13 @@ def _compare(options: argparse.Namespace) -> int:
 
 def _predict(options: argparse.Namespace) -> int:
     from genseg.recipes.predict import predict
-    from genseg.recipes.report import try_report
+    from genseg.recipes.report import LiveReport, try_report
 
-    print(predict(options.run, options.folder, options.out, score=options.score, fresh=options.fresh))
+    live = LiveReport(options.out, print)
+    said = predict(
+        options.run, options.folder, options.out, score=options.score, fresh=options.fresh, after=live.update
+    )
+    print(said)
     try_report(options.out, options.folder)
     return 0
 

@@ -109,6 +109,14 @@ def cut_instance(alpha: UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], scor
     return cut(alpha, score)
 
 
+def filled(box: Sequence[float], height: int, width: int, score: float = 1.0) -> Instance:
+    """The instance that is all of a box: left, top, right, bottom in pixels of an image of that size."""
+    left, top, right, bottom = (max(0, round(v)) for v in box)
+    whole = np.zeros((height, width), np.uint8)
+    whole[top:bottom, left:right] = OPAQUE
+    return cut(whole, score)
+
+
 def resized(instance: Instance, before: tuple[int, int], after: tuple[int, int]) -> Instance | None:
     """An instance of an image of the size `before` (height, width) in the pixels of the same image at the size `after`.
 
@@ -301,6 +309,4 @@ def _instance(a: Mapping[str, Any], height: int, width: int) -> Instance:
         box = rle.toBbox(coded).astype(int).tolist()  # exact, and faster than to look for it in the mask
         return _window(rle.decode(coded) * np.uint8(OPAQUE), box, score)
     left, top, w, h = (float(v) for v in a["bbox"])
-    whole = np.zeros((height, width), np.uint8)
-    whole[max(0, round(top)) : max(0, round(top + h)), max(0, round(left)) : max(0, round(left + w))] = OPAQUE
-    return cut(whole, score)
+    return filled((left, top, left + w, top + h), height, width, score)

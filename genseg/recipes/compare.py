@@ -19,17 +19,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from genseg import config as configs
 from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
-from genseg.recipes.finetune import SCORES_NAME, finetune
+from genseg.recipes.finetune import SCORES_NAME, finetune, images_of
 from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, read_labels
+from genseg.recipes.report import LiveReport
+from genseg.recipes.report_numbers import transfer_plot
+from genseg.show.page import svg_file
 from genseg.train.log import ProgressLine
-from genseg.train.run import RunError, write_text
+from genseg.train.run import RunError, write_environment, write_text
 
-RESULT, CELL = "compare.json", "cell.json"
+RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,7 @@ def drawn_labels(labelled: LabelledSet, count: int, seed: int) -> list[int]:
 def compare(
     arms: Sequence[Arm], *, labels: str, seeds: int, out: Path, file: Path | None, overrides: Sequence[str], jobs: int
 ) -> str:
-    """Run what is missing of all cells, and write `compare.json` and `table.txt` in `out`. Returns the table.
+    """Run what is missing of all cells, and write compare.json, table.txt and plot.svg in `out`. Returns the table.
 
     Raises ValueError for what a user can mend, RunError when `out` holds cells of other settings.
     """
@@ -129,11 +133,29 @@ def compare(
             tasks[cell] = Task(cell, config, numbers, settings, out)
     line = ProgressLine()
     line.say(f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in {out}")
-    _run_all(list(tasks.values()), jobs, line.say)
-    result = gathered(out, base, configs_of)
-    write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
+
+    def keep() -> dict[str, Any]:
+        """Write what the cells say that are done."""
+        result = gathered(out, base, configs_of)
+        result["planned"] = len({Cell(c["arm"], c["labels"], c["seed"]) for c in result["cells"]} | set(cells))
+        write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
+        return result
+
+    out.mkdir(parents=True, exist_ok=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    write_environment(out, device=device, facts={"folder": images_of(base)})
+    live = LiveReport(out, line.say, keep)
+
+    def say(text: str) -> None:
+        line.say(text)
+        live.update()
+
+    _run_all(list(tasks.values()), jobs, say)
+    result = keep()
     text = as_table(result)
     write_text(out / "table.txt", text + "\n")
+    if plot := transfer_plot(result, out / RESULT):  # there is none of nothing
+        write_text(out / PLOT, svg_file(plot, f"{result['metric']}, mean and standard deviation"))
     return text
 
 

@@ -19,7 +19,7 @@ from genseg.nn.momentum import follow, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune, read_labels
 from genseg.recipes.generate import fast_precision
-from genseg.recipes.report import try_report
+from genseg.recipes.report import LiveReport, try_report
 from genseg.recipes.resume import Saved, due, take
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row
@@ -35,9 +35,9 @@ SCORES_NAME, PREFLIGHT_NAME = "scores.json", "preflight.txt"
 def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False) -> bool:
     """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
 
-    Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors` in `config.run`, and with
-    validation data `best.safetensors scores.json`. Raises ValueError for what a user can mend, RuntimeError
-    (non-finite loss, disk full) for what stopped the run.
+    Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors report.html` in
+    `config.run`, and with validation data `best.safetensors scores.json`. Raises ValueError for what a user can mend,
+    RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     parts = assemble_finetune(config)
     run = Path(config.run)
@@ -51,7 +51,8 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
             if main and saved is None:
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))
             if main:
-                write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
+                facts = parts.circumstances | {"folder": images_of(config)}
+                write_environment(run, device=parts.accelerator.device, facts=facts)
                 text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
                 write_text(run / PREFLIGHT_NAME, text + "\n")
         session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, quiet=quiet)))
@@ -60,7 +61,7 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
     if main and not quiet:
         if done:
             print(session.summary())
-        try_report(run)
+        try_report(run, look=done)
     return done
 
 
@@ -80,6 +81,12 @@ def check(config: FinetuneConfig) -> str:
 def as_told(found: Findings) -> str:
     """A table of findings, or that there are none."""
     return format_findings(found) or "nothing is wrong with the labels"
+
+
+def images_of(config: FinetuneConfig) -> str:
+    """Where the training images are listed: the json, or the images/ beside masks/."""
+    root = Path(config.data.train)
+    return str(root / "images" if (root / "masks").is_dir() else root)
 
 
 def described(parts: FinetuneParts) -> dict[str, Any]:
@@ -110,6 +117,7 @@ class FinetuneSession:
         self.metrics = MetricsFile(run / METRICS_NAME, self.step) if self.main else None
         self.quiet = quiet
         self.progress = ProgressLine()
+        self.report = LiveReport(run, self._say) if self.main and not quiet else None
 
     def batches(self) -> Iterator[Any]:
         """This rank's batches from the present step on."""
@@ -177,6 +185,8 @@ class FinetuneSession:
         last = step == self.parts.plan.total
         if due(step, self.log_every) or step == 1 or last:
             self._log(outputs, timing, grad_norm)
+            if self.report is not None and not last:
+                self.report.update()
             timing.reset()
         if due(step, self.score_every) or (last and self.score_every):
             self._score(step)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,8 @@ from genseg.data.instances import Instance, annotation
 from genseg.data.proposals import PROPOSERS
 from genseg.train.run import RunError, write_environment, write_text
 
-RESULT = "instances.json"
+RESULT, ROWS = "instances.json", "rows.jsonl"  # the latter is where genseg predict keeps each image's
+INSTANCE = ((1, "instance"),)  # the only category
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
 Pixels = UInt8[np.ndarray, "h w 3"]
 
@@ -62,10 +63,13 @@ class Classical:
         return PROPOSERS[self.name](image)
 
 
-def generate_folder(run: Path, folder: str, out: Path, options: GenerateOptions) -> str:
+def generate_folder(
+    run: Path, folder: str, out: Path, options: GenerateOptions, *, after: Callable[[], object] = lambda: None
+) -> str:
     """Write `out/instances.json`, COCO with RLE, scores and one category, and say what was found.
 
     run: a run directory or its alpha.safetensors; or the name of a classical proposer
+    after: called after each image, by the first process of the first shard
 
     Each image's result is kept as soon as it is there: the same command goes on where it was. Several shards, and
     processes of a launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are
@@ -77,18 +81,16 @@ def generate_folder(run: Path, folder: str, out: Path, options: GenerateOptions)
     with dist.together():
         if accelerator.is_main_process:
             _open(out, origin, images, options)
+            if options.shard == 0:
+                facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
+                write_environment(out, device=accelerator.device, facts=facts)
     world, rank = accelerator.num_processes, accelerator.process_index
     part = Part(out, options.shard * world + rank, options.shards * world)
-    part.write(finder, images, options)
+    part.write(finder, images, options, after if part.number == 0 else lambda: None)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return ""
-    text = merge(out, images, options.shards * world)
-    if (out / RESULT).exists():
-        write_environment(
-            out, device=accelerator.device, facts={"run": str(run), "folder": str(Path(folder).absolute())}
-        )
-    return text
+    return merge(out, images, options.shards * world)
 
 
 def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[Finder, str]:
@@ -165,7 +167,7 @@ class Part:
         self.out, self.number, self.count = out, number, count
         self.file = out / "parts" / f"{number}-of-{count}.jsonl"
 
-    def write(self, finder: Finder, images: ImageList, options: GenerateOptions) -> None:
+    def write(self, finder: Finder, images: ImageList, options: GenerateOptions, after: Callable[[], object]) -> None:
         """The lines that are missing. A line that a kill has cut is written again."""
         done = {row["id"] for row in read_rows(self.file)}
         text = "".join(json.dumps(row) + "\n" for row in read_rows(self.file))
@@ -185,6 +187,7 @@ class Part:
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                     progress.update()
+                    after()
 
     def _keep(
         self, found: Sequence[Instance], image: Pixels, row: dict[str, Any], options: GenerateOptions
@@ -246,19 +249,32 @@ def merge(out: Path, images: ImageList, count: int) -> str:
         return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
     rows.sort(key=lambda row: row["id"])
     broken = [row for row in rows if "broken" in row]
-    whole = [row for row in rows if "broken" not in row]
-    annotations = [a for row in whole for a in row["annotations"]]
-    coco = {
-        "images": [{k: row[k] for k in ("id", "file_name", "width", "height")} for row in whole],
-        "annotations": annotations,
-        "categories": [{"id": 1, "name": "instance"}],
-    }
+    coco = as_coco(rows)
     write_text(out / RESULT, json.dumps(coco))
-    text = f"{out / RESULT}: {len(annotations)} instances in {len(whole)} images"
+    text = f"{out / RESULT}: {len(coco['annotations'])} instances in {len(coco['images'])} images"
     if broken:
         write_text(out / "broken.txt", "".join(f"{row['file_name']}\t{row['broken']}\n" for row in broken))
         text += f"; {len(broken)} images cannot be read, see {out / 'broken.txt'}"
     return text
+
+
+def as_coco(rows: Sequence[Mapping[str, Any]], categories: Sequence[tuple[int, str]] = INSTANCE) -> dict[str, Any]:
+    """The COCO json of what was found, image by image; those that cannot be read are left out."""
+    whole = [row for row in rows if "broken" not in row]
+    names = ("id", "file_name", "width", "height", "mask")
+    return {
+        "images": [{k: row[k] for k in names if k in row} for row in whole],
+        "annotations": [a for row in whole for a in row.get("annotations", ())],
+        "categories": [{"id": number, "name": name} for number, name in categories],
+    }
+
+
+def rows_so_far(out: Path) -> list[dict[str, Any]]:
+    """What genseg generate, on as many processes as have written last, or genseg predict has found so far."""
+    files = sorted((*(out / "parts").glob("*-of-*.jsonl"), *out.glob(ROWS)), key=lambda f: f.stat().st_mtime)
+    last = files[-1].name.partition("-of-")[2] if files else ""
+    rows = [row for f in files if f.name.partition("-of-")[2] == last for row in read_rows(f)]
+    return sorted(rows, key=lambda row: row["id"])
 
 
 def polygons(instance: Instance) -> list[list[float]]:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,8 @@ import torch
 from tqdm import tqdm
 
 from genseg.data.images import ImageError, ImageList, list_images
-from genseg.recipes.generate import decoded, fast_precision, read_rows, write_png
-from genseg.train.run import RunError, write_text
+from genseg.recipes.generate import ROWS, as_coco, decoded, fast_precision, read_rows, write_png
+from genseg.train.run import RunError, write_environment, write_text
 from genseg.transfer.model import Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -34,7 +35,7 @@ class _Work:
 
     @property
     def rows(self) -> Path:
-        return self.out / "rows.jsonl"
+        return self.out / ROWS
 
     def row(self, i: int, image: Pixels | ImageError) -> dict[str, Any]:
         """What is kept of an image: its size and what was found, or why it cannot be read."""
@@ -56,22 +57,27 @@ class _Work:
         return row | {"annotations": records}
 
 
-def predict(run: Path, folder: str, out: Path, *, score: float = 0.5, fresh: bool = False) -> str:
+def predict(
+    run: Path, folder: str, out: Path, *, score: float = 0.5, fresh: bool = False,
+    after: Callable[[], object] = lambda: None,
+) -> str:  # fmt: skip
     """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`, and say what it is.
 
     Of a semantic model: one 8-bit PNG an image in `out/masks`, 0 for background, 1, 2, ... in the order of the json's
-    `categories`. score: detections that score less are left out
+    `categories`. score: detections that score less are left out; after: called after each image
 
     Each image's result is kept as soon as it is there: the same command goes on where it was. Images that cannot be
     read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
-    predictor, facts = load_predictor(run)
+    predictor, known = load_predictor(run)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = fast_precision(predictor.device)
     images = list_images(folder)
     work = _Work(predictor, images, out, score)
-    origin = hashlib.blake2b(json.dumps([facts, images.files, score]).encode(), digest_size=16).hexdigest()
+    origin = hashlib.blake2b(json.dumps([known, images.files, score]).encode(), digest_size=16).hexdigest()
     _open(work, origin, fresh)
+    facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
+    write_environment(out, device=predictor.device, facts=facts)
     rows = read_rows(work.rows)
     write_text(work.rows, "".join(json.dumps(row) + "\n" for row in rows))  # without a line that a kill has cut
     done = {row["id"] for row in rows}
@@ -84,6 +90,7 @@ def predict(run: Path, folder: str, out: Path, *, score: float = 0.5, fresh: boo
                 file.write(json.dumps(work.row(i, image)) + "\n")
                 file.flush()
                 progress.update()
+                after()
     return _finish(work)
 
 
@@ -104,17 +111,11 @@ def _finish(work: _Work) -> str:
     """Put the json together and say what there is."""
     rows = sorted(read_rows(work.rows), key=lambda row: row["id"])
     broken = [row for row in rows if "broken" in row]
-    whole = [row for row in rows if "broken" not in row]
-    annotations = [a for row in whole for a in row.get("annotations", [])]
-    names = ("id", "file_name", "width", "height", "mask")
-    coco = {
-        "images": [{k: row[k] for k in names if k in row} for row in whole],
-        "annotations": annotations,
-        "categories": [{"id": number, "name": name} for number, name in work.predictor.categories],
-    }
+    coco = as_coco(rows, work.predictor.categories)
     write_text(work.out / RESULT, json.dumps(coco))
+    count, images = len(coco["annotations"]), len(coco["images"])
     semantic = isinstance(work.predictor.model, Segmenter)
-    what = f"masks of {len(whole)} images" if semantic else f"{len(annotations)} objects in {len(whole)} images"
+    what = f"masks of {images} images" if semantic else f"{count} objects in {images} images"
     text = f"{work.out / RESULT}: {what}"
     if broken:
         write_text(work.out / "broken.txt", "".join(f"{row['file_name']}\t{row['broken']}\n" for row in broken))

@@ -1,9 +1,12 @@
 """The report of a run: one HTML file, made of what lies in the run directory."""
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from genseg.recipes.evaluate_model import SHOWN
+from genseg.recipes.report_neighbours import alike
 from genseg.recipes.report_numbers import curves, data, gain, made, transfer
 from genseg.recipes.report_pictures import composites, extremes, found, pictures_of, steps, views
 from genseg.recipes.report_run import LEFT_BEHIND, Run
@@ -16,15 +19,16 @@ EARLIEST = 10  # seconds into a run of its first report
 PATIENCE = 60  # times what a report has cost lies between two of them: it takes less than two percent of a run
 # In the order of the page. Each is left out where the directory has nothing for it.
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
-    transfer, found, steps, extremes, composites, views, curves, data, made
+    transfer, found, steps, extremes, alike, composites, views, curves, data, made
 )  # fmt: skip
 
 
-def write_report(path: Path, folder: str | None = None, *, look: bool = True) -> Path:
+def write_report(path: Path, folder: str | None = None, *, look: bool = True, live: bool = False) -> Path:
     """Write `path/report.html` from what a command has left behind in `path`, and return where it is.
 
     folder: images to show, in place of those that it was made from
-    look: let a finished alpha decoder look at some images, which takes seconds
+    look: let a finished model look at some images, which takes seconds
+    live: this process is at work in `path`, so the page reads itself again
 
     Raises ValueError for what a user can mend.
     """
@@ -32,7 +36,7 @@ def write_report(path: Path, folder: str | None = None, *, look: bool = True) ->
         raise RunError(
             f"{path} holds none of {', '.join(LEFT_BEHIND)}: give a run directory, or a folder of genseg generate"
         )
-    run = Run(path, folder, look)
+    run = Run(path, folder, look, live)
     page = Page(
         title=path.absolute().name, state=run.state, verdict=verdict(run), figures=figures(run), running=run.running,
         sections=[s for make in SECTIONS if (s := make(run)) is not None],
@@ -46,7 +50,12 @@ def verdict(run: Run) -> str:
     said = []
     if text := gain(run):
         said.append(text)
-    if run.ranked:
+    if run.scores is not None:
+        where = (
+            f"On {run.scores.images:,} validation images the best model has" if run.scores.images else "So far it has"
+        )
+        said.append(f"{where} {', '.join(f'{name} {value:.3f}' for name, value in shown_scores(run))}.")
+    if run.ranked and not run.judged:
         counts = [len(r.instances) for r in run.ranked]
         empty = counts.count(0)
         said.append(f"{sum(counts):,} instances in {len(counts):,} images, {sum(counts) / len(counts):.0f} in each"
@@ -61,7 +70,15 @@ def verdict(run: Run) -> str:
     if len(votes) > 1:
         said.append(f"Nearest neighbours find the right class for {100 * votes[-1]:.0f} % of the images, before "
                     f"training for {100 * votes[0]:.0f} %.")  # fmt: skip
-    return (" ".join(said) or "Nothing has been measured yet.").replace(" %", f"{NO_BREAK}%")
+    nothing = "Nothing has been measured yet." if run.part_over < 1 else "Nothing was measured: there were no labels."
+    return (" ".join(said) or nothing).replace(" %", f"{NO_BREAK}%")
+
+
+def shown_scores(run: Run) -> list[tuple[str, float]]:
+    """The first numbers of a fine-tuned model."""
+    known = run.scores.values if run.scores is not None else {}
+    order = sorted(SHOWN, key=lambda name: name.startswith("box"))  # masks first: they are what a model is judged by
+    return [(name, known[name]) for name in order if not math.isnan(known.get(name, math.nan))]
 
 
 def figures(run: Run) -> list[tuple[str, str]]:
@@ -77,7 +94,8 @@ def figures(run: Run) -> list[tuple[str, str]]:
             shown.append((f"{last['rank']:.1f}", f"effective rank, from {logged[0]['rank']:.1f}"))
         if "images_per_second" in last:
             shown.append((f"{last['images_per_second']:.0f}", "images a second"))
-    if run.ranked:
+    shown = [(f"{value:.3f}", name) for name, value in shown_scores(run)] + shown
+    if run.ranked and not run.judged:
         scores = [a.score for r in run.ranked for a in r.instances]
         shown.insert(0, (f"{len(scores):,}", f"instances in {len(run.ranked):,} images"))
         if scores:
@@ -88,7 +106,9 @@ def figures(run: Run) -> list[tuple[str, str]]:
 class LiveReport:
     """The report of a run that goes on. It is written now and then, so that it never takes much of the run's time."""
 
-    def __init__(self, run: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, run: Path, say: Callable[[str], None], prepare: Callable[[], object] = lambda: None) -> None:
+        """`prepare` is called before each: it brings up to date what the report is made of."""
+        self.prepare = prepare
         self.run, self.say, self.last, self.cost = run, say, time.monotonic(), 0.0
         self.broken = False
 
@@ -98,7 +118,8 @@ class LiveReport:
         if self.broken or begun - self.last < max(EARLIEST, PATIENCE * self.cost):
             return
         try:
-            write_report(self.run, look=False)
+            self.prepare()
+            write_report(self.run, look=False, live=True)
         except (ValueError, OSError) as error:
             self.broken = True
             self.say(f"no report while the run goes on: {error}")

@@ -3,18 +3,23 @@
 import html
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from genseg.data.decode import kind_of
 from genseg.measure.paired import mean_and_spread
-from genseg.recipes.report_run import COMPARED, Run, chosen
+from genseg.recipes.evaluate_model import SHOWN
+from genseg.recipes.report_run import COMPARED, VAL, Run, chosen
 from genseg.show.chart import Line, chart
 from genseg.show.page import Section, facts, folded, table
 from genseg.train.run import RunError
 
 SAMPLED = 48  # images whose headers are read
-LOSSES = ("loss", "contrast", "objectness", "mask", "amodal", "quality", "boundary", "reconstruction", "instances")
+LOSSES = (
+    *("loss", "contrast", "objectness", "mask", "amodal", "quality", "boundary", "reconstruction", "instances"),
+    *("classifier", "box_reg", "rpn_box_reg"),
+)
 BROKEN = 20  # of them are named
 
 
@@ -24,6 +29,7 @@ def curves(run: Run) -> Section | None:
     terms = [k for k in LOSSES if k in keys] + sorted(k for k in keys if k.startswith("loss_"))
     groups: list[tuple[str, list[str], bool]] = [
         ("Loss and its terms", terms, False),
+        *_validation(keys),
         ("Nearest neighbours vote for the right class", ["knn_top1", "knn_balanced"], True),
         ("Two looks at an image agree, by round", ["agreement"], True),
         ("Overlap of decoded and true alphas", ["overlap"], False),
@@ -54,10 +60,24 @@ def curves(run: Run) -> Section | None:
     return Section("curves", "Curves", "How training went", f'<div class="charts">{"".join(figures)}</div>')
 
 
+def _validation(keys: Collection[str]) -> Iterator[tuple[str, list[str], bool]]:
+    """The charts of a fine-tuned model's scores: what it is judged by first, then the others of masks and of boxes."""
+    yield "Score on the validation images", [VAL + n for n in SHOWN if VAL + n in keys], False
+    for what in ("mask", "box"):
+        for name, parts in (("AP by overlap and size", ("AP75", "AP small", "AP medium", "AP large")), ("recall", ())):
+            names = [f"{VAL}{what} {p}" for p in parts] or sorted(k for k in keys if k.startswith(f"{VAL}{what} AR"))
+            yield f"Validation: {what} {name}", [n for n in names if n in keys], False
+
+
 def series(run: Run, name: str) -> Line:
     """A key of metrics.jsonl over steps."""
     rows = [r for r in run.rows if name in r and "step" in r]
-    return Line(name.replace("_", " "), [float(r["step"]) for r in rows], [float(r[name]) for r in rows])
+    return Line(
+        name.removeprefix(VAL).replace("_", " "), [float(r["step"]) for r in rows], [float(r[name]) for r in rows]
+    )
+
+
+Values = dict[tuple[str, int], list[float]]
 
 
 def transfer(run: Run) -> Section | None:
@@ -65,32 +85,43 @@ def transfer(run: Run) -> Section | None:
     content = run.compared
     if content is None:
         return None
+    values = _values(content, run.path / COMPARED)
+    counts = [int(n) for n in content["labels"]]
+    rows = [[str(arm), *(_cell(values.get((str(arm), n), [])) for n in counts)] for arm in content["arms"]]
+    each = {len(v) for v in values.values()}
+    runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
+    plot = transfer_plot(content, run.path / COMPARED)
+    body = f'<div class="two">{table(["", *(f"{n:,} labels" for n in counts)], rows)}<figure>{plot}</figure></div>'
+    body += "".join(f"<p>{html.escape(str(said))}</p>" for said in content.get("sentences", []))
+    return Section(
+        "transfer", "Transfer", f"Did it help? {content['metric']} after fine-tuning on few labels", body,
+        f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
+    )  # fmt: skip
+
+
+def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
+    """The chart of a compare.json: mean and standard deviation of each arm over the number of labelled images."""
+    values, lines = _values(content, source), []
+    for arm in map(str, content["arms"]):
+        own = [(n, *mean_and_spread(values[arm, n])) for n in map(int, content["labels"]) if (arm, n) in values]
+        spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
+        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
+    return chart(str(content["metric"]), lines, x_label="labelled images", dots=True)
+
+
+def _values(content: Mapping[str, Any], source: Path) -> Values:
+    """(arm, labels) -> numbers of its cells. Raises RunError when `source`, whose content it is, has another form."""
     try:
-        arms, counts = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]]
-        metric = str(content["metric"])
-        values: dict[tuple[str, int], list[float]] = {}
+        values: Values = {}
+        _ = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
         for cell in content["cells"]:
             if cell["value"] is not None and math.isfinite(float(cell["value"])):
                 values.setdefault((str(cell["arm"]), int(cell["labels"])), []).append(float(cell["value"]))
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{run.path / COMPARED} needs arms, labels, metric and cells of arm, labels and value; got {error!r}"
+            f"{source} needs arms, labels, metric and cells of arm, labels and value; got {error!r}"
         ) from None
-    rows = [[arm, *(_cell(values.get((arm, n), [])) for n in counts)] for arm in arms]
-    lines = []
-    for arm in arms:
-        own = [(n, *mean_and_spread(values[arm, n])) for n in counts if (arm, n) in values]
-        spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
-        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
-    each = {len(v) for v in values.values()}
-    runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
-    plot = chart(metric, lines, x_label="labelled images", dots=True)
-    body = f'<div class="two">{table(["", *(f"{n:,} labels" for n in counts)], rows)}<figure>{plot}</figure></div>'
-    body += "".join(f"<p>{html.escape(str(said))}</p>" for said in content.get("sentences", []))
-    return Section(
-        "transfer", "Transfer", f"Did it help? {metric} after fine-tuning on few labels", body,
-        f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
-    )  # fmt: skip
+    return values
 
 
 def _cell(values: Sequence[float]) -> str:
@@ -123,12 +154,13 @@ def gain(run: Run) -> str:
 def data(run: Run) -> Section | None:
     """What the images are, from their list and the headers of some."""
     images = run.images
+    told = _told(run)
     if images is None:
         path = run.config.data.path if run.config is not None else run.environment.get("folder")
         if not path:
-            return None
+            return Section("data", "Images", "The labels", told) if told else None
         body = facts([("made from", str(path)), ("now", "not there; genseg visualize RUN FOLDER shows other images")])
-        return Section("data", "Images", "The images", body)
+        return Section("data", "Images", "The images", body + told)
     kinds = []
     for i in chosen(len(images), SAMPLED):
         try:
@@ -148,8 +180,14 @@ def data(run: Run) -> Section | None:
         counts = Counter(images.labels)
         each = ", ".join(f"{name} {counts[n]:,}" for n, name in enumerate(images.classes[:40]))
         rows.append((f"{len(images.classes)} folders", each + (", ..." if len(images.classes) > 40 else "")))
-    body = facts(rows) + _broken(run)
+    body = facts(rows) + _broken(run) + told
     return Section("data", "Images", "The images", body)
+
+
+def _told(run: Run) -> str:
+    """What was found in the labels before training."""
+    file = run.path / "preflight.txt"
+    return folded("What is wrong with the labels", file.read_text("utf-8").strip()) if file.is_file() else ""
 
 
 def _broken(run: Run) -> str:

@@ -12,6 +12,7 @@ from genseg.data.bank import load_bank
 from genseg.data.images import ImageError, ImageList, ImageSource, decode
 from genseg.data.instances import AnnotatedImage, cut, file_key
 from genseg.data.loader import Composer, ViewDataset
+from genseg.recipes.judge import COUNTS, OVERLAP
 from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen
 from genseg.recipes.snapshots import spaced
 from genseg.show.draw import overlay
@@ -25,6 +26,7 @@ EXAMPLES = 3  # of each way to fail
 COMPOSITES = 6
 VIEWED = 3  # images whose views are shown
 NAMES = {"moco": "MoCo", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV"}
+TILE = 192  # pixels of a small picture, for screens of two pixels a point
 COLUMNS = 6  # snapshots side by side
 BUDGET = 9_000_000  # characters of pictures in a viewer, so that a report stays below 15 MB
 Pixels = UInt8[np.ndarray, "_ _ 3"]
@@ -38,13 +40,23 @@ def found(run: Run) -> Section | None:
     data = within_budget(pictures)
     everything = len(run.ranked)
     more = f" of {everything}" if everything > len(data) else ""
+    title = f"What was found in {len(data)}{more} images"
+    lead = ("Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of "
+            "one source, they are no probabilities.")  # fmt: skip
+    if semantic := is_semantic(run):
+        lead = "Each class that was found is a layer: click it, or its chip, to hide it."
+    if run.judged:
+        title = f"What was found in {len(data)} validation images, and what is labelled"
+        lead += " From the best image to the worst."
     return Section(
-        "found", "Found", f"What was found in {len(data)}{more} images",
-        viewer("found", data, scored=True),
-        "Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of one "
-        "source, they are no probabilities.",
+        "found", "Found", title, viewer("found", data, scored=not semantic), lead,
         {"pictures": data, "threshold": score, "low": low},
     )  # fmt: skip
+
+
+def is_semantic(run: Run) -> bool:
+    """Whether what was found are classes of pixels."""
+    return any(j.semantic for j in run.judged)
 
 
 def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
@@ -54,6 +66,8 @@ def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
         least = min((a.score for p in pictures for a in p.instances), default=0.0)
         return pictures, least, least
     pictures, score, low = run.looked
+    if run.judged:
+        pictures = best_middle_worst(pictures)
     if not pictures and (taken := run.snapshots)[1]:
         images, last = taken[0], taken[1][-1]
         pictures = [
@@ -128,7 +142,7 @@ def steps(run: Run) -> Section | None:
     columns = []
     for snapshot in shown:
         cells = "".join(
-            f'<img src="{data_uri(_small(overlay(image, found)), quality=82)}" width="192" height="192" '
+            f'<img src="{data_uri(small(overlay(image, found)), quality=82)}" width="{TILE}" height="{TILE}" '
             f'alt="image {n + 1} after {snapshot.step} steps: {len(found)} instances">'
             for n, (image, found) in enumerate(zip(images, snapshot.found, strict=True))
         )
@@ -142,7 +156,8 @@ def steps(run: Run) -> Section | None:
     )  # fmt: skip
 
 
-def _small(pixels: Pixels, side: int = 192) -> Pixels:
+def small(pixels: Pixels, side: int = TILE) -> Pixels:
+    """A square picture at the size of a tile."""
     return np.asarray(
         cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if len(pixels) > side else cv2.INTER_LINEAR)
     )
@@ -155,7 +170,7 @@ def composites(run: Run) -> Section | None:
     if c is None or images is None or c.alpha.name == "none" or not banks or run.folder is not None:
         return None
     bank = load_bank(banks[-1])
-    source = _Shrunk(images, c.alpha.side)
+    source = Shrunk(images, c.alpha.side)
     composer = Composer(source, bank, c.alpha.compose, share=1.0, seed=c.seed)
     made = composer([(0, i) for i in chosen(len(images), COMPOSITES)])
     pictures = []
@@ -172,7 +187,7 @@ def composites(run: Run) -> Section | None:
     )  # fmt: skip
 
 
-class _Shrunk(ImageSource):
+class Shrunk(ImageSource):
     """Images as the cache holds them, without making a cache. `side`: their short side at most; 0: as they are."""
 
     def __init__(self, images: ImageList, side: int) -> None:
@@ -193,20 +208,17 @@ def views(run: Run) -> Section | None:
     kinds = () if c is None else tuple(v for v in c.views.values() if v.count > 0)
     if c is None or images is None or not kinds or run.folder is not None:
         return None
-    source = _Shrunk(images, c.data.cache)
+    source = Shrunk(images, c.data.cache)
     dataset = ViewDataset(source, kinds, seed=c.seed, colour=True)
     rows = []
     for i in chosen(len(images), VIEWED):
         pixels, at = source.read(i)
-        cells = [figure(data_uri(_small(_square(pixels))), "image", alt=images.files[at], size=(192, 192))]
+        cells = [figure(data_uri(small(_square(pixels))), "image", alt=images.files[at], size=(TILE, TILE))]
         for group in dataset[[(0, i)]].images:
             for view in group[:, 0].numpy()[:8]:
                 size = view.shape[0]
-                cells.append(
-                    figure(
-                        data_uri(_small(view)), f"view, {size} px", alt=f"a view of {images.files[at]}", size=(192, 192)
-                    )
-                )
+                alt = f"a view of {images.files[at]}"
+                cells.append(figure(data_uri(small(view)), f"view, {size} px", alt=alt, size=(TILE, TILE)))
         rows.append(f'<div class="views">{"".join(cells)}</div>')
     return Section(
         "views", "Views", f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
@@ -224,11 +236,23 @@ def _square(pixels: Pixels) -> Pixels:
 
 
 def best(run: Run) -> list[Ranked]:
-    return [r for r in run.ranked if r.instances][:EXTREMES]
+    return _scored(run)[:EXTREMES]
 
 
 def worst(run: Run) -> list[Ranked]:
-    return [r for r in run.ranked if r.instances][EXTREMES:][-EXTREMES:][::-1]
+    return _scored(run)[EXTREMES:][-EXTREMES:][::-1]
+
+
+def _scored(run: Run) -> list[Ranked]:
+    """The images that have a score: without labels an empty one has none."""
+    return [r for r in run.ranked if r.instances or r.judged is not None]
+
+
+def best_middle_worst(pictures: Sequence[Picture]) -> list[Picture]:
+    """Of many, the best first, as many of each as are shown."""
+    middle = max(EXTREMES, (len(pictures) - EXTREMES) // 2)
+    places = [*range(EXTREMES), *range(middle, middle + EXTREMES), *range(len(pictures) - EXTREMES, len(pictures))]
+    return [pictures[n] for n in sorted(set(places)) if 0 <= n < len(pictures)]
 
 
 def failed(run: Run) -> list[tuple[int, list[Ranked]]]:
@@ -242,9 +266,13 @@ def extremes(run: Run) -> Section | None:
         return None
     known = {p.name: (n, p) for n, p in enumerate(pictures_of(run)[0])}
     _, score, _ = pictures_of(run)
-    body = f'<div class="two"><div><h3>Surest</h3>{_cards(best(run), known, score)}</div>'
+    most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
+    body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
     least = _cards(worst(run), known, score) or "<p>There are too few images to tell.</p>"
-    body += f"<div><h3>Least sure</h3>{least}</div></div>"
+    body += f"<div><h3>{fewest}</h3>{least}</div></div>"
+    if is_semantic(run):
+        return Section("extremes", "Best and worst", "Best and worst by mIoU", body, "By the mean over the classes of "
+                       f"an image, background among them, of {len(run.ranked)} images.")  # fmt: skip
     groups = ""
     for n, images in failed(run):
         f, kind = FAILURES[n], "group some" if images else "group"
@@ -253,9 +281,13 @@ def extremes(run: Run) -> Section | None:
             f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
         )
     body += f'<div class="groups">{groups}</div>'
+    by = "By the mean score of an image's instances."
+    if run.judged:
+        by = (f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} images; instances "
+              f"count from a score of {COUNTS} on.")  # fmt: skip
     return Section(
         "extremes", "Best and worst", "Best and worst by score, and where to look for failures", body,
-        "By the mean score of an image's instances. The groups are told from what was found alone, so an image in one "
+        f"{by} The groups are told from what was found alone, so an image in one "
         "may still be right.",
     )  # fmt: skip
 
@@ -267,7 +299,7 @@ def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], scor
             n, p = known[r.name]
             source = thumbnail(p.pixels, [a for a in p.instances if a.score >= score], side=200)
             count = f"{len(r.instances)} instance{'' if len(r.instances) == 1 else 's'}"
-            caption = f"{count}, {r.score:.2f}" if r.instances else "nothing"
+            caption = p.note or (f"{count}, {r.score:.2f}" if r.instances else "nothing")
             cards.append(
                 figure(source, caption, alt=f"{r.name}: {caption}; open it", size=(200, 200), jump=("found", n))
             )

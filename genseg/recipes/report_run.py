@@ -1,8 +1,10 @@
 """What a run directory holds, as the sections of its report read it."""
 
+import contextlib
 import functools
 import json
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,20 @@ from genseg.data.images import ImageError, ImageList, decode, list_images
 from genseg.data.instances import AnnotatedImage, Instance, annotated_images, read_json
 from genseg.data.scenes import default_scenes
 from genseg.recipes.assemble import CHOICES, PretrainConfig
-from genseg.recipes.generate import RESULT, fast_precision
+from genseg.recipes.evaluate_model import Scores, read_scores
+from genseg.recipes.export_model import is_finetuned
+from genseg.recipes.generate import RESULT, ROWS, as_coco, fast_precision, rows_so_far
+from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged
 from genseg.recipes.snapshots import middle, read_snapshots
-from genseg.show.viewer import Picture
+from genseg.show.viewer import Picture, Pixels
 from genseg.train.log import METRICS_NAME, Row, read_metrics
 from genseg.train.run import RunError, lock
 
-COMPARED = "compare.json"
+COMPARED, SCORED = "compare.json", "scores.json"
+VAL = "val "  # begins the scores in metrics.jsonl
 # A folder with one of these can be reported on.
 FOUND = (RESULT, "predictions.json")  # of genseg generate, and of genseg predict
-LEFT_BEHIND = ("config.yaml", METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED)
+LEFT_BEHIND = ("config.yaml", METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED, "parts", ROWS)
 SHOWN = 12  # images in the viewer
 MOST = 1000  # images of an instances.json that are looked through
 SIDE = 512  # pixels of the window of an image that a run looks at for its report; a whole one may be of any size
@@ -33,15 +39,18 @@ SIDE = 512  # pixels of the window of an image that a run looks at for its repor
 
 @dataclass(frozen=True)
 class Ranked:
-    """An image by name, and the instances in it that count."""
+    """An image by name, and the instances in it that count. judged: how well they agree with its labels, if any"""
 
     name: str
     height: int
     width: int
     instances: tuple[Instance, ...]
+    judged: float | None = None
 
     @property
     def score(self) -> float:
+        if self.judged is not None:
+            return self.judged
         return float(np.mean([a.score for a in self.instances])) if self.instances else 0.0
 
 
@@ -50,12 +59,14 @@ class Run:
     """A directory that a command has left behind. Everything is read when a section asks for it.
 
     folder: images given by hand, in place of those that the run was made from
-    look: a finished alpha decoder may be run on some images
+    look: a finished model may be run on some images
+    live: the process that asks is at work in it
     """
 
     path: Path
     folder: str | None = None
     look: bool = True
+    live: bool = False
 
     @functools.cached_property
     def rows(self) -> list[Row]:
@@ -69,6 +80,14 @@ class Run:
     @functools.cached_property
     def compared(self) -> dict[str, Any] | None:
         return self._json(COMPARED)
+
+    @functools.cached_property
+    def scores(self) -> Scores | None:
+        """Of a fine-tuned model on its validation images: the best one's, or so far the last ones."""
+        if (content := self._json(SCORED)) is not None:
+            return read_scores(content)
+        taken = [row for row in self.rows if any(k.startswith(VAL) for k in row)]
+        return Scores({k.removeprefix(VAL): v for k, v in taken[-1].items() if k.startswith(VAL)}) if taken else None
 
     def _json(self, name: str) -> dict[str, Any] | None:
         file = self.path / name
@@ -106,9 +125,15 @@ class Run:
     @functools.cached_property
     def part_over(self) -> float:
         """The part of a run that is over, by the last line of its metrics; 1 without any."""
+        if (self.path / SCORED).exists():  # it may have stopped early
+            return 1.0
+        if self.compared is not None:
+            return len(self.compared.get("cells", ())) / max(1, int(self.compared.get("planned", 0)))
+        if self._parts:
+            return len(self._parts) / max(1, int(self.environment.get("images", 0)))
         logged = [row for row in self.rows if "eta_seconds" in row]
         if not logged:
-            return 0.0 if self.config is not None else 1.0
+            return 0.0 if self.config_text else 1.0
         last = logged[-1]
         left = last["eta_seconds"] * last["images_per_second"]
         return last["images"] / ((last["images"] + left) or 1)
@@ -116,6 +141,8 @@ class Run:
     @functools.cached_property
     def running(self) -> bool:
         """Whether a process is at work in it."""
+        if self.live:
+            return True
         if self.part_over >= 1 or not (self.path / ".lock").exists():
             return False
         try:
@@ -149,17 +176,25 @@ class Run:
 
     @functools.cached_property
     def listed(self) -> list[AnnotatedImage]:
-        """The images of instances.json, which generation leaves behind, or of predictions.json."""
-        file = self._found
-        if file is None:
-            return []
-        content = read_json(file)
+        """The images of instances.json, which generation leaves behind, or of predictions.json; while it is at work,
+        those that are done."""
+        content, file = self._content, self._found or self.path
         if any("mask" in i for i in content["images"]):
             return []  # classes of pixels, no instances
         images = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
         ids = {i.get("id") for i in images}
         found = [a for a in content["annotations"] if a.get("image_id") in ids]
         return annotated_images(images, found, file)
+
+    @functools.cached_property
+    def _content(self) -> dict[str, Any]:
+        """The COCO json of what was found; without images where there is none."""
+        return dict(read_json(self._found)) if self._found is not None else as_coco(self._parts)
+
+    @functools.cached_property
+    def _parts(self) -> list[dict[str, Any]]:
+        """What generation has found so far, image by image; none when it is done."""
+        return rows_so_far(self.path) if self._found is None else []
 
     @property
     def _found(self) -> Path | None:
@@ -168,7 +203,7 @@ class Run:
     @functools.cached_property
     def classes(self) -> dict[int, str]:
         """Annotation id -> its class, where instances.json has several."""
-        content = {"annotations": []} if self._found is None else read_json(self._found)
+        content = self._content
         names = {int(c["id"]): str(c["name"]) for c in content.get("categories", [])}
         if len(names) < 2:
             return {}
@@ -176,22 +211,33 @@ class Run:
 
     @functools.cached_property
     def looked(self) -> tuple[list[Picture], float, float]:
-        """Some images, seen by the run's alpha decoder; the score from which an instance counts, and the least kept."""
+        """Some images, seen by the run's model; the score from which an instance counts, and the least kept."""
         file, images = self.path / ALPHA_NAME, self.images
-        if not self.look or not file.is_file() or images is None or self.listed:
+        if self.judged:
+            return [j.picture for j in self.judged], COUNTS, LEAST
+        if not self.look or images is None or self.listed:
+            return [], 0.0, 0.0
+        if self.folder is not None and is_finetuned(self.path):
+            judge = Judge(self.path)
+            return [judge.picture(name, pixels) for name, pixels in _decoded(images, 0)], COUNTS, LEAST
+        if not file.is_file():
             return [], 0.0, 0.0
         model, _ = load_alpha(file)
         model.precision = fast_precision(torch.device("cpu"))
         score = model.config.score
         model.config = replace(model.config, score=score / 2)
         pictures = []
-        for i in chosen(len(images), SHOWN):
-            try:
-                pixels = middle(decode(images.path(i), short_side=model.look.side), SIDE)
-            except ImageError:
-                continue  # the data section lists those that cannot be read
-            pictures.append(Picture(images.files[i], pixels, tuple(model.instances(pixels))))
+        for name, whole in _decoded(images, model.look.side):
+            pixels = middle(whole, SIDE)
+            pictures.append(Picture(name, pixels, tuple(model.instances(pixels))))
         return pictures, score, score / 2
+
+    @functools.cached_property
+    def judged(self) -> list[Judged]:
+        """Some validation images of a fine-tuning run with what its model finds in them, the best first."""
+        if not self.look or self.folder is not None or not is_finetuned(self.path):
+            return []
+        return Judge(self.path).judged()
 
     @functools.cached_property
     def ranked(self) -> list[Ranked]:
@@ -200,15 +246,23 @@ class Run:
             every = [Ranked(i.name, i.height, i.width, i.instances) for i in self.listed]
         else:
             pictures, score, _ = self.looked
+            judged: list[float | None] = [j.score for j in self.judged]
             every = [
-                Ranked(p.name, len(p.pixels), p.pixels.shape[1], tuple(a for a in p.instances if a.score >= score))
-                for p in pictures
+                Ranked(p.name, len(p.pixels), p.pixels.shape[1], tuple(a for a in p.instances if a.score >= score), j)
+                for p, j in zip(pictures, judged or [None] * len(pictures), strict=True)
             ]
         return sorted(every, key=lambda r: -r.score)
 
     @functools.cached_property
     def snapshots(self) -> Any:
         return read_snapshots(self.path)
+
+
+def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
+    """Some images, by name, as they can be read. The data section lists the others."""
+    for i in chosen(len(images), SHOWN):
+        with contextlib.suppress(ImageError):
+            yield images.files[i], decode(images.path(i), short_side=side)
 
 
 def chosen(total: int, count: int) -> list[int]:

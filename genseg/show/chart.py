@@ -10,6 +10,9 @@ TOP, BOTTOM, LEFT, RIGHT = 14, 34, 46, 96
 GAP = 14  # pixels between two labels
 POINTS = 300  # of a line; longer ones are thinned
 LETTERS = 15  # of a name beside a line
+INSET = 20  # pixels between the axis and the first of the dots
+BESIDE = 5  # pixels between the dots of two lines at the same x
+TICK = 30  # pixels that a number on the x axis needs
 FEW = 8  # points up to which each is marked
 COLOURS = 7  # that the page has
 
@@ -28,31 +31,33 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
     """An <svg> of some lines. Values that are not finite are left out; nothing left gives no chart.
 
     percent: values are parts of one, the axis says them in percent
-    dots: mark every point, as for few measurements; then every x gets a tick, evenly spaced
+    dots: mark every point, as for few measurements; then x is logarithmic, and every x gets a tick where there is room
     """
     lines = [kept for kept in map(_finite, lines) if kept.x]
     if not lines:
         return ""
     xs = sorted({x for line in lines for x in line.x})
-    place = {x: n for n, x in enumerate(xs)}  # for dots: counts of labels grow by factors, not by steps
     right = LEFT if len(lines) == 1 else RIGHT
     low, high = _range(lines)
     ticks = nice_ticks(low, high)
     low, high = min(low, ticks[0]), max(high, ticks[-1])
 
     def across(x: float) -> float:
-        part = (place[x] + 0.5) / len(xs) if dots else (x - xs[0]) / ((xs[-1] - xs[0]) or 1)
-        return LEFT + part * (WIDTH - LEFT - right)
+        low, high, x = (math.log(v) if dots else v for v in (xs[0], xs[-1], x))
+        part = (x - low) / (high - low) if high > low else 0.5 if dots else 0.0
+        margin = INSET if dots else 0
+        return LEFT + margin + part * (WIDTH - LEFT - right - 2 * margin)
 
     def up(y: float) -> float:
         return TOP + (high - y) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     parts = [
         _y_axis(ticks, up, right, percent),
-        _x_axis(xs if dots else nice_ticks(xs[0], xs[-1], 4), across, xs, right, x_label),
+        _x_axis(_apart(xs, across) if dots else nice_ticks(xs[0], xs[-1], 4), across, xs, right, x_label),
     ]
     for n, line in enumerate(lines):
-        parts.append(_drawn(n % COLOURS, line, across, up, dots))
+        aside = (n - (len(lines) - 1) / 2) * BESIDE if dots else 0  # else bars of the same x would hide one another
+        parts.append(_drawn(n % COLOURS, line, lambda x, aside=aside: across(x) + aside, up, dots))
     if len(lines) > 1:
         parts += _labels(lines, up, WIDTH - right + 8)
     said = f"{title}: " + "; ".join(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines)
@@ -61,6 +66,15 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
         + "".join(parts)
         + "</svg>"
     )
+
+
+def _apart(xs: Sequence[float], across) -> list[float]:  # type: ignore[no-untyped-def]
+    """Those whose ticks do not meet, from the last one down."""
+    kept: list[float] = []
+    for x in reversed(xs):
+        if not kept or across(kept[-1]) - across(x) >= TICK:
+            kept.append(x)
+    return kept
 
 
 def _finite(line: Line) -> Line:

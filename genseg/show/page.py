@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -10,8 +11,11 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
+from genseg.show.chart import HEIGHT, WIDTH
 from genseg.show.draw import PALETTE
 
+FONT = "system-ui, DejaVu Sans, Arial, sans-serif"  # of an SVG file
+BAND, BESIDE = 26, 44  # pixels of its title, and of room for names that the page lets stand over
 REFRESH = 20  # seconds after which the page of a run that goes on reads itself again
 
 
@@ -69,6 +73,24 @@ def _section(s: Section) -> str:
     return (
         f'<section id="{s.anchor}" aria-labelledby="{s.anchor}-title">'
         f'<h2 id="{s.anchor}-title">{escape(s.title)}</h2>{lead}{s.body}</section>'
+    )
+
+
+def svg_file(chart: str, title: str) -> str:
+    """A chart as an SVG file that stands alone: titled, on white, with the page's rules and its colours by day.
+
+    The colours are written out, since few programs but browsers know a style's variables.
+    """
+    style = _part("report.css")
+    colours = dict(re.findall(r"(--[\w-]+): ([^;]+);", style.partition("}")[0]))
+    rules = "".join(re.findall(r"^\.chart [^{]+\{[^}]*\}(?: \.chart [^{]+\{[^}]*\})*$", style, re.M))
+    rules = re.sub(r"var\((--[\w-]+)\)", lambda m: colours[m[1]], rules)
+    inner, w, h = chart.partition(">")[2], WIDTH + BESIDE, HEIGHT + BAND
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 {-BAND} {w} {h}" width="{2 * w}" '
+        f'height="{2 * h}" font-family="{FONT}" font-size="12"><style>{rules}</style>'
+        f'<rect y="{-BAND}" width="{w}" height="{h}" fill="#fff"/>'
+        f'<text x="10" y="-8" font-weight="600" fill="{colours["--ink"]}">{escape(title)}</text>{inner}\n'
     )
 
 

@@ -13,11 +13,16 @@ async function open(picture) {
   const sheet = make(atlas.width, atlas.height).getContext("2d", { willReadFrequently: true });
   sheet.drawImage(atlas, 0, 0);
   const grey = sheet.getImageData(0, 0, atlas.width, atlas.height).data;
-  picture.instances = picture.found.map(([left, top, w, h, ax, ay, score, hue, area], n) => {
+  const placed = ([left, top, w, h, ax, ay]) => {
     const alpha = new Uint8ClampedArray(w * h);
     for (let y = 0; y < h; y++) for (let x = 0; x < w; x++) alpha[y * w + x] = grey[4 * ((ay + y) * atlas.width + ax + x)];
-    return { n, left, top, w, h, alpha, score, hue, area, label: picture.labels[n] || "", shown: true };
+    return { left, top, w, h, alpha };
+  };
+  picture.instances = picture.found.map((row, n) => {
+    const [score, hue, area] = row.slice(6);
+    return { ...placed(row), n, score, hue, area, label: picture.labels[n] || "", shown: true };
   });
+  picture.labelled = picture.truth.map(placed);
   picture.pixels = image;
   picture.ready = true;
   return picture;
@@ -57,7 +62,7 @@ class Viewer {
     Object.assign(this, {
       root, name: root.dataset.viewer, ...data[root.dataset.viewer], at: 0, near: null,
       stage: find(".stage"), canvas: find("canvas"), tip: find(".tip"), slider: find(".threshold"), chips: find(".chips"),
-      modes: [...root.querySelectorAll(".modes input")], strip: [...root.querySelectorAll(".strip button")],
+      truth: find(".truth input"), modes: [...root.querySelectorAll(".modes input")], strip: [...root.querySelectorAll(".strip button")],
     });
     this.pen = this.canvas.getContext("2d");
     this.threshold ??= 0;
@@ -75,6 +80,7 @@ class Viewer {
       });
     });
     this.modes.forEach((m) => m.addEventListener("change", () => this.draw()));
+    this.truth?.addEventListener("change", () => this.draw());
     find(".all").addEventListener("click", () => this.all(true));
     find(".none").addEventListener("click", () => this.all(false));
     this.canvas.addEventListener("pointermove", (e) => this.point(this.under(e), e));
@@ -94,8 +100,8 @@ class Viewer {
     this.strip.forEach((b, i) => b.setAttribute("aria-pressed", String(i === n)));
     const chosen = this.strip[n], row = chosen.parentElement;
     if (chosen.offsetLeft < row.scrollLeft || chosen.offsetLeft + 80 > row.scrollLeft + row.clientWidth) row.scrollLeft = chosen.offsetLeft - 80;
-    this.root.querySelector(".name").textContent = picture.name;
-    this.root.querySelector(".name").title = picture.name;
+    this.root.querySelector(".name").textContent = this.root.querySelector(".name").title = picture.name;
+    this.root.querySelector(".note").textContent = picture.note;
     this.list();
   }
   all(shown) {
@@ -163,6 +169,12 @@ class Viewer {
       pen.globalAlpha = 1;
       pen.lineWidth = 1.5 * dots / scale;
       for (const a of shown) { pen.strokeStyle = rgb(a.hue); pen.stroke(outline(a)); }
+    }
+    // what is labelled: white on black can be told on any image, and from any colour
+    if (this.truth?.checked) for (const [width, ink] of [[3, "rgba(0,0,0,.6)"], [1.25, "#fff"]]) {
+      pen.lineWidth = width * dots / scale;
+      pen.strokeStyle = ink;
+      for (const a of p.labelled) pen.stroke(outline(a));
     }
     if (this.near) this.ring(this.near, dots / scale);
   }

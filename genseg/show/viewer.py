@@ -25,6 +25,8 @@ class Picture:
 
     labels: the class of each instance; empty: there are none
     soft: the alphas are soft; otherwise they are masks
+    truth: what is labelled in the image, for a white line around each
+    note: a word beside its name
     """
 
     name: str
@@ -32,26 +34,35 @@ class Picture:
     instances: tuple[Instance, ...]
     labels: tuple[str, ...] = ()
     soft: bool = True
+    truth: tuple[Instance, ...] = ()
+    note: str = ""
 
 
 def picture_data(picture: Picture) -> dict[str, Any]:
     """What the viewer's script needs, as json: the image, one atlas of all alphas, and where each lies.
 
     found: left, top, width, height in the image; left and top in the atlas; score, colour and area
+    truth: the first six of these
     """
     pixels, instances = shrunk(picture.pixels, picture.instances)
+    truth = [a for a in shrunk(picture.pixels, picture.truth)[1] if a is not None]
     kept = [(n, a) for n, a in enumerate(instances) if a is not None]
     alphas = [a for _, a in kept]
-    sheet, places = atlas([a.alpha for a in alphas])
+    sheet, places = atlas([a.alpha for a in (*alphas, *truth)])
     rows = [
-        [a.left, a.top, a.alpha.shape[1], a.alpha.shape[0], x, y, round(a.score, 4), hue, picture.instances[n].area]
-        for (n, a), (x, y), hue in zip(kept, places, colours(alphas), strict=True)
+        [*_placed(a, place), round(a.score, 4), hue, picture.instances[n].area]
+        for (n, a), place, hue in zip(kept, places[: len(kept)], colours(alphas), strict=True)
     ]
     return {
         "name": picture.name, "width": pixels.shape[1], "height": pixels.shape[0], "soft": picture.soft,
         "image": data_uri(pixels), "atlas": data_uri(sheet), "thumb": thumbnail(pixels, alphas), "found": rows,
-        "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [],
+        "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [], "note": picture.note,
+        "truth": [_placed(a, place) for a, place in zip(truth, places[len(kept) :], strict=True)],
     }  # fmt: skip
+
+
+def _placed(a: Instance, place: tuple[int, int]) -> list[int]:
+    return [a.left, a.top, a.alpha.shape[1], a.alpha.shape[0], *place]
 
 
 def thumbnail(pixels: Pixels, instances: Sequence[Instance], *, side: int = THUMB) -> str:
@@ -133,11 +144,17 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
         '<label class="slide">Score at least <output></output>'
         '<input type="range" class="threshold" min="0" max="1" step="0.01" aria-label="Least score"></label>'
     )
+    truth = (
+        '<label class="truth"><input type="checkbox" checked><span>Labels, as white lines</span></label>'
+        if any(p["truth"] for p in pictures)
+        else ""
+    )
     return (
         f'<div class="viewer" data-viewer="{anchor}"><div class="strip" role="group" aria-label="Images">{strip}</div>'
         f'<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" hidden></div></div>'
-        f'<div class="side"><p class="name"></p><p class="count" aria-live="polite"></p>{slider if scored else ""}'
-        f'<fieldset class="modes"><legend>Show as</legend>{options}</fieldset>'
+        f'<div class="side"><p class="name"></p><p class="note"></p><p class="count" aria-live="polite"></p>'
+        f'{slider if scored else ""}'
+        f'<fieldset class="modes"><legend>Show as</legend>{options}</fieldset>{truth}'
         f'<div class="tools"><button type="button" class="all">Show all</button>'
         f'<button type="button" class="none">Hide all</button></div>'
         f'<div class="chips" role="group" aria-label="Instances: press to hide or show"></div></div></div></div>'

@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 from coco_made import write_blobs
+from live import watched
 from scipy import stats
 
 from genseg.cli import main
@@ -92,8 +94,17 @@ def test_cells_are_made_once_and_arms_share_their_labels(
                 "--out", str(out), f"data.train={tmp_path}/train/labels.json", f"data.val={tmp_path}/val/labels.json",
                 "steps=1", "batch_size=2", "augment.size=32", "threads=1", "data.workers=0", *more]  # fmt: skip
 
-    assert main(command()) == 0
+    with monkeypatch.context() as patch:
+        live = watched(patch)
+        assert main(command()) == 0
+    parts = [("20", f"running: {100 * n / 8:.0f} %") for n in range(1, 8)]
+    assert live == [*parts, ("20", "finished"), ("0", "finished")]
     told = capsys.readouterr()
+    html = (out / "report.html").read_text()
+    assert 'id="made"' in html and f"{tmp_path}/train" in html
+    root = ElementTree.parse(out / "plot.svg").getroot()
+    assert "mIoU, mean and standard deviation" in [t.text for t in root.iter()]
+    assert sum(e.get("class", "").startswith("dot") for e in root.iter()) == 4
     assert "8 cells, 0 of them are done" in told.err and "mIoU, mean and standard deviation" in told.out
     result = json.loads((out / "compare.json").read_text())
     assert len(result["cells"]) == 8 and result["labels"] == [2, 4] and result["arms"] == ["random", "other"]

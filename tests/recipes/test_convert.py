@@ -96,6 +96,53 @@ def test_label_studio_gets_its_own_code_as_predictions(found: Path, tmp_path: Pa
     assert json.loads((tmp_path / "l.json").read_text())[0]["data"]["image"] == f"https://example.org/{EVIL}"
 
 
+# The tools' own code, where somebody has installed it: pip install label-studio-sdk fiftyone datumaro
+
+
+def test_label_studios_own_decoder_gives_the_masks(found: Path, tmp_path: Path) -> None:
+    brush = pytest.importorskip("label_studio_sdk.converter.brush")
+    convert(found, "labelstudio", tmp_path / "l.json")
+    results = json.loads((tmp_path / "l.json").read_text())[0]["predictions"][0]["result"]
+    for r, mask in zip(results, masks(), strict=True):
+        pixels = brush.decode_rle(r["value"]["rle"]).reshape(H, W, 4)
+        np.testing.assert_array_equal(pixels, np.repeat(mask[..., None] * 255, 4, axis=2))
+
+
+def test_fiftyones_own_importer_gives_masks_scores_and_classes(found: Path, tmp_path: Path) -> None:
+    coco = pytest.importorskip("fiftyone.utils.coco")
+    (tmp_path / "photos/images").mkdir(parents=True)
+    for name in (EVIL, "b.png"):
+        cv2.imwrite(str(tmp_path / "photos" / name), np.zeros((H, W, 3), np.uint8))
+    convert(found, "fiftyone", tmp_path / "f.json", images=str(tmp_path / "photos"))
+    importer = coco.COCODetectionDatasetImporter(
+        data_path=str(tmp_path / "photos"), labels_path=str(tmp_path / "f.json"), label_types="segmentations"
+    )
+    with importer:
+        labels = {Path(path).name: label for path, _, label in importer}
+    for d, mask, score in zip(labels["<a&b>.png"].detections, masks(), (0.9, 0.8, 0.7, 0.6), strict=True):
+        left, top = round(d.bounding_box[0] * W), round(d.bounding_box[1] * H)
+        whole = np.zeros((H, W), bool)
+        whole[top : top + d.mask.shape[0], left : left + d.mask.shape[1]] = d.mask
+        np.testing.assert_array_equal(whole, mask > 0)
+        assert d.confidence == score
+    assert [d.label for d in labels["<a&b>.png"].detections] == ["<disc>", "cell"] * 2
+
+
+def test_datumaro_which_imports_for_cvat_gives_polygons_and_scores(found: Path, tmp_path: Path) -> None:
+    dm = pytest.importorskip("datumaro")
+    convert(found, "cvat", tmp_path / "c.zip")
+    with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+        archive.extractall(tmp_path / "task")
+    (tmp_path / "task/images").mkdir()
+    for name in ("<a&b>.png", "b.png"):
+        cv2.imwrite(str(tmp_path / "task/images" / name), np.zeros((H, W, 3), np.uint8))
+    items = {item.id: item for item in dm.Dataset.import_from(str(tmp_path / "task"), "coco_instances")}
+    polygons = [a for a in items["<a&b>"].annotations if a.type == dm.AnnotationType.polygon]
+    polygons.sort(key=lambda a: a.group)
+    assert [a.group for a in polygons] == [1, 2, 3, 3, 4] and not any(a.attributes["is_crowd"] for a in polygons)
+    assert [a.attributes["score"] for a in polygons] == [0.9, 0.8, 0.7, 0.7, 0.6]
+
+
 def test_a_least_score_leaves_out_the_rest(found: Path, tmp_path: Path) -> None:
     assert "2 instances" in convert(found, "fiftyone", tmp_path / "f.json", score=0.75)
     assert [a["id"] for a in read_json(tmp_path / "f.json")["annotations"]] == [1, 2]

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from genseg.cli import main
 from genseg.data.bank import load_bank
@@ -19,6 +20,7 @@ from genseg.recipes import report_pictures
 from genseg.recipes.pretrain import Session
 from genseg.recipes.report import REPORT, LiveReport, try_report, write_report
 from genseg.recipes.report_index import write_index
+from genseg.recipes.report_neighbours import alike, embeddings, nearest_of
 from genseg.recipes.report_run import Run
 from genseg.recipes.snapshots import COUNT, Snapshots, read_snapshots, spaced
 from genseg.train.checkpoint import load_latest
@@ -71,7 +73,8 @@ def data_of(file: Path) -> dict[str, Any]:
 
 def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
     html = (run / REPORT).read_text()
-    assert sections(run / REPORT) == ["found", "steps", "extremes", "composites", "views", "curves", "data", "made"]
+    pictures = ["found", "steps", "extremes", "alike", "composites", "views"]
+    assert sections(run / REPORT) == [*pictures, "curves", "data", "made"]
     assert len(html) < 15e6 and ">finished<" in html and 'data-refresh="0"' in html
     for title in ("Loss and its terms", "Nearest neighbours vote", "Effective rank", "Images per second"):
         assert title in html
@@ -92,7 +95,9 @@ def test_the_composites_are_those_of_the_first_epoch(run: Path, monkeypatch: pyt
     """Beside what the run's own loader gives for the same images."""
     seen: list[Any] = []
     monkeypatch.setattr(
-        report_pictures, "picture_data", lambda p: seen.append(p) or {"name": p.name, "soft": True, "thumb": ""}
+        report_pictures,
+        "picture_data",
+        lambda p: seen.append(p) or {"name": p.name, "soft": True, "thumb": "", "truth": []},
     )
     assert report_pictures.composites(Run(run)) is not None
     r = Run(run)
@@ -106,6 +111,32 @@ def test_the_composites_are_those_of_the_first_epoch(run: Path, monkeypatch: pyt
         assert len(picture.instances) == len(layers)
         for instance, layer in zip(picture.instances, layers, strict=True):
             np.testing.assert_array_equal(instance.paint(64, 64), layer)
+
+
+def test_neighbours_are_the_nearest_by_the_runs_encoder(run: Path, images: Path) -> None:
+    """Beside a naive search over what the probe's own function embeds; and the broken image is nobody's neighbour."""
+    r = Run(run)
+    assert r.images is not None and r.config is not None
+    source = ImageSource(r.images, build_cache(r.images, side=48, workers=1))
+    whole = [i for i, name in enumerate(r.images.files) if "broken" not in name]
+    embedded = embeddings(run / "encoder.safetensors", source, whole)
+    unit = embedded / embedded.norm(dim=1, keepdim=True)
+    cosines, nearest = nearest_of(embedded, torch.tensor([3, 0]), 4)
+    for q, found, values in zip((3, 0), nearest.tolist(), cosines.tolist(), strict=True):
+        every = sorted(((float(unit[q] @ unit[n]), n) for n in range(len(whole)) if n != q), reverse=True)
+        assert found == [n for _, n in every[:4]]
+        np.testing.assert_allclose(values, [c for c, _ in every[:4]], atol=1e-5)
+    section = alike(r)
+    assert section is not None and "the nearest of 10 images" in section.lead
+    assert section.body.count("<figure>") == 6 * 6 and "broken" not in section.body
+    for q, cosine in re.findall(r'alt="([^"]*)"[^>]*><figcaption>([\d.]+), [ab]<', section.body):
+        assert q in r.images.files and -1 <= float(cosine) <= 1
+    assert section.body == (alike(r) or section).body and alike(Run(run, look=False)) is None
+
+
+def test_two_images_have_one_neighbour_each() -> None:
+    cosines, nearest = nearest_of(torch.tensor([[1.0, 0.0], [1.0, 1.0]]), torch.tensor([0, 1]), 5)
+    assert nearest.tolist() == [[1], [0]] and cosines[0, 0] == pytest.approx(0.5**0.5)
 
 
 def test_other_images_are_shown_when_they_are_given(run: Path, images: Path, tmp_path: Path) -> None:

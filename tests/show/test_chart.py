@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from genseg.show.chart import GAP, HEIGHT, LEFT, POINTS, TOP, WIDTH, Line, chart, nice_ticks, number
+from genseg.show.chart import BESIDE, BOTTOM, GAP, HEIGHT, LEFT, POINTS, TOP, WIDTH, Line, chart, nice_ticks, number
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -68,13 +68,24 @@ def test_long_lines_are_thinned_and_keep_their_end() -> None:
     assert len(line) <= POINTS and line[-1][0] == WIDTH - LEFT
 
 
-def test_dots_stand_at_even_distances_with_bars_of_their_spread() -> None:
+def test_dots_stand_where_the_logarithm_is_with_bars_of_their_spread() -> None:
     svg = chart("AP", [Line("a", [5, 20, 100], [0.2, 0.3, 0.5], [0.02, 0.0, 0.1])], x_label="labels", dots=True)
     (line,) = points(svg)
-    assert line[1][0] - line[0][0] == pytest.approx(line[2][0] - line[1][0], abs=0.11)
+    steps = [b[0] - a[0] for a, b in zip(line, line[1:], strict=False)]
+    assert steps[1] / steps[0] == pytest.approx(math.log(5) / math.log(4), rel=0.01)
     bars = [(float(a), float(b)) for a, b in re.findall(r'bar c0" .*?y1="([\d.]+)" y2="([\d.]+)"', svg)]
     assert bars[1][0] == bars[1][1] and (bars[2][1] - bars[2][0]) / (bars[0][1] - bars[0][0]) == pytest.approx(
         5, rel=0.02
     )
     for (top, bottom), (_, y) in zip(bars, line, strict=True):
         assert (top + bottom) / 2 == pytest.approx(y, abs=0.11) or top == bottom
+
+
+def test_bars_of_two_lines_stand_side_by_side_and_ticks_do_not_meet() -> None:
+    lines = [Line(name, [4, 5, 40], [0.2, 0.3, y], [0.1, 0.1, 0.1]) for name, y in (("a", 0.4), ("b", 0.5))]
+    svg = chart("AP", lines, x_label="labels", dots=True)
+    one, two = points(svg)
+    assert [b[0] - a[0] for a, b in zip(one, two, strict=True)] == pytest.approx([BESIDE] * 3, abs=0.11)
+    ticks = [float(x) for x in re.findall(rf'class="tick" x="([\d.]+)" y="{HEIGHT - BOTTOM + 16}"', svg)]
+    assert len(ticks) == 2 and max(ticks) == pytest.approx((one[2][0] + two[2][0]) / 2, abs=0.11)
+    assert len(points(chart("AP", [Line("a", [16], [0.4], [0.1])], x_label="labels", dots=True))[0]) == 1

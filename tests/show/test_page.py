@@ -4,8 +4,10 @@ import base64
 import hashlib
 import json
 import re
+from xml.etree import ElementTree
 
-from genseg.show.page import Page, Section, facts, figure, folded, render, table
+from genseg.show.chart import Line, chart
+from genseg.show.page import Page, Section, facts, figure, folded, render, svg_file, table
 
 EVIL = "<script>alert(1)</script>"
 BODY = figure("data:image/webp;base64,AA", EVIL, alt=f'"{EVIL}', size=(3, 4), jump=("found", 2))
@@ -39,3 +41,14 @@ def test_the_policy_names_the_script_and_allows_no_source() -> None:
 def test_only_the_page_of_a_run_that_goes_on_reads_itself_again() -> None:
     assert 'data-refresh="0"' in render(PAGE)
     assert 'data-refresh="20"' in render(Page("a", "b", "c", [], running=True))
+
+
+def test_a_chart_as_a_file_stands_alone() -> None:
+    lines = [Line(f"<{n}>", [4, 16], [0.1, 0.2 + n / 10], [0.1, 0.0]) for n in range(3)]
+    text = svg_file(chart("AP", lines, x_label="labels", dots=True), "A & <B>")
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg" and "A & <B>" in [t.text for t in root.iter()]
+    style = next(e.text or "" for e in root.iter() if e.tag.endswith("style"))
+    used = {c for e in root.iter() for c in e.get("class", "").split()}
+    assert used >= {"c0", "c1", "c2", "bar", "rule"} and all(f".{c}" in style for c in used - {"chart"})
+    assert "var(" not in text and "url(" not in text and text.count("<svg") == 1

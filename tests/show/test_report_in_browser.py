@@ -2,19 +2,25 @@
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from found import DISCS, NAMES, SIDE, write_found
+from found import DISCS, NAMES, SIDE, disc, write_found
 
 from genseg.recipes.report import write_report
 from genseg.show.page import Page, Section, render
+from genseg.show.viewer import Picture, picture_data, viewer
 
 VIEWER = "[data-viewer=found].viewer"
 PIXEL = """([x, y, side]) => {
   const c = document.querySelector('.viewer canvas'), at = (n) => Math.round((n + .5) * c.width / side);
   return [...c.getContext('2d').getImageData(at(x), at(y), 1, 1).data].slice(0, 3); }"""
+WHITE = """() => {
+  const c = document.querySelector('.viewer canvas'), seen = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+  return seen.data.filter((v, i) => i % 4 === 0 && v > 235).length; }"""
 GROUND, DISC = (40, 60, 20), (220, 210, 200)  # OpenCV has written blue first
 
 
@@ -165,6 +171,30 @@ def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(chromium: Any, report:
         assert (sum(levels) > 600) == (scheme == "light")
         small = "[...document.querySelectorAll('button, input, a, summary')].filter(e => e.offsetHeight && "
         assert page.evaluate(small + "e.offsetHeight < 24 && !e.closest('.skip')).map(e => e.outerHTML)") == []
+
+
+def test_labels_are_lines_that_can_be_taken_away(chromium: Any, tmp_path: Path) -> None:
+    """A found disc, and a labelled one that was not found; both as a fine-tuned model's report has them."""
+    pixels = np.full((SIDE, SIDE, 3), GROUND[::-1], np.uint8)
+    (y, x, r, score), (v, u, s, _), _ = DISCS
+    truth = (disc(v, u, s, 1.0),)
+    seen = Picture("<b>one", pixels, (disc(y, x, r, score),), soft=False, truth=truth, note="0 of 1 <i>")
+    data = [picture_data(seen), picture_data(replace(seen, name="two", truth=(), note=""))]
+    section = Section("found", "Found", "Found", viewer("found", data, scored=True), "", {"pictures": data})
+    file = tmp_path / "report.html"
+    file.write_text(render(Page("a", "finished", "", [section])))
+    for page in opened(chromium, file, width=1280, height=900):
+        assert page.inner_text(f"{VIEWER} .note") == "0 of 1 <i>" and count(page) == "1 of 1 instance"
+        with_lines = page.evaluate(WHITE)
+        assert with_lines > 100 and near(pixel(page, u, v), pixel(page, 3, 3))  # a line alone, nothing within
+        page.focus(f"{VIEWER} .truth input")
+        page.keyboard.press("Space")
+        assert page.evaluate(WHITE) < 0.02 * with_lines
+        page.click(f"{VIEWER} .truth")
+        assert page.evaluate(WHITE) == with_lines
+        page.locator(f"{VIEWER} .strip button").nth(1).click()
+        until(page.locator(f"{VIEWER} .name").inner_text, "two")
+        assert page.evaluate(WHITE) < 0.02 * with_lines and page.locator(f"{VIEWER} .note").is_hidden()
 
 
 def test_the_page_of_a_run_that_goes_on_reads_itself_again_until_it_is_held(chromium: Any, tmp_path: Path) -> None:

@@ -36,12 +36,17 @@ def test_data_of_a_picture_gives_the_instances_back() -> None:
     rng = np.random.default_rng(1)
     pixels = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     found = tuple(Instance(a, 3 * n, 2 * n, 0.9 - n / 10) for n, a in enumerate(alphas(4, 20)))
-    data = picture_data(Picture("a<b>.png", pixels, found, ("w", "x", "y", "z")))
+    truth = tuple(Instance(a, n, 5 * n) for n, a in enumerate(alphas(3, 25)))
+    data = picture_data(Picture("a<b>.png", pixels, found, ("w", "x", "y", "z"), truth=truth, note="2 of 3"))
     assert (data["width"], data["height"], data["labels"]) == (80, 60, ["w", "x", "y", "z"])
     sheet = decoded(data["atlas"])
     for (left, top, w, h, x, y, score, _, area), a in zip(data["found"], found, strict=True):
         np.testing.assert_array_equal(sheet[y : y + h, x : x + w], a.alpha)
         assert (left, top, area) == (a.left, a.top, a.area) and abs(score - a.score) < 1e-4
+    for (left, top, w, h, x, y), a in zip(data["truth"], truth, strict=True):
+        np.testing.assert_array_equal(sheet[y : y + h, x : x + w], a.alpha)
+        assert (left, top) == (a.left, a.top)
+    assert data["note"] == "2 of 3" and 'type="checkbox"' in viewer("found", [data], scored=True)
     image = decoded(data["image"])[..., ::-1]
     np.testing.assert_allclose(image.mean((0, 1)), pixels.mean((0, 1)), atol=8)  # noise is hard on WebP
 
