@@ -28,6 +28,7 @@ from genseg.nn.regions import RegionAlign
 from genseg.transfer.model import Detection, Labelled
 
 LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
+BACKGROUND = 0.3  # torchvision's: anchors that overlap objects by less are none
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class DetectorConfig:
     def __post_init__(self) -> None:
         at_least(1, width=self.width, hidden=self.hidden, places=self.places, regions=self.regions)
         at_least(1, detections=self.detections)
-        above(0, match=self.match)
+        if not BACKGROUND <= self.match <= 1:
+            raise ValueError(f"match={self.match}: give {BACKGROUND} to 1; anchors that overlap by less are background")
         if self.head_norm not in ("none", "group"):
             raise ValueError(f"head_norm={self.head_norm}: choose none or group")
         above(0, ratios=min(self.ratios, default=0))
@@ -161,6 +163,7 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
         "rpn_anchor_generator": anchors,
         "rpn_batch_size_per_image": config.places,
         "rpn_fg_iou_thresh": config.match,
+        "rpn_bg_iou_thresh": BACKGROUND,
         "box_head": TwoMLPHead(config.width * bins**2, config.hidden),
         "box_predictor": FastRCNNPredictor(config.hidden, classes + 1),
         "box_roi_pool": RegionAlign(bins),
