@@ -110,10 +110,11 @@ def cut_instance(alpha: UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], scor
 
 
 def filled(box: Sequence[float], height: int, width: int, score: float = 1.0) -> Instance:
-    """The instance that is all of a box: left, top, right, bottom in pixels of an image of that size."""
+    """The instance that is all of a box, a pixel or more: left, top, right, bottom in an image of that size."""
     left, top, right, bottom = (max(0, round(v)) for v in box)
+    left, top = min(left, width - 1), min(top, height - 1)
     whole = np.zeros((height, width), np.uint8)
-    whole[top:bottom, left:right] = OPAQUE
+    whole[top : max(bottom, top + 1), left : max(right, left + 1)] = OPAQUE
     return cut(whole, score)
 
 

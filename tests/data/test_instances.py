@@ -20,6 +20,7 @@ from genseg.data.instances import (
     cut_instance,
     decode_segmentation,
     encode,
+    filled,
     group_by_image,
     load_json,
     mirrored,
@@ -209,3 +210,12 @@ def test_files_that_are_no_coco_json_are_named(tmp_path: Path) -> None:
 def test_windows_may_lie_anywhere() -> None:
     instance = Instance(np.full((2, 3), 255, np.uint8), top=4, left=5)
     assert instance.box == (5, 4, 3, 2) and instance.paint(6, 8)[4:, 5:].all() and instance.paint(6, 8).sum() == 6 * 255
+
+
+@pytest.mark.parametrize(
+    ("box", "window"),
+    [((1.0, 2.0, 4.0, 4.0), (2, 1, 2, 3)), ((3.2, 1.1, 3.4, 1.3), (1, 3, 1, 1)), ((7.8, 5.7, 8.0, 6.0), (5, 7, 1, 1))],
+)
+def test_a_box_is_filled_with_a_pixel_or_more(box: tuple[float, ...], window: tuple[int, ...]) -> None:
+    made = filled(box, 6, 8)
+    assert (made.top, made.left, *made.alpha.shape) == window and made.mask.all()
