@@ -1,5 +1,6 @@
 """Batches of crops of labelled images, and whole images. Everything random is a function of (seed, epoch, index)."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -90,47 +91,36 @@ def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sam
     )
 
 
-def cropped_semantic(image: LabelledImage, crop: Crop, classes: int, *, stretched: bool = False) -> SemanticSample:
+def cropped_semantic(image: LabelledImage, crop: Crop, *, classes: int, stretched: bool = False) -> SemanticSample:
     """The crop of an image and of the map of its classes; what lies outside the image is ignored."""
     target = crop_map(semantic_target(image, classes), crop, IGNORED)
     pixels = torch.from_numpy(crop_image(read_sample(image, stretched=stretched), crop))
     return SemanticSample(pixels, torch.from_numpy(target).long(), image.number)
 
 
-class _Crops(Dataset[list[S]], Generic[S]):
-    """A list of (epoch, index) -> a list of crops. An index beyond the images begins with the first again."""
+class CropDataset(Dataset[list[S]], Generic[S]):
+    """A list of (epoch, index) -> a list of crops. An index beyond the images begins with the first again.
 
-    def __init__(self, images: LabelledSet, augment: AugmentConfig, *, seed: int, stretched: bool = False) -> None:
-        self.images, self.augment, self.seed, self.stretched = images, augment, seed, stretched
+    cut: makes a sample of an image and where its crop lies: `cropped`, or `cropped_semantic` with its classes
+    """
+
+    def __init__(
+        self, images: LabelledSet, augment: AugmentConfig, cut: Callable[[LabelledImage, Crop], S], *, seed: int
+    ) -> None:
+        self.images, self.augment, self.seed = images, augment, seed
+        self.cut: Callable[[LabelledImage, Crop], S] = cut
 
     def __getitem__(self, keys: list[tuple[int, int]]) -> list[S]:
         made = []
         for epoch, index in keys:
             image = self.images.images[index % len(self.images.images)]
             rng = np.random.default_rng([self.seed, epoch, index, *b"crop"])
-            made.append(self.crop(image, draw_crop(rng, self.augment, image.height, image.width)))
+            made.append(self.cut(image, draw_crop(rng, self.augment, image.height, image.width)))
         return made
-
-    def crop(self, image: LabelledImage, crop: Crop) -> S:
-        raise NotImplementedError
-
-
-class LabelledDataset(_Crops[Sample]):
-    """Crops with instances."""
-
-    def crop(self, image: LabelledImage, crop: Crop) -> Sample:
-        return cropped(image, crop, stretched=self.stretched)
-
-
-class SemanticDataset(_Crops[SemanticSample]):
-    """Crops with maps of classes."""
-
-    def crop(self, image: LabelledImage, crop: Crop) -> SemanticSample:
-        return cropped_semantic(image, crop, len(self.images.categories), stretched=self.stretched)
 
 
 def crop_batches(
-    dataset: _Crops[S],
+    dataset: CropDataset[S],
     *,
     batch: int,
     start: int,

@@ -6,7 +6,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torchvision.ops import MultiScaleRoIAlign
 
-LEVELS = ["0", "1", "2", "3"]
+NAMES = ["0", "1", "2", "3"]  # of the levels
 STRIDE = 4  # of the first level, which each level doubles
 SAMPLES = 2  # in each direction of a bin
 
@@ -21,17 +21,17 @@ class RegionAlign(MultiScaleRoIAlign):
     """
 
     def __init__(self, bins: int) -> None:
-        super().__init__(LEVELS, bins, SAMPLES)
+        super().__init__(NAMES, bins, SAMPLES)
         self.bins = bins
 
     def forward(
         self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> Float[Tensor, "n c bins bins"]:
         """Features of each box, those of the first image first; boxes are left, top, right, bottom in its pixels."""
-        if x[LEVELS[0]].device.type != "cpu":
+        if x[NAMES[0]].device.type != "cpu":
             pooled: Tensor = super().forward(x, boxes, image_shapes)
             return pooled
-        maps = [x[name].float() for name in LEVELS]
+        maps = [x[name].float() for name in NAMES]
         channels = maps[0].shape[1]
         corners = torch.cat(boxes).float()
         image = torch.cat([torch.full_like(b[:, 0], i, dtype=torch.long) for i, b in enumerate(boxes)])

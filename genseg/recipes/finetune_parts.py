@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from genseg.core.schedule import Plan, plan
 from genseg.data.joint_augment import AugmentConfig
 from genseg.data.labelled import Categories, LabelledSet, read_labelled
 from genseg.data.preflight import Findings
-from genseg.data.samples import LabelledDataset, Sample, SemanticDataset, SemanticSample, crop_batches
+from genseg.data.samples import CropDataset, Sample, SemanticSample, crop_batches, cropped, cropped_semantic
 from genseg.data.semantic import read_mask_folder
 from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
 from genseg.recipes.assemble import IMAGENET_MEAN, IMAGENET_STD, CheckpointConfig, make_accelerator
@@ -142,10 +143,12 @@ class FinetuneParts:
             "batch": c.batch_size, "start": start, "total": self.plan.total, "passes": c.accumulate,
             "workers": c.data.workers, "rank": dist.rank(), "world": dist.world(),
         }  # fmt: skip
-        what: dict[str, Any] = {"seed": c.seed, "stretched": self.predictor.preparation.stretch}
+        stretched = self.predictor.preparation.stretch
         if self.semantic:
-            return iter(crop_batches(SemanticDataset(self.train, c.augment, **what), **how))
-        return iter(crop_batches(LabelledDataset(self.train, c.augment, **what), **how))
+            semantic = partial(cropped_semantic, classes=len(self.train.categories), stretched=stretched)
+            return iter(crop_batches(CropDataset(self.train, c.augment, semantic, seed=c.seed), **how))
+        instances = partial(cropped, stretched=stretched)
+        return iter(crop_batches(CropDataset(self.train, c.augment, instances, seed=c.seed), **how))
 
 
 def is_semantic(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Samples against whole masks; batches that depend on (seed, epoch, index) alone; sets smaller than a batch."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from genseg.data.images import ImageError
 from genseg.data.joint_augment import AugmentConfig, crop_image, crop_map, draw_crop
 from genseg.data.labelled import LabelledSet, read_labelled
 from genseg.data.pixels import stretch
-from genseg.data.samples import LabelledDataset, Sample, SemanticDataset, crop_batches, cropped, read_sample
+from genseg.data.samples import CropDataset, Sample, crop_batches, cropped, cropped_semantic, read_sample
 from genseg.data.semantic import semantic_target
 
 AUGMENT = AugmentConfig(size=40, turn=True)
@@ -51,7 +52,7 @@ def test_boxes_alone_and_what_is_dropped(tmp_path: Path) -> None:
 
 
 def labelled_batches(images: LabelledSet, augment: AugmentConfig, *, seed: int, **how: Any) -> Any:
-    return crop_batches(LabelledDataset(images, augment, seed=seed), **how)
+    return crop_batches(CropDataset(images, augment, cropped, seed=seed), **how)
 
 
 def flattened(batches: Any) -> list[list[Sample]]:
@@ -81,8 +82,8 @@ def test_batches_do_not_depend_on_workers_history_or_ranks(blobs: LabelledSet) -
 
 def test_passes_part_a_batch_and_stretching_is_that_of_whole_images(blobs: LabelledSet) -> None:
     how = {"batch": 4, "start": 0, "total": 1, "workers": 0}
-    (whole,) = flattened(crop_batches(LabelledDataset(blobs, AUGMENT, seed=5), **how))
-    parts = flattened(crop_batches(LabelledDataset(blobs, AUGMENT, seed=5), passes=2, **how))
+    (whole,) = flattened(crop_batches(CropDataset(blobs, AUGMENT, cropped, seed=5), **how))
+    parts = flattened(crop_batches(CropDataset(blobs, AUGMENT, cropped, seed=5), passes=2, **how))
     assert [len(p) for p in parts] == [2, 2] and same([whole], [parts[0] + parts[1]])
     image = blobs.images[0]
     assert np.array_equal(read_sample(image, stretched=True), stretch(read_sample(image)))
@@ -101,7 +102,8 @@ def test_a_set_smaller_than_a_batch_is_repeated_with_other_crops(blobs: Labelled
 def test_maps_of_classes_are_cropped_alike(blobs: LabelledSet) -> None:
     how = {"batch": 4, "seed": 5, "start": 0, "total": 2, "workers": 0}
     instances = flattened(labelled_batches(blobs, AUGMENT, **how))
-    semantic = crop_batches(SemanticDataset(blobs, AUGMENT, seed=how.pop("seed")), **how)
+    cut = partial(cropped_semantic, classes=len(blobs.categories))
+    semantic = crop_batches(CropDataset(blobs, AUGMENT, cut, seed=how.pop("seed")), **how)
     for maps, samples in zip(semantic, instances, strict=True):
         for found, sample in zip(maps, samples, strict=True):
             assert torch.equal(found.image, sample.image) and found.target.dtype == torch.int64
