@@ -1,7 +1,7 @@
 """Line charts and dot plots as inline SVG: lines named where they end, few ticks, colours from the page."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -13,6 +13,7 @@ LETTERS = 15  # of a name beside a line
 INSET = 20  # pixels between the axis and the first of the dots
 BESIDE = 5  # pixels between the dots of two lines at the same x
 TICK = 30  # pixels that a number on the x axis needs
+Scale = Callable[[float], float]  # from a value to pixels
 FEW = 8  # points up to which each is marked
 COLOURS = 7  # that the page has
 
@@ -53,11 +54,11 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
 
     parts = [
         _y_axis(ticks, up, right, percent),
-        _x_axis(_apart(xs, across) if dots else nice_ticks(xs[0], xs[-1], 4), across, xs, right, x_label),
+        _x_axis(_apart(xs, across) if dots else nice_ticks(xs[0], xs[-1], 4), across, right, x_label),
     ]
     for n, line in enumerate(lines):
         aside = (n - (len(lines) - 1) / 2) * BESIDE if dots else 0  # else bars of the same x would hide one another
-        parts.append(_drawn(n % COLOURS, line, lambda x, aside=aside: across(x) + aside, up, dots))
+        parts.append(_drawn(n % COLOURS, line, _aside(across, aside), up, dots))
     if len(lines) > 1:
         parts += _labels(lines, up, WIDTH - right + 8)
     said = f"{title}: " + "; ".join(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines)
@@ -68,7 +69,11 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
     )
 
 
-def _apart(xs: Sequence[float], across) -> list[float]:  # type: ignore[no-untyped-def]
+def _aside(scale: Scale, pixels: float) -> Scale:
+    return lambda x: scale(x) + pixels
+
+
+def _apart(xs: Sequence[float], across: Scale) -> list[float]:
     """Those whose ticks do not meet, from the last one down."""
     kept: list[float] = []
     for x in reversed(xs):
@@ -121,7 +126,7 @@ def number(value: float) -> str:
     return f"{value:.0f}" if size >= 1000 else f"{value:.3g}"
 
 
-def _y_axis(ticks, up, right: int, percent: bool) -> str:  # type: ignore[no-untyped-def]
+def _y_axis(ticks: Sequence[float], up: Scale, right: int, percent: bool) -> str:
     parts = []
     for y in ticks:
         text = f"{100 * y:.3g} %" if percent else number(y)
@@ -132,7 +137,7 @@ def _y_axis(ticks, up, right: int, percent: bool) -> str:  # type: ignore[no-unt
     return "".join(parts)
 
 
-def _x_axis(ticks, across, xs, right: int, label: str) -> str:  # type: ignore[no-untyped-def]
+def _x_axis(ticks: Sequence[float], across: Scale, right: int, label: str) -> str:
     below = HEIGHT - BOTTOM + 16
     parts = [
         f'<text class="tick" x="{across(x):.1f}" y="{below}" text-anchor="middle">{number(x)}</text>' for x in ticks
@@ -144,7 +149,7 @@ def _x_axis(ticks, across, xs, right: int, label: str) -> str:  # type: ignore[n
     )
 
 
-def _drawn(n: int, line: Line, across, up, dots: bool) -> str:  # type: ignore[no-untyped-def]
+def _drawn(n: int, line: Line, across: Scale, up: Scale, dots: bool) -> str:
     points = [(across(x), up(y)) for x, y in zip(line.x, line.y, strict=True)]
     path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     parts = [f'<polyline class="line c{n}" points="{path}"/>']
@@ -158,7 +163,7 @@ def _drawn(n: int, line: Line, across, up, dots: bool) -> str:  # type: ignore[n
     return "".join(parts)
 
 
-def _labels(lines: Sequence[Line], up, x: float) -> list[str]:  # type: ignore[no-untyped-def]
+def _labels(lines: Sequence[Line], up: Scale, x: float) -> list[str]:
     """The name of each line at the height where it ends, pushed apart where two would meet."""
     order = sorted(range(len(lines)), key=lambda n: up(lines[n].y[-1]))
     heights = [up(lines[n].y[-1]) + 4 for n in order]
