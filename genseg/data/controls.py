@@ -4,7 +4,7 @@ import hashlib
 from math import pi, sqrt
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 
 from genseg.data.component_tree import MAX_PART, MIN_AREA
 from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance
@@ -22,7 +22,8 @@ def flat(image: Image) -> bool:
 def propose_blobs(
     image: Image, *, count: int = 16, min_area: int = MIN_AREA, max_part: float = MAX_PART
 ) -> list[Instance]:
-    """Smooth random blobs at random places, textured by whatever lies there; the seed is the image's content.
+    """Random blobs at random places, textured by whatever lies there; the seed is the image's content. Half of them
+    are joined with a second blob, bitten by one, or have one as their hole, since objects are not all convex.
 
     Areas are drawn log-uniformly from four times `min_area` to half of `max_part` of the image; what the border leaves
     less of than `min_area` is left out. They may overlap. Scores are random and
@@ -37,7 +38,7 @@ def propose_blobs(
     for score in np.sort(rng.uniform(0, BLOB_SCORE, count))[::-1]:
         area = np.exp(rng.uniform(np.log(smallest), np.log(max_part * h * w / 2)))
         side = int(np.ceil(4 * sqrt(area / pi)))
-        drawn = draw_alpha(OUTLINES["blob"](rng), rng, size=side, radius=0.25, centre=(0.5, 0.5))
+        drawn = _figure(rng, side)
         top, left = int(rng.integers(h)) - side // 2, int(rng.integers(w)) - side // 2
         whole = np.zeros((h, w), np.uint8)
         rows, columns = slice(max(top, 0), min(top + side, h)), slice(max(left, 0), min(left + side, w))
@@ -47,6 +48,25 @@ def propose_blobs(
         if blob is not None and min_area <= np.count_nonzero(whole >= HALF) <= max_part * h * w:
             found.append(blob)
     return found
+
+
+def _figure(rng: np.random.Generator, side: int) -> Float[np.ndarray, "side side"]:
+    """The alpha of a blob in the middle, by chance with another one added, taken from its side, or from its middle."""
+
+    def blob(radius: float, offset: float = 0.0) -> Float[np.ndarray, "side side"]:
+        angle = rng.uniform(0, 2 * pi)
+        centre = (0.5 + offset * np.cos(angle), 0.5 + offset * np.sin(angle))
+        return draw_alpha(OUTLINES["blob"](rng), rng, size=side, radius=radius, centre=centre)
+
+    first = blob(0.25)
+    match rng.choice(["alone", "joined", "bitten", "hollow"], p=[0.5, 0.2, 0.15, 0.15]):
+        case "joined":
+            return np.maximum(first, blob(rng.uniform(0.1, 0.2), 0.2))
+        case "bitten":
+            return first * (1 - blob(rng.uniform(0.15, 0.22), 0.2))
+        case "hollow":
+            return first * (1 - blob(rng.uniform(0.1, 0.15)))
+    return first
 
 
 def propose_centre(image: Image, *, part: float = 0.5) -> list[Instance]:
