@@ -1,5 +1,7 @@
 """The class of each pixel: made of a labelled image's instances, or read from a folder of class maps."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,9 @@ from genseg.data.preflight import Finding, Findings
 from genseg.data.run_length import windowed
 
 IGNORED = 255
+NO_MAP = "images without a map of classes"  # what is found in a folder of maps
+UNREADABLE = "images or maps that cannot be read"
+OTHER_SIZE = "maps of another size than their image"
 
 
 def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h w"]:
@@ -45,14 +50,14 @@ def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h 
 
 
 def read_class_map(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A PNG of class indices, grey or with a palette. Raises ValueError for another kind of image."""
+    """A PNG of class indices, grey or with a palette. Raises CocoError for another kind of image."""
     with Image.open(path) as image:
         if image.mode not in ("1", "L", "P", "I", "I;16"):
-            raise ValueError(f"{path}: a map of classes is a PNG with a palette or grey, each value one class; "
+            raise CocoError(f"{path}: a map of classes is a PNG with a palette or grey, each value one class; "
                              f"got {image.mode}")  # fmt: skip
         x = np.asarray(image)
     if x.max(initial=0) > IGNORED:
-        raise ValueError(f"{path}: it holds {x.max()}; classes are 1 to {IGNORED - 1}, {IGNORED} is ignored")
+        raise CocoError(f"{path}: it holds {x.max()}; classes are 1 to {IGNORED - 1}, {IGNORED} is ignored")
     return x.astype(np.uint8)
 
 
@@ -67,24 +72,20 @@ def read_mask_folder(
     and 255 alone, which would ignore all objects.
     """
     listed = list_images(images)
+    maps = [(masks / file).with_suffix(".png") for file in listed.files]
     found, values = [], set[int]()
-    missing, broken, sizes = list[str](), list[str](), list[str]()
-    for n, file in enumerate(listed.files):
-        path, semantic = listed.path(n), (masks / file).with_suffix(".png")
-        if not semantic.is_file():
-            missing.append(file)
+    wrong: dict[str, list[str]] = {what: [] for what in (NO_MAP, UNREADABLE, OTHER_SIZE)}
+    with ThreadPoolExecutor(8) as pool:  # decoding leaves the interpreter to the others
+        pairs = list(pool.map(_pair, map(listed.path, range(len(listed))), maps))
+    for n, (file, semantic, pair) in enumerate(zip(listed.files, maps, pairs, strict=True)):
+        if pair.wrong:
+            wrong[pair.wrong].append(f"{file}{pair.why}")
             continue
-        try:
-            mapped, size = decoded_size(semantic), decoded_size(path)
-        except ValueError as error:
-            broken.append(f"{file}: {error}")
-            continue
-        if size != mapped:
-            sizes.append(f"{file}: {size[1]} x {size[0]}, its map {mapped[1]} x {mapped[0]}")
-            continue
-        values |= set(np.unique(read_class_map(semantic)).tolist())
+        values |= pair.values
         nothing = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
-        found.append(LabelledImage(path, file, n + 1, *size, "", *nothing, masks=None, semantic=semantic))
+        found.append(
+            LabelledImage(listed.path(n), file, n + 1, *pair.size, "", *nothing, masks=None, semantic=semantic)
+        )
     if not found:
         raise CocoError(f"{masks}: none of {len(listed)} images of {images} has a map of its name and size there, as "
                         f"{masks / Path(listed.files[0]).with_suffix('.png')}")  # fmt: skip
@@ -95,10 +96,30 @@ def read_mask_folder(
         categories = tuple((n, str(n)) for n in range(1, most + 1))
     elif most > len(categories):
         raise CocoError(f"{masks}: the maps hold class {most}, the training split has {len(categories)}")
-    kinds = (
-        ("images without a map of classes", missing),
-        ("images or maps that cannot be read", broken),
-        ("maps of another size than their image", sizes),
-    )
-    findings = tuple(Finding(what, len(where), where[0], "left out") for what, where in kinds if where)
+    findings = tuple(Finding(what, len(where), where[0], "left out") for what, where in wrong.items() if where)
     return LabelledSet(masks, categories, tuple(found)), findings
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """What is wrong with an image and its map, and why; when nothing is, their size and the values of the map."""
+
+    wrong: str = ""
+    why: str = ""
+    size: tuple[int, int] = (0, 0)
+    values: frozenset[int] = frozenset()
+
+
+def _pair(path: Path, semantic: Path) -> _Pair:
+    """Decode an image and its map to their ends. Raises CocoError for a map that is no map of classes."""
+    if not semantic.is_file():
+        return _Pair(NO_MAP)
+    try:
+        target, size = read_class_map(semantic), decoded_size(path)
+    except CocoError:
+        raise
+    except Exception as error:  # damaged files make PIL's plugins raise nearly anything
+        return _Pair(UNREADABLE, f": {error}")
+    if target.shape != size:
+        return _Pair(OTHER_SIZE, f": {size[1]} x {size[0]}, its map {target.shape[1]} x {target.shape[0]}")
+    return _Pair(size=size, values=frozenset(np.unique(target).tolist()))

@@ -181,6 +181,8 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
     config = with_anchors(config, train, preparation)
     if isinstance(config.model, DetectorConfig):
         notes.append(f"anchors {', '.join(f'{a:g}' for a in config.model.anchors or ())} px")
+        if val is not None and (most := config.validate.detections) > (given := config.model.detections):
+            notes.append(f"validate.detections={most}: the model gives at most model.detections={given} an image")
     decoder = start_decoder(config, encoder, notes)
     if decoder is not None:
         config = replace(config, model=replace(config.model, decoder=decoder.config))

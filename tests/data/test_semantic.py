@@ -1,5 +1,6 @@
 """Maps of classes: made of instances against a naive twin, and read from folders."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,9 @@ def test_bad_maps_and_images(folders: tuple[Path, Path], tmp_path: Path) -> None
         semantic_target(labelled.images[0], 255)
     with pytest.raises(ValueError, match="a PNG with a palette or grey, each value one class; got RGB"):
         read_class_map(folders[0] / "in/a.png")
+    shutil.copy(folders[0] / "in/b.png", folders[1] / "in/b.png")
+    with pytest.raises(CocoError, match="masks/in/b.png: a map of classes is a PNG with a palette or grey"):
+        read_mask_folder(*folders)
     write_map(tmp_path / "deep.png", np.full((4, 4), 300, np.uint16))
     with pytest.raises(ValueError, match="it holds 300; classes are 1 to 254"):
         read_class_map(tmp_path / "deep.png")

@@ -65,6 +65,7 @@ def test_a_run_leaves_its_best_model_and_scores(
     assert scores.images == 3 and set(scores.per_class) >= {"cat", "dog"}
     told = capsys.readouterr()
     assert str(run / "best.safetensors") in told.out and "by class" in told.out
+    assert ("gives at most model.detections=20 an image" in told.err) == ("rcnn" in model)
     assert "crowds" in told.err and "crowds" in (run / "preflight.txt").read_text()
     rows = [r for r in read_metrics(run / "metrics.jsonl") if any(k.startswith("val ") for k in r)]
     assert [r["step"] for r in rows] == [3, 6]
