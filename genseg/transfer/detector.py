@@ -23,7 +23,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from genseg.core.check import above, at_least
 from genseg.data.instances import OPAQUE, Instance, cut_instance
 from genseg.nn.encoder import Encoder
-from genseg.nn.norms import with_norms
+from genseg.nn.norms import GroupNorm, with_norms
 from genseg.nn.regions import RegionAlign
 from genseg.transfer.model import Detection, Labelled
 
@@ -203,7 +203,7 @@ def head_norm(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
     far, and normalised ones learn from scratch (He et al., 2019). Up to 32 groups, of four channels or more."""
     if config.head_norm == "none":
         return None
-    return lambda channels: nn.GroupNorm(max(1, math.gcd(128, channels) // 4), channels)
+    return lambda channels: GroupNorm(max(1, math.gcd(128, channels) // 4), channels)
 
 
 def pasted(
