@@ -5,8 +5,10 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from skimage.morphology import convex_hull_image
 
 from genseg.data import component_tree as ct
+from genseg.data.controls import propose_blobs
 from genseg.data.inpainting import inpainting_error
 from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS, propose_tree
@@ -212,3 +214,14 @@ def test_controls_know_nothing_of_objects() -> None:
     assert [b.box for b in first] != [b.box for b in second]
     areas = [b.area for b in first]
     assert max(areas) > 4 * min(areas)
+
+
+def test_some_blobs_are_hollow_or_bitten() -> None:
+    """Convex ones alone would teach that every object is: a hull then holds little more than the blob."""
+    photo = compose_scene(0, 3, size=256).image
+    filled, hollow = [], 0
+    for blob in propose_blobs(photo, count=60, min_area=200):
+        mask = np.pad(blob.mask.astype(np.uint8), 1)
+        filled.append(blob.area / convex_hull_image(mask).sum())
+        hollow += cv2.connectedComponents(1 - mask)[0] > 2
+    assert 3 <= hollow <= 20 and np.quantile(filled, 0.8) > 0.9 and np.quantile(filled, 0.1) < 0.85
