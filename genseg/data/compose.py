@@ -20,6 +20,8 @@ from genseg.data.bank import Bank
 from genseg.data.instances import Instance
 from genseg.data.pixels import stretching
 
+TRIES = 8  # draws of a cut-out that can be pasted: not all of a bank are sure and whole
+
 
 @dataclass(frozen=True)
 class ComposeConfig:
@@ -127,14 +129,15 @@ def compose(
     ignored = ignored if config.background or bare else np.maximum(ignored, background)
     mixed = image.astype(np.float32)
     last: Alpha | None = None
-    for n in range(int(rng.integers(config.pasted[0], config.pasted[1] + 1))):
-        cut_out = _draw_cut_out(rng, host, bank, config)
-        if cut_out is None:
-            continue
-        number, null = cut_out
-        number = shared[n] if n < len(shared) else number
-        layer = _draw_layer(rng, number, null, images, bank, mixed, background, zoom, last, config)
-        if layer is None:
+    wanted = int(rng.integers(config.pasted[0], config.pasted[1] + 1)) if len(bank) else 0
+    for n in range(wanted):
+        for _ in range(TRIES):
+            number, null = _draw_cut_out(rng, host, bank, config)
+            number = shared[n] if n < len(shared) else number
+            layer = _draw_layer(rng, number, null, images, bank, mixed, background, zoom, last, config)
+            if layer is not None:
+                break
+        else:
             continue
         mixed += layer.alpha[..., None] * (layer.colour - mixed)
         ignored = ignored * (1 - layer.alpha)
@@ -233,12 +236,11 @@ def _turned(rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: boo
 # What is pasted
 
 
-def _draw_cut_out(rng: Rng, host: int, bank: Bank, config: ComposeConfig) -> tuple[int, bool] | None:
-    """Which cut-out comes next, and whether it shows background; None where there is none."""
+def _draw_cut_out(rng: Rng, host: int, bank: Bank, config: ComposeConfig) -> tuple[int, bool]:
+    """Which cut-out of a bank that is not empty comes next, and whether it shows background."""
     own = bank.of_image(host)
     numbers = own if len(own) and rng.random() < config.own else range(len(bank))
-    null = rng.random() < config.empty
-    return (int(rng.integers(numbers.start, numbers.stop)), null) if len(numbers) else None
+    return int(rng.integers(numbers.start, numbers.stop)), bool(rng.random() < config.empty)
 
 
 def _draw_layer(

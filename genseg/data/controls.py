@@ -1,17 +1,19 @@
 """Controls for proposals: regions that know nothing of objects. What a proposer is worth, it is worth beyond these."""
 
 import hashlib
-from math import pi, sqrt
+from dataclasses import replace
+from math import ceil, pi, sqrt
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from genseg.data.component_tree import MAX_PART, MIN_AREA
-from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance
+from genseg.data.instances import OPAQUE, Instance, cut_instance
 from genseg.data.outlines import OUTLINES, draw_alpha
 
 Image = UInt8[np.ndarray, "h w 3"]
 BLOB_SCORE = 0.5
+APART = 2  # pixels from a blob to the border
 
 
 def flat(image: Image) -> bool:
@@ -25,8 +27,8 @@ def propose_blobs(
     """Random blobs at random places, textured by whatever lies there; the seed is the image's content. Half of them
     are joined with a second blob, bitten by one, or have one as their hole, since objects are not all convex.
 
-    Areas are drawn log-uniformly from four times `min_area` to half of `max_part` of the image; what the border leaves
-    less of than `min_area` is left out. They may overlap. Scores are random and
+    Areas are drawn log-uniformly from four times `min_area` to half of `max_part` of the image. None reaches the
+    border, where it could not be pasted; what does not fit is left out. They may overlap. Scores are random and
     at most BLOB_SCORE, so that a threshold can tell them from what a model proposes later.
     """
     if flat(image):
@@ -37,16 +39,12 @@ def propose_blobs(
     smallest = min(4 * min_area, max_part * h * w / 2)
     for score in np.sort(rng.uniform(0, BLOB_SCORE, count))[::-1]:
         area = np.exp(rng.uniform(np.log(smallest), np.log(max_part * h * w / 2)))
-        side = int(np.ceil(4 * sqrt(area / pi)))
-        drawn = _figure(rng, side)
-        top, left = int(rng.integers(h)) - side // 2, int(rng.integers(w)) - side // 2
-        whole = np.zeros((h, w), np.uint8)
-        rows, columns = slice(max(top, 0), min(top + side, h)), slice(max(left, 0), min(left + side, w))
-        inside = drawn[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        whole[rows, columns] = (inside * OPAQUE).round()
-        blob = cut_instance(whole, float(score))
-        if blob is not None and min_area <= np.count_nonzero(whole >= HALF) <= max_part * h * w:
-            found.append(blob)
+        drawn = cut_instance((_figure(rng, ceil(4 * sqrt(area / pi))) * OPAQUE).round().astype(np.uint8), float(score))
+        assert drawn is not None
+        y, x = drawn.alpha.shape
+        if y + 2 * APART <= h and x + 2 * APART <= w and min_area <= drawn.area <= max_part * h * w:
+            top, left = (int(rng.integers(APART, n - m - APART + 1)) for n, m in ((h, y), (w, x)))
+            found.append(replace(drawn, top=top, left=left))
     return found
 
 

@@ -320,3 +320,16 @@ def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
 def test_numbers_that_make_no_composite_are_named(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         ComposeConfig(**values)
+
+
+def test_as_many_are_pasted_as_were_drawn_though_few_of_a_bank_can_be(pasted: Layers) -> None:
+    """Three of four cut-outs are unsure or cut by the border of their image: another one is drawn."""
+    fit, unsure = cut(disc(80, 40, 38, 9)), replace(cut(disc(80, 40, 38, 9)), score=0.1)
+    bank = build_bank([[], [fit, unsure, unsure, cut(disc(80, 40, 3, 9))]])
+    images, config = images_of([textured(0), textured(1)]), replace(PLAIN, pasted=(8, 8))
+    counts = []
+    for seed in range(6):
+        pasted.clear()
+        compose(np.random.default_rng(seed), 0, images, bank, config)
+        counts.append(len(pasted))
+    assert np.mean(counts) > 6.5
