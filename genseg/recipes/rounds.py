@@ -27,7 +27,7 @@ from genseg.train.log import METRICS_NAME, Row, read_metrics
 from genseg.train.run import BANKS
 
 _Work = TypeVar("_Work")
-VERSION = 2  # of the proposals: other numbers come out of other code
+VERSION = 3  # of the proposals: other numbers come out of other code
 CALIBRATED = 256  # images, at most, whose statistics the batch norms get for generation
 
 
