@@ -47,7 +47,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "FOLDER").mkdir()
     for i, image in enumerate(images()):
         cv2.imwrite(str(tmp_path / "FOLDER" / f"{i}.png"), image[..., ::-1])
-    (tmp_path / "LABELS.json").write_text(json.dumps(labels()))
+    for file in ("LABELS.json", "TRAIN.json", "TEST.json"):
+        (tmp_path / file).write_text(json.dumps(labels()))
     return tmp_path
 
 

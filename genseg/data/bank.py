@@ -1,5 +1,8 @@
 """The cut-out bank: the proposals of all images, in a few arrays that workers share."""
 
+import secrets
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -52,13 +55,19 @@ def build_bank(images: Sequence[Sequence[Instance]]) -> Bank:
 
 def save_bank(bank: Bank, path: Path) -> None:
     """Write a bank; the file gets its name when it is whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as file:
-        np.savez(file, rows=bank.rows, scores=bank.scores, alphas=bank.alphas)
-    temporary.replace(path)
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")  # several runs may write one file
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, rows=bank.rows, scores=bank.scores, alphas=bank.alphas)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_bank(path: Path) -> Bank:
-    """A bank that `save_bank` has written. Nothing is unpickled."""
-    with np.load(path, allow_pickle=False) as content:
-        return Bank(content["rows"], content["scores"], content["alphas"])
+    """A bank that `save_bank` has written. Nothing is unpickled. Raises ValueError for another or a damaged file."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            return Bank(content["rows"], content["scores"], content["alphas"])
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is no bank of cut-outs, or damaged ({error})") from None

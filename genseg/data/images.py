@@ -213,6 +213,18 @@ def fingerprint(images: ImageList) -> str:
     return total.hexdigest()
 
 
+def listing(images: ImageList) -> str:
+    """32 hexadecimal digits that change when a name or a size of a file changes; no file is opened."""
+    total = hashlib.blake2b(digest_size=16)
+    for i, file in enumerate(images.files):
+        try:
+            size = images.path(i).stat().st_size
+        except OSError:
+            size = -1  # it is missing
+        total.update(os.fsencode(file) + b"\0%d\0" % size)
+    return total.hexdigest()
+
+
 def _digest(images: ImageList, i: int) -> bytes:
     found = hashlib.blake2b(os.fsencode(images.files[i]), digest_size=16)
     try:

@@ -121,6 +121,7 @@ def compare(
     if base.data.val is None:
         raise ValueError("data.val: give the labelled images that the arms are scored on, as in data.val=val.json")
     labelled, _ = read_labels(base.data.train, base.model.name)
+    scored, _ = read_labels(base.data.val, base.model.name, categories=labelled.categories)
     counts = parse_labels(labels, len(labelled.images))
     cells = [Cell(a.name, n, s) for n in counts for s in range(seeds) for a in arms]
     configs_of = {a.name: load_finetune(a.config or file, overrides, run="unused", encoder=a.encoder) for a in arms}
@@ -128,7 +129,8 @@ def compare(
     for cell in cells:
         numbers = drawn_labels(labelled, cell.labels, cell.seed)
         config = replace(configs_of[cell.arm], run=str(cell.folder(out) / "run"), seed=cell.seed)
-        settings = settings_of(config) | {"fingerprint": fingerprint_of(labelled.subset(numbers), config.encoder)}
+        drawn = labelled.subset(numbers)
+        settings = settings_of(config) | {"fingerprint": fingerprint_of(drawn, config.encoder, scored)}
         if not is_done(cell.folder(out), settings):
             tasks[cell] = Task(cell, config, numbers, settings, out)
     line = ProgressLine()

@@ -63,6 +63,8 @@ def evaluate_alpha(
 
     Raises CocoError when a file cannot be used, or lacks images of `data`.
     """
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)  # not after hours of work
     content = read_json(data)
     truth = annotated_images(content["images"], content["annotations"], data)
     by_file(truth, data)  # raises when two images have one name

@@ -45,7 +45,7 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
     with contextlib.ExitStack() as stack:
         saved = take(
             stack, run, described(parts), main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
-            source=f"the labels of {config.data.train}, or encoder={config.encoder},",
+            source=f"the labels of {' or '.join(parts.findings)}, or encoder={config.encoder},",
         )  # fmt: skip
         with dist.together():
             if main and saved is None:

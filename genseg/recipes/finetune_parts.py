@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -177,6 +177,8 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
         val, findings[config.data.val] = read_labels(config.data.val, config.model.name, categories=train.categories)
     torch.manual_seed(config.seed)
     encoder, architecture, notes = start_encoder(config)
+    if val is not None and (both := {i.path.resolve() for i in train.images} & {i.path.resolve() for i in val.images}):
+        notes.append(f"{len(both)} images are trained on and scored: of new images the scores say nothing")
     preparation = prepared_as(config)
     config = with_anchors(config, train, preparation)
     if isinstance(config.model, DetectorConfig):
@@ -204,7 +206,7 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
     return FinetuneParts(
         config=config, accelerator=accelerator, architecture=architecture, train=train, val=val, findings=findings,
         plan=length, predictor=Predictor(model, train.categories, preparation), wrapped=wrapped, optimizer=optimizer,
-        loaded=list(scales), notes=notes, fingerprint=fingerprint_of(train, config.encoder),
+        loaded=list(scales), notes=notes, fingerprint=fingerprint_of(train, config.encoder, val),
     )  # fmt: skip
 
 
@@ -313,13 +315,15 @@ def _content(encoder: str) -> bytes:
     return _weights(encoder).read_bytes() + (alpha.read_bytes() if alpha.is_file() else b"")
 
 
-def fingerprint_of(train: LabelledSet, encoder: str) -> str:
-    """Changes when the labels, the list of images, or the encoder's file change."""
+def fingerprint_of(train: LabelledSet, encoder: str, val: LabelledSet | None = None) -> str:
+    """Changes when the labels, the list of images, or the encoder's file change; not when a folder moves."""
     total = hashlib.blake2b(digest_size=16)
-    for image in train.images:
-        facts = {k: v for k, v in asdict(image).items() if k not in ("path", "boxes", "classes", "crowd", "masks")}
-        total.update(json.dumps(facts, default=str).encode())
-        for array in (image.boxes, image.classes, image.crowd):
-            total.update(np.ascontiguousarray(array).tobytes())
+    for image in (*train.images, *(val.images if val else ())):
+        total.update(json.dumps([image.name, image.number, image.height, image.width, image.kind]).encode())
+        for array in (image.boxes, image.classes, image.crowd, image.areas, image.listed):
+            total.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        for mask in image.masks or ():
+            total.update(mask["counts"])
+        total.update(image.semantic.read_bytes() if image.semantic else b"-")
     total.update(_content(encoder))
     return total.hexdigest()

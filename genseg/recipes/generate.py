@@ -3,9 +3,11 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -13,17 +15,19 @@ import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 from jaxtyping import UInt8
 from tqdm import tqdm
 
 from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core import dist
-from genseg.data.images import ImageError, ImageList, decode, list_images
+from genseg.data.images import ImageError, ImageList, decode, list_images, listing
 from genseg.data.instances import Instance, annotation
 from genseg.data.proposals import PROPOSERS
 from genseg.train.run import RunError, write_environment, write_text
 
 RESULT, ROWS = "instances.json", "rows.jsonl"  # the latter is where genseg predict keeps each image's
+ALPHAS, CUTOUTS = "alphas", "cutouts"  # folders below that of the result
 INSTANCE = ((1, "instance"),)  # the only category
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -44,6 +48,9 @@ class GenerateOptions:
     def __post_init__(self) -> None:
         if not 0 <= self.shard < self.shards:
             raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: it counts from 0")
+        if self.fresh and self.shards > 1:
+            raise ValueError("--fresh would remove what the other shards have found: remove the folder of --out before "
+                             "the first of them starts, or choose another --out")  # fmt: skip
 
 
 @runtime_checkable
@@ -75,7 +82,8 @@ def generate_folder(
     processes of a launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are
     listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
     finder, origin = _finder(run, options, accelerator.device)
     images = list_images(folder)
     with dist.together():
@@ -142,13 +150,15 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
     """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
     settings = {
         "source": origin,
-        "files": hashlib.blake2b("\n".join(images.files).encode(), digest_size=16).hexdigest(),
+        "images": listing(images),
         "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, "score": options.score,
     }  # fmt: skip
     kept = out / "settings.json"
     if options.fresh:
         for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / "broken.txt", kept):
             file.unlink(missing_ok=True)
+        for folder in (ALPHAS, CUTOUTS):
+            shutil.rmtree(out / folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / "parts").mkdir(exist_ok=True)
     if kept.exists():
@@ -203,10 +213,10 @@ class Part:
             inside = [p for p in Path(row["file_name"]).with_suffix("").parts if p not in ("/", "..")]
             name = f"{'/'.join(inside)}-{number}.png"
             if options.alphas:
-                write_png(self.out / "alphas" / name, instance.paint(row["height"], row["width"]))
+                write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
                 colour = cv2.cvtColor(np.ascontiguousarray(image[instance.window]), cv2.COLOR_RGB2BGR)
-                write_png(self.out / "cutouts" / name, np.dstack([colour, instance.alpha]))
+                write_png(self.out / CUTOUTS / name, np.dstack([colour, instance.alpha]))
         return annotations
 
 

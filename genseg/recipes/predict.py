@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,14 +14,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from genseg.data.images import ImageError, ImageList, list_images
+from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.generate import ROWS, as_coco, decoded, fast_precision, read_rows, write_png
 from genseg.train.run import RunError, write_environment, write_text
 from genseg.transfer.model import Pixels
-from genseg.transfer.predictor import Predictor, as_records, load_predictor
+from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter
 
-RESULT = "predictions.json"
+RESULT, MASKS = "predictions.json", "masks"
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
 
 
@@ -47,8 +48,8 @@ class _Work:
         if isinstance(self.predictor.model, Segmenter):
             inside = [p for p in Path(row["file_name"] + ".png").parts if p not in ("/", "..")]
             classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
-            write_png(self.out / "masks" / "/".join(inside), classes)
-            return row | {"mask": "masks/" + "/".join(inside)}
+            write_png(self.out / MASKS / "/".join(inside), classes)
+            return row | {"mask": f"{MASKS}/{'/'.join(inside)}"}
         found = [d for d in self.predictor.detect(image) if d.score >= self.score]
         records = as_records(found, image=i + 1, height=h, width=w, categories=self.predictor.categories)
         for n, (record, d) in enumerate(zip(records, found, strict=True), start=1):
@@ -69,12 +70,13 @@ def predict(
     Each image's result is kept as soon as it is there: the same command goes on where it was. Images that cannot be
     read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
-    predictor, known = load_predictor(run)
+    predictor, _ = load_predictor(run)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = fast_precision(predictor.device)
     images = list_images(folder)
     work = _Work(predictor, images, out, score)
-    origin = hashlib.blake2b(json.dumps([known, images.files, score]).encode(), digest_size=16).hexdigest()
+    weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()
+    origin = hashlib.blake2b(json.dumps([weights, listing(images), score]).encode(), digest_size=16).hexdigest()
     _open(work, origin, fresh)
     facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
     write_environment(out, device=predictor.device, facts=facts)
@@ -100,10 +102,11 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
     if fresh:
         for file in (work.rows, work.out / RESULT, work.out / "broken.txt", kept):
             file.unlink(missing_ok=True)
+        shutil.rmtree(work.out / MASKS, ignore_errors=True)
     work.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and json.loads(kept.read_text()) != {"origin": origin}:
-        raise RunError(f"{work.out} holds the result of another model, folder or --score; choose another --out, or "
-                       "--fresh")  # fmt: skip
+        raise RunError(f"{work.out} holds the result of another model, other images or another --score; choose "
+                       "another --out, or --fresh")  # fmt: skip
     write_text(kept, json.dumps({"origin": origin}) + "\n")
 
 

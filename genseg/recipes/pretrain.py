@@ -126,7 +126,7 @@ class Session:
             )  # fmt: skip
             if made < parts.plan.total:
                 self._share_broken()
-                self._save(made)
+                self._save(made, ends=True)
                 self._say(f"interrupted after step {made}; the same command goes on from there")
                 return False
         return True
@@ -204,7 +204,7 @@ class Session:
             timing.reset()
         if last or due(step, self.save_every):
             self._share_broken()
-            self._save(step)
+            self._save(step, ends=last)
             timing.reset()
 
     # what the hooks do
@@ -287,12 +287,13 @@ class Session:
                 "data.max_broken"
             )
 
-    def _save(self, step: int) -> None:
+    def _save(self, step: int, *, ends: bool) -> None:
+        """Write a checkpoint; of a training that ends here, all that it leaves behind."""
         with dist.together():
             if self.main:
-                self._write(step)
+                self._write(step, ends=ends)
 
-    def _write(self, step: int) -> None:
+    def _write(self, step: int, *, ends: bool) -> None:
         scaler = self.parts.accelerator.scaler
         tensors, structure = checkpoint.flatten(
             {
@@ -305,7 +306,7 @@ class Session:
             "step": step, "structure": structure, "config": described(self.parts), "version": __version__,
             "fingerprint": self.parts.fingerprint, "broken": sorted(self.broken),
         }  # fmt: skip
-        self._export(step)  # before the checkpoint: a kill between them must not leave a finished run without it
+        self._export(step, ends=ends)  # first: a kill between them must not leave a finished run without it
         checkpoint.save(self.run, step, tensors, state, keep=self.config.checkpoint.keep)
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -318,7 +319,7 @@ class Session:
         self.step = int(state["step"])
         self.broken = set(state["broken"])
 
-    def _export(self, step: int) -> None:
+    def _export(self, step: int, *, ends: bool) -> None:
         """The encoder as it is now, in the formats that other libraries read."""
         c, parts = self.config, self.parts
         metadata = {
@@ -328,8 +329,8 @@ class Session:
         }  # fmt: skip
         save_encoder(parts.module.encoder, self.run / WEIGHTS_NAME, metadata)
         save_timm_folder(self.run / WEIGHTS_NAME, self.run / "timm")
-        if self.rounds is not None and (step == parts.plan.total or not due(step, self.save_every)):
-            self.rounds.save(step)  # at the end and when interrupted: calibration takes seconds
+        if self.rounds is not None and ends:
+            self.rounds.save(step)  # not with each checkpoint: calibration takes seconds
 
     def _greet(self) -> None:
         p, c = self.parts, self.config

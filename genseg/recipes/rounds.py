@@ -1,5 +1,6 @@
 """The alpha task within a pretraining run: banks of proposals, rounds, and the model that is left behind."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, replace
@@ -157,8 +158,9 @@ def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, wo
     """The proposals of all images by a classical method, kept in the user's cache for the next run."""
     name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
     kept = cache_folder() / "proposals" / name
-    if kept.exists():
-        return load_bank(kept)
+    with contextlib.suppress(ValueError):  # a damaged file is made anew
+        if kept.exists():
+            return load_bank(kept)
     loader = DataLoader(_Proposed(source, config.proposals), batch_size=None, num_workers=workers)
     found = progress(loader, f"proposals by {config.proposals}")
     bank = build_bank([[a for a in many if a.area >= config.min_area] for many in found])

@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import shutil
 import sys
 from pathlib import Path
@@ -50,10 +51,16 @@ def clear(run: Path) -> None:
 
 
 def write_text(file: Path, text: str) -> None:
-    """Write all of a text or nothing."""
-    temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, file)
+    """Write all of a text or nothing, in UTF-8; what that lacks, as bytes of an odd file name, is written as \\udcNN.
+
+    Several processes may write one file: the last one stays.
+    """
+    temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        temporary.write_text(text, "utf-8", errors="backslashreplace")
+        os.replace(temporary, file)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_environment(run: Path, *, device: torch.device, facts: dict[str, Any]) -> None:

@@ -159,11 +159,17 @@ def save_predictor(predictor: Predictor, architecture: EncoderConfig, path: Path
     temporary.replace(path)
 
 
-def load_predictor(path: Path) -> tuple[Predictor, dict[str, Any]]:
-    """What `save_predictor` has written, and its metadata; of a run directory, the best. Raises ValueError."""
+def predictor_file(path: Path) -> Path:
+    """The model of a run directory, the best where there is one; or the file itself. Raises ValueError."""
     file = next((f for f in (path / BEST_NAME, path / MODEL_NAME) if f.is_file()), path)
     if not file.is_file():
         raise ValueError(f"there is no {file / MODEL_NAME}: give a run of genseg finetune, or its {MODEL_NAME}")
+    return file
+
+
+def load_predictor(path: Path) -> tuple[Predictor, dict[str, Any]]:
+    """What `save_predictor` has written, and its metadata; of a run directory, the best. Raises ValueError."""
+    file = predictor_file(path)
     try:
         with safe_open(file, framework="pt") as content:
             text = (content.metadata() or {}).get("genseg")

@@ -1,5 +1,6 @@
 """The cut-out bank: what goes in comes out, by number and by image."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -67,3 +68,20 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
         np.savez(out, rows=np.array([{"a": 1}], object), scores=np.zeros(1), alphas=np.zeros(1))
     with pytest.raises(ValueError, match="allow_pickle"):
         load_bank(file)
+
+
+def test_a_damaged_bank_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bank.npz"
+    save_bank(build_bank(draw()), file)
+    whole = file.read_bytes()
+    for part in (b"", whole[:100], whole[: len(whole) // 2]):
+        file.write_bytes(part)
+        with pytest.raises(ValueError, match="bank.npz is no bank of cut-outs, or damaged"):
+            load_bank(file)
+
+
+def test_of_several_writers_one_stays(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: save_bank(build_bank(draw()), tmp_path / "bank.npz"), range(16)))
+    assert_holds(load_bank(tmp_path / "bank.npz"), draw())
+    assert [f.name for f in tmp_path.iterdir()] == ["bank.npz"]

@@ -4,19 +4,23 @@ import json
 import multiprocessing as mp
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 from coco_made import write_blobs
-from safetensors.torch import save_file
+from pycocotools import mask as rle
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from genseg.cli import main
 from genseg.config import load
 from genseg.data.labelled import read_labelled
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
-from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, assemble_finetune, learning_rates
+from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, assemble_finetune, fingerprint_of, learning_rates
 from genseg.train.checkpoint import load_latest
 from genseg.train.log import TIMING, read_metrics
 from genseg.transfer.predictor import load_predictor
@@ -84,6 +88,14 @@ def test_a_run_leaves_its_best_model_and_scores(
     else:
         ids = [a["id"] for a in found["annotations"]]
         assert len(set(ids)) == len(ids) and {a["category_id"] for a in found["annotations"]} <= {3, 7}
+    assert main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"]) == 0
+    with safe_open(run / "best.safetensors", framework="pt") as content:
+        known = content.metadata()
+    weights = load_file(run / "best.safetensors")
+    save_file({k: v + (v.dtype == torch.float32) for k, v in weights.items()}, run / "best.safetensors", known)
+    capsys.readouterr()
+    assert main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"]) == 2
+    assert "the result of another model" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("model", ["mask_rcnn", "places"])
@@ -185,6 +197,35 @@ def test_mistakes_end_with_a_word_and_leave_nothing(
     assert main(command(data, tmp_path / "run", "mask_rcnn", *more)) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_other_labels_are_another_run(data: Path, tmp_path: Path) -> None:
+    """A mask that has changed within its box, a map of classes that has, and labels that are scored alone."""
+    train, val = (read_labelled(data / s / "labels.json", masks=True)[0] for s in ("train", "val"))
+    assert train.images[0].masks is not None
+    whole = fingerprint_of(train, "random", val)
+    moved = replace(train.images[0], path=tmp_path / "elsewhere.png")
+    assert fingerprint_of(replace(train, images=(moved, *train.images[1:])), "random", val) == whole
+    first, *rest = train.images[0].masks
+    mask = rle.decode(first)
+    mask[tuple(np.argwhere(mask)[len(np.argwhere(mask)) // 2])] = 0
+    hole = replace(train.images[0], masks=(rle.encode(np.asfortranarray(mask)), *rest))
+    fewer = replace(val, images=val.images[:-1])
+    for changed in ((replace(train, images=(hole, *train.images[1:])), val), (train, fewer)):
+        assert fingerprint_of(changed[0], "random", changed[1]) != whole
+    maps = []
+    for value in (1, 2):
+        file = tmp_path / f"{value}" / "a.png"
+        file.parent.mkdir()
+        cv2.imwrite(str(file), np.full((8, 8), value, np.uint8))
+        maps.append(replace(train, images=(replace(train.images[0], masks=None, semantic=file),)))
+    assert fingerprint_of(maps[0], "random") != fingerprint_of(maps[1], "random")
+
+
+def test_images_that_are_trained_on_and_scored_are_named(data: Path, tmp_path: Path) -> None:
+    keys = command(data, tmp_path / "run", "unet", f"data.val={data}/train/labels.json", "images=null")[3:]
+    parts = assemble_finetune(load(FinetuneConfig, file=CONFIGS / "unet.yaml", overrides=keys, choices=CHOICES))
+    assert "5 images are trained on and scored: of new images the scores say nothing" in parts.notes
 
 
 def test_check_says_what_is_in_the_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

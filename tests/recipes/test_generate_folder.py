@@ -139,7 +139,7 @@ def test_other_settings_in_the_same_folder_are_refused_unless_fresh(
     (name,) = change
     with pytest.raises(RunError, match=f"holds the result of other {name}; choose another --out, or --fresh"):
         generate_folder(run, str(few), out, GenerateOptions(**change))
-    with pytest.raises(RunError, match="other files"):
+    with pytest.raises(RunError, match="other images"):
         generate_folder(run, str(folder), out, GenerateOptions())
     with pytest.raises(RunError, match="other source"):
         generate_folder(Path(next(iter(PROPOSERS))), str(few), out, GenerateOptions())
@@ -240,6 +240,8 @@ def test_polygons_in_the_json_are_those_of_the_masks(run: Path, folder: Path, wh
 
 
 def test_what_a_user_can_mend_is_named(run: Path, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="--fresh would remove what the other shards have found"):
+        GenerateOptions(shard=1, shards=2, fresh=True)
     with pytest.raises(ValueError, match="--shard-index 2 of --num-shards 2: it counts from 0"):
         GenerateOptions(shard=2, shards=2)
     with pytest.raises(ValueError, match=r"there is no .*alpha.safetensors: give a run directory"):

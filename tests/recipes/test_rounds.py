@@ -21,6 +21,7 @@ from genseg.alpha.mine import Mined
 from genseg.cli import main
 from genseg.config import load
 from genseg.data.bank import Bank, load_bank
+from genseg.data.cache import cache_folder
 from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS
 from genseg.recipes.assemble import CHOICES, FREE_KEYS, PretrainConfig, assemble
@@ -250,6 +251,11 @@ def test_the_first_bank_holds_the_proposers_proposals(
     again = Made(images, tmp_path / "again", *chosen)
     again.bank(0)
     assert arrays(tmp_path / "run/banks/0.npz") == arrays(tmp_path / "again/banks/0.npz")
+    monkeypatch.undo()
+    for kept in (cache_folder() / "proposals").glob(f"*-{name}-{least}-*"):
+        kept.write_bytes(kept.read_bytes()[:200])  # as after a full disk
+    Made(images, tmp_path / "anew", *chosen).bank(0)
+    assert arrays(tmp_path / "run/banks/0.npz") == arrays(tmp_path / "anew/banks/0.npz")
 
 
 def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement: float | None) -> list[int]:
