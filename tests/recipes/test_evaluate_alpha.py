@@ -74,7 +74,7 @@ def write(path: Path, content: Any) -> Path:
 
 def numbers(predictions: Sequence[Path], data: Path, **options: Any) -> list[dict[str, dict[str, Any]]]:
     """The json that is written, by file and group, with nan where it has null."""
-    out = data.with_name("out.json")
+    out = data.parent / "numbers" / "out.json"  # there is no such folder yet
     evaluate_alpha(predictions, data, out=out, **options)
     files = json.loads(out.read_text())["predictions"].values()
     return [{g: {k: math.nan if v is None else v for k, v in m.items()} for g, m in f.items()} for f in files]

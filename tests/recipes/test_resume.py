@@ -113,6 +113,25 @@ def test_going_on_is_exact_with_every_optimizer(
     assert [name for name in a if not a[name].equal(b[name])] == []
 
 
+def test_an_interrupt_at_a_checkpoint_leaves_an_alpha_decoder(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Session.measured
+
+    def then_interrupt(session: Session, step: int, *rest: object) -> None:
+        measured(session, step, *rest)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Session, "measured", then_interrupt)
+    alpha = ["alpha.side=64", "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8"]
+    usual = ["steps=4", "images=null", "batch_size=4", "data.max_broken=0.1", "data.workers=0", "threads=1", *alpha]
+    recipe = str(ROOT / "configs/pretrain/alpha.yaml")
+    run = tmp_path / "run"
+    keys = [f"data.path={images}", f"run={run}", "checkpoint.every=1 steps", *usual]
+    assert main(["pretrain", "--config", recipe, *keys]) == 130
+    assert (run / "alpha.safetensors").is_file()
+
+
 def test_a_finished_run_is_left_as_it_is(images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     arguments = command(images, run, "steps=2")
