@@ -52,7 +52,7 @@ def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"
         return _shrink(_tiff_rgb(data), short_side)
     deep_png = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
     image.load()  # raises where the file is truncated
-    turn = image.getexif().get(ORIENTATION, 1)  # after load(), in which PIL turns a TIFF itself
+    turn = _orientation(image)  # after load(), in which PIL turns a TIFF itself
     x = _rgb(_cv2_pixels(data)) if deep_png else _pil_rgb(image)
     return _shrink(_upright(x, turn), short_side)
 
@@ -79,7 +79,7 @@ def kind_of(data: bytes) -> Kind:
             return Kind("TIFF", f"{colours} {page.dtype}", *(size[::-1] if turned else size))
     bits, turned = _bits(image), False  # PIL turns a TIFF itself; its getexif() decodes a PNG: only where needed
     if image.format != "TIFF" and (image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif", b"xmp"))):
-        turned = image.getexif().get(ORIENTATION, 1) in SIDEWAYS
+        turned = _orientation(image) in SIDEWAYS
     colours = COLOURS.get(image.mode.split(";")[0], image.mode)
     if image.has_transparency_data and "alpha" not in colours:
         colours += " + alpha"
@@ -95,6 +95,14 @@ def decoded_size(path: Path) -> tuple[int, int]:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ValueError(reason or type(error).__name__) from None
     return height, width
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's Orientation; 1, upright, where there is none or its block is damaged: the pixels are whole."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception:  # a SyntaxError, struct's error and others
+        return 1
 
 
 def _bits(image: Image.Image) -> int:

@@ -81,8 +81,11 @@ def _inspect(images: ImageList, i: int) -> _Finding:
         return _Finding(size, digest, kind_of(data), "")
     except ImageError as error:
         return _Finding(size, digest, None, str(error).removeprefix(f"{path}: "))
-    except OSError as error:
-        return _Finding(size, digest, None, error.strerror or str(error))
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged files make PIL's plugins raise nearly anything
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        return _Finding(size, digest, None, reason or type(error).__name__)
 
 
 def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> ScanReport:

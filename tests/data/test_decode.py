@@ -11,7 +11,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from genseg.data.decode import decoded_size, rgb_pixels, shrunk_size, to_8bit
+from genseg.data.decode import decoded_size, kind_of, rgb_pixels, shrunk_size, to_8bit
 from genseg.data.images import ImageError, decode
 
 H, W = 40, 56
@@ -181,6 +181,20 @@ def test_exif_orientation_is_honoured(kind: str, turn: int, tmp_path: Path) -> N
     assert np.abs(found.astype(int) - want).mean() < (3 if kind == "JPEG" else 1e-9)
     (tmp_path / "x").write_bytes(data)
     assert decoded_size(tmp_path / "x") == want.shape[:2]
+
+
+@pytest.mark.parametrize("block", [b"garbage!" + bytes(8), b"II*\0\xff\xff\xff\xff", b""])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG by PIL", "WEBP"])
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_a_damaged_exif_block_leaves_whole_pixels_upright(kind: str, block: bytes) -> None:
+    # dpi: a JPEG without it has had its EXIF asked for them on opening, and PIL tells of damage but once
+    data = encoded(scene(), kind.split()[0], exif=b"Exif\0\0" + block, dpi=(72, 72))
+    data += b"more" if kind == "JPEG by PIL" else b""  # OpenCV is given no such files
+    with Image.open(io.BytesIO(data)) as image:
+        want = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(rgb_pixels(data) - want).mean() < 1
+    found = kind_of(data)
+    assert (found.format, found.width, found.height) == (kind.split()[0], W, H)
 
 
 # --- more than 8 bits

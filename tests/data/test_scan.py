@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from genseg.data.decode import Kind
 from genseg.data.scan import ScanReport, format_report, scan
 
 RNG = np.random.default_rng(0)
@@ -128,6 +129,24 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
     for name, reason in reasons.items():
         assert f"  {name}  {reason}" in text
     assert "7 files" in text and "1 can be read, 6 are broken" in text
+
+
+def test_no_kind_that_cannot_be_told_ends_the_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As PIL raises a SyntaxError for a damaged header."""
+    Image.new("L", (3, 3)).save(tmp_path / "a.png")
+
+    def damaged(data: bytes) -> Kind:
+        raise SyntaxError("not a TIFF file")
+
+    monkeypatch.setattr("genseg.data.scan.kind_of", damaged)
+    assert scan(tmp_path).broken == (("a.png", "not a TIFF file"),)
+
+
+def test_a_damaged_exif_block_is_no_damage_to_the_picture(tmp_path: Path) -> None:
+    for suffix in ("jpg", "png"):
+        Image.new("RGB", (30, 20)).save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0garbage!" + bytes(8), dpi=(72, 72))
+    found = scan(tmp_path)
+    assert found.broken == () and found.widths == (30,) * 5
 
 
 def test_a_json_lists_missing_files_as_broken(tmp_path: Path) -> None:
