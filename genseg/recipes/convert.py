@@ -5,6 +5,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from genseg.data.instances import CocoError, decode_segmentation, file_key, read_json
 from genseg.data.instances import cut_instance as from_mask
@@ -13,6 +14,7 @@ from genseg.recipes.generate import polygons
 from genseg.train.run import write_text
 
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
+BUCKETS = ("s3://", "gs://", "azure-blob://")  # Label Studio takes what follows as it is, and nothing for quoted
 INSIDE = "annotations/instances_default.json"  # where CVAT's importer looks in a zip
 Content = Mapping[str, Any]
 
@@ -83,6 +85,12 @@ def _in(root: Path, name: str) -> Path:
     return next((p for p in places if p.is_file()), places[0])
 
 
+def _url(name: str, before: str) -> str:
+    """A file name as the rest of a URL; undecodable bytes of it come back as they were."""
+    path = str(PurePosixPath(name))
+    return path if before.startswith(BUCKETS) else quote(path, errors="surrogateescape")
+
+
 def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
     """Tasks with predictions: brush masks in Label Studio's own RLE, with the score of each."""
     sizes, before = _sizes(content), LOCAL_FILES if images is None else images
@@ -100,7 +108,7 @@ def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
         results = found[i["id"]]
         mean = sum(r["score"] for r in results) / len(results) if results else 0.0
         prediction = {"model_version": "genseg", "score": mean, "result": results}
-        tasks.append({"data": {"image": before + str(PurePosixPath(i["file_name"]))}, "predictions": [prediction]})
+        tasks.append({"data": {"image": before + _url(i["file_name"], before)}, "predictions": [prediction]})
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(tasks))
 

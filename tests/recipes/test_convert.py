@@ -4,6 +4,7 @@ import json
 import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import cv2
 import numpy as np
@@ -84,7 +85,7 @@ def test_cvat_gets_polygons_that_are_no_crowds_and_lose_holes_alone(found: Path,
 def test_label_studio_gets_its_own_code_as_predictions(found: Path, tmp_path: Path) -> None:
     convert(found, "labelstudio", tmp_path / "l.json")
     first, second = json.loads((tmp_path / "l.json").read_text())
-    assert first["data"] == {"image": f"/data/local-files/?d={EVIL}"}
+    assert first["data"] == {"image": "/data/local-files/?d=images/%3Ca%26b%3E.png"}
     (prediction,) = first["predictions"]
     assert prediction["score"] == pytest.approx(0.75) and second["predictions"][0]["result"] == []
     for r, mask in zip(prediction["result"], masks(), strict=True):
@@ -93,7 +94,26 @@ def test_label_studio_gets_its_own_code_as_predictions(found: Path, tmp_path: Pa
         np.testing.assert_array_equal(decode_brush(r["value"]["rle"], H, W), mask > 0)
     assert [r["value"]["brushlabels"] for r in prediction["result"]] == [["<disc>"], ["cell"]] * 2
     convert(found, "labelstudio", tmp_path / "l.json", images="https://example.org/")
-    assert json.loads((tmp_path / "l.json").read_text())[0]["data"]["image"] == f"https://example.org/{EVIL}"
+    assert json.loads((tmp_path / "l.json").read_text())[0]["data"]["image"] == (
+        "https://example.org/images/%3Ca%26b%3E.png"
+    )
+
+
+@pytest.mark.parametrize("name", ["a+b.png", "a&d=b.png", "images/a#1.png", "50%41 ü?.png", "./caf\udce9.png"])
+def test_label_studio_finds_the_file_by_its_url(found: Path, tmp_path: Path, name: str) -> None:
+    """As its server reads the query of the address that a browser asks for; of a bucket it takes the key as it is."""
+    content = json.loads(found.read_text())
+    content["images"][0]["file_name"] = name
+    found.write_text(json.dumps(content))
+
+    def image(before: str | None) -> str:
+        convert(found, "labelstudio", tmp_path / "l.json", images=before)
+        return str(json.loads((tmp_path / "l.json").read_text())[0]["data"]["image"])
+
+    whole = name.removeprefix("./")
+    assert parse_qs(urlsplit(image(None)).query, errors="surrogateescape") == {"d": [whole]}
+    assert unquote(urlsplit(image("https://example.org/x/")).path, errors="surrogateescape") == f"/x/{whole}"
+    assert image("s3://bucket/") == f"s3://bucket/{whole}"
 
 
 # The tools' own code, where somebody has installed it: pip install label-studio-sdk fiftyone datumaro
