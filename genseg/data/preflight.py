@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import posixpath
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -186,18 +186,19 @@ def usable_labels(
     for n, a in enumerate(annotations):
         image = a.get("image_id")
         entry = entries.get(image) if isinstance(image, int) else None  # null and lists are ids of no image
-        where = f"annotation {a.get('id', f'at place {n}')} of {entry.name if entry else f'image {image}'}"
-        if "id" in a:
+        named = "id" in a and isinstance(a["id"], Hashable)
+        where = f"annotation {a['id'] if named else f'at place {n}'} of {entry.name if entry else f'image {image}'}"
+        if named:
             if a["id"] in numbers:
                 tally.add("number", where)
             numbers.add(a["id"])
         if entry is None:
-            if image not in listed:
+            if not _is_among(image, listed):
                 tally.add("no image", where)
             continue
         same = json.dumps([image, *(a.get(k) for k in ("category_id", "iscrowd", "bbox", "segmentation"))], default=str)
         key = hashlib.blake2b(same.encode(), digest_size=16).digest()  # a large set's polygons fill gigabytes
-        if a.get("category_id") not in classes:
+        if not _is_among(a.get("category_id"), classes):
             tally.add("category", f"{where}: {a.get('category_id')}")
         elif key in seen:
             tally.add("duplicate", where)
@@ -208,6 +209,11 @@ def usable_labels(
         if not any(not label.crowd for label in found):
             tally.add("empty", entries[number].name)
     return labels
+
+
+def _is_among(said: Any, known: Container[Any]) -> bool:
+    """Whether a json's value is a known id; lists and mappings, of which no set can be asked, are none."""
+    return isinstance(said, Hashable) and said in known
 
 
 def _label(

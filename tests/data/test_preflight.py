@@ -37,6 +37,11 @@ def test_a_good_json_has_no_findings(tmp_path: Path) -> None:
     [
         (note(2, 9), "no image", "annotation 2 of image 9"),
         (note(2, 1, 4), "category", "annotation 2 of 1.png: 4"),
+        ({**note(2), "image_id": [1]}, "no image", "annotation 2 of image [1]"),
+        ({**note(2), "image_id": {"a": 1}}, "no image", "annotation 2 of image {'a': 1}"),
+        ({**note(2), "category_id": [3]}, "category", "annotation 2 of 1.png: [3]"),
+        ({**note(2), "category_id": {"id": 3}}, "category", "annotation 2 of 1.png: {'id': 3}"),
+        ({**GOOD, "id": [1]}, "duplicate", "annotation at place 1 of 1.png"),
         ({**GOOD, "id": 2}, "duplicate", "annotation 2 of 1.png"),
         (note(2, segmentation=None), "no mask", "annotation 2"),
         (note(2, segmentation=[[1.0, 2, 3, 4]]), "polygon", "1 of 1"),
@@ -109,6 +114,13 @@ def test_crowds_are_kept_apart_and_ids_numbered_anew(tmp_path: Path) -> None:
     labelled, kinds = found(write_json(tmp_path, [GOOD, crowd]))
     assert kinds == {"crowd": (1, "annotation 1 of 1.png"), "number": (1, "annotation 1 of 1.png")}
     assert labelled.images[0].crowd.tolist() == [False, True] and labelled.images[0].classes.tolist() == [0, 1]
+
+
+def test_an_id_that_is_a_list_or_a_mapping_is_none(tmp_path: Path) -> None:
+    notes = [{**note(1, segmentation=square(4, 5 + n, 10), bbox=[4, 5 + n, 10, 10]), "id": odd}
+             for n, odd in enumerate(([1], [1], {"a": 1}))]  # fmt: skip
+    labelled, kinds = found(write_json(tmp_path, notes))
+    assert kinds == {} and len(labelled.images[0].boxes) == 3
 
 
 def test_images(tmp_path: Path) -> None:
