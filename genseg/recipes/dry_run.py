@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,6 +13,9 @@ from genseg.recipes.assemble import PretrainConfig, assemble
 from genseg.recipes.pretrain import Session
 from genseg.train.log import duration
 from genseg.train.loop import train
+
+if sys.platform != "win32":
+    import resource
 
 STEPS = 2
 
@@ -38,9 +41,6 @@ def dry_run(config: PretrainConfig) -> str:
             f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % of the images"
         )
     length = parts.plan
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    if parts.accelerator.device.type == "cuda":
-        memory = torch.cuda.max_memory_allocated() / 2**20
     return "\n".join(
         (
             f"data      {len(parts.images)} images in {config.data.path}; broken so far: {len(session.broken)}"
@@ -48,8 +48,18 @@ def dry_run(config: PretrainConfig) -> str:
             f"views     {', '.join(views)}",
             f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
             f"length    {total} steps of {length.batch} images = {total / length.steps_per_epoch:.1f} epochs",
-            f"memory    {memory:.0f} MiB at the peak of this process",
+            f"memory    {_peak(parts.accelerator.device)} at the peak of this process",
             f"time      {seconds:.2f} s a step over the first two, so about {duration(seconds * total)} "
             "(the first steps are the slowest)",
         )
     )
+
+
+def _peak(device: torch.device) -> str:
+    """The most memory that this process has held: of a GPU what is on it, else of the machine."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MiB"
+    if sys.platform == "win32":
+        return "not known on this system"
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, others KiB
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib:.0f} MiB"

@@ -1,6 +1,5 @@
 """The run directory: `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/`."""
 
-import fcntl
 import importlib.metadata
 import json
 import os
@@ -12,6 +11,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+
+if sys.platform == "win32":
+    fcntl = None
+else:
+    import fcntl
 
 BANKS = "banks"
 SNAPSHOTS = "snapshots"
@@ -28,17 +32,26 @@ class RunError(ValueError):
 
 
 def lock(run: Path) -> TextIO:
-    """Hold `run` for this process until the returned file is closed. Raises RunError when another one holds it."""
+    """Hold `run` for this process until the returned file is closed. Raises RunError when another one holds it.
+
+    Where there are no locks (Windows, some network drives) nothing holds it, and that two processes do not train in
+    it is for the user to see to.
+    """
     try:
         run.mkdir(parents=True, exist_ok=True)
         file = (run / ".lock").open("w")
     except OSError as error:
         raise RunError(f"run={run}: cannot write there ({error.strerror}); choose another folder") from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        raise RunError(f"run={run}: another process is training in it; wait for it or choose another folder") from None
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise RunError(
+                f"run={run}: another process is training in it; wait for it or choose another folder"
+            ) from None
+        except OSError:
+            pass
     return file
 
 

@@ -193,8 +193,7 @@ def test_a_damaged_exif_block_leaves_whole_pixels_upright(kind: str, block: byte
     with Image.open(io.BytesIO(data)) as image:
         want = np.asarray(image.convert("RGB")).astype(int)
     assert np.abs(rgb_pixels(data) - want).mean() < 1
-    found = kind_of(data)
-    assert (found.format, found.width, found.height) == (kind.split()[0], W, H)
+    assert (kind_of(data).width, kind_of(data).height) == (W, H)
 
 
 # --- more than 8 bits
