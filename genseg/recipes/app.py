@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import tempfile
 import threading
 import zipfile
@@ -143,6 +144,12 @@ def downloads(seen: Seen, score: float, folder: Path) -> tuple[str, str]:
     return str(place / "instances.json"), str(place / "cutouts.zip")
 
 
+def _remove(file: str | None) -> None:
+    """The folder of a file that `downloads` has written."""
+    if file is not None:
+        shutil.rmtree(Path(file).parent, ignore_errors=True)
+
+
 def load(runs: Sequence[Path]) -> dict[str, AlphaModel]:
     """The models of some runs by name; half of a model's usual score is kept, for the threshold."""
     models: dict[str, AlphaModel] = {}
@@ -157,29 +164,34 @@ def load(runs: Sequence[Path]) -> dict[str, AlphaModel]:
 
 
 def page(models: dict[str, AlphaModel], folder: Path) -> Any:
-    """The Gradio page. Downloads are written below `folder`."""
+    """The Gradio page. Downloads are written below `folder`, of each session the latest alone."""
     names = list(models)
     usual = 2 * models[names[0]].config.score
 
-    def show(seen: Seen | None, score: float, how: str) -> tuple[Any, ...]:
-        if seen is None:
-            return None, NOTHING, None, None
-        return drawn(seen, score, how), _count(seen, score), *downloads(seen, score, folder)
+    def show(seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+        out: tuple[Any, ...] = (None, NOTHING, None, None, None)
+        if seen is not None:
+            json_file, zip_file = downloads(seen, score, folder)
+            out = drawn(seen, score, how), _count(seen, score), json_file, zip_file, json_file
+        _remove(former)
+        return out
 
-    def first(name: str, file: str | None, score: float, how: str) -> tuple[Any, ...]:
+    def first(name: str, file: str | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
         seen = look(models[name], file)
-        return seen, *show(seen, score, how), "Click a place in the picture to get the instance there."
+        return seen, *show(seen, score, how, former), "Click a place in the picture to get the instance there."
 
-    def clicked(name: str, seen: Seen | None, score: float, how: str, event: gr.SelectData) -> tuple[Any, ...]:
+    def clicked(
+        name: str, seen: Seen | None, score: float, how: str, former: str | None, event: gr.SelectData
+    ) -> tuple[Any, ...]:
         if seen is None:
-            return seen, *show(seen, score, how), ""
+            return seen, *show(seen, score, how, former), ""
         x, y = (int(n) // enlargement(seen) for n in event.index)
         after, said = pick(models[name], seen, x, y)
-        return after, *show(after, score, how), said
+        return after, *show(after, score, how, former), said
 
     with gr.Blocks(title="genseg", analytics_enabled=False) as blocks:
         gr.Markdown("# Instances of an image\nNothing leaves this machine.")
-        seen = gr.State(None)
+        seen, made = gr.State(None), gr.State(None, delete_callback=_remove)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 file = gr.Image(type="filepath", label="Your image", sources=["upload", "clipboard"], height=260,
@@ -196,14 +208,13 @@ def page(models: dict[str, AlphaModel], folder: Path) -> Any:
                     json_file = gr.DownloadButton("COCO json", elem_id="json")
                     zip_file = gr.DownloadButton("Cut-outs", elem_id="cutouts")
                 said = gr.Textbox("", label="At the place you clicked", interactive=False, elem_id="said")
-        shown = [result, count, json_file, zip_file]
+        shown = [result, count, json_file, zip_file, made]
         for source in (file, run):
-            source.change(first, [run, file, score, how], [seen, *shown, said], api_visibility="private")
+            source.change(first, [run, file, score, how, made], [seen, *shown, said], api_visibility="private")
         for setting in (score, how):
-            setting.change(show, [seen, score, how], shown, show_progress="hidden", api_visibility="private")
-        result.select(
-            clicked, [run, seen, score, how], [seen, *shown, said], show_progress="hidden", api_visibility="private"
-        )
+            setting.change(show, [seen, score, how, made], shown, show_progress="hidden", api_visibility="private")
+        result.select(clicked, [run, seen, score, how, made], [seen, *shown, said], show_progress="hidden",
+                      api_visibility="private")  # fmt: skip
         if len(names) > 1:
             _side_by_side(models, [file, score, how])
     return blocks
@@ -247,6 +258,7 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
         raise ValueError(f"--max-mb {max_mb}: use 1 or more")
     models = load(runs)
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder  # else Gradio copies each download, and keeps the copies for ever
         try:
             page(models, Path(folder)).launch(
                 server_name=ADDRESS, server_port=port, share=False, max_file_size=f"{max_mb}mb", allowed_paths=[folder],

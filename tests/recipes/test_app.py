@@ -100,9 +100,11 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     words = [sys.executable, "-m", "genseg.cli", "app", *runs, "--port", str(port), "--max-mb", "1"]
+    (root / "tmp").mkdir()
     process = subprocess.Popen(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+        env={**os.environ, "TMPDIR": str(root / "tmp")},
+    )  # fmt: skip
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -113,9 +115,12 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.wait(30)
         process.stdout.close()
     assert process.returncode == 130
+    assert not list((root / "tmp").rglob("cutouts.zip")), "the server's files end with it"
 
 
-def test_an_image_is_dropped_clicked_and_downloaded(chromium: Any, address: str, tmp_path: Path) -> None:
+def test_an_image_is_dropped_clicked_and_downloaded(
+    chromium: Any, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     rng = np.random.default_rng(0)
     cv2.imwrite(str(tmp_path / "<b>x.png"), rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
     (tmp_path / "large.png").write_bytes(bytes(2_000_000))
@@ -155,6 +160,8 @@ def test_an_image_is_dropped_clicked_and_downloaded(chromium: Any, address: str,
         page.click("#cutouts")
     with zipfile.ZipFile(download.value.path()) as archive:
         assert len(archive.namelist()) == shown
+    root = tmp_path_factory.getbasetemp()
+    assert len(list(root.glob("app[0-9]*/tmp/**/cutouts.zip"))) == 1, "those of before are gone, Gradio's copies too"
     assert page.locator("h1, h2").count() == 2  # both runs, side by side
     assert elsewhere == []
     context.close()
