@@ -154,15 +154,16 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, "score": options.score,
     }  # fmt: skip
     kept = out / "settings.json"
+    before = json.loads(kept.read_text()) if kept.exists() else {}
     if options.fresh:
         for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / "broken.txt", kept):
             file.unlink(missing_ok=True)
         for folder in (ALPHAS, CUTOUTS):
-            shutil.rmtree(out / folder, ignore_errors=True)
+            if before.get(folder):  # else they are not ours: `out` may hold the data, whose alphas are called so, too
+                shutil.rmtree(out / folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / "parts").mkdir(exist_ok=True)
     if kept.exists():
-        before = json.loads(kept.read_text())
         changed = [name for name in settings if before.get(name) != settings[name]]
         if changed:
             raise RunError(f"{out} holds the result of other {', '.join(changed)}; choose another --out, or --fresh")

@@ -100,9 +100,10 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
     """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
     kept = work.out / "settings.json"
     if fresh:
+        if kept.exists():  # else they are not ours: a folder of labels has masks/ too
+            shutil.rmtree(work.out / MASKS, ignore_errors=True)
         for file in (work.rows, work.out / RESULT, work.out / "broken.txt", kept):
             file.unlink(missing_ok=True)
-        shutil.rmtree(work.out / MASKS, ignore_errors=True)
     work.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and json.loads(kept.read_text()) != {"origin": origin}:
         raise RunError(f"{work.out} holds the result of another model, other images or another --score; choose "

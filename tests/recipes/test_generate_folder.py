@@ -148,6 +148,10 @@ def test_other_settings_in_the_same_folder_are_refused_unless_fresh(
     settings = json.loads((out / "settings.json").read_text())
     assert settings[name] == change[name]
     generate_folder(run, str(few), out, GenerateOptions(fresh=True))
+    assert not any((out / pictures).exists() for pictures in ("alphas", "cutouts"))
+    (out / "alphas").mkdir()  # not this command's
+    generate_folder(run, str(few), out, GenerateOptions(fresh=True))
+    assert (out / "alphas").exists()
     assert bytes_of(out) == before
 
 
