@@ -281,3 +281,15 @@ def test_both_photometric_backends_and_accumulation_train(photometric: str, imag
     more = [f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", f"photometric={photometric}", "accumulate=2"]
     assert main([*BYOL, *TINY, *more, "tensorboard=true"]) == 0
     assert (tmp_path / "run" / "tensorboard").is_dir()
+
+
+RECIPES = sorted(f.relative_to(ROOT).as_posix() for f in (ROOT / "configs").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_is_a_config(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the keys that its own command gives."""
+    needed = ["data.path=FOLDER"] if "pretrain" in recipe else ["data.train=TRAIN.json"]
+    command = "pretrain" if "pretrain" in recipe else "finetune"
+    assert main([command, "--config", str(ROOT / recipe), *needed, "run=RUN", "--print-config"]) == 0
+    assert "run: RUN" in capsys.readouterr().out

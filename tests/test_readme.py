@@ -15,7 +15,7 @@ from genseg.data.instances import Instance, annotation
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 TINY = {
-    "byol": ["batch_size=4", "data.cache=0", "data.workers=0"],
+    "simclr": ["batch_size=4", "data.cache=0", "data.workers=0"],
     "moco": ["batch_size=4", "data.cache=0", "data.workers=0", "method.splits=2"],
     "swav": [],
     "mask_rcnn": [
