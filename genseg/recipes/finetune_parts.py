@@ -316,7 +316,8 @@ def _content(encoder: str) -> bytes:
 
 
 def fingerprint_of(train: LabelledSet, encoder: str, val: LabelledSet | None = None) -> str:
-    """Changes when the labels, the list of images, or the encoder's file change; not when a folder moves."""
+    """Changes when labels that are trained on or scored, the lists of images, or the encoder's file change; not when a
+    folder moves."""
     total = hashlib.blake2b(json.dumps([train.categories, len(train.images)]).encode(), digest_size=16)
     for image in (*train.images, *(val.images if val else ())):
         total.update(json.dumps([image.name, image.number, image.height, image.width, image.kind]).encode())

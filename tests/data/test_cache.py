@@ -8,6 +8,8 @@ import pickle
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -223,14 +225,12 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(
         build_cache(images, side=SIDE, workers=1)
 
 
-def build_elsewhere(images: ImageList, start: object, done: object) -> None:
+def build_elsewhere(images: ImageList, start: Any, done: Any) -> None:
     """In another process: build, and say how many images were decoded."""
-    count = []
-    really = cache.decode
-    cache.decode = lambda path, short_side: count.append(path) or really(path, short_side=short_side)  # type: ignore
-    start.wait()  # type: ignore[attr-defined]
-    build_cache(images, side=SIDE, workers=1)
-    done.put(len(count))  # type: ignore[attr-defined]
+    with patch.object(cache, "decode", wraps=cache.decode) as decode:
+        start.wait()
+        build_cache(images, side=SIDE, workers=1)
+    done.put(decode.call_count)
 
 
 def test_of_several_processes_one_works_and_all_get_the_cache(images: ImageList, store: Path) -> None:

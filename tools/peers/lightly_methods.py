@@ -2,6 +2,8 @@
 
 import argparse
 import copy
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -74,7 +76,7 @@ def resnet18(stem: str, splits: int) -> nn.Module:
     return net
 
 
-class Method(nn.Module):
+class Method(nn.Module, ABC):
     """`forward(views)` gives embeddings, a `b d` each, and `loss(embeddings)` a scalar."""
 
     def __init__(self, backbone: nn.Module, projection_head: nn.Module) -> None:
@@ -88,8 +90,9 @@ class Method(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         return self.projection_head(self.backbone(x))
 
+    @abstractmethod
     def loss(self, y: list[Tensor]) -> Tensor:
-        raise NotImplementedError
+        """Of the embeddings of one batch."""
 
 
 class Taught(Method):
@@ -179,4 +182,6 @@ class SwaV(Method):
         return self.criterion(scores[:2], scores[2:], kept if self.use_queue else None).squeeze()
 
 
-METHODS = {"moco": MoCo, "simclr": SimCLR, "byol": BYOL, "swav": SwaV}
+METHODS: dict[str, Callable[[nn.Module, argparse.Namespace], Method]] = {
+    "moco": MoCo, "simclr": SimCLR, "byol": BYOL, "swav": SwaV,
+}  # fmt: skip
