@@ -27,12 +27,14 @@ class ObjectiveConfig:
     amodal: float = 0.25  # the amodal alphas of pasted layers, beside the visible ones
     quality: float = 0.5
     boundary: float = 1.0  # extra weight of pixels at an alpha's border, in the cross-entropy
-    decoded: int = 256  # at most so many instances of a batch are decoded, drawn anew each update
+    places: int = 4  # places of each instance, at most, whose codes are decoded, drawn anew each update
+    decoded: int = 256  # codes of a batch that are decoded, at most
     contrast: float = 0.0  # cut-outs that neighbouring composites share (compose.shared) attract, other layers repel
     contrast_temperature: float = 0.2  # of the softmax over the layers
 
     def __post_init__(self) -> None:
         at_least(0, contrast=self.contrast)
+        at_least(1, places=self.places, decoded=self.decoded)
         above(0, contrast_temperature=self.contrast_temperature)
 
 
@@ -113,7 +115,7 @@ def objective(
         positive = assignment.layer >= 0
         asked = focal(places.objectness[assignment.counted], positive[assignment.counted].float())
         terms = {"objectness": config.objectness * asked.sum() / dist.over_ranks(positive.sum())}
-    image, place = _chosen(assignment.layer, config.decoded)
+    image, place = _chosen(assignment.layer, config.places, config.decoded)
     if not len(image):  # no layer at all: decode one place for nothing, so that every parameter has its gradient
         image = place = torch.zeros(1, dtype=torch.long, device=image.device)
     layer = assignment.layer[image, place]
@@ -179,17 +181,14 @@ def _shrunk(alphas: UInt8[Tensor, "m h w"], layer: Int[Tensor, "n"], pixels: int
     return F.avg_pool2d(alphas[layer].float() / 255, STRIDE).flatten(1) * (layer >= 0)[:, None]
 
 
-def _chosen(layer: Int[Tensor, "b p"], limit: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """One place of each layer, drawn by chance; of more than `limit` layers, some."""
+def _chosen(layer: Int[Tensor, "b p"], places: int, limit: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+    """Up to `places` places of each layer, drawn by chance; of more than `limit` in all, some."""
     image, place = (layer >= 0).nonzero(as_tuple=True)
-    if not len(image):
-        return image, place
     order = torch.randperm(len(image), device=image.device)
-    image, place = image[order], place[order]
-    owner = layer[image, place]
-    first = torch.full((int(layer.max()) + 1,), len(owner), device=owner.device)
-    first.scatter_reduce_(0, owner, torch.arange(len(owner), device=owner.device), "amin")
-    kept = first[first < len(owner)]
+    owner, sort = layer[image[order], place[order]].sort(stable=True)
+    order = order[sort]
+    before = torch.arange(len(owner), device=owner.device) - torch.searchsorted(owner, owner)  # of the same layer
+    kept = order[before < places]
     kept = kept[torch.randperm(len(kept), device=kept.device)][:limit]
     return image[kept], place[kept]
 

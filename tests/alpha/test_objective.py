@@ -127,24 +127,32 @@ def test_every_instance_of_four_pixels_or_more_has_a_place() -> None:
         assert (assigned(truth_of([(0, y, x, radius)]))[0].layer == 0).any(), (y, x, radius)
 
 
-def test_one_place_of_each_layer_is_decoded_drawn_by_chance() -> None:
+def test_some_places_of_each_layer_are_decoded_drawn_by_chance() -> None:
     layer = torch.full((2, 40), -1)
     layer[0, 3:6], layer[0, 10], layer[1, 20:24] = 2, 0, 5
     seen = set()
     for seed in range(60):
         torch.manual_seed(seed)
-        image, place = _chosen(layer, 100)
+        image, place = _chosen(layer, 1, 100)
         assert sorted(layer[image, place].tolist()) == [0, 2, 5]
         seen |= set(zip(image.tolist(), place.tolist(), strict=True))
     assert seen == {(0, 3), (0, 4), (0, 5), (0, 10), (1, 20), (1, 21), (1, 22), (1, 23)}
     kept = set()
     for seed in range(60):
         torch.manual_seed(seed)
-        image, place = _chosen(layer, 2)
+        image, place = _chosen(layer, 1, 2)
         assert len(image) == 2
         kept.add(tuple(sorted(layer[image, place].tolist())))
     assert kept == {(0, 2), (0, 5), (2, 5)}
-    assert [len(x) for x in _chosen(torch.full((2, 40), -1), 5)] == [0, 0]
+    pairs = set()
+    for seed in range(60):
+        torch.manual_seed(seed)
+        image, place = _chosen(layer, 3, 100)
+        assert sorted(layer[image, place].tolist()) == [0, 2, 2, 2, 5, 5, 5]
+        assert len(set(zip(image.tolist(), place.tolist(), strict=True))) == 7
+        pairs.add(tuple(sorted(place[image == 1].tolist())))
+    assert len(pairs) == 4
+    assert [len(x) for x in _chosen(torch.full((2, 40), -1), 1, 5)] == [0, 0]
 
 
 def test_sure_and_right_logits_cost_nothing_and_wrong_ones_much() -> None:
@@ -187,31 +195,36 @@ def decoder(encoder: Encoder) -> AlphaDecoder:
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Nothing is drawn by chance: of each layer the first place is decoded."""
+    """Nothing is drawn by chance: of each layer the first places are decoded."""
     return lambda: monkeypatch.setattr(torch, "randperm", lambda n, device=None: torch.arange(n, device=device))
 
 
 DISCS = [(0, 20.0, 22.0, 6.0), (0, 44.0, 40.0, 12.0), (1, 30.0, 33.0, 20.0), (1, 10.0, 50.0, 4.0)]
 
 
-def terms_of(decoder: AlphaDecoder, truth: Composites, **changes: float) -> tuple[dict[str, Tensor], Places]:
+def terms_of(
+    decoder: AlphaDecoder, truth: Composites, *, most: int = 1, **changes: float
+) -> tuple[dict[str, Tensor], Places]:
     """The objective over random embeddings and proposals."""
     embeddings = torch.randn(len(truth.image), 5, 32, 32, generator=torch.Generator().manual_seed(2))
     places = places_of(len(truth.image), 64)
-    return objective(decoder, embeddings, places, truth, ObjectiveConfig(**changes))[0], places
+    return objective(decoder, embeddings, places, truth, ObjectiveConfig(places=most, **changes))[0], places
 
 
-def test_the_terms_are_means_over_instances(decoder: AlphaDecoder, settled: Callable[[], None]) -> None:
-    """Against one layer after the other, with the losses written out."""
+@pytest.mark.parametrize("most", [1, 3])
+def test_the_terms_are_means_over_places(decoder: AlphaDecoder, settled: Callable[[], None], most: int) -> None:
+    """Against one place after the other, with the losses written out."""
     settled()
     truth = truth_of(DISCS, images=2, size=64)
     truth.known[1] = False
-    terms, places = terms_of(decoder, truth, boundary=0.0, mask=2.0, amodal=0.5, quality=0.25, objectness=3.0)
+    terms, places = terms_of(
+        decoder, truth, most=most, boundary=0.0, mask=2.0, amodal=0.5, quality=0.25, objectness=3.0
+    )
     found, _, _ = assigned(truth, places)
     embeddings = torch.randn(2, 5, 32, 32, generator=torch.Generator().manual_seed(2))
     masks, amodals, qualities = [], [], []
-    for k in range(len(DISCS)):
-        i, p = (found.layer == k).nonzero()[0].tolist()
+    chosen = [(k, *at) for k in range(len(DISCS)) for at in (found.layer == k).nonzero()[:most].tolist()]
+    for k, i, p in chosen:
         logits = decoder.decode(embeddings, places.codes(torch.tensor([i]), torch.tensor([p])))[0]
         logits = logits.detach().flatten(1).double()
         for n, (alphas, out) in enumerate(((truth.visible, masks), (truth.amodal, amodals))):
@@ -219,15 +232,17 @@ def test_the_terms_are_means_over_instances(decoder: AlphaDecoder, settled: Call
             q = logits[n].sigmoid()
             e = -a * q.log() - (1 - a) * (1 - q).log()
             dice = 1 - (2 * (q * a).sum() + 1) / ((q * q).sum() + (a * a).sum() + 1)
+            if n and not truth.known[k]:
+                continue
             out.append(float(dice + ((a * e).sum() / a.sum() + ((1 - a) * e).sum() / (1 - a).sum()) / 2))
             if n == 0:
                 both, either = ((logits[0] > 0) & (a > 0.5)).sum(), ((logits[0] > 0) | (a > 0.5)).sum()
                 iou, guess = float(both / either), float(places.quality[i, p].detach().double().sigmoid())
                 qualities.append(-iou * math.log(guess) - (1 - iou) * math.log(1 - guess))
-    assert float(terms["mask"].detach()) == pytest.approx(2.0 * sum(masks) / 4, rel=1e-4)
-    known = [a for k, a in enumerate(amodals) if k != 1]
-    assert float(terms["amodal"].detach()) == pytest.approx(0.5 * sum(known) / 3, rel=1e-4)
-    assert float(terms["quality"].detach()) == pytest.approx(0.25 * sum(qualities) / 4, rel=1e-4)
+    assert float(terms["mask"].detach()) == pytest.approx(2.0 * sum(masks) / len(masks), rel=1e-4)
+    assert len(amodals) < len(masks) and (len(masks) > 4) == (most > 1)
+    assert float(terms["amodal"].detach()) == pytest.approx(0.5 * sum(amodals) / len(amodals), rel=1e-4)
+    assert float(terms["quality"].detach()) == pytest.approx(0.25 * sum(qualities) / len(qualities), rel=1e-4)
     p = places.objectness.detach().double().sigmoid()
     positive, negative = found.layer >= 0, (found.layer < 0) & found.counted
     cost = (-0.25 * (1 - p) ** 2 * p.log())[positive].sum() + (-0.75 * p**2 * (1 - p).log())[negative].sum()
