@@ -1,6 +1,7 @@
 """Method and alpha task as one module: one loss, one backward pass, and neither disturbs the other."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -183,10 +184,18 @@ def gradients(inputs: Inputs) -> tuple[float, dict[str, Tensor]]:
     return float(loss.detach()), {n: p.grad for n, p in joint.named_parameters() if p.grad is not None}
 
 
-def _one_rank(rank: int, folder: str) -> None:
+def without(whole: Inputs, bare: tuple[int, ...]) -> Inputs:
+    """The same, with no layer on some of the images."""
+    c = whole.composites
+    kept = torch.tensor([o not in bare for o in c.owner.tolist()])
+    layers = {k: getattr(c, k)[kept] for k in ("visible", "amodal", "owner", "known", "source")}
+    return replace(whole, composites=replace(c, **layers))
+
+
+def _one_rank(rank: int, folder: str, bare: tuple[int, ...]) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
-    loss, found = gradients(part_of(inputs_of(4), rank))
+    loss, found = gradients(part_of(without(inputs_of(4), bare), rank))
     for g in found.values():
         torch.distributed.all_reduce(g)
         g /= 2
@@ -194,10 +203,11 @@ def _one_rank(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
-    """2 x 2 images equal 1 x 4, when both ranks have as many layers: each rank divides by its own number of them."""
-    loss, want = gradients(inputs_of(4))
-    mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
+@pytest.mark.parametrize("bare", [(), (0,), (0, 1)])
+def test_two_processes_equal_one_with_the_whole_batch(bare: tuple[int, ...], tmp_path: Path) -> None:
+    """2 x 2 images equal 1 x 4, also when one rank has fewer layers than the other, or none."""
+    loss, want = gradients(without(inputs_of(4), bare))
+    mp.spawn(_one_rank, (str(tmp_path), bare), nprocs=2)
     ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
     assert (ranks[0]["loss"] + ranks[1]["loss"]) / 2 == pytest.approx(loss, abs=1e-4)
     assert want.keys() == ranks[0]["gradients"].keys()
