@@ -126,7 +126,8 @@ def compose(
     unsure = [a for a, t in zip(alphas, taken, strict=True) if not t]
     background = 1 - np.max(alphas, axis=0) if alphas else np.ones(image.shape[:2], np.float32)
     ignored = np.max(unsure, axis=0) if unsure else np.zeros(image.shape[:2], np.float32)
-    ignored = ignored if config.background or bare else np.maximum(ignored, background)
+    if not (config.background or bare):  # so it is no ground to paste from either: it may show instances
+        ignored, background = np.maximum(ignored, background), np.zeros_like(background)
     mixed = image.astype(np.float32)
     last: Alpha | None = None
     wanted = int(rng.integers(config.pasted[0], config.pasted[1] + 1)) if len(bank) else 0

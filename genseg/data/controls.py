@@ -67,7 +67,7 @@ def _figure(rng: np.random.Generator, side: int) -> Float[np.ndarray, "side side
     return first
 
 
-def propose_centre(image: Image, *, part: float = 0.5) -> list[Instance]:
+def propose_centre(image: Image, *, min_area: int = MIN_AREA, part: float = 0.5) -> list[Instance]:
     """One ellipse in the middle, with the image's proportions and `part` of its area (at most pi / 4)."""
     if flat(image):
         return []
@@ -75,4 +75,4 @@ def propose_centre(image: Image, *, part: float = 0.5) -> list[Instance]:
     y, x = (2 * (np.arange(n) + 0.5) / n - 1 for n in (h, w))
     radius = sqrt(4 * part / pi)
     found = cut_instance(np.add.outer(y**2, x**2) <= radius**2)
-    return [] if found is None else [found]
+    return [] if found is None or found.area < min_area else [found]

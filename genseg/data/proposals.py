@@ -1,10 +1,11 @@
 """Proposals: regions of a real image that may be objects, found without labels. Several proposers, one interface.
 
-A proposer gives instances by falling score, the same ones every time, for an image of 8 x 8 pixels or more; none for a
-flat image. Scores are comparable within a proposer.
+A proposer gives instances by falling score, the same ones every time; none for a flat image. Scores are comparable
+within a proposer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,6 +19,7 @@ from genseg.data.superpixels import propose_felzenszwalb, propose_slic, scored
 
 Image = UInt8[np.ndarray, "h w 3"]
 Scored = tuple[float, ct.Region]
+LEAST = 8  # pixels of the shorter side of an image in which something is looked for
 OVERLAP = 0.2  # part of a region that may be taken by better ones; it loses that part
 
 
@@ -107,7 +109,13 @@ def _apart(found: Sequence[Scored], h: int, w: int, min_area: int) -> list[Insta
     return kept
 
 
-PROPOSERS: dict[str, Callable[[Image], list[Instance]]] = {
+class Proposer(Protocol):
+    """Instances of an image of LEAST x LEAST pixels or more, none of less than `min_area` pixels."""
+
+    def __call__(self, image: Image, *, min_area: int = ct.MIN_AREA) -> list[Instance]: ...
+
+
+PROPOSERS: dict[str, Proposer] = {
     "tree": propose_tree,
     "otsu": propose_otsu,
     "felzenszwalb": propose_felzenszwalb,
@@ -116,3 +124,8 @@ PROPOSERS: dict[str, Callable[[Image], list[Instance]]] = {
     "blobs": propose_blobs,
     "centre": propose_centre,
 }
+
+
+def propose(name: str, image: Image, *, min_area: int = ct.MIN_AREA) -> list[Instance]:
+    """What the proposer of that name finds in an image of any size."""
+    return PROPOSERS[name](image, min_area=min_area) if min(image.shape[:2]) >= LEAST else []

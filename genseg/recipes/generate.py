@@ -23,7 +23,7 @@ from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core import dist
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
 from genseg.data.instances import Instance, annotation
-from genseg.data.proposals import PROPOSERS
+from genseg.data.proposals import PROPOSERS, propose
 from genseg.train.run import RunError, write_environment, write_text
 
 RESULT, ROWS = "instances.json", "rows.jsonl"  # the latter is where genseg predict keeps each image's
@@ -67,7 +67,7 @@ class Classical:
     name: str
 
     def instances(self, image: Pixels) -> list[Instance]:
-        return PROPOSERS[self.name](image)
+        return propose(self.name, image)
 
 
 def generate_folder(

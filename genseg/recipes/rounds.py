@@ -18,10 +18,11 @@ from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapsho
 from genseg.core import dist
 from genseg.data.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.cache import cache_folder
+from genseg.data.component_tree import MIN_AREA
 from genseg.data.images import ImageSource
 from genseg.data.instances import Instance
 from genseg.data.loader import Batch, Composer
-from genseg.data.proposals import PROPOSERS
+from genseg.data.proposals import propose
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.recipes.assemble import Parts
 from genseg.train.log import METRICS_NAME, Row, read_metrics
@@ -82,7 +83,8 @@ class Rounds:
             bank = build_bank([[] for _ in range(len(self.source))])
         elif number == 0:
             bank = first_bank(self.parts.fingerprint, self.source, self.config, workers=self.parts.config.data.workers)
-            self.say(f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images")
+            sure = _sure(bank, self.config)
+            self.say(f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images, {sure} sure")
         else:
             bank = self._mined(number, step)
         save_bank(bank, file)
@@ -92,6 +94,7 @@ class Rounds:
         before = load_bank(self._file(number - 1))
         model, c = self.model(), self.config
         model.config = replace(model.config, score=model.config.score / 2)  # doubtful ones are proposals to ignore
+        model.look = replace(model.look, side=0)  # the images are shrunk already, and the second look shall be larger
         found: list[list[Instance]] = []
         agreements: list[float] = []
         for i in progress(range(len(self.source)), f"round {number + 1}"):
@@ -143,15 +146,16 @@ class Rounds:
 class _Proposed(Dataset[list[Instance]]):
     """The proposals of each image."""
 
-    def __init__(self, source: ImageSource, name: str) -> None:
-        self.source, self.name = source, name
+    def __init__(self, source: ImageSource, config: AlphaConfig) -> None:
+        self.source, self.name = source, config.proposals
+        self.min_area = min(config.min_area, MIN_AREA)  # larger ones are a matter of choice, in `first_bank`
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, i: int) -> list[Instance]:
         image, at = self.source.read(i)
-        return PROPOSERS[self.name](image) if at == i else []  # a broken image has none
+        return propose(self.name, image, min_area=self.min_area) if at == i else []  # a broken image has none
 
 
 def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
@@ -161,12 +165,29 @@ def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, wo
     with contextlib.suppress(ValueError):  # a damaged file is made anew
         if kept.exists():
             return load_bank(kept)
-    loader = DataLoader(_Proposed(source, config.proposals), batch_size=None, num_workers=workers)
+    loader = DataLoader(_Proposed(source, config), batch_size=None, num_workers=workers)
     found = progress(loader, f"proposals by {config.proposals}")
     bank = build_bank([[a for a in many if a.area >= config.min_area] for many in found])
     kept.parent.mkdir(parents=True, exist_ok=True)
     save_bank(bank, kept)
     return bank
+
+
+def _sure(bank: Bank, config: AlphaConfig) -> int:
+    """How many proposals may be pasted. Raises ValueError when there is none: nothing could be learnt."""
+    c = config.compose
+    sure = int((bank.scores >= c.sure).sum())
+    if sure or not c.pasted[1]:
+        return sure
+    if not len(bank):
+        raise ValueError(
+            f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is nothing to paste; try "
+            "alpha.proposals=blobs alpha.compose.sure=0, or a smaller alpha.min_area"
+        )
+    raise ValueError(
+        f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores so much (the best "
+        f"{bank.scores.max():.2f}), so there is nothing to paste; set alpha.compose.sure lower"
+    )
 
 
 def progress(work: _Work, what: str) -> _Work:

@@ -145,6 +145,17 @@ def test_a_host_of_which_nothing_is_known_is_ignored_except_for_what_is_pasted(p
         assert made.ignored[left > 0.99].mean() > 0.95
 
 
+def test_ground_of_which_nothing_is_known_is_not_pasted_as_no_instance(pasted: Layers) -> None:
+    """It may show instances that nobody has proposed."""
+    sources, bank = [textured(i) for i in range(2)], build_bank([[], [cut(disc(80, 40, 38, 9))]])
+    config = replace(PLAIN, background=False, empty=0.7, pasted=(6, 6))
+    for seed in range(10):
+        made = compose(np.random.default_rng(seed), 0, images_of(sources), bank, config)
+        assert all(layer.target for layer in pasted)
+        assert not (~made.ignored & (made.visible.sum(0) == 0)).any()
+        pasted.clear()
+
+
 def test_nothing_is_pasted_when_no_proposal_is_sure(pasted: Layers) -> None:
     bank = build_bank([[], [cut(disc(80, 40, 40, 9), 0.49)]])
     for seed in range(5):

@@ -11,7 +11,7 @@ from genseg.data import component_tree as ct
 from genseg.data.controls import propose_blobs
 from genseg.data.inpainting import inpainting_error
 from genseg.data.instances import Instance
-from genseg.data.proposals import PROPOSERS, propose_tree
+from genseg.data.proposals import PROPOSERS, propose, propose_tree
 from genseg.data.scenes import compose_scene
 from genseg.data.superpixels import scored
 
@@ -225,3 +225,15 @@ def test_some_blobs_are_hollow_or_bitten() -> None:
         filled.append(blob.area / convex_hull_image(mask).sum())
         hollow += cv2.connectedComponents(1 - mask)[0] > 2
     assert 3 <= hollow <= 20 and np.quantile(filled, 0.8) > 0.9 and np.quantile(filled, 0.1) < 0.85
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+@pytest.mark.parametrize("shape", [(1, 1), (5, 5), (7, 200)])
+def test_nothing_is_found_in_an_image_too_small_to_look_at(name: str, shape: tuple[int, int]) -> None:
+    assert propose(name, np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)) == []
+
+
+@pytest.mark.parametrize("name", PROPOSERS)
+def test_no_proposal_is_smaller_than_asked(name: str) -> None:
+    small, large = (propose(name, PHOTO, min_area=n) for n in (6, 300))
+    assert len(small) >= len(large) and all(a.area >= 6 for a in small) and all(a.area >= 300 for a in large)

@@ -18,6 +18,7 @@ import pytest
 import genseg.recipes.rounds as module
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.mine import Mined
+from genseg.alpha.model import AlphaModel, Look
 from genseg.cli import main
 from genseg.config import load
 from genseg.data.bank import Bank, load_bank
@@ -33,6 +34,7 @@ from genseg.train.log import TIMING, Row, read_metrics
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.recipes.pretrain", "genseg.recipes.dry_run"])
+LOOK = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), side=64, stretch=True)
 COUNT = 9  # images that can be read
 SMALL = [
     "batch_size=4", "data.max_broken=0.2", "threads=1", "probe.every=0 steps", "alpha.side=64",
@@ -224,7 +226,36 @@ class Made:
         return load_bank(self.rounds.folder / f"{number}.npz")
 
 
-@pytest.mark.parametrize(("name", "least"), [("tree", 20), ("tree", 100), ("otsu", 100)])
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (["alpha.proposals=blobs"], r"alpha.compose.sure=0.5: none of \d+ proposals by blobs scores so much .* set"),
+        (["alpha.proposals=otsu", "alpha.min_area=4000"], "alpha.proposals=otsu: nothing is proposed in any image"),
+    ],
+)
+def test_proposals_that_can_never_be_pasted_end_the_run_before_it_begins(
+    keys: list[str], message: str, images: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        Made(images, tmp_path / "run", "alpha.compose.sure=0.5", *keys).bank(0)
+
+
+def test_the_second_look_is_larger_though_the_images_were_shrunk(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, seen = Made(images, tmp_path / "run", "alpha.side=48"), []
+    made.bank(0)
+
+    def look(model: AlphaModel, pixels: np.ndarray) -> list[Instance]:
+        seen.append(model._prepared(pixels).shape)
+        return []
+
+    monkeypatch.setattr(AlphaModel, "instances", look)
+    made.bank(1)
+    assert seen == [(48, 54, 3), (60, 68, 3)] * COUNT
+
+
+@pytest.mark.parametrize(("name", "least"), [("tree", 8), ("tree", 20), ("tree", 100), ("otsu", 100)])
 def test_the_first_bank_holds_the_proposers_proposals(
     name: str, least: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,7 +264,7 @@ def test_the_first_bank_holds_the_proposers_proposals(
     assert made.parts.source is made.parts.composed  # without views nothing is decoded a second time
     bank, left_out = made.bank(0), 0
     for i in range(len(made.parts.images)):
-        found = [] if i == made.broken else PROPOSERS[name](made.parts.composed.read(i)[0])
+        found = [] if i == made.broken else PROPOSERS[name](made.parts.composed.read(i)[0], min_area=min(least, 20))
         wanted = [a for a in found if a.area >= least]
         left_out += len(found) - len(wanted)
         assert len(bank.of_image(i)) == len(wanted)
@@ -242,9 +273,10 @@ def test_the_first_bank_holds_the_proposers_proposals(
             np.testing.assert_array_equal(got.alpha, want.alpha)
             assert (got.top, got.left, got.score) == (want.top, want.left, np.float32(want.score))
     assert len(bank) >= COUNT and (left_out > 0) == (least > 20)
-    assert made.said == [f"proposals: {len(bank)} by {name} in {COUNT + 1} images"]
+    sure = int((bank.scores >= 0.5).sum())
+    assert made.said == [f"proposals: {len(bank)} by {name} in {COUNT + 1} images, {sure} sure"]
 
-    def refuse(image: np.ndarray) -> list[Instance]:
+    def refuse(image: np.ndarray, *, min_area: int = 20) -> list[Instance]:
         raise AssertionError("the cache has them")
 
     monkeypatch.setitem(PROPOSERS, name, refuse)
@@ -271,7 +303,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement:
     one = Instance(np.full((5, 5), 255, np.uint8), 10, 10)
     squares = [Instance(one.alpha, 10, 10, s) for s in [0.5] * sure + [0.49] * unsure]
     monkeypatch.setattr(module, "mine", mine)
-    monkeypatch.setattr(Rounds, "model", lambda self: SimpleNamespace(config=GenerateConfig(score=0.4)))
+    monkeypatch.setattr(Rounds, "model", lambda self: SimpleNamespace(config=GenerateConfig(score=0.4), look=LOOK))
     return calls
 
 
