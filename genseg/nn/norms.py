@@ -33,11 +33,11 @@ def with_norms(module: nn.Module, norm: str) -> nn.Module:
     """
     if norm not in NORMS:
         raise ValueError(f"norm={norm}: choose one of {', '.join(NORMS)}")
-    if norm == "sync":
-        return convert_sync_batchnorm(module)  # timm's: torch's own loses the activations
-    if norm == "bn":
+    if norm == "bn" or isinstance(module, nn.SyncBatchNorm):  # made before: two parts of a module may share an encoder
         return module
-    if isinstance(module, nn.BatchNorm2d):
+    if norm == "sync" and isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return convert_sync_batchnorm(module)  # timm's: torch's own loses the activations
+    if norm != "sync" and isinstance(module, nn.BatchNorm2d):
         return _frozen(module) if norm == "frozen" else _grouped(module)
     for name, child in module.named_children():
         setattr(module, name, with_norms(child, norm))
