@@ -22,7 +22,7 @@ from genseg.alpha.tiles import merge_tiles, tiles_of
 from genseg.data.instances import HALF, Instance, cut_instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
-from genseg.nn.norms import average_anew
+from genseg.nn.norms import average_anew, unsynced
 
 ALPHA_NAME = "alpha.safetensors"
 MULTIPLE = 32  # sides of what the encoder sees are multiples of its coarsest stride
@@ -175,8 +175,10 @@ def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
 
 
 def snapshot(encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig) -> AlphaModel:
-    """A model of copies: what is made of it leaves the training alone."""
-    return AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
+    """A model of copies: what is made of it leaves the training alone, and asks nothing of the other processes."""
+    model = AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
+    unsynced(model)
+    return model.eval()
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

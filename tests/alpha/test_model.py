@@ -16,6 +16,7 @@ from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.data.instances import Instance
 from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder, save_encoder
+from genseg.nn.norms import with_norms
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 PLAIN = Look(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), side=0, stretch=False)
@@ -257,6 +258,31 @@ def test_a_snapshot_leaves_the_training_alone() -> None:
     copied.calibrate([textured(64, 64, i) for i in range(2)], size=64)
     assert all(torch.equal(x, before[k]) for k, x in model.state_dict().items())
     assert model.encoder.training and norms_of(model)[0].momentum == 0.1 and not copied.encoder.training
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tu-mobilenetv3_small_100"])
+def test_a_snapshot_asks_nothing_of_other_processes(name: str, tmp_path: Path) -> None:
+    """On a CPU, a norm over all processes that is about to ask them raises an error."""
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(name))[0]
+    decoder = AlphaDecoder(encoder, SMALL)
+    for m in norms_of(encoder):
+        nn.init.normal_(m.running_mean, std=0.1)
+        nn.init.normal_(m.weight, 1.0, 0.1)
+    with_norms(encoder, "sync")
+    pixels = torch.randn(2, 3, 64, 64)
+    want = [x.detach() for x in encoder.eval().pyramid(pixels)]
+    state = {k: x.clone() for k, x in encoder.train().state_dict().items()}
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        copied = snapshot(encoder, decoder, PLAIN, ALL)
+        torch.testing.assert_close([x.detach() for x in copied.encoder.pyramid(pixels)], want)
+        torch.testing.assert_close(copied.encoder.state_dict(), state)
+        copied.calibrate([textured(64, 64, i) for i in range(2)], size=64)
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close(encoder.state_dict(), state)
+    assert all(isinstance(m, nn.SyncBatchNorm) for m in norms_of(encoder))
 
 
 @pytest.mark.parametrize("tile", [64, 1024])
