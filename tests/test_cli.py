@@ -9,6 +9,7 @@ import pytest
 from coco_made import note, write_json
 
 from genseg.cli import main
+from genseg.core.schedule import ema_momentum
 from genseg.train.log import read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +50,8 @@ def test_pretrain_leaves_the_run_directory_that_the_readme_shows(run: Path) -> N
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
     assert {"loss", "lr", "tau", "spread", "rank", "images_per_second", "data_wait", "eta_seconds"} <= rows[1].keys()
     assert {"knn_top1", "knn_balanced"} <= rows[-1].keys()
+    applied = [ema_momentum(update / 3, 0.996) for update in range(3)]  # the recipe's momentum; three updates
+    assert [row["tau"] for row in rows if "tau" in row] == pytest.approx(applied, abs=1e-9)
 
 
 def test_probes_stand_beside_random_weights_and_raw_pixels(
