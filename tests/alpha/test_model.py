@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import no_file_above
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapsho
 from genseg.data.instances import Instance
 from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder, save_encoder
 from genseg.nn.norms import with_norms
+from genseg.nn.weights import WeightsError
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 PLAIN = Look(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), side=0, stretch=False)
@@ -117,6 +119,16 @@ def test_a_saved_model_finds_the_same(model: AlphaModel, tmp_path: Path) -> None
     save_alpha(again, tmp_path / "again.safetensors", facts)
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["again.safetensors", "alpha.safetensors"]
+
+
+def test_a_full_disk_leaves_no_half_model(model: AlphaModel, tmp_path: Path) -> None:
+    file = tmp_path / "alpha.safetensors"
+    with (
+        no_file_above(100_000),
+        pytest.raises(WeightsError, match="alpha.safetensors cannot be written: File too large"),
+    ):
+        save_alpha(model, file, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_file_is_named_as_such(model: AlphaModel, tmp_path: Path) -> None:
