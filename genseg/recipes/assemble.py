@@ -180,7 +180,7 @@ def build_module(config: PretrainConfig, encoder: Encoder, length: Plan, *, sync
     sync: batch norms see the batches of all processes
     """
     method = None if config.method.name == "none" else METHODS[config.method.name][0](encoder, config.method, length)
-    module = method if config.alpha.name == "none" else Joint(encoder, method, config.alpha)
+    module: Method | Joint | None = method if config.alpha.name == "none" else Joint(encoder, method, config.alpha)
     assert module is not None  # _check
     if sync:
         with_norms(module, "sync")  # in place: the module itself is no norm
