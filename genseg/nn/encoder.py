@@ -126,7 +126,10 @@ def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def save_encoder(encoder: Encoder, path: Path, metadata: dict[str, Any]) -> None:
-    """Write `encoder.safetensors`: tensors under torchvision's names, `metadata` as its facts; raises as those do."""
+    """Write `encoder.safetensors`: tensors under torchvision's names, with `metadata`.
+
+    Raises WeightsError when the disk is full.
+    """
     save_weights(torchvision_state(encoder), path, metadata)
 
 

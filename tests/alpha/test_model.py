@@ -281,7 +281,8 @@ def test_a_snapshot_asks_nothing_of_other_processes(name: str, tmp_path: Path) -
     for m in norms_of(encoder):
         nn.init.normal_(m.running_mean, std=0.1)
         nn.init.normal_(m.weight, 1.0, 0.1)
-    with_norms(encoder, "sync")
+    for part in (encoder, decoder):
+        with_norms(part, "sync")
     pixels = torch.randn(2, 3, 64, 64)
     want = [x.detach() for x in encoder.eval().pyramid(pixels)]
     state = {k: x.clone() for k, x in encoder.train().state_dict().items()}
@@ -294,7 +295,8 @@ def test_a_snapshot_asks_nothing_of_other_processes(name: str, tmp_path: Path) -
     finally:
         torch.distributed.destroy_process_group()
     torch.testing.assert_close(encoder.state_dict(), state)
-    assert all(isinstance(m, nn.SyncBatchNorm) for m in norms_of(encoder))
+    assert all(isinstance(m, nn.SyncBatchNorm) for part in (encoder, decoder) for m in norms_of(part))
+    assert len(norms_of(decoder)) > 0 and not any(isinstance(m, nn.SyncBatchNorm) for m in norms_of(copied))
 
 
 @pytest.mark.parametrize("tile", [64, 1024])

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from genseg.core.schedule import Plan
+from genseg.joint import AlphaConfig
 from genseg.methods.byol import BYOLConfig
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.recipes.assemble import AlphaConfig, DataConfig, NoneConfig, PretrainConfig, build_module
+from genseg.recipes.assemble import DataConfig, NoneConfig, PretrainConfig, build_module
 
 PLAN = Plan(images=8, batch=4, total=2)
 
