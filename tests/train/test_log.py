@@ -1,10 +1,11 @@
 """metrics.jsonl is JSON whatever happens, and what is read from it is what was measured."""
 
-import io
 import json
 import math
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, read_metrics
 
@@ -33,7 +34,6 @@ def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_for_readers(tmp
     assert all(math.isnan(row["grad_norm"]) for row in rows[:3])
 
 
-def test_the_progress_line_says_nan(tmp_path: Path) -> None:
-    stream = io.StringIO()
-    ProgressLine(stream).show({"step": 1, "epoch": 0.5, "loss": 1.25, "grad_norm": math.nan, **TIME}, 2, force=True)
-    assert "loss 1.25  grad_norm nan" in stream.getvalue()
+def test_the_progress_line_says_nan(capsys: pytest.CaptureFixture[str]) -> None:
+    ProgressLine().show({"step": 1, "epoch": 0.5, "loss": 1.25, "grad_norm": math.nan, **TIME}, 2, force=True)
+    assert "loss 1.25  grad_norm nan" in capsys.readouterr().err
