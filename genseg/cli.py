@@ -198,7 +198,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"genseg {options.command}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise
         print(f"genseg {options.command}: {error}; the last checkpoint is untouched", file=sys.stderr)
         return 1

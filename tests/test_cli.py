@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 from coco_made import note, write_json
+from full_disk import no_file_above
 
 from genseg.cli import main
+from genseg.core.schedule import ema_momentum
 from genseg.train.log import read_metrics
 
 ROOT = Path(__file__).parents[1]
@@ -49,6 +51,8 @@ def test_pretrain_leaves_the_run_directory_that_the_readme_shows(run: Path) -> N
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
     assert {"loss", "lr", "tau", "spread", "rank", "images_per_second", "data_wait", "eta_seconds"} <= rows[1].keys()
     assert {"knn_top1", "knn_balanced"} <= rows[-1].keys()
+    applied = [ema_momentum(update / 3, 0.996) for update in range(3)]  # the recipe's momentum; three updates
+    assert [row["tau"] for row in rows if "tau" in row] == pytest.approx(applied, abs=1e-9)
 
 
 def test_probes_stand_beside_random_weights_and_raw_pixels(
@@ -274,6 +278,29 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
     )
     said = capsys.readouterr().err
     assert "not finite, so no update was made" in said and "Lower optimizer.lr" in said
+
+
+def test_a_full_disk_is_told_in_a_line(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    with no_file_above(1_000_000):
+        assert main([*BYOL, *TINY, f"data.path={images}", f"run={run}", "steps=1"]) == 1
+    said = capsys.readouterr().err
+    assert "encoder.safetensors cannot be written: File too large; make room there" in said.splitlines()[-1]
+    assert "Traceback" not in said and not list(run.glob("*.tmp")) and not (run / "encoder.safetensors").exists()
+
+
+@pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "folder"])
+def test_an_export_goes_whole_to_the_disk_or_not_at_all(
+    name: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with no_file_above(1_000_000):
+        assert main(["export", str(run), "--out", str(tmp_path / name)]) == 1
+    assert "cannot be written: File too large; make room there" in capsys.readouterr().err
+    assert not [f for f in tmp_path.rglob("*") if f.is_file()]
+    (tmp_path / "text").write_text("no weights")
+    assert main(["export", str(tmp_path / "text"), "--out", str(tmp_path / name)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("genseg export: ") and "text is not a safetensors file" in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize("photometric", ["cpu", "device"])

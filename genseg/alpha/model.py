@@ -1,7 +1,6 @@
 """A trained encoder and alpha decoder as one thing that gives the instances of whole images."""
 
 import copy
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +10,6 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
@@ -22,7 +19,8 @@ from genseg.alpha.tiles import merge_tiles, tiles_of
 from genseg.data.instances import HALF, Instance, cut_instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
-from genseg.nn.norms import average_anew
+from genseg.nn.norms import average_anew, unsynced
+from genseg.nn.weights import read_facts, read_weights, save_weights
 
 ALPHA_NAME = "alpha.safetensors"
 MULTIPLE = 32  # sides of what the encoder sees are multiples of its coarsest stride
@@ -138,28 +136,20 @@ class AlphaModel(nn.Module):
 
 
 def save_alpha(model: AlphaModel, path: Path, metadata: dict[str, Any]) -> None:
-    """Write encoder and decoder; how to build and use them goes as JSON under "genseg", beside `metadata`.
+    """Write encoder and decoder; how to build and use them stands in the file, beside `metadata`.
 
-    One entry, because safetensors writes several in an order of chance, and equal runs shall leave equal bytes.
+    Raises WeightsError when the disk is full.
     """
     slots = asdict(model.decoder.config) if isinstance(model.decoder, SlotDecoder) else None
     decoder = model.decoder.decoder if isinstance(model.decoder, SlotDecoder) else model.decoder
     facts = {**metadata, "look": asdict(model.look), "decoder": asdict(decoder.config), "slots": slots,
              "generate": asdict(model.config)}  # fmt: skip
-    temporary = path.with_name(path.name + ".tmp")
-    tensors = {name: x.detach().cpu().contiguous().clone() for name, x in model.state_dict().items()}
-    save_file(tensors, temporary, {"genseg": json.dumps(facts)})
-    temporary.replace(path)
+    save_weights(model.state_dict(), path, facts)
 
 
 def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
     """The model that `save_alpha` has written, and its metadata. Raises ValueError for any other file."""
-    try:
-        with safe_open(path, framework="pt") as content:
-            text = (content.metadata() or {}).get("genseg")
-    except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file ({error})") from None
-    facts = {} if text is None else json.loads(text)
+    facts = read_facts(path)
     if "look" not in facts:
         raise ValueError(f"{path} holds no alpha decoder that genseg has written")
     encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
@@ -170,13 +160,15 @@ def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
         else AlphaDecoder(encoder, config)
     )
     model = AlphaModel(encoder, decoder, Look(**_tuples(facts["look"])), GenerateConfig(**facts["generate"]))
-    model.load_state_dict(load_file(path))
+    model.load_state_dict(read_weights(path))
     return model.to(memory_format=torch.channels_last), facts
 
 
 def snapshot(encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig) -> AlphaModel:
-    """A model of copies: what is made of it leaves the training alone."""
-    return AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
+    """A model of copies: what is made of it leaves the training alone, and asks nothing of the other processes."""
+    model = AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
+    unsynced(model)
+    return model.eval()
 
 
 def _tuples(values: dict[str, Any]) -> dict[str, Any]:

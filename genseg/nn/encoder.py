@@ -1,6 +1,5 @@
 """The encoder: any segmentation-models-pytorch pyramid encoder, with torchvision's key names at the border."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,9 +7,9 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
+
+from genseg.nn.weights import read_facts, read_weights, save_weights
 
 STEMS = ("imagenet", "small")
 WEIGHTS_NAME = "encoder.safetensors"
@@ -103,10 +102,9 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     if not path.is_file():
         raise ValueError(f"encoder.weights: there is no file {path}")
     try:
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except SafetensorError as error:
-        raise ValueError(f"encoder.weights: {path} is not a safetensors file ({error})") from None
+        found = read_weights(path)
+    except ValueError as error:
+        raise ValueError(f"encoder.weights: {error}") from None
     own = torchvision_state(encoder)
     fits = {name for name in own.keys() & found.keys() if own[name].shape == found[name].shape}
     if not fits:
@@ -128,14 +126,11 @@ def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
 
 
 def save_encoder(encoder: Encoder, path: Path, metadata: dict[str, Any]) -> None:
-    """Write `encoder.safetensors`: contiguous tensors under torchvision's names, `metadata` as JSON under "genseg".
+    """Write `encoder.safetensors`: tensors under torchvision's names, with `metadata`.
 
-    One entry, because safetensors writes several in an order of chance, and equal runs shall leave equal bytes.
+    Raises WeightsError when the disk is full.
     """
-    tensors = {k: v.detach().cpu().contiguous().clone() for k, v in torchvision_state(encoder).items()}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, {"genseg": json.dumps(metadata)})
-    temporary.replace(path)
+    save_weights(torchvision_state(encoder), path, metadata)
 
 
 def encoder_file(run: Path) -> Path:
@@ -148,11 +143,10 @@ def encoder_file(run: Path) -> Path:
 
 def metadata_of(file: Path) -> dict[str, Any]:
     """What `save_encoder` was given as metadata. Raises ValueError for a file that it has not written."""
-    with safe_open(file, framework="pt") as content:
-        metadata = content.metadata() or {}
-    if "genseg" not in metadata:
+    facts = read_facts(file)
+    if not facts:
         raise ValueError(f"{file} was not written by genseg: its method, mean, std and size are not known")
-    return dict(json.loads(metadata["genseg"]))
+    return facts
 
 
 def _is_tag(config: EncoderConfig) -> bool:

@@ -4,7 +4,13 @@ import math
 
 import torch
 from jaxtyping import Float
-from timm.layers.norm_act import BatchNormAct2d, FrozenBatchNormAct2d, GroupNormAct, convert_sync_batchnorm
+from timm.layers.norm_act import (
+    BatchNormAct2d,
+    FrozenBatchNormAct2d,
+    GroupNormAct,
+    SyncBatchNormAct,
+    convert_sync_batchnorm,
+)
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
@@ -33,15 +39,27 @@ def with_norms(module: nn.Module, norm: str) -> nn.Module:
     """
     if norm not in NORMS:
         raise ValueError(f"norm={norm}: choose one of {', '.join(NORMS)}")
-    if norm == "sync":
-        return convert_sync_batchnorm(module)  # timm's: torch's own loses the activations
-    if norm == "bn":
+    if norm == "bn" or isinstance(module, nn.SyncBatchNorm):  # made before: two parts of a module may share an encoder
         return module
-    if isinstance(module, nn.BatchNorm2d):
+    if norm == "sync" and isinstance(module, nn.modules.batchnorm._BatchNorm):
+        return convert_sync_batchnorm(module)  # timm's: torch's own loses the activations
+    if norm != "sync" and isinstance(module, nn.BatchNorm2d):
         return _frozen(module) if norm == "frozen" else _grouped(module)
     for name, child in module.named_children():
         setattr(module, name, with_norms(child, norm))
     return module
+
+
+def unsynced(module: nn.Module) -> None:
+    """Make the batch norms over all processes in `module` those of this process again, in place: for what one process
+    does alone, where the others would never answer. `module` itself is none, and what they see are maps."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.SyncBatchNorm):
+            kind = BatchNormAct2d if isinstance(child, SyncBatchNormAct) else nn.BatchNorm2d
+            made = kind(child.num_features, eps=child.eps, momentum=child.momentum).to(child.weight)
+            setattr(module, name, _in_place_of(child, made))
+        else:
+            unsynced(child)
 
 
 def _frozen(norm: nn.BatchNorm2d) -> nn.Module:
@@ -56,9 +74,9 @@ def _grouped(norm: nn.BatchNorm2d) -> nn.Module:
     return _in_place_of(norm, GroupNorm(groups, width, eps=norm.eps))
 
 
-def _in_place_of(norm: nn.BatchNorm2d, made: nn.Module) -> nn.Module:
+def _in_place_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm, made: nn.Module) -> nn.Module:
     """With what `made` can hold of a batch norm: its tensors, and timm's activation."""
-    if isinstance(norm, BatchNormAct2d):
+    if isinstance(norm, BatchNormAct2d | SyncBatchNormAct):
         made.drop, made.act = norm.drop, norm.act
     made.load_state_dict({k: v for k, v in norm.state_dict().items() if k in made.state_dict()})
     return made

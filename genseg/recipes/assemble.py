@@ -25,6 +25,7 @@ from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.methods import METHODS
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
+from genseg.nn.norms import with_norms
 from genseg.recipes.probe import ProbeConfig
 from genseg.train.optim import OptimizerConfig, build_optimizer
 
@@ -155,9 +156,8 @@ def assemble(config: PretrainConfig) -> Parts:
     )
     torch.manual_seed(config.seed)
     encoder, loaded = build_encoder(config.encoder)
-    module = build_module(config, encoder, length)
-    if accelerator.device.type == "cuda" and accelerator.num_processes > 1 and config.method.name != "moco":
-        module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+    several = accelerator.device.type == "cuda" and accelerator.num_processes > 1
+    module = build_module(config, encoder, length, sync=several and config.method.name != "moco")
     if config.channels_last:
         module.to(memory_format=torch.channels_last)
     if config.compile:
@@ -174,13 +174,17 @@ def assemble(config: PretrainConfig) -> Parts:
     )  # fmt: skip
 
 
-def build_module(config: PretrainConfig, encoder: Encoder, length: Plan) -> Method | Joint:
-    """The contrastive method around the encoder, with the alpha task beside it where there is one."""
+def build_module(config: PretrainConfig, encoder: Encoder, length: Plan, *, sync: bool = False) -> Method | Joint:
+    """The contrastive method around the encoder, with the alpha task beside it where there is one.
+
+    sync: batch norms see the batches of all processes
+    """
     method = None if config.method.name == "none" else METHODS[config.method.name][0](encoder, config.method, length)
-    if config.alpha.name == "none":
-        assert method is not None  # _check
-        return method
-    return Joint(encoder, method, config.alpha)
+    module: Method | Joint | None = method if config.alpha.name == "none" else Joint(encoder, method, config.alpha)
+    assert module is not None  # _check
+    if sync:
+        with_norms(module, "sync")  # in place: the module itself is no norm
+    return module
 
 
 def read_cache(images: ImageList, config: PretrainConfig, side: int) -> CachedImages:

@@ -1,12 +1,14 @@
 """A run's encoder for other libraries."""
 
-import json
+import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from genseg.nn.encoder import WEIGHTS_NAME, encoder_file, metadata_of
+from genseg.nn.weights import read_weights, save_weights, whole
 from genseg.recipes.timm_folder import save_timm_folder
 
 
@@ -18,14 +20,22 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     no encoder yet, or timm no such model.
     """
     source = encoder_file(run)
+    tensors = {prefix + name: tensor for name, tensor in read_weights(source).items()}
     out.parent.mkdir(parents=True, exist_ok=True)
-    tensors = {prefix + name: tensor for name, tensor in load_file(source).items()}
     if out.suffix == ".safetensors":
-        save_file(tensors, out, {"genseg": json.dumps(metadata_of(source))})
+        save_weights(tensors, out, metadata_of(source))
     elif out.suffix == ".pth":
-        torch.save(tensors, out)
+        save_pth(tensors, out)
     elif out.suffix:
         raise ValueError(f"--out {out}: end it in .safetensors or .pth, or name a folder for timm")
     elif not save_timm_folder(source, out):
         raise ValueError(f"timm has no model of the architecture in {source}; write {out / WEIGHTS_NAME} instead")
     return f"{len(tensors)} tensors of {source} in {out}"
+
+
+def save_pth(tensors: Mapping[str, Tensor], out: Path) -> None:
+    """Write a state dict as torch does. Raises WeightsError when the disk is full."""
+    made = io.BytesIO()
+    torch.save(dict(tensors), made)  # into a file torch would hide why it cannot write
+    with whole(out) as temporary:
+        temporary.write_bytes(made.getbuffer())

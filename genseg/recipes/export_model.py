@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from genseg.nn.weights import whole
+from genseg.recipes.export import save_pth
 from genseg.transfer.detector import Detector
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -30,7 +32,11 @@ def export_model(run: Path, out: Path) -> str:
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix in (".pth", ".safetensors"):
         tensors = {name: x.contiguous().clone() for name, x in inner.state_dict().items()}
-        torch.save(tensors, out) if out.suffix == ".pth" else save_file(tensors, out)
+        if out.suffix == ".pth":
+            save_pth(tensors, out)
+        else:
+            with whole(out) as temporary:
+                save_file(tensors, temporary)
         return f"{len(tensors)} tensors of {run} in {out}{_how(predictor)}"
     if not isinstance(model, Segmenter):
         what = "ONNX" if out.suffix == ".onnx" else "a folder"

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors import SafetensorError
 from torch import nn
 
 from genseg.alpha.decoder import AlphaDecoder
@@ -262,7 +261,7 @@ def run_facts(encoder: str) -> dict[str, Any]:
         return {}
     try:
         return metadata_of(_weights(encoder))
-    except (ValueError, SafetensorError):
+    except ValueError:
         return {}
 
 

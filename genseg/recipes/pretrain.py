@@ -223,7 +223,7 @@ class Session:
             "lr": self.learning_rate(self.step - 1), "images_per_second": rate,
             "data_wait": timing.waiting / timing.seconds, "eta_seconds": (plan.total - self.step) * plan.batch / rate,
         }  # fmt: skip
-        row |= self.parts.module.scheduled(self.step / plan.total)
+        row |= self.parts.module.scheduled((self.step - 1) / plan.total)  # as the loop has applied it
         self._record(row)
         self.progress.show(row, plan.total, force=self.step == plan.total)
         trivial = self.parts.module.trivial(plan.batch // self.config.accumulate)

@@ -1,7 +1,6 @@
 """A folder that `timm.create_model("local-dir:FOLDER", pretrained=True)` reads."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from safetensors import safe_open
 
 from genseg.nn.encoder import metadata_of
+from genseg.nn.weights import whole
 
 
 def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
@@ -32,10 +32,10 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
         },
     }  # fmt: skip
     folder.mkdir(exist_ok=True)
-    shutil.copyfile(encoder_file, folder / "model.tmp")
-    os.replace(folder / "model.tmp", folder / "model.safetensors")
-    (folder / "config.tmp").write_text(json.dumps(content, indent=2) + "\n")
-    os.replace(folder / "config.tmp", folder / "config.json")
+    with whole(folder / "model.safetensors") as temporary:
+        shutil.copyfile(encoder_file, temporary)
+    with whole(folder / "config.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
     return True
 
 

@@ -10,7 +10,6 @@ removes it, and no load does: another process may read while this one writes.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -25,6 +24,8 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from genseg.nn.weights import FULL, number_of
 
 _TENSORS, _STATE, _LATEST, _UNFINISHED = "tensors.safetensors", "state.json", "latest", ".tmp-"
 
@@ -247,10 +248,9 @@ def _sync(path: Path) -> None:
 
 def _complaint(error: OSError | SafetensorError, final: Path, tensors: Mapping[str, Tensor]) -> str:
     root = final.parent
-    code = re.search(r"os error (\d+)", str(error))  # safetensors passes the number on as text
-    number = error.errno if isinstance(error, OSError) else int(code[1]) if code else None
+    number = number_of(error)
     remedy = "make the folder writable, or choose another one"
-    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if number in FULL:
         need = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
         remedy = f"it takes {need / 1e6:.1f} MB: make room there, keep fewer checkpoints or choose another folder"
     named = None

@@ -1,6 +1,7 @@
 """metrics.jsonl and the progress line."""
 
 import json
+import math
 import os
 import sys
 import time
@@ -13,11 +14,14 @@ TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")  # what tw
 
 
 class MetricsFile:
-    """One JSON object a line. Opening it at `step` drops the lines of later steps: a resumed run writes them again."""
+    """One JSON object a line. Opening it at `step` drops the lines of later steps: a resumed run writes them again.
+
+    A number that is not finite is written as null: JSON has no other word for it.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step] if step and path.exists() else []
-        text = "".join(json.dumps(row) + "\n" for row in kept)
+        text = "".join(map(_as_line, kept))
         temporary = path.with_name(path.name + ".tmp")
         temporary.write_text(text)
         os.replace(temporary, path)
@@ -25,19 +29,25 @@ class MetricsFile:
 
     def write(self, row: Row) -> None:
         """Append one line, at once on disk's doorstep (flushed)."""
-        self.file.write(json.dumps(row) + "\n")
+        self.file.write(_as_line(row))
         self.file.flush()
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The lines of a metrics.jsonl; a last line that was cut off by a kill is left out."""
+    """The lines of a metrics.jsonl, NaN for null; a last line that was cut off by a kill is left out."""
     rows = []
     for line in path.read_text().splitlines():
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             break
+        rows.append({key: math.nan if value is None else value for key, value in row.items()})
     return rows
+
+
+def _as_line(row: Row) -> str:
+    finite = {key: value if math.isfinite(value) else None for key, value in row.items()}
+    return json.dumps(finite, allow_nan=False) + "\n"
 
 
 def duration(seconds: float) -> str:

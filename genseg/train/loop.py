@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from genseg.core import dist
 from genseg.core.schedule import Plan
 
+SKIPS = 30  # updates that fp16 may skip in a row: its scale of 65536 is below 1 after 17
+
 
 class NonFiniteError(RuntimeError):
     """The loss or a gradient is not a number; no rank has made the update."""
@@ -84,9 +86,11 @@ def train(
 
     `module` and `optimizer` are prepared by `accelerator`; one update is `passes` batches of `loader`.
     Returns the number of updates made so far.
-    Raises NonFiniteError on all ranks before an update that would spoil the weights.
+    Raises NonFiniteError on all ranks before an update that would spoil the weights, or after SKIPS in a row that fp16
+    has skipped.
     """
     stop = StopSignal()
+    skipped = 0
     timing = Timing()
     timing.reset()
     with stop:
@@ -110,7 +114,8 @@ def train(
             outputs = _merged(parts)
             hooks.before_step(step / plan.total)
             norm = _gradient_norm(module, optimizer, accelerator, clip)
-            _stop_if_not_finite(step, outputs, norm, accelerator)
+            skipped = 0 if math.isfinite(norm) else skipped + 1
+            _stop_if_not_finite(step, outputs, norm, skipped, accelerator)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             if not accelerator.optimizer_step_was_skipped:
@@ -160,13 +165,17 @@ def _gradient_norm(module: nn.Module, optimizer: torch.optim.Optimizer, accelera
     return float(norm)
 
 
-def _stop_if_not_finite(step: int, outputs: dict[str, Tensor], norm: float, accelerator: Accelerator) -> None:
-    scaled = accelerator.mixed_precision == "fp16"  # there an infinite gradient only lowers the scale
-    bad = not bool(outputs["loss"].isfinite()) or not (scaled or math.isfinite(norm))
+def _stop_if_not_finite(
+    step: int, outputs: dict[str, Tensor], norm: float, skipped: int, accelerator: Accelerator
+) -> None:
+    """`skipped`: updates in a row, this one among them, whose gradient was not finite."""
+    allowed = SKIPS if accelerator.mixed_precision == "fp16" else 1  # there it only lowers the scale
+    bad = not bool(outputs["loss"].isfinite()) or skipped >= allowed
     if dist.any_rank(bad):
         terms = ", ".join(f"{k} {float(v):.4g}" for k, v in outputs.items() if v.numel() == 1)
+        often = f", for {skipped} updates in a row" if skipped > 1 else ""
         raise NonFiniteError(
-            f"step {step + 1}: {terms}, gradient norm {norm:.4g}: not finite, so no update was made. "
+            f"step {step + 1}: {terms}, gradient norm {norm:.4g}: not finite{often}, so no update was made. "
             "Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or use precision=no, and start over "
             "with --fresh; if it comes back at the same step, look at the images of that batch."
         )

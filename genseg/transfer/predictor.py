@@ -1,6 +1,5 @@
 """A fine-tuned model with everything that it needs for an image of any size; and the file it is kept in."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,8 +9,6 @@ import cv2
 import numpy as np
 import torch
 from jaxtyping import Float, Int, UInt8
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
@@ -145,18 +142,15 @@ def build_model(
 
 
 def save_predictor(predictor: Predictor, architecture: EncoderConfig, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write the model; how to build and use it goes as JSON under "genseg", beside `metadata`.
+    """Write the model; how to build and use it stands in the file, beside `metadata`.
 
-    One entry, because safetensors writes several in an order of chance, and equal runs shall leave equal bytes.
+    Raises WeightsError when the disk is full.
     """
     facts = {
         **metadata, "model": asdict(predictor.model.config), "encoder": {**asdict(architecture), "weights": None},
         "categories": predictor.categories, "preparation": asdict(predictor.preparation),
     }  # fmt: skip
-    tensors = {k: x.detach().cpu().contiguous().clone() for k, x in predictor.model.state_dict().items()}
-    temporary = path.with_name(path.name + ".tmp")
-    save_file(tensors, temporary, {"genseg": json.dumps(facts)})
-    temporary.replace(path)
+    save_weights(predictor.model.state_dict(), path, facts)
 
 
 def predictor_file(path: Path) -> Path:
@@ -170,19 +164,14 @@ def predictor_file(path: Path) -> Path:
 def load_predictor(path: Path) -> tuple[Predictor, dict[str, Any]]:
     """What `save_predictor` has written, and its metadata; of a run directory, the best. Raises ValueError."""
     file = predictor_file(path)
-    try:
-        with safe_open(file, framework="pt") as content:
-            text = (content.metadata() or {}).get("genseg")
-    except SafetensorError as error:
-        raise ValueError(f"{file} is not a safetensors file ({error})") from None
-    facts = {} if text is None else json.loads(text)
+    facts = read_facts(file)
     if "preparation" not in facts:
         raise ValueError(f"{file} holds no model of genseg finetune")
     architecture = EncoderConfig(**facts["encoder"])
     categories = tuple((int(number), str(name)) for number, name in facts["categories"])
     config = model_config(facts["model"])
     model = build_model(config, Encoder(architecture), architecture, classes=len(categories))
-    model.load_state_dict(load_file(file))
+    model.load_state_dict(read_weights(file))
     model.to(memory_format=torch.channels_last)
     return Predictor(model, categories, Preparation(**_tuples(facts["preparation"]))), facts
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from full_disk import no_file_above
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -16,6 +17,8 @@ from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.data.instances import Instance
 from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder, save_encoder
+from genseg.nn.norms import with_norms
+from genseg.nn.weights import WeightsError
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 PLAIN = Look(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), side=0, stretch=False)
@@ -116,6 +119,16 @@ def test_a_saved_model_finds_the_same(model: AlphaModel, tmp_path: Path) -> None
     save_alpha(again, tmp_path / "again.safetensors", facts)
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["again.safetensors", "alpha.safetensors"]
+
+
+def test_a_full_disk_leaves_no_half_model(model: AlphaModel, tmp_path: Path) -> None:
+    file = tmp_path / "alpha.safetensors"
+    with (
+        no_file_above(100_000),
+        pytest.raises(WeightsError, match="alpha.safetensors cannot be written: File too large"),
+    ):
+        save_alpha(model, file, {})
+    assert not list(tmp_path.iterdir())
 
 
 def test_another_file_is_named_as_such(model: AlphaModel, tmp_path: Path) -> None:
@@ -257,6 +270,33 @@ def test_a_snapshot_leaves_the_training_alone() -> None:
     copied.calibrate([textured(64, 64, i) for i in range(2)], size=64)
     assert all(torch.equal(x, before[k]) for k, x in model.state_dict().items())
     assert model.encoder.training and norms_of(model)[0].momentum == 0.1 and not copied.encoder.training
+
+
+@pytest.mark.parametrize("name", ["resnet18", "tu-mobilenetv3_small_100"])
+def test_a_snapshot_asks_nothing_of_other_processes(name: str, tmp_path: Path) -> None:
+    """On a CPU, a norm over all processes that is about to ask them raises an error."""
+    torch.manual_seed(0)
+    encoder = build_encoder(EncoderConfig(name))[0]
+    decoder = AlphaDecoder(encoder, SMALL)
+    for m in norms_of(encoder):
+        nn.init.normal_(m.running_mean, std=0.1)
+        nn.init.normal_(m.weight, 1.0, 0.1)
+    for part in (encoder, decoder):
+        with_norms(part, "sync")
+    pixels = torch.randn(2, 3, 64, 64)
+    want = [x.detach() for x in encoder.eval().pyramid(pixels)]
+    state = {k: x.clone() for k, x in encoder.train().state_dict().items()}
+    torch.distributed.init_process_group("gloo", f"file://{tmp_path}/meet", rank=0, world_size=1)
+    try:
+        copied = snapshot(encoder, decoder, PLAIN, ALL)
+        torch.testing.assert_close([x.detach() for x in copied.encoder.pyramid(pixels)], want)
+        torch.testing.assert_close(copied.encoder.state_dict(), state)
+        copied.calibrate([textured(64, 64, i) for i in range(2)], size=64)
+    finally:
+        torch.distributed.destroy_process_group()
+    torch.testing.assert_close(encoder.state_dict(), state)
+    assert all(isinstance(m, nn.SyncBatchNorm) for part in (encoder, decoder) for m in norms_of(part))
+    assert len(norms_of(decoder)) > 0 and not any(isinstance(m, nn.SyncBatchNorm) for m in norms_of(copied))
 
 
 @pytest.mark.parametrize("tile", [64, 1024])

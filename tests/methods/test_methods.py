@@ -13,6 +13,7 @@ from genseg.core.contrast import sinkhorn
 from genseg.core.schedule import Plan, ema_momentum
 from genseg.methods import METHODS
 from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.train.checkpoint import flatten, load_latest, save, unflatten
 
 SMALL = {
     "moco": {"queue": 24, "dim": 16},
@@ -82,6 +83,50 @@ def test_losses_at_their_trivial_values() -> None:
     with torch.no_grad():
         swav.prototypes.copy_(swav.prototypes[:1].expand_as(swav.prototypes).clone())
     assert float(swav(views)["loss"].detach()) == pytest.approx(swav.trivial(6), abs=1e-4)
+    byol = freeze_batch_norm(build("byol"))
+    with torch.no_grad():  # predictions lose what they share with the target
+        target = F.normalize(byol.teacher(views[0][0])[0], dim=0)
+        last = byol.predictor[-1].weight
+        last.sub_(torch.outer(target, target @ last))
+    assert float(byol(views)["loss"].detach()) == pytest.approx(byol.trivial(6), abs=1e-4)
+    assert byol.trivial(6) == 4
+
+
+@pytest.mark.parametrize("name", ["byol", "swav"])
+def test_from_a_checkpoint_the_next_steps_are_the_same(name: str, tmp_path: Path) -> None:
+    """With what is no weight: BYOL's teacher, SwAV's full queue."""
+
+    def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
+        module = build(name, **({"queue": 8, "queue_start": "0 steps"} if name == "swav" else {"momentum": 0.9}))
+        return module, torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
+
+    def losses(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
+        found = []
+        for step in steps:
+            module.begin_step()
+            loss = module([torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(step))])["loss"]
+            loss.backward()
+            module.before_step(step / 20)
+            optimizer.step()
+            optimizer.zero_grad()
+            module.after_step(step / 20)
+            found.append(float(loss.detach()))
+        return found
+
+    module, optimizer = fresh()
+    losses(module, optimizer, range(3))
+    assert name == "byol" or int(module.filled) >= 8
+    tensors, structure = flatten({"module": module.state_dict(), "optimizer": optimizer.state_dict()})
+    save(tmp_path, 3, tensors, {"structure": structure}, keep=1)
+    want = losses(module, optimizer, range(3, 6))
+    loaded = load_latest(tmp_path)
+    assert loaded is not None
+    content = unflatten(loaded[0], loaded[1]["structure"])
+    again, second = fresh()
+    again.load_state_dict(content["module"])
+    second.load_state_dict(content["optimizer"])
+    assert losses(again, second, range(3, 6)) == want
+    assert all(torch.equal(x, again.state_dict()[k]) for k, x in module.state_dict().items())
 
 
 def test_byol_sums_both_directions_against_the_teacher() -> None:

@@ -186,6 +186,13 @@ def test_a_run_that_goes_on_says_how_far_it_is(run: Path, tmp_path: Path) -> Non
     assert ">stopped: 50 %<" in write_report(tmp_path).read_text()
 
 
+def test_numbers_that_are_not_finite_are_left_out_of_charts(tmp_path: Path) -> None:
+    rows = [{"step": s, "loss": 3.0 - s, "grad_norm": n} for s, n in ((1, None), (2, 7.0), (3, 5.0), (4, None))]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    said = write_report(tmp_path).read_text()
+    assert "loss, from 2.000" in said and "Gradient norm: grad norm from 7 to 5" in said
+
+
 def test_a_live_report_takes_less_than_two_percent(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, written = [0.0], []
 
