@@ -14,7 +14,7 @@ from torch import nn
 
 from genseg.core import dist
 from genseg.core.check import above, at_least
-from genseg.core.schedule import Plan, plan
+from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.cache import CachedImages, build_cache
 from genseg.data.images import ImageError, ImageList, ImageSource, fingerprint, list_images
 from genseg.data.loader import Batch, Composer, EpochSampler, ViewDataset, batches
@@ -53,6 +53,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         at_least(1, keep=self.keep)
+        check_durations(every=self.every)
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         at_least(1, accumulate=self.accumulate)
         at_least(0, threads=self.threads)
+        check_durations(log_every=self.log_every)
 
 
 # What may change between the calls that make up one run: none changes a weight (the fingerprint guards the images).
