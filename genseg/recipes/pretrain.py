@@ -232,6 +232,7 @@ class Session:
         word = verdict(
             loss=terms.get("contrast", terms["loss"]), trivial=trivial,
             spread=row["spread"], rank=row["rank"], progress=self.step / plan.total,
+            temperature=hasattr(self.config.method, "temperature"),
         )  # fmt: skip
         if word is not None and word.split(":")[0] != self.warned:
             self.progress.say(f"step {self.step}: {word}")
