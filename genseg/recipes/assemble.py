@@ -151,10 +151,11 @@ def assemble(config: PretrainConfig) -> Parts:
     length = plan(
         images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images
     )
-    cached = read_cache(images, config, config.data.cache) if config.data.cache and views else None
-    composed = (
-        None if config.alpha.name == "none" else ImageSource(images, read_cache(images, config, config.alpha.side))
-    )
+    content = fingerprint(images)  # once: it reads a part of every file
+    cached = read_cache(images, config, config.data.cache, content) if config.data.cache and views else None
+    composed = None
+    if config.alpha.name != "none":
+        composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
     torch.manual_seed(config.seed)
     encoder, loaded = build_encoder(config.encoder)
     module = build_module(config, encoder, length)
@@ -171,7 +172,7 @@ def assemble(config: PretrainConfig) -> Parts:
     return Parts(
         config=config, accelerator=accelerator, images=images,
         source=ImageSource(images, cached) if views or composed is None else composed,  # no view, no second decoding
-        fingerprint=fingerprint(images), plan=length, views=views, module=module, wrapped=wrapped,
+        fingerprint=content, plan=length, views=views, module=module, wrapped=wrapped,
         optimizer=optimizer, loaded=loaded, composed=composed,
     )  # fmt: skip
 
@@ -185,9 +186,9 @@ def build_module(config: PretrainConfig, encoder: Encoder, length: Plan) -> Meth
     return Joint(encoder, method, config.alpha)
 
 
-def read_cache(images: ImageList, config: PretrainConfig, side: int) -> CachedImages:
+def read_cache(images: ImageList, config: PretrainConfig, side: int, content: str) -> CachedImages:
     """The decoded images on disk, made by the first process that wants them while the others wait."""
-    cached = build_cache(images, side=side, workers=max(config.data.workers, 1))
+    cached = build_cache(images, side=side, workers=max(config.data.workers, 1), content=content)
     if len(cached.broken) > config.data.max_broken * len(images):
         first = next(iter(cached.broken.values()))
         raise ImageError(
