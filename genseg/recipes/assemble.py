@@ -166,7 +166,7 @@ def assemble(config: PretrainConfig) -> Parts:
     if config.compile:
         for part in module.modules():  # the teacher's encoder too
             if isinstance(part, Encoder):
-                part.compile()
+                part.net.compile()  # in place, so keys stay; the net, because the alpha task asks for the pyramid
     optimizer = build_optimizer(config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16")
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     return Parts(
