@@ -109,8 +109,11 @@ def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest
     assert main(["export", str(run), "--out", str(tmp_path / "e.pth"), "--prefix", "backbone.body."]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "e.onnx")]) == 2
+    assert main(["export", str(run), "--out", str(tmp_path / "other"), "--prefix", "body."]) == 2
+    assert not (tmp_path / "other").exists()
     assert main(["scan", str(images)]) == 0
     said = capsys.readouterr()
+    assert "--prefix is for state dicts" in said.err
     assert "120 tensors" in said.out and "12" in said.out
     assert "end it in .safetensors or .pth" in said.err
 

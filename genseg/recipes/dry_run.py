@@ -20,8 +20,8 @@ if sys.platform != "win32":
 STEPS = 2
 
 
-def dry_run(config: PretrainConfig) -> str:
-    """What `pretrain` would do: data, model, memory and time, from two real steps."""
+def dry_run(config: PretrainConfig) -> str | None:
+    """What `pretrain` would do: data, model, memory and time, from two real steps; None on all processes but the first."""
     parts = assemble(config)
     total = parts.plan.total
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
@@ -41,6 +41,8 @@ def dry_run(config: PretrainConfig) -> str:
             f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % of the images"
         )
     length = parts.plan
+    if not session.main:
+        return None
     return "\n".join(
         (
             f"data      {len(parts.images)} images in {config.data.path}; broken so far: {len(session.broken)}"
