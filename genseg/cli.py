@@ -106,7 +106,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--prefix",
         default="",
-        help="of a state dict: goes before every key; backbone.body. for torchvision's Mask R-CNN",
+        help="goes before every key of a state dict; backbone.body. for Mask R-CNN",
     )
     p.set_defaults(act=_export)
 

@@ -271,6 +271,24 @@ def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytes
     assert len((tmp_path / "run" / "broken.txt").read_text().splitlines()) >= 1
 
 
+@pytest.mark.parametrize("cache", [0, 40])
+def test_broken_images_are_counted_to_the_user(cache: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, run = tmp_path / "images", tmp_path / "run"
+    folder.mkdir()
+    for i in range(11):
+        cv2.imwrite(str(folder / f"{i:02}.png"), np.full((40, 40, 3), 20 * i, np.uint8))
+    (folder / "broken.png").write_bytes(b"\x89PNG nothing")
+    usual = [*BYOL, *TINY[:-1], f"data.cache={cache}", "data.max_broken=0.1", f"data.path={folder}", f"run={run}"]
+    assert main([*usual, "epochs=1", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert ("broken: 1\n" if cache else " of the 8 looked at") in said.out  # a cache has looked at all 12
+    assert "broken.txt" not in said.err
+    assert main([*usual, "epochs=1"]) == 0
+    said, told = capsys.readouterr(), f"1 image cannot be read: see {run / 'broken.txt'}"
+    assert said.err.count(told) == 1 and said.out.count(told) == 1
+    assert (run / "broken.txt").read_text().startswith("broken.png\t")
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_update(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

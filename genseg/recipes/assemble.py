@@ -123,6 +123,12 @@ class Parts:
         return {"processes": dist.world(), "mixed_precision": self.accelerator.mixed_precision}
 
     @property
+    def known_broken(self) -> set[int] | None:
+        """Which images cannot be read; None where no cache has looked at all of them."""
+        kept = [s for s in (self.source, self.composed) if s is not None and s.cached is not None]
+        return {i for source in kept for i in source.broken} if kept else None
+
+    @property
     def size(self) -> int:
         """Pixels at which the encoder is measured, and which its export names."""
         sizes = [v.size for v in self.views] or [self.config.alpha.compose.size]
