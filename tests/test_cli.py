@@ -167,7 +167,7 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["precision=fp8"], "choose auto, no, bf16 or fp16"),
         (["precision=fp16"], "needs a GPU"),
         (["views.first.count=0"], "compares two views of the largest size"),
-        (["encoder.name=resnet17"], "encoder.name=resnet17"),
+        (["encoder.name=resnet17"], "encoder.name=resnet17: there is no such encoder; did you mean resnet1"),
         (["encoder.weights=/nowhere/e.safetensors"], "there is no file /nowhere/e.safetensors"),
         (["photometric=gpu"], "choose cpu or device"),
         (["run=/dev/null/run"], "cannot write there"),
@@ -178,7 +178,7 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["checkpoint.keep=0"], "keep=0: use 1 or more"),
         (["threads=-1"], "threads=-1: use 0 or more"),
         (["encoder.name=tu-resnet17"], "encoder.name=tu-resnet17"),
-        (["encoder.name=tu-resnet18", "encoder.weights=runs/typo"], "there is no file runs/typo"),
+        (["encoder.name=tu-resnet18", "encoder.weights=runs/typo"], "there is no file runs/typo; tu-resnet18 knows"),
         (["--frsh"], "does not know --frsh"),
     ],
 )

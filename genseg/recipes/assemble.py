@@ -164,6 +164,7 @@ def assemble(config: PretrainConfig) -> Parts:
         composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
     torch.manual_seed(config.seed)
     encoder, loaded = build_encoder(config.encoder)
+    encoder.check_size(**_sizes(config))
     module = build_module(config, encoder, length)
     if accelerator.device.type == "cuda" and accelerator.num_processes > 1 and config.method.name != "moco":
         module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
@@ -181,6 +182,15 @@ def assemble(config: PretrainConfig) -> Parts:
         fingerprint=content, plan=length, views=views, module=module, wrapped=wrapped,
         optimizer=optimizer, loaded=loaded, composed=composed,
     )  # fmt: skip
+
+
+def _sizes(config: PretrainConfig) -> dict[str, int]:
+    """Sides in pixels of the square images that the encoder will see, by key."""
+    sizes = {f"views.{name}.size": view.size for name, view in config.views.items() if view.count}
+    if config.alpha.name != "none":
+        sizes["alpha.compose.size"] = config.alpha.compose.size
+        sizes["twice alpha.compose.size"] = 2 * config.alpha.compose.size  # the batch norms are fitted at that size
+    return sizes | ({"probe.size": config.probe.size} if config.probe.size else {})
 
 
 def build_module(config: PretrainConfig, encoder: Encoder, length: Plan) -> Method | Joint:
