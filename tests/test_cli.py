@@ -273,10 +273,10 @@ def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytes
 
 @pytest.mark.parametrize("cache", [0, 40])
 def test_broken_images_are_counted_to_the_user(cache: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder, run = tmp_path / "images", tmp_path / "run"
+    folder, run, rng = tmp_path / "images", tmp_path / "run", np.random.default_rng(0)
     folder.mkdir()
     for i in range(11):
-        cv2.imwrite(str(folder / f"{i:02}.png"), np.full((40, 40, 3), 20 * i, np.uint8))
+        cv2.imwrite(str(folder / f"{i:02}.png"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
     (folder / "broken.png").write_bytes(b"\x89PNG nothing")
     usual = [*BYOL, *TINY[:-1], f"data.cache={cache}", "data.max_broken=0.1", f"data.path={folder}", f"run={run}"]
     assert main([*usual, "epochs=1", "--dry-run"]) == 0
