@@ -103,7 +103,11 @@ def parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="FILE.safetensors, FILE.pth, a folder (timm; smp for a segmenter), FILE.onnx (a segmenter)",
     )
-    p.add_argument("--prefix", default="", help="goes before every key; backbone.body. for torchvision's Mask R-CNN")
+    p.add_argument(
+        "--prefix",
+        default="",
+        help="goes before every key of a state dict; backbone.body. for Mask R-CNN",
+    )
     p.set_defaults(act=_export)
 
     text = "Compose pictures of textured objects with exact alpha maps and COCO json."
@@ -223,7 +227,8 @@ def _pretrain(options: argparse.Namespace) -> int:
         print(configs.to_yaml(config), end="")
         return 0
     if options.dry_run:
-        print(dry_run(config))
+        if text := dry_run(config):
+            print(text)
         return 0
     return 0 if pretrain(config, fresh=options.fresh) else 130
 
@@ -295,6 +300,8 @@ def _export(options: argparse.Namespace) -> int:
     from genseg.recipes.export_model import export_model, is_finetuned
 
     if is_finetuned(options.run):
+        if options.prefix:
+            raise ValueError("--prefix is for encoders; what genseg finetune has made keeps its names: leave it out")
         print(export_model(options.run, options.out))
         return 0
     print(export(options.run, options.out, prefix=options.prefix))

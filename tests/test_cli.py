@@ -113,8 +113,11 @@ def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest
     assert main(["export", str(run), "--out", str(tmp_path / "e.pth"), "--prefix", "backbone.body."]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "e.onnx")]) == 2
+    assert main(["export", str(run), "--out", str(tmp_path / "other"), "--prefix", "body."]) == 2
+    assert not (tmp_path / "other").exists()
     assert main(["scan", str(images)]) == 0
     said = capsys.readouterr()
+    assert "--prefix is for state dicts" in said.err
     assert "120 tensors" in said.out and "12" in said.out
     assert "end it in .safetensors or .pth" in said.err
 
@@ -158,14 +161,17 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["method.queue=1"], "this key belongs to moco, swav"),
         (["optimizer.lr=fast"], 'optimizer.lr: got "fast"'),
         (["epochs=1", "steps=2"], "epochs=1 and steps=2"),
-        (["optimizer.warmup=soon"], "write a number and epochs, steps, images or percent"),
+        (["optimizer.warmup=5"], "optimizer: warmup=5: write a number and epochs, steps, images or percent, such as"),
+        (["log_every=1.2.3 steps"], "log_every=1.2.3 steps: write a number"),
+        (["checkpoint.every=often"], "checkpoint: every=often: write a number"),
+        (["probe.every=often"], "probe: every=often: write a number"),
         (["data.path=/nowhere/at/all"], "/nowhere/at/all does not exist"),
         (["batch_size=999"], "12 images are fewer than one batch of 999"),
         (["accumulate=4", "batch_size=6"], "use batch_size=8"),
         (["precision=fp8"], "choose auto, no, bf16 or fp16"),
         (["precision=fp16"], "needs a GPU"),
         (["views.first.count=0"], "compares two views of the largest size"),
-        (["encoder.name=resnet17"], "encoder.name=resnet17"),
+        (["encoder.name=resnet17"], "encoder.name=resnet17: there is no such encoder; did you mean resnet1"),
         (["encoder.weights=/nowhere/e.safetensors"], "there is no file /nowhere/e.safetensors"),
         (["photometric=gpu"], "choose cpu or device"),
         (["run=/dev/null/run"], "cannot write there"),
@@ -176,7 +182,7 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["checkpoint.keep=0"], "keep=0: use 1 or more"),
         (["threads=-1"], "threads=-1: use 0 or more"),
         (["encoder.name=tu-resnet17"], "encoder.name=tu-resnet17"),
-        (["encoder.name=tu-resnet18", "encoder.weights=runs/typo"], "there is no file runs/typo"),
+        (["encoder.name=tu-resnet18", "encoder.weights=runs/typo"], "there is no file runs/typo; tu-resnet18 knows"),
         (["--frsh"], "does not know --frsh"),
     ],
 )
@@ -267,6 +273,24 @@ def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytes
     assert main(usual) == 2
     assert "more than data.max_broken=0.01" in capsys.readouterr().err
     assert len((tmp_path / "run" / "broken.txt").read_text().splitlines()) >= 1
+
+
+@pytest.mark.parametrize("cache", [0, 40])
+def test_broken_images_are_counted_to_the_user(cache: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, run, rng = tmp_path / "images", tmp_path / "run", np.random.default_rng(0)
+    folder.mkdir()
+    for i in range(11):
+        cv2.imwrite(str(folder / f"{i:02}.png"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
+    (folder / "broken.png").write_bytes(b"\x89PNG nothing")
+    usual = [*BYOL, *TINY[:-1], f"data.cache={cache}", "data.max_broken=0.1", f"data.path={folder}", f"run={run}"]
+    assert main([*usual, "epochs=1", "--dry-run"]) == 0
+    said = capsys.readouterr()
+    assert ("broken: 1\n" if cache else " of the 8 looked at") in said.out  # a cache has looked at all 12
+    assert "broken.txt" not in said.err
+    assert main([*usual, "epochs=1"]) == 0
+    said, told = capsys.readouterr(), f"1 image cannot be read: see {run / 'broken.txt'}"
+    assert said.err.count(told) == 1 and said.out.count(told) == 1
+    assert (run / "broken.txt").read_text().startswith("broken.png\t")
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_update(

@@ -4,7 +4,16 @@ import math
 import re
 from dataclasses import dataclass
 
-_DURATION = re.compile(r"\s*([0-9.]+(?:e[0-9]+)?)\s*(epochs?|steps?|images?|percent)\s*")
+_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?)\s*(epochs?|steps?|images?|percent)\s*")
+
+
+def check_durations(**texts: str) -> None:
+    """Raise ValueError naming the first text that is no duration."""
+    for name, text in texts.items():
+        if _DURATION.fullmatch(text) is None:
+            raise ValueError(
+                f"{name}={text}: write a number and epochs, steps, images or percent, such as {name}='10 epochs'"
+            )
 
 
 @dataclass(frozen=True)
@@ -25,11 +34,9 @@ class Plan:
 
         Raises ValueError when the text is none of these.
         """
+        check_durations(duration=duration)
         match = _DURATION.fullmatch(duration)
-        if match is None:
-            raise ValueError(
-                f"duration {duration!r}: write a number and epochs, steps, images or percent, as in '10 epochs'"
-            )
+        assert match is not None
         number, unit = float(match[1]), match[2].rstrip("s")
         per_unit = {"epoch": self.steps_per_epoch, "step": 1, "image": 1 / self.batch, "percent": self.total / 100}
         return math.ceil(number * per_unit[unit] - 1e-9)

@@ -80,17 +80,19 @@ def cache_folder() -> Path:
     return base / "genseg"
 
 
-def build_cache(images: ImageList, *, side: int, workers: int) -> CachedImages:
+def build_cache(images: ImageList, *, side: int, workers: int, content: str | None = None) -> CachedImages:
     """The images from disk, with a short side of at most `side` pixels (`rgb_pixels` says how they are shrunk).
 
     The first call for a content and a side makes them, by `workers` threads (decoding releases Python's lock), in
     a folder that gets its name when it is whole. Of several processes one works while the others wait.
 
+    content: `fingerprint(images)`, where it is known already: it reads every file
+
     Raises CacheError when they cannot be written, as on a full disk; then nothing is left behind.
     """
     if side < 1 or workers < 1:
         raise ValueError(f"side={side} and workers={workers} have to be 1 or more")
-    folder = cache_folder() / "images" / f"{fingerprint(images)}-{side}"
+    folder = cache_folder() / "images" / f"{content or fingerprint(images)}-{side}"
     if (found := _open(folder)) is not None:
         return found
     try:

@@ -52,7 +52,8 @@ def list_images(path: str | Path) -> ImageList:
     Folder: every file with an image's suffix; hidden files and folders are left out, links followed. When all
     lie in sub-folders directly under the root, two or more, the folder's name is the class.
     List: one path per line, absolute or relative to the list's folder; optionally a tab and a class on each.
-    COCO: each `file_name` relative to `images/` beside the json, else to the json's folder; no labels.
+    COCO: each `file_name` relative to `images/` beside the json, else to the json's folder; where none of them is
+    there, all relative to the split's folder (`coco_folders`); no labels.
 
     Raises ValueError when there is no such path, no image, or a list that cannot be understood.
     """
@@ -156,6 +157,15 @@ def _from_text(path: Path) -> ImageList:
     return _labelled(path.parent, names)
 
 
+def coco_folders(json_file: Path) -> tuple[Path, Path, Path]:
+    """What the file names of a COCO json may be relative to: `images/` beside it, its own folder, its split's.
+
+    The last word of its name is the split: the images of annotations/instances_train2017.json lie in train2017/.
+    """
+    folder = json_file.parent
+    return folder / "images", folder, folder.absolute().parent / json_file.stem.rpartition("_")[2]
+
+
 def _from_coco(path: Path) -> ImageList:
     try:
         content = json.loads(path.read_bytes())
@@ -167,18 +177,28 @@ def _from_coco(path: Path) -> ImageList:
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f'{path} is no COCO json: it needs a list "images" with at least one entry')
+    folders = coco_folders(path)
+    inside, beside, split = folders
+    names: list[str] = []
     files: set[str] = set()
     for n, entry in enumerate(entries):
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError(f'{path}: images[{n}] has no "file_name"')
         name = posixpath.normpath(name)
-        inside = posixpath.join("images", name)
-        file = name if (path.parent / name).exists() and not (path.parent / inside).exists() else inside
+        file = name if (beside / name).exists() and not (inside / name).exists() else posixpath.join("images", name)
         if file in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
+        names.append(name)
         files.add(file)
-    return ImageList(path.parent, tuple(sorted(files)))
+    if any((beside / file).exists() for file in files):
+        return ImageList(beside, tuple(sorted(files)))
+    if any((split / name).exists() for name in names):
+        return ImageList(split, tuple(sorted(names)))
+    raise ValueError(
+        f"{path}: none of its {len(names)} images is there, the first is {names[0]}; looked in "
+        f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their folder in its place"
+    )
 
 
 def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:

@@ -17,6 +17,7 @@ import numpy as np
 from pycocotools import mask as rle
 
 from genseg.data.decode import decoded_size
+from genseg.data.images import coco_folders
 from genseg.data.instances import CocoError, code_segmentation, file_key
 from genseg.data.run_length import run_lengths
 
@@ -143,14 +144,16 @@ def usable_images(images: Sequence[Any], source: Path, tally: Tally) -> dict[int
     usable = {number: entry for number, (kind, _, entry) in found.items() if not kind}
     if not usable:
         first = next((f"; the first is {entries[n].name}: {where}" for n, (_, where, _) in found.items()), "")
-        raise CocoError(f"{source}: none of its {len(images)} images can be used{first}. A file_name is relative to "
-                        f"images/ beside the json, or to its folder {source.parent}")  # fmt: skip
+        places = ", ".join(map(str, coco_folders(source)))
+        raise CocoError(f"{source}: none of its {len(images)} images can be used{first}. Looked in {places}: move or "
+                        "link the images to one of these")  # fmt: skip
     return usable
 
 
 def _where(source: Path, name: str) -> Path:
-    inside = source.parent / "images" / name
-    return source.parent / posixpath.normpath(name) if not inside.exists() else inside
+    """The file of a file_name, in the first of the folders that has it."""
+    places = [folder / posixpath.normpath(name) for folder in coco_folders(source)]
+    return next((place for place in places if place.exists()), source.parent / posixpath.normpath(name))
 
 
 def _checked(entry: Entry) -> tuple[str, str, Entry]:
@@ -216,9 +219,7 @@ def _is_among(said: Any, known: Container[Any]) -> bool:
     return isinstance(said, Hashable) and said in known
 
 
-def _label(
-    a: Mapping[str, Any], entry: Entry, category: int, tally: Tally, where: str, *, masks: bool
-) -> Label | None:
+def _label(a: Mapping[str, Any], entry: Entry, category: int, tally: Tally, where: str, *, masks: bool) -> Label | None:
     box, area = _box(a.get("bbox")), _area(a.get("area"))
     mask, listed = None, box
     if masks or box is None:

@@ -27,8 +27,13 @@ def effective_rank(features: Float[Tensor, "b d"]) -> float:
     return float((-(p * p.log()).sum()).exp())
 
 
-def verdict(*, loss: float, trivial: float, spread: float, rank: float, progress: float) -> str | None:
-    """A plain word when a run has collapsed or has not left its method's trivial value; None when neither."""
+def verdict(
+    *, loss: float, trivial: float, spread: float, rank: float, progress: float, temperature: bool
+) -> str | None:
+    """A plain word when a run has collapsed or has not left its method's trivial value; None when neither.
+
+    temperature: whether the method has one that can be lowered
+    """
     if spread < 0.05 or rank < 1.5:
         return (
             f"collapsed: all images get nearly the same embedding (spread {spread:.3f}, effective rank {rank:.1f}). "
@@ -37,6 +42,6 @@ def verdict(*, loss: float, trivial: float, spread: float, rank: float, progress
     if progress > 0.1 and abs(loss - trivial) < 0.01 * trivial:
         return (
             f"not learning: the loss {loss:.3f} is that of a network that knows nothing ({trivial:.3f}). "
-            "Raise the learning rate, lower method.temperature, or weaken the views."
+            f"Raise the learning rate,{' lower method.temperature,' if temperature else ''} or weaken the views."
         )
     return None

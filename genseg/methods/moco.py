@@ -61,6 +61,7 @@ class MoCo(Method):
         self.register_buffer("queue", torch.zeros(config.queue, config.dim))
         self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))  # keys so far, over all ranks
         self.pending: list[Tensor] = []
+        self.negatives = 0  # keys that the last pass was contrasted with
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         require_two_large(views, "moco")
@@ -75,6 +76,7 @@ class MoCo(Method):
         key_views = views[0].flip(0) if self.config.symmetric else views[0][1:]  # key of query view i
         keys = torch.stack([self._keys(view) for view in key_views])
         negatives = self.queue[: int(self.enqueued)]
+        self.negatives = len(negatives)
         with full_precision(q):
             q = F.normalize(q, dim=-1)
             own = [keys[i] if i < len(keys) else keys[0] for i in range(len(q))]
@@ -133,5 +135,5 @@ class MoCo(Method):
         return {"tau": self.config.momentum}
 
     def trivial(self, batch: int) -> float:
-        """Loss of equal logits: ln(queue + 1)."""
-        return math.log(len(self.queue) + 1)
+        """Loss of equal logits in the last pass: ln(negatives + 1); only a full queue makes that ln(queue + 1)."""
+        return math.log(self.negatives + 1)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.contrast import cross_entropy, full_precision, sinkhorn
-from genseg.core.schedule import Plan
+from genseg.core.schedule import Plan, check_durations
 from genseg.methods.method import Method, embed, project, require_two_large
 from genseg.nn.encoder import Encoder
 from genseg.nn.heads import ends_in_norm, mlp
@@ -35,6 +35,7 @@ class SwAVConfig:
         above(0, temperature=self.temperature, epsilon=self.epsilon)
         at_least(1, prototypes=self.prototypes, iterations=self.iterations, hidden=self.hidden, dim=self.dim)
         at_least(0, queue=self.queue)
+        check_durations(freeze=self.freeze, queue_start=self.queue_start)
         ends_in_norm(self.head)
 
 

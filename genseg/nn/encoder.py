@@ -1,10 +1,12 @@
 """The encoder: any segmentation-models-pytorch pyramid encoder, with torchvision's key names at the border."""
 
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import segmentation_models_pytorch as smp
+import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ WEIGHTS_NAME = "encoder.safetensors"
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    name: str = "resnet18"  # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME
+    name: str = "resnet18"  # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME (no plain ViTs)
     stem: str = "imagenet"  # imagenet: 7x7 stride 2 and max-pool | small: 3x3 stride 1, for images of 32 px (ResNets)
     weights: str | None = None  # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
 
@@ -47,15 +49,17 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         tag = config.weights if _is_tag(config) else None
+        flexible = {"strict_img_size": False} if config.name.startswith("tu-swin") else {}  # else one size alone
         try:
-            self.net = smp.encoders.get_encoder(config.name, in_channels=3, depth=5, weights=tag)
-        except (KeyError, RuntimeError, OSError) as error:  # no such name or tag, or no network
-            raise ValueError(f"encoder.name={config.name}, encoder.weights={tag}: {error}") from None
+            self.net = smp.encoders.get_encoder(config.name, in_channels=3, depth=5, weights=tag, **flexible)
+        except (KeyError, RuntimeError, OSError, ValueError) as error:  # no such name, no pyramid, or no network
+            raise ValueError(_refusal(config.name, tag, error)) from None
         if config.stem == "small":
             _small_stem(self.net, config.name)
         elif config.stem not in STEMS:
             raise ValueError(f"encoder.stem={config.stem}: choose one of {', '.join(STEMS)}")
         self.width: int = self.net.out_channels[-1]
+        self.side = _side(config.name)  # pixels of a square image that it takes
 
     def pyramid(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Feature maps from the input itself to the coarsest level."""
@@ -68,7 +72,7 @@ class Encoder(nn.Module):
         """
         trained = [p for p in self.net.parameters() if p.requires_grad]
         training = self.training
-        image = torch.zeros(1, 3, 64, 64, device=next(self.parameters()).device)
+        image = torch.zeros(1, 3, self.side, self.side, device=next(self.parameters()).device)
         levels = [level for level in self.eval().pyramid(image) if level.requires_grad]
         self.train(training)
         stages = []
@@ -83,6 +87,21 @@ class Encoder(nn.Module):
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         return self.net(x)[-1].mean((2, 3))
 
+    @torch.no_grad()
+    def check_size(self, **sizes: int) -> None:
+        """Raise ValueError naming the first of these sides of square images that it does not take."""
+        training = self.training
+        self.eval()
+        for name, side in sizes.items():
+            try:
+                self.net(torch.zeros(1, 3, side, side))
+            except (AssertionError, RuntimeError, ValueError) as error:  # timm's models have no common way to refuse
+                raise ValueError(
+                    f"{name}={side}: the encoder takes no images of {side} px ({error}); use {self.side}, or an "
+                    "encoder for images of any size"
+                ) from None
+        self.train(training)
+
 
 def build_encoder(config: EncoderConfig) -> tuple[Encoder, LoadReport | None]:
     """The encoder of a config, and what was loaded into it (None for random weights).
@@ -94,6 +113,11 @@ def build_encoder(config: EncoderConfig) -> tuple[Encoder, LoadReport | None]:
     if config.weights is None or _is_tag(config):
         return encoder, None
     path = Path(config.weights)
+    if not path.exists():
+        raise ValueError(
+            f"encoder.weights: there is no file {path}; {config.name} knows {_tags(config.name)}, any other name is "
+            "that of a run directory or a .safetensors file"
+        )
     return encoder, load_weights(encoder, path / WEIGHTS_NAME if path.is_dir() else path)
 
 
@@ -153,14 +177,48 @@ def _is_tag(config: EncoderConfig) -> bool:
     """Whether the weights are a name that smp (for its own encoders) or timm (`timm`, for tu- ones) downloads."""
     if config.name.startswith("tu-"):
         return config.weights == "timm"
-    known = smp.encoders.encoders.get(config.name, {}).get("pretrained_settings", {})
-    return config.weights in known
+    return config.weights in _settings(config.name)
+
+
+def _settings(name: str) -> dict[str, Any]:
+    """smp's pretrained weights of an encoder, by tag."""
+    return dict(smp.encoders.encoders.get(name, {}).get("pretrained_settings", {}))
+
+
+def _tags(name: str) -> str:
+    """In words, the tags of an encoder."""
+    known = ["timm"] if name.startswith("tu-") else sorted(_settings(name))
+    return f"the tags {', '.join(known)}" if known else "no tag"
+
+
+def _refusal(name: str, tag: str | None, error: Exception) -> str:
+    """Why there is no such encoder, and what to do."""
+    timms = name.startswith("tu-")
+    known = [f"tu-{model}" for model in timm.list_models()] if timms else smp.encoders.get_encoder_names()
+    if name.partition(".")[0] not in known and ":" not in name:
+        near = ", ".join(difflib.get_close_matches(name, known))
+        advice = f"did you mean {near}?" if near else "give one of segmentation-models-pytorch, or tu-NAME for timm's"
+        return f"encoder.name={name}: there is no such encoder; {advice}"
+    if not timms or tag is not None:
+        return f"encoder.name={name}, encoder.weights={tag}: {error}"
+    return (
+        f"encoder.name={name}: its feature maps do not halve from level to level ({error}), as those of plain ViTs; "
+        "use a pyramid encoder, such as resnet50, tu-convnext_tiny or tu-swin_tiny_patch4_window7_224"
+    )
+
+
+def _side(name: str) -> int:
+    """Pixels of a square image for trying an encoder: few, unless timm has made it for one size alone."""
+    known = timm.get_pretrained_cfg(name.removeprefix("tu-")) if name.startswith("tu-") and ":" not in name else None
+    if known is None or not known.fixed_input_size or name.startswith("tu-swin"):
+        return 64
+    return int(known.input_size[-1])
 
 
 def _freeze_unused(encoder: Encoder) -> None:
     """Take from training what the pyramid does not use (a classifier's last convolution): DDP would wait for it."""
     training = encoder.training
-    encoder.eval()(torch.zeros(1, 3, 64, 64)).sum().backward()
+    encoder.eval()(torch.zeros(1, 3, encoder.side, encoder.side)).sum().backward()
     for p in encoder.train(training).parameters():
         p.requires_grad_(p.grad is not None)
         p.grad = None

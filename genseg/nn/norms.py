@@ -56,7 +56,8 @@ def unsynced(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.SyncBatchNorm):
             kind = BatchNormAct2d if isinstance(child, SyncBatchNormAct) else nn.BatchNorm2d
-            made = kind(child.num_features, eps=child.eps, momentum=child.momentum).to(child.weight)
+            made = kind(child.num_features, eps=child.eps).to(child.weight)
+            made.momentum = child.momentum
             setattr(module, name, _in_place_of(child, made))
         else:
             unsynced(child)

@@ -14,7 +14,7 @@ from torch import nn
 
 from genseg.core import dist
 from genseg.core.check import above, at_least
-from genseg.core.schedule import Plan, plan
+from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.cache import CachedImages, build_cache
 from genseg.data.images import ImageError, ImageList, ImageSource, fingerprint, list_images
 from genseg.data.loader import Batch, Composer, EpochSampler, ViewDataset, batches
@@ -54,6 +54,7 @@ class CheckpointConfig:
 
     def __post_init__(self) -> None:
         at_least(1, keep=self.keep)
+        check_durations(every=self.every)
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         at_least(1, accumulate=self.accumulate)
         at_least(0, threads=self.threads)
+        check_durations(log_every=self.log_every)
 
 
 # What may change between the calls that make up one run: none changes a weight (the fingerprint guards the images).
@@ -122,6 +124,12 @@ class Parts:
         return {"processes": dist.world(), "mixed_precision": self.accelerator.mixed_precision}
 
     @property
+    def known_broken(self) -> set[int] | None:
+        """Which images cannot be read; None where no cache has looked at all of them."""
+        kept = [s for s in (self.source, self.composed) if s is not None and s.cached is not None]
+        return {i for source in kept for i in source.broken} if kept else None
+
+    @property
     def size(self) -> int:
         """Pixels at which the encoder is measured, and which its export names."""
         sizes = [v.size for v in self.views] or [self.config.alpha.compose.size]
@@ -150,12 +158,14 @@ def assemble(config: PretrainConfig) -> Parts:
     length = plan(
         images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images
     )
-    cached = read_cache(images, config, config.data.cache) if config.data.cache and views else None
-    composed = (
-        None if config.alpha.name == "none" else ImageSource(images, read_cache(images, config, config.alpha.side))
-    )
+    content = fingerprint(images)  # once: it reads a part of every file
+    cached = read_cache(images, config, config.data.cache, content) if config.data.cache and views else None
+    composed = None
+    if config.alpha.name != "none":
+        composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
     torch.manual_seed(config.seed)
     encoder, loaded = build_encoder(config.encoder)
+    encoder.check_size(**_sizes(config))
     several = accelerator.device.type == "cuda" and accelerator.num_processes > 1
     module = build_module(config, encoder, length, sync=several and config.method.name != "moco")
     if config.channels_last:
@@ -163,15 +173,24 @@ def assemble(config: PretrainConfig) -> Parts:
     if config.compile:
         for part in module.modules():  # the teacher's encoder too
             if isinstance(part, Encoder):
-                part.compile()
+                part.net.compile()  # in place, so keys stay; the net, because the alpha task asks for the pyramid
     optimizer = build_optimizer(config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16")
     wrapped, optimizer = accelerator.prepare(module, optimizer)
     return Parts(
         config=config, accelerator=accelerator, images=images,
         source=ImageSource(images, cached) if views or composed is None else composed,  # no view, no second decoding
-        fingerprint=fingerprint(images), plan=length, views=views, module=module, wrapped=wrapped,
+        fingerprint=content, plan=length, views=views, module=module, wrapped=wrapped,
         optimizer=optimizer, loaded=loaded, composed=composed,
     )  # fmt: skip
+
+
+def _sizes(config: PretrainConfig) -> dict[str, int]:
+    """Sides in pixels of the square images that the encoder will see, by key."""
+    sizes = {f"views.{name}.size": view.size for name, view in config.views.items() if view.count}
+    if config.alpha.name != "none":
+        sizes["alpha.compose.size"] = config.alpha.compose.size
+        sizes["twice alpha.compose.size"] = 2 * config.alpha.compose.size  # the batch norms are fitted at that size
+    return sizes | ({"probe.size": config.probe.size} if config.probe.size else {})
 
 
 def build_module(config: PretrainConfig, encoder: Encoder, length: Plan, *, sync: bool = False) -> Method | Joint:
@@ -187,9 +206,9 @@ def build_module(config: PretrainConfig, encoder: Encoder, length: Plan, *, sync
     return module
 
 
-def read_cache(images: ImageList, config: PretrainConfig, side: int) -> CachedImages:
+def read_cache(images: ImageList, config: PretrainConfig, side: int, content: str) -> CachedImages:
     """The decoded images on disk, made by the first process that wants them while the others wait."""
-    cached = build_cache(images, side=side, workers=max(config.data.workers, 1))
+    cached = build_cache(images, side=side, workers=max(config.data.workers, 1), content=content)
     if len(cached.broken) > config.data.max_broken * len(images):
         first = next(iter(cached.broken.values()))
         raise ImageError(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import io
 import sys
 import tempfile
 import time
@@ -11,7 +12,7 @@ import torch
 
 from genseg.recipes.assemble import PretrainConfig, assemble
 from genseg.recipes.pretrain import Session
-from genseg.train.log import duration
+from genseg.train.log import ProgressLine, duration
 from genseg.train.loop import train
 
 if sys.platform != "win32":
@@ -20,8 +21,8 @@ if sys.platform != "win32":
 STEPS = 2
 
 
-def dry_run(config: PretrainConfig) -> str:
-    """What `pretrain` would do: data, model, memory and time, from two real steps."""
+def dry_run(config: PretrainConfig) -> str | None:
+    """What `pretrain` would do: data, model, memory and time, from two real steps. Only the first process tells."""
     parts = assemble(config)
     total = parts.plan.total
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
@@ -30,6 +31,7 @@ def dry_run(config: PretrainConfig) -> str:
     with tempfile.TemporaryDirectory() as folder:
         session = Session(dataclasses.replace(parts, config=quiet), Path(folder), None)
         session.save_every = 0
+        session.progress = ProgressLine(io.StringIO())  # it would name files that are gone when it is read
         with contextlib.closing(session):
             began = time.perf_counter()
             train(parts.wrapped, parts.optimizer, session.batches(), parts.accelerator, session, plan=short, start=0,
@@ -40,10 +42,13 @@ def dry_run(config: PretrainConfig) -> str:
         views.append(
             f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % of the images"
         )
-    length = parts.plan
+    length, looked = parts.plan, min(short.total * parts.plan.batch, len(parts.images))
+    among = "" if parts.known_broken is not None else f" of the {looked} looked at; genseg scan looks at all"
+    if not session.main:
+        return None
     return "\n".join(
         (
-            f"data      {len(parts.images)} images in {config.data.path}; broken so far: {len(session.broken)}"
+            f"data      {len(parts.images)} images in {config.data.path}; broken: {len(session.broken)}{among}"
             + (f"; {len(parts.images.classes)} classes, seen by the probe alone" if parts.images.classes else ""),
             f"views     {', '.join(views)}",
             f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",

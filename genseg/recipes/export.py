@@ -16,8 +16,8 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     """Write the encoder of `run` to `out` and say what was written.
 
     `out` ending in .safetensors or .pth: a state dict with torchvision's key names behind `prefix` (such as
-    `backbone.body.` for torchvision's Mask R-CNN). Otherwise a folder for timm. Raises ValueError when the run has
-    no encoder yet, or timm no such model.
+    `backbone.body.` for torchvision's Mask R-CNN). Otherwise a folder for timm, which takes no prefix. Raises
+    ValueError when the run has no encoder yet, or timm no such model.
     """
     source = encoder_file(run)
     tensors = {prefix + name: tensor for name, tensor in read_weights(source).items()}
@@ -28,6 +28,8 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
         save_pth(tensors, out)
     elif out.suffix:
         raise ValueError(f"--out {out}: end it in .safetensors or .pth, or name a folder for timm")
+    elif prefix:
+        raise ValueError(f"--prefix is for state dicts, and timm knows its own names: leave it out, or --out {out}.pth")
     elif not save_timm_folder(source, out):
         raise ValueError(f"timm has no model of the architecture in {source}; write {out / WEIGHTS_NAME} instead")
     return f"{len(tensors)} tensors of {source} in {out}"

@@ -18,7 +18,7 @@ from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core import dist
 from genseg.core.check import above, at_least
-from genseg.core.schedule import Plan, plan
+from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.joint_augment import AugmentConfig
 from genseg.data.labelled import Categories, LabelledSet, read_labelled
 from genseg.data.preflight import Findings
@@ -57,6 +57,7 @@ class ValidateConfig:
     def __post_init__(self) -> None:
         at_least(0, limit=self.limit)
         at_least(1, detections=self.detections)
+        check_durations(every=self.every)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class FinetuneConfig:
         at_least(1, accumulate=self.accumulate, batch_size=self.batch_size)
         at_least(0, threads=self.threads, patience=self.patience, pretrained_lr=self.pretrained_lr, ema=self.ema)
         above(0, layer_decay=self.layer_decay)
+        check_durations(freeze=self.freeze, log_every=self.log_every)
         if self.ema >= 1:
             raise ValueError(f"ema={self.ema}: a momentum lies below 1, such as 0.99")
         if self.patience and self.data.val is None:

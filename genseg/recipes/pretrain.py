@@ -85,6 +85,7 @@ class Session:
         self.reasons: dict[int, str] = {}
         if saved is not None:
             self._restore(*saved)
+        self.broken |= parts.known_broken or set()
         plan, c = parts.plan, parts.config
         self.log_every = plan.steps(c.log_every)
         self.save_every = plan.steps(c.checkpoint.every)
@@ -135,6 +136,8 @@ class Session:
         """What a finished run has made, and what its numbers mean."""
         plan = self.parts.plan
         text = f"{self.run / WEIGHTS_NAME}: {self.task}, {plan.total * plan.batch} images seen"
+        if self.broken:
+            text += f"; {self._told_broken()}"
         if self.rounds is not None:
             text += f"\nInstance alpha maps of any folder: genseg generate {self.run} FOLDER --out DIR"
         scores = [100 * row["knn_top1"] for row in read_metrics(self.run / METRICS_NAME) if "knn_top1" in row]
@@ -232,6 +235,7 @@ class Session:
         word = verdict(
             loss=terms.get("contrast", terms["loss"]), trivial=trivial,
             spread=row["spread"], rank=row["rank"], progress=self.step / plan.total,
+            temperature=hasattr(self.config.method, "temperature"),
         )  # fmt: skip
         if word is not None and word.split(":")[0] != self.warned:
             self.progress.say(f"step {self.step}: {word}")
@@ -280,12 +284,18 @@ class Session:
         if self.main:
             lines = [f"{images.files[i]}\t{self.reasons[i]}\n" for i in sorted(self.broken)]
             write_text(self.run / "broken.txt", "".join(lines))
+            self._say(self._told_broken())
         if len(self.broken) > allowed * len(images):
             raise ImageError(
                 f"{len(self.broken)} of {len(images)} images cannot be read, more than data.max_broken={allowed}; "
                 f"they are listed in {self.run / 'broken.txt'}. Mend or remove them (genseg scan says why), or raise "
                 "data.max_broken"
             )
+
+    def _told_broken(self) -> str:
+        """How many images are broken, and where it says which."""
+        count = len(self.broken)
+        return f"{count} {'image' if count == 1 else 'images'} cannot be read: see {self.run / 'broken.txt'}"
 
     def _save(self, step: int, *, ends: bool) -> None:
         """Write a checkpoint; of a training that ends here, all that it leaves behind."""

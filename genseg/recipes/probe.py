@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genseg.core.check import at_least
+from genseg.core.schedule import check_durations
 from genseg.data.box_crops import BoxCrops
 from genseg.data.images import ImageSource, Readable, list_images
 from genseg.data.labelled import read_labelled
@@ -29,6 +30,7 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         at_least(1, k=self.k)
         at_least(0, limit=self.limit, size=self.size)
+        check_durations(every=self.every)
 
 
 @dataclass(frozen=True)
@@ -73,9 +75,7 @@ def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
     return Probe(train=train, test=test, k=config.k)
 
 
-def labelled_pair(
-    train: str, test: str, *, limit: int, margin: float = 0.1
-) -> tuple[LabelledImages, LabelledImages]:
+def labelled_pair(train: str, test: str, *, limit: int, margin: float = 0.1) -> tuple[LabelledImages, LabelledImages]:
     """Two class folders, or the objects of two COCO jsons, whose boxes are cut out with `margin` on each side.
 
     Raises ValueError when the two have different classes, or are not of one kind.

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genseg.core.schedule import Plan, cosine, scaled_lr
+from genseg.core.schedule import Plan, check_durations, cosine, scaled_lr
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,9 @@ class OptimizerConfig:
     trust: float = 0.001  # of lars: eta
     lr_in_momentum: bool = False  # of lars: true is SimCLR's form, false that of BYOL and SwAV
     clip: float = 0.0  # largest gradient norm; 0: no clipping
+
+    def __post_init__(self) -> None:
+        check_durations(warmup=self.warmup)
 
 
 class LARS(torch.optim.Optimizer):

@@ -18,6 +18,7 @@ from genseg.data.instances import encode, resized
 from genseg.data.labelled import Categories
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.nn.weights import read_facts, read_weights, save_weights
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig
 from genseg.transfer.model import Detection, Pixels
 from genseg.transfer.places import PlaceDetector, PlacesConfig

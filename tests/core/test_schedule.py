@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from genseg.core.schedule import Plan, cosine, ema_momentum, plan, scaled_lr
+from genseg.core.schedule import Plan, check_durations, cosine, ema_momentum, plan, scaled_lr
 
 
 def test_a_duration_is_the_same_in_every_unit() -> None:
@@ -16,10 +16,15 @@ def test_a_duration_is_the_same_in_every_unit() -> None:
     assert p.steps("0 steps") == 0
 
 
-@pytest.mark.parametrize("text", ["ten epochs", "10", "10 weeks", "", "-1 epochs"])
+WRONG = ["ten epochs", "10", "10 weeks", "", "-1 epochs", "1.2.3 steps", ". steps", "1e999 steps"]
+
+
+@pytest.mark.parametrize("text", WRONG)
 def test_a_duration_that_is_none_says_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match="write a number and epochs, steps, images or percent"):
         Plan(images=10, batch=1, total=1).steps(text)
+    with pytest.raises(ValueError, match=r"^warmup=.*such as warmup='10 epochs'"):
+        check_durations(every="1 epoch", warmup=text)
 
 
 def test_the_incomplete_last_batch_of_an_epoch_is_dropped() -> None:

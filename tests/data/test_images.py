@@ -161,6 +161,25 @@ def test_coco_files_lie_in_images_or_beside_and_missing_ones_are_broken(tmp_path
     assert "No such file" in source.broken[3]
 
 
+def test_cocos_own_layout_has_a_folder_for_each_split(tmp_path: Path) -> None:
+    save(tmp_path / "train2017" / "a.png", 1)
+    save(tmp_path / "train2017" / "b.png", 2)
+    (tmp_path / "annotations").mkdir()
+    labels = tmp_path / "annotations" / "instances_train2017.json"
+    labels.write_text(json.dumps({"images": [{"file_name": name} for name in ("b.png", "a.png", "lost.png")]}))
+    found = list_images(labels)
+    assert found == ImageList(tmp_path / "train2017", ("a.png", "b.png", "lost.png"))
+    assert int(ImageSource(found, None).read(1)[0][0, 0, 0]) == 2
+
+
+def test_a_json_none_of_whose_images_is_there_names_the_folders(tmp_path: Path) -> None:
+    labels = tmp_path / "annotations" / "instances_val2017.json"
+    labels.parent.mkdir()
+    labels.write_text(json.dumps({"images": [{"file_name": "0.jpg"}]}))
+    places = [str(tmp_path / p) for p in ("annotations/images", "annotations", "val2017")]
+    refused(labels, "none of its 1 images", "0.jpg", ", ".join(places), "move or link")
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

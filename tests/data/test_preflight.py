@@ -32,6 +32,15 @@ def test_a_good_json_has_no_findings(tmp_path: Path) -> None:
     assert labelled.outlined and image.masks is not None and isinstance(image.masks[0]["counts"], bytes)
 
 
+def test_images_are_found_in_cocos_own_layout(tmp_path: Path) -> None:
+    (tmp_path / "annotations").mkdir()
+    labels = tmp_path / "annotations" / "instances_train2017.json"
+    write_json(tmp_path / "annotations", [GOOD]).rename(labels)
+    (tmp_path / "annotations" / "images").rename(tmp_path / "train2017")
+    labelled, kinds = found(labels)
+    assert kinds == {} and [image.path for image in labelled.images] == [tmp_path / "train2017" / "1.png"]
+
+
 @pytest.mark.parametrize(
     ("bad", "kind", "where"),
     [
@@ -183,7 +192,7 @@ def test_the_table_says_all() -> None:
     ("annotations", "images", "message"),
     [
         ([GOOD], [{"id": 1, "file_name": "no.png"}], "none of its 1 images can be used; the first is no.png: No such"),
-        ([GOOD], [], "none of its 0 images can be used. A file_name is relative to"),
+        ([GOOD], [], "none of its 0 images can be used. Looked in .*/images, .*: move or link"),
         ([GOOD], [{"id": 1}], r"images\[0\] needs an id, a file_name"),
         ([GOOD], [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "image 1 is both a and b"),
         ([note(1, 1, 5)], None, "none of its 1 annotations can be used .*1 annotations of an unknown category"),

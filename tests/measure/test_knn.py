@@ -56,8 +56,10 @@ def test_effective_rank_counts_equal_directions() -> None:
 
 
 def test_the_verdict_speaks_of_collapse_and_of_the_trivial_loss_only() -> None:
-    healthy = {"loss": 3.0, "trivial": 6.0, "spread": 0.9, "rank": 40.0, "progress": 0.5}
+    healthy = {"loss": 3.0, "trivial": 6.0, "spread": 0.9, "rank": 40.0, "progress": 0.5, "temperature": False}
     assert verdict(**healthy) is None
     assert "collapsed" in str(verdict(**{**healthy, "spread": 0.01}))
-    assert "not learning" in str(verdict(**{**healthy, "loss": 5.99}))
+    stuck = {**healthy, "loss": 5.99}
+    assert str(verdict(**stuck)).endswith("Raise the learning rate, or weaken the views.")
+    assert "the learning rate, lower method.temperature, or" in str(verdict(**{**stuck, "temperature": True}))
     assert verdict(**{**healthy, "loss": 5.99, "progress": 0.05}) is None

@@ -79,6 +79,9 @@ def test_losses_at_their_trivial_values() -> None:
     moco.enqueued.fill_(len(moco.queue))
     assert float(moco(views)["loss"].detach()) == pytest.approx(math.log(25), abs=1e-4)
     assert moco.trivial(6) == pytest.approx(math.log(25))
+    moco.enqueued.fill_(6)  # a queue that is still being filled has that many negatives
+    assert float(moco(views)["loss"].detach()) == pytest.approx(moco.trivial(6), abs=1e-4)
+    assert moco.trivial(6) == pytest.approx(math.log(7))
     swav = freeze_batch_norm(build("swav"))
     with torch.no_grad():
         swav.prototypes.copy_(swav.prototypes[:1].expand_as(swav.prototypes).clone())

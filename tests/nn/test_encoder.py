@@ -112,8 +112,39 @@ def test_weights_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="no tensor of .* fits this encoder"):
         load_weights(encoder, tmp_path / "other.safetensors")
-    with pytest.raises(ValueError, match=r"encoder\.name=resnet17"):
-        build_encoder(EncoderConfig(name="resnet17"))
+    with pytest.raises(ValueError, match=r"there is no file imagenett; resnet18 knows the tags imagenet, ssl, swsl"):
+        build_encoder(EncoderConfig(weights="imagenett"))
+    with pytest.raises(ValueError, match="there is no file typo; tu-resnet18 knows the tags timm"):
+        build_encoder(EncoderConfig(name="tu-resnet18", weights="typo"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("resnt18", r"^encoder\.name=resnt18: there is no such encoder; did you mean resnet18, [^,]+, [^,]+\?$"),
+        ("tu-resnt18", r"did you mean tu-resnet18, "),
+        ("zzzzzz", r"give one of segmentation-models-pytorch, or tu-NAME"),
+        ("tu-vit_tiny_patch16_224", r"^encoder\.name=tu-vit_tiny_patch16_224: .*; use a pyramid encoder, such as"),
+    ],
+)
+def test_an_encoder_that_cannot_be_names_one_that_can(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        build_encoder(EncoderConfig(name=name))
+
+
+def test_swin_takes_images_of_any_size(tmp_path: Path) -> None:
+    encoder, _ = build_encoder(EncoderConfig(name="tu-swin_tiny_patch4_window7_224"))
+    assert all(p.requires_grad for n, p in encoder.net.named_parameters() if "layers_3" in n)
+    encoder.check_size(small=64, usual=224)
+    assert [tuple(f.shape[2:]) for f in encoder.eval().pyramid(torch.zeros(1, 3, 64, 96))][-1] == (2, 3)
+
+
+def test_an_encoder_for_one_size_says_which() -> None:
+    """MaxViT's windows divide no feature map of 64 px."""
+    encoder, _ = build_encoder(EncoderConfig(name="tu-maxvit_tiny_tf_224"))
+    encoder.check_size(size=224)
+    with pytest.raises(ValueError, match=r"views\.a\.size=64: the encoder takes no images of 64 px .*; use 224"):
+        encoder.check_size(**{"views.a.size": 64})
 
 
 def test_timm_encoders_export_timms_own_names(tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def test_what_goes_nowhere_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     run = finetuned(tmp_path / "run", SegmenterConfig())
     assert main(["export", str(run), "--out", str(tmp_path / "m.zip")]) == 2
     assert "end it in .pth, .safetensors or .onnx" in capsys.readouterr().err
+    assert main(["export", str(run), "--out", str(tmp_path / "m.pth"), "--prefix", "body."]) == 2
+    assert "--prefix is for encoders" in capsys.readouterr().err and not (tmp_path / "m.pth").exists()
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"give a run of genseg finetune"):
         load_predictor(tmp_path / "empty")

@@ -11,9 +11,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import cv2
 import numpy as np
 import pytest
+from composed import CONFIGS, COUNT, command, draw_images
 
 import genseg.recipes.rounds as module
 from genseg.alpha.generate import GenerateConfig
@@ -31,46 +31,14 @@ from genseg.recipes.rounds import Rounds
 from genseg.train.checkpoint import load_latest
 from genseg.train.log import TIMING, Row, read_metrics
 
-CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.recipes.pretrain", "genseg.recipes.dry_run"])
 LOOK = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), side=64, stretch=True)
-COUNT = 9  # images that can be read
-SMALL = [
-    "batch_size=4", "data.max_broken=0.2", "threads=1", "probe.every=0 steps", "alpha.side=64",
-    "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
-]  # fmt: skip
-# Everything that an untrained decoder finds becomes a proposal, so that each round has a bank of its own.
-EAGER = ["alpha.generate.candidate=0", "alpha.generate.score=0", "alpha.compose.sure=0", "alpha.rounds.tolerance=1"]
-KINDS = {
-    "places": ["alpha.yaml", "steps=8", "checkpoint.every=2 steps"],
-    "byol": [
-        "byol_alpha.yaml", "steps=6", "checkpoint.every=4 steps", "views.first.size=32", "views.second.size=32",
-        "method.hidden=16", "method.dim=8", "data.cache=48", "alpha.share=0.5",
-    ],
-}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Bright discs on a dark, noisy ground; and a file that is no image."""
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(COUNT):
-        picture = rng.integers(10, 40, (64, 72, 3), dtype=np.uint8)
-        for y, x, r in ((16, 16, 4), (20, 50, 9), (48, 28, 7)):
-            cv2.circle(picture, (x + i % 3, y), r, (200, 180 + i, 210), -1, cv2.LINE_AA)
-        cv2.imwrite(str(root / f"{i}.png"), picture)
-    (root / "5a.png").write_bytes(b"no image")
-    return root
-
-
-def command(kind: str, images: Path, run: Path, *more: str) -> list[str]:
-    """Keys of `more` replace those of the same name."""
-    recipe, *own = KINDS[kind]
-    usual = [f"data.path={images}", f"run={run}", "data.workers=0", "log_every=1 steps", *SMALL, *EAGER, *own]
-    given = {m.split("=")[0] for m in more}
-    return ["pretrain", "--config", str(CONFIGS / recipe), *(u for u in usual if u.split("=")[0] not in given), *more]
+    return draw_images(tmp_path_factory.mktemp("images"))
 
 
 def die() -> None:
@@ -355,73 +323,3 @@ def test_mined_proposals_are_adopted_by_the_criterion_alone(
 @pytest.mark.parametrize(("steps", "bounds"), [(9, [0, 3, 6, 9]), (8, [0, 3, 5, 8]), (2, [0, 1, 2]), (1, [0, 1])])
 def test_a_run_has_no_round_without_a_step(steps: int, bounds: list[int], images: Path, tmp_path: Path) -> None:
     assert Made(images, tmp_path / "run", f"steps={steps}").rounds.bounds == bounds
-
-
-# The command line
-
-
-def test_slots_train_and_generate_the_same_every_time(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run = tmp_path / "run"
-    usual = [w for w in command("places", images, run, "steps=2") if not w.startswith("alpha.rounds")]
-    slots = ["alpha.name=slots", "alpha.slots.count=4", "alpha.slots.width=16"]
-    assert main([*usual, *slots]) == 0
-    assert "reconstruction" in read_metrics(run / "metrics.jsonl")[-1]
-    assert [len(load_bank(f)) for f in (run / "banks").iterdir()] == [0]
-    found = []
-    for out in (tmp_path / "one", tmp_path / "two"):
-        assert main(["generate", str(run), str(images), "--out", str(out)]) == 0
-        found.append((out / "instances.json").read_bytes())
-    assert found[0] == found[1]
-    assert len(json.loads(found[0])["images"]) == COUNT and json.loads(found[0])["annotations"]
-    capsys.readouterr()
-    assert main([*usual, *slots, "alpha.rounds.count=2"]) == 2
-    assert "slots take no proposals, so there is one round" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_dry_run_leaves_nothing(kind: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*command(kind, images, tmp_path / "run"), "--dry-run"]) == 0
-    said = capsys.readouterr().out
-    assert "memory" in said and "so about" in said and f"{COUNT + 1} images" in said
-    assert ("byol" in said) == (kind == "byol") and "64 px" in said
-    assert not (tmp_path / "run").exists()
-
-
-def test_print_config_is_a_config(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*command("byol", images, tmp_path / "run"), "--print-config"]) == 0
-    text = capsys.readouterr().out
-    assert "size: 64" in text and "proposals: tree" in text and "name: places" in text
-    (tmp_path / "all.yaml").write_text(text)
-    assert main(["pretrain", "--config", str(tmp_path / "all.yaml"), "--print-config"]) == 0
-    assert capsys.readouterr().out == text
-
-
-@pytest.mark.parametrize(
-    ("words", "complaint"),
-    [
-        (["alpha.proposals=trees"], "alpha.proposals=trees: choose one of tree, otsu, "),
-        (["alpha.proposal=tree"], "did you mean alpha.proposals?"),
-        (["alpha.compose.siz=64"], "did you mean alpha.compose.size?"),
-        (["alpha.slots.count=4"], "this key belongs to slots"),
-        (["alpha.name=place"], "places"),
-        (["alpha.share=0"], "share=0: it has to be above 0"),
-        (["alpha.rounds.count=0"], "count=0: use 1 or more"),
-        (["alpha.compose.blends=[soft]"], "choose from hard, feathered, matched, noise"),
-        (["views={more: {size: 32}}"], "method.name=none has no use for views"),
-    ],
-)
-def test_a_users_mistake_ends_with_code_2_and_the_remedy(
-    words: list[str], complaint: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(command("places", images, tmp_path / "run", *words)) == 2
-    said = capsys.readouterr().err
-    assert complaint in said and "Traceback" not in said and not (tmp_path / "run").exists()
-
-
-def test_nothing_to_train_is_said(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "none.yaml").write_text("method: {name: none}\nviews: {}\n")
-    usual = ["pretrain", "--config", str(tmp_path / "none.yaml"), f"data.path={images}", f"run={tmp_path / 'run'}"]
-    assert main([*usual, "steps=1"]) == 2
-    assert "method.name and alpha.name are both none: there is nothing to train" in capsys.readouterr().err

@@ -69,6 +69,15 @@ def test_two_processes_train_one_run(launcher: str, images: Path, tmp_path: Path
     assert (tmp_path / "run" / ALPHA_NAME).exists() == (recipe == "alpha")
 
 
+def test_one_of_two_processes_tells_of_a_dry_run(images: Path, tmp_path: Path) -> None:
+    recipe, more = RECIPES["torchrun"]
+    said = launch(
+        "torchrun", str(ROOT / "tools/pretrain.py"), "--config", str(ROOT / f"configs/pretrain/{recipe}.yaml"),
+        f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", "data.workers=0", "--dry-run", *more,
+    )  # fmt: skip
+    assert said.count("10 images in") == said.count("memory ") == 1
+
+
 def test_two_processes_generate_the_bytes_of_one(images: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig())[0]

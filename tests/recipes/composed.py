@@ -1,0 +1,42 @@
+"""Runs with the alpha task over a few small pictures, for the tests of rounds and of the command."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
+COUNT = 9  # images that can be read
+SMALL = [
+    "batch_size=4", "data.max_broken=0.2", "threads=1", "probe.every=0 steps", "alpha.side=64",
+    "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
+]  # fmt: skip
+# Everything that an untrained decoder finds becomes a proposal, so that each round has a bank of its own.
+EAGER = ["alpha.generate.candidate=0", "alpha.generate.score=0", "alpha.compose.sure=0", "alpha.rounds.tolerance=1"]
+KINDS = {
+    "places": ["alpha.yaml", "steps=8", "checkpoint.every=2 steps"],
+    "byol": [
+        "byol_alpha.yaml", "steps=6", "checkpoint.every=4 steps", "views.first.size=32", "views.second.size=32",
+        "method.hidden=16", "method.dim=8", "data.cache=48", "alpha.share=0.5",
+    ],
+}  # fmt: skip
+
+
+def draw_images(root: Path) -> Path:
+    """Bright discs on a dark, noisy ground; and a file that is no image."""
+    rng = np.random.default_rng(0)
+    for i in range(COUNT):
+        picture = rng.integers(10, 40, (64, 72, 3), dtype=np.uint8)
+        for y, x, r in ((16, 16, 4), (20, 50, 9), (48, 28, 7)):
+            cv2.circle(picture, (x + i % 3, y), r, (200, 180 + i, 210), -1, cv2.LINE_AA)
+        cv2.imwrite(str(root / f"{i}.png"), picture)
+    (root / "5a.png").write_bytes(b"no image")
+    return root
+
+
+def command(kind: str, images: Path, run: Path, *more: str) -> list[str]:
+    """Keys of `more` replace those of the same name."""
+    recipe, *own = KINDS[kind]
+    usual = [f"data.path={images}", f"run={run}", "data.workers=0", "log_every=1 steps", *SMALL, *EAGER, *own]
+    given = {m.split("=")[0] for m in more}
+    return ["pretrain", "--config", str(CONFIGS / recipe), *(u for u in usual if u.split("=")[0] not in given), *more]

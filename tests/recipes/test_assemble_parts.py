@@ -1,0 +1,75 @@
+"""What is assembled: files are read once for their fingerprint, and compiling reaches every use of the encoder."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from genseg.cli import main
+from genseg.commands.transfer import one_length
+from genseg.config import load
+from genseg.data import images as module
+from genseg.nn.encoder import EncoderConfig, build_encoder, torchvision_state
+from genseg.recipes.assemble import CHOICES, PretrainConfig, assemble
+
+CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
+USUAL = ["batch_size=4", "threads=1", "data.workers=0", "probe.every=0 steps", "log_every=1 steps", "steps=2"]
+ALPHA = ["alpha.side=64", "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8"]
+BYOL = ["views.first.size=32", "views.second.size=32", "method.hidden=16", "method.dim=8", "data.cache=48"]
+TASKS = {"byol": BYOL, "alpha": ALPHA, "byol_alpha": [*BYOL, *ALPHA]}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bright discs on a noisy ground."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        picture = rng.integers(10, 40, (64, 72, 3), dtype=np.uint8)
+        cv2.circle(picture, (20 + i, 30), 9, (200, 180 + i, 210), -1, cv2.LINE_AA)
+        cv2.imwrite(str(root / f"{i}.png"), picture)
+    return root
+
+
+def test_every_file_is_read_once_for_the_fingerprint(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the method's and the alpha task's images are both kept."""
+    read: list[int] = []
+    digest = module._digest
+
+    def counted(listed: module.ImageList, i: int) -> bytes:
+        read.append(i)
+        return digest(listed, i)
+
+    monkeypatch.setattr(module, "_digest", counted)
+    words = [f"data.path={images}", f"run={tmp_path}", *USUAL, *TASKS["byol_alpha"]]
+    config = load(PretrainConfig, file=CONFIGS / "byol_alpha.yaml", overrides=one_length(words), choices=CHOICES)
+    parts = assemble(config)
+    assert sorted(read) == list(range(8))
+    assert parts.fingerprint == module.fingerprint(parts.images)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_compiled_run_takes_steps_and_leaves_the_usual_names(
+    task: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a backend that runs the graphs as they are: it needs no compiler, and tells that it was asked."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def backend(graph: torch.fx.GraphModule, _: Any) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=backend))
+    words = [f"data.path={images}", f"run={tmp_path}", *USUAL, *TASKS[task], "compile=true"]
+    assert main(["pretrain", "--config", str(CONFIGS / f"{task}.yaml"), *words]) == 0
+    assert graphs
+    names = torchvision_state(build_encoder(EncoderConfig())[0]).keys()
+    assert load_file(tmp_path / "encoder.safetensors").keys() == names
