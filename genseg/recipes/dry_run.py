@@ -2,7 +2,7 @@
 
 import contextlib
 import dataclasses
-import io
+import os
 import sys
 import tempfile
 import time
@@ -28,10 +28,10 @@ def dry_run(config: PretrainConfig) -> str | None:
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
     quiet = dataclasses.replace(config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False)
     short = dataclasses.replace(parts.plan, total=min(STEPS, total))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
         session = Session(dataclasses.replace(parts, config=quiet), Path(folder), None)
         session.save_every = 0
-        session.progress = ProgressLine(io.StringIO())  # it would name files that are gone when it is read
+        session.progress = ProgressLine(nowhere)  # it would name files that are gone when it is read
         with contextlib.closing(session):
             began = time.perf_counter()
             train(parts.wrapped, parts.optimizer, session.batches(), parts.accelerator, session, plan=short, start=0,

@@ -29,3 +29,7 @@ def truth_of(discs: list[Disc], *, images: int = 1, size: int = SIZE, ignored: T
         amodal=(amodal * 255).byte(), owner=owner, known=torch.ones(len(discs), dtype=torch.bool), ignored=hidden,
         source=torch.arange(len(discs)),
     )  # fmt: skip
+
+
+DISCS = [(0, 20.0, 22.0, 6.0), (0, 44.0, 40.0, 12.0), (1, 30.0, 33.0, 20.0), (1, 10.0, 50.0, 4.0)]
+EMPTY: dict[str, list[Disc]] = {"none": [], "too small": [(0, 20.0, 20.0, 0.5)], "some": DISCS}
