@@ -13,6 +13,7 @@ from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
 from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance, resized
 
 FAINT = 8  # of 255: less of an alpha counts as nothing
+BEYOND = 2 / 3  # an instance of which more lies in what was mirrored at an edge is none of the image
 
 
 @dataclass(frozen=True)
@@ -137,3 +138,31 @@ def suppress(found: Sequence[Instance], h: int, w: int, *, overlap: float, insid
             areas.append(area)
             kept.append(a)
     return kept
+
+
+def unpadded(found: Sequence[Instance], h: int, w: int, config: GenerateConfig) -> list[Instance]:
+    """The instances of an image of h x w pixels from those of the same image mirrored at its lower and right edge.
+
+    What is mirrored counted when doubles were sought, so they are sought again, and small ones left out.
+    """
+    if all(a.window[0].stop <= h and a.window[1].stop <= w for a in found):
+        return list(found)
+    parts = (cropped(a, h, w) for a in found)
+    large = [a for a in parts if a is not None and a.area >= config.min_area]
+    return suppress(large, h, w, overlap=config.overlap, inside=config.inside)
+
+
+def cropped(instance: Instance, h: int, w: int) -> Instance | None:
+    """The part of an instance in the first h x w pixels; None when most of it lies below them, or right of them.
+
+    An instance that the image's edge cuts is seen together with its mirror image: half of it lies beyond the edge.
+    """
+    rows, columns = max(h - instance.top, 0), max(w - instance.left, 0)
+    mask = instance.mask
+    if max(mask[rows:].sum(), mask[:, columns:].sum()) > BEYOND * mask.sum():
+        return None
+    part = instance.alpha[:rows, :columns]
+    cut = cut_instance(part) if part.size else None
+    if cut is None:
+        return None
+    return replace(instance, alpha=cut.alpha, top=cut.top + instance.top, left=cut.left + instance.left)

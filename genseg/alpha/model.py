@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, generate, proposed_at
+from genseg.alpha.generate import GenerateConfig, cropped, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import merge_tiles, tiles_of
-from genseg.data.instances import HALF, Instance, cut_instance, resized
+from genseg.data.instances import HALF, Instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.norms import average_anew
@@ -78,8 +78,8 @@ class AlphaModel(nn.Module):
             embeddings, places = self.decoder(pyramid)
             found = proposed_at(self.decoder, embeddings, places, y - tile.top, x - tile.left)
         row, column = int(y - tile.top), int(x - tile.left)
-        there = [a for a in found if _value(a, row, column) >= HALF]
-        inside = _inside(there[0], *pixels.shape[:2]) if there else None
+        there = (cropped(a, *pixels.shape[:2]) for a in found if _value(a, row, column) >= HALF)
+        inside = next((a for a in there if a is not None), None)
         if inside is None:
             return None
         moved = Instance(inside.alpha, inside.top + tile.top, inside.left + tile.left, inside.score)
@@ -102,7 +102,7 @@ class AlphaModel(nn.Module):
             else:
                 embeddings, places = self.decoder(pyramid)
                 (found,) = generate(self.decoder, embeddings, places, self.config)
-        return [a for a in (_inside(a, h, w) for a in found) if a is not None]
+        return unpadded(found, h, w, self.config)
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size as the encoder takes them: normalised, mirrored at the edges to a multiple of 32."""
@@ -194,10 +194,3 @@ def _value(instance: Instance, row: int, column: int) -> int:
     y, x = row - instance.top, column - instance.left
     h, w = instance.alpha.shape
     return int(instance.alpha[y, x]) if 0 <= y < h and 0 <= x < w else 0
-
-
-def _inside(instance: Instance, h: int, w: int) -> Instance | None:
-    """The part of an instance in the first h x w pixels; None when nothing of its mask is left."""
-    part = instance.alpha[: max(h - instance.top, 0), : max(w - instance.left, 0)]
-    cut = cut_instance(part, instance.score) if part.size else None
-    return None if cut is None else Instance(cut.alpha, cut.top + instance.top, cut.left + instance.left, cut.score)

@@ -144,6 +144,15 @@ def test_an_image_is_mirrored_to_the_next_multiple_of_32(model: AlphaModel) -> N
     assert model.tensor([textured(64, 32)]).shape == (1, 3, 64, 32)
 
 
+@pytest.mark.parametrize(("h", "w"), [(64, 70), (70, 64), (64, 91), (40, 70), (70, 70)])
+@pytest.mark.parametrize("away", [2, 4, 6, 9])
+def test_what_is_mirrored_at_an_edge_is_not_found_again(h: int, w: int, away: int) -> None:
+    """A dot near the edge has a mirror image beyond it, which is seen as well."""
+    for y, x in {(h - 1 - away, w // 2), (h // 2, w - 1 - away), (h - 1 - away, w - 1 - away)}:
+        (one,) = toy(512).instances(dots(h, w, [(y, x, 10)]))
+        assert iou(one, disc(h, w, y + 0.5, x + 0.5, 10)) > 0.9
+
+
 PLACED = [(20, 20, 9), (60, 101, 12), (90, 30, 7), (97, 100, 14), (130, 160, 10), (30, 170, 13), (180, 250, 12),
           (96, 200, 11), (150, 96, 6), (200, 20, 12), (210, 191, 12), (30, 290, 8)]  # fmt: skip
 
