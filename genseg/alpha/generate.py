@@ -22,7 +22,7 @@ class GenerateConfig:
     score: float = 0.5  # instances that score less are left out
     overlap: float = 0.4  # of two instances that overlap by more (intersection over union), the better one stays
     inside: float = 0.7  # nor may so much of an instance lie in better ones
-    min_area: int = 12  # pixels of the smallest instance
+    min_area: int = 12  # pixels of the smallest instance, in the image's own size
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
 

@@ -3,7 +3,7 @@
 import copy
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,9 @@ class AlphaModel(nn.Module):
         tiles = tiles_of(*small.shape[:2], tile=self.config.tile, overlap=self.config.tile // 4)
         parts = [(tile, self._tile(small[tile.window])) for tile in tiles]
         found = parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=self.config.overlap)
-        if small.shape[:2] == whole:
-            return found
-        return [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
+        if small.shape[:2] != whole:
+            found = [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
+        return [a for a in found if a.area >= self.config.min_area]
 
     @torch.no_grad()
     def instance_at(self, image: Pixels, y: float, x: float) -> Instance | None:
@@ -95,14 +95,15 @@ class AlphaModel(nn.Module):
 
     def _tile(self, pixels: Pixels) -> list[Instance]:
         h, w = pixels.shape[:2]
+        config = replace(self.config, min_area=1)  # that counts pixels of the image, and no pieces of instances
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             pyramid = self.encoder.pyramid(self.tensor([pixels]))
             if isinstance(self.decoder, SlotDecoder):
-                (found,) = slots_found(self.decoder(pyramid)[0], self.config)
+                (found,) = slots_found(self.decoder(pyramid)[0], config)
             else:
                 embeddings, places = self.decoder(pyramid)
-                (found,) = generate(self.decoder, embeddings, places, self.config)
-        return unpadded(found, h, w, self.config)
+                (found,) = generate(self.decoder, embeddings, places, config)
+        return unpadded(found, h, w, config)
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size as the encoder takes them: normalised, mirrored at the edges to a multiple of 32."""

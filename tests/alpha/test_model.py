@@ -190,6 +190,22 @@ def test_shrunk_images_give_instances_in_their_own_pixels(factor: int) -> None:
         assert a.score == pytest.approx(b.score, abs=1e-3)
 
 
+@pytest.mark.parametrize(("least", "count"), [(60, 1), (160, 0)])
+def test_the_least_area_counts_pixels_of_the_image_not_of_the_shrunk_one(least: int, count: int) -> None:
+    """A disc of 28 pixels, of 113 in the image."""
+    model = toy(512, side=96)
+    model.config = replace(model.config, min_area=least)
+    assert len(model.instances(dots(96, 128, [(40, 40, 3)]).repeat(2, 0).repeat(2, 1))) == count
+
+
+def test_the_least_area_is_that_of_the_whole_not_of_its_pieces() -> None:
+    """A disc of 452 pixels, of which two tiles see 394 and 412."""
+    model = toy(64)
+    model.config = replace(model.config, min_area=430)
+    (one,) = model.instances(dots(64, 112, [(30, 56, 12)]))
+    assert iou(one, disc(64, 112, 30.5, 56.5, 12)) > 0.9
+
+
 def test_an_image_without_instances_has_none() -> None:
     assert toy(64).instances(np.zeros((150, 150, 3), np.uint8)) == []
 
