@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
+from genseg.core.check import at_least, between
 from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance, resized
 
 FAINT = 8  # of 255: less of an alpha counts as nothing
@@ -24,6 +25,11 @@ class GenerateConfig:
     inside: float = 0.7  # nor may so much of an instance lie in better ones
     min_area: int = 12  # pixels of the smallest instance, in the image's own size
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
+
+    def __post_init__(self) -> None:
+        between(0, 1, candidate=self.candidate, score=self.score, overlap=self.overlap, inside=self.inside)
+        at_least(1, min_area=self.min_area)
+        at_least(32, tile=self.tile)
 
 
 def generate(

@@ -19,8 +19,9 @@ from accelerate.utils import InitProcessGroupKwargs
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core import dist
+from genseg.core.check import at_least, between
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
 from genseg.data.instances import Instance, annotation
 from genseg.data.proposals import PROPOSERS
@@ -41,16 +42,31 @@ class GenerateOptions:
     alphas: bool = False  # alphas/<image>-<id>.png, 8 bits
     cutouts: bool = False  # cutouts/<image>-<id>.png, RGBA, cut to the box
     score: float | None = None  # in place of the run's own least score
+    min_area: int | None = None  # pixels of the smallest instance, in place of the run's own
+    side: int | None = None  # larger images are shrunk to this short side, 0: none; in place of the run's own
     shard: int = 0
     shards: int = 1
     fresh: bool = False
 
     def __post_init__(self) -> None:
+        between(0, 1, **self._given("score"))
+        at_least(1, **self._given("min_area"))
+        if self.side is not None and self.side != 0 and self.side < 32:
+            raise ValueError(f"side={self.side}: use 0, which shrinks no image, or 32 or more")
         if not 0 <= self.shard < self.shards:
             raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: it counts from 0")
         if self.fresh and self.shards > 1:
             raise ValueError("--fresh would remove what the other shards have found: remove the folder of --out before "
                              "the first of them starts, or choose another --out")  # fmt: skip
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Those of these options that are not left to the run."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def apply(self, model: AlphaModel) -> None:
+        """Let a model find what is asked for in place of what its run has set."""
+        model.config = replace(model.config, **self._given("score", "min_area"))
+        model.look = replace(model.look, **self._given("side"))
 
 
 @runtime_checkable
@@ -104,13 +120,14 @@ def generate_folder(
 def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[Finder, str]:
     """What finds the instances, and a word that changes when it does."""
     if str(run) in PROPOSERS and not run.exists():
-        if options.score is not None:
-            raise ValueError(f"--score is for runs; {run} has a least score of its own")
+        for name in ("score", "min_area", "side"):
+            if getattr(options, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} is for runs; {run} is a proposer with settings of its own")
         return Classical(str(run)), str(run)
     file = alpha_file(run)
     model, _ = load_alpha(file)
-    if options.score is not None:
-        model.config = replace(model.config, score=options.score)
+    options.apply(model)
     model.precision = fast_precision(device)
     return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
@@ -152,6 +169,7 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         "source": origin,
         "images": listing(images),
         "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, "score": options.score,
+        "min_area": options.min_area, "side": options.side,
     }  # fmt: skip
     kept = out / "settings.json"
     before = json.loads(kept.read_text()) if kept.exists() else {}

@@ -96,6 +96,17 @@ def test_thresholds_leave_out_what_is_below(config: dict[str, float], kept: int)
     assert len(found_in(places_of(put), **config)[0]) == kept
 
 
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"score": 7}, "score=7: use 0 to 1"), ({"candidate": -0.1}, "candidate=-0.1: use 0 to 1"),
+     ({"overlap": math.nan}, "overlap=nan: use 0 to 1"), ({"inside": 2}, "inside=2: use 0 to 1"),
+     ({"min_area": -3}, "min_area=-3: use 1 or more"), ({"tile": 0}, "tile=0: use 32 or more")],
+)  # fmt: skip
+def test_settings_out_of_their_range_are_named(config: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GenerateConfig(**config)
+
+
 def test_the_best_of_doubles_stays() -> None:
     """The same disc from two grids, and from two places that are no neighbours."""
     put = [(0, 38.0, 38.0, 14.0, 1.0, 2.0, 0), (0, 40.0, 40.0, 14.0, 3.0, 2.0, 1), (0, 46.0, 38.0, 14.0, 2.0, 2.0, 0)]
