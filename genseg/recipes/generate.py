@@ -23,7 +23,7 @@ from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core import dist
 from genseg.core.check import at_least, between
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
-from genseg.data.instances import Instance, annotation
+from genseg.data.instances import Instance, annotation, picture_name
 from genseg.data.proposals import PROPOSERS
 from genseg.train.run import RunError, write_environment, write_text
 
@@ -229,8 +229,7 @@ class Part:
             if options.polygons:
                 a["segmentation"] = polygons(instance)
             annotations.append(a)
-            inside = [p for p in Path(row["file_name"]).with_suffix("").parts if p not in ("/", "..")]
-            name = f"{'/'.join(inside)}-{number}.png"
+            name = picture_name(row["file_name"], number)
             if options.alphas:
                 write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
