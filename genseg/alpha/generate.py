@@ -102,12 +102,14 @@ def _decoded(
     categories: Float[Tensor, "p c"] | None,
 ) -> list[Instance]:
     """The instances of some places of an image that score enough, best first, at the stride of the embeddings."""
-    codes = places.codes(torch.full_like(place, image), place)
     likely = (places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()).sqrt()
     category = torch.zeros(len(place), dtype=torch.long, device=place.device)
     if categories is not None:
         probability, category = categories[place].max(1)
         likely = likely * probability
+    chance = likely >= config.score  # the others need no decoding: no alpha is surer of itself than 1
+    place, likely, category = place[chance], likely[chance], category[chance]
+    codes = places.codes(torch.full_like(place, image), place)
     found = []
     for chosen, corner, alpha in decoder.decode_near(embeddings[image], codes):
         mask = alpha > 0.5
