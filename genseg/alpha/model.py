@@ -73,7 +73,7 @@ class AlphaModel(nn.Module):
         pixels = small[tile.window]
         pyramid = self.encoder.pyramid(self.tensor([pixels]))
         if isinstance(self.decoder, SlotDecoder):
-            found = slots_found(self.decoder(pyramid)[0], self.config)[0]
+            found = slots_found(self.decoder(pyramid)[0], GenerateConfig(score=0, min_area=1))[0]
         else:
             embeddings, places = self.decoder(pyramid)
             found = proposed_at(self.decoder, embeddings, places, y - tile.top, x - tile.left)
