@@ -94,8 +94,8 @@ def evaluate_alpha(
         out.write_text(json.dumps({"data": str(data), "threshold": threshold, "predictions": known}, indent=1), "utf-8")
     low, high = _thirds(truth)
     head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
-    head.append(f"recall at IoU 0.5: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
-                f"smallest third up to {low:.0f}, middle third up to {high:.0f}")  # fmt: skip
+    head.append(f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
+                f"smallest third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5")  # fmt: skip
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return "\n".join(head) + "\n\n" + "\n\n".join(_blocks(table))
@@ -197,13 +197,15 @@ def _compare(found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, th
 
 def _coco(what: str, found: Images, truth: Images, *, known: bool) -> Iterator[tuple[str, float]]:
     names = [f"{what} {name}" for name in ("AP", "AP50", "AP75", "AR@100")]
+    names += [f"{what} AP, {size}" for size in SIZES] if what == "mask" else []
     if not known:
         yield from ((name, math.nan) for name in names)
         return
     images = [{"id": i, "height": t.height, "width": t.width} for i, t in enumerate(truth)]
     sides = [[r for i, image in enumerate(s) for r in _records(i, image, what == "mask")] for s in (truth, found)]
     s = coco_scores(images, *sides, masks=what == "mask", per_category=False, max_dets=MAX_DETS)
-    yield from zip(names, (s.ap, s.ap50, s.ap75, s.recall[100]), strict=True)
+    values = (s.ap, s.ap50, s.ap75, s.recall[100], s.small, s.medium, s.large)
+    yield from zip(names, values, strict=False)
 
 
 def _records(number: int, image: AnnotatedImage, masks: bool) -> Iterator[dict[str, Any]]:
