@@ -33,7 +33,8 @@ Generate the instance alpha maps of every image of a folder with a run that has 
 
   genseg generate runs/mine photos --out found
 
-DIR/instances.json is COCO json: RLE, boxes, scores, one category. Killed? The same command goes on where it was.
+DIR/instances.json is COCO json: RLE, boxes, scores, one category. Killed? The same command goes on where it was,
+also on another number of processes or shards.
 Images of any size. Larger ones are shrunk as in training, to the short side alpha.side of the run (512 by default), and
 what is found is enlarged again: --side 0 looks at them in their own size instead, which finds what is small there and
 takes longer, --side PIXELS at another one. What is then larger than alpha.generate.tile (1024) is seen by overlapping

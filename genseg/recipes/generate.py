@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -94,9 +94,9 @@ def generate_folder(
     run: a run directory or its alpha.safetensors; or the name of a classical proposer
     after: called after each image, by the first process of the first shard
 
-    Each image's result is kept as soon as it is there: the same command goes on where it was. Several shards, and
-    processes of a launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are
-    listed in `out/broken.txt`. Raises ValueError for what a user can mend.
+    Each image's result is kept as soon as it is there: the same command goes on where it was, also on another number of
+    processes. Several shards, and processes of a launcher, share `out`; whoever comes last puts the json together.
+    Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
@@ -114,7 +114,7 @@ def generate_folder(
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return ""
-    return merge(out, images, options.shards * world)
+    return merge(out, images)
 
 
 def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[Finder, str]:
@@ -197,14 +197,17 @@ class Part:
         self.file = out / "parts" / f"{number}-of-{count}.jsonl"
 
     def write(self, finder: Finder, images: ImageList, options: GenerateOptions, after: Callable[[], object]) -> None:
-        """The lines that are missing. A line that a kill has cut is written again."""
-        done = {row["id"] for row in read_rows(self.file)}
-        text = "".join(json.dumps(row) + "\n" for row in read_rows(self.file))
-        write_text(self.file, text)
-        todo = [i for i in range(self.number, len(images), self.count) if i + 1 not in done]
+        """The lines that are missing, also in parts of another count: a run may go on with more or fewer processes.
+        A line that a kill has cut is written again."""
+        own = read_rows(self.file)
+        write_text(self.file, "".join(json.dumps(row) + "\n" for row in own))
+        former = (f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl"))
+        done = {row["id"] for row in (*own, *(row for f in former for row in read_rows(f)))}
+        mine = range(self.number, len(images), self.count)
+        todo = [i for i in mine if i + 1 not in done]
         with self.file.open("a") as file, ThreadPoolExecutor(1) as pool:
-            total, calm = len(todo) + len(done), 0.5 if os.isatty(2) else 30
-            with tqdm(total=total, initial=len(done), unit=" images", mininterval=calm, desc="generate") as progress:
+            ready, calm = len(mine) - len(todo), 0.5 if os.isatty(2) else 30
+            with tqdm(total=len(mine), initial=ready, unit=" images", mininterval=calm, desc="generate") as progress:
                 for i, image in decoded(images, todo, pool):
                     row: dict[str, Any] = {"id": i + 1, "file_name": images.files[i]}
                     if isinstance(image, ImageError):
@@ -270,12 +273,22 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def merge(out: Path, images: ImageList, count: int) -> str:
-    """Put the parts together if all are whole, and say what there is."""
-    rows = [row for n in range(count) for row in read_rows(Part(out, n, count).file)]
+def part_files(out: Path) -> list[Path]:
+    """The files of all parts, whatever their count."""
+    return sorted((out / "parts").glob("*-of-*.jsonl"))
+
+
+def rows_of(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """One row for each image, in their order; parts of different counts may hold the same image."""
+    rows = {row["id"]: row for file in files for row in read_rows(file)}
+    return [rows[number] for number in sorted(rows)]
+
+
+def merge(out: Path, images: ImageList) -> str:
+    """Put the parts together if they hold all images, and say what there is."""
+    rows = rows_of(part_files(out))
     if len(rows) < len(images):
         return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
-    rows.sort(key=lambda row: row["id"])
     broken = [row for row in rows if "broken" in row]
     coco = as_coco(rows)
     write_text(out / RESULT, json.dumps(coco))
@@ -298,11 +311,9 @@ def as_coco(rows: Sequence[Mapping[str, Any]], categories: Sequence[tuple[int, s
 
 
 def rows_so_far(out: Path) -> list[dict[str, Any]]:
-    """What genseg generate, on as many processes as have written last, or genseg predict has found so far."""
-    files = sorted((*(out / "parts").glob("*-of-*.jsonl"), *out.glob(ROWS)), key=lambda f: f.stat().st_mtime)
-    last = files[-1].name.partition("-of-")[2] if files else ""
-    rows = [row for f in files if f.name.partition("-of-")[2] == last for row in read_rows(f)]
-    return sorted(rows, key=lambda row: row["id"])
+    """What genseg generate or genseg predict, whichever has written last, has found so far."""
+    files = sorted((*part_files(out), *out.glob(ROWS)), key=lambda f: f.stat().st_mtime)
+    return rows_of(f for f in files if f.parent == files[-1].parent)
 
 
 def polygons(instance: Instance) -> list[list[float]]:

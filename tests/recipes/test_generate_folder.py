@@ -121,6 +121,21 @@ def test_shards_make_one_result_and_the_last_one_merges(
     assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
 
 
+def test_what_another_number_of_processes_has_found_is_gone_on_with(
+    run: Path, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard in (0, 1):
+        generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3))
+    seen: list[str] = []
+    decode = module.decode
+    monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
+    assert seen == ["4.png"] and not (tmp_path / RESULT).exists()
+    generate_folder(run, str(folder), tmp_path, GenerateOptions())
+    assert seen == ["4.png", "2.png"] and bytes_of(tmp_path) == bytes_of(whole)
+    assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
+
+
 def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
     for shard in range(8):
         generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=8))
