@@ -33,8 +33,12 @@ Generate the instance alpha maps of every image of a folder with a run that has 
 
   genseg generate runs/mine photos --out found
 
-DIR/instances.json is COCO json: RLE, boxes, scores, one category. Killed? The same command goes on where it was.
-Images of any size: larger ones than alpha.generate.tile are seen by overlapping tiles.
+DIR/instances.json is COCO json: RLE, boxes, scores, one category. Killed? The same command goes on where it was,
+also on another number of processes or shards.
+Images of any size. Larger ones are shrunk as in training, to the short side alpha.side of the run (512 by default), and
+what is found is enlarged again: --side 0 looks at them in their own size instead, which finds what is small there and
+takes longer, --side PIXELS at another one. What is then larger than alpha.generate.tile (1024) is seen by overlapping
+tiles.
 
 Several machines: each with --num-shards N and its own --shard-index 0 ... N-1, all with one DIR; whoever comes last
 puts the json together. Several processes: torchrun --nproc_per_node 2 tools/generate.py RUN FOLDER --out DIR.
@@ -154,6 +158,10 @@ def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
     p.add_argument("--score", type=float, help="least score of an instance (default: that of the run)")
+    p.add_argument("--min-area", type=int, metavar="PIXELS",
+                   help="least area of an instance, in the image's own pixels (default: that of the run)")  # fmt: skip
+    p.add_argument("--side", type=int, metavar="PIXELS",
+                   help="shrink larger images to this short side; 0: never (default: as trained)")  # fmt: skip
     p.add_argument("--polygons", action="store_true", help="outlines in place of RLE; they lose holes")
     p.add_argument("--alphas", action="store_true", help="also DIR/alphas/IMAGE-ID.png, 8-bit soft alpha maps")
     p.add_argument("--cutouts", action="store_true", help="also DIR/cutouts/IMAGE-ID.png, RGBA, cut to the box")
@@ -274,7 +282,8 @@ def _generate(options: argparse.Namespace) -> int:
 
     chosen = GenerateOptions(
         polygons=options.polygons, alphas=options.alphas, cutouts=options.cutouts, score=options.score,
-        shard=options.shard_index, shards=options.num_shards, fresh=options.fresh,
+        min_area=options.min_area, side=options.side, shard=options.shard_index, shards=options.num_shards,
+        fresh=options.fresh,
     )  # fmt: skip
     live = LiveReport(options.out, print)
     if text := generate_folder(options.run, options.folder, options.out, chosen, after=live.update):

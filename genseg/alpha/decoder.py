@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int, Real
+from jaxtyping import Bool, Float, Int, Real
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 
@@ -125,8 +125,8 @@ class AlphaDecoder(nn.Module):
     def decode_near(
         self, pixels: Float[Tensor, "e h w"], codes: Codes
     ) -> Iterator[tuple[Int[Tensor, "m"], Int[Tensor, "m 2"], Float[Tensor, "m _ _"]]]:
-        """Visible alphas of codes of one image, looked for within two scales around their places, for codes of
-        the last grid everywhere.
+        """Visible alphas of codes of one image, looked for within two scales around their places; everywhere for codes
+        of the last grid, and for those that reach beyond: a fibre has the scale of its area, not of its length.
 
         Yields, for each scale: which codes, the first row and column of the window of each, and the alphas in them.
         The same as `decode` there, at a fraction of the cost for small instances.
@@ -142,7 +142,12 @@ class AlphaDecoder(nn.Module):
             corner = torch.minimum(corner.clamp_min(0), size - span)
             rows, columns = span.tolist()
             near = torch.stack([pixels[:, y : y + rows, x : x + columns] for y, x in corner.tolist()])
-            yield chosen, corner, self._decode(near, codes[chosen], corner)[:, 0].float().sigmoid()
+            alpha = self._decode(near, codes[chosen], corner)[:, 0].float().sigmoid()
+            cut = _cut(alpha > 0.5, corner, size)
+            yield chosen[~cut], corner[~cut], alpha[~cut]
+            start = torch.zeros(1, 2, dtype=torch.long, device=pixels.device)
+            for code in chosen[cut][:, None]:  # at full resolution: at less, what is thin would not be seen
+                yield code, start, self._decode(pixels[None], codes[code], start)[:, 0].float().sigmoid()
 
     def _decode_large(
         self, pixels: Float[Tensor, "e h w"], codes: Codes, chosen: Int[Tensor, "m"]
@@ -183,6 +188,13 @@ class AlphaDecoder(nn.Module):
         columns = wx * dx[:, None] + wr * dx[:, None].square()
         hidden = (hidden + rows[..., None] + columns[..., None, :]).relu()
         return (second @ hidden.flatten(2)).unflatten(2, (h, w)) + last[..., None, None]
+
+
+def _cut(mask: Bool[Tensor, "m h w"], corner: Int[Tensor, "m 2"], size: Int[Tensor, "2"]) -> Bool[Tensor, "m"]:
+    """Which masks reach a side of their window, which begins at `corner`, inside an image of that size."""
+    first, last = corner > 0, corner + torch.tensor(mask.shape[1:], device=corner.device) < size
+    rows = mask[:, 0].any(1) & first[:, 0] | mask[:, -1].any(1) & last[:, 0]
+    return rows | mask[..., 0].any(1) & first[:, 1] | mask[..., -1].any(1) & last[:, 1]
 
 
 def _distance(

@@ -10,9 +10,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
+from genseg.core.check import at_least, between
 from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance, resized
 
 FAINT = 8  # of 255: less of an alpha counts as nothing
+BEYOND = 2 / 3  # an instance of which more lies in what was mirrored at an edge is none of the image
 
 
 @dataclass(frozen=True)
@@ -21,8 +23,13 @@ class GenerateConfig:
     score: float = 0.5  # instances that score less are left out
     overlap: float = 0.4  # of two instances that overlap by more (intersection over union), the better one stays
     inside: float = 0.7  # nor may so much of an instance lie in better ones
-    min_area: int = 12  # pixels of the smallest instance
+    min_area: int = 12  # pixels of the smallest instance, in the image's own size
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
+
+    def __post_init__(self) -> None:
+        between(0, 1, candidate=self.candidate, score=self.score, overlap=self.overlap, inside=self.inside)
+        at_least(1, min_area=self.min_area)
+        at_least(32, tile=self.tile)
 
 
 def generate(
@@ -95,12 +102,14 @@ def _decoded(
     categories: Float[Tensor, "p c"] | None,
 ) -> list[Instance]:
     """The instances of some places of an image that score enough, best first, at the stride of the embeddings."""
-    codes = places.codes(torch.full_like(place, image), place)
     likely = (places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()).sqrt()
     category = torch.zeros(len(place), dtype=torch.long, device=place.device)
     if categories is not None:
         probability, category = categories[place].max(1)
         likely = likely * probability
+    chance = likely >= config.score  # the others need no decoding: no alpha is surer of itself than 1
+    place, likely, category = place[chance], likely[chance], category[chance]
+    codes = places.codes(torch.full_like(place, image), place)
     found = []
     for chosen, corner, alpha in decoder.decode_near(embeddings[image], codes):
         mask = alpha > 0.5
@@ -137,3 +146,31 @@ def suppress(found: Sequence[Instance], h: int, w: int, *, overlap: float, insid
             areas.append(area)
             kept.append(a)
     return kept
+
+
+def unpadded(found: Sequence[Instance], h: int, w: int, config: GenerateConfig) -> list[Instance]:
+    """The instances of an image of h x w pixels from those of the same image mirrored at its lower and right edge.
+
+    What is mirrored counted when doubles were sought, so they are sought again, and small ones left out.
+    """
+    if all(a.window[0].stop <= h and a.window[1].stop <= w for a in found):
+        return list(found)
+    parts = (cropped(a, h, w) for a in found)
+    large = [a for a in parts if a is not None and a.area >= config.min_area]
+    return suppress(large, h, w, overlap=config.overlap, inside=config.inside)
+
+
+def cropped(instance: Instance, h: int, w: int) -> Instance | None:
+    """The part of an instance in the first h x w pixels; None when most of it lies below them, or right of them.
+
+    An instance that the image's edge cuts is seen together with its mirror image: half of it lies beyond the edge.
+    """
+    rows, columns = max(h - instance.top, 0), max(w - instance.left, 0)
+    mask = instance.mask
+    if max(mask[rows:].sum(), mask[:, columns:].sum()) > BEYOND * mask.sum():
+        return None
+    part = instance.alpha[:rows, :columns]
+    cut = cut_instance(part) if part.size else None
+    if cut is None:
+        return None
+    return replace(instance, alpha=cut.alpha, top=cut.top + instance.top, left=cut.left + instance.left)

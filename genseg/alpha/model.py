@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ from jaxtyping import UInt8
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, generate, proposed_at
+from genseg.alpha.generate import GenerateConfig, cropped, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import merge_tiles, tiles_of
-from genseg.data.instances import HALF, Instance, cut_instance, resized
+from genseg.data.instances import HALF, Instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
@@ -56,9 +56,9 @@ class AlphaModel(nn.Module):
         tiles = tiles_of(*small.shape[:2], tile=self.config.tile, overlap=self.config.tile // 4)
         parts = [(tile, self._tile(small[tile.window])) for tile in tiles]
         found = parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=self.config.overlap)
-        if small.shape[:2] == whole:
-            return found
-        return [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
+        if small.shape[:2] != whole:
+            found = [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
+        return [a for a in found if a.area >= self.config.min_area]
 
     @torch.no_grad()
     def instance_at(self, image: Pixels, y: float, x: float) -> Instance | None:
@@ -71,13 +71,13 @@ class AlphaModel(nn.Module):
         pixels = small[tile.window]
         pyramid = self.encoder.pyramid(self.tensor([pixels]))
         if isinstance(self.decoder, SlotDecoder):
-            found = slots_found(self.decoder(pyramid)[0], self.config)[0]
+            found = slots_found(self.decoder(pyramid)[0], GenerateConfig(score=0, min_area=1))[0]
         else:
             embeddings, places = self.decoder(pyramid)
             found = proposed_at(self.decoder, embeddings, places, y - tile.top, x - tile.left)
         row, column = int(y - tile.top), int(x - tile.left)
-        there = [a for a in found if _value(a, row, column) >= HALF]
-        inside = _inside(there[0], *pixels.shape[:2]) if there else None
+        there = (cropped(a, *pixels.shape[:2]) for a in found if _value(a, row, column) >= HALF)
+        inside = next((a for a in there if a is not None), None)
         if inside is None:
             return None
         moved = Instance(inside.alpha, inside.top + tile.top, inside.left + tile.left, inside.score)
@@ -93,14 +93,15 @@ class AlphaModel(nn.Module):
 
     def _tile(self, pixels: Pixels) -> list[Instance]:
         h, w = pixels.shape[:2]
+        config = replace(self.config, min_area=1)  # that counts pixels of the image, and no pieces of instances
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             pyramid = self.encoder.pyramid(self.tensor([pixels]))
             if isinstance(self.decoder, SlotDecoder):
-                (found,) = slots_found(self.decoder(pyramid)[0], self.config)
+                (found,) = slots_found(self.decoder(pyramid)[0], config)
             else:
                 embeddings, places = self.decoder(pyramid)
-                (found,) = generate(self.decoder, embeddings, places, self.config)
-        return [a for a in (_inside(a, h, w) for a in found) if a is not None]
+                (found,) = generate(self.decoder, embeddings, places, config)
+        return unpadded(found, h, w, config)
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size as the encoder takes them: normalised, mirrored at the edges to a multiple of 32."""
@@ -186,10 +187,3 @@ def _value(instance: Instance, row: int, column: int) -> int:
     y, x = row - instance.top, column - instance.left
     h, w = instance.alpha.shape
     return int(instance.alpha[y, x]) if 0 <= y < h and 0 <= x < w else 0
-
-
-def _inside(instance: Instance, h: int, w: int) -> Instance | None:
-    """The part of an instance in the first h x w pixels; None when nothing of its mask is left."""
-    part = instance.alpha[: max(h - instance.top, 0), : max(w - instance.left, 0)]
-    cut = cut_instance(part, instance.score) if part.size else None
-    return None if cut is None else Instance(cut.alpha, cut.top + instance.top, cut.left + instance.left, cut.score)

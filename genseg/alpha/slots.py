@@ -125,8 +125,8 @@ def reconstruction(made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t
 
 
 def slots_found(alpha: Float[Tensor, "b k h w"], config: GenerateConfig) -> list[list[Instance]]:
-    """Each slot as an instance: the pixels that it wins, scored by how sure it is of them. The slot with the longest
-    part of the image's edge is the background, and left out."""
+    """Each slot as an instance: the pixels that it wins, scored by how sure it is of them, its mean alpha there; best
+    first. The slot with the longest part of the image's edge is the background, and left out."""
     results = []
     size = (alpha.shape[2], alpha.shape[3])
     for maps in alpha:
@@ -137,8 +137,9 @@ def slots_found(alpha: Float[Tensor, "b k h w"], config: GenerateConfig) -> list
         for k, part in enumerate(maps):
             mask = winner == k
             area = int(mask.sum())
-            if k != background and area * STRIDE**2 >= config.min_area:
-                small = cut_instance(mask.cpu().numpy(), float((part * mask).sum() / area))
+            score = float((part * mask).sum()) / max(area, 1)
+            if k != background and area * STRIDE**2 >= config.min_area and score >= config.score:
+                small = cut_instance(mask.cpu().numpy(), score)
                 assert small is not None
                 found.append(resized(small, size, (size[0] * STRIDE, size[1] * STRIDE)))
         results.append(sorted((a for a in found if a is not None), key=lambda a: -a.score))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from genseg.data.instances import Instance
 
@@ -61,9 +61,11 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
     ]
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
     kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []  # pieces, what they make, whether it is cut
+    places = np.zeros((len(found), 4), int)  # windows of those kept; one that was joined to another lies nowhere
     for tile, instance, cut in found:
         halves = []
-        for i, (pieces, other, other_cut) in enumerate(kept):
+        for i in meeting(instance, places[: len(kept)]):
+            pieces, other, other_cut = kept[i]
             both = shared(instance, other)
             if not both:
                 continue
@@ -80,10 +82,29 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
         else:
             together, whole = [(tile, instance)], instance
             for i in reversed(halves):  # it may be the piece between two others
-                pieces, other, _ = kept.pop(i)
+                pieces, other, _ = kept[i]
                 together, whole = pieces + together, joined(whole, other)
+                places[i] = 0
+            places[len(kept)] = windows([whole])[0]
             kept.append((together, whole, cut))
-    return sorted((a for _, a, _ in kept), key=lambda a: -a.score)
+    return sorted((a for (_, a, _), place in zip(kept, places, strict=False) if place.any()), key=lambda a: -a.score)
+
+
+def windows(instances: Sequence[Instance]) -> Int[np.ndarray, "n 4"]:
+    """The windows of instances: first row and column, and those behind the last."""
+    spans = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in (a.window for a in instances)]
+    return np.array(spans, int).reshape(-1, 4)
+
+
+def meeting(instance: Instance, places: Int[np.ndarray, "n 4"]) -> list[int]:
+    """Which of many `windows` have a pixel in common with that of an instance, in their order.
+
+    A few microseconds where `shared` with each takes milliseconds.
+    """
+    rows, columns = instance.window
+    top, left, bottom, right = places.T
+    meets = (top < rows.stop) & (bottom > rows.start) & (left < columns.stop) & (right > columns.start)
+    return np.flatnonzero(meets).tolist()
 
 
 def _agree(a: Tile, one: Instance, b: Tile, other: Instance) -> bool:

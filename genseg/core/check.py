@@ -13,3 +13,10 @@ def above(minimum: float, **values: float) -> None:
     for name, value in values.items():
         if value <= minimum:
             raise ValueError(f"{name}={value:g}: it has to be above {minimum:g}")
+
+
+def between(low: float, high: float, **values: float) -> None:
+    """Raise ValueError naming the first value that is not in [low, high]; nan is not."""
+    for name, value in values.items():
+        if not low <= value <= high:
+            raise ValueError(f"{name}={value:g}: use {low:g} to {high:g}")

@@ -282,6 +282,12 @@ def file_key(name: str) -> str:
     return posixpath.normpath(name).removeprefix("images/")
 
 
+def picture_name(file_name: str, number: int) -> str:
+    """Where the alpha map or the cut-out of an annotation lies in the folder of all: as its image, never outside."""
+    inside = [part for part in Path(file_name).with_suffix("").parts if part not in ("/", "..")]
+    return f"{'/'.join(inside)}-{number}.png"
+
+
 def _annotated(
     name: str, height: int, width: int, found: Sequence[Mapping[str, Any]], kind: str, outlined: bool, source: Path
 ) -> AnnotatedImage:

@@ -15,12 +15,14 @@ from genseg.data.instances import (
     AnnotatedImage,
     CocoError,
     Instance,
+    annotate,
     annotated_images,
     by_file,
     cut,
     encode,
     file_key,
     load_json,
+    picture_name,
     read_json,
 )
 from genseg.measure.coco import coco_scores
@@ -37,6 +39,7 @@ from genseg.measure.masks import (
 
 MAX_DETS = 1000  # detections an image may have for AP: nuclei images hold up to 375, COCO's limit is 100
 SIZES = {"small": 32**2, "medium": 96**2, "large": math.inf}  # COCO's: pixels up to which a label belongs to it
+BROKEN = "broken.txt"  # beside predictions
 THIRDS = ("smallest third", "middle third", "largest third")
 
 Images = Sequence[AnnotatedImage]
@@ -61,6 +64,8 @@ def evaluate_alpha(
         the json, as <image>-<annotation id>.png, in folders as the images; without it they are not compared
     threshold: predictions of a lower score are left out of TP/(TP+FP+FN), the one measure that needs a choice
 
+    Images that `broken.txt` beside predictions lists could not be read: they count as nothing found.
+
     Raises CocoError when a file cannot be used, or lacks images of `data`.
     """
     if out:
@@ -71,24 +76,26 @@ def evaluate_alpha(
     if not any((~t.crowd).any() for t in truth):
         raise CocoError(f"{data} has {len(truth)} images and no label in them; give a data set with labels")
     if alphas:
-        truth = [_with_alphas(t, alphas / file_key(t.name), range(len(t.instances))) for t in truth]
+        truth = [_with_alphas(t, alphas, file_key(t.name), range(len(t.instances))) for t in truth]
     head = [f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"]
     table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
     for number, path in enumerate(predictions, start=1):
-        found, others = _read_found(path, content["images"], truth)
+        found, others, unread = _read_found(path, content["images"], truth)
         soft = path.parent / "alphas"
         if alphas and soft.is_dir():
-            found = [_with_alphas(f, soft / f.name.lstrip("/"), f.numbers) for f in found]
+            found = [_with_alphas(f, soft, f.name, f.numbers) for f in found]
         table[str(path)] = by_kind(found, truth, threshold=threshold)
         note = f"; {others} more images, which the data lack, are left out" if others else ""
+        if unread:
+            note += f"; {unread} images that could not be read count as nothing found, see {path.parent / BROKEN}"
         head.append(f"{number}: {path}: {sum(len(f.instances) for f in found)} predictions{note}")
     if out:
         known = {p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()} for p, groups in table.items()}
         out.write_text(json.dumps({"data": str(data), "threshold": threshold, "predictions": known}, indent=1), "utf-8")
     low, high = _thirds(truth)
     head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
-    head.append(f"recall at IoU 0.5: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
-                f"smallest third up to {low:.0f}, middle third up to {high:.0f}")  # fmt: skip
+    head.append(f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
+                f"smallest third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5")  # fmt: skip
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return "\n".join(head) + "\n\n" + "\n\n".join(_blocks(table))
@@ -190,13 +197,15 @@ def _compare(found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, th
 
 def _coco(what: str, found: Images, truth: Images, *, known: bool) -> Iterator[tuple[str, float]]:
     names = [f"{what} {name}" for name in ("AP", "AP50", "AP75", "AR@100")]
+    names += [f"{what} AP, {size}" for size in SIZES] if what == "mask" else []
     if not known:
         yield from ((name, math.nan) for name in names)
         return
     images = [{"id": i, "height": t.height, "width": t.width} for i, t in enumerate(truth)]
     sides = [[r for i, image in enumerate(s) for r in _records(i, image, what == "mask")] for s in (truth, found)]
     s = coco_scores(images, *sides, masks=what == "mask", per_category=False, max_dets=MAX_DETS)
-    yield from zip(names, (s.ap, s.ap50, s.ap75, s.recall[100]), strict=True)
+    values = (s.ap, s.ap50, s.ap75, s.recall[100], s.small, s.medium, s.large)
+    yield from zip(names, values, strict=False)
 
 
 def _records(number: int, image: AnnotatedImage, masks: bool) -> Iterator[dict[str, Any]]:
@@ -222,31 +231,41 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value  # json has no nan
 
 
-def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) -> tuple[Images, int]:
-    """What a file of predictions found, in the order of `truth`; and how many further images it has."""
+def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) -> tuple[Images, int, int]:
+    """What a file of predictions found, in the order of `truth`; how many further images it has; and how many of
+    `truth` it lacks because they could not be read."""
     content = load_json(path)
     if isinstance(content, list):
-        return annotated_images(images, content, path), 0
+        return annotated_images(images, content, path), 0, 0
     content = read_json(path)
     listed = by_file(annotated_images(content["images"], content["annotations"], path), path)
     wanted = [file_key(t.name) for t in truth]
-    missing = [name for name in wanted if name not in listed]
+    unread = _unread(path.parent / BROKEN) & (set(wanted) - listed.keys())
+    missing = [name for name in wanted if name not in listed and name not in unread]
     if missing:
         raise CocoError(
             f"{path} lacks {len(missing)} of the {len(wanted)} images of the data, the first is {missing[0]} (its own "
             f"first is {next(iter(listed), 'missing')}); generate for all of them, one without predictions too"
         )
-    found = [listed[name] for name in wanted]
-    for f, t in zip(found, truth, strict=True):
+    found = []
+    for name, t in zip(wanted, truth, strict=True):
+        f = annotate([], height=t.height, width=t.width, name=t.name) if name in unread else listed[name]
         if (f.height, f.width) != (t.height, t.width):
             raise CocoError(f"{path}: {f.name} has {f.width} x {f.height} pixels, in the data {t.width} x {t.height}; "
                             "predictions have to be of the images' own size")  # fmt: skip
-    return found, len(listed) - len(found)
+        found.append(f)
+    return found, len(listed) + len(unread) - len(found), len(unread)
 
 
-def _with_alphas(image: AnnotatedImage, beside: Path, numbers: Sequence[int]) -> AnnotatedImage:
-    """Read <image>-<number>.png for each instance, where `beside` is the image's own name in the folder of alphas."""
-    files = [beside.with_name(f"{beside.stem}-{n}.png") for n in numbers]
+def _unread(file: Path) -> set[str]:
+    """The images that a list of broken ones names, if there is one: a name and a reason in each line."""
+    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
+    return {file_key(line.partition("\t")[0]) for line in lines}
+
+
+def _with_alphas(image: AnnotatedImage, folder: Path, name: str, numbers: Sequence[int]) -> AnnotatedImage:
+    """Read <image>-<number>.png for each instance, where `name` is the image's own."""
+    files = [folder / picture_name(name, n) for n in numbers]
     return replace(image, alphas=tuple(_read_alpha(f, i, image) for f, i in zip(files, image.instances, strict=True)))
 
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -19,10 +19,11 @@ from accelerate.utils import InitProcessGroupKwargs
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core import dist
+from genseg.core.check import at_least, between
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
-from genseg.data.instances import Instance, annotation
+from genseg.data.instances import Instance, annotation, picture_name
 from genseg.data.proposals import PROPOSERS, propose
 from genseg.train.run import RunError, write_environment, write_text
 
@@ -41,16 +42,31 @@ class GenerateOptions:
     alphas: bool = False  # alphas/<image>-<id>.png, 8 bits
     cutouts: bool = False  # cutouts/<image>-<id>.png, RGBA, cut to the box
     score: float | None = None  # in place of the run's own least score
+    min_area: int | None = None  # pixels of the smallest instance, in place of the run's own
+    side: int | None = None  # larger images are shrunk to this short side, 0: none; in place of the run's own
     shard: int = 0
     shards: int = 1
     fresh: bool = False
 
     def __post_init__(self) -> None:
+        between(0, 1, **self._given("score"))
+        at_least(1, **self._given("min_area"))
+        if self.side is not None and self.side != 0 and self.side < 32:
+            raise ValueError(f"side={self.side}: use 0, which shrinks no image, or 32 or more")
         if not 0 <= self.shard < self.shards:
             raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: it counts from 0")
         if self.fresh and self.shards > 1:
             raise ValueError("--fresh would remove what the other shards have found: remove the folder of --out before "
                              "the first of them starts, or choose another --out")  # fmt: skip
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        """Those of these options that are not left to the run."""
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
+
+    def apply(self, model: AlphaModel) -> None:
+        """Let a model find what is asked for in place of what its run has set."""
+        model.config = replace(model.config, **self._given("score", "min_area"))
+        model.look = replace(model.look, **self._given("side"))
 
 
 @runtime_checkable
@@ -78,9 +94,9 @@ def generate_folder(
     run: a run directory or its alpha.safetensors; or the name of a classical proposer
     after: called after each image, by the first process of the first shard
 
-    Each image's result is kept as soon as it is there: the same command goes on where it was. Several shards, and
-    processes of a launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are
-    listed in `out/broken.txt`. Raises ValueError for what a user can mend.
+    Each image's result is kept as soon as it is there: the same command goes on where it was, also on another number of
+    processes. Several shards, and processes of a launcher, share `out`; whoever comes last puts the json together.
+    Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
@@ -98,19 +114,20 @@ def generate_folder(
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return ""
-    return merge(out, images, options.shards * world)
+    return merge(out, images)
 
 
 def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[Finder, str]:
     """What finds the instances, and a word that changes when it does."""
     if str(run) in PROPOSERS and not run.exists():
-        if options.score is not None:
-            raise ValueError(f"--score is for runs; {run} has a least score of its own")
+        for name in ("score", "min_area", "side"):
+            if getattr(options, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} is for runs; {run} is a proposer with settings of its own")
         return Classical(str(run)), str(run)
     file = alpha_file(run)
     model, _ = load_alpha(file)
-    if options.score is not None:
-        model.config = replace(model.config, score=options.score)
+    options.apply(model)
     model.precision = fast_precision(device)
     return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
@@ -152,6 +169,7 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         "source": origin,
         "images": listing(images),
         "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, "score": options.score,
+        "min_area": options.min_area, "side": options.side,
     }  # fmt: skip
     kept = out / "settings.json"
     before = json.loads(kept.read_text()) if kept.exists() else {}
@@ -179,14 +197,17 @@ class Part:
         self.file = out / "parts" / f"{number}-of-{count}.jsonl"
 
     def write(self, finder: Finder, images: ImageList, options: GenerateOptions, after: Callable[[], object]) -> None:
-        """The lines that are missing. A line that a kill has cut is written again."""
-        done = {row["id"] for row in read_rows(self.file)}
-        text = "".join(json.dumps(row) + "\n" for row in read_rows(self.file))
-        write_text(self.file, text)
-        todo = [i for i in range(self.number, len(images), self.count) if i + 1 not in done]
+        """The lines that are missing, also in parts of another count: a run may go on with more or fewer processes.
+        A line that a kill has cut is written again."""
+        own = read_rows(self.file)
+        write_text(self.file, "".join(json.dumps(row) + "\n" for row in own))
+        former = (f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl"))
+        done = {row["id"] for row in (*own, *(row for f in former for row in read_rows(f)))}
+        mine = range(self.number, len(images), self.count)
+        todo = [i for i in mine if i + 1 not in done]
         with self.file.open("a") as file, ThreadPoolExecutor(1) as pool:
-            total, calm = len(todo) + len(done), 0.5 if os.isatty(2) else 30
-            with tqdm(total=total, initial=len(done), unit=" images", mininterval=calm, desc="generate") as progress:
+            ready, calm = len(mine) - len(todo), 0.5 if os.isatty(2) else 30
+            with tqdm(total=len(mine), initial=ready, unit=" images", mininterval=calm, desc="generate") as progress:
                 for i, image in decoded(images, todo, pool):
                     row: dict[str, Any] = {"id": i + 1, "file_name": images.files[i]}
                     if isinstance(image, ImageError):
@@ -211,8 +232,7 @@ class Part:
             if options.polygons:
                 a["segmentation"] = polygons(instance)
             annotations.append(a)
-            inside = [p for p in Path(row["file_name"]).with_suffix("").parts if p not in ("/", "..")]
-            name = f"{'/'.join(inside)}-{number}.png"
+            name = picture_name(row["file_name"], number)
             if options.alphas:
                 write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
@@ -253,12 +273,22 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def merge(out: Path, images: ImageList, count: int) -> str:
-    """Put the parts together if all are whole, and say what there is."""
-    rows = [row for n in range(count) for row in read_rows(Part(out, n, count).file)]
+def part_files(out: Path) -> list[Path]:
+    """The files of all parts, whatever their count."""
+    return sorted((out / "parts").glob("*-of-*.jsonl"))
+
+
+def rows_of(files: Iterable[Path]) -> list[dict[str, Any]]:
+    """One row for each image, in their order; parts of different counts may hold the same image."""
+    rows = {row["id"]: row for file in files for row in read_rows(file)}
+    return [rows[number] for number in sorted(rows)]
+
+
+def merge(out: Path, images: ImageList) -> str:
+    """Put the parts together if they hold all images, and say what there is."""
+    rows = rows_of(part_files(out))
     if len(rows) < len(images):
         return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
-    rows.sort(key=lambda row: row["id"])
     broken = [row for row in rows if "broken" in row]
     coco = as_coco(rows)
     write_text(out / RESULT, json.dumps(coco))
@@ -281,11 +311,9 @@ def as_coco(rows: Sequence[Mapping[str, Any]], categories: Sequence[tuple[int, s
 
 
 def rows_so_far(out: Path) -> list[dict[str, Any]]:
-    """What genseg generate, on as many processes as have written last, or genseg predict has found so far."""
-    files = sorted((*(out / "parts").glob("*-of-*.jsonl"), *out.glob(ROWS)), key=lambda f: f.stat().st_mtime)
-    last = files[-1].name.partition("-of-")[2] if files else ""
-    rows = [row for f in files if f.name.partition("-of-")[2] == last for row in read_rows(f)]
-    return sorted(rows, key=lambda row: row["id"])
+    """What genseg generate or genseg predict, whichever has written last, has found so far."""
+    files = sorted((*part_files(out), *out.glob(ROWS)), key=lambda f: f.stat().st_mtime)
+    return rows_of(f for f in files if f.parent == files[-1].parent)
 
 
 def polygons(instance: Instance) -> list[list[float]]:

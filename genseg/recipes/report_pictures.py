@@ -1,7 +1,6 @@
 """The sections of a report that are pictures."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,7 +9,7 @@ from jaxtyping import UInt8
 
 from genseg.data.bank import load_bank
 from genseg.data.images import ImageError, ImageList, ImageSource, decode
-from genseg.data.instances import AnnotatedImage, cut, file_key
+from genseg.data.instances import AnnotatedImage, cut, file_key, picture_name
 from genseg.data.loader import Composer, ViewDataset
 from genseg.recipes.judge import COUNTS, OVERLAP
 from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen
@@ -91,8 +90,7 @@ def _listed(run: Run) -> Any:
 
 def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
     """An image of an instances.json, with soft alphas where they were written."""
-    beside = run.path / "alphas" / image.name.lstrip("/")
-    files = [beside.with_name(f"{Path(image.name).stem}-{n}.png") for n in image.numbers]
+    files = [run.path / "alphas" / picture_name(image.name, n) for n in image.numbers]
     soft = bool(files) and all(f.is_file() for f in files)
     instances = image.instances
     if soft:

@@ -4,7 +4,7 @@ It is the arm that transfers what the alpha task has learnt besides the encoder.
 place of composites' layers; the objective is the same.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -12,13 +12,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, generate
+from genseg.alpha.generate import GenerateConfig, generate, unpadded
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
 from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.compose import Composites
-from genseg.data.instances import OPAQUE, cut_instance
+from genseg.data.instances import OPAQUE
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import with_norms
 from genseg.transfer.model import Detection, Labelled, padded
@@ -73,14 +73,10 @@ class PlaceDetector(nn.Module):
         (found,) = generate(self.decoder, embeddings, places, self.config.generate, categories=categories)
         h, w = image.shape[1:]
         detections = []
-        for instance in found:
-            part = instance.alpha[: max(h - instance.top, 0), : max(w - instance.left, 0)]
-            cut = cut_instance(part, instance.score) if part.size else None
-            if cut is not None:
-                kept = replace(cut, top=cut.top + instance.top, left=cut.left + instance.left)
-                left, top, width, height = kept.box
-                box = (float(left), float(top), float(left + width), float(top + height))
-                detections.append(Detection(box, instance.category, instance.score, kept))
+        for instance in unpadded(found, h, w, self.config.generate):
+            left, top, width, height = instance.box
+            box = (float(left), float(top), float(left + width), float(top + height))
+            detections.append(Detection(box, instance.category, instance.score, instance))
         return detections
 
 

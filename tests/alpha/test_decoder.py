@@ -1,5 +1,7 @@
 """The decoder of codes against a loop over pixels, and where places lie."""
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -78,9 +80,32 @@ def test_decoding_near_a_place_is_decoding_within_two_scales_of_it(decoder: Alph
         distance = torch.maximum(rows[:, None], columns)
         inside = distance < 2 * reach - 2
         torch.testing.assert_close(alpha[inside], want[inside])
-        if 2 * reach < y < 80 - 2 * reach and 2 * reach < x < 112 - 2 * reach:
+        within = 2 * reach < y < 80 - 2 * reach and 2 * reach < x < 112 - 2 * reach
+        if within and not torch.allclose(alpha, want):  # it does not reach beyond
             assert not alpha[distance > 2 * reach + 2].any()
     assert list(decoder.decode_near(pixels, codes[chosen < 0])) == []
+
+
+def test_what_reaches_beyond_its_window_is_decoded_everywhere(decoder: AlphaDecoder) -> None:
+    """A fibre of 140 x 2 pixels has the scale of a square of 16; a blob keeps its window."""
+    plain = copy.deepcopy(decoder)
+    first, second = 0, SMALL.hidden * (SMALL.embedding + 3) + SMALL.hidden
+    with torch.no_grad():  # the logit is 20 times the first embedding, less 10
+        plain.kernel.weight.zero_()
+        plain.kernel.bias.zero_()
+        plain.kernel.bias[[first, second]] = torch.tensor([1.0, 20.0], dtype=torch.float64)
+        plain.kernel.bias[second + 2 * SMALL.hidden] = -10
+    pixels = torch.zeros(SMALL.embedding, 64, 96, dtype=torch.float64)
+    pixels[0, 50, 10:80] = 1
+    pixels[0, 4:8, 60:64] = 1
+    place = torch.tensor([[101.0, 90.0], [12.0, 124.0]], dtype=torch.float64)
+    scale = torch.full((2,), 16.0, dtype=torch.float64)
+    codes = Codes(torch.zeros(2, SMALL.code, dtype=torch.float64), place, scale, torch.zeros(2, dtype=torch.long))
+    whole = plain.decode(pixels[None], codes)[:, 0].sigmoid().float()
+    near, fibre = plain.decode_near(pixels, codes)
+    assert near[0].tolist() == [1] and near[2].shape == (1, 32, 32) and (near[2] > 0.5).sum() == 16
+    assert fibre[0].tolist() == [0] and fibre[1].tolist() == [[0, 0]] and (fibre[2] > 0.5).sum() == 70 + 16
+    torch.testing.assert_close(fibre[2], whole[:1])
 
 
 def test_no_code_gives_no_alpha(decoder: AlphaDecoder) -> None:

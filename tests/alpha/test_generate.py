@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, Codes, Places
-from genseg.alpha.generate import GenerateConfig, _peaks, generate, proposed_at, suppress
+from genseg.alpha.generate import GenerateConfig, _peaks, generate, proposed_at, suppress, unpadded
 from genseg.data.instances import Instance, cut_instance
 
 SIZE = 64
@@ -94,6 +94,17 @@ def test_thresholds_leave_out_what_is_below(config: dict[str, float], kept: int)
     """sigmoid(1) = 0.73, sigmoid(2) = 0.88; discs of 201 and of 113 pixels."""
     put = [(0, 18.0, 14.0, 8.5, 2.0, 2.0, 0), (0, 46.0, 46.0, 6.5, 1.0, 2.0, 0)]
     assert len(found_in(places_of(put), **config)[0]) == kept
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [({"score": 7}, "score=7: use 0 to 1"), ({"candidate": -0.1}, "candidate=-0.1: use 0 to 1"),
+     ({"overlap": math.nan}, "overlap=nan: use 0 to 1"), ({"inside": 2}, "inside=2: use 0 to 1"),
+     ({"min_area": -3}, "min_area=-3: use 1 or more"), ({"tile": 0}, "tile=0: use 32 or more")],
+)  # fmt: skip
+def test_settings_out_of_their_range_are_named(config: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GenerateConfig(**config)
 
 
 def test_the_best_of_doubles_stays() -> None:
@@ -195,3 +206,22 @@ def test_a_point_gets_what_the_places_around_it_propose_however_little_they_scor
     assert max(iou(a, disc(30, 30, 8)) for a in found) > 0.9
     assert len(found) <= 9 + 9 and max(iou(a, disc(30, 50, 6)) for a in found) < 0.1
     assert max(iou(a, disc(30, 50, 6)) for a in proposed_at(Discs(), embeddings, places_of(placed), 30.0, 46.1)) > 0.8
+
+
+# Padding
+
+
+def block(top: int, left: int, h: int, w: int) -> Instance:
+    return Instance(np.full((h, w), 255, np.uint8), top, left, 0.5, category=3)
+
+
+def test_of_a_padded_image_what_is_mostly_in_the_image_and_large_enough_stays() -> None:
+    """An image of 64 x 70, seen as 64 x 96."""
+    inner, edge, corner = block(3, 5, 9, 9), block(20, 60, 8, 19), block(54, 62, 19, 15)
+    sliver, speck, beyond = block(40, 68, 9, 9), block(50, 66, 2, 8), block(5, 80, 9, 9)
+    found = unpadded([inner, edge, corner, sliver, speck, beyond], 64, 70, GenerateConfig(min_area=12))
+    assert [a.box for a in found] == [(5, 3, 9, 9), (60, 20, 10, 8), (62, 54, 8, 10)]
+    assert all(a.category == 3 and a.area == a.box[2] * a.box[3] for a in found)
+    (double,) = unpadded([block(20, 50, 8, 20), block(20, 62, 8, 19)], 64, 70, GenerateConfig())
+    assert double.box == (50, 20, 20, 8)
+    assert unpadded([inner, sliver, speck], 96, 96, GenerateConfig(min_area=99)) == [inner, sliver, speck]

@@ -157,6 +157,15 @@ def test_an_image_is_mirrored_to_the_next_multiple_of_32(model: AlphaModel) -> N
     assert model.tensor([textured(64, 32)]).shape == (1, 3, 64, 32)
 
 
+@pytest.mark.parametrize(("h", "w"), [(64, 70), (70, 64), (64, 91), (40, 70), (70, 70)])
+@pytest.mark.parametrize("away", [2, 4, 6, 9])
+def test_what_is_mirrored_at_an_edge_is_not_found_again(h: int, w: int, away: int) -> None:
+    """A dot near the edge has a mirror image beyond it, which is seen as well."""
+    for y, x in {(h - 1 - away, w // 2), (h // 2, w - 1 - away), (h - 1 - away, w - 1 - away)}:
+        (one,) = toy(512).instances(dots(h, w, [(y, x, 10)]))
+        assert iou(one, disc(h, w, y + 0.5, x + 0.5, 10)) > 0.9
+
+
 PLACED = [(20, 20, 9), (60, 101, 12), (90, 30, 7), (97, 100, 14), (130, 160, 10), (30, 170, 13), (180, 250, 12),
           (96, 200, 11), (150, 96, 6), (200, 20, 12), (210, 191, 12), (30, 290, 8)]  # fmt: skip
 
@@ -192,6 +201,22 @@ def test_shrunk_images_give_instances_in_their_own_pixels(factor: int) -> None:
         assert iou(a, (b.paint(96, 128) > 127).repeat(factor, 0).repeat(factor, 1)) > 0.93
         np.testing.assert_allclose(a.box, factor * np.array(b.box), atol=factor)
         assert a.score == pytest.approx(b.score, abs=1e-3)
+
+
+@pytest.mark.parametrize(("least", "count"), [(60, 1), (160, 0)])
+def test_the_least_area_counts_pixels_of_the_image_not_of_the_shrunk_one(least: int, count: int) -> None:
+    """A disc of 28 pixels, of 113 in the image."""
+    model = toy(512, side=96)
+    model.config = replace(model.config, min_area=least)
+    assert len(model.instances(dots(96, 128, [(40, 40, 3)]).repeat(2, 0).repeat(2, 1))) == count
+
+
+def test_the_least_area_is_that_of_the_whole_not_of_its_pieces() -> None:
+    """A disc of 452 pixels, of which two tiles see 394 and 412."""
+    model = toy(64)
+    model.config = replace(model.config, min_area=430)
+    (one,) = model.instances(dots(64, 112, [(30, 56, 12)]))
+    assert iou(one, disc(64, 112, 30.5, 56.5, 12)) > 0.9
 
 
 def test_an_image_without_instances_has_none() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from genseg.alpha.decoder import DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.slots import GRID, SlotAttention, SlotAttentionConfig, SlotDecoder, reconstruction, slots_found
+from genseg.joint import SlotsConfig
 from genseg.nn.encoder import EncoderConfig, build_encoder
 
 FEATURES, HEIGHT, WIDTH = 10, 5, 4
@@ -198,6 +199,23 @@ def test_slots_become_instances_and_the_ground_does_not() -> None:
     one = torch.zeros(2, 3, 8, 8)
     one[:, 2] = 1
     assert slots_found(one, GenerateConfig()) == [[], []]  # nothing but ground
+
+
+@pytest.mark.parametrize(("least", "count"), [(0, 2), (0.83, 2), (0.85, 1), (0.91, 0)])
+def test_slots_that_are_less_sure_than_asked_for_are_left_out(least: float, count: int) -> None:
+    """Of 0.9 and of 0.84."""
+    assert len(slots_found(regions(), GenerateConfig(score=least))[0]) == count
+
+
+def test_by_default_no_slot_is_too_unsure() -> None:
+    """Of eleven slots one wins with an alpha of little more than an eleventh."""
+    config = SlotsConfig()
+    assert config.slots.count == 11
+    winner = torch.zeros(16, 16, dtype=torch.long)
+    winner[4:9, 4:9] = 7
+    alpha = torch.full((1, 11, 16, 16), 0.09).scatter_(1, winner[None, None], 0.1)
+    (found,) = slots_found(alpha, config.generate)
+    assert [a.box for a in found] == [(8, 8, 10, 10)]
 
 
 def test_the_slot_that_surrounds_the_image_is_the_ground_even_if_another_is_larger() -> None:

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from genseg.alpha.tiles import Tile, joined, merge_tiles, shared, tiles_of
+from genseg.alpha.tiles import Tile, _agree, joined, meeting, merge_tiles, shared, tiles_of, windows
 from genseg.data.instances import Instance, cut_instance
 
 
@@ -157,3 +157,67 @@ def test_shared_pixels_and_joined_alphas_are_those_of_the_whole_image() -> None:
         assert shared(a, b) == shared(b, a) == ((one >= 128) & (two >= 128)).sum()
         np.testing.assert_array_equal(joined(a, b).paint(30, 30), np.maximum(one, two))
         assert joined(a, b).score == max(a.score, b.score)
+
+
+# Many instances
+
+
+def every_pair(parts: list[tuple[Tile, list[Instance]]], overlap: float) -> list[Instance]:
+    """The same with a loop over all pairs."""
+    found = [
+        (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a)) for t, many in parts for a in many
+    ]
+    found.sort(key=lambda entry: (entry[2], -entry[1].score))
+    kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []
+    for tile, instance, cut in found:
+        halves = []
+        for i, (pieces, other, other_cut) in enumerate(kept):
+            both = shared(instance, other)
+            if not both:
+                continue
+            least = min(instance.area, other.area)
+            double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
+            piece = double and both < 0.9 * least or any(_agree(tile, instance, t, a) for t, a in pieces)
+            if cut and other_cut and piece:
+                halves.append(i)
+            elif double:
+                break
+        else:
+            together, whole = [(tile, instance)], instance
+            for i in reversed(halves):
+                pieces, other, _ = kept.pop(i)
+                together, whole = pieces + together, joined(whole, other)
+            kept.append((together, whole, cut))
+    return sorted((a for _, a, _ in kept), key=lambda a: -a.score)
+
+
+def test_merging_is_the_loop_over_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    h, w = 150, 200
+    joins = 0
+    for _ in range(12):
+        sizes = rng.uniform((0, 0, 3, 3), (h, w, 12, 40), (25, 4))
+        shapes = [s for s in (mask(h, w, *size) for size in sizes) if (s > 0).sum() > 20]
+        parts = seen_by_tiles(shapes, rng.choice(np.linspace(0.3, 1, 9), 9 * len(shapes)).tolist())
+        got, want = merge_tiles(parts, overlap=0.4), every_pair(parts, 0.4)
+        assert [(a.top, a.left, a.score, a.alpha.tobytes()) for a in got] == [
+            (a.top, a.left, a.score, a.alpha.tobytes()) for a in want
+        ]
+        joins += sum(len(found) for _, found in parts) - len(got)
+    assert joins > 100
+
+
+def test_windows_meet_where_they_have_a_pixel_in_common() -> None:
+    rng = np.random.default_rng(0)
+    found = [Instance(np.full((h, w), 255, np.uint8), top, left)
+             for top, left, h, w in rng.integers((0, 0, 1, 1), (20, 20, 6, 6), (60, 4)).tolist()]  # fmt: skip
+    for one in found:
+        assert meeting(one, windows(found)) == [i for i, a in enumerate(found) if shared(one, a)]
+    assert meeting(found[0], windows([])) == []
+
+
+def test_thousands_of_instances_are_merged() -> None:
+    """A loop over all pairs would take minutes."""
+    tile = Tile(0, 0, 1200, 1200, (False, False, True, False))
+    apart = [Instance(np.full((6, 6), 255, np.uint8), 12 * (i // 100), 12 * (i % 100)) for i in range(9000)]
+    assert len(merge_tiles([(tile, apart)], overlap=0.4)) == 9000

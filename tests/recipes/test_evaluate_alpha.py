@@ -12,8 +12,10 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from genseg.data.instances import CocoError, Instance, annotate, annotation
+from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import write_scenes
 from genseg.recipes.evaluate_alpha import by_kind, class_agnostic, evaluate_alpha
+from genseg.recipes.generate import generated
 
 HEIGHT, WIDTH = 60, 80
 
@@ -35,6 +37,8 @@ ERODED = 81 / 121
 EXPECTED = {
     "images": 2, "labels": 4, "predictions": 5,
     "box AR@100": (10 + 4 + 0 + 10) / 40, "mask AR@100": (10 + 4 + 0 + 10) / 40,  # 0.669 passes 0.5, 0.55, 0.6, 0.65
+    # precision is 1 up to a recall of 2 / 3, from IoU 0.7 on 1 / 3, at 101 recalls; of 1600 pixels the one is found
+    "mask AP, small": (4 * 67 + 6 * 34) / 1010, "mask AP, medium": 1, "mask AP, large": math.nan,
     "TP/(TP+FP+FN) at IoU 0.5": (1 + 1 / 3) / 2, "TP/(TP+FP+FN) at IoU 0.75": (1 / 3 + 1 / 3) / 2,
     "mBO": (1 + ERODED + 0 + 1) / 4, "CorLoc": 1 / 2,  # the best box of a.png lies in the crowd
     "FG-ARI": (adjusted_rand_score([0] * 100 + [1] * 121, [0] * 100 + [1] * 81 + [2] * 40) + 1) / 2,
@@ -149,7 +153,7 @@ def test_boxes_alone_are_measured_as_boxes(tmp_path: Path) -> None:
     (measures,) = numbers([write(tmp_path / "found.json", coco(FOUND))], data)
     got = measures["all"]
     assert got["box AR@100"] == pytest.approx(0.6) and got["CorLoc"] == 0.5 and got["recall, small"] == 2 / 3
-    assert all(math.isnan(got[k]) for k in ("mask AP", "TP/(TP+FP+FN) at IoU 0.5", "mBO", "FG-ARI"))
+    assert all(math.isnan(got[k]) for k in ("mask AP", "mask AP, small", "TP/(TP+FP+FN) at IoU 0.5", "mBO", "FG-ARI"))
 
 
 def test_instances_in_memory_need_no_files() -> None:
@@ -263,3 +267,34 @@ def test_images_that_the_data_lack_are_left_out_and_counted(tmp_path: Path) -> N
     found = write(tmp_path / "found.json", coco(FOUND))
     table = evaluate_alpha([found], data)
     assert "found.json: 2 predictions; 1 more images, which the data lack, are left out" in table
+
+
+def test_images_that_could_not_be_read_count_as_nothing_found_and_are_said(tmp_path: Path) -> None:
+    data = write(tmp_path / "data.json", data_json())
+    empty = write(tmp_path / "empty.json", coco(FOUND | {"b.png": []}, prefix="images/"))
+    found = write(tmp_path / "run" / "found.json", without(coco(FOUND, prefix="images/"), "images/b.png"))
+    listed = tmp_path / "run" / "broken.txt"
+    listed.write_text("images/b.png\t/photos/images/b.png: truncated\nimages/c.png\tit is empty\n")
+    one, other = numbers([found, empty], data)
+    assert one["all"] == pytest.approx(other["all"], nan_ok=True)
+    note = f"found.json: 3 predictions; 1 images that could not be read count as nothing found, see {listed}"
+    assert note in evaluate_alpha([found], data)
+    listed.write_text("c.png\tit is empty\n")
+    with pytest.raises(CocoError, match=r"lacks 1 of the 2 images of the data, the first is b.png"):
+        evaluate_alpha([found], data)
+
+
+def test_images_beside_the_json_and_broken_ones_are_measured_as_others(tmp_path: Path) -> None:
+    """From the images to the errors of soft alphas: one lies above the json, one is no image."""
+    pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "0.png"), pixels)
+    centre = PROPOSERS["centre"](pixels)[0]
+    data = write(tmp_path / "lists" / "data.json", coco({"../0.png": [centre], "bad.png": [centre]}))
+    (tmp_path / "lists" / "bad.png").write_bytes(b"no image")
+    (tmp_path / "soft").mkdir()
+    for name in ("0-0.png", "bad-0.png"):
+        cv2.imwrite(str(tmp_path / "soft" / name), centre.paint(HEIGHT, WIDTH))
+    found = generated(Path("centre"), data, tmp_path / "made", alphas=True)
+    (measures,) = numbers([found], data, alphas=tmp_path / "soft")
+    got = measures["all"]
+    assert got["alpha MAD"] == 0 and got["recall, smallest third"] == 0.5 and got["images"] == 2

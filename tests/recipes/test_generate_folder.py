@@ -121,13 +121,30 @@ def test_shards_make_one_result_and_the_last_one_merges(
     assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
 
 
+def test_what_another_number_of_processes_has_found_is_gone_on_with(
+    run: Path, folder: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for shard in (0, 1):
+        generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3))
+    seen: list[str] = []
+    decode = module.decode
+    monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
+    assert seen == ["4.png"] and not (tmp_path / RESULT).exists()
+    generate_folder(run, str(folder), tmp_path, GenerateOptions())
+    assert seen == ["4.png", "2.png"] and bytes_of(tmp_path) == bytes_of(whole)
+    assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
+
+
 def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
     for shard in range(8):
         generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=8))
     assert bytes_of(tmp_path) == bytes_of(whole)
 
 
-@pytest.mark.parametrize("change", [{"polygons": True}, {"score": 0.5}, {"alphas": True}, {"cutouts": True}])
+@pytest.mark.parametrize(
+    "change", [{"polygons": True}, {"score": 0.5}, {"alphas": True}, {"cutouts": True}, {"min_area": 99}, {"side": 32}],
+)  # fmt: skip
 def test_other_settings_in_the_same_folder_are_refused_unless_fresh(
     run: Path, folder: Path, tmp_path: Path, change: dict[str, object]
 ) -> None:
@@ -174,6 +191,33 @@ def test_the_least_score_may_be_raised(run: Path, folder: Path, whole: Path, tmp
     least = sorted(scores)[len(scores) // 2]
     generate_folder(run, str(folder), tmp_path, GenerateOptions(score=least + 1e-4))
     assert all(a["score"] > least for a in json.loads(bytes_of(tmp_path))["annotations"])
+
+
+def test_the_least_area_may_be_raised(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+    areas = [a["area"] for a in json.loads(bytes_of(whole))["annotations"]]
+    least = sorted(areas)[len(areas) // 2] + 1
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(min_area=least))
+    found = json.loads(bytes_of(tmp_path))["annotations"]
+    assert [a["area"] for a in found] == [a for a in areas if a >= least] != []
+
+
+def test_a_large_image_is_shrunk_as_trained_or_as_asked_for(run: Path, folder: Path, tmp_path: Path) -> None:
+    """A run of short side 32: its own size, which is that of 64, only when it is asked for."""
+    model, facts = load_alpha(run / ALPHA_NAME)
+    model.look = replace(model.look, side=32)
+    (tmp_path / "small").mkdir()
+    save_alpha(model, tmp_path / "small" / ALPHA_NAME, {"encoder": facts["encoder"]})
+    one = tmp_path / "one.txt"
+    one.write_text(f"{folder}/0.png\n")
+
+    def found(run: Path, name: str, **options: int) -> list[dict[str, object]]:
+        generate_folder(run, str(one), tmp_path / name, GenerateOptions(**options))
+        return json.loads(bytes_of(tmp_path / name))["annotations"]
+
+    own, shrunk = found(run, "own"), found(run, "shrunk", side=32)
+    assert own != shrunk
+    assert found(tmp_path / "small", "trained") == shrunk
+    assert found(tmp_path / "small", "native", side=0) == found(tmp_path / "small", "larger", side=64) == own
 
 
 def test_alphas_and_cutouts_hold_the_soft_alphas(
