@@ -54,7 +54,7 @@ def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) ->
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         wanted = model(x)
-        assert torch.allclose(loaded(x), wanted, atol=1e-5)
+        assert torch.allclose(loaded(x), wanted, atol=1e-4)  # another memory layout, another order of sums
     runtime = pytest.importorskip("onnxruntime", reason="ONNX is not installed")
     pytest.importorskip("onnxscript", reason="ONNX is not installed")
     with pytest.MonkeyPatch.context() as patch:
