@@ -123,6 +123,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--split", choices=("train", "val"), default="train", help="which photographs the textures come from"
     )
+    p.add_argument("--alphas", action="store_true", help="also alphas/IMAGE-DEPTH.png, the true 8-bit soft alphas")
     p.set_defaults(act=_scenes)
     return top
 
@@ -320,7 +321,10 @@ def _export(options: argparse.Namespace) -> int:
 def _scenes(options: argparse.Namespace) -> int:
     from genseg.data.scenes import write_scenes
 
-    write_scenes(options.folder, count=options.count, size=options.size, seed=options.seed, split=options.split)
+    write_scenes(
+        options.folder, count=options.count, size=options.size, seed=options.seed, split=options.split,
+        alphas=options.alphas,
+    )  # fmt: skip
     print(f"{options.count} scenes in {options.folder}")
     return 0
 

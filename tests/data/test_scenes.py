@@ -11,6 +11,7 @@ import skimage
 from pycocotools.coco import COCO
 from sklearn.neighbors import KNeighborsClassifier
 
+from genseg.cli import main
 from genseg.data import materials, scenes
 from genseg.data.cache import CacheError
 from genseg.data.images import list_images
@@ -262,3 +263,9 @@ def test_a_cache_that_cannot_be_written_is_named(small: Path, monkeypatch: pytes
     small.write_text("a file where the folder should be")
     with pytest.raises(CacheError, match="cannot keep the embedded pictures in .*cache.*GENSEG_CACHE"):
         default_scenes()
+
+
+def test_the_command_writes_true_alphas_where_asked(tmp_path: Path) -> None:
+    assert main(["scenes", str(tmp_path / "s"), "--count", "2", "--size", "64", "--alphas"]) == 0
+    content = json.loads((tmp_path / "s/annotations.json").read_text())
+    assert len(list((tmp_path / "s/alphas").iterdir())) == len(content["annotations"])
