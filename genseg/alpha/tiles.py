@@ -97,10 +97,7 @@ def windows(instances: Sequence[Instance]) -> Int[np.ndarray, "n 4"]:
 
 
 def meeting(instance: Instance, places: Int[np.ndarray, "n 4"]) -> list[int]:
-    """Which of many `windows` have a pixel in common with that of an instance, in their order.
-
-    A few microseconds where `shared` with each takes milliseconds.
-    """
+    """Which of many `windows` have a pixel in common with that of an instance, in their order."""
     rows, columns = instance.window
     top, left, bottom, right = places.T
     meets = (top < rows.stop) & (bottom > rows.start) & (left < columns.stop) & (right > columns.start)
