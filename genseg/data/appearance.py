@@ -1,7 +1,5 @@
 """How layers look on what is behind them, and composites as a whole: no one sign shall give pasting away."""
 
-from dataclasses import dataclass
-
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -11,15 +9,7 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 Rng = np.random.Generator
 
 BLENDS = ("hard", "feathered", "matched", "noise")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What is pasted: colour, amodal alpha, and whether it is an instance."""
-
-    colour: Float[np.ndarray, "h w 3"]
-    alpha: Alpha
-    target: bool
+BLUR = 8
 
 
 def plain(rng: Rng, image: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
@@ -45,27 +35,31 @@ def tinted(rng: Rng, colour: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h
     return np.clip(colour * np.exp(rng.uniform(-0.5, 0.5, 3)).astype(np.float32), 0, 255)
 
 
-def blended(rng: Rng, layer: Layer, canvas: Float[np.ndarray, "s s 3"], blend: str) -> Layer:
-    """Prepare a layer for its canvas, so that no one sign gives pasting away."""
-    alpha, colour = layer.alpha, layer.colour
+def blended(
+    rng: Rng, colour: Float[np.ndarray, "h w 3"], alpha: Alpha, under: Float[np.ndarray, "h w 3"], blend: str
+) -> tuple[Float[np.ndarray, "h w 3"], Alpha]:
+    """Colour and alpha of a layer, prepared for what is `under` it, so that no one sign gives pasting away.
+
+    Reaches up to BLUR pixels beyond the alpha.
+    """
     if blend == "hard":
-        return Layer(colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1), layer.target)
+        return colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1)
     soft = np.minimum(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2))), 1)
     if blend == "feathered":
-        return Layer(colour, soft, layer.target)
+        return colour, soft
     if blend == "matched":
         ring = cv2.dilate(soft, np.ones((5, 5), np.uint8)) - soft > 0.4
         if ring.any():
-            shift = canvas[ring].mean(0) - colour[ring].mean(0)
+            shift = under[ring].mean(0) - colour[ring].mean(0)
             colour = np.clip(colour + shift, 0, 255)
-        return Layer(colour, soft, layer.target)
-    here, there = (_noise(x) for x in (canvas, colour))
+        return colour, soft
+    here, there = (_noise(x) for x in (under, colour))
     if here > there:
         colour = colour + rng.normal(0, np.sqrt(here**2 - there**2), colour.shape[:2])[..., None].astype(np.float32)
-    return Layer(colour, soft, layer.target)
+    return colour, soft
 
 
-def _noise(image: Float[np.ndarray, "s s 3"]) -> float:
+def _noise(image: Float[np.ndarray, "h w 3"]) -> float:
     """Standard deviation of the noise, from what a Laplacian leaves (Immerkaer, 1996, with a median for robustness)."""
     grey = image.mean(2)
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)

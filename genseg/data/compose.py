@@ -5,6 +5,7 @@ layers are, from the back: the host's own instances as far as proposals know the
 is drawn from one generator.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,11 +16,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from genseg.core.check import at_least
-from genseg.data.appearance import BLENDS, Alpha, Layer, Pixels, Rng, blended, patch_window, photometric, plain, tinted
+from genseg.data.appearance import BLENDS, BLUR, Alpha, Pixels, Rng, blended, patch_window, photometric, plain, tinted
 from genseg.data.bank import Bank
 from genseg.data.instances import Instance
 from genseg.data.pixels import stretching
 
+Window = tuple[slice, slice]  # rows and columns
 TRIES = 8  # draws of a cut-out that can be pasted: not all of a bank are sure and whole
 
 
@@ -90,6 +92,16 @@ class Composites:
         return Composites(**{name: x.pin_memory() for name, x in vars(self).items()})
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What is pasted: colour and amodal alpha in a window of the canvas, and whether it is an instance."""
+
+    window: Window
+    colour: Float[np.ndarray, "h w 3"]
+    alpha: Alpha
+    target: bool
+
+
 class Images:
     """The images of a bank by number, with the values stretched where that is wanted."""
 
@@ -97,7 +109,7 @@ class Images:
         self.read, self.stretched = read, stretched
         self.tables: dict[int, UInt8[np.ndarray, 256]] = {}  # a few hundred bytes an image
 
-    def pixels(self, i: int, window: tuple[slice, slice] = (slice(None), slice(None))) -> Pixels:
+    def pixels(self, i: int, window: Window = (slice(None), slice(None))) -> Pixels:
         """A window of an image."""
         image = self.read(i)
         if not self.stretched:
@@ -140,14 +152,16 @@ def compose(
                 break
         else:
             continue
-        mixed += layer.alpha[..., None] * (layer.colour - mixed)
-        ignored = ignored * (1 - layer.alpha)
-        background = background * (1 - layer.alpha) + layer.alpha * (not layer.target)
-        amodal.append(layer.alpha)
+        there = layer.window
+        mixed[there] += layer.alpha[..., None] * (layer.colour - mixed[there])
+        ignored[there] *= 1 - layer.alpha
+        background[there] = background[there] * (1 - layer.alpha) + layer.alpha * (not layer.target)
+        last = np.zeros_like(background)
+        last[there] = layer.alpha
+        amodal.append(last)
         targets.append(layer.target)
         known.append(layer.target)
         sources.append(number)
-        last = layer.alpha
     seen = visible(np.stack(amodal)) if amodal else np.zeros((0, *image.shape[:2]), np.float32)
     chosen = np.array(targets, bool)
     return Composite(
@@ -208,12 +222,11 @@ def _host(
         y, x, (ah, aw) = a.top, a.left, a.alpha.shape
         if y + ah < top or x + aw < left or y > top + span or x > left + span:
             continue
-        moved = matrix.copy()
-        moved[:, 2] += matrix[:, :2] @ (x, y)
-        alpha = cv2.warpAffine(a.alpha, moved, (size, size), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+        window, alpha = _moved(a, matrix, size, margin=0)
         if alpha.max(initial=0) > 0.5:
             scores.append(a.score)
-            alphas.append(alpha)
+            alphas.append(np.zeros((size, size), np.float32))
+            alphas[-1][window] = alpha
             which.append(i)
     return out, zoom, (np.array(scores, np.float32), alphas, which)
 
@@ -264,15 +277,11 @@ def _draw_layer(
     centre = _place(rng, len(canvas), last, touching=rng.random() < config.touching)
     scale = zoom * float(np.exp(rng.uniform(*np.log(config.zoom))))
     matrix = _pose(rng, instance, centre, scale, config.rotate)
-    size = (canvas.shape[1], canvas.shape[0])
-    padded = cv2.copyMakeBorder(instance.alpha, 2, 2, 2, 2, cv2.BORDER_CONSTANT)
-    moved = matrix.copy()
-    moved[:, 2] += matrix[:, :2] @ (instance.left - 2, instance.top - 2)
-    alpha = cv2.warpAffine(padded, moved, size, flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+    there, alpha = _moved(instance, matrix, len(canvas), margin=BLUR)
     if alpha.max(initial=0) < 0.5:
         return None
     if null:
-        colour = _elsewhere(rng, canvas, background, alpha)
+        colour = _elsewhere(rng, canvas, background, there, alpha)
         if colour is None:  # put back where it was: that shows nothing, so it must not hide anything either
             return None
     else:
@@ -280,14 +289,12 @@ def _draw_layer(
         whole = images.read(source)
         window = patch_window(rng, instance.window, whole) if textured else _around(instance, whole, 6)
         border = cv2.BORDER_REFLECT_101 if textured else cv2.BORDER_REPLICATE
-        shifted = matrix.copy()
-        shifted[:, 2] += matrix[:, :2] @ (window[1].start, window[0].start)
-        colour = cv2.warpAffine(
-            images.pixels(source, window), shifted, size, flags=cv2.INTER_LINEAR, borderMode=border
-        ).astype(np.float32)
+        pixels = images.pixels(source, window)
+        colour = _warped(pixels, matrix, (window[0].start, window[1].start), there, border).astype(np.float32)
         colour = tinted(rng, colour) if textured else colour
     blend = config.blends[int(rng.integers(len(config.blends)))]
-    return blended(rng, Layer(colour, alpha, not null), canvas, blend)
+    colour, alpha = blended(rng, colour, alpha, canvas[there], blend)
+    return Layer(there, colour, alpha, not null)
 
 
 def _place(rng: Rng, size: int, last: Alpha | None, *, touching: bool) -> tuple[float, float]:
@@ -315,6 +322,43 @@ def _pose(
     return np.hstack([linear, (np.array([centre[1], centre[0]]) - linear @ middle)[:, None]])
 
 
+def _moved(
+    instance: Instance, matrix: Float[np.ndarray, "2 3"], size: int, *, margin: int
+) -> tuple[Window, Float[np.ndarray, "h w"]]:
+    """The window of the canvas that an instance reaches under an affine map, `margin` pixels more on each side; and
+    its alpha there. Both are empty where it reaches none."""
+    (top, left), (h, w) = (instance.top, instance.left), instance.alpha.shape
+    corners = np.array([(x, y, 1) for x in (left - 1, left + w) for y in (top - 1, top + h)])
+    x, y = (matrix @ corners.T).tolist()
+    rows, columns = (_span(min(v) - margin, max(v) + margin, size) for v in (y, x))
+    if rows.start == rows.stop or columns.start == columns.stop:
+        return (slice(0, 0), slice(0, 0)), np.zeros((0, 0), np.float32)
+    alpha = _warped(instance.alpha, matrix, (top, left), (rows, columns), cv2.BORDER_CONSTANT)
+    return (rows, columns), alpha.astype(np.float32) / 255
+
+
+def _span(first: float, last: float, size: int) -> slice:
+    """The pixels of 0 to `size` that lie between two."""
+    start, stop = math.floor(first), math.ceil(last) + 1
+    return slice(min(max(start, 0), size), min(max(stop, 0), size))
+
+
+def _warped(
+    pixels: UInt8[np.ndarray, "..."],
+    matrix: Float[np.ndarray, "2 3"],
+    origin: tuple[int, int],
+    window: Window,
+    border: int,
+) -> UInt8[np.ndarray, "..."]:
+    """A window of the canvas, onto which an affine map brings an image, of which `pixels` begin at row and column
+    `origin`."""
+    rows, columns = window
+    matrix = matrix.copy()
+    matrix[:, 2] += matrix[:, :2] @ origin[::-1] - (columns.start, rows.start)
+    size = (columns.stop - columns.start, rows.stop - rows.start)
+    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border))
+
+
 def _is_cut(instance: Instance, image: Pixels) -> bool:
     """Whether the image's edge may cut the instance: its straight side would give it away."""
     rows, columns = instance.window
@@ -322,7 +366,7 @@ def _is_cut(instance: Instance, image: Pixels) -> bool:
     return rows.start <= 1 or columns.start <= 1 or rows.stop >= h - 1 or columns.stop >= w - 1
 
 
-def _around(instance: Instance, image: Pixels, margin: int) -> tuple[slice, slice]:
+def _around(instance: Instance, image: Pixels, margin: int) -> Window:
     """The instance's window with a margin, inside its image."""
     rows, columns = instance.window
     h, w = image.shape[:2]
@@ -333,12 +377,19 @@ def _around(instance: Instance, image: Pixels, margin: int) -> tuple[slice, slic
 
 
 def _elsewhere(
-    rng: Rng, canvas: Float[np.ndarray, "s s 3"], background: Alpha, alpha: Alpha
-) -> Float[np.ndarray, "s s 3"] | None:
-    """The canvas moved so that under `alpha` lies background from elsewhere; None where there is none."""
+    rng: Rng,
+    canvas: Float[np.ndarray, "s s 3"],
+    background: Float[np.ndarray, "s s"],
+    window: Window,
+    alpha: Alpha,
+) -> Float[np.ndarray, "h w 3"] | None:
+    """What lies elsewhere on the canvas, only background under `alpha`, for a window; None where there is none. The
+    canvas goes on at its other side."""
     size = len(canvas)
     mask = alpha > 0.5
     for shift in rng.integers(-size // 2, size // 2, (4, 2)).tolist():
-        if np.roll(background, shift, (0, 1))[mask].min(initial=1) > 0.5:
-            return np.roll(canvas, shift, (0, 1))
+        rows, columns = ((np.arange(s.start, s.stop) - by) % size for s, by in zip(window, shift, strict=True))
+        there = np.ix_(rows, columns)
+        if background[there][mask].min(initial=1) > 0.5:
+            return canvas[there]
     return None

@@ -3,8 +3,7 @@
 import cv2
 import numpy as np
 
-from genseg.data.appearance import Layer
-from genseg.data.compose import ComposeConfig, Images
+from genseg.data.compose import ComposeConfig, Images, Layer
 
 PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5, native=0.5)
 Layers = list[Layer]

@@ -7,13 +7,15 @@ import numpy as np
 import pytest
 from made import PLAIN, Layers, disc, flat, images_of, iou, textured
 
-from genseg.data.appearance import BLENDS, Layer, blended
+from genseg.data.appearance import BLENDS, BLUR, blended
 from genseg.data.bank import build_bank
 from genseg.data.compose import (
     ComposeConfig,
     Composite,
     _elsewhere,
     _host,
+    _moved,
+    _pose,
     collate,
     compose,
     visible,
@@ -243,23 +245,49 @@ def test_blends_keep_alphas_in_range_and_the_shape(blend: str) -> None:
         canvas = rng.uniform(0, 255, (48, 48, 3)).astype(np.float32) * (seed % 3 > 0)
         colour = rng.uniform(0, 255, (48, 48, 3)).astype(np.float32) * (seed % 2)
         alpha = disc(48, *rng.uniform(-5, 50, 2), 10).astype(np.float32) / 255
-        layer = blended(rng, Layer(colour, alpha, True), canvas, blend)
-        assert layer.alpha.min() >= 0 and layer.alpha.max() <= 1 and layer.target
-        assert np.isfinite(layer.colour).all() and np.isfinite(layer.alpha).all()
+        changed, soft = blended(rng, colour, alpha, canvas, blend)
+        assert soft.min() >= 0 and soft.max() <= 1
+        assert np.isfinite(changed).all() and np.isfinite(soft).all()
         if (alpha > 0.5).sum() > 100:
-            assert iou(layer.alpha > 0.5, alpha > 0.5) > 0.9
+            assert iou(soft > 0.5, alpha > 0.5) > 0.9
 
 
 def test_matching_gives_the_colour_around_and_noise_that_of_the_canvas() -> None:
     rng, alpha = np.random.default_rng(0), disc(64, 32, 32, 12).astype(np.float32) / 255
     canvas = np.full((64, 64, 3), (200, 100, 50), np.float32)
-    matched = blended(rng, Layer(np.full_like(canvas, 120), alpha, True), canvas, "matched")
-    np.testing.assert_allclose(matched.colour, canvas, atol=1e-3)
+    matched, _ = blended(rng, np.full_like(canvas, 120), alpha, canvas, "matched")
+    np.testing.assert_allclose(matched, canvas, atol=1e-3)
     noisy = canvas + rng.normal(0, 9, (64, 64, 1)).astype(np.float32)
-    layer = blended(rng, Layer(np.full_like(canvas, 120), alpha, True), noisy, "noise")
-    assert layer.colour.std() == pytest.approx(9, rel=0.1)
-    smooth = blended(rng, Layer(noisy, alpha, True), canvas, "noise")
-    np.testing.assert_array_equal(smooth.colour, noisy)  # noise cannot be taken away
+    roughened, _ = blended(rng, np.full_like(canvas, 120), alpha, noisy, "noise")
+    assert roughened.std() == pytest.approx(9, rel=0.1)
+    smooth, _ = blended(rng, noisy, alpha, canvas, "noise")
+    np.testing.assert_array_equal(smooth, noisy)  # noise cannot be taken away
+
+
+def test_a_window_holds_all_that_the_whole_canvas_would_show() -> None:
+    """Moving and blending within the window of a layer is the same as on the whole canvas, to the bit of a level."""
+    size, empty = 96, 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        shape = disc(120, *rng.uniform(20, 100, 2), rng.uniform(2, 18))
+        matrix = _pose(rng, cut(shape), tuple(rng.uniform(-20, size + 20, 2)), float(rng.uniform(0.4, 2.2)), 180)
+        whole = cv2.warpAffine(shape, matrix, (size, size), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+        window, alpha = _moved(cut(shape), matrix, size, margin=BLUR)
+        outside = np.ones((size, size), bool)
+        outside[window] = False
+        assert whole[outside].max(initial=0) == 0
+        np.testing.assert_allclose(alpha, whole[window], atol=1.01 / 255)
+        empty += not alpha.size
+        canvas, colour = rng.uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+        for blend in ("hard", "feathered", "matched"):
+            if alpha.max(initial=0) < 0.5:
+                continue
+            twin, soft = blended(np.random.default_rng(seed), colour, whole, canvas, blend)
+            assert soft[outside].max(initial=0) == 0
+            here = blended(np.random.default_rng(seed), colour[window], whole[window], canvas[window], blend)
+            np.testing.assert_allclose(here[1], soft[window], atol=1e-6)
+            np.testing.assert_allclose(here[0], twin[window], atol=1e-3)
+    assert 0 < empty < 30
 
 
 @pytest.mark.parametrize(("top", "left"), [(0, 30), (1, 30), (30, 0), (30, 1), (69, 30), (70, 30), (30, 69), (30, 70)])
@@ -290,11 +318,12 @@ def test_elsewhere_is_background_or_nothing() -> None:
     canvas = textured(0, 32).astype(np.float32)
     alpha = disc(32, 16, 16, 6).astype(np.float32) / 255
     background = (np.arange(32) >= 16)[:, None].repeat(32, 1).astype(np.float32)
-    found = [_elsewhere(np.random.default_rng(s), canvas, background, alpha) for s in range(20)]
+    window = (slice(6, 27), slice(7, 26))
+    found = [_elsewhere(np.random.default_rng(s), canvas, background, window, alpha[window]) for s in range(20)]
     moved = [x for x in found if x is not None]
-    assert moved and _elsewhere(np.random.default_rng(0), canvas, np.zeros_like(alpha), alpha) is None
+    assert moved and _elsewhere(np.random.default_rng(0), canvas, np.zeros_like(alpha), window, alpha[window]) is None
     half = canvas[16:].reshape(-1, 3).tolist()
-    assert all(x.tolist() in half for colour in moved for x in colour[alpha > 0.5])
+    assert all(x.tolist() in half for colour in moved for x in colour[alpha[window] > 0.5])
 
 
 def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
