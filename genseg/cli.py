@@ -158,7 +158,7 @@ def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
-    p.add_argument("--score", type=float, help="least score of an instance (default: that of the run)")
+    p.add_argument("--score", type=float, help="least score of an instance, a probability (default: that of the run)")
     p.add_argument("--min-area", type=int, metavar="PIXELS",
                    help="least area of an instance, in the image's own pixels (default: that of the run)")  # fmt: skip
     p.add_argument("--side", type=int, metavar="PIXELS",

@@ -83,7 +83,7 @@ class Joint(nn.Module):
     """loss = method's loss + weight * (sum of the alpha task's terms), one backward pass for both.
 
     Without a method the alpha task is trained alone. Beside a method, composites leave the running statistics of the
-    encoder's batch norms alone: those belong to its views, and generation makes its own (`alpha.model.calibrate`).
+    encoder's batch norms alone: those belong to its views, and generation makes its own (`AlphaModel.fit_norms`).
     """
 
     def __init__(self, encoder: Encoder, method: Method | None, config: AlphaConfig) -> None:

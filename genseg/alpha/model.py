@@ -12,6 +12,7 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, cropped, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
@@ -46,12 +47,14 @@ class AlphaModel(nn.Module):
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.look, self.config = look, config
+        self.calibration = Calibration()  # of the scores that places have, and what they say of themselves
         self.precision = torch.float32
         self.eval()
 
     @torch.no_grad()
     def instances(self, image: Pixels) -> list[Instance]:
-        """All instances of an image, best first, in its own pixels. Large images are seen by overlapping tiles."""
+        """All instances of an image, best first, in its own pixels. Large images are seen by overlapping tiles. Scores,
+        and the least score, are probabilities, as far as the model is calibrated."""
         small, whole = self._prepared(image), image.shape[:2]
         tiles = tiles_of(*small.shape[:2], tile=self.config.tile, overlap=self.config.tile // 4)
         parts = [(tile, self._tile(small[tile.window])) for tile in tiles]
@@ -80,7 +83,8 @@ class AlphaModel(nn.Module):
         inside = next((a for a in there if a is not None), None)
         if inside is None:
             return None
-        moved = Instance(inside.alpha, inside.top + tile.top, inside.left + tile.left, inside.score)
+        score = self.calibration.probability(inside.score)
+        moved = Instance(inside.alpha, inside.top + tile.top, inside.left + tile.left, score)
         return moved if small.shape[:2] == whole else resized(moved, small.shape[:2], whole)
 
     def _prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
@@ -93,7 +97,8 @@ class AlphaModel(nn.Module):
 
     def _tile(self, pixels: Pixels) -> list[Instance]:
         h, w = pixels.shape[:2]
-        config = replace(self.config, min_area=1)  # that counts pixels of the image, and no pieces of instances
+        least = self.calibration.score(self.config.score)
+        config = replace(self.config, score=least, min_area=1)  # that counts pixels of the image, not of pieces
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             pyramid = self.encoder.pyramid(self.tensor([pixels]))
             if isinstance(self.decoder, SlotDecoder):
@@ -101,7 +106,8 @@ class AlphaModel(nn.Module):
             else:
                 embeddings, places = self.decoder(pyramid)
                 (found,) = generate(self.decoder, embeddings, places, config)
-        return unpadded(found, h, w, config)
+        whole = unpadded(found, h, w, config)
+        return [replace(a, score=self.calibration.probability(a.score)) for a in whole]
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size as the encoder takes them: normalised, mirrored at the edges to a multiple of 32."""
@@ -117,7 +123,7 @@ class AlphaModel(nn.Module):
         return next(self.parameters()).device
 
     @torch.no_grad()
-    def calibrate(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]], *, size: int) -> None:
+    def fit_norms(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]], *, size: int) -> None:
         """Make the batch norms' statistics anew, from windows of real images as generation sees them: training has
         averaged those of composites, or of views."""
         norms = average_anew(self)
@@ -144,7 +150,7 @@ def save_alpha(model: AlphaModel, path: Path, metadata: dict[str, Any]) -> None:
     slots = asdict(model.decoder.config) if isinstance(model.decoder, SlotDecoder) else None
     decoder = model.decoder.decoder if isinstance(model.decoder, SlotDecoder) else model.decoder
     facts = {**metadata, "look": asdict(model.look), "decoder": asdict(decoder.config), "slots": slots,
-             "generate": asdict(model.config)}  # fmt: skip
+             "generate": asdict(model.config), "calibration": asdict(model.calibration)}  # fmt: skip
     save_weights(model.state_dict(), path, facts)
 
 
@@ -161,6 +167,7 @@ def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
         else AlphaDecoder(encoder, config)
     )
     model = AlphaModel(encoder, decoder, Look(**_tuples(facts["look"])), GenerateConfig(**facts["generate"]))
+    model.calibration = Calibration(**facts.get("calibration", {}))
     model.load_state_dict(read_weights(path))
     return model.to(memory_format=torch.channels_last), facts
 

@@ -101,6 +101,18 @@ def located(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], tru
     return bool((box_overlap(best, truth, np.zeros(len(truth), bool)) >= 0.5).any())
 
 
+def calibration_error(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]) -> float:
+    """How far scores are from being probabilities; nan for none (expected calibration error, Guo et al., 2017).
+
+    The mean over all, in ten bins of equal width, of the distance between a bin's mean score and its share of right.
+    """
+    if not len(scores):
+        return float("nan")
+    each = np.minimum((scores * 10).astype(int), 9)
+    apart = np.bincount(each, scores - right)
+    return float(np.abs(apart).sum() / len(scores))
+
+
 def partition(instances: Sequence[Instance], height: int, width: int) -> Int[np.ndarray, "height width"]:
     """One number a pixel: 0 for none, n + 1 for instance n. Where instances overlap the one with the best score wins.
 

@@ -30,6 +30,7 @@ from genseg.measure.masks import (
     alpha_errors,
     best_overlaps,
     box_overlap,
+    calibration_error,
     foreground_ari,
     located,
     mask_overlap,
@@ -127,7 +128,8 @@ def class_agnostic(
     thirds: areas that part the labels by size; by default those of `truth`
 
     mBO and recall are means over labels, AP and AR are COCO's, the errors of alphas are means over pairs that match at
-    IoU 0.5, the rest are means over images. Where only boxes are known, recall is that of boxes.
+    IoU 0.5, the calibration error is that of scores as probabilities of such a match, the rest are means over images.
+    Where only boxes are known, recall is that of boxes.
     """
     outlined = all(image.outlined for image in (*found, *truth))
     yield "images", len(truth)
@@ -144,6 +146,8 @@ def class_agnostic(
     mad, mse = zip(*[pair for c in each for pair in c.errors], strict=True) if any(c.errors for c in each) else ([], [])
     yield "alpha MAD", _mean(mad)
     yield "alpha MSE", _mean(mse)
+    scores, right = (np.concatenate([getattr(c, name) for c in each]) for name in ("scores", "right"))
+    yield "calibration error", calibration_error(scores, right)
     areas, recalled = (np.concatenate([getattr(c, name) for c in each]) for name in ("areas", "recalled"))
     parts = zip(THIRDS, (*(thirds or _thirds(truth)), math.inf), strict=True)
     for scale in (SIZES.items(), parts):
@@ -164,6 +168,8 @@ class _Comparison:
     best: Float[np.ndarray, "m"]  # of each label
     areas: Float[np.ndarray, "m"]
     recalled: Bool[np.ndarray, "m"]
+    scores: Float[np.ndarray, "n"]  # of each prediction; not of those in crowds, which are neither right nor wrong
+    right: Bool[np.ndarray, "n"]
     errors: list[tuple[float, float]]  # MAD and MSE of each pair
 
 
@@ -178,6 +184,9 @@ def _compare(found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, th
     pairs = match(overlap[:, single], 0.5)
     recalled = np.zeros(len(labels), bool)
     recalled[[j for _, j in pairs]] = True
+    right = np.zeros(len(scores), bool)
+    right[[i for i, _ in pairs]] = True
+    counted = right | (overlap[:, ~single] < 0.5).all(1)
     errors = []
     if found.alphas is not None and truth.alphas is not None:
         soft = [a for a, one in zip(truth.alphas, single, strict=True) if one]
@@ -191,6 +200,8 @@ def _compare(found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, th
         best=best_overlaps(overlap[:, single]) if outlined else np.full(len(labels), math.nan),
         areas=truth.areas[single],
         recalled=recalled,
+        scores=scores[counted],
+        right=right[counted],
         errors=errors,
     )
 

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from genseg.alpha.calibration import Calibration, fit_calibration
 from genseg.alpha.mine import Mined, mine
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
@@ -20,17 +21,21 @@ from genseg.data.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.cache import cache_folder
 from genseg.data.component_tree import MIN_AREA
 from genseg.data.images import ImageSource
-from genseg.data.instances import Instance
+from genseg.data.instances import Instance, cut_instance
 from genseg.data.loader import Batch, Composer
 from genseg.data.proposals import propose
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
+from genseg.measure.masks import mask_overlap, match
 from genseg.recipes.assemble import Parts
+from genseg.recipes.generate import Finder
 from genseg.train.log import METRICS_NAME, Row, read_metrics
 from genseg.train.run import BANKS
 
 _Work = TypeVar("_Work")
 VERSION = 3  # of the proposals: other numbers come out of other code
-CALIBRATED = 256  # images, at most, whose statistics the batch norms get for generation
+FITTED = 256  # images, at most, whose statistics the batch norms get for generation
+JUDGED = 64  # composites on which scores are calibrated
+UNSEEN = 2**31  # an epoch that no training reaches: its composites are new
 
 
 class Rounds:
@@ -119,9 +124,21 @@ class Rounds:
         )
         return bank if adopted else before
 
-    def model(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]] | None = None) -> AlphaModel:
-        """A copy of encoder and decoder as they are now, calibrated for generation on some images; by default on
-        CALIBRATED of those of the run."""
+    def model(self) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, made ready for generation on images of the run, its scores
+        calibrated on composites of the newest bank."""
+        chosen = np.random.default_rng(0).permutation(len(self.source))[:FITTED]
+        model = self.rough_model(self.source.read(int(i))[0] for i in chosen)
+        look, config = model.look, model.config
+        model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
+        model.config = replace(config, score=0.05, candidate=0.05)
+        model.calibration = self._calibration(model)
+        model.look, model.config = look, config
+        return model
+
+    def rough_model(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, made ready for generation on some images, its scores as they
+        come."""
         joint, p = self.parts.module, self.parts.config
         assert isinstance(joint, Joint)
         look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
@@ -129,11 +146,25 @@ class Rounds:
         model.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
             self.parts.accelerator.mixed_precision, torch.float32
         )
-        if images is None:
-            chosen = np.random.default_rng(0).permutation(len(self.source))[:CALIBRATED]
-            images = (self.source.read(int(i))[0] for i in chosen)
-        model.calibrate(images, size=2 * self.config.compose.size)
+        model.fit_norms(images, size=2 * self.config.compose.size)
         return model
+
+    def _calibration(self, model: Finder) -> Calibration:
+        """How often instances of a score are right, at an overlap of 0.5, in composites that training has not seen."""
+        bank = load_bank(max(self.folder.glob("*.npz"), key=lambda f: int(f.stem)))
+        composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed)
+        scores, right = list[float](), list[bool]()
+        for i in np.random.default_rng(0).integers(len(self.source), size=JUDGED).tolist():
+            made = composer([(UNSEEN, i)])
+            layers = [a for a in (cut_instance(v) for v in made.visible.numpy()) if a is not None]
+            found = model.instances(made.image[0].numpy())
+            overlap = mask_overlap(found, layers, np.zeros(len(layers), bool))
+            hit, ignored = {n for n, _ in match(overlap, 0.5)}, made.ignored[0].numpy()
+            for n, a in enumerate(found):
+                if n in hit or ignored[a.window][a.mask].mean() < 0.5:
+                    scores.append(a.score)
+                    right.append(n in hit)
+        return fit_calibration(np.array(scores, float), np.array(right, bool))
 
     def save(self, step: int) -> None:
         """Leave `alpha.safetensors` in the run directory."""

@@ -12,6 +12,7 @@ from full_disk import no_file_above
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, Codes, DecoderConfig, Places
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
@@ -108,11 +109,13 @@ def test_a_saved_model_finds_the_same(model: AlphaModel, tmp_path: Path) -> None
     look = Look(mean=(0.1, 0.2, 0.3), std=(0.3, 0.2, 0.1), side=96, stretch=True)
     doubles = replace(ALL, overlap=1.0, inside=1.0)  # untrained, it finds little else
     model = AlphaModel(model.encoder, model.decoder, look, doubles)
+    model.calibration = Calibration(2.0, 0.3)
     facts = {"encoder": {"name": "resnet18", "stem": "imagenet", "weights": "somewhere"}, "note": "kept"}
     file = tmp_path / "alpha.safetensors"
     save_alpha(model, file, facts)
     again, found = load_alpha(file)
     assert found["note"] == "kept" and again.look == look and again.config == doubles
+    assert again.calibration == model.calibration
     assert again.decoder.config == SMALL and not again.training
     image = textured(100, 130)
     want = model.instances(image)
@@ -234,23 +237,41 @@ def test_values_are_spread_before_they_are_looked_at() -> None:
     assert seen[0].min() == 0 and seen[0].max() == 255
 
 
-# Calibration
+def test_a_calibrated_model_finds_by_probability() -> None:
+    image = np.zeros((64, 96, 3), np.uint8)
+    for n, certainty in enumerate((255, 140, 60, 10)):
+        image[16 + 32 * (n % 2), 16 + 24 * n, :2] = 5, certainty
+    model, calibration = toy(512), Calibration(3.0, -1.0)
+    plain = model.instances(image)
+    assert len({a.score for a in plain}) == 4
+    model.calibration = calibration
+    want = [calibration.probability(a.score) for a in plain]
+    assert [a.score for a in model.instances(image)] == pytest.approx(want)
+    middle = model.instance_at(image, 16, 16)
+    assert middle is not None and middle.score in want
+    model.config = replace(model.config, score=want[1] - 1e-4)
+    assert [a.score for a in model.instances(image)] == pytest.approx(want[:2])
+    model.config = replace(model.config, score=want[1] + 1e-4)
+    assert len(model.instances(image)) == 1
+
+
+# Batch norms for generation
 
 
 def norms_of(model: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
-def test_calibration_takes_the_plain_average_over_its_batches() -> None:
+def test_norms_take_the_plain_average_over_its_batches() -> None:
     model = build()
     twin = copy.deepcopy(model)
     images = [textured(64, 64, i) // (1 + i % 3) for i in range(40)]
     parameters = [p.clone() for p in model.parameters()]
-    model.calibrate(iter(images), size=64)
+    model.fit_norms(iter(images), size=64)
     assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True)) and not model.training
     inputs: dict[nn.Module, list[Tensor]] = {}
     for m in norms_of(twin):
-        m.train()  # each norm normalises by its own batch, as it does while it is calibrated
+        m.train()  # each norm normalises by its own batch, as it does while it is fitted
         m.register_forward_hook(lambda m, x, _: inputs.setdefault(m, []).append(x[0].double()))
     with torch.no_grad():
         for first in (0, 16, 32):
@@ -268,24 +289,24 @@ def test_calibration_takes_the_plain_average_over_its_batches() -> None:
     assert used == len(norms_of(model)) > 20
 
 
-def test_calibration_forgets_what_was_before_and_sees_windows_of_one_size(model: AlphaModel) -> None:
+def test_fitting_norms_forgets_what_was_before_and_sees_windows_of_one_size(model: AlphaModel) -> None:
     one, two = copy.deepcopy(model), copy.deepcopy(model)
     for m in norms_of(two):
         m.running_mean.add_(5)
     images = [textured(50 + 9 * i, 90 - 7 * i, i) for i in range(4)]
     for m in (one, two):
-        m.calibrate(iter(images), size=64)
+        m.fit_norms(iter(images), size=64)
     for a, b in zip(norms_of(one), norms_of(two), strict=True):
         torch.testing.assert_close(a.running_mean, b.running_mean)
     twice = copy.deepcopy(one)
-    twice.calibrate(iter(images), size=64)
+    twice.fit_norms(iter(images), size=64)
     for a, b in zip(norms_of(one), norms_of(twice), strict=True):
         torch.testing.assert_close(a.running_var, b.running_var)
 
 
-def test_one_image_is_enough_to_calibrate(model: AlphaModel) -> None:
+def test_one_image_is_enough_to_fit_norms(model: AlphaModel) -> None:
     alone = copy.deepcopy(model)
-    alone.calibrate([textured(64, 64)], size=64)
+    alone.fit_norms([textured(64, 64)], size=64)
     assert all(not torch.equal(m.running_var, torch.ones_like(m.running_var)) for m in norms_of(alone))
 
 
@@ -294,7 +315,7 @@ def test_a_snapshot_leaves_the_training_alone() -> None:
     model.encoder.train()
     before = {k: x.clone() for k, x in model.state_dict().items()}
     copied = snapshot(model.encoder, model.decoder, PLAIN, ALL)
-    copied.calibrate([textured(64, 64, i) for i in range(2)], size=64)
+    copied.fit_norms([textured(64, 64, i) for i in range(2)], size=64)
     assert all(torch.equal(x, before[k]) for k, x in model.state_dict().items())
     assert model.encoder.training and norms_of(model)[0].momentum == 0.1 and not copied.encoder.training
 
@@ -318,7 +339,7 @@ def test_a_snapshot_asks_nothing_of_other_processes(name: str, tmp_path: Path) -
         copied = snapshot(encoder, decoder, PLAIN, ALL)
         torch.testing.assert_close([x.detach() for x in copied.encoder.pyramid(pixels)], want)
         torch.testing.assert_close(copied.encoder.state_dict(), state)
-        copied.calibrate([textured(64, 64, i) for i in range(2)], size=64)
+        copied.fit_norms([textured(64, 64, i) for i in range(2)], size=64)
     finally:
         torch.distributed.destroy_process_group()
     torch.testing.assert_close(encoder.state_dict(), state)

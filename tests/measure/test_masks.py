@@ -14,6 +14,7 @@ from genseg.measure.masks import (
     alpha_errors,
     best_overlaps,
     box_overlap,
+    calibration_error,
     foreground_ari,
     intersections,
     located,
@@ -142,6 +143,19 @@ def test_an_image_is_located_by_its_best_box_alone() -> None:
     assert not located(boxes, np.array([0.1, 0.9]), truth)
     assert located(boxes, np.array([0.9, 0.9]), truth)  # of equals the first
     assert not located(np.empty((0, 4)), np.empty(0), truth) and not located(boxes, np.ones(2), np.empty((0, 4)))
+
+
+def test_the_calibration_error_is_the_mean_distance_of_scores_and_shares_by_bin() -> None:
+    rng = np.random.default_rng(0)
+    scores = np.append(rng.random(200), (0.0, 1.0))
+    right = rng.random(202) < scores**2
+    want = 0.0
+    for b in range(10):
+        inside = (scores >= b / 10) & ((scores < (b + 1) / 10) | (b == 9))
+        want += inside.sum() / 202 * abs(scores[inside].mean() - right[inside].mean())
+    assert calibration_error(scores, right) == pytest.approx(want) and want > 0.1
+    assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
+    assert math.isnan(calibration_error(np.zeros(0), np.zeros(0, bool)))
 
 
 def test_where_instances_overlap_the_better_then_the_smaller_then_the_first_wins() -> None:

@@ -12,7 +12,10 @@ SMALL = [
     "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
 ]  # fmt: skip
 # Everything that an untrained decoder finds becomes a proposal, so that each round has a bank of its own.
-EAGER = ["alpha.generate.candidate=0", "alpha.generate.score=0", "alpha.compose.sure=0", "alpha.rounds.tolerance=1"]
+EAGER = [
+    "alpha.generate.candidate=0", "alpha.generate.score=0", "alpha.generate.overlap=0.8", "alpha.generate.inside=1",
+    "alpha.compose.sure=0", "alpha.rounds.tolerance=1",
+]  # fmt: skip
 KINDS = {
     "places": ["alpha.yaml", "steps=8", "checkpoint.every=2 steps"],
     "byol": [

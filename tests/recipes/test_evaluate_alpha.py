@@ -34,6 +34,7 @@ FOUND = {
     "b.png": [square(10, 10, 40, 0.7), square(10, 10, 40, 0.6)],  # one missed, one found twice
 }
 ERODED = 81 / 121
+COUNTS = ("images", "labels", "predictions")
 EXPECTED = {
     "images": 2, "labels": 4, "predictions": 5,
     "box AR@100": (10 + 4 + 0 + 10) / 40, "mask AR@100": (10 + 4 + 0 + 10) / 40,  # 0.669 passes 0.5, 0.55, 0.6, 0.65
@@ -42,6 +43,7 @@ EXPECTED = {
     "TP/(TP+FP+FN) at IoU 0.5": (1 + 1 / 3) / 2, "TP/(TP+FP+FN) at IoU 0.75": (1 / 3 + 1 / 3) / 2,
     "mBO": (1 + ERODED + 0 + 1) / 4, "CorLoc": 1 / 2,  # the best box of a.png lies in the crowd
     "FG-ARI": (adjusted_rand_score([0] * 100 + [1] * 121, [0] * 100 + [1] * 81 + [2] * 40) + 1) / 2,
+    "calibration error": (0.1 + 0.2 + 0.3 + 0.6) / 4,  # the one in the crowd is neither right nor wrong
     "recall, small": 2 / 3, "recall, medium": 1, "recall, large": math.nan,
     "recall, smallest third": 1 / 2, "recall, middle third": 1, "recall, largest third": 1,  # up to 100, 121, 1600
 }  # fmt: skip
@@ -104,7 +106,8 @@ def test_labels_against_themselves_are_perfect(tmp_path: Path) -> None:
     data = write(tmp_path / "data.json", data_json())
     (measures,) = numbers([data], data)
     for group in measures.values():
-        rest = {k: v for k, v in group.items() if k not in ("images", "labels", "predictions") and not math.isnan(v)}
+        rest = {k: v for k, v in group.items() if k not in COUNTS and not math.isnan(v)}
+        assert rest.pop("calibration error") == 0
         assert rest == pytest.approx(dict.fromkeys(rest, 1.0)) and len(rest) >= 15
 
 

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from genseg.cli import main
 from genseg.config import load
 from genseg.data.bank import Bank, load_bank
 from genseg.data.cache import cache_folder
-from genseg.data.instances import Instance
+from genseg.data.instances import Instance, cut_instance
 from genseg.data.proposals import PROPOSERS
 from genseg.recipes.assemble import CHOICES, FREE_KEYS, PretrainConfig, assemble
 from genseg.recipes.pretrain import Session
@@ -220,7 +221,8 @@ def test_the_second_look_is_larger_though_the_images_were_shrunk(
 
     monkeypatch.setattr(AlphaModel, "instances", look)
     made.bank(1)
-    assert seen == [(48, 54, 3), (60, 68, 3)] * COUNT
+    composites = module.JUDGED  # on which scores are calibrated
+    assert seen[composites:] == [(48, 54, 3), (60, 68, 3)] * COUNT
 
 
 @pytest.mark.parametrize(("name", "least"), [("tree", 8), ("tree", 20), ("tree", 100), ("otsu", 100)])
@@ -323,3 +325,33 @@ def test_mined_proposals_are_adopted_by_the_criterion_alone(
 @pytest.mark.parametrize(("steps", "bounds"), [(9, [0, 3, 6, 9]), (8, [0, 3, 5, 8]), (2, [0, 1, 2]), (1, [0, 1])])
 def test_a_run_has_no_round_without_a_step(steps: int, bounds: list[int], images: Path, tmp_path: Path) -> None:
     assert Made(images, tmp_path / "run", f"steps={steps}").rounds.bounds == bounds
+
+
+def test_scores_are_calibrated_on_composites_that_training_has_not_seen(images: Path, tmp_path: Path) -> None:
+    """What finds the layers of composites, and something else beside them, learns which scores are right."""
+    made = Made(images, tmp_path / "run")
+    made.bank(0)
+    composites: list[Any] = []
+    composer = module.Composer.__call__
+
+    def kept(self: Any, keys: list[tuple[int, int]]) -> Any:
+        composites.append((keys, composer(self, keys)))
+        return composites[-1][1]
+
+    class Oracle:
+        """Scores of right ones are drawn evenly from 0.3 on, those of wrong ones up to 0.7."""
+
+        rng = np.random.default_rng(0)
+
+        def instances(self, image: np.ndarray) -> list[Instance]:
+            _, composite = composites[-1]
+            assert (composite.image[0].numpy() == image).all()
+            found = [cut_instance(v, float(self.rng.uniform(0.3, 1))) for v in composite.visible.numpy()]
+            wrong = [Instance(np.full((2, 2), 255, np.uint8), *self.rng.integers(0, 62, 2).tolist()) for _ in range(4)]
+            return [a for a in found if a] + [replace(a, score=float(self.rng.uniform(0, 0.7))) for a in wrong]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Composer, "__call__", kept)
+        found = made.rounds._calibration(Oracle())
+    assert len(composites) == module.JUDGED and all(key[0][0] == module.UNSEEN for key, _ in composites)
+    assert found.slope > 2 and 0.3 < found.score(0.5) < 0.7

@@ -1,0 +1,57 @@
+"""Scores that are probabilities: how often an instance of a score is right, learnt where the truth is known.
+
+Composites know their layers, so no label is needed.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+from sklearn.linear_model import LogisticRegression
+
+LEAST = 20  # right ones, and wrong ones, without which nothing is learnt
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """logit(probability) = slope * logit(score) + offset (Platt, 1999, of the logit). By default the identity."""
+
+    slope: float = 1.0
+    offset: float = 0.0
+
+    def probability(self, score: float) -> float:
+        """Of an instance of this score to be right."""
+        return _sigmoid(self.slope * _logit(score) + self.offset)
+
+    def score(self, probability: float) -> float:
+        """At which an instance is right with this probability."""
+        return _sigmoid((_logit(probability) - self.offset) / self.slope)
+
+
+def fit_calibration(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]) -> Calibration:
+    """The likeliest calibration, with Platt's targets: (r + 1) / (r + 2) for each of r right ones, 1 / (w + 2) for each
+    of w wrong ones, so that it is finite where a score parts them.
+
+    The identity where nothing can be learnt: LEAST of a kind are missing, or higher scores are not right more often.
+    """
+    r, w = int(right.sum()), int((~right).sum())
+    if min(r, w) < LEAST:
+        return Calibration()
+    x = np.array([_logit(s) for s in np.clip(scores, 1e-6, 1 - 1e-6).tolist()])[:, None]
+    target = np.where(right, (r + 1) / (r + 2), 1 / (w + 2))
+    both = LogisticRegression(C=np.inf).fit(
+        np.concatenate([x, x]), np.repeat([1, 0], len(x)), np.concatenate([target, 1 - target])
+    )
+    slope, offset = float(both.coef_[0, 0]), float(both.intercept_[0])
+    return Calibration(slope, offset) if slope > 0 else Calibration()
+
+
+def _logit(p: float) -> float:
+    if p <= 0:
+        return -math.inf
+    return math.inf if p >= 1 else math.log(p / (1 - p))
+
+
+def _sigmoid(x: float) -> float:
+    return (1 + math.tanh(x / 2)) / 2
