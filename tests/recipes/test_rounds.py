@@ -354,4 +354,4 @@ def test_scores_are_calibrated_on_composites_that_training_has_not_seen(images: 
         patch.setattr(module.Composer, "__call__", kept)
         found = made.rounds._calibration(Oracle())
     assert len(composites) == module.JUDGED and all(key[0][0] == module.UNSEEN for key, _ in composites)
-    assert found.slope > 2 and 0.3 < found.score(0.5) < 0.7
+    assert found.slope > 1.2 and 0.3 < found.score(0.5) < 0.7
