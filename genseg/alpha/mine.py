@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.alpha.model import AlphaModel
-from genseg.alpha.tiles import shared
+from genseg.alpha.tiles import meeting, shared, windows
 from genseg.core.check import at_least
 from genseg.data.instances import Instance, mirrored, resized
 
@@ -51,13 +51,19 @@ def mine(
     """
     found = model.instances(image)
     again = _second_look(model, image)
-    best = [max((_iou(a, b) for b in again), default=0.0) for a in found]
+    best = [max((_iou(a, b) for b in near), default=0.0) for a, near in _meeting(found, again)]
     kept = [a if iou >= agreement else _doubted(a) for a, iou in zip(found, best, strict=True)]
-    lost = [_doubted(b) for b in before if all(shared(a, b) < 0.1 * b.area for a in found)]
+    lost = [_doubted(b) for b, near in _meeting(before, found) if all(shared(a, b) < 0.1 * b.area for a in near)]
     firm, second = ([a for a in many if a.score >= sure] for many in (found, again))
-    solid = sum(any(_iou(a, b) >= 0.75 for b in second) for a in firm)
+    solid = sum(any(_iou(a, b) >= 0.75 for b in near) for a, near in _meeting(firm, second))
     many = len(firm) + len(second)
     return Mined(kept + lost, solid / (many - solid) if many else None)
+
+
+def _meeting(some: Sequence[Instance], others: Sequence[Instance]) -> list[tuple[Instance, list[Instance]]]:
+    """Each with those of the others that may have a pixel in common with it."""
+    places = windows(others)
+    return [(a, [others[i] for i in meeting(a, places)]) for a in some]
 
 
 def _doubted(instance: Instance) -> Instance:

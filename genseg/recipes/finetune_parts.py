@@ -28,6 +28,7 @@ from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, build_encode
 from genseg.recipes.assemble import IMAGENET_MEAN, IMAGENET_STD, CheckpointConfig, make_accelerator
 from genseg.train.optim import OptimizerConfig, build_optimizer
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
+from genseg.transfer.model import MULTIPLE
 from genseg.transfer.places import PlacesConfig
 from genseg.transfer.predictor import MODELS, Model, Predictor, Preparation, build_model
 
@@ -178,6 +179,7 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
         val, findings[config.data.val] = read_labels(config.data.val, config.model.name, categories=train.categories)
     torch.manual_seed(config.seed)
     encoder, architecture, notes = start_encoder(config)
+    encoder.check_size(**{"augment.size": -(-config.augment.size // MULTIPLE) * MULTIPLE})
     if val is not None and (both := {i.path.resolve() for i in train.images} & {i.path.resolve() for i in val.images}):
         notes.append(f"{len(both)} images are trained on and scored: of new images the scores say nothing")
     preparation = prepared_as(config)

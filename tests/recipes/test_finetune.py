@@ -189,6 +189,7 @@ def test_early_stopping_ends_the_run_when_scores_stay(
         (["ema=1"], "a momentum lies below 1"),
         (["data.train=none.json"], "none.json"),
         (["model.anchors=[1,2]"], "one side for each of the 5 levels"),
+        (["architecture=tu-maxvit_tiny_tf_224"], "the encoder takes no images of 64 px"),
     ],
 )
 def test_mistakes_end_with_a_word_and_leave_nothing(
