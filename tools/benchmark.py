@@ -8,6 +8,10 @@
 * with lightly's own blocks in its documented style (tools/peers, in the environment of `make peers`), on the
   same images, batch, sizes, number of views and optimiser, with its own defaults for the rest.
 
+The same for the alpha task, where the floor is without composition too:
+
+  python tools/benchmark.py pretrain --methods alpha --no-peer --batch 8 --data photos
+
   python tools/benchmark.py generate runs/alpha --data photos --size 256
 
 `generate` gives the instances of images of one size: with a run, and with the classical tree beside it.
@@ -205,8 +209,8 @@ def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
         parts = assemble(config)
         session = Session(parts, Path(run), None)
         session.save_every = 0
-        ready = session.inputs(next(parts.loader(0))) if o.only == "floor" else None
-        batches = parts.loader(0) if ready is None else itertools.repeat(None)
+        ready = session.inputs(next(session.batches())) if o.only == "floor" else None
+        batches = session.batches() if ready is None else itertools.repeat(None)
         watch = Stopwatch(session, ready)
         short = dataclasses.replace(parts.plan, total=WARMUP_STEPS + o.steps)
         train(parts.wrapped, parts.optimizer, batches, parts.accelerator, watch, plan=short, start=0,
@@ -309,10 +313,10 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = top.add_subparsers(dest="command", required=True)
-    p = commands.add_parser("pretrain", help="images/s of the contrastive methods")
+    p = commands.add_parser("pretrain", help="images/s of the contrastive methods, or of the alpha task")
     add = p.add_argument
     add("--data", required=True, metavar="FOLDER", help="images")
-    add("--methods", default=",".join(METHODS), help="default: %(default)s")
+    add("--methods", default=",".join(METHODS), help="or alpha, with --no-peer --batch 8 (default: %(default)s)")
     add("--batch", type=int, default=128)
     add("--steps", type=int, default=15, help=f"of a measurement, after {WARMUP_STEPS} uncounted ones")
     add("--rounds", type=int, default=3)
