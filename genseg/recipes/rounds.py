@@ -35,7 +35,7 @@ _Work = TypeVar("_Work")
 VERSION = 3  # of the proposals: other numbers come out of other code
 FITTED = 256  # images, at most, whose statistics the batch norms get for generation
 JUDGED = 64  # composites on which scores are calibrated
-UNSEEN = 2**31  # an epoch that no training reaches: its composites are new
+UNSEEN = 2**31  # epochs from here on are those of no training: their composites are new
 
 
 class Rounds:
@@ -154,16 +154,16 @@ class Rounds:
         bank = load_bank(max(self.folder.glob("*.npz"), key=lambda f: int(f.stem)))
         composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed)
         scores, right = list[float](), list[bool]()
-        for i in np.random.default_rng(0).integers(len(self.source), size=JUDGED).tolist():
-            made = composer([(UNSEEN, i)])
+        for n, i in enumerate(np.random.default_rng(0).integers(len(self.source), size=JUDGED).tolist()):
+            made = composer([(UNSEEN + n, i)])
             layers = [a for a in (cut_instance(v) for v in made.visible.numpy()) if a is not None]
             found = model.instances(made.image[0].numpy())
             overlap = mask_overlap(found, layers, np.zeros(len(layers), bool))
-            hit, ignored = {n for n, _ in match(overlap, 0.5)}, made.ignored[0].numpy()
-            for n, a in enumerate(found):
-                if n in hit or ignored[a.window][a.mask].mean() < 0.5:
+            hit, ignored = {k for k, _ in match(overlap, 0.5)}, made.ignored[0].numpy()
+            for k, a in enumerate(found):
+                if k in hit or ignored[a.window][a.mask].mean() < 0.5:
                     scores.append(a.score)
-                    right.append(n in hit)
+                    right.append(k in hit)
         return fit_calibration(np.array(scores, float), np.array(right, bool))
 
     def save(self, step: int) -> None:
