@@ -126,7 +126,7 @@ class Rounds:
 
     def model(self) -> AlphaModel:
         """A copy of encoder and decoder as they are now, made ready for generation on images of the run, its scores
-        calibrated on composites of the newest bank."""
+        calibrated on composites of the first proposals."""
         chosen = np.random.default_rng(0).permutation(len(self.source))[:FITTED]
         model = self.rough_model(self.source.read(int(i))[0] for i in chosen)
         look, config = model.look, model.config
@@ -151,7 +151,7 @@ class Rounds:
 
     def _calibration(self, model: Finder) -> Calibration:
         """How often instances of a score are right, at an overlap of 0.5, in composites that training has not seen."""
-        bank = load_bank(max(self.folder.glob("*.npz"), key=lambda f: int(f.stem)))
+        bank = load_bank(self._file(0))  # those of later rounds are the model's own word
         composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed)
         scores, right = list[float](), list[bool]()
         for n, i in enumerate(np.random.default_rng(0).integers(len(self.source), size=JUDGED).tolist()):
