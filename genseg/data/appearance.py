@@ -9,7 +9,7 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 Rng = np.random.Generator
 
 BLENDS = ("hard", "feathered", "matched", "noise")
-BLUR = 8
+BLUR = 8  # pixels beyond an alpha that blends look at or change, at most
 
 
 def plain(rng: Rng, image: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
@@ -38,10 +38,7 @@ def tinted(rng: Rng, colour: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h
 def blended(
     rng: Rng, colour: Float[np.ndarray, "h w 3"], alpha: Alpha, under: Float[np.ndarray, "h w 3"], blend: str
 ) -> tuple[Float[np.ndarray, "h w 3"], Alpha]:
-    """Colour and alpha of a layer, prepared for what is `under` it, so that no one sign gives pasting away.
-
-    Reaches up to BLUR pixels beyond the alpha.
-    """
+    """Colour and alpha of a layer, prepared for what is `under` it, so that no one sign gives pasting away."""
     if blend == "hard":
         return colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1)
     soft = np.minimum(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2))), 1)
