@@ -257,7 +257,7 @@ class Session:
         """Keep what the alpha task finds in the same few images now."""
         with dist.together():
             if self.snapshots is not None and self.rounds is not None:
-                self.snapshots.take(self.rounds.model(self.snapshots.images), step)
+                self.snapshots.take(self.rounds.rough_model(self.snapshots.images), step)
 
     def _features(self, images: LabelledImages) -> Float[Tensor, "n d"]:
         mean, std = self.config.data.mean, self.config.data.std

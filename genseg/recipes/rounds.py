@@ -124,9 +124,21 @@ class Rounds:
         )
         return bank if adopted else before
 
-    def model(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]] | None = None) -> AlphaModel:
-        """A copy of encoder and decoder as they are now, made ready for generation: its batch norms fitted to some
-        images, by default FITTED of those of the run, its scores calibrated on composites of the first proposals."""
+    def model(self) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, made ready for generation on images of the run, its scores
+        calibrated on composites of the first proposals."""
+        chosen = np.random.default_rng(0).permutation(len(self.source))[:FITTED]
+        model = self.rough_model(self.source.read(int(i))[0] for i in chosen)
+        look, config = model.look, model.config
+        model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
+        model.config = replace(config, score=0.05, candidate=0.05)
+        model.calibration = self._calibration(model)
+        model.look, model.config = look, config
+        return model
+
+    def rough_model(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, made ready for generation on some images, its scores as they
+        come."""
         joint, p = self.parts.module, self.parts.config
         assert isinstance(joint, Joint)
         look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
@@ -134,14 +146,7 @@ class Rounds:
         model.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
             self.parts.accelerator.mixed_precision, torch.float32
         )
-        if images is None:
-            chosen = np.random.default_rng(0).permutation(len(self.source))[:FITTED]
-            images = (self.source.read(int(i))[0] for i in chosen)
         model.fit_norms(images, size=2 * self.config.compose.size)
-        model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
-        model.config = replace(self.config.generate, score=0.05, candidate=0.05)
-        model.calibration = self._calibration(model)
-        model.look, model.config = look, self.config.generate
         return model
 
     def _calibration(self, model: Finder) -> Calibration:
