@@ -118,11 +118,12 @@ class Session:
         parts, c = self.parts, self.config
         self._greet()
         if self.step < parts.plan.total:
+            batches = self.batches()  # makes the first bank, on which scores are calibrated
             if self.step == 0:
                 self._probe(0)
                 self._snapshot(0)
             made = train(
-                parts.wrapped, parts.optimizer, self.batches(), parts.accelerator, self, plan=parts.plan,
+                parts.wrapped, parts.optimizer, batches, parts.accelerator, self, plan=parts.plan,
                 start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,
             )  # fmt: skip
             if made < parts.plan.total:
@@ -257,7 +258,7 @@ class Session:
         """Keep what the alpha task finds in the same few images now."""
         with dist.together():
             if self.snapshots is not None and self.rounds is not None:
-                self.snapshots.take(self.rounds.rough_model(self.snapshots.images), step)
+                self.snapshots.take(self.rounds.model(fitted=16, judged=16), step)
 
     def _features(self, images: LabelledImages) -> Float[Tensor, "n d"]:
         mean, std = self.config.data.mean, self.config.data.std

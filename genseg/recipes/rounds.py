@@ -2,14 +2,13 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -124,21 +123,9 @@ class Rounds:
         )
         return bank if adopted else before
 
-    def model(self) -> AlphaModel:
-        """A copy of encoder and decoder as they are now, made ready for generation on images of the run, its scores
-        calibrated on composites of the first proposals."""
-        chosen = np.random.default_rng(0).permutation(len(self.source))[:FITTED]
-        model = self.rough_model(self.source.read(int(i))[0] for i in chosen)
-        look, config = model.look, model.config
-        model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
-        model.config = replace(config, score=0.05, candidate=0.05)
-        model.calibration = self._calibration(model)
-        model.look, model.config = look, config
-        return model
-
-    def rough_model(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]]) -> AlphaModel:
-        """A copy of encoder and decoder as they are now, made ready for generation on some images, its scores as they
-        come."""
+    def model(self, *, fitted: int = FITTED, judged: int = JUDGED) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, made ready for generation: batch norms fitted to so many
+        images of the run, scores calibrated on so many composites of the first proposals."""
         joint, p = self.parts.module, self.parts.config
         assert isinstance(joint, Joint)
         look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
@@ -146,15 +133,20 @@ class Rounds:
         model.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
             self.parts.accelerator.mixed_precision, torch.float32
         )
-        model.fit_norms(images, size=2 * self.config.compose.size)
+        chosen = np.random.default_rng(0).permutation(len(self.source))[:fitted]
+        model.fit_norms((self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size)
+        model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
+        model.config = replace(self.config.generate, score=0.05, candidate=0.05)
+        model.calibration = self._calibration(model, judged)
+        model.look, model.config = look, self.config.generate
         return model
 
-    def _calibration(self, model: Finder) -> Calibration:
+    def _calibration(self, model: Finder, composites: int) -> Calibration:
         """How often instances of a score are right, at an overlap of 0.5, in composites that training has not seen."""
         bank = load_bank(self._file(0))  # those of later rounds are the model's own word
         composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed)
         scores, right = list[float](), list[bool]()
-        for n, i in enumerate(np.random.default_rng(0).integers(len(self.source), size=JUDGED).tolist()):
+        for n, i in enumerate(np.random.default_rng(0).integers(len(self.source), size=composites).tolist()):
             made = composer([(UNSEEN + n, i)])
             layers = [a for a in (cut_instance(v) for v in made.visible.numpy()) if a is not None]
             found = model.instances(made.image[0].numpy())

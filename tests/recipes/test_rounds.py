@@ -17,6 +17,7 @@ import pytest
 from composed import CONFIGS, COUNT, command, draw_images
 
 import genseg.recipes.rounds as module
+from genseg.alpha.calibration import Calibration
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.mine import Mined
 from genseg.alpha.model import AlphaModel, Look
@@ -29,6 +30,7 @@ from genseg.data.proposals import PROPOSERS
 from genseg.recipes.assemble import CHOICES, FREE_KEYS, PretrainConfig, assemble
 from genseg.recipes.pretrain import Session
 from genseg.recipes.rounds import Rounds
+from genseg.recipes.snapshots import Snapshots
 from genseg.train.checkpoint import load_latest
 from genseg.train.log import TIMING, Row, read_metrics
 
@@ -352,6 +354,23 @@ def test_scores_are_calibrated_on_composites_that_training_has_not_seen(images: 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.Composer, "__call__", kept)
-        found = made.rounds._calibration(Oracle())
-    assert len(composites) == module.JUDGED and len({key[0][0] for key, _ in composites}) == module.JUDGED
+        found = made.rounds._calibration(Oracle(), 64)
+    assert len(composites) == len({key[0][0] for key, _ in composites}) == 64
     assert found.slope > 1.2 and 0.3 < found.score(0.5) < 0.7
+
+
+def test_pictures_during_a_run_take_calibrated_scores(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe's threshold is a probability: scores as they come would show other instances than the run's end."""
+    halved, taken = Calibration(offset=-1.0), list[Calibration]()
+    take = Snapshots.take
+
+    def kept(self: Snapshots, model: AlphaModel, step: int) -> None:
+        taken.append(model.calibration)
+        take(self, model, step)
+
+    monkeypatch.setattr(module, "fit_calibration", lambda scores, right: halved)
+    monkeypatch.setattr(Snapshots, "take", kept)
+    assert main(command("places", images, tmp_path / "run", "steps=2")) == 0
+    assert taken == [halved] * 2  # before the first step, and at the end
