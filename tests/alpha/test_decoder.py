@@ -4,12 +4,11 @@ import copy
 
 import pytest
 import torch
+from small import SMALL
 from torch import Tensor
 
-from genseg.alpha.decoder import GRIDS, REACH, AlphaDecoder, Codes, DecoderConfig, Places
+from genseg.alpha.decoder import GRIDS, REACH, AlphaDecoder, Codes, Places
 from genseg.nn.encoder import EncoderConfig, build_encoder
-
-SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 
 
 @pytest.fixture(scope="module")

@@ -7,29 +7,14 @@ import torch
 from discs import EMPTY, Disc, truth_of
 from torch import Tensor, nn
 
-from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.objective import (
     ObjectiveConfig,
     contrast_head,
     instance_contrast,
 )
 from genseg.data.compose import Composites
-from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder
-
-SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    torch.manual_seed(0)
-    return build_encoder(EncoderConfig())[0]
-
-
-@pytest.fixture
-def decoder(encoder: Encoder) -> AlphaDecoder:
-    torch.manual_seed(0)
-    return AlphaDecoder(encoder, SMALL)
-
+from genseg.nn.encoder import Encoder
 
 # Composites 0 and 1 share the cut-outs 7 (twice in 1) and 3, composites 2 and 3 share 5. 9 and 1 are in two of no pair,
 # composite 4 has no partner, and nothing is seen of 8.

@@ -10,10 +10,11 @@ import pytest
 import torch
 from full_disk import no_file_above
 from safetensors.torch import save_file
+from small import SMALL
 from torch import Tensor, nn
 
 from genseg.alpha.calibration import Calibration
-from genseg.alpha.decoder import AlphaDecoder, Codes, DecoderConfig, Places
+from genseg.alpha.decoder import AlphaDecoder, Codes, Places
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.data.instances import Instance
@@ -21,7 +22,6 @@ from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder, save_encode
 from genseg.nn.norms import with_norms
 from genseg.nn.weights import WeightsError
 
-SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 PLAIN = Look(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0), side=0, stretch=False)
 ALL = GenerateConfig(candidate=0.0, score=0.0)
 

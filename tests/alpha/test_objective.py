@@ -6,9 +6,10 @@ from collections.abc import Callable
 import pytest
 import torch
 from discs import DISCS, EMPTY, SIZE, Disc, disc, truth_of
+from small import SMALL
 from torch import Tensor
 
-from genseg.alpha.decoder import REACH, AlphaDecoder, DecoderConfig, Places
+from genseg.alpha.decoder import REACH, AlphaDecoder, Places
 from genseg.alpha.objective import (
     Assignment,
     ObjectiveConfig,
@@ -19,9 +20,7 @@ from genseg.alpha.objective import (
     objective,
 )
 from genseg.data.compose import Composites
-from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder
-
-SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
+from genseg.nn.encoder import Encoder
 
 
 def places_of(images: int = 1, size: int = SIZE, code: int = SMALL.code) -> Places:
@@ -177,18 +176,6 @@ def test_the_band_around_a_border_counts_once_more() -> None:
 
 
 # The whole objective
-
-
-@pytest.fixture(scope="module")
-def encoder() -> Encoder:
-    torch.manual_seed(0)
-    return build_encoder(EncoderConfig())[0]
-
-
-@pytest.fixture
-def decoder(encoder: Encoder) -> AlphaDecoder:
-    torch.manual_seed(0)
-    return AlphaDecoder(encoder, SMALL)
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
+from small import SMALL
 from torch import Tensor
 
-from genseg.alpha.decoder import DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.slots import GRID, SlotAttention, SlotAttentionConfig, SlotDecoder, reconstruction, slots_found
 from genseg.joint import SlotsConfig
@@ -15,7 +15,6 @@ from genseg.nn.encoder import EncoderConfig, build_encoder
 
 FEATURES, HEIGHT, WIDTH = 10, 5, 4
 SLOTS = SlotAttentionConfig(count=4, iterations=3, width=8)
-SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 
 
 def attention() -> SlotAttention:

@@ -9,33 +9,10 @@ from typing import Any
 
 import pytest
 import torch
+from numbered import found, names, put
 from torch import Tensor, nn
 
 from genseg.train.checkpoint import CheckpointError, flatten, load_latest, save, unflatten
-
-
-def content(step: int) -> dict[str, Tensor]:
-    return {"weight": torch.full((50, 10), float(step)), "count": torch.tensor(step)}
-
-
-def put(folder: Path, step: int, keep: int = 2) -> Path:
-    return save(folder, step, content(step), {"step": step}, keep=keep)
-
-
-def found(folder: Path) -> int | None:
-    """The step of the latest checkpoint; its tensors have to be those of that step."""
-    loaded = load_latest(folder)
-    if loaded is None:
-        return None
-    tensors, state = loaded
-    expected = content(state["step"])
-    assert tensors.keys() == expected.keys()
-    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
-    return int(state["step"])
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
 def assert_same(a: Any, b: Any) -> None:

@@ -16,36 +16,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from numbered import content, found, names, put
 
 from genseg.train import checkpoint
-from genseg.train.checkpoint import CheckpointError, load_latest, save
+from genseg.train.checkpoint import CheckpointError, save
 
 ROOT = Path(__file__).parents[2]
-
-
-def content(step: int) -> dict[str, Tensor]:
-    return {"weight": torch.full((50, 10), float(step)), "count": torch.tensor(step)}
-
-
-def put(folder: Path, step: int, keep: int = 2) -> Path:
-    return save(folder, step, content(step), {"step": step}, keep=keep)
-
-
-def found(folder: Path) -> int | None:
-    """The step of the latest checkpoint; its tensors have to be those of that step."""
-    loaded = load_latest(folder)
-    if loaded is None:
-        return None
-    tensors, state = loaded
-    expected = content(state["step"])
-    assert tensors.keys() == expected.keys()
-    assert all(torch.equal(tensors[name], expected[name]) for name in expected)
-    return int(state["step"])
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / "checkpoints").iterdir())
 
 
 WRITES = (
