@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -88,12 +89,21 @@ def kind_of(data: bytes) -> Kind:
 
 
 def decoded_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image that can be decoded to its end. Raises ValueError with the reason for another."""
+    """Height and width of an image that can be decoded to its end. Raises ValueError with the reason for another.
+
+    A file that stays as it is is decoded once in a process: `genseg compare` reads the same labels for every cell.
+    """
     try:
-        height, width, _ = rgb_pixels(path.read_bytes()).shape
+        state = path.stat()
+        return _decoded_size(path, state.st_mtime_ns, state.st_size)
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ValueError(reason or type(error).__name__) from None
+
+
+@cache
+def _decoded_size(path: Path, changed: int, size: int) -> tuple[int, int]:
+    height, width, _ = rgb_pixels(path.read_bytes()).shape
     return height, width
 
 
