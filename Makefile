@@ -1,11 +1,14 @@
 # PYTHON=/path/to/python   the Python (3.11 or later) to make environments with; without it, one is looked for
 # PIP_ARGS="..."           more arguments for pip install, such as another package index
 # ARGS="..."               more arguments for pytest: make test ARGS="-k moco -x"
+# JOBS=2                   how many processes run the tests
 # DEMO_RUN=FOLDER          the run directory of the demo
 
 PYTHON ?=
 PIP_ARGS ?=
+JOBS ?= 2
 ARGS ?=
+JOBS ?= 2
 DEMO_RUN ?= runs/demo
 
 VENV := .venv
@@ -22,7 +25,7 @@ help: ## what can be made
 venv: $(VENV)/.stamp ## the environment, in .venv
 
 test: $(VENV)/.stamp ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(VENV)/.stamp ## style and types
 	@$(BIN)/ruff check .

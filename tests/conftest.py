@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-THREADS = 1 if os.environ.get("OMP_NUM_THREADS") == "1" else min(2, os.cpu_count() or 1)
+SHARED = "PYTEST_XDIST_WORKER" in os.environ or os.environ.get("OMP_NUM_THREADS") == "1"  # others use the cores, too
+THREADS = 1 if SHARED else min(2, os.cpu_count() or 1)
 
 
 def pytest_configure() -> None:

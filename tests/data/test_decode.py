@@ -11,7 +11,6 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-import genseg.data.decode as module
 from genseg.data.decode import decoded_size, kind_of, rgb_pixels, shrunk_size, to_8bit
 from genseg.data.images import ImageError, decode
 
@@ -182,20 +181,6 @@ def test_exif_orientation_is_honoured(kind: str, turn: int, tmp_path: Path) -> N
     assert np.abs(found.astype(int) - want).mean() < (3 if kind == "JPEG" else 1e-9)
     (tmp_path / "x").write_bytes(data)
     assert decoded_size(tmp_path / "x") == want.shape[:2]
-
-
-def test_the_size_of_a_file_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file, decoded = tmp_path / "x.png", list[int]()
-    monkeypatch.setattr(module, "rgb_pixels", lambda data: decoded.append(1) or rgb_pixels(data))
-    file.write_bytes(encoded(scene(), "PNG"))
-    assert decoded_size(file) == decoded_size(file) == (H, W) and len(decoded) == 1
-    file.write_bytes(encoded(scene()[:5], "PNG"))
-    assert decoded_size(file) == (5, W) and len(decoded) == 2
-    file.write_bytes(b"no image")
-    for _ in range(2):
-        with pytest.raises(ValueError):
-            decoded_size(file)
-    assert len(decoded) == 4
 
 
 @pytest.mark.parametrize("block", [b"garbage!" + bytes(8), b"II*\0\xff\xff\xff\xff", b""])

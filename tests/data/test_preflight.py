@@ -8,6 +8,8 @@ import pytest
 from coco_made import code, note, square, write_image, write_json
 from PIL import Image
 
+from genseg.data import decode
+from genseg.data.decode import rgb_pixels
 from genseg.data.instances import CocoError
 from genseg.data.labelled import LabelledSet, read_labelled
 from genseg.data.preflight import KINDS, Finding, format_findings
@@ -178,6 +180,22 @@ def test_truncated_images_are_left_out(tmp_path: Path, kind: str) -> None:
     labelled, kinds = found(path)
     assert [i.number for i in labelled.images] == [1] and set(kinds) == {"missing"}
     assert kinds["missing"][1].startswith(f"2.{kind}: ") and "truncated" in kinds["missing"][1]
+
+
+def test_a_file_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison reads the same labels for every cell; a large set takes minutes to decode."""
+    decoded = list[int]()
+    monkeypatch.setattr(decode, "rgb_pixels", lambda data: decoded.append(1) or rgb_pixels(data))
+    path = write_json(tmp_path, [GOOD])
+    for _ in range(2):
+        assert found(path)[1] == {} and len(decoded) == 1
+    write_image(tmp_path / "images/1.png", 40, 60, seed=2)
+    assert found(path)[1] == {} and len(decoded) == 2
+    (tmp_path / "images/1.png").write_bytes(b"no image")
+    for n in (3, 4):
+        with pytest.raises(CocoError, match="none of its 1 images"):
+            found(path)
+        assert len(decoded) == n
 
 
 def test_the_table_says_all() -> None:
