@@ -211,6 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"genseg {options.command}: {error}", file=sys.stderr)
         return 2
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            print(f"genseg {options.command}: {error}", file=sys.stderr)
+            return 2
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
             raise
         print(f"genseg {options.command}: {error}; the last checkpoint is untouched", file=sys.stderr)
@@ -295,10 +298,20 @@ def _generate(options: argparse.Namespace) -> int:
 
 
 def _evaluate_alpha(options: argparse.Namespace) -> int:
+    from genseg.core.check import between
     from genseg.recipes.evaluate_alpha import evaluate_alpha
     from genseg.recipes.generate import generated
+    from genseg.train.run import check_out
 
-    alphas = options.alphas is not None
+    alphas = options.alphas is not None  # all that may be wrong is told before hours of work
+    if alphas and not options.alphas.is_dir():
+        raise ValueError(f"--alphas {options.alphas} is no folder; genseg scenes --alphas writes one")
+    if twice := [found for found in options.found if options.found.count(found) > 1]:
+        raise ValueError(f"{twice[0]} is given twice; give it once")
+    if options.threshold is not None:
+        between(0, 1, threshold=options.threshold)
+    if options.out:
+        check_out(options.out)
     with tempfile.TemporaryDirectory() as scratch:
         files = [generated(path, options.data, Path(scratch), alphas=alphas) for path in options.found]
         print(evaluate_alpha(files, options.data, alphas=options.alphas, out=options.out, threshold=options.threshold))

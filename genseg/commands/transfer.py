@@ -152,8 +152,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _evaluate_detector(options: argparse.Namespace) -> int:
+    from genseg.core.check import between
     from genseg.recipes.evaluate_model import evaluate_files
 
+    if options.at_least is not None:
+        between(0, 1, at_least=options.at_least)
     text, main = evaluate_files(
         options.run, options.data, out=options.out, detections=options.detections, predictions=options.predictions
     )

@@ -4,14 +4,14 @@
 def at_least(minimum: float, **values: float) -> None:
     """Raise ValueError naming the first value below `minimum`."""
     for name, value in values.items():
-        if value < minimum:
+        if not value >= minimum:  # nor nan
             raise ValueError(f"{name}={value:g}: use {minimum:g} or more")
 
 
 def above(minimum: float, **values: float) -> None:
     """Raise ValueError naming the first value not above `minimum`."""
     for name, value in values.items():
-        if value <= minimum:
+        if not value > minimum:
             raise ValueError(f"{name}={value:g}: it has to be above {minimum:g}")
 
 

@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import dataclass
 
+LONGEST = 1e12  # epochs, steps or images: more is a slip
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?)\s*(epochs?|steps?|images?|percent)\s*")
 
 
@@ -60,8 +61,8 @@ def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, sa
             f"{images} images are fewer than one batch of {batch}; use batch_size={max(images // 2, 1)} or less"
         )
     name, value = next(iter(given.items()))
-    if value <= 0:
-        raise ValueError(f"{name}={value:g}: a run has to be longer than nothing")
+    if not 0 < value < LONGEST:
+        raise ValueError(f"{name}={value:g}: a run has to be longer than nothing, and to end ({LONGEST:g} at most)")
     per_unit = {"epochs": images // batch, "steps": 1, "images": 1 / batch}
     return Plan(images=images, batch=batch, total=math.ceil(value * per_unit[name] - 1e-9))
 

@@ -14,6 +14,7 @@ from pycocotools import mask as rle
 
 OPAQUE = 255  # an alpha of 1
 HALF = 128  # from here on a pixel belongs to the mask
+FAR = 10  # sides of the image: a polygon with a point further away is damaged, and would take memory without end
 
 
 class CocoError(ValueError):
@@ -164,19 +165,33 @@ def code_segmentation(segmentation: Any, height: int, width: int) -> dict[str, A
     """A COCO segmentation (polygons, RLE with a list or with text) as COCO's compressed RLE.
 
     Raises ValueError for what is none of them. Polygons of fewer than three points hold nothing and are left out:
-    pycocotools takes one of four numbers for a box, and raises.
+    pycocotools takes one of four numbers for a box, and raises. A point that is no number, or far away, ends the
+    process there, or takes it minutes.
     """
     if isinstance(segmentation, list):
         polygons = [p for p in segmentation if len(p) >= 6]
+        if bad := next((p for p in polygons if not is_polygon(p, height, width)), None):
+            raise ValueError(f"a polygon needs pairs of numbers within {FAR} sides of the image, got {str(bad)[:60]}")
         if not polygons:
             return rle.encode(np.zeros((height, width), np.uint8, order="F"))
         return rle.merge(rle.frPyObjects(polygons, height, width))
     if isinstance(segmentation, Mapping) and "counts" in segmentation:
         if list(segmentation["size"]) != [height, width]:
             raise ValueError(f"its size is {segmentation['size']}, the image's [{height}, {width}]")
-        counted = isinstance(segmentation["counts"], list)
-        return rle.frPyObjects(dict(segmentation), height, width) if counted else dict(segmentation)
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and not all(isinstance(n, int) and n >= 0 for n in counts):
+            raise ValueError("counts of an RLE are whole numbers from 0 on")
+        return rle.frPyObjects(dict(segmentation), height, width) if isinstance(counts, list) else dict(segmentation)
     raise ValueError("it is neither a list of polygons nor an RLE with size and counts")
+
+
+def is_polygon(numbers: Any, height: int, width: int) -> bool:
+    """At least three points, none of them infinite or absurdly far outside of an image of that size."""
+    try:
+        x = np.asarray(numbers, float)
+    except (TypeError, ValueError):
+        return False
+    return x.ndim == 1 and len(x) >= 6 and len(x) % 2 == 0 and bool((np.abs(x) <= FAR * max(height, width)).all())
 
 
 def decode_segmentation(segmentation: Any, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
@@ -187,8 +202,8 @@ def decode_segmentation(segmentation: Any, height: int, width: int) -> UInt8[np.
 def load_json(path: Path) -> Any:
     """Whatever json a file holds. Raises CocoError when it is missing or no json."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_bytes())  # in any of json's encodings, with or without a byte order mark
+    except (OSError, ValueError, RecursionError) as error:
         raise CocoError(f"{path} cannot be read as a COCO json: {error}") from None
 
 
@@ -246,7 +261,7 @@ def annotated_images(
     try:
         sizes = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in images}
         groups = group_by_image(annotations)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise CocoError(
             f"{source}: an image needs id, file_name, height and width, an annotation image_id; got {error!r}"
         ) from None
@@ -291,22 +306,22 @@ def picture_name(file_name: str, number: int) -> str:
 def _annotated(
     name: str, height: int, width: int, found: Sequence[Mapping[str, Any]], kind: str, outlined: bool, source: Path
 ) -> AnnotatedImage:
-    instances = []
+    instances, numbers = [], list[int]()
     boxes = np.empty((len(found), 4))
     areas = np.empty(len(found))
     for n, a in enumerate(found):
         try:
+            numbers.append(int(a.get("id", n + 1)))
             instance = _instance(a, height, width)
             boxes[n] = a.get("bbox", instance.box)
             areas[n] = a.get("area", instance.area)
             if not np.isfinite([*boxes[n], areas[n], instance.score]).all():
                 raise ValueError("box, area and score have to be finite")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CocoError(f"{source}: annotation {a.get('id', n)} of {name} cannot be used: {error}") from None
         instances.append(instance)
-    numbers = tuple(int(a.get("id", n)) for n, a in enumerate(found, start=1))
     crowd = np.array([bool(a.get("iscrowd", 0)) for a in found], bool)
-    return AnnotatedImage(name, height, width, tuple(instances), numbers, boxes, areas, crowd, outlined, kind)
+    return AnnotatedImage(name, height, width, tuple(instances), tuple(numbers), boxes, areas, crowd, outlined, kind)
 
 
 def _instance(a: Mapping[str, Any], height: int, width: int) -> Instance:

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pycocotools import mask as rle
 
 from genseg.data.decode import decoded_size
 from genseg.data.images import coco_folders
-from genseg.data.instances import CocoError, code_segmentation, file_key
+from genseg.data.instances import CocoError, code_segmentation, file_key, is_polygon
 from genseg.data.run_length import run_lengths
 
 KINDS = {  # what may be found: in words, and what happens to it
@@ -43,7 +42,6 @@ KINDS = {  # what may be found: in words, and what happens to it
     "area": ("areas that are not those of their masks", "the mask counts"),
     "crowd": ("crowds", "ignored in training and scoring"),
 }
-FAR = 10  # sides of the image: a polygon with a point further away is damaged, and would take memory without end
 NEAR = 2.0  # pixels (or a tenth of the side) that a box may differ from its mask's
 
 
@@ -123,7 +121,7 @@ def usable_images(images: Sequence[Any], source: Path, tally: Tally) -> dict[int
         try:
             number, name = int(image["id"]), str(image["file_name"])
             size = int(image.get("height") or 0), int(image.get("width") or 0)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CocoError(f"{source}: images[{n}] needs an id, a file_name, height and width: {error!r}") from None
         key = file_key(name)
         if number in entries:
@@ -187,7 +185,7 @@ def usable_labels(
     labels: dict[int, list[Label]] = {number: [] for number in entries}
     numbers, seen = set[Any](), set[bytes]()
     for n, a in enumerate(annotations):
-        image = a.get("image_id")
+        image = _as_number(a.get("image_id"))
         entry = entries.get(image) if isinstance(image, int) else None  # null and lists are ids of no image
         named = "id" in a and isinstance(a["id"], Hashable)
         where = f"annotation {a['id'] if named else f'at place {n}'} of {entry.name if entry else f'image {image}'}"
@@ -212,6 +210,11 @@ def usable_labels(
         if not any(not label.crowd for label in found):
             tally.add("empty", entries[number].name)
     return labels
+
+
+def _as_number(said: Any) -> Any:
+    """A json's id, as a number where it is one in quotes: ids of images are taken so, too."""
+    return int(said) if isinstance(said, str) and said.isdecimal() else said
 
 
 def _is_among(said: Any, known: Container[Any]) -> bool:
@@ -285,7 +288,7 @@ def _mask(segmentation: Any, entry: Entry, tally: Tally, where: str, *, needed: 
         return None
     try:
         if isinstance(segmentation, list):
-            good = [p for p in segmentation if _is_polygon(p, FAR * max(entry.height, entry.width))]
+            good = [p for p in segmentation if is_polygon(p, entry.height, entry.width)]
             if len(good) < len(segmentation):
                 tally.add("polygon", f"{where}: {len(segmentation) - len(good)} of {len(segmentation)}")
             if not good:
@@ -302,12 +305,3 @@ def _mask(segmentation: Any, entry: Entry, tally: Tally, where: str, *, needed: 
         return None
     counts = code["counts"]
     return {"size": [entry.height, entry.width], "counts": counts if isinstance(counts, bytes) else counts.encode()}
-
-
-def _is_polygon(numbers: Any, far: float) -> bool:
-    """At least three points, none of them infinite or absurdly far away."""
-    try:
-        x = np.asarray(numbers, float)
-    except (TypeError, ValueError):
-        return False
-    return x.ndim == 1 and len(x) >= 6 and len(x) % 2 == 0 and bool((np.abs(x) <= far).all())

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from pycocotools import mask as rle
 
+from genseg.core.check import at_least
 from genseg.data.cache import CacheError, cache_folder
 from genseg.data.materials import MATERIALS, Material, Tone, draw_texture, paint
 from genseg.data.outlines import OUTLINES, draw_alpha
@@ -188,8 +189,7 @@ def write_scenes(
     folder = Path(folder)
     if folder.exists():
         raise FolderExists(f"{folder} exists already; choose another folder or delete it")
-    if min(count, objects) < 0:
-        raise ValueError(f"count={count} and objects={objects} have to be 0 or more")
+    at_least(0, count=count, objects=objects, seed=seed)
     growing = folder.with_name(f".{folder.name}-{uuid4().hex}")
     try:
         (growing / "images").mkdir(parents=True)

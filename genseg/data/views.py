@@ -5,6 +5,7 @@ albumentations' functions, the device path with kornia's: both have the same dis
 draws. The semantics of the colour operations are torchvision's, which the four papers' recipes are written in.
 """
 
+import math
 import os
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ from kornia.color import rgb_to_grayscale  # noqa: E402
 from kornia.filters import gaussian_blur2d  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from genseg.core.check import at_least  # noqa: E402
+from genseg.core.check import at_least, between  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,11 @@ class ViewConfig:
         at_least(8, size=self.size)
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"scale={self.scale} and ratio={self.ratio} are (smallest, largest), scale at most 1")
+        between(0, 1, flip=self.flip, vertical_flip=self.vertical_flip, jitter=self.jitter, gray=self.gray,
+                blur=self.blur, solarize=self.solarize, hue=2 * self.hue)  # fmt: skip
+        between(0, 10, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)
+        if not 0 <= self.sigma[0] <= self.sigma[1] < math.inf:
+            raise ValueError(f"sigma={self.sigma} is (smallest, largest), in pixels")
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         at_least(1, accumulate=self.accumulate)
-        at_least(0, threads=self.threads)
+        at_least(0, threads=self.threads, seed=self.seed)
         check_durations(log_every=self.log_every)
 
 

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from genseg import config as configs
+from genseg.core.check import at_least
 from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
@@ -117,6 +118,7 @@ def compare(
 
     Raises ValueError for what a user can mend, RunError when `out` holds cells of other settings.
     """
+    at_least(1, seeds=seeds, jobs=jobs)
     base = load_finetune(file, overrides, run=str(out), encoder="random")
     if base.data.val is None:
         raise ValueError("data.val: give the labelled images that the arms are scored on, as in data.val=val.json")

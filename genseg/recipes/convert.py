@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from genseg.core.check import between
 from genseg.data.instances import CocoError, decode_segmentation, file_key, read_json
 from genseg.data.instances import cut_instance as from_mask
 from genseg.data.label_studio import encode_brush
@@ -27,22 +28,31 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
 
     Raises CocoError or ValueError for what a user can mend.
     """
+    between(0, 1, score=score)
     wanted = ".zip" if tool == "cvat" else ".json"
     if out.suffix.lower() != wanted:
         raise ValueError(f"--out {out}: what {tool} imports ends in {wanted}")
     content = dict(read_json(file))
-    content["annotations"] = [a for a in content["annotations"] if float(a.get("score", 1.0)) >= score]
     content.setdefault("categories", [{"id": 1, "name": "instance"}])
     try:
+        content["annotations"] = [a for a in content["annotations"] if float(a.get("score", 1.0)) >= score]
+        unlisted = {a["category_id"] for a in content["annotations"]} - {c["id"] for c in content["categories"]}
+        if unlisted:
+            raise ValueError(f"annotations have category_id {unlisted.pop()}, which is none of `categories`")
         TOOLS[tool](content, out, images)
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise CocoError(f"{file}: an image needs id, file_name, height and width, an annotation id, image_id, "
-                        f"category_id and segmentation; got {error!r}") from None  # fmt: skip
+                        f"category_id, segmentation and, if any, a score; got {error!r}") from None  # fmt: skip
+    except ValueError as error:
+        raise CocoError(f"{file}: {error}") from None
     return f"{out}: {len(content['annotations'])} instances in {len(content['images'])} images, for {tool}"
 
 
 def _mask(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Any:
-    return decode_segmentation(a["segmentation"], *sizes[a["image_id"]]) > 0
+    try:
+        return decode_segmentation(a["segmentation"], *sizes[a["image_id"]]) > 0
+    except ValueError as error:
+        raise ValueError(f"annotation {a['id']} cannot be used: {error}") from None
 
 
 def _sizes(content: Content) -> dict[int, tuple[int, int]]:

@@ -12,7 +12,7 @@ from genseg.data.pixels import centre
 from genseg.data.preflight import format_findings
 from genseg.measure.features import features, fit_batch_norms
 from genseg.measure.knn import accuracy, knn
-from genseg.measure.linear import few_shots, linear
+from genseg.measure.linear import draw_shots, few_shots, linear
 from genseg.nn.encoder import Encoder, EncoderConfig, encoder_file, load_weights, metadata_of
 from genseg.recipes.probe import LabelledImages, labelled_pair
 
@@ -41,11 +41,13 @@ def probe_encoders(
         raise ValueError(f"--kind {kind}: choose one of {', '.join(PROBES)}")
     files = [encoder_file(run) for run in runs]
     known, asked = labelled_pair(train, test, limit=limit, margin=margin)
+    if kind == "fewshot":
+        draw_shots(known.labels, max(shots), 0)  # raises now, and not after all features, when a class has fewer
+    facts_of = [metadata_of(file) for file in files]
     found: dict[str, Features] = {"raw pixels (16 x 16)": (raw_pixels(known), raw_pixels(asked))}
     found["random weights"] = _both(_embedding(files[0], pretrained=False, fitted=None), known, asked)
     found[FITTED] = _both(_embedding(files[0], pretrained=False, fitted=known), known, asked)
-    for run, file in zip(runs, files, strict=True):
-        facts = metadata_of(file)
+    for run, file, facts in zip(runs, files, facts_of, strict=True):
         name = f"{run}: {facts['method']}, {facts['images_seen']} images seen"
         found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
     notes = [f"{p}:\n{format_findings(i.findings)}" for p, i in ((train, known), (test, asked)) if i.findings]

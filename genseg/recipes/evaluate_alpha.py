@@ -37,6 +37,7 @@ from genseg.measure.masks import (
     match,
     tp_ratio,
 )
+from genseg.train.run import check_out
 
 MAX_DETS = 1000  # detections an image may have for AP: nuclei images hold up to 375, COCO's limit is 100
 SIZES = {"small": 32**2, "medium": 96**2, "large": math.inf}  # COCO's: pixels up to which a label belongs to it
@@ -70,7 +71,9 @@ def evaluate_alpha(
     Raises CocoError when a file cannot be used, or lacks images of `data`.
     """
     if out:
-        out.parent.mkdir(parents=True, exist_ok=True)  # not after hours of work
+        check_out(out)
+    if twice := [p for p in predictions if predictions.count(p) > 1]:
+        raise CocoError(f"{twice[0]} is given twice; give it once")
     content = read_json(data)
     truth = annotated_images(content["images"], content["annotations"], data)
     by_file(truth, data)  # raises when two images have one name

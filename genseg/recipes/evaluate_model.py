@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from genseg.core import dist
+from genseg.core.check import at_least
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.preflight import format_findings
 from genseg.data.samples import read_sample
@@ -19,7 +20,7 @@ from genseg.measure.detection import detection_scores
 from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
 from genseg.recipes.finetune_parts import read_labels
 from genseg.recipes.generate import fast_precision
-from genseg.train.run import write_text
+from genseg.train.run import check_out, write_text
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
 
@@ -151,13 +152,15 @@ def evaluate_files(
 
     Raises ValueError for what a user can mend.
     """
+    if detections is not None:
+        at_least(1, detections=detections)
     predictor, facts = load_predictor(run)
     semantic = isinstance(predictor.model, Segmenter)
     if predictions is not None and semantic:
         raise ValueError("--predictions are COCO's results of instances, and this model gives pixels a class; genseg "
                          "predict writes its maps")  # fmt: skip
     for file in filter(None, (out, predictions)):
-        file.parent.mkdir(parents=True, exist_ok=True)
+        check_out(file)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = fast_precision(predictor.device)
     labelled, findings = read_labels(str(data), facts["model"]["name"], categories=predictor.categories)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from genseg.nn.encoder import WEIGHTS_NAME, encoder_file, metadata_of
-from genseg.nn.weights import read_weights, save_weights, whole
+from genseg.nn.weights import read_facts, read_weights, save_weights, whole
 from genseg.recipes.timm_folder import save_timm_folder
+from genseg.train.log import METRICS_NAME
 
 
 def export(run: Path, out: Path, *, prefix: str = "") -> str:
@@ -20,6 +21,10 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     ValueError when the run has no encoder yet, or timm no such model.
     """
     source = encoder_file(run)
+    refuse_run(out)
+    if unlike := {"look", "preparation"} & read_facts(source).keys():
+        raise ValueError(f"{source} holds more than an encoder ({', '.join(unlike)}): give its run directory, or the "
+                         f"{WEIGHTS_NAME} there")  # fmt: skip
     tensors = {prefix + name: tensor for name, tensor in read_weights(source).items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".safetensors":
@@ -33,6 +38,13 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     elif not save_timm_folder(source, out):
         raise ValueError(f"timm has no model of the architecture in {source}; write {out / WEIGHTS_NAME} instead")
     return f"{len(tensors)} tensors of {source} in {out}"
+
+
+def refuse_run(out: Path) -> None:
+    """Raise ValueError when `out` is a run directory: a folder for timm or smp has files of the same names."""
+    if found := next((name for name in ("config.yaml", "checkpoints", METRICS_NAME) if (out / name).exists()), None):
+        raise ValueError(f"--out {out} is a run directory (it has {found}), whose files would be overwritten; choose "
+                         "another folder, or end it in .safetensors or .pth")  # fmt: skip
 
 
 def save_pth(tensors: Mapping[str, Tensor], out: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 
 from genseg.nn.weights import whole
-from genseg.recipes.export import save_pth
+from genseg.recipes.export import refuse_run, save_pth
 from genseg.transfer.detector import Detector
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -29,6 +29,7 @@ def export_model(run: Path, out: Path) -> str:
     predictor, _ = load_predictor(run)
     model = predictor.model
     inner = model.model if isinstance(model, Detector | Segmenter) else model
+    refuse_run(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix in (".pth", ".safetensors"):
         tensors = {name: x.contiguous().clone() for name, x in inner.state_dict().items()}

@@ -90,7 +90,8 @@ class FinetuneConfig:
 
     def __post_init__(self) -> None:
         at_least(1, accumulate=self.accumulate, batch_size=self.batch_size)
-        at_least(0, threads=self.threads, patience=self.patience, pretrained_lr=self.pretrained_lr, ema=self.ema)
+        at_least(0, threads=self.threads, seed=self.seed, patience=self.patience)
+        at_least(0, pretrained_lr=self.pretrained_lr, ema=self.ema)
         above(0, layer_decay=self.layer_decay)
         check_durations(freeze=self.freeze, log_every=self.log_every)
         if self.ema >= 1:
@@ -101,7 +102,8 @@ class FinetuneConfig:
 
 # What may change between the calls that make up one run: the fingerprint guards labels and encoder.
 FREE_KEYS = (
-    *("data.workers:", "data.train:", "data.subset:", "run:", "log_every:", "checkpoint.", "encoder:", "threads:"),
+    *("data.workers:", "data.train:", "data.val:", "data.subset:"),
+    *("run:", "log_every:", "checkpoint.", "encoder:", "threads:"),
 )
 CHOICES = {"model": MODELS}
 

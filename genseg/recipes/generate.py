@@ -1,5 +1,6 @@
 """Generate the instance alpha maps of a folder of images: resumable, in shards, on several processes."""
 
+import contextlib
 import hashlib
 import json
 import os
@@ -100,6 +101,8 @@ def generate_folder(
     """
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
+    if options.alphas or options.cutouts:
+        refuse_inside(out, folder)
     finder, origin = _finder(run, options, accelerator.device)
     images = list_images(folder)
     with dist.together():
@@ -172,7 +175,7 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         "min_area": options.min_area, "side": options.side,
     }  # fmt: skip
     kept = out / "settings.json"
-    before = json.loads(kept.read_text()) if kept.exists() else {}
+    before = read_settings(kept)
     if options.fresh:
         for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / "broken.txt", kept):
             file.unlink(missing_ok=True)
@@ -187,6 +190,21 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
             raise RunError(f"{out} holds the result of other {', '.join(changed)}; choose another --out, or --fresh")
     else:
         write_text(kept, json.dumps(settings, indent=1) + "\n")
+
+
+def refuse_inside(out: Path, folder: str) -> None:
+    """Raise ValueError when pictures in `out` would be found among the images of `folder` the next time."""
+    if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"--out {out} lies in {folder}, where the pictures that are written would count as images; "
+                         "choose a folder outside")  # fmt: skip
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """What a result was made with; nothing where there is no such file, and where it is damaged."""
+    try:
+        return dict(json.loads(file.read_bytes()))
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
+        return {}
 
 
 class Part:
@@ -263,13 +281,13 @@ def decoded(
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a part; none when there is no such file."""
-    if not file.exists():
-        return []
+    """The whole lines of a part; none when there is no such file. A line that a kill or a disk has damaged is left out:
+    its image is looked at again."""
     rows = []
-    for line in file.read_text().splitlines(keepends=True):
-        if line.endswith("\n"):
-            rows.append(json.loads(line))
+    for line in file.read_bytes().splitlines(keepends=True) if file.exists() else ():
+        with contextlib.suppress(ValueError):
+            if line.endswith(b"\n") and isinstance(row := json.loads(line), dict):
+                rows.append(row)
     return rows
 
 

@@ -14,8 +14,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from genseg.core.check import between
 from genseg.data.images import ImageError, ImageList, list_images, listing
-from genseg.recipes.generate import ROWS, as_coco, decoded, fast_precision, read_rows, write_png
+from genseg.recipes.generate import (
+    ROWS,
+    as_coco,
+    decoded,
+    fast_precision,
+    read_rows,
+    read_settings,
+    refuse_inside,
+    write_png,
+)
 from genseg.train.run import RunError, write_environment, write_text
 from genseg.transfer.model import Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
@@ -70,7 +80,10 @@ def predict(
     Each image's result is kept as soon as it is there: the same command goes on where it was. Images that cannot be
     read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
+    between(0, 1, score=score)
     predictor, _ = load_predictor(run)
+    if isinstance(predictor.model, Segmenter):
+        refuse_inside(out, folder)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = fast_precision(predictor.device)
     images = list_images(folder)
@@ -105,7 +118,7 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
         for file in (work.rows, work.out / RESULT, work.out / "broken.txt", kept):
             file.unlink(missing_ok=True)
     work.out.mkdir(parents=True, exist_ok=True)
-    if kept.exists() and json.loads(kept.read_text()) != {"origin": origin}:
+    if kept.exists() and read_settings(kept) != {"origin": origin}:
         raise RunError(f"{work.out} holds the result of another model, other images or another --score; choose "
                        "another --out, or --fresh")  # fmt: skip
     write_text(kept, json.dumps({"origin": origin}) + "\n")

@@ -76,6 +76,14 @@ def write_text(file: Path, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def check_out(file: Path) -> None:
+    """Before long work: make the folder of the file that is written at its end. Raises ValueError when the file is a
+    folder."""
+    if file.is_dir():
+        raise ValueError(f"--out {file} is a folder; name a file in it")
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+
 def write_environment(run: Path, *, device: torch.device, facts: dict[str, Any]) -> None:
     """env.json: what the run was made with."""
     known = {

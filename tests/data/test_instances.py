@@ -119,6 +119,10 @@ def test_polygons_without_an_inside_hold_nothing() -> None:
         ({"size": [8, 6], "counts": [48]}, r"its size is \[8, 6\], the image's \[6, 8\]"),
         ("text", "neither a list of polygons nor an RLE"),
         ({"size": [6, 8]}, "neither a list of polygons nor an RLE"),
+        ({"size": [6, 8], "counts": [-5, 53]}, "whole numbers from 0 on"),
+        ([[1, 1, None, 1, 4, 4]], "a polygon needs pairs of numbers within 10 sides of the image"),  # ends the process
+        ([[1, 1, float("nan"), 1, 4, 4]], "a polygon needs pairs of numbers"),  # has no end in pycocotools
+        ([[1, 1, 1e7, 1, 4, 4]], "a polygon needs pairs of numbers"),
     ],
 )
 def test_what_is_no_segmentation_is_an_error(segmentation: Any, message: str) -> None:
@@ -181,6 +185,8 @@ def test_without_segmentations_an_instance_is_its_box_inside_the_image() -> None
         (IMAGES * 2, [BOX], "2 images have 1 ids"),
         (IMAGES, [BOX, BOX | {"image_id": 9}], "1 annotations are of images that are not listed, .* image_id 9"),
         (IMAGES, [BOX, BOX | {"segmentation": SQUARE}], "1 of 2 annotations have no segmentation, the first is 3"),
+        (IMAGES, [BOX | {"id": "x1"}], "annotation x1 of a.png cannot be used: invalid literal"),
+        ([{**IMAGES[0], "id": float("inf")}], [BOX], "an image needs id"),
         (IMAGES, [BOX | {"bbox": None}], "annotation 3 of a.png cannot be used"),
         (IMAGES, [BOX | {"score": "high"}], "annotation 3 of a.png cannot be used: could not convert"),
         (IMAGES, [BOX | {"score": float("nan")}], "annotation 3 of a.png cannot be used: .* finite"),
@@ -199,7 +205,10 @@ def test_files_that_are_no_coco_json_are_named(tmp_path: Path) -> None:
     file.write_text("{")
     with pytest.raises(CocoError, match="x.json cannot be read as a COCO json"):
         read_json(file)
-    file.write_text("[]")
+    file.write_text("[" * 100_000)
+    with pytest.raises(CocoError, match="x.json cannot be read as a COCO json"):
+        read_json(file)
+    file.write_text("[]", "utf-8-sig")  # with a byte order mark
     assert load_json(file) == []
     with pytest.raises(CocoError, match="it has no images and no annotations"):
         read_json(file)

@@ -116,6 +116,30 @@ def test_label_studio_finds_the_file_by_its_url(found: Path, tmp_path: Path, nam
     assert image("s3://bucket/") == f"s3://bucket/{whole}"
 
 
+@pytest.mark.parametrize("tool", ["cvat", "labelstudio"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"score": None}, "annotation id, image_id, category_id, segmentation and, if any, a score"),
+        ({"category_id": 5}, "annotations have category_id 5, which is none of `categories`"),
+        ({"segmentation": [[1, 1, None, 1, 9, 9]]}, "annotation 1 cannot be used: a polygon needs pairs of numbers"),
+        ({"segmentation": {"size": [1, 1], "counts": [1]}}, r"annotation 1 cannot be used: its size is \[1, 1\]"),
+    ],
+)
+def test_what_no_tool_could_import_is_named(
+    found: Path, tmp_path: Path, tool: str, change: dict[str, Any], message: str
+) -> None:
+    content = json.loads(found.read_text())
+    content["annotations"][0] |= change
+    found.write_text(json.dumps(content))
+    with pytest.raises(CocoError, match=f"instances.json: .*{message}"):
+        convert(found, tool, tmp_path / f"out.{'zip' if tool == 'cvat' else 'json'}")
+    content["annotations"][0] = 1
+    found.write_text(json.dumps(content))
+    with pytest.raises(CocoError, match="instances.json: an image needs"):
+        convert(found, tool, tmp_path / f"out.{'zip' if tool == 'cvat' else 'json'}")
+
+
 # The tools' own code, where somebody has installed it: pip install label-studio-sdk fiftyone datumaro
 
 
@@ -176,7 +200,7 @@ def test_what_a_user_can_mend_is_named(found: Path, tmp_path: Path, capsys: pyte
     content = read_json(found)
     del content["annotations"][0]["segmentation"]
     found.write_text(json.dumps(content))
-    with pytest.raises(CocoError, match="an annotation id, image_id, category_id and segmentation; got KeyError"):
+    with pytest.raises(CocoError, match="an annotation id, image_id, category_id, segmentation .*; got KeyError"):
         convert(found, "labelstudio", tmp_path / "f.json")
     assert main(["convert", str(found), "--to", "cvat", "--out", str(tmp_path / "f.json")]) == 2
     assert "ends in .zip" in capsys.readouterr().err and not (tmp_path / "f.json").exists()

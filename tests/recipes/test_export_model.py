@@ -45,6 +45,18 @@ def test_a_detector_in_plain_torchvision(tmp_path: Path, capsys: pytest.CaptureF
     assert "ONNX is for semantic models" in capsys.readouterr().err
 
 
+def test_a_run_is_never_overwritten_by_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """smp's and timm's folders have a model.safetensors, too."""
+    run = finetuned(tmp_path / "run", SegmenterConfig())
+    (run / "metrics.jsonl").touch()
+    before = (run / MODEL_NAME).read_bytes()
+    assert main(["export", str(run), "--out", str(run)]) == 2
+    assert f"--out {run} is a run directory" in capsys.readouterr().err
+    assert (run / MODEL_NAME).read_bytes() == before
+    assert main(["export", str(run / MODEL_NAME), "--out", str(tmp_path / "e.pth")]) == 2  # more than an encoder
+    assert "holds more than an encoder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("config", [SegmenterConfig(), FPNConfig(), DeepLabConfig()], ids=lambda c: c.name)
 def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) -> None:
     run = finetuned(tmp_path / "run", config)

@@ -82,6 +82,16 @@ def test_the_json_holds_what_the_model_finds(run: Path, folder: Path, whole: Pat
         assert scores == sorted(scores, reverse=True)
 
 
+def test_damaged_settings_are_told_and_fresh_begins_anew(folder: Path, tmp_path: Path) -> None:
+    generate_folder(Path("otsu"), str(folder), tmp_path, GenerateOptions())
+    before = bytes_of(tmp_path)
+    (tmp_path / "settings.json").write_text("{")
+    with pytest.raises(RunError, match="choose another --out, or --fresh"):
+        generate_folder(Path("otsu"), str(folder), tmp_path, GenerateOptions())
+    generate_folder(Path("otsu"), str(folder), tmp_path, GenerateOptions(fresh=True))
+    assert bytes_of(tmp_path) == before
+
+
 def test_a_broken_image_is_listed_and_not_fatal(run: Path, folder: Path, whole: Path) -> None:
     name, reason = (whole / "broken.txt").read_text().rstrip("\n").split("\t")
     assert name == "2a.png" and "2a.png" in reason
@@ -89,7 +99,7 @@ def test_a_broken_image_is_listed_and_not_fatal(run: Path, folder: Path, whole: 
     assert "instances in 5 images; 1 images cannot be read" in said
 
 
-@pytest.mark.parametrize("left", ["in the middle of a line", "at the end of a line", "nothing"])
+@pytest.mark.parametrize("left", ["in the middle of a line", "at the end of a line", "nothing", "a line of zeros"])
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     run: Path, folder: Path, whole: Path, tmp_path: Path, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +109,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     lines = part.read_bytes().splitlines(keepends=True)
     third = lines[2]
     cut = {"in the middle of a line": third[: len(third) // 2], "at the end of a line": third[:-1], "nothing": b""}
+    cut["a line of zeros"] = bytes(99) + b"\n"  # as some disks leave when the power goes
     part.write_bytes(b"".join(lines[:2]) + cut[left])
     (tmp_path / RESULT).unlink()
     seen: list[str] = []
