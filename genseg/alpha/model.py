@@ -137,7 +137,7 @@ class AlphaModel(nn.Module):
             if len(batch) == 16:
                 self.decoder(self.encoder.pyramid(self.tensor(batch)))
                 batch = []
-        if len(batch) > 1 or (batch and not norms[0].num_batches_tracked):  # one image in all is enough
+        if batch and not norms[0].num_batches_tracked:  # a last small batch would weigh as a full one
             self.decoder(self.encoder.pyramid(self.tensor(batch)))
         self.eval()
 

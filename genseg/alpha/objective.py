@@ -64,7 +64,8 @@ def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites, *
     side = area.sqrt().clamp_min(1)
     y, x = (torch.arange(n, device=device) + 0.5 for n in visible.shape[1:])
     mass = area.clamp_min(1e-6)
-    centre = torch.stack([(visible.sum(2) @ y) / mass, (visible.sum(1) @ x) / mass], 1)
+    # no matrix product: autocast would take it, and the places with it, to bf16, which at 512 px has steps of 2
+    centre = torch.stack([(visible.sum(2) * y).sum(1) / mass, (visible.sum(1) * x).sum(1) / mass], 1)
     centres, scales = places.centres()
     strides = scales / REACH
     low = torch.where(strides == strides.min(), 0.0, scales / 2)

@@ -69,7 +69,8 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
             both = shared(instance, other)
             if not both:
                 continue
-            least = min(instance.area, other.area)
+            # of whole ones a worse one stays around a better one, as it does in one tile
+            least = min(instance.area, other.area) if cut or other_cut else instance.area
             double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
             if (
                 cut

@@ -22,6 +22,7 @@ from genseg.data.instances import Instance
 from genseg.data.pixels import stretching
 
 Window = tuple[slice, slice]  # rows and columns
+Map = Float[np.ndarray, "s s"]  # of a composite
 TRIES = 8  # draws of a cut-out that can be pasted: not all of a bank are sure and whole
 
 
@@ -128,8 +129,9 @@ def compose(
     if bare:  # it shows nothing but its texture, so all is known
         image, zoom = plain(rng, images.pixels(host), config.size), 1.0
         scores, alphas, which = _nothing()
+        mirrored = np.zeros(image.shape[:2], np.float32)
     else:
-        image, zoom, natives = _host(rng, images.pixels(host), [bank[i] for i in own], config)
+        image, zoom, mirrored, natives = _host(rng, images.pixels(host), [bank[i] for i in own], config)
         scores, alphas, which = natives
     taken = scores >= config.native
     amodal = [a for a, t in zip(alphas, taken, strict=True) if t]
@@ -137,7 +139,8 @@ def compose(
     targets, known = [True] * len(amodal), [False] * len(amodal)
     unsure = [a for a, t in zip(alphas, taken, strict=True) if not t]
     background = 1 - np.max(alphas, axis=0) if alphas else np.ones(image.shape[:2], np.float32)
-    ignored = np.max(unsure, axis=0) if unsure else np.zeros(image.shape[:2], np.float32)
+    background *= 1 - mirrored
+    ignored = np.max([mirrored, *unsure], axis=0)
     if not (config.background or bare):  # so it is no ground to paste from either: it may show instances
         ignored, background = np.maximum(ignored, background), np.zeros_like(background)
     mixed = image.astype(np.float32)
@@ -206,8 +209,9 @@ def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
 
 def _host(
     rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
-) -> tuple[UInt8[np.ndarray, "s s 3"], float, tuple[Float[np.ndarray, "k"], list[Float[np.ndarray, "s s"]], list[int]]]:
-    """A square window, its zoom, and scores, alphas and numbers of the instances in it. Small images are mirrored."""
+) -> tuple[UInt8[np.ndarray, "s s 3"], float, Map, tuple[Float[np.ndarray, "k"], list[Map], list[int]]]:
+    """A square window, its zoom, where it is mirrored since the image is small (which shows instances that no bank
+    holds), and scores, alphas and numbers of the instances in it."""
     size = config.size
     h, w = image.shape[:2]
     zoom = float(np.exp(rng.uniform(*np.log(config.zoom))))
@@ -217,6 +221,7 @@ def _host(
     matrix = _turned(rng, matrix, size, config.turn)
     source = cv2.GaussianBlur(image, (0, 0), 0.5 / zoom) if zoom < 0.8 else image
     out = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    mirrored = 1 - cv2.warpAffine(np.ones((h, w), np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR)
     scores, alphas, which = [], [], []
     for i, a in enumerate(instances):
         y, x, (ah, aw) = a.top, a.left, a.alpha.shape
@@ -228,7 +233,7 @@ def _host(
             alphas.append(np.zeros((size, size), np.float32))
             alphas[-1][window] = alpha
             which.append(i)
-    return out, zoom, (np.array(scores, np.float32), alphas, which)
+    return out, zoom, mirrored, (np.array(scores, np.float32), alphas, which)
 
 
 def _nothing() -> tuple[Float[np.ndarray, "k"], list[Alpha], list[int]]:

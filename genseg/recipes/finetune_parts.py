@@ -253,7 +253,8 @@ def start_decoder(config: FinetuneConfig, encoder: Encoder, notes: list[str]) ->
 def prepared_as(config: FinetuneConfig) -> Preparation:
     """How images are prepared: as the encoder's run did, where the config does not say."""
     facts = {} if config.encoder == RANDOM else run_facts(config.encoder)
-    alpha = Path(config.encoder) / ALPHA_NAME
+    given = Path(config.encoder)
+    alpha = (given.parent if given.is_file() else given) / ALPHA_NAME
     look = load_alpha(alpha)[0].look if alpha.is_file() else None
     spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
     mean, std = (tuple(facts.get(k, default)) for k, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))

@@ -41,7 +41,7 @@ def found(run: Run) -> Section | None:
     more = f" of {everything}" if everything > len(data) else ""
     title = f"What was found in {len(data)}{more} images"
     lead = ("Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of "
-            "one source, they are no probabilities.")  # fmt: skip
+            "one source; those of a run with the alpha task are calibrated, as far as it could.")  # fmt: skip
     if semantic := is_semantic(run):
         lead = "Each class that was found is a layer: click it, or its chip, to hide it."
     if run.judged:

@@ -274,7 +274,7 @@ def test_norms_take_the_plain_average_over_its_batches() -> None:
         m.train()  # each norm normalises by its own batch, as it does while it is fitted
         m.register_forward_hook(lambda m, x, _: inputs.setdefault(m, []).append(x[0].double()))
     with torch.no_grad():
-        for first in (0, 16, 32):
+        for first in (0, 16):  # the rest, a weak batch, would weigh as a full one
             twin.decoder(twin.encoder.pyramid(twin.tensor(images[first : first + 16])))
     used = 0
     for own, other in zip(norms_of(model), norms_of(twin), strict=True):

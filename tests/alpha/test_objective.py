@@ -52,6 +52,16 @@ def test_an_instance_belongs_to_the_grid_of_its_size_near_its_centre(radius: flo
         assert (found.layer[0] == -1).sum() == (~own).sum()
 
 
+def test_autocast_moves_no_place() -> None:
+    """A matrix product in bf16 would put centroids of 512 pixels on a grid of two."""
+    truth = truth_of([(0, 13.0 + 67 * i, 490.0 - 61 * i, 7.0) for i in range(8)], size=512)
+    places = places_of(1, 512)
+    want = assigned(truth, places)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        found = assigned(truth, places)[0]
+    assert torch.equal(found.layer, want.layer) and torch.equal(found.counted, want.counted)
+
+
 NEIGHBOURS = {11: 0, 13: 8, 15: 8, 17: 4, 21: 4, 22: 0, 23: 0, 25: 16, 31: 16, 33: 8, 42: 8, 43: 0}
 
 

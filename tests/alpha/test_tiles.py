@@ -139,6 +139,13 @@ def test_many_instances_of_a_large_image_come_back_as_they_are() -> None:
     assert [a.score for a in found] == sorted((a.score for a in found), reverse=True)
 
 
+def test_a_whole_one_around_a_better_one_stays_as_in_one_tile() -> None:
+    shapes = [mask(64, 110, 30, 30, 10, 10), mask(64, 110, 30, 30, 24, 24)]
+    for scores, left in (([0.9, 0.8], 2), ([0.8, 0.9], 1)):  # a worse one mostly inside a better one is its double
+        parts = seen_by_tiles(shapes, [*scores, *scores])
+        assert len(merge_tiles(parts, overlap=0.4)) == left
+
+
 def test_no_instances_in_any_tile() -> None:
     assert merge_tiles([(t, []) for t in tiles_of(64, 112, tile=64, overlap=16)], overlap=0.4) == []
 
@@ -175,7 +182,7 @@ def every_pair(parts: list[tuple[Tile, list[Instance]]], overlap: float) -> list
             both = shared(instance, other)
             if not both:
                 continue
-            least = min(instance.area, other.area)
+            least = min(instance.area, other.area) if cut or other_cut else instance.area
             double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
             piece = double and both < 0.9 * least or any(_agree(tile, instance, t, a) for t, a in pieces)
             if cut and other_cut and piece:

@@ -95,7 +95,7 @@ def test_background_pasted_on_background_is_no_target(pasted: Layers) -> None:
     bank = build_bank([[], [cut(disc(80, 40, 40, 12))]])
     for seed in range(5):
         sources = images_of([textured(0), textured(1)])
-        made = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, empty=1.0))
+        made = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, empty=1.0, zoom=(1.0, 1.2)))
         assert len(made.visible) == len(made.amodal) == len(made.known) == 0 and not made.ignored.any()
     assert len(pasted) > 10 and not any(layer.target for layer in pasted)
 
@@ -196,7 +196,7 @@ def test_host_and_proposals_move_together() -> None:
         shape[:, :5] = 0
         image = np.repeat(shape[..., None], 3, 2)
         config = ComposeConfig(size=size, zoom=(0.5, 2.0), turn=seed % 2 == 0)
-        out, zoom, (scores, alphas, _) = _host(rng, image, [cut(shape, 0.25)], config)
+        out, zoom, _, (scores, alphas, _) = _host(rng, image, [cut(shape, 0.25)], config)
         whole = np.pad(out[..., 0], 1)[1:-1, 1:-1] > 127
         if whole.sum() < 200:
             continue
@@ -217,9 +217,10 @@ def test_flips_and_quarters_are_those_of_the_pixels() -> None:
     seen = set()
     for seed in range(60):
         still = replace(PLAIN, zoom=(1.0, 1.0))
-        out, _, (_, alphas, _) = _host(np.random.default_rng(seed), image, [cut(shape)], still)
+        out, _, mirrored, (_, alphas, _) = _host(np.random.default_rng(seed), image, [cut(shape)], still)
         (which,) = [i for i, x in enumerate(symmetries) if np.abs(x.astype(int) - out).max() <= 1]
         assert np.abs(moved[which] / 255 - alphas[0]).max() < 0.01
+        assert not mirrored.any()
         seen.add(which)
     assert len(seen) == 8
 
@@ -312,6 +313,16 @@ def test_a_host_smaller_than_the_composite_is_mirrored_to_its_size() -> None:
     made = compose(np.random.default_rng(0), 0, images_of([small]), build_bank([[]]), replace(PLAIN, zoom=(1.0, 1.0)))
     assert made.image.shape == (64, 64, 3)
     np.testing.assert_allclose(made.image.mean((0, 1)), small.mean((0, 1)), atol=12)
+
+
+def test_what_is_mirrored_is_not_asked_about() -> None:
+    """It shows instances that are none of the layers: they would be taught to be no instances."""
+    bank = build_bank([[cut(disc(20, 10, 10, 6))]])
+    config = replace(PLAIN, zoom=(1.0, 1.0), pasted=(0, 0))
+    made = compose(np.random.default_rng(0), 0, images_of([textured(0, 20)]), bank, config)
+    assert 19**2 <= (made.ignored < 0.5).sum() <= 20**2 and len(made.visible) == 1
+    seen = made.visible[0] > 127
+    assert seen.sum() > 100 and not (made.ignored[seen] > 0.5).any()
 
 
 def test_elsewhere_is_background_or_nothing() -> None:
