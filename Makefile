@@ -6,7 +6,6 @@
 
 PYTHON ?=
 PIP_ARGS ?=
-JOBS ?= 2
 ARGS ?=
 JOBS ?= 2
 DEMO_RUN ?= runs/demo
