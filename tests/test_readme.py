@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from genseg.cli import main
-from genseg.data.instances import Instance, annotation
+from genseg.data.annotations import annotation
+from genseg.data.instances import Instance
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from genseg.data.instances import CocoError, read_json
+from genseg.data.annotations import CocoError, read_json
 from genseg.data.preflight import Entry, Findings, Label, Tally, usable_images, usable_labels
 
 Categories = tuple[tuple[int, str], ...]

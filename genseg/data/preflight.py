@@ -15,10 +15,10 @@ from typing import Any
 
 from pycocotools import mask as rle
 
+from genseg.data.annotations import CocoError, file_key
 from genseg.data.decode import decoded_size
 from genseg.data.images import coco_folders
-from genseg.data.instances import CocoError, code_segmentation, file_key, is_polygon
-from genseg.data.run_length import run_lengths
+from genseg.data.run_length import code_segmentation, is_polygon, run_lengths
 
 KINDS = {  # what may be found: in words, and what happens to it
     "twice": ("images that are listed twice", "listed once"),

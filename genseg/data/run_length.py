@@ -1,17 +1,29 @@
-"""COCO's run-length codes, checked and decoded inside the window of the mask alone.
+"""COCO's segmentations: run-length codes, made and decoded inside the window of the mask alone; and polygons.
 
-pycocotools decodes a whole image for each mask; of an image with hundreds of nuclei nearly all of that is zeros.
+pycocotools codes and decodes a whole image for each mask; of an image with hundreds of nuclei nearly all is zeros.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
+from pycocotools import mask as rle
 
 from genseg.data.instances import OPAQUE, Instance
 
 LONGEST = 12  # characters of one number: no run of an image is longer
+FAR = 10  # sides of the image: a polygon with a point further away is damaged, and would take memory without end
+
+
+def encode(instance: Instance, height: int, width: int) -> dict[str, Any]:
+    """COCO's compressed RLE of the mask in an image of that size, with `counts` as text."""
+    columns = np.zeros((instance.alpha.shape[1], height), bool)
+    columns[:, instance.window[0]] = instance.mask.T
+    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + instance.left * height
+    runs = np.diff(edges, prepend=0, append=height * width)
+    code = {"size": [height, width], "counts": runs[: len(runs) - (runs[-1] == 0)].tolist()}
+    return code | {"counts": rle.frPyObjects(code, height, width)["counts"].decode()}
 
 
 def run_lengths(code: Mapping[str, Any]) -> Int[np.ndarray, "n"]:
@@ -65,3 +77,41 @@ def windowed(code: Mapping[str, Any]) -> Instance:
     columns = np.repeat(value, np.diff(edges, prepend=left * height)).reshape(right - left, height)
     rows = np.flatnonzero(columns.any(0))
     return Instance(np.ascontiguousarray(columns[:, rows[0] : rows[-1] + 1].T), int(rows[0]), left)
+
+
+def code_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
+    """A COCO segmentation (polygons, RLE with a list or with text) as COCO's compressed RLE.
+
+    Raises ValueError for what is none of them. Polygons of fewer than three points hold nothing and are left out:
+    pycocotools takes one of four numbers for a box, and raises. A point that is no number, or far away, ends the
+    process there, or takes it minutes.
+    """
+    if isinstance(segmentation, list):
+        polygons = [p for p in segmentation if len(p) >= 6]
+        if bad := next((p for p in polygons if not is_polygon(p, height, width)), None):
+            raise ValueError(f"a polygon needs pairs of numbers within {FAR} sides of the image, got {str(bad)[:60]}")
+        if not polygons:
+            return rle.encode(np.zeros((height, width), np.uint8, order="F"))
+        return rle.merge(rle.frPyObjects(polygons, height, width))
+    if isinstance(segmentation, Mapping) and "counts" in segmentation:
+        if list(segmentation["size"]) != [height, width]:
+            raise ValueError(f"its size is {segmentation['size']}, the image's [{height}, {width}]")
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and not all(isinstance(n, int) and n >= 0 for n in counts):
+            raise ValueError("counts of an RLE are whole numbers from 0 on")
+        return rle.frPyObjects(dict(segmentation), height, width) if isinstance(counts, list) else dict(segmentation)
+    raise ValueError("it is neither a list of polygons nor an RLE with size and counts")
+
+
+def is_polygon(numbers: Any, height: int, width: int) -> bool:
+    """At least three points, none of them infinite or absurdly far outside of an image of that size."""
+    try:
+        x = np.asarray(numbers, float)
+    except (TypeError, ValueError):
+        return False
+    return x.ndim == 1 and len(x) >= 6 and len(x) % 2 == 0 and bool((np.abs(x) <= FAR * max(height, width)).all())
+
+
+def decode_segmentation(segmentation: Any, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
+    """A COCO segmentation as a mask of 0 and 1. Raises ValueError as code_segmentation does."""
+    return np.asarray(rle.decode(code_segmentation(segmentation, height, width)), np.uint8)

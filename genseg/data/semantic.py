@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from genseg.data.annotations import CocoError
 from genseg.data.decode import decoded_size
 from genseg.data.images import list_images
-from genseg.data.instances import CocoError
 from genseg.data.labelled import Categories, LabelledImage, LabelledSet
 from genseg.data.preflight import Finding, Findings
 from genseg.data.run_length import windowed

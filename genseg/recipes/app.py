@@ -19,8 +19,9 @@ import torch
 from jaxtyping import UInt8
 
 from genseg.alpha.model import AlphaModel, load_alpha
+from genseg.data.annotations import annotation
 from genseg.data.images import ImageError, decode
-from genseg.data.instances import HALF, OPAQUE, Instance, annotation, resized
+from genseg.data.instances import HALF, OPAQUE, Instance, resized
 from genseg.measure.masks import mask_overlap
 from genseg.recipes.generate import alpha_file, fast_precision
 from genseg.show.draw import cut_outs, overlay

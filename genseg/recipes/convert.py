@@ -8,9 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from genseg.core.check import between
-from genseg.data.instances import CocoError, decode_segmentation, file_key, read_json
+from genseg.data.annotations import CocoError, file_key, read_json
 from genseg.data.instances import cut_instance as from_mask
 from genseg.data.label_studio import encode_brush
+from genseg.data.run_length import decode_segmentation
 from genseg.recipes.generate import polygons
 from genseg.train.run import write_text
 

@@ -11,20 +11,19 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float
 
-from genseg.data.instances import (
+from genseg.data.annotations import (
     AnnotatedImage,
     CocoError,
-    Instance,
     annotate,
     annotated_images,
     by_file,
-    cut,
-    encode,
     file_key,
     load_json,
     picture_name,
     read_json,
 )
+from genseg.data.instances import Instance, cut
+from genseg.data.run_length import encode
 from genseg.measure.coco import coco_scores
 from genseg.measure.masks import (
     alpha_errors,

@@ -23,8 +23,9 @@ from tqdm import tqdm
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core import dist
 from genseg.core.check import at_least, between
+from genseg.data.annotations import annotation, picture_name
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
-from genseg.data.instances import Instance, annotation, picture_name
+from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS, propose
 from genseg.train.run import RunError, write_environment, write_text
 

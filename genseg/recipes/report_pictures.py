@@ -7,9 +7,10 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.data.annotations import AnnotatedImage, file_key, picture_name
 from genseg.data.bank import load_bank
 from genseg.data.images import ImageError, ImageList, ImageSource, decode
-from genseg.data.instances import AnnotatedImage, cut, file_key, picture_name
+from genseg.data.instances import cut
 from genseg.data.loader import Composer, ViewDataset
 from genseg.recipes.judge import COUNTS, OVERLAP
 from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen

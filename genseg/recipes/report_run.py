@@ -14,8 +14,9 @@ import torch
 
 from genseg import config as configs
 from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.data.annotations import AnnotatedImage, annotated_images, read_json
 from genseg.data.images import ImageError, ImageList, decode, list_images
-from genseg.data.instances import AnnotatedImage, Instance, annotated_images, read_json
+from genseg.data.instances import Instance
 from genseg.data.scenes import default_scenes
 from genseg.recipes.assemble import CHOICES, PretrainConfig
 from genseg.recipes.evaluate_model import Scores, read_scores

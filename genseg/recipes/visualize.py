@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.check import at_least
+from genseg.data.annotations import AnnotatedImage, CocoError, annotated_images, by_file, read_json
 from genseg.data.images import decode
-from genseg.data.instances import AnnotatedImage, CocoError, annotated_images, by_file, read_json
 from genseg.recipes.generate import write_png
 from genseg.show.draw import cut_outs, grid, overlay, titled
 

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig
-from genseg.data.instances import encode, resized
+from genseg.data.instances import resized
 from genseg.data.labelled import Categories
 from genseg.data.pixels import normalise, stretch
+from genseg.data.run_length import encode
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.weights import read_facts, read_weights, save_weights
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig

@@ -9,8 +9,8 @@ from coco_made import code, note, square, write_image, write_json
 from PIL import Image
 
 from genseg.data import decode
+from genseg.data.annotations import CocoError
 from genseg.data.decode import rgb_pixels
-from genseg.data.instances import CocoError
 from genseg.data.labelled import LabelledSet, read_labelled
 from genseg.data.preflight import KINDS, Finding, format_findings
 

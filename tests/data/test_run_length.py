@@ -5,7 +5,8 @@ import pytest
 from coco_made import blob, code
 from pycocotools import mask as rle
 
-from genseg.data.run_length import run_lengths, windowed
+from genseg.data.instances import cut
+from genseg.data.run_length import encode, run_lengths, windowed
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -29,6 +30,13 @@ def check(mask: np.ndarray) -> None:
     assert again["counts"].decode() == coded["counts"]
     assert run_lengths({"size": mask.shape, "counts": runs}).tolist() == runs
     assert run_lengths({"size": mask.shape, "counts": coded["counts"].encode()}).tolist() == runs
+    assert encode(found, *mask.shape) == coded
+
+
+def test_a_soft_window_is_coded_as_its_mask() -> None:
+    alpha = np.zeros((9, 7), np.uint8)
+    alpha[2:6, 1:6], alpha[3:5, 2:4] = 100, 200
+    assert encode(cut(alpha), 9, 7) == code((alpha >= 128).astype(np.uint8))
 
 
 def test_runs_may_be_empty() -> None:

@@ -21,7 +21,8 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha
 from genseg.cli import main
-from genseg.data.instances import Instance, decode_segmentation
+from genseg.data.instances import Instance
+from genseg.data.run_length import decode_segmentation
 from genseg.nn.encoder import Encoder, EncoderConfig
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)

@@ -12,7 +12,8 @@ import pytest
 from pycocotools.coco import COCO
 
 from genseg.cli import main
-from genseg.data.instances import CocoError, annotation, cut_instance, read_json
+from genseg.data.annotations import CocoError, annotation, read_json
+from genseg.data.instances import cut_instance
 from genseg.data.label_studio import decode_brush
 from genseg.recipes.convert import INSIDE, convert
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from genseg.data.instances import CocoError, Instance, annotate, annotation
+from genseg.data.annotations import CocoError, annotate, annotation
+from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import write_scenes
 from genseg.recipes.evaluate_alpha import by_kind, class_agnostic, evaluate_alpha

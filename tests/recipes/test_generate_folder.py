@@ -14,8 +14,9 @@ import genseg.recipes.generate as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
-from genseg.data.instances import Instance, cut_instance, decode_segmentation
+from genseg.data.instances import Instance, cut_instance
 from genseg.data.proposals import PROPOSERS
+from genseg.data.run_length import decode_segmentation
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.recipes.generate import RESULT, GenerateOptions, alpha_file, generate_folder, polygons
 from genseg.train.run import RunError

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 import pytest
 
+from genseg.data.annotations import CocoError, annotation
 from genseg.data.images import ImageError
-from genseg.data.instances import CocoError, Instance, annotation
+from genseg.data.instances import Instance
 from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
 from genseg.recipes.visualize import visualize
 from genseg.show.draw import grid, overlay

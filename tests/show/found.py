@@ -6,7 +6,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from genseg.data.instances import Instance, annotation
+from genseg.data.annotations import annotation
+from genseg.data.instances import Instance
 from genseg.recipes.generate import RESULT
 
 EVIL = "<script>window.harm=1<!--'\"&.png"
