@@ -49,7 +49,10 @@ TP / (TP + FP + FN), mBO, CorLoc and FG-ARI; by kind of image and by size. All c
 
   genseg evaluate alpha runs/mine --data val.json
 
-A run first generates the instances of the json's images, into RUN/evaluated/JSON's name.
+A run first generates the instances of the json's images, into RUN/evaluated/JSON's name. AP, AR and the calibration
+error are of what scores as much as the run asks for; for those of all, as detectors have them, with the rest as it is:
+
+  genseg evaluate alpha runs/mine --data val.json --score 0.05 --threshold 0.5
 """
 PROBE_HELP = """\
 What is an encoder worth? Simple classifiers on its frozen features, beside random weights and raw pixels.
@@ -185,6 +188,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     p.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO json with the labels")
     p.add_argument("--alphas", type=Path, metavar="DIR",
                    help="soft alphas of the labels, IMAGE-N.png; those found lie in alphas/ beside FILE")  # fmt: skip
+    p.add_argument("--score", type=float, help="least score of what runs generate (default: that of each run)")
     p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
     p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
     p.set_defaults(act=_evaluate_alpha)
@@ -308,12 +312,13 @@ def _evaluate_alpha(options: argparse.Namespace) -> int:
         raise ValueError(f"--alphas {options.alphas} is no folder; genseg scenes --alphas writes one")
     if twice := [found for found in options.found if options.found.count(found) > 1]:
         raise ValueError(f"{twice[0]} is given twice; give it once")
-    if options.threshold is not None:
-        between(0, 1, threshold=options.threshold)
+    between(0, 1, **{k: v for k in ("score", "threshold") if (v := getattr(options, k)) is not None})
     if options.out:
         check_out(options.out)
     with tempfile.TemporaryDirectory() as scratch:
-        files = [generated(path, options.data, Path(scratch), alphas=alphas) for path in options.found]
+        files = [
+            generated(path, options.data, Path(scratch), alphas=alphas, score=options.score) for path in options.found
+        ]
         print(evaluate_alpha(files, options.data, alphas=options.alphas, out=options.out, threshold=options.threshold))
     return 0
 

@@ -20,6 +20,7 @@ from genseg.nn.encoder import Encoder
 
 STRIDE = 2  # of the pixel embeddings; alphas are decoded there and enlarged
 GRIDS = (4, 8, 16)  # strides of the grids of places, for small, middle and large instances
+MANY = 64  # large instances looked for at once: memory for each is that of an image
 COARSER = 4  # times the stride at which large instances are looked for before they are decoded
 FAINT = -3.0  # logit from which on something is seen there
 REACH = 4  # a grid's places hold instances of a side (square root of the area) up to this many strides
@@ -155,8 +156,15 @@ class AlphaDecoder(nn.Module):
         """The same for codes of the last grid, whose instances have any size: looked for everywhere at a quarter of the
         resolution, then decoded where something was found."""
         coarse = F.avg_pool2d(pixels[None], COARSER, ceil_mode=True)
-        nowhere = torch.zeros(len(chosen), 2, device=pixels.device)
-        seen = self._decode(coarse, codes[chosen], nowhere, stride=STRIDE * COARSER)[:, 0] > FAINT
+        for some in chosen.split(MANY):
+            nowhere = torch.zeros(len(some), 2, device=pixels.device)
+            seen = self._decode(coarse, codes[some], nowhere, stride=STRIDE * COARSER)[:, 0] > FAINT
+            yield from self._decode_seen(pixels, codes, some, seen)
+
+    def _decode_seen(
+        self, pixels: Float[Tensor, "e h w"], codes: Codes, chosen: Int[Tensor, "m"], seen: Bool[Tensor, "m y x"]
+    ) -> Iterator[tuple[Int[Tensor, "1"], Int[Tensor, "1 2"], Float[Tensor, "1 _ _"]]]:
+        """The same where a look at a quarter of the resolution has seen something."""
         for code, mask in zip(chosen.split(1), seen, strict=True):
             if not bool(mask.any()):
                 continue

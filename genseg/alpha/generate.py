@@ -88,8 +88,8 @@ def proposed_at(
 
 def _enlarged(found: Sequence[Instance], h: int, w: int) -> list[Instance]:
     """Instances at the stride of the embeddings, of h x w, in pixels of the image."""
-    whole = ((a, resized(a, (h, w), (h * STRIDE, w * STRIDE))) for a in found)
-    return [replace(b, category=a.category) for a, b in whole if b is not None]
+    whole = (resized(a, (h, w), (h * STRIDE, w * STRIDE)) for a in found)
+    return [a for a in whole if a is not None]
 
 
 def _decoded(

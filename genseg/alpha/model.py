@@ -16,7 +16,7 @@ from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, cropped, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
-from genseg.alpha.tiles import merge_tiles, tiles_of
+from genseg.alpha.tiles import by_tiles, tiles_of
 from genseg.data.instances import HALF, Instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import Encoder, EncoderConfig
@@ -56,9 +56,9 @@ class AlphaModel(nn.Module):
         """All instances of an image, best first, in its own pixels. Large images are seen by overlapping tiles. Scores,
         and the least score, are probabilities, as far as the model is calibrated."""
         small, whole = self._prepared(image), image.shape[:2]
-        tiles = tiles_of(*small.shape[:2], tile=self.config.tile, overlap=self.config.tile // 4)
-        parts = [(tile, self._tile(small[tile.window])) for tile in tiles]
-        found = parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=self.config.overlap)
+        h, w = small.shape[:2]
+        c = self.config
+        found = by_tiles(h, w, lambda t: self._tile(small[t.window]), tile=c.tile, overlap=c.overlap)
         if small.shape[:2] != whole:
             found = [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
         return [a for a in found if a.area >= self.config.min_area]

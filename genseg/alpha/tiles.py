@@ -1,7 +1,7 @@
 """Large images by overlapping tiles, put together without seams or doubles."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -40,6 +40,18 @@ def tiles_of(height: int, width: int, *, tile: int, overlap: int) -> list[Tile]:
     return tiles
 
 
+def by_tiles(
+    height: int, width: int, instances: Callable[[Tile], list[Instance]], *, tile: int, overlap: float
+) -> list[Instance]:
+    """The instances of an image, best first, where `instances` gives those of a tile in its own pixels.
+
+    Tiles of at most `tile` pixels overlap by a quarter of that; `overlap` as `merge_tiles` takes it.
+    """
+    tiles = tiles_of(height, width, tile=tile, overlap=tile // 4)
+    parts = [(t, instances(t)) for t in tiles]
+    return parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=overlap)
+
+
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     """First pixel and length of as few equal parts as fit, no longer than it takes."""
     if length <= tile:
@@ -56,9 +68,7 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
     overlaps one that is there already (intersection over union above `overlap`, or mostly inside it) is its double and
     is dropped; cut ones that agree where their tiles overlap are pieces of one and are joined.
     """
-    found = [
-        (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a)) for t, many in parts for a in many
-    ]
+    found = [(t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a)) for t, many in parts for a in many]
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
     kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []  # pieces, what they make, whether it is cut
     places = np.zeros((len(found), 4), int)  # windows of those kept; one that was joined to another lies nowhere
@@ -138,7 +148,7 @@ def shared(a: Instance, b: Instance) -> int:
 
 
 def joined(a: Instance, b: Instance) -> Instance:
-    """The larger alpha of the two everywhere, with the better score."""
+    """The larger alpha of the two everywhere, with the better score and the category that has it."""
     top, left = min(a.top, b.top), min(a.left, b.left)
     bottom = max(x.top + x.alpha.shape[0] for x in (a, b))
     right = max(x.left + x.alpha.shape[1] for x in (a, b))
@@ -147,4 +157,4 @@ def joined(a: Instance, b: Instance) -> Instance:
         rows, columns = x.window
         window = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
         out[window] = np.maximum(out[window], x.alpha)
-    return Instance(out, top, left, max(a.score, b.score))
+    return replace(max(a, b, key=lambda x: x.score), alpha=out, top=top, left=left)

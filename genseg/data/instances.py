@@ -1,7 +1,7 @@
 """An instance: one alpha map in an image, kept inside its window."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -85,19 +85,24 @@ def resized(instance: Instance, before: tuple[int, int], after: tuple[int, int])
     Enlarged bilinearly, shrunk by what each new pixel is covered. None when nothing of its mask is left.
     """
     (h, w), (sy, sx) = instance.alpha.shape, (after[0] / before[0], after[1] / before[1])
-    top, bottom = int(instance.top * sy), min(after[0], int(np.ceil((instance.top + h) * sy)))
-    left, right = int(instance.left * sx), min(after[1], int(np.ceil((instance.left + w) * sx)))
+    larger = min(sy, sx) >= 1
+    fade = 0.5 if larger else 0.0  # pixels around the window that a bilinear one reaches
+    top, left = (max(0, int((a - fade) * s + fade)) for a, s in ((instance.top, sy), (instance.left, sx)))
+    bottom, right = (
+        min(limit, int(np.ceil((a + n + fade) * s - fade)))
+        for a, n, s, limit in ((instance.top, h, sy, after[0]), (instance.left, w, sx, after[1]))
+    )
     if bottom <= top or right <= left:
         return None
-    if min(sy, sx) >= 1:
+    if larger:
         shift = ((instance.left - 0.5) * sx - 0.5 - left, (instance.top - 0.5) * sy - 0.5 - top)
         matrix = np.array([[sx, 0, shift[0]], [0, sy, shift[1]]])
         alpha = cv2.warpAffine(_framed(instance, *before), matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
     else:
         down, across = _coverage(h, instance.top, sy, top, bottom), _coverage(w, instance.left, sx, left, right)
         alpha = np.clip(down @ instance.alpha @ across.T, 0, OPAQUE).round().astype(np.uint8)
-    found = cut_instance(alpha, instance.score)
-    return None if found is None else Instance(found.alpha, found.top + top, found.left + left, found.score)
+    found = cut_instance(alpha)
+    return None if found is None else replace(instance, alpha=found.alpha, top=found.top + top, left=found.left + left)
 
 
 def _framed(instance: Instance, height: int, width: int) -> UInt8[np.ndarray, "y x"]:
@@ -121,4 +126,4 @@ def _coverage(n: int, first: int, scale: float, start: int, stop: int) -> Float[
 def mirrored(instance: Instance, width: int) -> Instance:
     """The instance in the image of that width flipped left to right."""
     alpha = np.ascontiguousarray(instance.alpha[:, ::-1])
-    return Instance(alpha, instance.top, width - instance.left - alpha.shape[1], instance.score)
+    return replace(instance, alpha=alpha, left=width - instance.left - alpha.shape[1])

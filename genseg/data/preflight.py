@@ -40,7 +40,7 @@ KINDS = {  # what may be found: in words, and what happens to it
     "thin": ("boxes less than a pixel wide or high", "left out"),
     "box": ("boxes that are not those of their masks", "the mask counts"),
     "area": ("areas that are not those of their masks", "the mask counts"),
-    "crowd": ("crowds", "ignored in training and scoring"),
+    "crowd": ("crowds", "left out of training, ignored in scoring"),
 }
 NEAR = 2.0  # pixels (or a tenth of the side) that a box may differ from its mask's
 

@@ -136,16 +136,18 @@ def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[
     return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
-def generated(found: Path, data: Path, scratch: Path, *, alphas: bool) -> Path:
+def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, score: float | None = None) -> Path:
     """The json of the instances of a COCO json's images: `found` itself, or made with the run or proposer of that name.
 
-    What a run has found is kept below it, in evaluated/; what a proposer has found in `scratch`.
+    What a run has found, from `score` on in place of its own least score, is kept below it, in evaluated/; what a
+    proposer has found, which has no such choice, in `scratch`.
     """
     if found.suffix == ".json":
         return found
     run = found if found.is_dir() or not found.exists() else found.parent
     out = (run if run.exists() else scratch / found.name) / "evaluated" / data.stem
-    generate_folder(found, str(data), out, GenerateOptions(alphas=alphas, fresh=True))
+    least = None if str(found) in PROPOSERS else score
+    generate_folder(found, str(data), out, GenerateOptions(alphas=alphas, score=least, fresh=True))
     return out / RESULT
 
 

@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, generate, unpadded
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
+from genseg.alpha.tiles import by_tiles
 from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.compose import Composites
-from genseg.data.instances import OPAQUE
+from genseg.data.instances import OPAQUE, Instance
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import with_norms
 from genseg.transfer.model import Detection, Labelled, padded
@@ -67,17 +68,23 @@ class PlaceDetector(nn.Module):
 
     @torch.no_grad()
     def detect(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
-        """Objects of a normalised image, best first."""
-        embeddings, places = self.decoder(self.encoder.pyramid(padded(image)))
-        categories = self.classify(places.vector).float().softmax(-1)
-        (found,) = generate(self.decoder, embeddings, places, self.config.generate, categories=categories)
+        """Objects of a normalised image, best first. Large images are seen by overlapping tiles."""
         h, w = image.shape[1:]
+        c = self.config.generate
         detections = []
-        for instance in unpadded(found, h, w, self.config.generate):
+        for instance in by_tiles(h, w, lambda t: self._tile(image[:, *t.window]), tile=c.tile, overlap=c.overlap):
             left, top, width, height = instance.box
             box = (float(left), float(top), float(left + width), float(top + height))
             detections.append(Detection(box, instance.category, instance.score, instance))
         return detections
+
+    def _tile(self, image: Float[Tensor, "3 h w"]) -> list[Instance]:
+        """The instances of a part of an image."""
+        embeddings, places = self.decoder(self.encoder.pyramid(padded(image)))
+        categories = self.classify(places.vector).float().softmax(-1)
+        (found,) = generate(self.decoder, embeddings, places, self.config.generate, categories=categories)
+        h, w = image.shape[1:]
+        return unpadded(found, h, w, self.config.generate)
 
 
 def as_composites(batch: Labelled) -> Composites:

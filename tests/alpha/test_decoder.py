@@ -61,7 +61,10 @@ def test_codes_of_several_images_are_decoded_as_one_image_at_a_time(decoder: Alp
     torch.testing.assert_close(decoder.decode(embeddings, codes[order]), together[order])
 
 
-def test_decoding_near_a_place_is_decoding_within_two_scales_of_it(decoder: AlphaDecoder) -> None:
+def test_decoding_near_a_place_is_decoding_within_two_scales_of_it(
+    decoder: AlphaDecoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genseg.alpha.decoder.MANY", 2)
     g = torch.Generator().manual_seed(4)
     pixels = torch.randn(SMALL.embedding, 40, 56, generator=g, dtype=torch.float64)
     grids = ((4, 20, 14), (8, 10, 7), (16, 2, 5))

@@ -72,6 +72,11 @@ def test_a_resized_instance_is_that_of_the_resized_image() -> None:
     whole = cv2.resize(square.paint(24, 32), (96, 48), interpolation=cv2.INTER_LINEAR)
     assert larger is not None and cv2.absdiff(larger.paint(48, 96), whole).max() <= 1  # its corners are half covered
     assert (larger.box, larger.score) == ((30, 16, 18, 8), 0.5)
+    soft = Instance(np.random.default_rng(0).integers(1, 256, (5, 7), np.uint8), top=0, left=5)
+    for size in ((12, 24), (20, 40), (29, 31)):  # an alpha at three of the image's edges, faint ones too
+        found = resized(soft, (5, 12), size)
+        whole = cv2.resize(soft.paint(5, 12), size[::-1], interpolation=cv2.INTER_LINEAR)
+        assert found is not None and cv2.absdiff(found.paint(*size), whole).max() <= 4
     assert smaller is not None and (smaller.box, smaller.area, smaller.score) == ((5, 4, 3, 2), 6, 0.5)
     whole = np.zeros((90, 120), np.uint8)
     cv2.ellipse(whole, (70, 50), (40, 25), 30, 0, 360, 255, -1)

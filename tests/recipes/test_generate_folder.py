@@ -18,7 +18,7 @@ from genseg.data.instances import Instance, cut_instance
 from genseg.data.proposals import PROPOSERS
 from genseg.data.run_length import decode_segmentation
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.recipes.generate import RESULT, GenerateOptions, alpha_file, generate_folder, polygons
+from genseg.recipes.generate import RESULT, GenerateOptions, alpha_file, generate_folder, generated, polygons
 from genseg.train.run import RunError
 
 SIZES = [(64, 64), (40, 70), (33, 65), (96, 64), (64, 50)]
@@ -60,6 +60,18 @@ def whole(run: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     out = tmp_path_factory.mktemp("out") / "whole"
     generate_folder(run, str(folder), out, GenerateOptions())
     return out
+
+
+def test_labelled_images_are_looked_at_from_the_score_asked_for(run: Path, folder: Path, tmp_path: Path) -> None:
+    image = {"id": 1, "file_name": "0.png", "height": 64, "width": 64}
+    data = folder / "labels.json"
+    data.write_text(json.dumps({"images": [image], "annotations": []}))
+
+    def found(source: Path, score: float | None) -> int:
+        return len(json.loads(generated(source, data, tmp_path, alphas=False, score=score).read_text())["annotations"])
+
+    assert found(run, None) > found(run, 1.0) == 0
+    assert found(Path("centre"), None) == found(Path("centre"), 1.0) == 1  # a proposer has no such choice
 
 
 def test_the_json_holds_what_the_model_finds(run: Path, folder: Path, whole: Path) -> None:

@@ -12,6 +12,7 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
 from genseg.core import dist
+from genseg.data.instances import Instance, cut_instance
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.model import Labelled, padded
 from genseg.transfer.places import PlaceDetector, PlacesConfig, as_composites
@@ -112,6 +113,22 @@ def test_classes_are_learnt_and_images_of_odd_sizes_have_boxes_inside() -> None:
         assert nearest.category == category and math.dist(nearest.box, box) < 8
     odd = model.detect(labels.images[0, :, :51, :45])
     assert odd and all(d.box[0] >= 0 and d.box[2] <= 45 and d.box[3] <= 51 for d in odd)
+
+
+def test_a_large_image_is_seen_by_tiles_and_classes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = detector()
+    model.config = replace(model.config, generate=GenerateConfig(tile=64))  # three tiles of 61 pixels
+    image = torch.zeros(3, 64, 150)
+    image[:, 20:30, 10:20], image[:, 40:60, 50:70], image[:, 5:15, 130:140] = 1, 2, 1
+
+    def seen(part: Tensor) -> list[Instance]:
+        found = (cut_instance((part[0] == c + 1).numpy(), 0.5 + 0.1 * c) for c in (0, 1))
+        return [replace(a, category=c) for c, a in enumerate(found) if a is not None]
+
+    monkeypatch.setattr(model, "_tile", seen)
+    assert [(d.box, d.category) for d in model.detect(image)] == [
+        ((50.0, 40.0, 70.0, 60.0), 1), ((10.0, 20.0, 20.0, 30.0), 0), ((130.0, 5.0, 140.0, 15.0), 0),
+    ]  # fmt: skip
 
 
 def test_padding_mirrors_and_repeats_where_the_image_is_too_small() -> None:
