@@ -253,6 +253,7 @@ LABELS = {
         ("visualize LABELS --images IMAGES --out OUT.jpg", "pictures are PNG; end it in .png"),
         ("visualize LABELS --images IMAGES --out EMPTY/folder.png", "Is a directory"),
         ("visualize LABELS --images IMAGES --out OUT.png --columns 0", "columns=0: use 1 or more"),
+        ("visualize LABELS --images IMAGES --out OUT.png --side 100000", "give a smaller --side or --count"),
     ],
 )
 def test_a_mistake_with_instances_is_one_line_and_code_2(

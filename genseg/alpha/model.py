@@ -19,12 +19,11 @@ from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import by_tiles, tiles_of
 from genseg.data.instances import HALF, Instance, resized
 from genseg.data.pixels import normalise, stretch
-from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
 from genseg.nn.weights import read_facts, read_weights, save_weights
 
 ALPHA_NAME = "alpha.safetensors"
-MULTIPLE = 32  # sides of what the encoder sees are multiples of its coarsest stride
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 
@@ -160,13 +159,13 @@ def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
     if "look" not in facts:
         raise ValueError(f"{path} holds no alpha decoder that genseg has written")
     encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
-    config = DecoderConfig(**_tuples(facts["decoder"]))
+    config = DecoderConfig(**facts["decoder"])
     decoder = (
         SlotDecoder(encoder, SlotAttentionConfig(**facts["slots"]), config)
         if facts["slots"]
         else AlphaDecoder(encoder, config)
     )
-    model = AlphaModel(encoder, decoder, Look(**_tuples(facts["look"])), GenerateConfig(**facts["generate"]))
+    model = AlphaModel(encoder, decoder, Look(**facts["look"]), GenerateConfig(**facts["generate"]))
     model.calibration = Calibration(**facts.get("calibration", {}))
     model.load_state_dict(read_weights(path))
     return model.to(memory_format=torch.channels_last), facts
@@ -177,10 +176,6 @@ def snapshot(encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, 
     model = AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
     unsynced(model)
     return model.eval()
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _mirrored(image: Pixels, below: int, right: int) -> UInt8[np.ndarray, "_ _ 3"]:

@@ -124,12 +124,14 @@ def objective(
     real = (layer >= 0).float()
     logits = decoder.decode(embeddings, places.codes(image, place)).flatten(2).float()
     with full_precision(logits):
-        small = [_shrunk(a, layer, logits.shape[2]) for a in (truth.visible, truth.amodal)]
-        each = [_mask_loss(logits[:, i], a, config.boundary, embeddings.shape[3]) for i, a in enumerate(small)]
-        known = real * truth.known[layer] if len(truth.known) else real
-        terms["mask"] = config.mask * _mean(each[0], real)
-        terms["amodal"] = config.amodal * _mean(each[1], known)
-        found = overlap(logits[:, 0].detach() > 0, small[0] > 0.5)
+        pixels, width = logits.shape[2], embeddings.shape[3]
+        visible = _shrunk(truth.visible, layer, pixels)
+        terms["mask"] = config.mask * _mean(_mask_loss(logits[:, 0], visible, config.boundary, width), real)
+        if config.amodal:
+            known = real * truth.known[layer] if len(truth.known) else real
+            whole = _shrunk(truth.amodal, layer, pixels)
+            terms["amodal"] = config.amodal * _mean(_mask_loss(logits[:, 1], whole, config.boundary, width), known)
+        found = overlap(logits[:, 0].detach() > 0, visible > 0.5)
         judged = F.binary_cross_entropy_with_logits(places.quality[image, place], found, reduction="none")
         terms["quality"] = config.quality * _mean(judged, real)
     return terms, {"overlap": _mean(found, real)}

@@ -34,7 +34,8 @@ class CachedImages:
 
     images.bin: all pixels, uint8, one image after the other
     index.npy: int64 (n, 3), offset in bytes, height, width; height 0 marks a broken image
-    meta.json: version, side, number of images, bytes, and the broken ones with their reasons
+    meta.json: version, side, number of images, bytes, and the broken ones with their reasons; `passing` are those that
+        a disk or a network has refused
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,6 +43,7 @@ class CachedImages:
         self.folder = folder
         meta = json.loads((folder / "meta.json").read_bytes())
         self.broken: dict[int, str] = {entry["index"]: entry["reason"] for entry in meta["broken"]}
+        self.passing = [entry["index"] for entry in meta["broken"] if entry.get("passing")]
         self.index = np.load(folder / "index.npy", allow_pickle=False)
         size = (folder / "images.bin").stat().st_size
         if meta["version"] != VERSION or meta["images"] != len(self.index) or meta["bytes"] != size:
@@ -93,12 +95,12 @@ def build_cache(images: ImageList, *, side: int, workers: int, content: str | No
     if side < 1 or workers < 1:
         raise ValueError(f"side={side} and workers={workers} have to be 1 or more")
     folder = cache_folder() / "images" / f"{content or fingerprint(images)}-{side}"
-    if (found := _open(folder)) is not None:
+    if (found := _open(folder, images)) is not None:
         return found
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(folder.with_name(f".{folder.name}.lock")) as alone:
-            if (found := _open(folder)) is not None:
+            if (found := _open(folder, images)) is not None:
                 return found
             if alone:  # else what lies there may be another's work
                 for left in folder.parent.glob(f".{folder.name}.part-*"):
@@ -111,12 +113,21 @@ def build_cache(images: ImageList, *, side: int, workers: int, content: str | No
         ) from error
 
 
-def _open(folder: Path) -> CachedImages | None:
-    """The cache in a folder, or None where there is none that is whole."""
+def _open(folder: Path, images: ImageList) -> CachedImages | None:
+    """The cache in a folder, or None where there is none that is whole; nor is one whose images can be read again."""
     try:
-        return CachedImages(folder)
+        found = CachedImages(folder)
     except (OSError, EOFError, ValueError, LookupError, TypeError):  # damaged json and npy files raise any
         return None
+    return None if any(_readable(images.path(i)) for i in found.passing) else found
+
+
+def _readable(path: Path) -> bool:
+    try:
+        decode(path)
+    except ImageError:
+        return False
+    return True
 
 
 @contextmanager
@@ -143,7 +154,7 @@ def _build(images: ImageList, folder: Path, *, side: int, workers: int) -> Cache
         try:
             part.rename(folder)
         except OSError:  # the name is taken, by another process's work or by a damaged cache
-            if (winner := _open(folder)) is not None:
+            if (winner := _open(folder, images)) is not None:
                 return winner
             shutil.rmtree(folder)
             part.rename(folder)
@@ -164,7 +175,8 @@ def _write(images: ImageList, part: Path, *, side: int, workers: int) -> None:
         for i, image in enumerate(decoded):
             if isinstance(image, ImageError):
                 reason = str(image).removeprefix(f"{images.path(i)}: ")
-                broken.append({"index": i, "file": images.files[i], "reason": reason})
+                passing = getattr(image.__cause__, "errno", None) is not None  # a disk or a network, not the file
+                broken.append({"index": i, "file": images.files[i], "reason": reason, "passing": passing})
                 progress.set_postfix(broken=len(broken), refresh=False)
                 index[i, 0] = end
             else:

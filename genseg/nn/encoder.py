@@ -15,6 +15,7 @@ from genseg.nn.weights import read_facts, read_weights, save_weights
 
 STEMS = ("imagenet", "small")
 WEIGHTS_NAME = "encoder.safetensors"
+MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest stride
 
 
 @dataclass(frozen=True)

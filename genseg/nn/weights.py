@@ -73,10 +73,19 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts in a file, none where `save_weights` has not written it. Raises ValueError as `read_weights` does."""
+    """The facts in a file, lists as tuples; none where `save_weights` has not written it.
+
+    Raises ValueError as `read_weights` does.
+    """
     try:
         with safe_open(path, framework="pt") as content:
             text = (content.metadata() or {}).get("genseg")
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file ({error})") from None
-    return {} if text is None else dict(json.loads(text))
+    return {} if text is None else dict(_with_tuples(json.loads(text)))
+
+
+def _with_tuples(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _with_tuples(v) for k, v in value.items()}
+    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -110,7 +110,7 @@ def _embedding(
     if pretrained:
         load_weights(encoder, file)
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-    view = {"size": facts["size"], "mean": tuple(facts["mean"]), "std": tuple(facts["std"])}
+    view = {"size": facts["size"], "mean": facts["mean"], "std": facts["std"]}
     if fitted is not None:
         fit_batch_norms(encoder, fitted.source, fitted.indices, **view)
     return lambda images: features(encoder, images.source, images.indices, **view)

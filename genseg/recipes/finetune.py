@@ -20,7 +20,7 @@ from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune, read_labels
 from genseg.recipes.generate import fast_precision
 from genseg.recipes.report import LiveReport, try_report
-from genseg.recipes.resume import Saved, due, take
+from genseg.recipes.resume import Saved, described, due, take
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row
 from genseg.train.loop import Timing, train
@@ -87,11 +87,6 @@ def images_of(config: FinetuneConfig) -> str:
     """Where the training images are listed: the json, or the images/ beside masks/."""
     root = Path(config.data.train)
     return str(root / "images" if (root / "masks").is_dir() else root)
-
-
-def described(parts: FinetuneParts) -> dict[str, Any]:
-    """All that decides a run's weights beside labels and encoder, as JSON gives it back."""
-    return dict(json.loads(json.dumps({**configs.flatten(parts.config), **parts.circumstances})))
 
 
 class FinetuneSession:

@@ -24,11 +24,10 @@ from genseg.data.labelled import Categories, LabelledSet, read_labelled
 from genseg.data.preflight import Findings
 from genseg.data.samples import CropDataset, Sample, SemanticSample, crop_batches, cropped, cropped_semantic
 from genseg.data.semantic import read_mask_folder
-from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
+from genseg.nn.encoder import MULTIPLE, WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
 from genseg.recipes.assemble import IMAGENET_MEAN, IMAGENET_STD, CheckpointConfig, make_accelerator
 from genseg.train.optim import OptimizerConfig, build_optimizer
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
-from genseg.transfer.model import MULTIPLE
 from genseg.transfer.places import PlacesConfig
 from genseg.transfer.predictor import MODELS, Model, Predictor, Preparation, build_model
 
@@ -257,7 +256,7 @@ def prepared_as(config: FinetuneConfig) -> Preparation:
     alpha = (given.parent if given.is_file() else given) / ALPHA_NAME
     look = load_alpha(alpha)[0].look if alpha.is_file() else None
     spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
-    mean, std = (tuple(facts.get(k, default)) for k, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+    mean, std = (facts.get(k, default) for k, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
     fit = config.augment.size if config.augment.fit else 0
     return Preparation(config.data.mean or mean, config.data.std or std, fit, spread)
 

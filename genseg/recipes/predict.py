@@ -17,6 +17,7 @@ from tqdm import tqdm
 from genseg.core.check import between
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.generate import (
+    MOST,
     ROWS,
     as_coco,
     decoded,
@@ -32,7 +33,6 @@ from genseg.transfer.predictor import Predictor, as_records, load_predictor, pre
 from genseg.transfer.segmenter import Segmenter
 
 RESULT, MASKS = "predictions.json", "masks"
-MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.probe import LabelledImages, build_probe
 from genseg.recipes.report import LiveReport, try_report
-from genseg.recipes.resume import due, take
+from genseg.recipes.resume import described, due, take
 from genseg.recipes.rounds import Rounds
 from genseg.recipes.snapshots import Snapshots
 from genseg.recipes.timm_folder import save_timm_folder
@@ -64,11 +63,6 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     if main:
         try_report(run, look=done)
     return done
-
-
-def described(parts: Parts) -> dict[str, Any]:
-    """All that decides a run's weights beside the images, as JSON gives it back."""
-    return dict(json.loads(json.dumps({**configs.flatten(parts.config), **parts.circumstances})))
 
 
 class Session:

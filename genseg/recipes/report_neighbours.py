@@ -61,7 +61,7 @@ def embeddings(file: Path, source: ImageSource, numbers: list[int]) -> Float[Ten
     encoder, _ = build_encoder(replace(EncoderConfig(**facts["encoder"]), weights=str(file)))
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     return features(
-        encoder, source, numbers, size=facts["size"], mean=tuple(facts["mean"]), std=tuple(facts["std"])
+        encoder, source, numbers, size=facts["size"], mean=facts["mean"], std=facts["std"]
     )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Going on with a run: where it stood, and whether it is the same run."""
 
 import contextlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,17 @@ from torch import Tensor
 
 from genseg import config as configs
 from genseg.core import dist
+from genseg.recipes.assemble import Parts
+from genseg.recipes.finetune_parts import FinetuneParts
 from genseg.train import checkpoint
 from genseg.train.run import RunError, clear, lock
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.train.checkpoint keeps them
+
+
+def described(parts: Parts | FinetuneParts) -> dict[str, Any]:
+    """All that decides a run's weights beside its data, as JSON gives it back."""
+    return dict(json.loads(json.dumps({**configs.flatten(parts.config), **parts.circumstances})))
 
 
 def reopen(

@@ -13,6 +13,8 @@ from genseg.data.images import decode
 from genseg.recipes.generate import write_png
 from genseg.show.draw import cut_outs, grid, overlay, titled
 
+MOST = 1e9  # pixels of a picture: three bytes each, and as many again while it is put together
+
 
 def visualize(
     files: Sequence[Path],
@@ -45,6 +47,12 @@ def visualize(
     if missing:
         raise CocoError(f"{len(missing)} images of {files[0]} are not in the other jsons, the first is {missing[0]}")
     drawn = np.random.default_rng(seed).permutation(len(names))[: count or None]
+    pixels = len(drawn) * (1 + len(files) * (1 + cutouts)) * side**2
+    if pixels > MOST:
+        raise ValueError(
+            f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are {MOST / 1e6:,.0f}; "
+            "give a smaller --side or --count"
+        )
     pictures = []
     for name in (names[i] for i in sorted(drawn.tolist())):
         image = _pixels(folder, name, [(found[name], file) for found, file in zip(jsons, files, strict=True)])

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genseg.core.check import above, at_least, between
 from genseg.core.schedule import Plan, check_durations, cosine, scaled_lr
 
 
@@ -27,6 +28,9 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_durations(warmup=self.warmup)
+        above(0, lr=self.lr, trust=self.trust)
+        at_least(0, weight_decay=self.weight_decay, final_lr=self.final_lr, clip=self.clip)
+        between(0, 1, momentum=self.momentum, **{f"betas[{i}]": b for i, b in enumerate(self.betas)})
 
 
 class LARS(torch.optim.Optimizer):

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genseg.data.instances import Instance
+from genseg.nn.encoder import MULTIPLE
 
-MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest stride
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 

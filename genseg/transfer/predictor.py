@@ -175,17 +175,13 @@ def load_predictor(path: Path) -> tuple[Predictor, dict[str, Any]]:
     model = build_model(config, Encoder(architecture), architecture, classes=len(categories))
     model.load_state_dict(read_weights(file))
     model.to(memory_format=torch.channels_last)
-    return Predictor(model, categories, Preparation(**_tuples(facts["preparation"]))), facts
+    return Predictor(model, categories, Preparation(**facts["preparation"])), facts
 
 
 def model_config(values: Mapping[str, Any]) -> Any:
-    """The dataclass of a model from its values as JSON gives them."""
-    made = _tuples(values)
+    """The dataclass of a model from its values."""
+    made = dict(values)
     if made["name"] == "places":
         parts = {"decoder": DecoderConfig, "objective": ObjectiveConfig, "generate": GenerateConfig}
-        made |= {name: kind(**_tuples(made[name])) for name, kind in parts.items()}
+        made |= {name: kind(**made[name]) for name, kind in parts.items()}
     return MODELS[made["name"]](**made)
-
-
-def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -17,7 +17,7 @@ from PIL import Image
 
 from genseg.data import cache
 from genseg.data.cache import CachedImages, CacheError, build_cache, cache_folder
-from genseg.data.images import ImageList, ImageSource, decode, list_images
+from genseg.data.images import ImageError, ImageList, ImageSource, decode, list_images
 
 SIDE = 8
 
@@ -96,6 +96,27 @@ def test_a_second_call_decodes_nothing(images: ImageList, store: Path, monkeypat
     moved = images.root.with_name("moved")
     shutil.copytree(images.root, moved)  # the same content elsewhere is the same cache
     assert build_cache(list_images(moved), side=SIDE, workers=1).folder == first.folder
+
+
+def test_what_a_disk_has_refused_is_asked_for_again(
+    images: ImageList, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def refused(path: Path, *, short_side: int = 0) -> np.ndarray:
+        asked.append(path.name)
+        if path == images.path(3):
+            raise ImageError(f"{path}: Input/output error") from OSError(errno.EIO, "Input/output error")
+        return decode(path, short_side=short_side)
+
+    with monkeypatch.context() as during:
+        during.setattr(cache, "decode", refused)
+        assert sorted(build_cache(images, side=SIDE, workers=1).broken) == [0, 3, 5, 11]
+        asked.clear()
+        assert sorted(build_cache(images, side=SIDE, workers=1).broken) == [0, 3, 5, 11]
+        assert asked == [images.path(3).name]  # and nothing else
+    again = build_cache(images, side=SIDE, workers=1)
+    assert sorted(again.broken) == [0, 5, 11] and (again.image(3) == decode(images.path(3), short_side=SIDE)).all()
 
 
 def test_another_size_or_content_is_another_cache(images: ImageList, store: Path) -> None:

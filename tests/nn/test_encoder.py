@@ -26,7 +26,7 @@ from genseg.recipes.timm_folder import save_timm_folder
 
 METADATA = {
     "genseg": "0.1.0", "method": "byol", "encoder": {"name": "resnet18", "stem": "imagenet", "weights": None},
-    "mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2], "size": 64, "fingerprint": "abc", "images_seen": 100,
+    "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "size": 64, "fingerprint": "abc", "images_seen": 100,
 }  # fmt: skip
 
 

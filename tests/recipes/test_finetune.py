@@ -20,7 +20,14 @@ from genseg.cli import main
 from genseg.config import load
 from genseg.data.labelled import read_labelled
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
-from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, assemble_finetune, fingerprint_of, learning_rates
+from genseg.recipes.finetune_parts import (
+    CHOICES,
+    FinetuneConfig,
+    assemble_finetune,
+    fingerprint_of,
+    learning_rates,
+    prepared_as,
+)
 from genseg.train.checkpoint import load_latest
 from genseg.train.log import TIMING, read_metrics
 from genseg.transfer.predictor import load_predictor
@@ -150,7 +157,8 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
     model, _ = load_alpha(run / "alpha.safetensors")
     for mine, theirs in ((parts.model.encoder, model.encoder), (parts.model.decoder, model.decoder)):
         assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in mine.state_dict().items())
-    assert parts.predictor.preparation.stretch == model.look.stretch
+    file = prepared_as(config(data, tmp_path, "mask_rcnn", f"encoder={run / 'encoder.safetensors'}"))
+    assert parts.predictor.preparation.stretch and file.stretch and model.look.stretch
     assert any("alpha decoder:" in note for note in parts.notes)
     parts.accelerator.free_memory()
     detector = assemble_finetune(config(data, tmp_path, "mask_rcnn", f"encoder={run}"))

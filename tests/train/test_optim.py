@@ -1,5 +1,8 @@
 """Optimisers against their papers' formulas."""
 
+import math
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -61,6 +64,16 @@ def test_parameters_without_gradient_are_left_out() -> None:
     module.bias.requires_grad_(False)
     groups = build_optimizer(OptimizerConfig(), module, Plan(images=10, batch=5, total=4)).param_groups
     assert sum(len(g["params"]) for g in groups) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [({"lr": -1.0}, "lr=-1: it has to be above 0"), ({"clip": math.nan}, "clip=nan: use 0 or more"),
+     ({"betas": (0.9, 2.0)}, r"betas\[1\]=2: use 0 to 1")],
+)  # fmt: skip
+def test_numbers_out_of_range_are_named(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        OptimizerConfig(**values)
 
 
 def test_an_unknown_optimizer_is_named_with_the_choices() -> None:
