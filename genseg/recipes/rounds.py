@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from genseg.alpha.calibration import Calibration, fit_calibration
-from genseg.alpha.mine import Mined, mine
+from genseg.alpha.mine import mine
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
 from genseg.data.bank import Bank, build_bank, load_bank, save_bank
@@ -99,16 +99,15 @@ class Rounds:
         model, c = self.model(), self.config
         model.config = replace(model.config, score=model.config.score / 2)  # doubtful ones are proposals to ignore
         model.look = replace(model.look, side=0)  # the images are shrunk already, and the second look shall be larger
-        found: list[list[Instance]] = []
+        found = [[before[k] for k in before.of_image(i)] for i in range(len(self.source))]
         agreements: list[float] = []
-        for i in progress(range(len(self.source)), f"round {number + 1}"):
+        drawn = np.random.default_rng([self.parts.config.seed, number, *b"mined"]).permutation(len(self.source))
+        for i in progress(sorted(drawn[: c.rounds.images or None].tolist()), f"round {number + 1}"):
             image, at = self.source.read(i)
-            mined = Mined([], None)
-            if at == i:
-                old = [before[k] for k in before.of_image(i)]
-                mined = mine(model, image, old, sure=c.compose.sure, agreement=c.rounds.agreement)
-            found.append(mined.proposals)
-            agreements += [] if mined.agreement is None else [mined.agreement]
+            if at == i:  # no other stands in for a broken one
+                mined = mine(model, image, found[i], sure=c.compose.sure, agreement=c.rounds.agreement)
+                found[i] = mined.proposals
+                agreements += [] if mined.agreement is None else [mined.agreement]
         bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
         sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
         rows = {r["round"]: r for r in read_metrics(self.folder.parent / METRICS_NAME) if "round" in r}

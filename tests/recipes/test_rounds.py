@@ -324,6 +324,21 @@ def test_mined_proposals_are_adopted_by_the_criterion_alone(
     assert len(calls) == COUNT  # what is there is not mined again
 
 
+def test_images_that_a_round_does_not_look_at_keep_their_proposals(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(images, tmp_path / "run", "alpha.rounds.images=2")
+    first = made.bank(0)
+    calls = scripted(monkeypatch, 40, 0, 0.9)
+    bank = made.bank(1)
+    counts = [[len(b.of_image(i)) for i in range(COUNT + 1)] for b in (first, bank)]
+    changed = [i for i in range(COUNT + 1) if counts[0][i] != counts[1][i]]
+    assert len(calls) <= 2 and {0, 40} >= {counts[1][i] for i in changed} and 1 <= len(changed) <= 2
+    for i in set(range(COUNT + 1)) - {*changed}:
+        for n, m in zip(first.of_image(i), bank.of_image(i), strict=True):
+            assert np.array_equal(first[n].alpha, bank[m].alpha)
+
+
 @pytest.mark.parametrize(("steps", "bounds"), [(9, [0, 3, 6, 9]), (8, [0, 3, 5, 8]), (2, [0, 1, 2]), (1, [0, 1])])
 def test_a_run_has_no_round_without_a_step(steps: int, bounds: list[int], images: Path, tmp_path: Path) -> None:
     assert Made(images, tmp_path / "run", f"steps={steps}").rounds.bounds == bounds
