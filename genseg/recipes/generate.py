@@ -352,7 +352,8 @@ def polygons(instance: Instance) -> list[list[float]]:
 
 def write_png(file: Path, pixels: np.ndarray) -> None:
     """Write an image. Raises OSError, which says why, when that fails."""
-    done, content = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    runs = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]  # a map of mostly one value: a quarter of the time
+    done, content = cv2.imencode(".png", pixels, runs if pixels.ndim == 2 else [cv2.IMWRITE_PNG_COMPRESSION, 3])
     assert done
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content.tobytes())  # cv2.imwrite would not say what went wrong
