@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from genseg.core.check import between
+from genseg.core.words import amount
 from genseg.data.annotations import CocoError, file_key, read_json
 from genseg.data.instances import cut_instance as from_mask
 from genseg.data.label_studio import encode_brush
@@ -46,7 +47,8 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
                         f"category_id, segmentation and, if any, a score; got {error!r}") from None  # fmt: skip
     except ValueError as error:
         raise CocoError(f"{file}: {error}") from None
-    return f"{out}: {len(content['annotations'])} instances in {len(content['images'])} images, for {tool}"
+    found, images = len(content["annotations"]), len(content["images"])
+    return f"{out}: {amount(found, 'instance')} in {amount(images, 'image')}, for {tool}"
 
 
 def _mask(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Any:

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core import dist
 from genseg.core.check import at_least, between
+from genseg.core.words import amount
 from genseg.data.annotations import annotation, picture_name
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
 from genseg.data.instances import Instance
@@ -313,10 +314,10 @@ def merge(out: Path, images: ImageList) -> str:
     broken = [row for row in rows if "broken" in row]
     coco = as_coco(rows)
     write_text(out / RESULT, json.dumps(coco))
-    text = f"{out / RESULT}: {len(coco['annotations'])} instances in {len(coco['images'])} images"
+    text = f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in {amount(len(coco['images']), 'image')}"
     if broken:
         write_text(out / "broken.txt", "".join(f"{row['file_name']}\t{row['broken']}\n" for row in broken))
-        text += f"; {len(broken)} images cannot be read, see {out / 'broken.txt'}"
+        text += f"; {amount(len(broken), 'image')} cannot be read, see {out / 'broken.txt'}"
     return text
 
 

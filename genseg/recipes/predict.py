@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from genseg.core.check import between
+from genseg.core.words import amount
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.generate import (
     MOST,
@@ -130,11 +131,10 @@ def _finish(work: _Work) -> str:
     broken = [row for row in rows if "broken" in row]
     coco = as_coco(rows, work.predictor.categories)
     write_text(work.out / RESULT, json.dumps(coco))
-    count, images = len(coco["annotations"]), len(coco["images"])
     semantic = isinstance(work.predictor.model, Segmenter)
-    what = f"masks of {images} images" if semantic else f"{count} objects in {images} images"
-    text = f"{work.out / RESULT}: {what}"
+    what = "masks of" if semantic else f"{amount(len(coco['annotations']), 'object')} in"
+    text = f"{work.out / RESULT}: {what} {amount(len(coco['images']), 'image')}"
     if broken:
         write_text(work.out / "broken.txt", "".join(f"{row['file_name']}\t{row['broken']}\n" for row in broken))
-        text += f"; {len(broken)} images cannot be read, see {work.out / 'broken.txt'}"
+        text += f"; {amount(len(broken), 'image')} cannot be read, see {work.out / 'broken.txt'}"
     return text

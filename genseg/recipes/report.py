@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from genseg.core.words import amount
 from genseg.recipes.evaluate_model import SHOWN
 from genseg.recipes.report_neighbours import alike
 from genseg.recipes.report_numbers import curves, data, gain, made, transfer
@@ -58,10 +59,12 @@ def verdict(run: Run) -> str:
     if run.ranked and not run.judged:
         counts = [len(r.instances) for r in run.ranked]
         empty = counts.count(0)
-        said.append(f"{sum(counts):,} instances in {len(counts):,} images, {sum(counts) / len(counts):.0f} in each"
-                    + (f"; {empty} images are empty." if empty else "; no image is empty."))  # fmt: skip
+        each = f", {sum(counts) / len(counts):.0f} in each" if len(counts) > 1 else ""
+        none = f"; {amount(empty, 'image')} without any." if empty else "; no image is empty."
+        said.append(f"{amount(sum(counts), 'instance')} in {amount(len(counts), 'image')}{each}{none}")
     elif (pictures := pictures_of(run)[0]) and run.part_over < 1:
-        said.append(f"So far {sum(len(p.instances) for p in pictures):,} instances in {len(pictures)} images.")
+        found = sum(len(p.instances) for p in pictures)
+        said.append(f"So far {amount(found, 'instance')} in {amount(len(pictures), 'image')}.")
     agreements = [row["agreement"] for row in run.rows if "agreement" in row]
     if agreements:
         trend = f", after {100 * agreements[-2]:.0f} % in the round before" if len(agreements) > 1 else ""
@@ -97,7 +100,7 @@ def figures(run: Run) -> list[tuple[str, str]]:
     shown = [(f"{value:.3f}", name) for name, value in shown_scores(run)] + shown
     if run.ranked and not run.judged:
         scores = [a.score for r in run.ranked for a in r.instances]
-        shown.insert(0, (f"{len(scores):,}", f"instances in {len(run.ranked):,} images"))
+        shown.insert(0, (f"{len(scores):,}", f"instances in {amount(len(run.ranked), 'image')}"))
         if scores:
             shown.insert(1, (f"{sum(scores) / len(scores):.2f}", "mean score"))
     return shown

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from genseg.core.words import amount
 from genseg.data.decode import kind_of
 from genseg.measure.paired import mean_and_spread
 from genseg.recipes.evaluate_model import SHOWN
@@ -196,7 +197,7 @@ def _broken(run: Run) -> str:
         return ""
     lines = file.read_text("utf-8", errors="replace").splitlines()
     more = [f"and {len(lines) - BROKEN} more, see broken.txt"] if len(lines) > BROKEN else []
-    return folded(f"{len(lines)} images cannot be read", "\n".join(lines[:BROKEN] + more))
+    return folded(f"{amount(len(lines), 'image')} cannot be read", "\n".join(lines[:BROKEN] + more))
 
 
 def made(run: Run) -> Section | None:

@@ -40,7 +40,7 @@ def found(run: Run) -> Section | None:
     data = within_budget(pictures)
     everything = len(run.ranked)
     more = f" of {everything}" if everything > len(data) else ""
-    title = f"What was found in {len(data)}{more} images"
+    title = f"What was found in {len(data)}{more} images" if everything > 1 else "What was found in 1 image"
     lead = ("Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of "
             "one source; those of a run with the alpha task are calibrated, as far as it could.")  # fmt: skip
     if semantic := is_semantic(run):

@@ -109,7 +109,7 @@ def test_a_broken_image_is_listed_and_not_fatal(run: Path, folder: Path, whole: 
     name, reason = (whole / "broken.txt").read_text().rstrip("\n").split("\t")
     assert name == "2a.png" and "2a.png" in reason
     said = generate_folder(run, str(folder), whole, GenerateOptions())
-    assert "instances in 5 images; 1 images cannot be read" in said
+    assert "instances in 5 images; 1 image cannot be read" in said
 
 
 @pytest.mark.parametrize("left", ["in the middle of a line", "at the end of a line", "nothing", "a line of zeros"])

@@ -78,7 +78,7 @@ def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
     assert len(html) < 15e6 and ">finished<" in html and 'data-refresh="0"' in html
     for title in ("Loss and its terms", "Nearest neighbours vote", "Effective rank", "Images per second"):
         assert title in html
-    assert "2 folders" in html and "a 5, b 6" in html and "1 images cannot be read" in html and "PNG RGB" in html
+    assert "2 folders" in html and "a 5, b 6" in html and "1 image cannot be read" in html and "PNG RGB" in html
     assert "batch_size: 4" in html and "steps: 6" in html
     assert not re.search(r'(?:src|href)="(?!data:|#)', html)
 

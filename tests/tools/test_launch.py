@@ -88,7 +88,7 @@ def test_two_processes_generate_the_bytes_of_one(images: Path, tmp_path: Path) -
     (images / "broken.png").write_bytes(b"no image")
     tool, run = str(ROOT / "tools/generate.py"), str(tmp_path / ALPHA_NAME)
     said = launch("torchrun", tool, run, str(images), "--out", str(tmp_path / "two"))
-    assert said.count("instances in 10 images; 1 images cannot be read") == 1
+    assert said.count("instances in 10 images; 1 image cannot be read") == 1
     assert len(list((tmp_path / "two" / "parts").iterdir())) == 2
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as each of the two has
