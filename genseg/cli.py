@@ -49,8 +49,9 @@ TP / (TP + FP + FN), mBO, CorLoc and FG-ARI; by kind of image and by size. All c
 
   genseg evaluate alpha runs/mine --data val.json
 
-A run first generates the instances of the json's images, into RUN/evaluated/JSON's name. AP, AR and the calibration
-error are of what scores as much as the run asks for; for those of all, as detectors have them, with the rest as it is:
+A run first generates the instances of the json's images, into RUN/evaluated/JSON's name: what scores as much as the run
+asks for. For AP, AR and the calibration error of more, as detectors have them; TP / (TP + FP + FN) stays as it was,
+mBO, FG-ARI and recall are of all that was generated, and rise:
 
   genseg evaluate alpha runs/mine --data val.json --score 0.05 --threshold 0.5
 """

@@ -17,6 +17,7 @@ from genseg.core.check import above, at_least
 from genseg.data.compose import ComposeConfig, Composites
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder
+from genseg.nn.groups import Grouped
 
 
 @dataclass(frozen=True)
@@ -140,13 +141,18 @@ class Joint(nn.Module):
 
 @contextmanager
 def frozen_statistics(module: nn.Module, *, frozen: bool) -> Iterator[None]:
-    """While entered, batch norms use their batch's statistics as ever but do not average them."""
+    """While entered, batch norms use the whole batch's statistics, in no groups, and do not average them."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if frozen else []
     before = [m.momentum for m in norms]
+    grouped = [m for m in norms if isinstance(m, Grouped)]
     for m in norms:
         m.momentum = 0.0
+    for m in grouped:
+        m.groups = 1  # over that of its class
     try:
         yield
     finally:
         for m, momentum in zip(norms, before, strict=True):
             m.momentum = momentum
+        for m in grouped:
+            del m.groups

@@ -16,6 +16,7 @@ from genseg.data.compose import ComposeConfig, Composites
 from genseg.joint import AlphaConfig, Inputs, Joint, frozen_statistics
 from genseg.methods import METHODS
 from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.nn.groups import Grouped, group_norms
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 PLAN = Plan(images=80, batch=8, total=20)
@@ -33,6 +34,18 @@ def build(name: str | None, weight: float = 1.0, contrast: float = 0.0) -> Joint
         method = kind(encoder, config(**changes), PLAN)
     compose, objective = ComposeConfig(size=SIZE, shared=3), ObjectiveConfig(contrast=contrast)
     return Joint(encoder, method, AlphaConfig(weight=weight, decoder=SMALL, compose=compose, objective=objective))
+
+
+@pytest.mark.parametrize("images", [4, 16])
+def test_composites_are_normalised_as_one_batch_though_views_are_in_groups(images: int) -> None:
+    encoder, plain = (build_encoder(EncoderConfig())[0].train() for _ in range(2))
+    plain.load_state_dict(encoder.state_dict())
+    group_norms(encoder, 8)
+    x = torch.randn(images, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
+    with frozen_statistics(encoder, frozen=True), torch.no_grad():
+        torch.testing.assert_close(encoder.pyramid(x)[-1], plain.pyramid(x)[-1])
+    grouped = [m for m in encoder.modules() if isinstance(m, Grouped)]
+    assert len(grouped) == 20 and {m.groups for m in grouped} == {8} and {m.momentum for m in grouped} == {0.1}
 
 
 DISCS = [(18, 20, 6), (40, 44, 13), (32, 30, 22)]

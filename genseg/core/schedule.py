@@ -58,7 +58,8 @@ def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, sa
         raise ValueError(f"give the length of the run as one of epochs=, steps=, images=; got {got}")
     if images < batch:
         raise ValueError(
-            f"{images} images are fewer than one batch of {batch}; use batch_size={max(images // 2, 1)} or less"
+            f"{images} images are fewer than one batch of {batch}; "
+            + (f"use batch_size={max(images // 2, 2)} or less" if images > 1 else "give two or more")
         )
     name, value = next(iter(given.items()))
     if not 0 < value < LONGEST:

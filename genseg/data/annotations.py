@@ -58,6 +58,8 @@ def read_json(path: Path) -> dict[str, Any]:
     missing = [k for k in ("images", "annotations") if not isinstance(content, dict) or k not in content]
     if missing:
         raise CocoError(f"{path} is no COCO json of a data set: it has no {' and no '.join(missing)}")
+    if wrong := [k for k in ("images", "annotations") if not isinstance(content[k], list)]:
+        raise CocoError(f"{path}: {wrong[0]} is {str(content[wrong[0]])[:40]}, and has to be a list")
     return content
 
 

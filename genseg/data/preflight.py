@@ -197,13 +197,14 @@ def usable_labels(
             if not _is_among(image, listed):
                 tally.add("no image", where)
             continue
+        category = _as_number(a.get("category_id"))
         same = json.dumps([image, *(a.get(k) for k in ("category_id", "iscrowd", "bbox", "segmentation"))], default=str)
         key = hashlib.blake2b(same.encode(), digest_size=16).digest()  # a large set's polygons fill gigabytes
-        if not _is_among(a.get("category_id"), classes):
+        if not _is_among(category, classes):
             tally.add("category", f"{where}: {a.get('category_id')}")
         elif key in seen:
             tally.add("duplicate", where)
-        elif label := _label(a, entry, classes[a["category_id"]], tally, where, masks=masks):
+        elif label := _label(a, entry, classes[category], tally, where, masks=masks):
             labels[entry.number].append(label)
         seen.add(key)
     for number, found in labels.items():
@@ -297,7 +298,7 @@ def _mask(segmentation: Any, entry: Entry, tally: Tally, where: str, *, needed: 
         elif isinstance(segmentation, Mapping):
             run_lengths(segmentation)
         code = code_segmentation(segmentation, entry.height, entry.width)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         tally.add("rle", f"{where}: {error}")
         return None
     if not rle.area(code):

@@ -34,7 +34,7 @@ def run_lengths(code: Mapping[str, Any]) -> Int[np.ndarray, "n"]:
     height, width = (int(v) for v in code["size"])
     counts = code["counts"]
     if isinstance(counts, str | bytes):
-        runs = _unpacked(counts.encode("ascii", "replace") if isinstance(counts, str) else counts)
+        runs = _unpacked(counts.encode("ascii") if isinstance(counts, str) else counts)
     else:
         runs = np.asarray(counts)
         if runs.ndim != 1 or not runs.size or runs.dtype.kind not in "iu":

@@ -102,11 +102,12 @@ def located(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], tru
 
 
 def calibration_error(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]) -> float:
-    """How far scores are from being probabilities; nan for none (expected calibration error, Guo et al., 2017).
+    """How far scores are from being probabilities; nan for none, and where one is not in [0, 1] (expected calibration
+    error, Guo et al., 2017).
 
     The mean over all, in ten bins of equal width, of the distance between a bin's mean score and its share of right.
     """
-    if not len(scores):
+    if not len(scores) or scores.min() < 0 or scores.max() > 1:
         return float("nan")
     each = np.minimum((scores * 10).astype(int), 9)
     apart = np.bincount(each, scores - right)

@@ -104,13 +104,15 @@ class Encoder(nn.Module):
         self.train(training)
 
 
-def build_encoder(config: EncoderConfig) -> tuple[Encoder, LoadReport | None]:
+def build_encoder(config: EncoderConfig, *, pyramid: bool = False) -> tuple[Encoder, LoadReport | None]:
     """The encoder of a config, and what was loaded into it (None for random weights).
+
+    pyramid: all levels of its pyramid will be used, not the last one alone; what is not used is frozen
 
     Raises ValueError when the encoder, the stem or the weights do not exist, or when no tensor of a file fits.
     """
     encoder = Encoder(config)
-    _freeze_unused(encoder)
+    _freeze_unused(encoder, pyramid=pyramid)
     if config.weights is None or _is_tag(config):
         return encoder, None
     path = Path(config.weights)
@@ -216,10 +218,12 @@ def _side(name: str) -> int:
     return int(known.input_size[-1])
 
 
-def _freeze_unused(encoder: Encoder) -> None:
-    """Take from training what the pyramid does not use (a classifier's last convolution): DDP would wait for it."""
+def _freeze_unused(encoder: Encoder, *, pyramid: bool) -> None:
+    """Take from training what is not used (a classifier's last convolution, branches to other levels): DDP would wait
+    for it."""
     training = encoder.training
-    encoder.eval()(torch.zeros(1, 3, encoder.side, encoder.side)).sum().backward()
+    levels = encoder.eval().pyramid(torch.zeros(1, 3, encoder.side, encoder.side))
+    torch.stack([level.sum() for level in levels[0 if pyramid else -1 :] if level.requires_grad]).sum().backward()
     for p in encoder.train(training).parameters():
         p.requires_grad_(p.grad is not None)
         p.grad = None

@@ -3,7 +3,7 @@
 from torch import Tensor, cat, nn
 
 
-class _Grouped(nn.modules.batchnorm._BatchNorm):
+class Grouped(nn.modules.batchnorm._BatchNorm):
     """What a grouped batch norm does before its own class: in training it takes the groups one after the other."""
 
     groups: int
@@ -11,7 +11,7 @@ class _Grouped(nn.modules.batchnorm._BatchNorm):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return super().forward(x)
-        return cat([super(_Grouped, self).forward(part) for part in x.chunk(self.groups)])
+        return cat([super(Grouped, self).forward(part) for part in x.chunk(self.groups)])
 
 
 def group_norms(module: nn.Module, groups: int) -> None:
@@ -25,4 +25,4 @@ def group_norms(module: nn.Module, groups: int) -> None:
         return
     for part in module.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.__class__ = type(f"Grouped{type(part).__name__}", (_Grouped, type(part)), {"groups": groups})
+            part.__class__ = type(f"Grouped{type(part).__name__}", (Grouped, type(part)), {"groups": groups})

@@ -164,7 +164,7 @@ def assemble(config: PretrainConfig) -> Parts:
     if config.alpha.name != "none":
         composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
     torch.manual_seed(config.seed)
-    encoder, loaded = build_encoder(config.encoder)
+    encoder, loaded = build_encoder(config.encoder, pyramid=config.alpha.name != "none")
     encoder.check_size(**_sizes(config))
     several = accelerator.device.type == "cuda" and accelerator.num_processes > 1
     module = build_module(config, encoder, length, sync=several and config.method.name != "moco")

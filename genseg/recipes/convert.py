@@ -47,8 +47,8 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
                         f"category_id, segmentation and, if any, a score; got {error!r}") from None  # fmt: skip
     except ValueError as error:
         raise CocoError(f"{file}: {error}") from None
-    found, images = len(content["annotations"]), len(content["images"])
-    return f"{out}: {amount(found, 'instance')} in {amount(images, 'image')}, for {tool}"
+    what = f"{amount(len(content['annotations']), 'instance')} in {amount(len(content['images']), 'image')}"
+    return f"{out}: {what}, for {tool}"
 
 
 def _mask(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Any:

@@ -63,7 +63,7 @@ def evaluate_alpha(
     alphas: folder with the soft alpha maps of the labels, <image>-<n>.png, n from 0 in the order of the image's
         annotations, as `genseg scenes` writes them; those of predictions are read from the folder alphas/ beside
         the json, as <image>-<annotation id>.png, in folders as the images; without it they are not compared
-    threshold: predictions of a lower score are left out of TP/(TP+FP+FN), the one measure that needs a choice
+    threshold: predictions of a lower score are left out of TP/(TP+FP+FN); the other measures are of all
 
     Images that `broken.txt` beside predictions lists could not be read: they count as nothing found.
 

@@ -225,11 +225,11 @@ def start_encoder(config: FinetuneConfig) -> tuple[Encoder, EncoderConfig, list[
     """The encoder that fine-tuning starts from, what it is, and what was loaded. Raises ValueError."""
     if config.encoder == RANDOM:
         architecture = EncoderConfig(config.architecture)
-        return build_encoder(architecture)[0], architecture, ["encoder: random weights"]
+        return build_encoder(architecture, pyramid=True)[0], architecture, ["encoder: random weights"]
     facts = run_facts(config.encoder)
     weights = str(_weights(config.encoder)) if _is_file(config.encoder) else config.encoder
     architecture = EncoderConfig(**facts["encoder"]) if facts else EncoderConfig(config.architecture)
-    encoder, report = build_encoder(replace(architecture, weights=weights))
+    encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
     return encoder, replace(architecture, weights=None), [f"encoder: {config.encoder}: {report or 'loaded by its tag'}"]
 
 

@@ -59,7 +59,8 @@ def verdict(run: Run) -> str:
     if run.ranked and not run.judged:
         counts = [len(r.instances) for r in run.ranked]
         empty = counts.count(0)
-        each = f", {sum(counts) / len(counts):.0f} in each" if len(counts) > 1 else ""
+        mean = sum(counts) / len(counts)
+        each = f", {mean:{'.0f' if mean >= 10 else '.2g'}} in each" if len(counts) > 1 else ""
         none = f"; {amount(empty, 'image')} without any." if empty else "; no image is empty."
         said.append(f"{amount(sum(counts), 'instance')} in {amount(len(counts), 'image')}{each}{none}")
     elif (pictures := pictures_of(run)[0]) and run.part_over < 1:

@@ -2,25 +2,25 @@
 
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import timm
 import torch
-from safetensors import safe_open
 
-from genseg.nn.encoder import metadata_of
+from genseg.nn.encoder import Encoder, EncoderConfig, metadata_of, torchvision_state
 from genseg.nn.weights import whole
 
 
 def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
     """Write `config.json` and `model.safetensors` beside each other for the encoder of a run.
 
-    False, and nothing written, when timm has no model of the encoder's name, stem and tensors.
+    False, and nothing written, when timm has no model of the encoder's name, stem and tensors that computes the same.
     """
     metadata = metadata_of(encoder_file)
     encoder = metadata["encoder"]
     name = encoder["name"].removeprefix("tu-")
-    if not timm.is_model(name) or encoder["stem"] != "imagenet" or not _same_names(name, encoder_file):
+    if not timm.is_model(name) or encoder["stem"] != "imagenet" or not _is_timms(encoder["name"]):
         return False
     size = metadata["size"]
     content = {
@@ -39,9 +39,23 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
     return True
 
 
-def _same_names(name: str, encoder_file: Path) -> bool:
-    """Whether timm's model of this name has the tensors of the file, and no others."""
-    with torch.device("meta"):
-        model = timm.create_model(name, num_classes=0)
-    with safe_open(encoder_file, framework="pt") as file:
-        return set(model.state_dict()) == set(file.keys())
+@cache
+@torch.no_grad()
+def _is_timms(name: str) -> bool:
+    """Whether timm's model of an encoder's name has its tensors, no others, and makes the same of an image.
+
+    Of xception and DenseNet smp has the names, and another network.
+    """
+    with torch.random.fork_rng(devices=[]):  # a run that is exported goes on as if it were not
+        encoder = Encoder(EncoderConfig(name)).eval()
+        model = timm.create_model(name.removeprefix("tu-"), num_classes=0).eval()
+        for norm in encoder.modules():
+            if isinstance(norm, torch.nn.modules.batchnorm._BatchNorm) and norm.running_mean is not None:
+                norm.running_mean.normal_()
+        x = torch.randn(1, 3, encoder.side, encoder.side)
+    state = torchvision_state(encoder)
+    if state.keys() != model.state_dict().keys():
+        return False
+    model.load_state_dict(state)
+    ours, theirs = encoder(x), model(x)
+    return ours.shape == theirs.shape and bool((ours - theirs).abs().max() <= 1e-3 * (1 + ours.abs().max()))

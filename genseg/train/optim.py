@@ -39,7 +39,8 @@ class LARS(torch.optim.Optimizer):
     For p with gradient g: u = (g + wd p) * trust |p| / |g + wd p|, then
     * `lr_in_momentum=False` (BYOL, SwAV's apex): v = m v + u,      p -= lr v
     * `lr_in_momentum=True` (SimCLR):             v = m v + lr u,   p -= v
-    Parameters of at most one dimension take neither weight decay nor the trust ratio.
+    Parameters of at most one dimension take neither weight decay nor the trust ratio, as in SimCLR and BYOL; SwAV's
+    own code gives them both.
     """
 
     def __init__(

@@ -63,6 +63,8 @@ def test_images_are_found_in_cocos_own_layout(tmp_path: Path) -> None:
         (note(2, segmentation={"size": [40, 60], "counts": [3]}), "rle", "do not sum up"),
         (note(2, segmentation={"size": [60, 40], "counts": [2400]}), "rle", "its size is"),
         (note(2, segmentation={"size": [40, 60], "counts": "~~"}), "rle", "no run-length text"),
+        (note(2, segmentation={"size": [40, 60], "counts": "é~"}), "rle", "ascii"),
+        (note(2, segmentation={"size": [float("-inf"), 60], "counts": [2400]}), "rle", "infinity"),
         (note(2, segmentation="x"), "rle", "neither a list of polygons nor an RLE"),
         (note(2, segmentation={"size": [40, 60], "counts": [2400]}), "nothing", "annotation 2"),
     ],
@@ -110,6 +112,11 @@ def test_the_mask_counts_where_box_and_area_differ(tmp_path: Path) -> None:
     labelled, kinds = found(write_json(tmp_path, notes))
     assert kinds == {"box": (1, "annotation 1 of 1.png"), "area": (1, "annotation 2 of 1.png: json 300, mask 100")}
     assert labelled.images[0].boxes[:2].tolist() == [[4, 5, 14, 15], [20, 5, 30, 15]]
+
+
+def test_ids_in_quotes_are_numbers(tmp_path: Path) -> None:
+    labelled, kinds = found(write_json(tmp_path, [{**GOOD, "image_id": "1", "category_id": str(GOOD["category_id"])}]))
+    assert kinds == {} and labelled.images[0].classes.tolist() == [0]
 
 
 def test_a_bad_polygon_leaves_the_others(tmp_path: Path) -> None:
@@ -218,8 +225,10 @@ def test_the_table_says_all() -> None:
         ([], None, "none of its 0 annotations can be used"),
         ([note(1, segmentation=None)], None, "none of its 1 annotations has a segmentation; train a detector"),
         ([[1]], None, "an annotation is no mapping"),
+        (True, None, "annotations is True, and has to be a list"),
+        ([GOOD], 3, "images is 3, and has to be a list"),
     ],
 )
-def test_what_cannot_be_used_at_all(tmp_path: Path, annotations: list, images: list | None, message: str) -> None:
+def test_what_cannot_be_used_at_all(tmp_path: Path, annotations: Any, images: Any, message: str) -> None:
     with pytest.raises(CocoError, match=message):
         read_labelled(write_json(tmp_path, annotations, images), masks=True)

@@ -156,6 +156,7 @@ def test_the_calibration_error_is_the_mean_distance_of_scores_and_shares_by_bin(
     assert calibration_error(scores, right) == pytest.approx(want) and want > 0.1
     assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
     assert math.isnan(calibration_error(np.zeros(0), np.zeros(0, bool)))
+    assert math.isnan(calibration_error(np.array([-0.5, 0.5]), np.ones(2, bool)))  # logits are no probabilities
 
 
 def test_where_instances_overlap_the_better_then_the_smaller_then_the_first_wins() -> None:

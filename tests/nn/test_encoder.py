@@ -158,6 +158,20 @@ def test_timm_encoders_export_timms_own_names(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "timm" / "config.json").read_text())["architecture"] == "resnet18"
 
 
+def test_what_timm_computes_otherwise_has_no_timm_folder(tmp_path: Path) -> None:
+    encoder, _ = build_encoder(EncoderConfig(name="densenet121"))  # smp's has the names, and one ReLU less
+    assert {*torchvision_state(encoder)} == {*timm.create_model("densenet121", num_classes=0).state_dict()}
+    facts = {**METADATA, "encoder": {"name": "densenet121", "stem": "imagenet"}}
+    save_encoder(encoder, tmp_path / "e.safetensors", facts)
+    assert not save_timm_folder(tmp_path / "e.safetensors", tmp_path / "timm") and not (tmp_path / "timm").exists()
+
+
+def test_branches_to_other_levels_are_trained_where_these_are_used() -> None:
+    config = EncoderConfig(name="tu-hrnet_w18_small")
+    frozen = [sum(not p.requires_grad for p in build_encoder(config, pyramid=p)[0].parameters()) for p in (False, True)]
+    assert frozen[0] > 50 and frozen[1] == 0
+
+
 @pytest.mark.parametrize("name", ["resnet18", "tu-resnet18"])
 def test_the_small_stem_keeps_the_resolution(name: str) -> None:
     encoder, _ = build_encoder(EncoderConfig(name=name, stem="small"))
