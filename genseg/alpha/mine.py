@@ -22,7 +22,7 @@ class RoundsConfig:
     count: int = 3  # rounds of equal length; 1: the first proposals are kept
     images: int = 1000  # looked at between two rounds, drawn anew; the others keep their proposals. 0: all
     agreement: float = 0.6  # least overlap of an instance with one of the mirrored and enlarged image, to be sure of
-    tolerance: float = 0.02  # no more rounds once the agreement over all images has fallen by more than this
+    tolerance: float = 0.02  # no more rounds once the agreement over these images has fallen by more than this
 
     def __post_init__(self) -> None:
         at_least(1, count=self.count)

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.core.words import amount
 from genseg.data.annotations import AnnotatedImage, file_key, picture_name
 from genseg.data.bank import load_bank
 from genseg.data.images import ImageError, ImageList, ImageSource, decode
@@ -38,15 +39,14 @@ def found(run: Run) -> Section | None:
     if not pictures:
         return None
     data = within_budget(pictures)
-    everything = len(run.ranked)
-    more = f" of {everything}" if everything > len(data) else ""
-    title = f"What was found in {len(data)}{more} images" if everything > 1 else "What was found in 1 image"
+    everything = max(len(run.ranked), len(data))  # what is still found has no ranks
+    title = f"What was found in {f'{len(data)} of ' if everything > len(data) else ''}{amount(everything, 'image')}"
     lead = ("Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of "
             "one source; those of a run with the alpha task are calibrated, as far as it could.")  # fmt: skip
     if semantic := is_semantic(run):
         lead = "Each class that was found is a layer: click it, or its chip, to hide it."
     if run.judged:
-        title = f"What was found in {len(data)} validation images, and what is labelled"
+        title = f"What was found in {amount(len(data), 'validation image')}, and what is labelled"
         lead += " From the best image to the worst."
     return Section(
         "found", "Found", title, viewer("found", data, scored=not semantic), lead,

@@ -202,6 +202,7 @@ def test_without_segmentations_an_instance_is_its_box_inside_the_image() -> None
         (IMAGES, [BOX | {"score": "high"}], "annotation 3 of a.png cannot be used: could not convert"),
         (IMAGES, [BOX | {"score": float("nan")}], "annotation 3 of a.png cannot be used: .* finite"),
         (IMAGES, [BOX | {"segmentation": {"size": [9, 9], "counts": "x"}}], r"annotation 3 .* size is \[9, 9\]"),
+        (IMAGES, [BOX | {"segmentation": {"size": [6, 8], "counts": "5"}}], "annotation 3 .* do not sum up"),
     ],
 )
 def test_what_cannot_be_used_is_named(images: Any, annotations: Any, message: str) -> None:
