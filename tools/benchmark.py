@@ -37,7 +37,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +48,13 @@ from torch import Tensor
 
 from genseg import config as configs
 from genseg.alpha.model import load_alpha
+from genseg.core.threads import AT_ONCE, in_order, several_at_once
 from genseg.data.images import ImageSource, list_images
+from genseg.data.instances import Instance
 from genseg.data.pixels import centre
 from genseg.data.proposals import PROPOSERS
 from genseg.recipes.assemble import CHOICES, PretrainConfig, assemble
-from genseg.recipes.generate import alpha_file, fast_precision
+from genseg.recipes.generate import Pixels, alpha_file, fast_precision
 from genseg.recipes.pretrain import Session
 from genseg.train.loop import Timing, train
 
@@ -239,20 +241,26 @@ def summarised(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def generate(o: argparse.Namespace) -> None:
-    """Images/s of a run's generation on images that are in memory, and of the classical proposer; median of rounds."""
+    """Images/s of a run's generation on images that are in memory, several at once as `genseg generate` does and one
+    after the other, and of the classical proposer; median of rounds."""
     model, _ = load_alpha(alpha_file(o.run))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).precision = fast_precision(device)
     source = ImageSource(list_images(o.data), None)
     images = [centre(source.read(i)[0], o.size) for i in range(min(o.count, len(source)))]
-    finders = {"genseg": model.instances, "tree": PROPOSERS["tree"]}
+    finders: dict[str, Callable[[list[Pixels]], Iterable[list[Instance]]]] = {
+        "genseg": lambda some: in_order(looking, model.instances, some, ahead=AT_ONCE),
+        "one at a time": lambda some: map(model.instances, some),
+        "tree": lambda some: map(PROPOSERS["tree"], some),
+    }
     rates: dict[str, list[float]] = {name: [] for name in finders}
     found = dict.fromkeys(finders, 0)
-    for _, (name, find) in itertools.product(range(o.rounds), finders.items()):
-        find(images[0])  # not counted: oneDNN's choices
-        began = time.perf_counter()
-        found[name] = sum(len(find(image)) for image in images)
-        rates[name].append(len(images) / (time.perf_counter() - began))
+    with several_at_once(device) as looking:
+        for _, (name, find) in itertools.product(range(o.rounds), finders.items()):
+            list(find(images[:AT_ONCE]))  # not counted: oneDNN's choices
+            began = time.perf_counter()
+            found[name] = sum(map(len, find(images)))
+            rates[name].append(len(images) / (time.perf_counter() - began))
     rows = []
     for name, r in rates.items():
         each = found[name] / len(images)

@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from genseg.core import dist
 from genseg.core.check import at_least
+from genseg.core.threads import AT_ONCE, in_order, several_at_once
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.preflight import format_findings
 from genseg.data.samples import read_sample
@@ -118,23 +121,27 @@ def detect_all(
     Categories have the ids of the set, which may not be those of the training split.
     """
     images, categories = labelled.images if images is None else images, labelled.categories
-    mine = []
-    with dist.together():
-        for image in images[dist.rank() :: dist.world()]:
-            found = predictor.detect(read_sample(image))
-            mine += as_records(
-                found, image=image.number, height=image.height, width=image.width, categories=categories
-            )
+
+    def look(image: LabelledImage) -> list[dict[str, Any]]:
+        found = predictor.detect(read_sample(image))
+        return as_records(found, image=image.number, height=image.height, width=image.width, categories=categories)
+
+    with dist.together(), several_at_once(predictor.device) as looking:
+        made = in_order(looking, look, images[dist.rank() :: dist.world()], ahead=AT_ONCE)
+        mine = [record for records in made for record in records]
     return [record for part in dist.gather_objects(mine) for record in part]
 
 
 def _semantic(predictor: Predictor, labelled: LabelledSet, images: Sequence[LabelledImage]) -> Scores:
     classes = len(predictor.categories) + 1
-    counts = torch.zeros(classes, classes, dtype=torch.long)
-    with dist.together():
-        for image in images[dist.rank() :: dist.world()]:
-            target = torch.from_numpy(semantic_target(image, len(predictor.categories))).long()
-            counts += confusion(predictor.segment(read_sample(image)).cpu(), target, classes)
+
+    def look(image: LabelledImage) -> Int[Tensor, "c c"]:
+        target = torch.from_numpy(semantic_target(image, len(predictor.categories))).long()
+        return confusion(predictor.segment(read_sample(image)).cpu(), target, classes)
+
+    with dist.together(), several_at_once(predictor.device) as looking:
+        made = in_order(looking, look, images[dist.rank() :: dist.world()], ahead=AT_ONCE)
+        counts = sum(made, torch.zeros(classes, classes, dtype=torch.long))
     counts = dist.total(counts.to(predictor.device)).cpu()
     names = ["background", *(name for _, name in predictor.categories)]
     return Scores(

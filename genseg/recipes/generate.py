@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -23,6 +23,7 @@ from tqdm import tqdm
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core import dist
 from genseg.core.check import at_least, between
+from genseg.core.threads import AT_ONCE, in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.annotations import annotation, picture_name
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
@@ -115,7 +116,8 @@ def generate_folder(
                 write_environment(out, device=accelerator.device, facts=facts)
     world, rank = accelerator.num_processes, accelerator.process_index
     part = Part(out, options.shard * world + rank, options.shards * world)
-    part.write(finder, images, options, after if part.number == 0 else lambda: None)
+    after = after if part.number == 0 else lambda: None
+    part.write(finder, images, options, device=accelerator.device, after=after)
     accelerator.wait_for_everyone()
     if not accelerator.is_main_process:
         return ""
@@ -218,7 +220,15 @@ class Part:
         self.out, self.number, self.count = out, number, count
         self.file = out / "parts" / f"{number}-of-{count}.jsonl"
 
-    def write(self, finder: Finder, images: ImageList, options: GenerateOptions, after: Callable[[], object]) -> None:
+    def write(
+        self,
+        finder: Finder,
+        images: ImageList,
+        options: GenerateOptions,
+        *,
+        device: torch.device,
+        after: Callable[[], object],
+    ) -> None:
         """The lines that are missing, also in parts of another count: a run may go on with more or fewer processes.
         A line that a kill has cut is written again."""
         own = read_rows(self.file)
@@ -227,17 +237,20 @@ class Part:
         done = {row["id"] for row in (*own, *(row for f in former for row in read_rows(f)))}
         mine = range(self.number, len(images), self.count)
         todo = [i for i in mine if i + 1 not in done]
-        with self.file.open("a") as file, ThreadPoolExecutor(1) as pool:
+
+        def look(read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
+            i, image = read
+            row: dict[str, Any] = {"id": i + 1, "file_name": images.files[i]}
+            if isinstance(image, ImageError):
+                return row | {"broken": str(image)}
+            found = finder.instances(image)
+            row |= {"height": image.shape[0], "width": image.shape[1]}
+            return row | {"annotations": self._keep(found, image, row, options)}
+
+        with self.file.open("a") as file, ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
             ready, calm = len(mine) - len(todo), 0.5 if os.isatty(2) else 30
             with tqdm(total=len(mine), initial=ready, unit=" images", mininterval=calm, desc="generate") as progress:
-                for i, image in decoded(images, todo, pool):
-                    row: dict[str, Any] = {"id": i + 1, "file_name": images.files[i]}
-                    if isinstance(image, ImageError):
-                        row["broken"] = str(image)
-                    else:
-                        found = finder.instances(image)
-                        row |= {"height": image.shape[0], "width": image.shape[1]}
-                        row["annotations"] = self._keep(found, image, row, options)
+                for row in in_order(looking, look, decoded(images, todo, reading), ahead=AT_ONCE):
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                     progress.update()
@@ -268,20 +281,13 @@ def decoded(
 ) -> Iterator[tuple[int, Pixels | ImageError]]:
     """The images in order, the next one decoded while the last one is worked on."""
 
-    def load(i: int) -> Pixels | ImageError:
+    def load(i: int) -> tuple[int, Pixels | ImageError]:
         try:
-            return decode(images.path(i))
+            return i, decode(images.path(i))
         except ImageError as error:
-            return error
+            return i, error
 
-    ahead: list[tuple[int, Future[Pixels | ImageError]]] = []
-    for i in todo:
-        ahead.append((i, pool.submit(load, i)))
-        if len(ahead) > 2:
-            number, image = ahead.pop(0)
-            yield number, image.result()
-    for number, image in ahead:
-        yield number, image.result()
+    return in_order(pool, load, todo, ahead=2)
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ import torch
 from tqdm import tqdm
 
 from genseg.core.check import between
+from genseg.core.threads import AT_ONCE, in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.generate import (
@@ -49,8 +50,9 @@ class _Work:
     def rows(self) -> Path:
         return self.out / ROWS
 
-    def row(self, i: int, image: Pixels | ImageError) -> dict[str, Any]:
+    def row(self, read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
         """What is kept of an image: its size and what was found, or why it cannot be read."""
+        i, image = read
         row: dict[str, Any] = {"id": i + 1, "file_name": self.images.files[i]}
         if isinstance(image, ImageError):
             return row | {"broken": str(image)}
@@ -99,11 +101,15 @@ def predict(
     done = {row["id"] for row in rows}
     todo = [i for i in range(len(images)) if i + 1 not in done]
     calm = 0.5 if os.isatty(2) else 30
-    with work.rows.open("a") as file, ThreadPoolExecutor(1) as pool:
+    with (
+        work.rows.open("a") as file,
+        ThreadPoolExecutor(1) as reading,
+        several_at_once(predictor.device) as looking,
+    ):
         bar = tqdm(total=len(images), initial=len(done), unit=" images", mininterval=calm, desc="predict")
         with bar as progress:
-            for i, image in decoded(images, todo, pool):
-                file.write(json.dumps(work.row(i, image)) + "\n")
+            for row in in_order(looking, work.row, decoded(images, todo, reading), ahead=AT_ONCE):
+                file.write(json.dumps(row) + "\n")
                 file.flush()
                 progress.update()
                 after()

@@ -13,9 +13,10 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from genseg.alpha.calibration import Calibration, fit_calibration
-from genseg.alpha.mine import mine
+from genseg.alpha.mine import Mined, mine
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
+from genseg.core.threads import AT_ONCE, in_order, several_at_once
 from genseg.data.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.cache import cache_folder
 from genseg.data.component_tree import MIN_AREA
@@ -102,12 +103,20 @@ class Rounds:
         found = [[before[k] for k in before.of_image(i)] for i in range(len(self.source))]
         agreements: list[float] = []
         drawn = np.random.default_rng([self.parts.config.seed, number, *b"mined"]).permutation(len(self.source))
-        for i in progress(sorted(drawn[: c.rounds.images or None].tolist()), f"round {number + 1}"):
+        todo = sorted(drawn[: c.rounds.images or None].tolist())
+
+        def look(i: int) -> Mined | None:
             image, at = self.source.read(i)
-            if at == i:  # no other stands in for a broken one
-                mined = mine(model, image, found[i], sure=c.compose.sure, agreement=c.rounds.agreement)
-                found[i] = mined.proposals
-                agreements += [] if mined.agreement is None else [mined.agreement]
+            if at != i:  # another stands in for a broken one
+                return None
+            return mine(model, image, found[i], sure=c.compose.sure, agreement=c.rounds.agreement)
+
+        with several_at_once(model.device) as looking:
+            made = in_order(looking, look, progress(todo, f"round {number + 1}"), ahead=AT_ONCE)
+            for i, mined in zip(todo, made, strict=True):
+                if mined is not None:
+                    found[i] = mined.proposals
+                    agreements += [] if mined.agreement is None else [mined.agreement]
         bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
         sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
         rows = {r["round"]: r for r in read_metrics(self.folder.parent / METRICS_NAME) if "round" in r}

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from composed import CONFIGS, COUNT, command, draw_images
 
 import genseg.recipes.rounds as module
@@ -275,7 +276,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement:
     one = Instance(np.full((5, 5), 255, np.uint8), 10, 10)
     squares = [Instance(one.alpha, 10, 10, s) for s in [0.5] * sure + [0.49] * unsure]
     monkeypatch.setattr(module, "mine", mine)
-    monkeypatch.setattr(Rounds, "model", lambda self: SimpleNamespace(config=GenerateConfig(score=0.4), look=LOOK))
+    made = SimpleNamespace(config=GenerateConfig(score=0.4), look=LOOK, device=torch.device("cpu"))
+    monkeypatch.setattr(Rounds, "model", lambda self: made)
     return calls
 
 
