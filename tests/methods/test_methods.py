@@ -330,7 +330,16 @@ def _one_rank(rank: int, folder: str) -> None:
             torch.distributed.all_reduce(g)
             g /= 2
         torch.save({"loss": loss, "gradients": gradients, "state": state}, f"{folder}/{name}{rank}.pt")
+    torch.save(_grouped_keys([v[:, rank * 4 : rank * 4 + 4] for v in make_views(b=8)], splits=1), f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
+
+
+def _grouped_keys(views: list[torch.Tensor], splits: int) -> dict[str, torch.Tensor]:
+    """The keys of all processes after one pass, and the loss of the second, with batch norm as it is."""
+    module = build("moco", splits=splits, head="mlp_bn", queue=24)
+    module(views)
+    module.after_step(0.1)
+    return {"keys": module.queue[:8].clone(), "loss": module(views)["loss"].detach()}
 
 
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
@@ -347,3 +356,8 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
         for key, want in state.items():
             torch.testing.assert_close(ranks[0]["state"][key], want, atol=1e-4, rtol=0)
             torch.testing.assert_close(ranks[1]["state"][key], want, atol=1e-4, rtol=0)
+    want = _grouped_keys(make_views(b=8), splits=2)  # MoCo's keys are normalised among images of both processes
+    ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
+    torch.testing.assert_close(ranks[0]["keys"], want["keys"])
+    torch.testing.assert_close(ranks[1]["keys"], want["keys"])
+    torch.testing.assert_close((ranks[0]["loss"] + ranks[1]["loss"]) / 2, want["loss"])
