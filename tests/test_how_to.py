@@ -98,6 +98,14 @@ def test_the_keys_are_those_of_the_config(capsys: pytest.CaptureFixture[str]) ->
         assert f"\n{name} " in keys, name
 
 
+def test_the_imports_of_the_ray_recipe_exist() -> None:
+    """Also where Ray is not installed."""
+    (recipe,) = blocks("python")
+    lines = [line for line in recipe.splitlines() if line.startswith("from genseg")]
+    assert len(lines) == 3
+    exec("\n".join(lines), {})
+
+
 def test_the_ray_recipe_gives_what_the_model_gives(place: Path) -> None:
     """In a process of its own, which may be ended: Ray has waited for ever on a machine that was too busy."""
     if importlib.util.find_spec("ray") is None:

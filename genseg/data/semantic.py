@@ -19,6 +19,7 @@ IGNORED = 255
 NO_MAP = "images without a map of classes"  # what is found in a folder of maps
 UNREADABLE = "images or maps that cannot be read"
 OTHER_SIZE = "maps of another size than their image"
+UNUSED = "classes up to the largest that no map holds"
 
 
 def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h w"]:
@@ -92,12 +93,16 @@ def read_mask_folder(
     if values <= {0, IGNORED}:
         raise CocoError(f"{masks}: the maps hold only {sorted(values)}, and {IGNORED} is ignored; write class 1 as 1")
     most = max(values - {IGNORED})
+    unused = sorted(set(range(1, most + 1)) - values) if categories is None else []
     if categories is None:
         categories = tuple((n, str(n)) for n in range(1, most + 1))
     elif most > len(categories):
         raise CocoError(f"{masks}: the maps hold class {most}, the training split has {len(categories)}")
-    findings = tuple(Finding(what, len(where), where[0], "left out") for what, where in wrong.items() if where)
-    return LabelledSet(masks, categories, tuple(found)), findings
+    findings = [Finding(what, len(where), where[0], "left out") for what, where in wrong.items() if where]
+    if 2 * len(unused) > most:
+        word = "nothing teaches them; are the maps grey pictures, or resized smoothly?"
+        findings.append(Finding(UNUSED, len(unused), f"class {unused[0]}", word))
+    return LabelledSet(masks, categories, tuple(found)), tuple(findings)
 
 
 @dataclass(frozen=True)

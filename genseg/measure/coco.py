@@ -121,7 +121,14 @@ def _coco(images: Records, annotations: list[dict[str, Any]], categories: set[in
 
 
 class _Evaluation(COCOeval):
-    """COCOeval whose matching looks at overlapping pairs only: the same numbers, on nuclei 20 times as fast."""
+    """COCOeval that keeps and matches overlapping pairs only: the same numbers, on nuclei 20 times as fast, and in a
+    sixth of the memory where an image has a thousand detections and labels."""
+
+    def computeIoU(self, imgId: np.int64, catId: np.int64) -> Any:
+        """Which detection overlaps which label enough for any match, and by how much."""
+        overlap = np.atleast_2d(np.array(super().computeIoU(imgId, catId), float))  # of nothing: a bare []
+        pairs = np.nonzero(overlap >= needed(self.params.iouThrs).min())
+        return pairs, overlap[pairs]
 
     def evaluateImg(
         self, imgId: np.int64, catId: np.int64, aRng: Sequence[float], maxDet: int
@@ -132,7 +139,9 @@ class _Evaluation(COCOeval):
             return None
         low, high = aRng
         found = sorted(found, key=lambda f: -f["score"])[:maxDet]  # as computeIoU has sorted them
-        overlap = np.array(self.ious[imgId, catId], float).reshape(len(found), len(truth))
+        overlap = np.zeros((len(found), len(truth)))
+        pairs, values = self.ious[imgId, catId]
+        overlap[pairs] = values
         crowd = np.array([t["iscrowd"] for t in truth], bool)
         ignored = crowd | np.array([not low <= t["area"] <= high for t in truth], bool)
         outside = np.array([not low <= f["area"] <= high for f in found], bool)
@@ -144,6 +153,11 @@ class _Evaluation(COCOeval):
             "gtIgnore": ignored,
             "dtIgnore": np.where(matched, np.append(ignored, False)[taken], outside),
         }
+
+
+def needed(thresholds: Float[np.ndarray, "t"]) -> Float[np.ndarray, "t"]:
+    """The least overlap at each threshold: a sum of floats may miss 1."""
+    return np.minimum(thresholds, 1 - 1e-10)
 
 
 def greedy(
@@ -158,13 +172,13 @@ def greedy(
     Detections choose in their order: of the labels still free the one that overlaps most, an ignored one only when
     there is no other; of equal overlaps the last. A crowd is never used up.
     """
-    needed = np.minimum(thresholds, 1 - 1e-10)  # a sum of floats may miss 1
+    least = needed(thresholds)
     choice = np.full((len(thresholds), len(overlap)), -1)
     free = np.ones((len(thresholds), overlap.shape[1]), bool)
-    for i in np.flatnonzero((overlap >= needed.min()).any(1)):
-        near = np.flatnonzero(overlap[i] >= needed.min())
+    for i in np.flatnonzero((overlap >= least.min()).any(1)):
+        near = np.flatnonzero(overlap[i] >= least.min())
         for j in sorted(near, key=lambda j: (ignored[j], -overlap[i, j], -j)):
-            takes = (choice[:, i] < 0) & free[:, j] & (overlap[i, j] >= needed)
+            takes = (choice[:, i] < 0) & free[:, j] & (overlap[i, j] >= least)
             choice[takes, i] = j
             free[takes, j] = crowd[j]
     return choice

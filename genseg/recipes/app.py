@@ -54,6 +54,7 @@ class Seen:
     pixels: Pixels
     found: tuple[Instance, ...]
     picked: tuple[Instance, ...] = ()
+    whole: tuple[int, int] | None = None  # height and width of the file's image, where `pixels` are shrunk
 
     def counted(self, score: float) -> list[Instance]:
         """The instances from a score on, and what was picked unless it is one of them."""
@@ -72,11 +73,11 @@ def look(model: AlphaModel, file: str | None) -> Seen | None:
         pixels = decode(file)
     except ImageError as error:
         raise gr.Error(f"This is no image that can be read: {str(error).removeprefix(f'{file}: ')}") from None
-    h, w = pixels.shape[:2]
+    whole = h, w = pixels.shape[:2]
     if max(h, w) > LONGEST:
         size = (round(w * LONGEST / max(h, w)), round(h * LONGEST / max(h, w)))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
-    return Seen(Path(file).name, pixels, tuple(model.instances(pixels)))
+    return Seen(Path(file).name, pixels, tuple(model.instances(pixels)), whole=whole)
 
 
 def pick(model: AlphaModel, seen: Seen, x: int, y: int) -> tuple[Seen, str]:
@@ -121,12 +122,14 @@ def drawn(seen: Seen, score: float, show: str) -> Pixels:
 
 
 def coco(seen: Seen, score: float) -> dict[str, Any]:
-    """COCO json of the instances that are shown."""
-    h, w = seen.pixels.shape[:2]
+    """COCO json of the instances that are shown, in the pixels of the file's image."""
+    small = seen.pixels.shape[:2]
+    h, w = seen.whole or small
+    large = [a if small == (h, w) else resized(a, small, (h, w)) for a in seen.counted(score)]
     found = [
         annotation(a, number=n, image=1, height=h, width=w)
-        for n, a in enumerate(seen.counted(score), start=1)
-        if a.area
+        for n, a in enumerate(large, start=1)
+        if a is not None and a.area
     ]
     images = [{"id": 1, "file_name": seen.name, "height": h, "width": w}]
     return {"images": images, "annotations": found, "categories": [{"id": 1, "name": "instance"}]}

@@ -7,7 +7,6 @@ changes more than the arm does. A finished cell is kept and never made again.
 
 import hashlib
 import json
-import math
 import multiprocessing
 import os
 import shutil
@@ -24,7 +23,7 @@ import torch
 from genseg import config as configs
 from genseg.core.check import at_least
 from genseg.data.labelled import LabelledSet
-from genseg.measure.paired import mean_and_spread, paired_difference
+from genseg.measure.paired import Difference, mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
 from genseg.recipes.finetune import SCORES_NAME, finetune, images_of
 from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, read_labels
@@ -35,6 +34,7 @@ from genseg.train.log import ProgressLine
 from genseg.train.run import RunError, write_environment, write_text
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
+Values = Mapping[tuple[str, int], Mapping[int, float]]  # by arm and labels, then by seed
 
 
 @dataclass(frozen=True)
@@ -306,19 +306,15 @@ def as_table(result: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *result["sentences"]])
 
 
-def sentences(
-    arms: Sequence[str], labels: Sequence[int], values: Mapping[tuple[str, int], Mapping[int, float]]
-) -> list[str]:
+def sentences(arms: Sequence[str], labels: Sequence[int], values: Values) -> list[str]:
     """Each arm against the first one, in pairs of equal labels and seeds."""
     said = []
     base, *others = arms
     for arm in others:
         for n in labels:
-            a, b = values.get((arm, n), {}), values.get((base, n), {})
-            shared = sorted(a.keys() & b.keys())
-            if not shared:
+            d = _paired(values, (arm, n), (base, n))
+            if not d.pairs:
                 continue
-            d = paired_difference([a[s] for s in shared], [b[s] for s in shared])
             if d.pairs < 2:
                 said.append(f"{arm} with {n} labels: {d.mean:+.4f} against {base}, one pair: no word on chance")
                 continue
@@ -330,17 +326,24 @@ def sentences(
     return said
 
 
-def fewest_labels(
-    arm: str, base: str, labels: Sequence[int], values: Mapping[tuple[str, int], Mapping[int, float]]
-) -> str | None:
-    """The sentence on how many labels an arm needs for what the base has with more."""
-    mean = {key: mean_and_spread(list(found.values()))[0] for key, found in values.items()}
+def fewest_labels(arm: str, base: str, labels: Sequence[int], values: Values) -> str | None:
+    """The sentence on how many labels an arm needs for what the base has with more, where the base clearly gains by
+    them (else nothing is saved) and the arm's mean over the seeds of both is no lower."""
     best: tuple[float, int, int] | None = None
     for few in labels:
         for many in labels:
-            best_so_far = max((mean.get((base, n), -math.inf) for n in labels if n <= many), default=math.inf)
-            if few < many and (base, many) in mean and mean.get((arm, few), -math.inf) >= best_so_far:
+            gained = _paired(values, (base, many), (base, few))
+            behind = [_paired(values, (arm, few), (base, n)).mean < 0 for n in labels if n <= many]
+            pairs = _paired(values, (arm, few), (base, many)).pairs
+            if few < many and gained.clear and gained.mean > 0 and pairs > 1 and not any(behind):
                 best = max(best or (0.0, 0, 0), (many / few, few, many))
     if best is None:
         return None
     return f"{arm} with {best[1]} labelled images reaches what {base} reaches with {best[2]}"
+
+
+def _paired(values: Values, a: tuple[str, int], b: tuple[str, int]) -> Difference:
+    """The difference of two cells' numbers, over the seeds that both have."""
+    one, other = values.get(a, {}), values.get(b, {})
+    shared = sorted(one.keys() & other.keys())
+    return paired_difference([one[s] for s in shared], [other[s] for s in shared])

@@ -22,7 +22,7 @@ from genseg.measure.coco import CocoScores
 from genseg.measure.detection import detection_scores
 from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
 from genseg.recipes.finetune_parts import read_labels
-from genseg.recipes.generate import fast_precision
+from genseg.recipes.generate import scoring_precision
 from genseg.train.run import check_out, write_text
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -169,7 +169,7 @@ def evaluate_files(
     for file in filter(None, (out, predictions)):
         check_out(file)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    predictor.precision = fast_precision(predictor.device)
+    predictor.precision = scoring_precision(facts["config"]["precision"], predictor.device)
     labelled, findings = read_labels(str(data), facts["model"]["name"], categories=predictor.categories)
     most = detections or facts["config"]["validate.detections"]
     records = None if semantic else detect_all(predictor, labelled)

@@ -1,6 +1,7 @@
 """A fine-tuned model for other libraries: torchvision, segmentation-models-pytorch, ONNX."""
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -8,7 +9,7 @@ from safetensors.torch import save_file
 
 from genseg.nn.weights import whole
 from genseg.recipes.export import refuse_run, save_pth
-from genseg.transfer.detector import Detector
+from genseg.transfer.detector import LEVELS, Detector
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
 
@@ -26,7 +27,7 @@ def export_model(run: Path, out: Path) -> str:
     `out` ending in .pth or .safetensors: a state dict; that of a detector is plain torchvision's. Ending in .onnx:
     semantic models. A folder: semantic models as smp's `save_pretrained`. Raises ValueError for what does not go.
     """
-    predictor, _ = load_predictor(run)
+    predictor, facts = load_predictor(run)
     model = predictor.model
     inner = model.model if isinstance(model, Detector | Segmenter) else model
     refuse_run(out)
@@ -38,7 +39,7 @@ def export_model(run: Path, out: Path) -> str:
         else:
             with whole(out) as temporary:
                 save_file(tensors, temporary)
-        return f"{len(tensors)} tensors of {run} in {out}{_how(predictor)}"
+        return f"{len(tensors)} tensors of {run} in {out}{_how(predictor, facts['encoder']['name'], out)}"
     if not isinstance(model, Segmenter):
         what = "ONNX" if out.suffix == ".onnx" else "a folder"
         raise ValueError(
@@ -48,27 +49,60 @@ def export_model(run: Path, out: Path) -> str:
         )
     if out.suffix == ".onnx":
         _write_onnx(model, out)
-        return f"{out}: input `image` (batch, 3, height, width), normalised, sides a multiple of 32; output `logits`"
+        return (
+            f"{out}: input `image` (batch, 3, height, width), sides a multiple of 32, {_prepared(predictor)}; "
+            "output `logits`"
+        )
     if out.suffix:
         raise ValueError(f"--out {out}: end it in .pth, .safetensors or .onnx, or name a folder for smp")
     model.model.save_pretrained(out)
-    return f"{out}: segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it"
+    return f"{out}: segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it; it takes {_prepared(predictor)}"
 
 
-def _how(predictor: Predictor) -> str:
-    """How a detector's state is read by torchvision."""
+def _prepared(predictor: Predictor) -> str:
+    """What a model takes."""
+    p = predictor.preparation
+    size = f" of a long side of {p.fit} pixels" if p.fit else ""
+    spread = ", their values spread by genseg.data.pixels.stretch first" if p.stretch else ""
+    return f"RGB{size} from 0 to 1, less mean {_numbers(p.mean)} over std {_numbers(p.std)}{spread}"
+
+
+def _numbers(values: Sequence[float]) -> tuple[float, ...]:
+    return tuple(round(v, 6) for v in values)
+
+
+def _how(predictor: Predictor, encoder: str, out: Path) -> str:
+    """The lines of Python that read a detector's state into plain torchvision, or what stands against it."""
     model = predictor.model
     if not isinstance(model, Detector):
         return ""
-    c = model.config
+    c, p = model.config, predictor.preparation
     kind = "MaskRCNN" if model.masks else "FasterRCNN"
-    lines = [f"for torchvision's {kind} with num_classes={len(predictor.categories) + 1} over resnet_fpn_backbone"]
-    if c.norm == "group":
-        lines.append("with group norms in the place of batch norms")
-    if c.head_norm == "group":
-        lines.append("with group norms in pyramid and mask head (norm_layer)")
-    lines.append(f"anchors {c.anchors}, ratios {c.ratios}, pyramid of {c.width} channels, box head of {c.hidden}")
-    return ": " + "; ".join(lines)
+    other = [] if encoder.startswith("resnet") else [f"the keys of smp's encoder {encoder}, which it has not"]
+    other += ["group norms for the encoder's batch norms"] if c.norm == "group" else []
+    other += ["group norms in pyramid and mask head"] if c.head_norm == "group" else []
+    other += [f"a pyramid of {c.width} channels"] if c.width != 256 else []
+    other += [f"a box head of {c.hidden} units"] if c.hidden != 1024 else []
+    size = f"{p.fit}, {p.fit}" if p.fit else "1, 1"
+    lines = [
+        "import torch",
+        f"from torchvision.models.detection import {kind}",
+        "from torchvision.models.detection.anchor_utils import AnchorGenerator",
+        "from torchvision.models.detection.backbone_utils import resnet_fpn_backbone",
+        "from torchvision.models.detection.transform import GeneralizedRCNNTransform",
+        "",
+        f'body = resnet_fpn_backbone(backbone_name="{encoder}", weights=None, norm_layer=torch.nn.BatchNorm2d)',
+        f"anchors = AnchorGenerator({tuple((a,) for a in c.anchors or ())}, ({c.ratios},) * {LEVELS})",
+        f"model = {kind}(body, num_classes={len(predictor.categories) + 1}, rpn_anchor_generator=anchors, "
+        f"box_score_thresh={c.score}, box_nms_thresh={c.overlap}, box_detections_per_img={c.detections})",
+        f"model.load_state_dict(torch.load({str(out)!r}))" if out.suffix == ".pth" else
+        f"model.load_state_dict(safetensors.torch.load_file({str(out)!r}))",
+        f"model.transform = GeneralizedRCNNTransform({size}, {_numbers(p.mean)}, {_numbers(p.std)})",
+    ]  # fmt: skip
+    lines += [] if p.fit else ["model.transform.resize = lambda image, target: (image, target)"]
+    lines += ["# images: genseg.data.pixels.stretch first, then RGB from 0 to 1"] if p.stretch else []
+    head = f"\nNot in torchvision's own functions: {', '.join(other)}. Otherwise:" if other else ", for torchvision:"
+    return head + "\n\n" + "\n".join(lines)
 
 
 def _write_onnx(model: Segmenter, out: Path) -> None:

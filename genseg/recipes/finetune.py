@@ -18,7 +18,7 @@ from genseg.data.samples import Sample, SemanticSample
 from genseg.nn.momentum import follow, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune, read_labels
-from genseg.recipes.generate import fast_precision
+from genseg.recipes.generate import scoring_precision
 from genseg.recipes.report import LiveReport, try_report
 from genseg.recipes.resume import Saved, described, due, take
 from genseg.train import checkpoint
@@ -96,7 +96,7 @@ class FinetuneSession:
         self.parts, self.config, self.run = parts, parts.config, run
         self.main = parts.accelerator.is_main_process
         self.device = parts.accelerator.device
-        parts.predictor.precision = fast_precision(self.device) if parts.config.precision == "auto" else torch.float32
+        parts.predictor.precision = scoring_precision(parts.config.precision, self.device)
         self.average = teacher_of(parts.model) if parts.config.ema else None
         self.step = 0
         self.best, self.stale = -math.inf, 0

@@ -172,6 +172,12 @@ def fast_precision(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
 
 
+def scoring_precision(setting: str, device: torch.device) -> torch.dtype:
+    """That in which a fine-tuned model is scored and used, by the `precision` of its recipe: in float32 unless that is
+    auto, so that a run's own scores are those of genseg evaluate detector."""
+    return fast_precision(device) if setting == "auto" else torch.float32
+
+
 def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -> None:
     """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
     settings = {

@@ -16,7 +16,7 @@ from genseg.data.semantic import semantic_target
 from genseg.measure.masks import mask_overlap, match, tp_ratio
 from genseg.measure.semantic import confusion, mean_iou
 from genseg.recipes.finetune_parts import read_labels
-from genseg.recipes.generate import fast_precision
+from genseg.recipes.generate import scoring_precision
 from genseg.show.viewer import Picture
 from genseg.transfer.predictor import load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -43,7 +43,7 @@ class Judge:
         """Raises ValueError when `run` holds no fine-tuned model."""
         self.predictor, self.facts = load_predictor(run)
         self.predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.predictor.precision = fast_precision(self.predictor.device)
+        self.predictor.precision = scoring_precision(self.facts["config"]["precision"], self.predictor.device)
         self.semantic = isinstance(self.predictor.model, Segmenter)
 
     def judged(self) -> list[Judged]:

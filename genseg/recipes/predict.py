@@ -23,10 +23,10 @@ from genseg.recipes.generate import (
     ROWS,
     as_coco,
     decoded,
-    fast_precision,
     read_rows,
     read_settings,
     refuse_inside,
+    scoring_precision,
     write_png,
 )
 from genseg.train.run import RunError, write_environment, write_text
@@ -84,11 +84,11 @@ def predict(
     read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
     """
     between(0, 1, score=score)
-    predictor, _ = load_predictor(run)
+    predictor, made = load_predictor(run)
     if isinstance(predictor.model, Segmenter):
         refuse_inside(out, folder)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    predictor.precision = fast_precision(predictor.device)
+    predictor.precision = scoring_precision(made["config"]["precision"], predictor.device)
     images = list_images(folder)
     work = _Work(predictor, images, out, score)
     weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()

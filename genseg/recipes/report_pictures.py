@@ -1,5 +1,6 @@
 """The sections of a report that are pictures."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +20,7 @@ from genseg.recipes.snapshots import spaced
 from genseg.show.draw import overlay
 from genseg.show.failures import FAILURES
 from genseg.show.page import Section, figure
-from genseg.show.viewer import Picture, data_uri, picture_data, thumbnail, viewer
+from genseg.show.viewer import DIGITS, Picture, data_uri, picture_data, thumbnail, viewer
 from genseg.train.run import BANKS
 
 EXTREMES = 4  # images that are shown as the best, and as the worst
@@ -60,7 +61,14 @@ def is_semantic(run: Run) -> bool:
 
 
 def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
-    """What the viewer shows, the score from which instances count, and the least that is kept."""
+    """What the viewer shows, the score from which instances count, and the least that is kept: rounded down to the
+    viewer's digits, or the instance that scores least could not be shown."""
+    pictures, *scores = _shown(run)
+    score, low = (math.floor(s * 10**DIGITS + 1e-6) / 10**DIGITS for s in scores)
+    return pictures, score, low
+
+
+def _shown(run: Run) -> tuple[list[Picture], float, float]:
     if run.listed:
         pictures = list(_listed(run))
         least = min((a.score for p in pictures for a in p.instances), default=0.0)

@@ -16,6 +16,7 @@ from genseg.show.draw import colours, overlay
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 LONGEST = 640  # pixels of the longer side of an image in a page
 THUMB = 144  # pixels of the small squares, for screens of two pixels a point
+DIGITS = 4  # of a score
 SHELF = 1024  # pixels in a row of the atlas, or as many as the widest alpha has
 
 
@@ -50,7 +51,7 @@ def picture_data(picture: Picture) -> dict[str, Any]:
     alphas = [a for _, a in kept]
     sheet, places = atlas([a.alpha for a in (*alphas, *truth)])
     rows = [
-        [*_placed(a, place), round(a.score, 4), hue, picture.instances[n].area]
+        [*_placed(a, place), round(a.score, DIGITS), hue, picture.instances[n].area]
         for (n, a), place, hue in zip(kept, places[: len(kept)], colours(alphas), strict=True)
     ]
     return {

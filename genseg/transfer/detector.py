@@ -27,6 +27,7 @@ from genseg.nn.norms import GroupNorm, with_norms
 from genseg.nn.regions import RegionAlign
 from genseg.transfer.model import Detection, Labelled
 
+SEEN = 20_000  # boxes to which anchors are fitted, at most
 LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
 BACKGROUND = 0.3  # torchvision's: anchors that overlap objects by less are none
 
@@ -237,10 +238,12 @@ def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> 
 
     The overlap is that of a box with its best anchor, in the mean over where the box lies between the places of a
     level: anchors that fit in size alone, as in YOLOv2 (Redmon and Farhadi, 2017), may stand too far apart to touch
-    the boxes. Without boxes, torchvision's 32 to 512.
+    the boxes. Without boxes, torchvision's 32 to 512; of many boxes SEEN, drawn by chance, always the same.
     """
     if not len(boxes):
         return tuple(32.0 * 2**level for level in range(LEVELS))
+    if len(boxes) > SEEN:
+        boxes = boxes[np.random.default_rng(0).choice(len(boxes), SEEN, replace=False)]
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
     steps = 4 * 2 ** (np.arange(9) / 2)
     overlaps = [_anchor_overlap(sides, [s * 2**level for level in range(LEVELS)], ratios) for s in steps]

@@ -65,6 +65,14 @@ def test_a_folder_of_maps(folders: tuple[Path, Path]) -> None:
     assert len(again.categories) == 3
 
 
+def test_levels_of_grey_are_told(folders: tuple[Path, Path]) -> None:
+    """What smooth resizing makes of 0 and 255."""
+    for name in ("a", "b"):
+        write_map(folders[1] / f"in/{name}.png", np.array([[0, 127, 255]], np.uint8).repeat(20, 0).repeat(10, 1))
+    unused = read_mask_folder(*folders)[1][-1]
+    assert (unused.count, unused.first) == (126, "class 1") and "are the maps grey pictures" in unused.outcome
+
+
 def test_maps_of_another_size_are_left_out(folders: tuple[Path, Path]) -> None:
     write_map(folders[1] / "in/c.png", np.zeros((9, 9), np.uint8))
     findings = read_mask_folder(*folders)[1]

@@ -19,7 +19,7 @@ import torch
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
 from genseg.data.instances import Instance
 from genseg.data.run_length import decode_segmentation
@@ -45,6 +45,20 @@ def seen() -> Any:
     pixels = np.full((40, 50, 3), (10, 200, 90), np.uint8)
     found = tuple(Instance(np.full((8, 8), 255, np.uint8), 5, 12 * n, 0.9 - 0.2 * n) for n in range(4))
     return app, app.Seen("<x>.png", pixels, found)
+
+
+@pytest.mark.filterwarnings("ignore")  # gradio's imports
+def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -> None:
+    app, _ = seen()
+    model, _ = load_alpha(write_run(tmp_path / "run", 0) / ALPHA_NAME)
+    cv2.imwrite(str(tmp_path / "large.png"), np.full((300, 2 * app.LONGEST, 3), 90, np.uint8))
+    image = app.look(model, str(tmp_path / "large.png"))
+    assert image.pixels.shape == (150, app.LONGEST, 3)
+    made = app.coco(image, 0.0)
+    assert (made["images"][0]["height"], made["images"][0]["width"]) == (300, 2 * app.LONGEST)
+    assert made["annotations"][0]["segmentation"]["size"] == [300, 2 * app.LONGEST]
+    box = np.array(made["annotations"][0]["bbox"])
+    np.testing.assert_allclose(box, 2 * np.array(image.counted(0.0)[0].box), atol=4)
 
 
 @pytest.mark.filterwarnings("ignore")  # gradio's imports

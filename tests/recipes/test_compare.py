@@ -82,6 +82,21 @@ def test_sentences_say_what_the_numbers_say() -> None:
     assert fewest_labels("random", "mine", [4, 16], by_seed(cells)) is None
 
 
+@pytest.mark.parametrize(
+    ("base", "mine"),
+    [
+        ({4: [0.0, 0.0, 0.0], 16: [0.0, 0.0, 0.0]}, [0.0, 0.0, 0.0]),  # nobody finds anything
+        ({4: [0.2, 0.3, 0.25], 16: [0.3, 0.2, 0.26]}, [0.3, 0.2, 0.27]),  # labels bring the base nothing
+        ({4: [0.1], 16: [0.3]}, [0.4]),  # one pair is no word on chance
+        ({4: [0.1, 0.2, 0.3], 16: [0.3, 0.35, 0.4]}, [0.29, 0.34, 0.4]),  # not quite
+        ({4: [0.1, 0.1, 0.1], 8: [0.5, 0.5, 0.5], 16: [0.3, 0.3, 0.3]}, [0.4, 0.4, 0.4]),  # 8 labels are better
+    ],
+)
+def test_labels_are_saved_only_where_they_are_worth_something(base: dict[int, list[float]], mine: list[float]) -> None:
+    values = {("random", n): dict(enumerate(v)) for n, v in base.items()} | {("mine", 4): dict(enumerate(mine))}
+    assert fewest_labels("mine", "random", sorted(base), values) is None
+
+
 def test_cells_are_made_once_and_arms_share_their_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

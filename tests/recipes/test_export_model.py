@@ -1,6 +1,8 @@
 """A fine-tuned model in other libraries gives what it gives here."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,19 +23,20 @@ ANCHORS = (8.0, 16.0, 32.0, 64.0, 128.0)
 PREPARATION = Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 0, False)
 
 
-def finetuned(run: Path, config: SegmenterConfig | DetectorConfig) -> Path:
+def finetuned(run: Path, config: SegmenterConfig | DetectorConfig, *, fit: int = 0) -> Path:
     """A run directory with a model of random weights."""
     torch.manual_seed(0)
     model = build_model(config, build_encoder(ARCHITECTURE)[0], ARCHITECTURE, classes=2)
     run.mkdir()
-    save_predictor(Predictor(model, ((3, "cat"), (7, "dog")), PREPARATION), ARCHITECTURE, run / MODEL_NAME, {})
+    predictor = Predictor(model, ((3, "cat"), (7, "dog")), replace(PREPARATION, fit=fit))
+    save_predictor(predictor, ARCHITECTURE, run / MODEL_NAME, {})
     return run
 
 
 def test_a_detector_in_plain_torchvision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetuned(tmp_path / "run", DetectorConfig(anchors=ANCHORS))
     assert main(["export", str(run), "--out", str(tmp_path / "m.pth")]) == 0
-    assert "MaskRCNN with num_classes=3" in capsys.readouterr().out
+    assert "MaskRCNN(body, num_classes=3," in capsys.readouterr().out
     backbone = resnet_fpn_backbone(
         backbone_name="resnet18", weights=None, trainable_layers=5, norm_layer=nn.BatchNorm2d
     )
@@ -43,6 +46,31 @@ def test_a_detector_in_plain_torchvision(tmp_path: Path, capsys: pytest.CaptureF
         assert torch.equal(x, plain.state_dict()[name])
     assert main(["export", str(run), "--out", str(tmp_path / "m.onnx")]) == 2
     assert "ONNX is for semantic models" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fit", [0, 96])
+def test_the_lines_that_an_export_prints_find_in_plain_torchvision_what_is_found_here(
+    fit: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finetuned(tmp_path / "run", DetectorConfig(anchors=ANCHORS, score=0.0, detections=20), fit=fit)
+    assert main(["export", str(run), "--out", str(tmp_path / "m.pth")]) == 0
+    said = capsys.readouterr().out
+    made: dict[str, Any] = {}
+    exec(said.split(", for torchvision:\n\n")[1], made)
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), np.uint8)
+    found = load_predictor(run)[0].detect(image)
+    (plain,) = made["model"].eval()([torch.from_numpy(image).movedim(2, 0) / 255])
+    assert len(found) == len(plain["boxes"]) == 20
+    torch.testing.assert_close(torch.tensor([d.score for d in found]), plain["scores"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.tensor([d.box for d in found]), plain["boxes"], atol=0.05, rtol=0)
+
+
+def test_an_export_says_what_torchvision_has_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = finetuned(tmp_path / "run", DetectorConfig(anchors=ANCHORS, norm="group", head_norm="group", width=64))
+    assert main(["export", str(run), "--out", str(tmp_path / "m.pth")]) == 0
+    norms = "group norms for the encoder's batch norms, group norms in pyramid and mask head"
+    said = capsys.readouterr().out
+    assert f"Not in torchvision's own functions: {norms}, a pyramid of 64 channels. Otherwise:" in said
 
 
 def test_a_run_is_never_overwritten_by_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
