@@ -8,19 +8,26 @@ and the byte, or the bytes. It is what Label Studio's brush writes and reads (la
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from genseg.data.instances import Instance
+
 SIZES = (3, 4, 8, 16)  # bits of a length
 WORD = 8  # bits of a value
 
 
-def encode_brush(mask: Bool[np.ndarray, "h w"]) -> list[int]:
-    """The code of a mask, as the numbers of its bytes. Inside, all four channels are 255."""
-    flat = mask.reshape(-1)
-    edges = np.flatnonzero(flat[1:] != flat[:-1]) + 1
-    starts = np.concatenate([[0], edges]).tolist()
-    lengths = np.diff([*starts, len(flat)]) * 4
-    parts = [f"{4 * len(flat):032b}", f"{WORD - 1:05b}", *(f"{s - 1:04b}" for s in SIZES)]
-    for start, length in zip(starts, lengths.tolist(), strict=True):
-        value = f"{255 if flat[start] else 0:0{WORD}b}"
+def encode_brush(instance: Instance, height: int, width: int) -> list[int]:
+    """The code of a mask in an image of that size, as the numbers of its bytes. Inside, all four channels are 255.
+
+    What lies outside the window of the mask costs no time.
+    """
+    turns = np.diff(instance.mask, axis=1, prepend=False, append=False)
+    y, x = np.nonzero(turns)
+    edges = (y + instance.top) * width + x + instance.left
+    values, counts = np.unique(edges, return_counts=True)
+    edges = values[counts == 1]  # a row that ends where the next begins has no edge there
+    lengths = np.diff(edges, prepend=0, append=height * width) * 4
+    parts = [f"{4 * height * width:032b}", f"{WORD - 1:05b}", *(f"{s - 1:04b}" for s in SIZES)]
+    for n, length in enumerate(lengths.tolist()):
+        value = f"{255 * (n % 2):0{WORD}b}"
         while length:
             part = min(length, 1 << SIZES[-1])
             which = next(n for n, size in enumerate(SIZES) if part <= 1 << size)

@@ -10,9 +10,9 @@ from urllib.parse import quote
 from genseg.core.check import between
 from genseg.core.words import amount
 from genseg.data.annotations import CocoError, file_key, read_json
-from genseg.data.instances import cut_instance as from_mask
+from genseg.data.instances import Instance
 from genseg.data.label_studio import encode_brush
-from genseg.data.run_length import decode_segmentation
+from genseg.data.run_length import code_segmentation, windowed
 from genseg.recipes.generate import polygons
 from genseg.train.run import write_text
 
@@ -51,9 +51,10 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
     return f"{out}: {what}, for {tool}"
 
 
-def _mask(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Any:
+def _instance(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Instance:
+    """The mask of an annotation in its window; of no area when it is empty."""
     try:
-        return decode_segmentation(a["segmentation"], *sizes[a["image_id"]]) > 0
+        return windowed(code_segmentation(a["segmentation"], *sizes[a["image_id"]]))
     except ValueError as error:
         raise ValueError(f"annotation {a['id']} cannot be used: {error}") from None
 
@@ -66,8 +67,8 @@ def to_cvat(content: Content, out: Path, images: str | None) -> None:
     """COCO 1.0 in a zip: polygons, which CVAT can edit; it takes an RLE for a crowd. Holes are lost."""
     sizes, kept = _sizes(content), []
     for a in content["annotations"]:
-        instance = from_mask(_mask(a, sizes))
-        if instance is not None:
+        instance = _instance(a, sizes)
+        if instance.area:
             shapes = [p for p in polygons(instance) if len(p) >= 6]
             kept.append({**{k: a[k] for k in ("id", "image_id", "category_id")}, "iscrowd": 0, "area": instance.area,
                          "bbox": list(instance.box), "segmentation": shapes,
@@ -111,7 +112,8 @@ def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
     found: dict[int, list[dict[str, Any]]] = {i: [] for i in sizes}
     for a in content["annotations"]:
         h, w = sizes[a["image_id"]]
-        value = {"format": "rle", "rle": encode_brush(_mask(a, sizes)), "brushlabels": [names[a["category_id"]]]}
+        code = encode_brush(_instance(a, sizes), h, w)
+        value = {"format": "rle", "rle": code, "brushlabels": [names[a["category_id"]]]}
         found[a["image_id"]].append(
             {"id": str(a["id"]), "type": "brushlabels", "from_name": "label", "to_name": "image", "original_width": w,
              "original_height": h, "image_rotation": 0, "value": value, "score": float(a.get("score", 1.0))}

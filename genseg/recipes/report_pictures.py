@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -63,9 +63,11 @@ def is_semantic(run: Run) -> bool:
 def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
     """What the viewer shows, the score from which instances count, and the least that is kept: rounded down to the
     viewer's digits, or the instance that scores least could not be shown."""
-    pictures, *scores = _shown(run)
-    score, low = (math.floor(s * 10**DIGITS + 1e-6) / 10**DIGITS for s in scores)
-    return pictures, score, low
+    if "pictures" not in run.kept:
+        pictures, *scores = _shown(run)
+        score, low = (math.floor(s * 10**DIGITS + 1e-6) / 10**DIGITS for s in scores)
+        run.kept["pictures"] = pictures, score, low
+    return cast(tuple[list[Picture], float, float], run.kept["pictures"])
 
 
 def _shown(run: Run) -> tuple[list[Picture], float, float]:
@@ -264,15 +266,19 @@ def best_middle_worst(pictures: Sequence[Picture]) -> list[Picture]:
 
 def failed(run: Run) -> list[tuple[int, list[Ranked]]]:
     """For each way to fail its number in FAILURES, and the images."""
-    return [(n, [r for r in run.ranked if f.holds(r.instances, r.height, r.width)]) for n, f in enumerate(FAILURES)]
+    if "failed" not in run.kept:
+        run.kept["failed"] = [
+            (n, [r for r in run.ranked if f.holds(r.instances, r.height, r.width)]) for n, f in enumerate(FAILURES)
+        ]
+    return cast(list[tuple[int, list[Ranked]]], run.kept["failed"])
 
 
 def extremes(run: Run) -> Section | None:
     """The images whose instances score best and worst, and those in which something may have gone wrong."""
     if not run.ranked:
         return None
-    known = {p.name: (n, p) for n, p in enumerate(pictures_of(run)[0])}
-    _, score, _ = pictures_of(run)
+    pictures, score, _ = pictures_of(run)
+    known = {p.name: (n, p) for n, p in enumerate(pictures)}
     most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
     body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
     least = _cards(worst(run), known, score) or "<p>There are too few images to tell.</p>"

@@ -5,7 +5,7 @@ import functools
 import json
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,14 @@ class Run:
     folder: images given by hand, in place of those that the run was made from
     look: a finished model may be run on some images
     live: the process that asks is at work in it
+    kept: what a section has worked out and another needs, too
     """
 
     path: Path
     folder: str | None = None
     look: bool = True
     live: bool = False
+    kept: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @functools.cached_property
     def rows(self) -> list[Row]:

@@ -21,6 +21,7 @@ from genseg.recipes.pretrain import Session
 from genseg.recipes.report import REPORT, LiveReport, try_report, write_report
 from genseg.recipes.report_index import write_index
 from genseg.recipes.report_neighbours import alike, embeddings, nearest_of
+from genseg.recipes.report_pictures import pictures_of
 from genseg.recipes.report_run import Run
 from genseg.recipes.snapshots import COUNT, Snapshots, read_snapshots, spaced
 from genseg.train.checkpoint import load_latest
@@ -89,6 +90,12 @@ def test_the_instances_are_those_of_the_runs_decoder(run: Path) -> None:
     assert (data["threshold"], data["low"]) == (score, low) == (0.1, 0.05)
     assert [p["name"] for p in data["pictures"]] == [p.name for p in looked] and len(looked) == 10
     assert [len(p["found"]) for p in data["pictures"]] == [len(p.instances) for p in looked]
+
+
+def test_the_instance_that_scores_least_can_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The viewer has four digits of a score: rounded as rows are, 0.50004 is above its own row, 0.5."""
+    monkeypatch.setattr("genseg.recipes.report_pictures._shown", lambda run: ([], 0.50006, 0.50004))
+    assert pictures_of(Run(tmp_path)) == ([], 0.5, 0.5)
 
 
 def test_the_composites_are_those_of_the_first_epoch(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
