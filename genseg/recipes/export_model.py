@@ -84,8 +84,9 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     other += [f"a pyramid of {c.width} channels"] if c.width != 256 else []
     other += [f"a box head of {c.hidden} units"] if c.hidden != 1024 else []
     size = f"{p.fit}, {p.fit}" if p.fit else "1, 1"
+    pth = out.suffix == ".pth"
     lines = [
-        "import torch",
+        "import torch" if pth else "import torch\nfrom safetensors.torch import load_file",
         f"from torchvision.models.detection import {kind}",
         "from torchvision.models.detection.anchor_utils import AnchorGenerator",
         "from torchvision.models.detection.backbone_utils import resnet_fpn_backbone",
@@ -95,8 +96,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
         f"anchors = AnchorGenerator({tuple((a,) for a in c.anchors or ())}, ({c.ratios},) * {LEVELS})",
         f"model = {kind}(body, num_classes={len(predictor.categories) + 1}, rpn_anchor_generator=anchors, "
         f"box_score_thresh={c.score}, box_nms_thresh={c.overlap}, box_detections_per_img={c.detections})",
-        f"model.load_state_dict(torch.load({str(out)!r}))" if out.suffix == ".pth" else
-        f"model.load_state_dict(safetensors.torch.load_file({str(out)!r}))",
+        f"model.load_state_dict({'torch.load' if pth else 'load_file'}({str(out)!r}))",
         f"model.transform = GeneralizedRCNNTransform({size}, {_numbers(p.mean)}, {_numbers(p.std)})",
     ]  # fmt: skip
     lines += [] if p.fit else ["model.transform.resize = lambda image, target: (image, target)"]

@@ -48,12 +48,12 @@ def test_a_detector_in_plain_torchvision(tmp_path: Path, capsys: pytest.CaptureF
     assert "ONNX is for semantic models" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("fit", [0, 96])
+@pytest.mark.parametrize(("fit", "file"), [(0, "m.pth"), (96, "m.safetensors")])
 def test_the_lines_that_an_export_prints_find_in_plain_torchvision_what_is_found_here(
-    fit: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    fit: int, file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = finetuned(tmp_path / "run", DetectorConfig(anchors=ANCHORS, score=0.0, detections=20), fit=fit)
-    assert main(["export", str(run), "--out", str(tmp_path / "m.pth")]) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / file)]) == 0
     said = capsys.readouterr().out
     made: dict[str, Any] = {}
     exec(said.split(", for torchvision:\n\n")[1], made)
