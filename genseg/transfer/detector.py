@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -16,15 +15,15 @@ from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
-from torchvision.models.detection.roi_heads import expand_boxes, expand_masks
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from genseg.core.check import above, at_least
-from genseg.data.instances import OPAQUE, Instance, cut_instance
+from genseg.data.instances import Instance
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import GroupNorm, with_norms
 from genseg.nn.regions import RegionAlign
+from genseg.transfer.masks import MaskHeads, pasted
 from genseg.transfer.model import Detection, Labelled
 
 SEEN = 20_000  # boxes to which anchors are fitted, at most
@@ -184,6 +183,8 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
             mask_predictor=MaskRCNNPredictor(config.width, config.width, classes + 1),
             **shared,
         )
+    if isinstance(model, MaskRCNN):
+        model.roi_heads = MaskHeads.over(model.roi_heads)
     model.transform = _AsIs()
     for head in (model.rpn.head, model.roi_heads.box_predictor):
         head.register_forward_hook(_precisely)
@@ -205,32 +206,6 @@ def head_norm(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
     if config.head_norm == "none":
         return None
     return lambda channels: GroupNorm(max(1, math.gcd(128, channels) // 4), channels)
-
-
-def pasted(
-    masks: Float[Tensor, "n 1 m m"], boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], height: int, width: int
-) -> list[Instance | None]:
-    """The mask of each box where it lies in the image; None when nothing of it is above a half.
-
-    As torchvision's paste_masks_in_image, but only the box is ever in memory: 375 masks of a large image would take
-    gigabytes.
-    """
-    if not len(masks):
-        return []
-    larger, scale = expand_masks(masks, padding=1)
-    placed = expand_boxes(boxes, scale).long().tolist()
-    found: list[Instance | None] = []
-    for mask, (left, top, right, bottom), score in zip(larger[:, 0].numpy(), placed, scores.tolist(), strict=True):
-        w, h = max(right - left + 1, 1), max(bottom - top + 1, 1)
-        alpha = cv2.resize(mask, (w, h), interpolation=cv2.INTER_LINEAR)
-        rows = slice(max(0, -top), max(0, height - top))
-        columns = slice(max(0, -left), max(0, width - left))
-        part = (np.clip(alpha[rows, columns], 0, 1) * OPAQUE).round().astype(np.uint8)
-        cut = cut_instance(part, score) if part.size else None
-        found.append(
-            None if cut is None else Instance(cut.alpha, cut.top + max(top, 0), cut.left + max(left, 0), score)
-        )
-    return found
 
 
 def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> tuple[float, ...]:
