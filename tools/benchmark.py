@@ -249,7 +249,7 @@ def generate(o: argparse.Namespace) -> None:
     source = ImageSource(list_images(o.data), None)
     images = [centre(source.read(i)[0], o.size) for i in range(min(o.count, len(source)))]
     finders: dict[str, Callable[[list[Pixels]], Iterable[list[Instance]]]] = {
-        "genseg": lambda some: in_order(looking, model.instances, some, ahead=AT_ONCE),
+        "genseg": lambda some: in_order(looking, model.instances, some),
         "one at a time": lambda some: map(model.instances, some),
         "tree": lambda some: map(PROPOSERS["tree"], some),
     }

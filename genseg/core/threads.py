@@ -14,7 +14,7 @@ AT_ONCE = 4  # images, at most: each has memory of its own
 
 
 def in_order(
-    pool: ThreadPoolExecutor, work: Callable[[_Item], _Made], items: Iterable[_Item], *, ahead: int
+    pool: ThreadPoolExecutor, work: Callable[[_Item], _Made], items: Iterable[_Item], *, ahead: int = AT_ONCE
 ) -> Iterator[_Made]:
     """The results of all items, of which no more than `ahead` are begun before they are wanted."""
     begun = deque[Future[_Made]]()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genseg.core import dist
 from genseg.core.check import at_least
-from genseg.core.threads import AT_ONCE, in_order, several_at_once
+from genseg.core.threads import in_order, several_at_once
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.preflight import format_findings
 from genseg.data.samples import read_sample
@@ -127,7 +127,7 @@ def detect_all(
         return as_records(found, image=image.number, height=image.height, width=image.width, categories=categories)
 
     with dist.together(), several_at_once(predictor.device) as looking:
-        made = in_order(looking, look, images[dist.rank() :: dist.world()], ahead=AT_ONCE)
+        made = in_order(looking, look, images[dist.rank() :: dist.world()])
         mine = [record for records in made for record in records]
     return [record for part in dist.gather_objects(mine) for record in part]
 
@@ -140,7 +140,7 @@ def _semantic(predictor: Predictor, labelled: LabelledSet, images: Sequence[Labe
         return confusion(predictor.segment(read_sample(image)).cpu(), target, classes)
 
     with dist.together(), several_at_once(predictor.device) as looking:
-        made = in_order(looking, look, images[dist.rank() :: dist.world()], ahead=AT_ONCE)
+        made = in_order(looking, look, images[dist.rank() :: dist.world()])
         counts = sum(made, torch.zeros(classes, classes, dtype=torch.long))
     counts = dist.total(counts.to(predictor.device)).cpu()
     names = ["background", *(name for _, name in predictor.categories)]

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core import dist
 from genseg.core.check import at_least, between
-from genseg.core.threads import AT_ONCE, in_order, several_at_once
+from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.annotations import annotation, picture_name
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
@@ -256,7 +256,7 @@ class Part:
         with self.file.open("a") as file, ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
             ready, calm = len(mine) - len(todo), 0.5 if os.isatty(2) else 30
             with tqdm(total=len(mine), initial=ready, unit=" images", mininterval=calm, desc="generate") as progress:
-                for row in in_order(looking, look, decoded(images, todo, reading), ahead=AT_ONCE):
+                for row in in_order(looking, look, decoded(images, todo, reading)):
                     file.write(json.dumps(row) + "\n")
                     file.flush()
                     progress.update()

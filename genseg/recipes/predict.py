@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 
 from genseg.core.check import between
-from genseg.core.threads import AT_ONCE, in_order, several_at_once
+from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.generate import (
@@ -108,7 +108,7 @@ def predict(
     ):
         bar = tqdm(total=len(images), initial=len(done), unit=" images", mininterval=calm, desc="predict")
         with bar as progress:
-            for row in in_order(looking, work.row, decoded(images, todo, reading), ahead=AT_ONCE):
+            for row in in_order(looking, work.row, decoded(images, todo, reading)):
                 file.write(json.dumps(row) + "\n")
                 file.flush()
                 progress.update()

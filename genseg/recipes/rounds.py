@@ -16,7 +16,7 @@ from genseg.alpha.calibration import Calibration, fit_calibration
 from genseg.alpha.mine import Mined, mine
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
-from genseg.core.threads import AT_ONCE, in_order, several_at_once
+from genseg.core.threads import in_order, several_at_once
 from genseg.data.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.cache import cache_folder
 from genseg.data.component_tree import MIN_AREA
@@ -112,7 +112,7 @@ class Rounds:
             return mine(model, image, found[i], sure=c.compose.sure, agreement=c.rounds.agreement)
 
         with several_at_once(model.device) as looking:
-            made = in_order(looking, look, progress(todo, f"round {number + 1}"), ahead=AT_ONCE)
+            made = in_order(looking, look, progress(todo, f"round {number + 1}"))
             for i, mined in zip(todo, made, strict=True):
                 if mined is not None:
                     found[i] = mined.proposals
