@@ -119,7 +119,7 @@ def test_anchors_stand_close_enough_to_touch_the_boxes() -> None:
     first, second, *_ = fitted_anchors(boxes, (0.5, 1.0, 2.0))
     assert first >= 11 and second >= 22
     assert fitted_anchors(np.zeros((0, 4)), (1.0,)) == (32, 64, 128, 256, 512)
-    assert fitted_anchors(np.tile(boxes, (20_001, 1)), (0.5, 1.0, 2.0))[0] == pytest.approx(first, rel=0.42)  # a draw
+    assert fitted_anchors(np.tile(boxes, (1_000, 1)), (0.5, 1.0, 2.0))[0] == first  # of a draw
 
 
 @pytest.mark.parametrize("norm", ["frozen", "group", "bn"])
