@@ -68,7 +68,7 @@ class AlphaModel(nn.Module):
         nothing is seen. Of a large image the tile whose middle is nearest is looked at."""
         small, whole = self._prepared(image), image.shape[:2]
         y, x = (y + 0.5) * small.shape[0] / whole[0], (x + 0.5) * small.shape[1] / whole[1]
-        tiles = tiles_of(*small.shape[:2], tile=self.config.tile, overlap=self.config.tile // 4)
+        tiles = tiles_of(*small.shape[:2], tile=self.config.tile)
         tile = min(tiles, key=lambda t: abs(t.top + t.height / 2 - y) + abs(t.left + t.width / 2 - x))
         pixels = small[tile.window]
         pyramid = self.encoder.pyramid(self.tensor([pixels]))

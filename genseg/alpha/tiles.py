@@ -23,15 +23,17 @@ class Tile:
     def window(self) -> tuple[slice, slice]:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
-    def cuts(self, instance: Instance) -> bool:
-        """Whether an instance (in pixels of the tile) reaches a side inside the image."""
-        left, top, w, h = instance.box
-        reaches = (top <= 1, left <= 1, top + h >= self.height - 1, left + w >= self.width - 1)
+    def cuts(self, box: tuple[float, float, float, float], *, within: float = 1) -> bool:
+        """Whether a box (left, top, width, height in pixels of the tile) comes so near to a side inside the image."""
+        left, top, w, h = box
+        right, bottom = self.width - left - w, self.height - top - h
+        reaches = (top <= within, left <= within, bottom <= within, right <= within)
         return any(a and b for a, b in zip(reaches, self.inner, strict=True))
 
 
-def tiles_of(height: int, width: int, *, tile: int, overlap: int) -> list[Tile]:
-    """Tiles of at most `tile` pixels that overlap by at least `overlap`; one for an image that fits."""
+def tiles_of(height: int, width: int, *, tile: int, overlap: int | None = None) -> list[Tile]:
+    """Tiles of at most `tile` pixels that overlap by at least `overlap`, or a quarter; one for an image that fits."""
+    overlap = tile // 4 if overlap is None else overlap
     tiles = []
     for top, h in _spans(height, tile, overlap):
         for left, w in _spans(width, tile, overlap):
@@ -45,10 +47,10 @@ def by_tiles(
 ) -> list[Instance]:
     """The instances of an image, best first, where `instances` gives those of a tile in its own pixels.
 
-    Tiles of at most `tile` pixels overlap by a quarter of that; `overlap` as `merge_tiles` takes it.
+    tile: as `tiles_of` takes it
+    overlap: as `merge_tiles` takes it
     """
-    tiles = tiles_of(height, width, tile=tile, overlap=tile // 4)
-    parts = [(t, instances(t)) for t in tiles]
+    parts = [(t, instances(t)) for t in tiles_of(height, width, tile=tile)]
     return parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=overlap)
 
 
@@ -68,7 +70,7 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
     overlaps one that is there already (intersection over union above `overlap`, or mostly inside it) is its double and
     is dropped; cut ones that agree where their tiles overlap are pieces of one and are joined.
     """
-    found = [(t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a)) for t, many in parts for a in many]
+    found = [(t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a.box)) for t, many in parts for a in many]
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
     kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []  # pieces, what they make, whether it is cut
     places = np.zeros((len(found), 4), int)  # windows of those kept; one that was joined to another lies nowhere

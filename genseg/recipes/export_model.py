@@ -101,6 +101,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     ]  # fmt: skip
     lines += [] if p.fit else ["model.transform.resize = lambda image, target: (image, target)"]
     lines += ["# images: genseg.data.pixels.stretch first, then RGB from 0 to 1"] if p.stretch else []
+    lines += [f"# in images of more than {c.tile} px genseg looks at overlapping tiles"]
     lines += ["# masks: torchvision pastes them at whole pixels, genseg where they are"] if model.masks else []
     head = f"\nNot in torchvision's own functions: {', '.join(other)}. Otherwise:" if other else ", for torchvision:"
     return head + "\n\n" + "\n".join(lines)

@@ -25,9 +25,11 @@ from genseg.nn.norms import GroupNorm, with_norms
 from genseg.nn.regions import RegionAlign
 from genseg.transfer.masks import MaskHeads, pasted
 from genseg.transfer.model import Detection, Labelled
+from genseg.transfer.tiles import detections_by_tiles
 
 SEEN = 20_000  # boxes to which anchors are fitted, at most
 LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
+PROPOSALS = 1000  # torchvision's: so many of an image, and of a level, are looked at
 BACKGROUND = 0.3  # torchvision's: anchors that overlap objects by less are none
 
 
@@ -45,11 +47,13 @@ class DetectorConfig:
     regions: int = 512  # proposals of an image of which class and box are asked, a quarter of them objects
     score: float = 0.05  # detections that score less are left out
     overlap: float = 0.5  # of two of a class that overlap by more, the better one stays
-    detections: int = 100  # an image has at most so many
+    detections: int = 100  # an image, or a tile of one, has at most so many
+    tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
     def __post_init__(self) -> None:
         at_least(1, width=self.width, hidden=self.hidden, places=self.places, regions=self.regions)
         at_least(1, detections=self.detections)
+        at_least(32, tile=self.tile)
         if not BACKGROUND <= self.match <= 1:
             raise ValueError(f"match={self.match}: give {BACKGROUND} to 1; anchors that overlap by less are background")
         if self.head_norm not in ("none", "group"):
@@ -111,7 +115,11 @@ class Detector(nn.Module):
 
     @torch.no_grad()
     def detect(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
-        """Objects of a normalised image, best first."""
+        """Objects of a normalised image, best first. Large images are seen by overlapping tiles."""
+        return detections_by_tiles(image, self._tile, tile=self.config.tile, overlap=self.config.overlap)
+
+    def _tile(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
+        """The objects of a part of an image."""
         (found,) = self.model([image])
         boxes, scores, labels = (found[name].float().cpu() for name in ("boxes", "scores", "labels"))
         instances: Sequence[Instance | None] = [None] * len(boxes)
@@ -159,6 +167,7 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
     assert config.anchors is not None
     anchors = _Anchors(tuple((side,) for side in config.anchors), (config.ratios,) * LEVELS)
     bins = 7
+    proposals = max(PROPOSALS, config.detections)
     shared: dict[str, Any] = {
         "rpn_anchor_generator": anchors,
         "rpn_batch_size_per_image": config.places,
@@ -170,6 +179,8 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
         "box_score_thresh": config.score,
         "box_nms_thresh": config.overlap,
         "box_detections_per_img": config.detections,
+        "rpn_pre_nms_top_n_test": proposals,
+        "rpn_post_nms_top_n_test": proposals,
         "box_batch_size_per_image": config.regions,
     }
     if config.name == "faster_rcnn":

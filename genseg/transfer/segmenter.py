@@ -15,6 +15,7 @@ from genseg.data.semantic import IGNORED
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.norms import with_norms
 from genseg.transfer.model import Labelled, padded
+from genseg.transfer.tiles import logits_by_tiles
 
 
 @dataclass(frozen=True)
@@ -22,9 +23,11 @@ class SegmenterConfig:
     name: str = "unet"
     norm: str = "bn"  # of the encoder: bn | sync (over processes) | frozen (as pretraining left it) | group
     dice: float = 1.0  # weight of the dice loss beside the cross-entropy; 0 leaves it out
+    tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
     def __post_init__(self) -> None:
         at_least(0, dice=self.dice)
+        at_least(32, tile=self.tile)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,11 @@ class Segmenter(nn.Module):
 
     @torch.no_grad()
     def segment(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "n h w"]:
-        """Logits of the background and each class."""
+        """Logits of the background and each class. Large images are seen by overlapping tiles."""
+        return logits_by_tiles(image, self._tile, tile=self.config.tile)
+
+    def _tile(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "n h w"]:
+        """The logits of a part of an image."""
         h, w = image.shape[1:]
         logits: Tensor = self.model(padded(image))
         return logits[0, :, :h, :w].float()

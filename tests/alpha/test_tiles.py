@@ -42,7 +42,7 @@ def test_a_tile_cuts_what_reaches_a_side_inside_the_image() -> None:
     corner = Tile(0, 20, 32, 32, (False, True, True, False))
     at = {(0, 10): False, (10, 28): False, (10, 1): True, (10, 0): True, (10, 2): False, (27, 10): True, (28, 10): True,
           (26, 10): False, (0, 28): False}  # fmt: skip
-    assert {k: corner.cuts(Instance(square, *k)) for k in at} == at
+    assert {k: corner.cuts(Instance(square, *k).box) for k in at} == at
 
 
 def seen_by_tiles(
@@ -172,7 +172,9 @@ def test_shared_pixels_and_joined_alphas_are_those_of_the_whole_image() -> None:
 def every_pair(parts: list[tuple[Tile, list[Instance]]], overlap: float) -> list[Instance]:
     """The same with a loop over all pairs."""
     found = [
-        (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a)) for t, many in parts for a in many
+        (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a.box))
+        for t, many in parts
+        for a in many
     ]
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
     kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []
