@@ -53,7 +53,6 @@ class SlotsConfig(AlphaConfig):
 
     name: str = "slots"
     slots: SlotAttentionConfig = field(default_factory=SlotAttentionConfig)
-    rounds: RoundsConfig = field(default_factory=lambda: RoundsConfig(count=1))
     compose: ComposeConfig = field(default_factory=lambda: ComposeConfig(pasted=(0, 0)))
     # a slot wins pixels with any alpha above 1 / slots.count: half would hide all of a model that is not yet sure
     generate: GenerateConfig = field(default_factory=lambda: GenerateConfig(score=0))

@@ -17,9 +17,10 @@ EAGER = [
     "alpha.compose.sure=0", "alpha.rounds.tolerance=1",
 ]  # fmt: skip
 KINDS = {
-    "places": ["alpha.yaml", "steps=8", "checkpoint.every=2 steps"],
+    "places": ["alpha.yaml", "alpha.rounds.count=3", "steps=8", "checkpoint.every=2 steps"],
     "byol": [
-        "byol_alpha.yaml", "steps=6", "checkpoint.every=4 steps", "views.first.size=32", "views.second.size=32",
+        "byol_alpha.yaml", "alpha.rounds.count=3", "steps=6", "checkpoint.every=4 steps", "views.first.size=32",
+        "views.second.size=32",
         "method.hidden=16", "method.dim=8", "data.cache=48", "alpha.share=0.5",
     ],
 }  # fmt: skip

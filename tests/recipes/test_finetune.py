@@ -141,8 +141,7 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
     images, run = data / "train/images", tmp_path / "pre"
     made = main(["pretrain", "--config", str(CONFIGS.parent / "pretrain/alpha.yaml"), f"data.path={images}",
                  f"run={run}", "steps=2", "batch_size=2", "threads=1", "probe.every=0 steps",
-                 "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
-                 "alpha.rounds.count=1"])  # fmt: skip
+                 "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8"])  # fmt: skip
     assert made == 0
     parts = assemble_finetune(config(data, tmp_path, "places", f"encoder={run}", "pretrained_lr=0.25"))
     slow = [g for g in parts.optimizer.param_groups if g["scale"] == 0.25]
@@ -312,7 +311,7 @@ def test_heads_begin_alike_whatever_the_encoder_is(data: Path, tmp_path: Path) -
     images, run = data / "train/images", tmp_path / "pre"
     assert main(["pretrain", "--config", str(CONFIGS.parent / "pretrain/alpha.yaml"), f"data.path={images}",
                  f"run={run}", "steps=1", "batch_size=2", "threads=1", "probe.every=0 steps", "data.workers=0",
-                 "alpha.compose.size=64", "alpha.rounds.count=1"]) == 0  # fmt: skip
+                 "alpha.compose.size=64"]) == 0  # fmt: skip
     heads = []
     for encoder in ("random", str(run)):
         parts = assemble_finetune(config(data, tmp_path, "mask_rcnn", f"encoder={encoder}"))

@@ -32,7 +32,7 @@ SMALL = [
     "batch_size=4", "threads=1", "steps=6", "log_every=1 steps", "data.workers=0", "data.cache=48",
     "data.max_broken=0.2", "probe.every=2 steps",
     "alpha.side=64", "alpha.share=0.5", "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]",
-    "alpha.decoder.tower=8", "alpha.rounds.count=1", "views.first.size=32", "views.second.size=32", "method.hidden=16",
+    "alpha.decoder.tower=8", "views.first.size=32", "views.second.size=32", "method.hidden=16",
     "method.dim=8", "alpha.generate.candidate=0.02", "alpha.generate.score=0.1",
 ]  # fmt: skip
 
