@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from genseg import __version__
+from genseg.commands.recipes import recipe
 from genseg.commands.show import add_show
 from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
 
@@ -14,10 +16,11 @@ MISTAKEN_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADir
 PRETRAIN_HELP = """\
 Pretrain an encoder on a folder of unlabelled images.
 
-  genseg pretrain --config configs/pretrain/byol.yaml data.path=photos run=runs/photos epochs=50
+  genseg pretrain --config simclr_alpha data.path=photos run=runs/photos
 
---config names a recipe: configs/pretrain/{moco,simclr,byol,swav}.yaml for a laptop and thousands of images,
-configs/pretrain/imagenet/*.yaml for the papers' settings. Every key of it can be set as key=value.
+--config is a YAML file, or one of genseg's recipes by name: simclr_alpha for what fine-tuning starts from, alpha for
+instance alpha maps, simclr, moco, byol, swav for an encoder alone, all for a laptop and thousands of images;
+imagenet/METHOD has the papers' settings. Every key can be set as key=value.
 The length is one of epochs=, steps=, images= (images seen).
 
 Killed? The same command goes on where it was. The run directory holds
@@ -49,9 +52,9 @@ TP / (TP + FP + FN), mBO, CorLoc and FG-ARI; by kind of image and by size. All c
 
   genseg evaluate alpha runs/mine --data val.json
 
-A run first generates the instances of the json's images, into RUN/evaluated/JSON's name: what scores as much as the run
-asks for. For AP, AR and the calibration error of more, as detectors have them; TP / (TP + FP + FN) stays as it was,
-mBO, FG-ARI and recall are of all that was generated, and rise:
+A run first generates the instances of the json's images, into RUN/evaluated, and goes on there if it is killed: what
+scores as much as the run asks for. For AP, AR and the calibration error of more, as detectors have them;
+TP / (TP + FP + FN) stays as it was, mBO, FG-ARI and recall are of all that was generated, and rise:
 
   genseg evaluate alpha runs/mine --data val.json --score 0.05 --threshold 0.5
 """
@@ -76,12 +79,13 @@ which is all that an encoder learns from them without learning any weight.
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="genseg", description="Learn to segment from unlabelled images.")
+    top.add_argument("--version", action="version", version=f"genseg {__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     raw = argparse.RawDescriptionHelpFormatter
 
     p = commands.add_parser("pretrain", help="an encoder from unlabelled images", description=PRETRAIN_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML")
+    p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
     p.add_argument("--fresh", action="store_true", help="start over in a run directory that is in use")
     p.add_argument("--dry-run", action="store_true", help="build everything, take two steps, estimate memory and time")
     p.add_argument("--print-config", action="store_true", help="print every key with its value and stop")
@@ -200,7 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 it broke, 2 a user's mistake, 130 interrupted."""
     options, rest = parser().parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
-        parser().error(f"{options.command} does not know {' '.join(rest)}; see genseg {options.command} --help")
+        keys = "; keys have no dashes, as steps=100" if hasattr(options, "overrides") else ""
+        parser().error(f"{options.command} does not know {' '.join(rest)}{keys}; see genseg {options.command} --help")
     if hasattr(options, "overrides"):
         options.overrides += rest  # argparse stops collecting them at the first option
     try:
@@ -239,7 +244,10 @@ def _pretrain(options: argparse.Namespace) -> int:
     if options.keys:
         print(configs.key_help(PretrainConfig, CHOICES))
         return 0
-    config = configs.load(PretrainConfig, file=options.config, overrides=one_length(options.overrides), choices=CHOICES)
+    config = configs.load(
+        PretrainConfig, file=recipe(options.config, "pretrain"), overrides=one_length(options.overrides),
+        choices=CHOICES, standins=["run=RUN", "data.path=FOLDER"] if options.print_config else [],
+    )  # fmt: skip
     if options.print_config:
         print(configs.to_yaml(config), end="")
         return 0
@@ -304,8 +312,8 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _evaluate_alpha(options: argparse.Namespace) -> int:
     from genseg.core.check import between
-    from genseg.recipes.evaluate_alpha import evaluate_alpha
-    from genseg.recipes.generate import generated
+    from genseg.recipes.evaluate_alpha import evaluate_alpha, read_truth
+    from genseg.recipes.generate import generated, is_proposer
     from genseg.train.run import check_out
 
     alphas = options.alphas is not None  # all that may be wrong is told before hours of work
@@ -316,11 +324,19 @@ def _evaluate_alpha(options: argparse.Namespace) -> int:
     between(0, 1, **{k: v for k in ("score", "threshold") if (v := getattr(options, k)) is not None})
     if options.out:
         check_out(options.out)
+    if options.score is not None and (fixed := [str(f) for f in options.found if is_proposer(f)]):
+        print(f"note: --score is for runs; {', '.join(fixed)} has a score of its own for each region, and keeps all")
+    read_truth(options.data, options.alphas)
     with tempfile.TemporaryDirectory() as scratch:
         files = [
             generated(path, options.data, Path(scratch), alphas=alphas, score=options.score) for path in options.found
         ]
-        print(evaluate_alpha(files, options.data, alphas=options.alphas, out=options.out, threshold=options.threshold))
+        print(
+            evaluate_alpha(
+                files, options.data, names=[str(found) for found in options.found], alphas=options.alphas,
+                out=options.out, threshold=options.threshold,
+            )
+        )  # fmt: skip
     return 0
 
 

@@ -49,17 +49,25 @@ class _Given:
     verbatim: bool = False  # text of the command line, not yet read as YAML
 
 
-def load(schema: type[_T], *, file: Path | None, overrides: Sequence[str], choices: Choices | None = None) -> _T:
+def load(
+    schema: type[_T],
+    *,
+    file: Path | None,
+    overrides: Sequence[str],
+    choices: Choices | None = None,
+    standins: Sequence[str] = (),
+) -> _T:
     """The defaults of `schema`, changed by the YAML `file`, then by `overrides` such as "optimizer.lr=0.1".
 
     Sections merge key by key and lists are replaced. The entries of a `dict[str, Dataclass]` are those that
     the file lists, else those of the default; "views.local.count=4" changes one, "views.local={count: 4}" may
     also add one. `choices` holds the dataclasses of each chosen section, such as "method", by name: the
-    section's key `name` selects one.
+    section's key `name` selects one. `standins` are values for keys that neither gives.
     Raises ConfigError with the key, its source and the remedy.
     """
     choices = choices or {}
-    given = ({} if file is None else _from_file(file)) | _from_command_line(overrides)
+    read = {} if file is None else _from_file(file)
+    given = _from_command_line(standins) | read | _from_command_line(overrides)
     names = _names(schema, choices, given)
     chosen = {section: choices[section][name] for section, name in names.items()}
     keys = keys_of(schema, functools.partial(_entries, given), chosen)

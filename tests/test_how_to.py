@@ -74,7 +74,7 @@ def images() -> np.ndarray:
 
 def test_the_commands(place: Path) -> None:
     found = [line.strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
-    assert len(found) == 11 and all(line.startswith("genseg ") for line in found)
+    assert len(found) == 13 and all(line.startswith("genseg ") for line in found)
     for line in found:
         words = ["runs/alpha" if w == "RUN" else w for w in shlex.split(line)[1:]]
         shards = range(int(words[words.index("--num-shards") + 1]) if "--num-shards" in words else 1)

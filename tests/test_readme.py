@@ -74,7 +74,7 @@ def test_the_commands_and_the_lines_that_load_the_encoder(
             tiny = [key for key in tiny if not key.startswith(("checkpoint.", "validate."))]
         assert main([*words, *tiny]) == 0, line
     table = capsys.readouterr().out
-    for row in ("1: runs/alpha/evaluated/LABELS/instances.json: ", "mask AP50", "TP/(TP+FP+FN) at IoU 0.75"):
+    for row in ("1: runs/alpha: ", "mask AP50", "TP/(TP+FP+FN) at IoU 0.75"):
         assert row in table
     assert sorted(f.name for f in (place / "found").iterdir() if f.is_file()) == [
         "cvat.zip", "env.json", "grid.png", "instances.json", "report.html", "settings.json"

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 
-LEAST = 20  # right ones, and wrong ones, without which nothing is learnt
+LEAST = 20  # instances, without which nothing is learnt
+FLAT = 0.1  # a slope at the least: where scores say nothing, all are about as likely as instances are in the mean
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,10 @@ class Calibration:
 
 def fit_calibration(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]) -> Calibration:
     """The likeliest calibration, with Platt's targets: (r + 1) / (r + 2) for each of r right ones, 1 / (w + 2) for each
-    of w wrong ones, so that it is finite where a score parts them.
-
-    The identity where nothing can be learnt: LEAST of a kind are missing, or higher scores are not right more often.
+    of w wrong ones, so that it is finite where a score parts them. Of fewer than LEAST instances nothing is learnt.
     """
     r, w = int(right.sum()), int((~right).sum())
-    if min(r, w) < LEAST:
+    if r + w < LEAST:
         return Calibration()
     x = np.array([_logit(s) for s in np.clip(scores, 1e-6, 1 - 1e-6).tolist()])[:, None]
     target = np.where(right, (r + 1) / (r + 2), 1 / (w + 2))
@@ -44,7 +44,10 @@ def fit_calibration(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]
         np.concatenate([x, x]), np.repeat([1, 0], len(x)), np.concatenate([target, 1 - target])
     )
     slope, offset = float(both.coef_[0, 0]), float(both.intercept_[0])
-    return Calibration(slope, offset) if slope > 0 else Calibration()
+    if slope >= FLAT:
+        return Calibration(slope, offset)
+    offset = brentq(lambda o: np.mean([_sigmoid(FLAT * v + o) for v in x[:, 0]]) - target.mean(), -30, 30)
+    return Calibration(FLAT, offset)
 
 
 def _logit(p: float) -> float:

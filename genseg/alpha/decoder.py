@@ -36,7 +36,8 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         at_least(1, embedding=self.embedding, code=self.code, hidden=self.hidden)
-        at_least(8, tower=self.tower)
+        if self.tower < 8 or self.tower % 8:
+            raise ValueError(f"tower={self.tower}: use a multiple of 8, the groups of its norms")
 
 
 @dataclass(frozen=True)

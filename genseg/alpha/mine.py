@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from genseg.alpha.model import AlphaModel
 from genseg.alpha.tiles import meeting, shared, windows
-from genseg.core.check import at_least
+from genseg.core.check import at_least, between
 from genseg.data.instances import Instance, mirrored, resized
 
 MAGNIFIED = 1.25  # the second look at an image is mirrored and so much larger
@@ -26,7 +26,8 @@ class RoundsConfig:
 
     def __post_init__(self) -> None:
         at_least(1, count=self.count)
-        at_least(0, images=self.images)
+        at_least(0, images=self.images, tolerance=self.tolerance)
+        between(0, 1, agreement=self.agreement)
 
 
 @dataclass(frozen=True)
@@ -44,18 +45,20 @@ def mine(
     before: Sequence[Instance],
     *,
     sure: float,
+    doubtful: float,
     agreement: float,
 ) -> Mined:
     """The model's instances that a second look at the image confirms, as proposals with the score of the first look.
 
-    Those that it does not confirm, and old proposals (`before`) that no instance overlaps, stay with half their score:
-    they may be instances or not. Old proposals that were overlapped are replaced.
+    Those that it does not confirm, and old proposals (`before`) that no instance overlaps, stay with half their score,
+    and less than `doubtful`: they may be instances or not. Old proposals that were overlapped are replaced.
     """
     found = model.instances(image)
     again = _second_look(model, image)
     best = [max((_iou(a, b) for b in near), default=0.0) for a, near in _meeting(found, again)]
-    kept = [a if iou >= agreement else _doubted(a) for a, iou in zip(found, best, strict=True)]
-    lost = [_doubted(b) for b, near in _meeting(before, found) if all(shared(a, b) < 0.1 * b.area for a in near)]
+    kept = [a if iou >= agreement else _doubted(a, doubtful) for a, iou in zip(found, best, strict=True)]
+    alone = [b for b, near in _meeting(before, found) if all(shared(a, b) < 0.1 * b.area for a in near)]
+    lost = [_doubted(b, doubtful) for b in alone]
     firm, second = ([a for a in many if a.score >= sure] for many in (found, again))
     solid = sum(any(_iou(a, b) >= 0.75 for b in near) for a, near in _meeting(firm, second))
     many = len(firm) + len(second)
@@ -68,8 +71,8 @@ def _meeting(some: Sequence[Instance], others: Sequence[Instance]) -> list[tuple
     return [(a, [others[i] for i in meeting(a, places)]) for a in some]
 
 
-def _doubted(instance: Instance) -> Instance:
-    return replace(instance, score=instance.score / 2)
+def _doubted(instance: Instance, below: float) -> Instance:
+    return replace(instance, score=min(instance.score / 2, 0.99 * below))
 
 
 def _second_look(model: AlphaModel, image: UInt8[np.ndarray, "h w 3"]) -> list[Instance]:

@@ -57,7 +57,7 @@ class AlphaModel(nn.Module):
         small, whole = self._prepared(image), image.shape[:2]
         h, w = small.shape[:2]
         c = self.config
-        found = by_tiles(h, w, lambda t: self._tile(small[t.window]), tile=c.tile, overlap=c.overlap)
+        found = by_tiles(h, w, lambda t: self._tile(small[t.window]), tile=c.tile, overlap=c.overlap, inside=c.inside)
         if small.shape[:2] != whole:
             found = [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
         return [a for a in found if a.area >= self.config.min_area]

@@ -34,7 +34,8 @@ class ObjectiveConfig:
     contrast_temperature: float = 0.2  # of the softmax over the layers
 
     def __post_init__(self) -> None:
-        at_least(0, contrast=self.contrast)
+        at_least(0, objectness=self.objectness, mask=self.mask, amodal=self.amodal, quality=self.quality)
+        at_least(0, boundary=self.boundary, contrast=self.contrast)
         at_least(1, places=self.places, decoded=self.decoded)
         above(0, contrast_temperature=self.contrast_temperature)
 
@@ -70,7 +71,7 @@ def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites, *
     strides = scales / REACH
     low = torch.where(strides == strides.min(), 0.0, scales / 2)
     high = torch.where(strides == strides.max(), torch.inf, scales)
-    distance = torch.cdist(centre, centres)  # n p
+    distance = torch.cdist(centre, centres, compute_mode="donot_use_mm_for_euclid_dist")  # n p
     reach = torch.maximum(0.25 * side[:, None], 0.71 * strides[None])
     cell = _at(visible, centres)
     usable = (area >= minimum)[:, None]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from genseg.alpha.decoder import STRIDE, AlphaDecoder, Codes, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
+from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.instances import Instance, cut_instance, resized
 from genseg.nn.encoder import Encoder
@@ -27,6 +28,10 @@ class SlotAttentionConfig:
     count: int = 11  # slots an image; one of them becomes the background
     iterations: int = 3  # of attention
     width: int = 64  # of a slot
+
+    def __post_init__(self) -> None:
+        at_least(2, count=self.count)
+        at_least(1, iterations=self.iterations, width=self.width)
 
 
 class SlotAttention(nn.Module):
@@ -125,8 +130,9 @@ def reconstruction(made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t
 
 
 def slots_found(alpha: Float[Tensor, "b k h w"], config: GenerateConfig) -> list[list[Instance]]:
-    """Each slot as an instance: the pixels that it wins, scored by how sure it is of them, its mean alpha there; best
-    first. The slot with the longest part of the image's edge is the background, and left out."""
+    """Each slot as an instance: the pixels that it wins, all opaque since its alpha there may be little, scored by how
+    sure it is of them, its mean alpha there; best first. The slot with the longest part of the image's edge is the
+    background, and left out."""
     results = []
     size = (alpha.shape[2], alpha.shape[3])
     for maps in alpha:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Int
 
 from genseg.data.instances import Instance
+
+PIECE = 0.7  # of an instance that a tile cuts: so much of it in another one is a piece of that
 
 
 @dataclass(frozen=True)
@@ -43,15 +45,15 @@ def tiles_of(height: int, width: int, *, tile: int, overlap: int | None = None) 
 
 
 def by_tiles(
-    height: int, width: int, instances: Callable[[Tile], list[Instance]], *, tile: int, overlap: float
+    height: int, width: int, instances: Callable[[Tile], list[Instance]], *, tile: int, overlap: float, inside: float
 ) -> list[Instance]:
     """The instances of an image, best first, where `instances` gives those of a tile in its own pixels.
 
     tile: as `tiles_of` takes it
-    overlap: as `merge_tiles` takes it
+    overlap, inside: as `merge_tiles` takes them
     """
     parts = [(t, instances(t)) for t in tiles_of(height, width, tile=tile)]
-    return parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=overlap)
+    return parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=overlap, inside=inside)
 
 
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
@@ -63,12 +65,13 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     return [(round(i * (length - span) / (count - 1)), span) for i in range(count)]
 
 
-def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float) -> list[Instance]:
+def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float, inside: float) -> list[Instance]:
     """The instances of an image from those of its tiles, best first.
 
     Whole ones come first, then those that a tile's side cuts, which the neighbour mostly sees whole. An instance that
-    overlaps one that is there already (intersection over union above `overlap`, or mostly inside it) is its double and
-    is dropped; cut ones that agree where their tiles overlap are pieces of one and are joined.
+    overlaps one that is there already (intersection over union above `overlap`, or more than the part `inside` of it in
+    that one, of a cut one PIECE) is its double and is dropped; cut ones that agree where their tiles overlap are pieces
+    of one and are joined.
     """
     found = [(t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a.box)) for t, many in parts for a in many]
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
@@ -83,7 +86,8 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
                 continue
             # of whole ones a worse one stays around a better one, as it does in one tile
             least = min(instance.area, other.area) if cut or other_cut else instance.area
-            double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
+            most = (PIECE if cut or other_cut else inside) * least
+            double = both > overlap * (instance.area + other.area - both) or both > most
             if (
                 cut
                 and other_cut
@@ -128,7 +132,7 @@ def _agree(a: Tile, one: Instance, b: Tile, other: Instance) -> bool:
     return bool((m & n).sum() > 0.5 * (m | n).sum())
 
 
-def _within(instance: Instance, area: tuple[slice, slice]) -> Float[np.ndarray, "h w"] | np.ndarray:
+def _within(instance: Instance, area: tuple[slice, slice]) -> Bool[np.ndarray, "h w"]:
     """The mask of an instance over an area of the image."""
     rows, columns = area
     out = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)

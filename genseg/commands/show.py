@@ -25,11 +25,16 @@ the one that is proposed there, move the threshold, download COCO json or RGBA c
 The page is served to this machine alone, with no public link.
 """
 CONVERT_HELP = """\
-Instances as labelling tools import them. docs/how_to.md has the steps for each.
+Instances as labelling tools import them, and label images both ways. docs/how_to.md has the steps for each.
 
   genseg convert found/instances.json --to cvat --out found/cvat.zip
   genseg convert found/instances.json --to fiftyone --out found/fiftyone.json --images photos
   genseg convert found/instances.json --to labelstudio --out found/labelstudio.json
+
+Label images, as Cellpose, StarDist, Fiji and napari have them, a whole number for each instance:
+
+  genseg convert found/instances.json --to labels --out found/labels
+  genseg convert masks --to coco --images photos --out train.json
 """
 
 
@@ -59,12 +64,15 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
     p = commands.add_parser("convert", help="instances for a labelling tool", description=CONVERT_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("file", type=Path, metavar="JSON", help="instances.json of genseg generate, or any COCO json")
-    p.add_argument("--to", required=True, choices=("cvat", "fiftyone", "labelstudio"), help="the tool")
-    p.add_argument("--out", type=Path, required=True, metavar="FILE", help="FILE.zip for CVAT, else FILE.json")
+    p.add_argument("file", type=Path, metavar="JSON|FOLDER",
+                   help="instances.json, or any COCO json; for coco a folder of label images")  # fmt: skip
+    kinds = ("cvat", "fiftyone", "labelstudio", "labels", "coco")
+    p.add_argument("--to", required=True, choices=kinds, help="the tool, or what it writes")
+    p.add_argument("--out", type=Path, required=True, metavar="FILE",
+                   help="FILE.zip for CVAT, a folder for labels, else FILE.json")  # fmt: skip
     p.add_argument("--score", type=float, default=0.0, help="leave out instances of a lower score")
     p.add_argument("--images", metavar="WHERE", help="goes before each file name: a folder for FiftyOne, a URL for "
-                   "Label Studio (default there: /data/local-files/?d=)")  # fmt: skip
+                   "Label Studio (default there: /data/local-files/?d=); of label images, their images")  # fmt: skip
     p.set_defaults(act=_convert)
 
 

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from genseg.commands.recipes import recipe
+
 LENGTHS = ("epochs", "steps", "images")
 FINETUNE_HELP = """\
 Fine-tune on COCO-style data: a detector, or a segmenter of pixels.
@@ -10,7 +12,7 @@ Fine-tune on COCO-style data: a detector, or a segmenter of pixels.
   genseg finetune --config configs/finetune/mask_rcnn.yaml data.train=train.json data.val=val.json \\
       encoder=runs/mine run=runs/mine_nuclei
 
---config names a recipe: configs/finetune/{mask_rcnn,faster_rcnn,places,unet,fpn,deeplabv3plus}.yaml.
+--config names a recipe of configs/finetune, mask_rcnn, faster_rcnn, places, unet, fpn or deeplabv3plus, or a YAML file.
 encoder= is what it starts from: random, a run of genseg pretrain, a .safetensors file, or a tag of smp or timm.
 The length is one of epochs=, steps=, images= (images seen). Before anything is trained, a table says what is wrong
 with the labels and what happens to it.
@@ -58,7 +60,7 @@ def add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     raw = argparse.RawDescriptionHelpFormatter
     p = commands.add_parser("finetune", help="a detector or segmenter from labelled images",
                             description=FINETUNE_HELP, formatter_class=raw)  # fmt: skip
-    p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML")
+    p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
     p.add_argument("--fresh", action="store_true", help="start over in a run directory that is in use")
     p.add_argument("--print-config", action="store_true", help="print every key with its value and stop")
     p.add_argument("--keys", action="store_true", help="explain every key and stop")
@@ -114,7 +116,12 @@ def _finetune(options: argparse.Namespace) -> int:
     if options.keys:
         print(configs.key_help(FinetuneConfig, CHOICES))
         return 0
-    config = configs.load(FinetuneConfig, file=options.config, overrides=one_length(options.overrides), choices=CHOICES)
+    standins = [*(["run=RUN"] if options.check or options.print_config else []),
+                *(["data.train=TRAIN.json"] if options.print_config else [])]  # fmt: skip
+    config = configs.load(
+        FinetuneConfig, file=recipe(options.config, "finetune"), overrides=one_length(options.overrides),
+        choices=CHOICES, standins=standins,
+    )  # fmt: skip
     if options.print_config:
         print(configs.to_yaml(config), end="")
         return 0
@@ -131,7 +138,7 @@ def _compare(options: argparse.Namespace) -> int:
     print(
         compare(
             parse_arms(options.arms), labels=options.labels, seeds=options.seeds, out=options.out,
-            file=options.config, overrides=one_length(options.overrides), jobs=options.jobs,
+            file=recipe(options.config, "finetune"), overrides=one_length(options.overrides), jobs=options.jobs,
         )
     )  # fmt: skip
     try_report(options.out)

@@ -10,9 +10,9 @@ from torch import Tensor
 
 
 def dice(logits: Float[Tensor, "n p"], alpha: Float[Tensor, "n p"]) -> Float[Tensor, "n"]:
-    """1 - 2 sum(q a) / (sum(q^2) + sum(a^2)) with q = sigmoid(logits) (V-Net, eq. 1).
+    """1 - (2 sum(q a) + 1) / (sum(q^2) + sum(a^2) + 1) with q = sigmoid(logits): V-Net's eq. 1, smoothed by one pixel.
 
-    0 for equal hard maps, 1 for disjoint ones. An alpha that is 0 everywhere gives 1 unless q is 0 too.
+    0 for equal hard maps; for disjoint ones 1 - 1 / (n + 1), where n pixels are in one of them.
     """
     q = logits.sigmoid()
     return 1 - (2 * (q * alpha).sum(1) + 1) / (q.square().sum(1) + alpha.square().sum(1) + 1)

@@ -146,8 +146,12 @@ def file_key(name: str) -> str:
 
 def picture_name(file_name: str, number: int) -> str:
     """Where the alpha map or the cut-out of an annotation lies in the folder of all: as its image, never outside."""
-    inside = [part for part in Path(file_name).with_suffix("").parts if part not in ("/", "..")]
-    return f"{'/'.join(inside)}-{number}.png"
+    return f"{inside(Path(file_name).with_suffix(''))}-{number}.png"
+
+
+def inside(path: Path) -> str:
+    """The path of an image, below whatever folder what is made of it is written to."""
+    return "/".join(part for part in path.parts if part not in ("/", ".."))
 
 
 def _annotated(

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from genseg.core.check import at_least
+from genseg.core.check import at_least, between
 from genseg.data.appearance import BLENDS, BLUR, Alpha, Pixels, Rng, blended, patch_window, photometric, plain, tinted
 from genseg.data.bank import Bank
 from genseg.data.instances import Instance
@@ -47,7 +47,9 @@ class ComposeConfig:
 
     def __post_init__(self) -> None:
         at_least(32, size=self.size)
-        at_least(0, pasted=self.pasted[0], own=self.own, touching=self.touching, empty=self.empty, shared=self.shared)
+        at_least(0, pasted=self.pasted[0], shared=self.shared, sure=self.sure, native=self.native, rotate=self.rotate)
+        chances = ("own", "touching", "empty", "texture", "photometric")
+        between(0, 1, **{name: getattr(self, name) for name in chances})
         unknown = [b for b in self.blends if b not in BLENDS]
         if unknown or not self.blends:
             raise ValueError(f"alpha.compose.blends={self.blends}: choose from {', '.join(BLENDS)}")
@@ -210,13 +212,13 @@ def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
 def _host(
     rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
 ) -> tuple[UInt8[np.ndarray, "s s 3"], float, Map, tuple[Float[np.ndarray, "k"], list[Map], list[int]]]:
-    """A square window, its zoom, where it is mirrored since the image is small (which shows instances that no bank
-    holds), and scores, alphas and numbers of the instances in it."""
+    """A square window, its zoom, where a small image is mirrored (it shows instances there that no bank holds), and
+    scores, alphas and numbers of the instances in it."""
     size = config.size
     h, w = image.shape[:2]
     zoom = float(np.exp(rng.uniform(*np.log(config.zoom))))
     span = size / zoom
-    top, left = (rng.uniform(min(0, (n - span) / 2), max(0, n - span)) if n > span else (n - span) / 2 for n in (h, w))
+    top, left = (rng.uniform(0, n - span) if n > span else (n - span) / 2 for n in (h, w))
     matrix = np.array([[zoom, 0, -left * zoom + (zoom - 1) / 2], [0, zoom, -top * zoom + (zoom - 1) / 2]])
     matrix = _turned(rng, matrix, size, config.turn)
     source = cv2.GaussianBlur(image, (0, 0), 0.5 / zoom) if zoom < 0.8 else image
@@ -382,11 +384,7 @@ def _around(instance: Instance, image: Pixels, margin: int) -> Window:
 
 
 def _elsewhere(
-    rng: Rng,
-    canvas: Float[np.ndarray, "s s 3"],
-    background: Float[np.ndarray, "s s"],
-    window: Window,
-    alpha: Alpha,
+    rng: Rng, canvas: Float[np.ndarray, "s s 3"], background: Float[np.ndarray, "s s"], window: Window, alpha: Alpha
 ) -> Float[np.ndarray, "h w 3"] | None:
     """What lies elsewhere on the canvas, only background under `alpha`, for a window; None where there is none. The
     canvas goes on at its other side."""

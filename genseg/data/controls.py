@@ -40,7 +40,8 @@ def propose_blobs(
     for score in np.sort(rng.uniform(0, BLOB_SCORE, count))[::-1]:
         area = np.exp(rng.uniform(np.log(smallest), np.log(max_part * h * w / 2)))
         drawn = cut_instance((_figure(rng, ceil(4 * sqrt(area / pi))) * OPAQUE).round().astype(np.uint8), float(score))
-        assert drawn is not None
+        if drawn is None:  # of few pixels, bitten: nothing of it is half there
+            continue
         y, x = drawn.alpha.shape
         if y + 2 * APART <= h and x + 2 * APART <= w and min_area <= drawn.area <= max_part * h * w:
             top, left = (int(rng.integers(APART, n - m - APART + 1)) for n, m in ((h, y), (w, x)))

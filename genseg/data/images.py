@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -31,12 +31,14 @@ class ImageList:
     files: POSIX paths relative to root (an absolute path stays one), sorted
     labels: one index into `classes` per file, or None
     classes: sorted names; empty without labels
+    numbers: the ids of the images in a COCO json, where each has one that is a whole number; else None
     """
 
     root: Path
     files: tuple[str, ...]
     labels: tuple[int, ...] | None = None
     classes: tuple[str, ...] = ()
+    numbers: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -44,6 +46,17 @@ class ImageList:
     def path(self, i: int) -> Path:
         """Where the i-th file lies."""
         return self.root / self.files[i]
+
+    def number(self, i: int) -> int:
+        """The id of the i-th image: that of the json, or else its place, from 1 on."""
+        return i + 1 if self.numbers is None else self.numbers[i]
+
+    def bytes(self, i: int) -> int:
+        """The size of the i-th file; -1 where it is missing."""
+        try:
+            return self.path(i).stat().st_size
+        except OSError:
+            return -1
 
 
 def list_images(path: str | Path) -> ImageList:
@@ -54,14 +67,17 @@ def list_images(path: str | Path) -> ImageList:
     List: one path per line, absolute or relative to the list's folder; optionally a tab and a class on each.
     COCO: each `file_name` relative to `images/` beside the json, else to the json's folder; where none of them is
     there, all relative to the split's folder (`coco_folders`); no labels.
+    A file with an image's suffix: that image alone.
 
     Raises ValueError when there is no such path, no image, or a list that cannot be understood.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
         raise ValueError(f"{path} does not exist; give a folder of images, a .txt list or a COCO .json")
+    if path.suffix.lower() in SUFFIXES:
+        return ImageList(path.parent, (path.name,))
     readers = {".txt": _from_text, ".json": _from_coco}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path} is neither a folder, nor a .txt list, nor a COCO .json; give one of these")
@@ -179,8 +195,8 @@ def _from_coco(path: Path) -> ImageList:
         raise ValueError(f'{path} is no COCO json: it needs a list "images" with at least one entry')
     folders = coco_folders(path)
     inside, beside, split = folders
-    names: list[str] = []
-    files: set[str] = set()
+    names: dict[str, Any] = {}  # and their ids
+    files: dict[str, Any] = {}
     for n, entry in enumerate(entries):
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name:
@@ -189,16 +205,23 @@ def _from_coco(path: Path) -> ImageList:
         file = name if (beside / name).exists() and not (inside / name).exists() else posixpath.join("images", name)
         if file in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
-        names.append(name)
-        files.add(file)
+        names[name] = files[file] = entry.get("id")
     if any((beside / file).exists() for file in files):
-        return ImageList(beside, tuple(sorted(files)))
+        return _numbered(beside, files)
     if any((split / name).exists() for name in names):
-        return ImageList(split, tuple(sorted(names)))
+        return _numbered(split, names)
     raise ValueError(
-        f"{path}: none of its {len(names)} images is there, the first is {names[0]}; looked in "
+        f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; looked in "
         f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their folder in its place"
     )
+
+
+def _numbered(root: Path, numbers: Mapping[str, Any]) -> ImageList:
+    """numbers: file -> id."""
+    files = tuple(sorted(numbers))
+    ids = tuple(numbers[file] for file in files)
+    known = all(type(n) is int and n >= 0 for n in ids) and len(set(ids)) == len(ids)
+    return ImageList(root, files, numbers=ids if known else None)
 
 
 def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
@@ -234,14 +257,10 @@ def fingerprint(images: ImageList) -> str:
 
 
 def listing(images: ImageList) -> str:
-    """32 hexadecimal digits that change when a name or a size of a file changes; no file is opened."""
+    """32 hexadecimal digits that change when a name or an id changes; the files may change, and need not be there."""
     total = hashlib.blake2b(digest_size=16)
     for i, file in enumerate(images.files):
-        try:
-            size = images.path(i).stat().st_size
-        except OSError:
-            size = -1  # it is missing
-        total.update(os.fsencode(file) + b"\0%d\0" % size)
+        total.update(os.fsencode(file) + b"\0%d\0" % images.number(i))
     return total.hexdigest()
 
 

@@ -28,7 +28,10 @@ def whole(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it; safetensors lets nobody else read its files
         yield temporary
+        temporary.chmod(mode)
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
         number = number_of(error)

@@ -198,9 +198,8 @@ def page(models: dict[str, AlphaModel], folder: Path) -> Any:
         seen, made = gr.State(None), gr.State(None, delete_callback=_remove)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                file = gr.Image(type="filepath", label="Your image", sources=["upload", "clipboard"], height=260,
-                                elem_id="image",
-                                buttons=["fullscreen"])  # fmt: skip
+                file = gr.Image(type="filepath", image_mode=None, label="Your image", sources=["upload", "clipboard"],
+                                height=260, elem_id="image", buttons=["fullscreen"])  # fmt: skip
                 run = gr.Dropdown(names, value=names[0], label="Run", visible=len(names) > 1, elem_id="run")
                 score = gr.Slider(0, 1, value=usual, step=0.01, label="Score at least", elem_id="score")
                 how = gr.Radio(SHOWS, value=SHOWS[0], label="Show as", elem_id="show")

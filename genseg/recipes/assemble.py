@@ -210,10 +210,11 @@ def read_cache(images: ImageList, config: PretrainConfig, side: int, content: st
     """The decoded images on disk, made by the first process that wants them while the others wait."""
     cached = build_cache(images, side=side, workers=max(config.data.workers, 1), content=content)
     if len(cached.broken) > config.data.max_broken * len(images):
-        first = next(iter(cached.broken.values()))
+        number, reason = next(iter(cached.broken.items()))
         raise ImageError(
             f"{len(cached.broken)} of {len(images)} images cannot be read, more than data.max_broken="
-            f"{config.data.max_broken}; genseg scan lists them. The first: {first}"
+            f"{config.data.max_broken}; genseg scan lists them: mend or remove them, or raise data.max_broken. "
+            f"The first is {images.path(number)}: {reason}"
         )
     return cached
 

@@ -1,19 +1,24 @@
 """Hand instances over to labelling tools, in the form that each imports."""
 
 import json
+import os
 import zipfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from genseg.core.check import between
 from genseg.core.words import amount
-from genseg.data.annotations import CocoError, file_key, read_json
+from genseg.data.annotations import CocoError, annotation, file_key, inside, read_json
+from genseg.data.decode import decoded_size
+from genseg.data.images import list_images
 from genseg.data.instances import Instance
+from genseg.data.label_images import ENDINGS, instances_of, label_file, read_label_image, write_label_image
 from genseg.data.label_studio import encode_brush
-from genseg.data.run_length import code_segmentation, windowed
-from genseg.recipes.generate import polygons
+from genseg.data.run_length import code_segmentation, polygons, windowed
+from genseg.measure.masks import partition
 from genseg.train.run import write_text
 
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
@@ -23,17 +28,22 @@ Content = Mapping[str, Any]
 
 
 def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str | None = None) -> str:
-    """Write the instances of a COCO json for `tool`, and say what was written.
+    """Write the instances of a COCO json for `tool`, and say what was written; for coco, those of a folder of label
+    images, `file`.
 
     score: instances that score less are left out
-    images: goes before each file name (FiftyOne: a folder; Label Studio: a URL)
+    images: goes before each file name (FiftyOne: a folder; Label Studio: a URL); of label images, their images
 
     Raises CocoError or ValueError for what a user can mend.
     """
     between(0, 1, score=score)
-    wanted = ".zip" if tool == "cvat" else ".json"
+    wanted = {"cvat": ".zip", "labels": ""}.get(tool, ".json")
     if out.suffix.lower() != wanted:
-        raise ValueError(f"--out {out}: what {tool} imports ends in {wanted}")
+        raise ValueError(f"--out {out}: " + (f"what {tool} imports ends in {wanted}" if wanted else "name a folder"))
+    if tool == "coco":
+        if images is None or not file.is_dir():
+            raise ValueError(f"{file}: coco is made of a folder of label images; give that, and --images FOLDER")
+        return from_label_images(file, images, out)
     content = dict(read_json(file))
     content.setdefault("categories", [{"id": 1, "name": "instance"}])
     try:
@@ -128,8 +138,54 @@ def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
     write_text(out, json.dumps(tasks))
 
 
+def to_labels(content: Content, out: Path, images: str | None) -> None:
+    """A label image for each image, 16 bits: instance n has the value n, the best first; where they overlap the better
+    one is seen."""
+    sizes = _sizes(content)
+    found: dict[int, list[Instance]] = {i: [] for i in sizes}
+    for a in content["annotations"]:
+        found[a["image_id"]].append(replace(_instance(a, sizes), score=float(a.get("score", 1.0))))
+    for i in content["images"]:
+        ordered = sorted(found[i["id"]], key=lambda instance: -instance.score)
+        name = inside(Path(file_key(i["file_name"])).with_suffix(".tif"))
+        write_label_image(out / name, partition(ordered, *sizes[i["id"]]))
+
+
+def from_label_images(folder: Path, images: str, out: Path) -> str:
+    """Write the COCO json of the images that have a label image in `folder`, all instances of one category."""
+    listed = list_images(images)
+    content: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "instance"}]}
+    for n, name in enumerate(listed.files):
+        labels = label_file(folder, name)
+        if labels is None:
+            continue
+        numbers, size = read_label_image(labels), decoded_size(listed.path(n))
+        if numbers.shape != size:
+            raise CocoError(f"{labels} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image {listed.path(n)} "
+                            f"{size[1]} x {size[0]}")  # fmt: skip
+        of = {"image": n + 1, "height": size[0], "width": size[1]}
+        first = len(content["annotations"]) + 1
+        found = instances_of(numbers)
+        content["annotations"] += [annotation(a, number=first + k, **of) for k, a in enumerate(found)]
+        place = os.path.relpath(listed.path(n).absolute(), out.absolute().parent)
+        content["images"].append({"id": n + 1, "file_name": place, "height": size[0], "width": size[1]})
+    if not content["images"]:
+        example = Path(listed.files[0]).with_suffix(".tif")
+        raise CocoError(f"{folder}: none of {len(listed)} images of {images} has a label image there, as {example}, or "
+                        f"that with {', '.join(ENDINGS[1:])} behind its name")  # fmt: skip
+    for a in content["annotations"]:
+        del a["score"]  # these are labels
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_text(out, json.dumps(content))
+    without = len(listed) - len(content["images"])
+    note = f"; {amount(without, 'image')} without a label image left out" if without else ""
+    labelled = f"{amount(len(content['annotations']), 'instance')} in {amount(len(content['images']), 'image')}"
+    return f"{out}: {labelled}{note}"
+
+
 TOOLS: dict[str, Callable[[Content, Path, str | None], None]] = {
     "cvat": to_cvat,
     "fiftyone": to_fiftyone,
     "labelstudio": to_labelstudio,
+    "labels": to_labels,
 }

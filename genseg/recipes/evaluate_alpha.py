@@ -51,6 +51,7 @@ def evaluate_alpha(
     predictions: Sequence[Path],
     data: Path,
     *,
+    names: Sequence[str] | None = None,
     alphas: Path | None = None,
     out: Path | None = None,
     threshold: float | None = None,
@@ -60,6 +61,7 @@ def evaluate_alpha(
     predictions: COCO jsons as `genseg generate` writes them, whose images are found by file name; or COCO's lists of
         results, whose image_id is that of `data`
     data: a COCO json; its categories are one, its crowds are ignored; a `kind` of its images is told apart
+    names: what each of `predictions` is called; None: as its file
     alphas: folder with the soft alpha maps of the labels, <image>-<n>.png, n from 0 in the order of the image's
         annotations, as `genseg scenes` writes them; those of predictions are read from the folder alphas/ beside
         the json, as <image>-<annotation id>.png, in folders as the images; without it they are not compared
@@ -71,25 +73,20 @@ def evaluate_alpha(
     """
     if out:
         check_out(out)
-    content = read_json(data)
-    truth = annotated_images(content["images"], content["annotations"], data)
-    by_file(truth, data)  # raises when two images have one name
-    if not any((~t.crowd).any() for t in truth):
-        raise CocoError(f"{data} has {len(truth)} images and no label in them; give a data set with labels")
-    if alphas:
-        truth = [_with_alphas(t, alphas, file_key(t.name), range(len(t.instances))) for t in truth]
+    truth, listed = read_truth(data, alphas), read_json(data)["images"]
+    names = [str(path) for path in predictions] if names is None else names
     head = [f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"]
     table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
-    for number, path in enumerate(predictions, start=1):
-        found, others, unread = _read_found(path, content["images"], truth)
+    for number, (name, path) in enumerate(zip(names, predictions, strict=True), start=1):
+        found, others, unread = _read_found(path, listed, truth)
         soft = path.parent / "alphas"
         if alphas and soft.is_dir():
             found = [_with_alphas(f, soft, f.name, f.numbers) for f in found]
-        table[str(path)] = by_kind(found, truth, threshold=threshold)
+        table[name] = by_kind(found, truth, threshold=threshold)
         note = f"; {others} more images, which the data lack, are left out" if others else ""
         if unread:
             note += f"; {unread} images that could not be read count as nothing found, see {path.parent / BROKEN}"
-        head.append(f"{number}: {path}: {sum(len(f.instances) for f in found)} predictions{note}")
+        head.append(f"{number}: {name}: {sum(len(f.instances) for f in found)} predictions{note}")
     if out:
         known = {p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()} for p, groups in table.items()}
         out.write_text(json.dumps({"data": str(data), "threshold": threshold, "predictions": known}, indent=1), "utf-8")
@@ -100,6 +97,19 @@ def evaluate_alpha(
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return "\n".join(head) + "\n\n" + "\n\n".join(_blocks(table))
+
+
+def read_truth(data: Path, alphas: Path | None) -> list[AnnotatedImage]:
+    """The labels of a COCO json, with their soft alphas where these are given. Raises CocoError when there are none, or
+    they cannot be used."""
+    content = read_json(data)
+    truth = annotated_images(content["images"], content["annotations"], data)
+    by_file(truth, data)  # raises when two images have one name
+    if not any((~t.crowd).any() for t in truth):
+        raise CocoError(f"{data} has {len(truth)} images and no label in them; give a data set with labels")
+    if alphas:
+        truth = [_with_alphas(t, alphas, file_key(t.name), range(len(t.instances))) for t in truth]
+    return truth
 
 
 def by_kind(found: Images, truth: Images, *, threshold: float | None = None) -> dict[str, Measures]:

@@ -216,9 +216,13 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
 
 def read_labels(path: str, model: str, *, categories: Categories | None = None) -> tuple[LabelledSet, Findings]:
     """What a model of that name trains on or is scored on: a COCO json, or a folder with images/ and masks/."""
-    if is_semantic(model) and (Path(path) / "masks").is_dir():
-        return read_mask_folder(Path(path) / "images", Path(path) / "masks", categories=categories)
-    return read_labelled(Path(path), categories=categories, masks=model != "faster_rcnn")
+    file = Path(path).expanduser()
+    if file.is_dir() and not (is_semantic(model) and (file / "masks").is_dir()):
+        folder = "; for a class for each pixel also a folder with images/ and masks/" if is_semantic(model) else ""
+        raise ValueError(f"{path} is a folder; give a COCO json{folder}")
+    if file.is_dir():
+        return read_mask_folder(file / "images", file / "masks", categories=categories)
+    return read_labelled(file, categories=categories, masks=model != "faster_rcnn")
 
 
 def start_encoder(config: FinetuneConfig) -> tuple[Encoder, EncoderConfig, list[str]]:

@@ -29,7 +29,8 @@ from genseg.data.annotations import annotation, picture_name
 from genseg.data.images import ImageError, ImageList, decode, list_images, listing
 from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS, propose
-from genseg.train.run import RunError, write_environment, write_text
+from genseg.data.run_length import polygons
+from genseg.train.run import RunError, lock, write_environment, write_text
 
 RESULT, ROWS = "instances.json", "rows.jsonl"  # the latter is where genseg predict keeps each image's
 ALPHAS, CUTOUTS = "alphas", "cutouts"  # folders below that of the result
@@ -99,8 +100,9 @@ def generate_folder(
     after: called after each image, by the first process of the first shard
 
     Each image's result is kept as soon as it is there: the same command goes on where it was, also on another number of
-    processes. Several shards, and processes of a launcher, share `out`; whoever comes last puts the json together.
-    Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
+    processes, and looks anew at images that could not be read, or have changed. Several shards, and processes of a
+    launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are listed in
+    `out/broken.txt`. Raises ValueError for what a user can mend.
     """
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
     accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
@@ -108,25 +110,26 @@ def generate_folder(
         refuse_inside(out, folder)
     finder, origin = _finder(run, options, accelerator.device)
     images = list_images(folder)
-    with dist.together():
-        if accelerator.is_main_process:
-            _open(out, origin, images, options)
-            if options.shard == 0:
-                facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
-                write_environment(out, device=accelerator.device, facts=facts)
-    world, rank = accelerator.num_processes, accelerator.process_index
-    part = Part(out, options.shard * world + rank, options.shards * world)
-    after = after if part.number == 0 else lambda: None
-    part.write(finder, images, options, device=accelerator.device, after=after)
-    accelerator.wait_for_everyone()
-    if not accelerator.is_main_process:
-        return ""
-    return merge(out, images)
+    with contextlib.ExitStack() as stack:
+        with dist.together():
+            if accelerator.is_main_process:
+                stack.enter_context(lock(out, ".lock" if options.shards == 1 else f".lock-{options.shard}"))
+                _open(out, origin, images, options)
+                if options.shard == 0:
+                    facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
+                    write_environment(out, device=accelerator.device, facts=facts)
+        world, rank = accelerator.num_processes, accelerator.process_index
+        # whatever the world of the other shards is, their parts are those of the other remainders by `shards`
+        part = Part(out, options.shard + options.shards * rank, options.shards * world)
+        after = after if part.number == 0 else lambda: None
+        part.write(finder, images, options, device=accelerator.device, after=after)
+        accelerator.wait_for_everyone()
+        return merge(out, images) if accelerator.is_main_process else ""
 
 
 def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[Finder, str]:
     """What finds the instances, and a word that changes when it does."""
-    if str(run) in PROPOSERS and not run.exists():
+    if is_proposer(run):
         for name in ("score", "min_area", "side"):
             if getattr(options, name) is not None:
                 option = f"--{name.replace('_', '-')}"
@@ -139,18 +142,28 @@ def _finder(run: Path, options: GenerateOptions, device: torch.device) -> tuple[
     return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
+def is_proposer(name: Path) -> bool:
+    """Whether a classical proposer is meant, and no run."""
+    return str(name) in PROPOSERS and not name.exists()
+
+
 def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, score: float | None = None) -> Path:
     """The json of the instances of a COCO json's images: `found` itself, or made with the run or proposer of that name.
 
-    What a run has found, from `score` on in place of its own least score, is kept below it, in evaluated/; what a
-    proposer has found, which has no such choice, in `scratch`.
+    What a run has found, from `score` on in place of its own least score, is kept below it, in evaluated/, in a folder
+    for each model, json and score: if it is killed it goes on there. What a proposer has found, which has no such
+    choice, is in `scratch`.
     """
     if found.suffix == ".json":
         return found
-    run = found if found.is_dir() or not found.exists() else found.parent
-    out = (run if run.exists() else scratch / found.name) / "evaluated" / data.stem
-    least = None if str(found) in PROPOSERS else score
-    generate_folder(found, str(data), out, GenerateOptions(alphas=alphas, score=least, fresh=True))
+    if is_proposer(found):
+        out, options = scratch / found.name, GenerateOptions(alphas=alphas)
+    else:
+        file = alpha_file(found)
+        told = hashlib.blake2b(f"{data.resolve()}\n{score}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4)
+        out = file.parent / "evaluated" / f"{data.stem}-{told.hexdigest()}"
+        options = GenerateOptions(alphas=alphas, score=score, fresh=(out / RESULT).exists())
+    generate_folder(found, str(data), out, options)
     return out / RESULT
 
 
@@ -237,16 +250,15 @@ class Part:
     ) -> None:
         """The lines that are missing, also in parts of another count: a run may go on with more or fewer processes.
         A line that a kill has cut is written again."""
-        own = read_rows(self.file)
+        own = list(rows_of([self.file]))
         write_text(self.file, "".join(json.dumps(row) + "\n" for row in own))
-        former = (f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl"))
-        done = {row["id"] for row in (*own, *(row for f in former for row in read_rows(f)))}
+        former = [f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl")]
         mine = range(self.number, len(images), self.count)
-        todo = [i for i in mine if i + 1 not in done]
+        todo = unseen(rows_of([self.file, *former]), images, mine)
 
         def look(read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
             i, image = read
-            row: dict[str, Any] = {"id": i + 1, "file_name": images.files[i]}
+            row: dict[str, Any] = {"id": images.number(i), "file_name": images.files[i], "bytes": images.bytes(i)}
             if isinstance(image, ImageError):
                 return row | {"broken": str(image)}
             found = finder.instances(image)
@@ -308,14 +320,24 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def part_files(out: Path) -> list[Path]:
-    """The files of all parts, whatever their count."""
-    return sorted((out / "parts").glob("*-of-*.jsonl"))
+    """The files of all parts, whatever their count, the latest last."""
+    return sorted((out / "parts").glob("*-of-*.jsonl"), key=lambda f: (f.stat().st_mtime, f.name))
 
 
 def rows_of(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """One row for each image, in their order; parts of different counts may hold the same image."""
-    rows = {row["id"]: row for file in files for row in read_rows(file)}
+    """One row for each image, by id. Parts of different counts may hold the same image, and one part two looks at it:
+    the last one that could read it counts."""
+    rows: dict[int, dict[str, Any]] = {}
+    for row in (row for file in files for row in read_rows(file)):
+        if "broken" not in row or row["id"] not in rows:
+            rows[row["id"]] = row
     return [rows[number] for number in sorted(rows)]
+
+
+def unseen(rows: Iterable[Mapping[str, Any]], images: ImageList, mine: Iterable[int]) -> list[int]:
+    """Which images of `mine` have to be looked at: those without a row, or of another size in it, or broken then."""
+    done = {row["id"]: row.get("bytes") for row in rows if "broken" not in row}
+    return [i for i in mine if images.number(i) not in done or done[images.number(i)] != images.bytes(i)]
 
 
 def merge(out: Path, images: ImageList) -> str:
@@ -327,10 +349,16 @@ def merge(out: Path, images: ImageList) -> str:
     coco = as_coco(rows)
     write_text(out / RESULT, json.dumps(coco))
     text = f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in {amount(len(coco['images']), 'image')}"
-    if broken:
-        write_text(out / "broken.txt", "".join(f"{row['file_name']}\t{row['broken']}\n" for row in broken))
-        text += f"; {amount(len(broken), 'image')} cannot be read, see {out / 'broken.txt'}"
-    return text
+    return text + list_broken(broken, out / "broken.txt")
+
+
+def list_broken(rows: Sequence[Mapping[str, Any]], file: Path) -> str:
+    """Write which images could not be read, and why; the words that say so. Without any there is no such file."""
+    if not rows:
+        file.unlink(missing_ok=True)
+        return ""
+    write_text(file, "".join(f"{row['file_name']}\t{row['broken']}\n" for row in rows))
+    return f"; {amount(len(rows), 'image')} cannot be read, see {file}; mended, the same command looks at them again"
 
 
 def as_coco(rows: Sequence[Mapping[str, Any]], categories: Sequence[tuple[int, str]] = INSTANCE) -> dict[str, Any]:
@@ -348,19 +376,6 @@ def rows_so_far(out: Path) -> list[dict[str, Any]]:
     """What genseg generate or genseg predict, whichever has written last, has found so far."""
     files = sorted((*part_files(out), *out.glob(ROWS)), key=lambda f: f.stat().st_mtime)
     return rows_of(f for f in files if f.parent == files[-1].parent)
-
-
-def polygons(instance: Instance) -> list[list[float]]:
-    """Outer outlines of the mask in pixels of the image, as COCO has them."""
-    from skimage.measure import find_contours
-
-    mask = np.pad(instance.mask.astype(np.uint8), 1)
-    outer, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    # OpenCV's run through the middles of border pixels and lose half a pixel all around: a third of a small mask
-    filled = cv2.drawContours(mask, outer, -1, 1, cv2.FILLED)
-    found = find_contours(filled, 0.5, fully_connected="high")
-    shift = np.array((instance.left - 1 + 0.5, instance.top - 1 + 0.5))
-    return [(c[:-1, ::-1] + shift).reshape(-1).tolist() for c in found]
 
 
 def write_png(file: Path, pixels: np.ndarray) -> None:

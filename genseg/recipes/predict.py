@@ -1,9 +1,11 @@
 """Predictions of a fine-tuned model for a folder of images: COCO json for instances, PNG of classes for pixels."""
 
+import functools
 import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,24 +14,29 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
+from PIL import Image
 from tqdm import tqdm
 
 from genseg.core.check import between
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
+from genseg.data.annotations import inside
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.generate import (
     MOST,
     ROWS,
     as_coco,
     decoded,
-    read_rows,
+    list_broken,
     read_settings,
     refuse_inside,
+    rows_of,
     scoring_precision,
-    write_png,
+    unseen,
 )
-from genseg.train.run import RunError, write_environment, write_text
+from genseg.show.draw import colour
+from genseg.train.run import RunError, lock, write_environment, write_text
 from genseg.transfer.model import Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter
@@ -50,25 +57,43 @@ class _Work:
     def rows(self) -> Path:
         return self.out / ROWS
 
+    @functools.cached_property
+    def mask_names(self) -> list[str]:
+        """Where the map of each image lies below masks/: as genseg finetune reads it. Of images that differ in their
+        suffix alone, each keeps its own in the name."""
+        plain = [Path(file).with_suffix("") for file in self.images.files]
+        count = Counter(plain)
+        names = [Path(f) if count[p] > 1 else p for f, p in zip(self.images.files, plain, strict=True)]
+        return [f"{inside(name)}.png" for name in names]
+
     def row(self, read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
         """What is kept of an image: its size and what was found, or why it cannot be read."""
         i, image = read
-        row: dict[str, Any] = {"id": i + 1, "file_name": self.images.files[i]}
+        number = self.images.number(i)
+        row: dict[str, Any] = {"id": number, "file_name": self.images.files[i], "bytes": self.images.bytes(i)}
         if isinstance(image, ImageError):
             return row | {"broken": str(image)}
         h, w = image.shape[:2]
         row |= {"height": h, "width": w}
         if isinstance(self.predictor.model, Segmenter):
-            inside = [p for p in Path(row["file_name"] + ".png").parts if p not in ("/", "..")]
             classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
-            write_png(self.out / MASKS / "/".join(inside), classes)
-            return row | {"mask": f"{MASKS}/{'/'.join(inside)}"}
+            name = f"{MASKS}/{self.mask_names[i]}"
+            write_class_map(self.out / name, classes)
+            return row | {"mask": name}
         found = [d for d in self.predictor.detect(image) if d.score >= self.score]
-        records = as_records(found, image=i + 1, height=h, width=w, categories=self.predictor.categories)
+        records = as_records(found, image=number, height=h, width=w, categories=self.predictor.categories)
         for n, (record, d) in enumerate(zip(records, found, strict=True), start=1):
-            record |= {"id": (i + 1) * MOST + n, "iscrowd": 0}
+            record |= {"id": number * MOST + n, "iscrowd": 0}
             record["area"] = d.instance.area if d.instance else record["bbox"][2] * record["bbox"][3]
         return row | {"annotations": records}
+
+
+def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:
+    """A PNG of class indices with a palette, so that it is seen: background is black."""
+    image = Image.fromarray(classes)
+    image.putpalette([0, 0, 0, *(v for n in range(255) for v in colour(n))])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file)
 
 
 def predict(
@@ -77,8 +102,8 @@ def predict(
 ) -> str:  # fmt: skip
     """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`, and say what it is.
 
-    Of a semantic model: one 8-bit PNG an image in `out/masks`, 0 for background, 1, 2, ... in the order of the json's
-    `categories`. score: detections that score less are left out; after: called after each image
+    Of a semantic model: a PNG of indices for each image in `out/masks`, 0 for background, 1, 2, ... in the order of the
+    json's `categories`. score: detections that score less are left out; after: called after each image
 
     Each image's result is kept as soon as it is there: the same command goes on where it was. Images that cannot be
     read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
@@ -93,27 +118,32 @@ def predict(
     work = _Work(predictor, images, out, score)
     weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()
     origin = hashlib.blake2b(json.dumps([weights, listing(images), score]).encode(), digest_size=16).hexdigest()
-    _open(work, origin, fresh)
-    facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
-    write_environment(out, device=predictor.device, facts=facts)
-    rows = read_rows(work.rows)
+    with lock(out):
+        _open(work, origin, fresh)
+        facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
+        write_environment(out, device=predictor.device, facts=facts)
+        _look(work, after)
+        return _finish(work)
+
+
+def _look(work: _Work, after: Callable[[], object]) -> None:
+    """Keep a row of each image that has none yet."""
+    rows = rows_of([work.rows])
     write_text(work.rows, "".join(json.dumps(row) + "\n" for row in rows))  # without a line that a kill has cut
-    done = {row["id"] for row in rows}
-    todo = [i for i in range(len(images)) if i + 1 not in done]
-    calm = 0.5 if os.isatty(2) else 30
+    images = work.images
+    todo = unseen(rows, images, range(len(images)))
     with (
         work.rows.open("a") as file,
         ThreadPoolExecutor(1) as reading,
-        several_at_once(predictor.device) as looking,
-    ):
-        bar = tqdm(total=len(images), initial=len(done), unit=" images", mininterval=calm, desc="predict")
-        with bar as progress:
-            for row in in_order(looking, work.row, decoded(images, todo, reading)):
-                file.write(json.dumps(row) + "\n")
-                file.flush()
-                progress.update()
-                after()
-    return _finish(work)
+        several_at_once(work.predictor.device) as looking,
+        tqdm(total=len(images), initial=len(images) - len(todo), unit=" images",
+             mininterval=0.5 if os.isatty(2) else 30, desc="predict") as progress,
+    ):  # fmt: skip
+        for row in in_order(looking, work.row, decoded(images, todo, reading)):
+            file.write(json.dumps(row) + "\n")
+            file.flush()
+            progress.update()
+            after()
 
 
 def _open(work: _Work, origin: str, fresh: bool) -> None:
@@ -133,14 +163,11 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
 
 def _finish(work: _Work) -> str:
     """Put the json together and say what there is."""
-    rows = sorted(read_rows(work.rows), key=lambda row: row["id"])
+    rows = rows_of([work.rows])
     broken = [row for row in rows if "broken" in row]
     coco = as_coco(rows, work.predictor.categories)
     write_text(work.out / RESULT, json.dumps(coco))
     semantic = isinstance(work.predictor.model, Segmenter)
     what = "masks of" if semantic else f"{amount(len(coco['annotations']), 'object')} in"
     text = f"{work.out / RESULT}: {what} {amount(len(coco['images']), 'image')}"
-    if broken:
-        write_text(work.out / "broken.txt", "".join(f"{row['file_name']}\t{row['broken']}\n" for row in broken))
-        text += f"; {amount(len(broken), 'image')} cannot be read, see {work.out / 'broken.txt'}"
-    return text
+    return text + list_broken(broken, work.out / "broken.txt")

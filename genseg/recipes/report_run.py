@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,15 @@ import torch
 
 from genseg import config as configs
 from genseg.alpha.model import ALPHA_NAME, load_alpha
-from genseg.data.annotations import AnnotatedImage, annotated_images, read_json
+from genseg.data.annotations import AnnotatedImage, annotated_images, annotation, read_json
 from genseg.data.images import ImageError, ImageList, decode, list_images
-from genseg.data.instances import Instance
+from genseg.data.instances import Instance, cut_instance
 from genseg.data.scenes import default_scenes
+from genseg.data.semantic import read_class_map
 from genseg.recipes.assemble import CHOICES, PretrainConfig
 from genseg.recipes.evaluate_model import Scores, read_scores
 from genseg.recipes.export_model import is_finetuned
+from genseg.recipes.generate import MOST as NUMBERS
 from genseg.recipes.generate import RESULT, ROWS, as_coco, fast_precision, rows_so_far
 from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged
 from genseg.recipes.snapshots import middle, read_snapshots
@@ -182,8 +184,6 @@ class Run:
         """The images of instances.json, which generation leaves behind, or of predictions.json; while it is at work,
         those that are done."""
         content, file = self._content, self._found or self.path
-        if any("mask" in i for i in content["images"]):
-            return []  # classes of pixels, no instances
         images = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
         ids = {i.get("id") for i in images}
         found = [a for a in content["annotations"] if a.get("image_id") in ids]
@@ -192,7 +192,9 @@ class Run:
     @functools.cached_property
     def _content(self) -> dict[str, Any]:
         """The COCO json of what was found; without images where there is none."""
-        return dict(read_json(self._found)) if self._found is not None else as_coco(self._parts)
+        content = dict(read_json(self._found)) if self._found is not None else as_coco(self._parts)
+        maps = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
+        return content | {"annotations": [*content["annotations"], *regions(maps, content["categories"], self.path)]}
 
     @functools.cached_property
     def _parts(self) -> list[dict[str, Any]]:
@@ -266,6 +268,21 @@ def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
     for i in chosen(len(images), SHOWN):
         with contextlib.suppress(ImageError):
             yield images.files[i], decode(images.path(i), short_side=side)
+
+
+def regions(
+    images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], folder: Path
+) -> Iterator[dict[str, Any]]:
+    """What a semantic model has found, each class of an image as one instance; `mask` of an image names its map."""
+    for image in images:
+        if "mask" in image:
+            classes = read_class_map(folder / image["mask"])
+            for c in np.unique(classes[classes > 0]).tolist():
+                whole = cut_instance(classes == c)
+                assert whole is not None
+                size = {"height": classes.shape[0], "width": classes.shape[1]}
+                found = annotation(whole, number=image["id"] * NUMBERS + c, image=image["id"], **size)
+                yield found | {"category_id": categories[c - 1]["id"]}
 
 
 def chosen(total: int, count: int) -> list[int]:

@@ -44,8 +44,7 @@ def reopen(
         )
     if state["fingerprint"] != fingerprint:
         raise RunError(
-            f"run={run}: {source} have changed since this run was started; "
-            "restore them, or start over with --fresh"
+            f"run={run}: {source} have changed since this run was started; restore them, or start over with --fresh"
         )
     return saved
 
@@ -61,7 +60,22 @@ def take(
         if main and fresh:
             clear(run)
     with dist.together():
-        return reopen(run, config, fingerprint=fingerprint, source=source, free=free)
+        saved = reopen(run, config, fingerprint=fingerprint, source=source, free=free)
+    with dist.together():
+        if main:
+            _begin(run, saved)
+    return saved
+
+
+def _begin(run: Path, saved: Saved | None) -> None:
+    """Make the folder of checkpoints. Raises RunError where it is gone, and what the run has learnt is still there."""
+    kept = run / "checkpoints"
+    if saved is None and not kept.is_dir() and (learnt := [f.name for f in sorted(run.glob("*.safetensors"))]):
+        raise RunError(
+            f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose another run= folder, or "
+            "start over with --fresh, which removes them"
+        )
+    kept.mkdir(exist_ok=True)
 
 
 def due(step: int, every: int) -> bool:

@@ -34,6 +34,7 @@ from genseg.train.run import BANKS
 _Work = TypeVar("_Work")
 VERSION = 3  # of the proposals: other numbers come out of other code
 FITTED = 256  # images, at most, whose statistics the batch norms get for generation
+SURE = 0.99  # hardly any score, before it is calibrated, is higher
 JUDGED = 64  # composites on which scores are calibrated
 UNSEEN = 2**31  # epochs from here on are those of no training: their composites are new
 
@@ -109,13 +110,14 @@ class Rounds:
             image, at = self.source.read(i)
             if at != i:  # another stands in for a broken one
                 return None
-            return mine(model, image, found[i], sure=c.compose.sure, agreement=c.rounds.agreement)
+            sure, doubtful = c.compose.sure, min(c.compose.sure, c.compose.native)  # doubtful ones are ignored
+            return mine(model, image, found[i], sure=sure, doubtful=doubtful, agreement=c.rounds.agreement)
 
         with several_at_once(model.device) as looking:
             made = in_order(looking, look, progress(todo, f"round {number + 1}"))
             for i, mined in zip(todo, made, strict=True):
                 if mined is not None:
-                    found[i] = mined.proposals
+                    found[i] = [a for a in mined.proposals if a.area >= c.min_area]
                     agreements += [] if mined.agreement is None else [mined.agreement]
         bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
         sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
@@ -143,10 +145,11 @@ class Rounds:
         )
         chosen = np.random.default_rng(0).permutation(len(self.source))[:fitted]
         model.fit_norms((self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size)
-        model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
-        model.config = replace(self.config.generate, score=0.05, candidate=0.05)
-        model.calibration = self._calibration(model, judged)
-        model.look, model.config = look, self.config.generate
+        if not isinstance(self.config, SlotsConfig):  # slots have no composites
+            model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
+            model.config = replace(self.config.generate, score=0.05, candidate=0.05)
+            model.calibration = self._calibration(model, judged)
+            model.look, model.config = look, self.config.generate
         return model
 
     def _calibration(self, model: Finder, composites: int) -> Calibration:
@@ -171,7 +174,13 @@ class Rounds:
         p = self.parts
         facts = {"encoder": asdict(p.config.encoder), "method": p.config.method.name,
                  "fingerprint": p.fingerprint, "images_seen": step * p.plan.batch}  # fmt: skip
-        save_alpha(self.model(), self.folder.parent / ALPHA_NAME, facts)
+        model, least = self.model(), self.config.generate.score
+        if (likeliest := model.calibration.probability(SURE)) < least:
+            self.say(
+                f"alpha maps: in composites no instance is right more often than {likeliest:.2g}, so from "
+                f"alpha.generate.score={least:g} on nothing is left; train longer, or give a lower --score"
+            )
+        save_alpha(model, self.folder.parent / ALPHA_NAME, facts)
 
 
 class _Proposed(Dataset[list[Instance]]):

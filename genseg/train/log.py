@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -76,10 +77,12 @@ class ProgressLine:
         step = int(row["step"])
         named = [f"{k} {row[k]:.4g}" for k in row if k not in ("step", "epoch", "images", *TIMING)]
         line = (
-            f"{100 * step / total:3.0f}% step {step}/{total} epoch {row['epoch']:.1f} | {'  '.join(named)} | "
+            f"{100 * step / total:3.0f}% step {step}/{total} epoch {row['epoch']:.1f} | "
             f"{row['images_per_second']:.0f} images/s  waiting {100 * row['data_wait']:.0f}%  "
-            f"ETA {duration(row['eta_seconds'])}"
+            f"ETA {duration(row['eta_seconds'])} | {'  '.join(named)}"
         )
+        if self.live:  # what is wider than the terminal would leave rows behind
+            line = line[: shutil.get_terminal_size().columns - 1]
         self.stream.write(f"\r\x1b[2K{line}" if self.live else line + "\n")
         self.stream.flush()
 

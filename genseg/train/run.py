@@ -31,25 +31,23 @@ class RunError(ValueError):
     """A run directory that cannot be used as asked."""
 
 
-def lock(run: Path) -> TextIO:
-    """Hold `run` for this process until the returned file is closed. Raises RunError when another one holds it.
+def lock(run: Path, name: str = ".lock") -> TextIO:
+    """Hold `run`, or what `name` stands for in it, for this process until the returned file is closed.
 
-    Where there are no locks (Windows, some network drives) nothing holds it, and that two processes do not train in
-    it is for the user to see to.
+    Where there are no locks (Windows, some network drives) nothing holds it, and that two processes do not work in it
+    is for the user to see to. Raises RunError when another process holds it, and when it cannot be written to.
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = (run / ".lock").open("w")
+        file = (run / name).open("w")
     except OSError as error:
-        raise RunError(f"run={run}: cannot write there ({error.strerror}); choose another folder") from None
+        raise RunError(f"{run}: cannot write there ({error.strerror}); choose another folder") from None
     if fcntl is not None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.close()
-            raise RunError(
-                f"run={run}: another process is training in it; wait for it or choose another folder"
-            ) from None
+            raise RunError(f"{run}: another process is at work in it; wait for it or choose another folder") from None
         except OSError:
             pass
     return file

@@ -72,7 +72,8 @@ class PlaceDetector(nn.Module):
         h, w = image.shape[1:]
         c = self.config.generate
         detections = []
-        for instance in by_tiles(h, w, lambda t: self._tile(image[:, *t.window]), tile=c.tile, overlap=c.overlap):
+        how = {"overlap": c.overlap, "inside": c.inside}
+        for instance in by_tiles(h, w, lambda t: self._tile(image[:, *t.window]), tile=c.tile, **how):
             left, top, width, height = instance.box
             box = (float(left), float(top), float(left + width), float(top + height))
             detections.append(Detection(box, instance.category, instance.score, instance))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from genseg.alpha.calibration import LEAST, Calibration, fit_calibration
+from genseg.alpha.calibration import FLAT, LEAST, Calibration, fit_calibration
 
 
 def drawn(slope: float, offset: float, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -48,9 +48,25 @@ def test_scores_that_part_right_from_wrong_give_a_finite_line() -> None:
     assert 1 < found.slope < 100 and abs(found.score(0.5) - 0.5) < 0.05
 
 
-def test_where_nothing_can_be_learnt_scores_stay_as_they_are() -> None:
-    scores, right = drawn(3.0, 0.0, 200)
-    assert fit_calibration(scores, np.ones(200, bool)) == Calibration()
-    assert fit_calibration(scores, np.arange(200) < LEAST - 1) == Calibration()
-    assert fit_calibration(scores, ~right) == Calibration()  # the better ones are wrong
+def test_of_few_instances_nothing_is_learnt() -> None:
+    few = drawn(3.0, 0.0, LEAST - 1)
+    assert fit_calibration(*few) == Calibration()
     assert fit_calibration(np.zeros(0), np.zeros(0, bool)) == Calibration()
+
+
+def test_a_probability_is_low_where_few_are_right() -> None:
+    """Nineteen of five hundred right, or none: no score of 0.7 is a probability of 0.7."""
+    scores = np.linspace(0.05, 0.95, 500)
+    for right in (np.arange(500) >= 481, np.zeros(500, bool)):
+        found = fit_calibration(scores, right)
+        assert found.probability(0.7) < 0.1
+        assert np.mean([found.probability(s) for s in scores.tolist()]) == pytest.approx(right.mean(), abs=0.01)
+
+
+def test_where_scores_say_nothing_all_are_about_as_likely_as_instances_are_in_the_mean() -> None:
+    scores, right = drawn(3.0, 0.0, 2000)
+    for luck in (~right, np.random.default_rng(0).random(2000) < 0.3):  # the better ones are wrong; chance
+        found = fit_calibration(scores, luck)
+        assert found.slope == FLAT
+        assert np.mean([found.probability(s) for s in scores.tolist()]) == pytest.approx(luck.mean(), abs=0.01)
+        assert abs(found.probability(0.99) - luck.mean()) < 0.2

@@ -39,7 +39,7 @@ IMAGE = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
 
 
 def mined(first: Sequence[Instance], second: Sequence[Instance], before: Sequence[Instance] = ()) -> Mined:
-    return mine(Looks(first, second), IMAGE, before, sure=SURE, agreement=0.6)
+    return mine(Looks(first, second), IMAGE, before, sure=SURE, doubtful=SURE, agreement=0.6)
 
 
 def rows(found: Sequence[Instance]) -> list[tuple[int, int, float]]:
@@ -48,7 +48,7 @@ def rows(found: Sequence[Instance]) -> list[tuple[int, int, float]]:
 
 def test_the_second_look_is_mirrored_and_larger() -> None:
     model = Looks([], [])
-    mine(model, IMAGE, [], sure=SURE, agreement=0.6)
+    mine(model, IMAGE, [], sure=SURE, doubtful=SURE, agreement=0.6)
     small, large = model.images
     assert small is IMAGE and large.shape == (100, 150, 3)
     back = large[:, ::-1].reshape(20, 5, 30, 5, 3).mean((1, 3))
@@ -59,6 +59,13 @@ def test_confirmed_instances_keep_their_score_and_others_half_of_it() -> None:
     first = [square(8, 8, score=0.9), square(8, 60, score=0.8), square(48, 80, score=0.7)]
     second = [square(8, 8, score=0.3), square(8, 68, score=0.9)]  # the same; overlap 3/7; nothing
     assert rows(mined(first, second).proposals) == [(8, 8, 0.9), (8, 60, 0.4), (48, 80, 0.35)]
+
+
+def test_what_is_doubted_is_never_pasted() -> None:
+    """Where proposals are pasted from 0.1 on, half of 0.8 would be."""
+    first, before = [square(8, 60, score=0.8), square(48, 8, score=0.1)], [square(48, 80, score=1.0)]
+    found = mine(Looks(first, []), IMAGE, before, sure=0.1, doubtful=0.1, agreement=0.6).proposals
+    assert [a.score for a in found] == pytest.approx([0.099, 0.05, 0.099])
 
 
 @pytest.mark.parametrize(("moved", "score"), [(4, 0.8), (8, 0.4)])

@@ -72,20 +72,20 @@ def test_an_instance_that_one_tile_sees_whole_and_another_cuts_appears_once() ->
     h, w = 64, 112  # two tiles of 64 with 16 in common, 48 ... 63
     disc = mask(h, w, 30, 45, 12, 12)  # whole in the first, cut by the second
     for scores in ([0.5, 0.9], [0.9, 0.5]):
-        (one,) = merge_tiles(seen_by_tiles([disc], scores), overlap=0.4)
+        (one,) = merge_tiles(seen_by_tiles([disc], scores), overlap=0.4, inside=0.7)
         assert one.paint(h, w).tobytes() == disc.tobytes() and one.score == scores[0]
 
 
 def test_an_instance_that_both_tiles_see_whole_appears_once_with_the_better_score() -> None:
     disc = mask(64, 112, 30, 56, 5, 5)
-    (one,) = merge_tiles(seen_by_tiles([disc], [0.4, 0.8]), overlap=0.4)
+    (one,) = merge_tiles(seen_by_tiles([disc], [0.4, 0.8]), overlap=0.4, inside=0.7)
     assert one.score == 0.8 and one.area == (disc > 0).sum()
 
 
 def test_two_halves_of_a_long_one_are_joined() -> None:
     long = mask(64, 112, 30, 56, 6, 50)
     for scores in ([0.5, 0.9], [0.9, 0.5]):
-        (one,) = merge_tiles(seen_by_tiles([long], scores), overlap=0.4)
+        (one,) = merge_tiles(seen_by_tiles([long], scores), overlap=0.4, inside=0.7)
         assert one.paint(64, 112).tobytes() == long.tobytes() and one.score == 0.9
 
 
@@ -94,7 +94,7 @@ def test_what_runs_through_three_tiles_is_joined_in_any_order(order: tuple[float
     long = mask(64, 160, 30, 80, 6, 75)
     parts = seen_by_tiles([long], list(order))
     assert [len(found) for _, found in parts] == [1, 1, 1]
-    (one,) = merge_tiles(parts, overlap=0.4)
+    (one,) = merge_tiles(parts, overlap=0.4, inside=0.7)
     assert one.paint(64, 160).tobytes() == long.tobytes() and one.score == 0.7
 
 
@@ -104,14 +104,14 @@ def test_a_sliver_of_high_score_does_not_replace_what_it_is_a_piece_of(scores: l
     long = mask(64, 160, 30, 110, 6, 54)  # begins at column 57; the first tile ends at 64
     parts = seen_by_tiles([long], scores)
     assert parts[0][1][0].area < 100
-    (one,) = merge_tiles(parts, overlap=0.4)
+    (one,) = merge_tiles(parts, overlap=0.4, inside=0.7)
     assert one.paint(64, 160).tobytes() == long.tobytes()
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations([0.5, 0.6, 0.7, 0.8]))[::5])
 def test_what_lies_on_the_corner_of_four_tiles_is_joined(order: tuple[float, ...]) -> None:
     large = mask(112, 112, 56, 56, 40, 40)
-    (one,) = merge_tiles(seen_by_tiles([large], list(order)), overlap=0.4)
+    (one,) = merge_tiles(seen_by_tiles([large], list(order)), overlap=0.4, inside=0.7)
     assert one.paint(112, 112).tobytes() == large.tobytes()
 
 
@@ -119,10 +119,10 @@ def test_neighbours_stay_two() -> None:
     """Side by side in the overlap of two tiles, one cut by each; and two that overlap a little."""
     h, w = 64, 112
     apart = [mask(h, w, 30, 35, 8, 27), mask(h, w, 46, 80, 8, 30)]
-    assert painted(merge_tiles(seen_by_tiles(apart), overlap=0.4), h, w) == {m.tobytes() for m in apart}
+    assert painted(merge_tiles(seen_by_tiles(apart), overlap=0.4, inside=0.7), h, w) == {m.tobytes() for m in apart}
     behind = [mask(h, w, 24, 50, 8, 40), mask(h, w, 38, 60, 8, 40)]
     assert (behind[0] & behind[1]).any()
-    assert painted(merge_tiles(seen_by_tiles(behind), overlap=0.4), h, w) == {m.tobytes() for m in behind}
+    assert painted(merge_tiles(seen_by_tiles(behind), overlap=0.4, inside=0.7), h, w) == {m.tobytes() for m in behind}
 
 
 def test_many_instances_of_a_large_image_come_back_as_they_are() -> None:
@@ -134,7 +134,7 @@ def test_many_instances_of_a_large_image_come_back_as_they_are() -> None:
         for y in range(8, h - 7, 18) for x in range(8, w - 7, 18)
     ]  # fmt: skip
     scores = rng.uniform(0.3, 1, 4 * len(shapes)).tolist()
-    found = merge_tiles(seen_by_tiles(shapes, scores), overlap=0.4)
+    found = merge_tiles(seen_by_tiles(shapes, scores), overlap=0.4, inside=0.7)
     assert len(found) == len(shapes) and painted(found, h, w) == {s.tobytes() for s in shapes}
     assert [a.score for a in found] == sorted((a.score for a in found), reverse=True)
 
@@ -143,11 +143,12 @@ def test_a_whole_one_around_a_better_one_stays_as_in_one_tile() -> None:
     shapes = [mask(64, 110, 30, 30, 10, 10), mask(64, 110, 30, 30, 24, 24)]
     for scores, left in (([0.9, 0.8], 2), ([0.8, 0.9], 1)):  # a worse one mostly inside a better one is its double
         parts = seen_by_tiles(shapes, [*scores, *scores])
-        assert len(merge_tiles(parts, overlap=0.4)) == left
+        assert len(merge_tiles(parts, overlap=0.4, inside=0.7)) == left
+        assert len(merge_tiles(parts, overlap=0.4, inside=1.0)) == 2  # where that is no double in one tile either
 
 
 def test_no_instances_in_any_tile() -> None:
-    assert merge_tiles([(t, []) for t in tiles_of(64, 112, tile=64, overlap=16)], overlap=0.4) == []
+    assert merge_tiles([(t, []) for t in tiles_of(64, 112, tile=64, overlap=16)], overlap=0.4, inside=0.7) == []
 
 
 def test_shared_pixels_and_joined_alphas_are_those_of_the_whole_image() -> None:
@@ -208,7 +209,7 @@ def test_merging_is_the_loop_over_all_pairs() -> None:
         sizes = rng.uniform((0, 0, 3, 3), (h, w, 12, 40), (25, 4))
         shapes = [s for s in (mask(h, w, *size) for size in sizes) if (s > 0).sum() > 20]
         parts = seen_by_tiles(shapes, rng.choice(np.linspace(0.3, 1, 9), 9 * len(shapes)).tolist())
-        got, want = merge_tiles(parts, overlap=0.4), every_pair(parts, 0.4)
+        got, want = merge_tiles(parts, overlap=0.4, inside=0.7), every_pair(parts, 0.4)
         assert [(a.top, a.left, a.score, a.alpha.tobytes()) for a in got] == [
             (a.top, a.left, a.score, a.alpha.tobytes()) for a in want
         ]
@@ -229,4 +230,4 @@ def test_thousands_of_instances_are_merged() -> None:
     """A loop over all pairs would take minutes."""
     tile = Tile(0, 0, 1200, 1200, (False, False, True, False))
     apart = [Instance(np.full((6, 6), 255, np.uint8), 12 * (i // 100), 12 * (i % 100)) for i in range(9000)]
-    assert len(merge_tiles([(tile, apart)], overlap=0.4)) == 9000
+    assert len(merge_tiles([(tile, apart)], overlap=0.4, inside=0.7)) == 9000

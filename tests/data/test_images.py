@@ -95,7 +95,8 @@ def test_a_locked_folder_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "absent", "does not exist")
-    refused(save(tmp_path / "one.png"), "neither a folder", "one.png")
+    (tmp_path / "one.csv").touch()
+    refused(tmp_path / "one.csv", "neither a folder", "one.csv")
 
 
 # --- text lists
@@ -292,3 +293,21 @@ def test_a_wrong_index_is_an_error(tmp_path: Path) -> None:
     for i in (-1, 5):
         with pytest.raises(IndexError):
             source.read(i)
+
+
+def test_one_image_and_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (5, 4)).save(tmp_path / "a.PNG")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for path in (tmp_path / "a.PNG", "~/a.PNG"):
+        assert list_images(path) == ImageList(tmp_path, ("a.PNG",))
+    assert list_images("~").files == ("a.PNG",)
+
+
+def test_ids_of_a_json_are_kept_where_all_have_one(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png"):
+        Image.new("RGB", (5, 4)).save(tmp_path / name)
+    for ids, numbers in (((7, 3), (3, 7)), ((0, 5), (5, 0)), ((7, 7), (1, 2)), (("7", 3), (1, 2)), ((None, 3), (1, 2))):
+        entries = [{"file_name": f, "id": n} for f, n in zip(("b.png", "a.png"), ids, strict=True)]
+        (tmp_path / "c.json").write_text(json.dumps({"images": entries}))
+        found = list_images(tmp_path / "c.json")
+        assert found.files == ("a.png", "b.png") and tuple(map(found.number, range(2))) == numbers

@@ -227,6 +227,13 @@ def test_some_blobs_are_hollow_or_bitten() -> None:
     assert 3 <= hollow <= 20 and np.quantile(filled, 0.8) > 0.9 and np.quantile(filled, 0.1) < 0.85
 
 
+@pytest.mark.parametrize("size", [8, 40])
+def test_blobs_of_few_pixels_may_be_bitten_to_nothing(size: int) -> None:
+    for seed in range(60):
+        noise = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+        assert all(b.area >= 1 for b in propose_blobs(noise, min_area=1))
+
+
 @pytest.mark.parametrize("name", PROPOSERS)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 5), (7, 200)])
 def test_nothing_is_found_in_an_image_too_small_to_look_at(name: str, shape: tuple[int, int]) -> None:

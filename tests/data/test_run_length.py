@@ -5,8 +5,8 @@ import pytest
 from coco_made import blob, code
 from pycocotools import mask as rle
 
-from genseg.data.instances import cut
-from genseg.data.run_length import encode, run_lengths, windowed
+from genseg.data.instances import Instance, cut, cut_instance
+from genseg.data.run_length import encode, polygons, run_lengths, windowed
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -61,3 +61,39 @@ def test_runs_may_be_empty() -> None:
 def test_damaged_counts_are_told(counts: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         run_lengths({"size": [4, 4], "counts": counts})
+
+
+def disc(radius: float, y: float = 30.3, x: float = 41.8) -> Instance:
+    rows, columns = np.mgrid[:80, :90]
+    return cut_instance((rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < radius**2)
+
+
+@pytest.mark.parametrize("radius", [2.5, 4, 7, 12, 25])
+def test_polygons_cover_their_mask(radius: float) -> None:
+    for x in (41.8, 42.0, 42.5, 5.0, 88.0):  # the last two lie at the image's edges
+        instance = disc(radius, x=x)
+        found = polygons(instance)
+        assert all(len(p) >= 6 and len(p) % 2 == 0 and min(p) >= 0 and max(p[::2]) <= 90 for p in found)
+        mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
+        truth = instance.paint(80, 90) > 127
+        assert (mask & truth).sum() / (mask | truth).sum() > 0.9, x
+
+
+def test_polygons_have_no_point_at_which_they_go_straight_on() -> None:
+    instance = Instance(np.full((20, 30), 255, np.uint8), 5, 7)
+    (found,) = polygons(instance)
+    assert len(found) // 2 == 8  # four sides, whose corners are cut
+    for radius in (4, 12, 25):
+        (outline,) = (np.array(p).reshape(-1, 2) for p in polygons(disc(radius)))
+        steps = np.diff(outline, axis=0, append=outline[:1])
+        following = np.roll(steps, -1, 0)
+        assert (steps[:, 0] * following[:, 1] != steps[:, 1] * following[:, 0]).all()
+        assert len(outline) < 3 * radius + 12  # and not one at each pixel, 2 pi radius
+
+
+def test_each_piece_of_a_mask_has_a_polygon() -> None:
+    whole = np.maximum(disc(6, x=20).paint(80, 90), disc(9, y=60, x=70).paint(80, 90))
+    found = polygons(cut_instance(whole))
+    assert len(found) == 2
+    mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
+    assert (mask & (whole > 0)).sum() / (mask | (whole > 0)).sum() > 0.9

@@ -1,5 +1,7 @@
 """Files of weights on a full disk, in a closed folder, and files that are none."""
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,14 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
     for read in (read_weights, read_facts):
         with pytest.raises(ValueError, match="text.safetensors is not a safetensors file"):
             read(tmp_path / "text.safetensors")
+
+
+def test_others_may_read_weights_as_the_umask_has_it(tmp_path: Path) -> None:
+    """safetensors writes files that only their owner may read: on a shared server nobody else could load an encoder."""
+    for mask, mode in ((0o022, 0o644), (0o027, 0o640)):
+        before = os.umask(mask)
+        try:
+            save_weights({"a": torch.zeros(2)}, tmp_path / f"{mask}.safetensors", {})
+        finally:
+            os.umask(before)
+        assert stat.S_IMODE((tmp_path / f"{mask}.safetensors").stat().st_mode) == mode

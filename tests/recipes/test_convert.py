@@ -9,12 +9,16 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools.coco import COCO
 
 from genseg.cli import main
 from genseg.data.annotations import CocoError, annotation, read_json
+from genseg.data.images import list_images
 from genseg.data.instances import cut_instance
+from genseg.data.label_images import write_label_image
 from genseg.data.label_studio import decode_brush
+from genseg.data.labelled import read_labelled
 from genseg.recipes.convert import INSIDE, convert
 
 H, W = 60, 80
@@ -205,3 +209,65 @@ def test_what_a_user_can_mend_is_named(found: Path, tmp_path: Path, capsys: pyte
         convert(found, "labelstudio", tmp_path / "f.json")
     assert main(["convert", str(found), "--to", "cvat", "--out", str(tmp_path / "f.json")]) == 2
     assert "ends in .zip" in capsys.readouterr().err and not (tmp_path / "f.json").exists()
+
+
+def test_label_images_hold_what_the_json_holds(found: Path, tmp_path: Path) -> None:
+    said = convert(found, "labels", tmp_path / "labels")
+    assert said == f"{tmp_path / 'labels'}: 4 instances in 2 images, for labels"
+    files = sorted(f.relative_to(tmp_path / "labels").as_posix() for f in (tmp_path / "labels").rglob("*.tif"))
+    assert files == ["<a&b>.tif", "b.tif"]
+    numbers = np.array(Image.open(tmp_path / "labels/<a&b>.tif"))
+    assert numbers.dtype == np.uint16 and numbers.shape == (H, W)
+    for n, mask in enumerate(masks(), start=1):  # the best first; none overlaps
+        assert ((numbers == n) == (mask > 0)).all()
+    assert not np.array(Image.open(tmp_path / "labels/b.tif")).any()
+    few = tmp_path / "few"
+    convert(found, "labels", few, score=0.75)
+    assert np.unique(np.array(Image.open(few / "<a&b>.tif"))).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ending", [".tif", "_cp_masks.png", "_label.tif"])
+def test_label_images_become_coco_and_come_back(ending: str, tmp_path: Path) -> None:
+    numbers = np.zeros((H, W), np.uint16)
+    for n, mask in zip((3, 700, 5, 40000), masks(), strict=True):  # with gaps, as after editing by hand
+        numbers[mask > 0] = n
+    for folder, name, x in (("photos/in", "a.png", numbers), ("photos", "b.png", numbers), ("photos", "c.png", numbers),
+                            ("masks/in", f"a{ending}", numbers), ("masks", f"b{ending}", 0 * numbers)):  # fmt: skip
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(tmp_path / folder / name), x)
+    out = tmp_path / "lists/train.json"
+    said = convert(tmp_path / "masks", "coco", out, images=str(tmp_path / "photos"))
+    assert said == f"{out}: 4 instances in 2 images; 1 image without a label image left out"
+    content = read_json(out)
+    assert [i["file_name"] for i in content["images"]] == ["../photos/b.png", "../photos/in/a.png"]
+    ordered = [masks()[k] for k in (0, 2, 1, 3)]  # by their numbers
+    for (_, got), want in zip(sorted(read_back(out).items()), ordered, strict=True):
+        assert ((got > 0) == (want > 0)).all()
+    assert len(list_images(out)) == 2  # genseg finds the images again
+    labelled, _ = read_labelled(out, masks=True)
+    assert [len(i.classes) for i in labelled.images] == [0, 4]
+
+
+def test_what_is_no_label_image_is_told(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "masks").mkdir()
+    cv2.imwrite(str(tmp_path / "photos/a.png"), np.zeros((H, W, 3), np.uint8))
+    how = {"images": str(tmp_path / "photos")}
+    with pytest.raises(CocoError, match=r"none of 1 images of .* has a label image there, as a.tif"):
+        convert(tmp_path / "masks", "coco", tmp_path / "t.json", **how)
+    for pixels, message in (
+        (np.zeros((H, W, 3), np.uint8), "a label image is grey, each value an instance; got RGB"),
+        (np.zeros((H, W + 1), np.uint16), "has 81 x 60 pixels, its image .* 80 x 60"),
+    ):
+        cv2.imwrite(str(tmp_path / "masks/a.png"), pixels)
+        with pytest.raises(CocoError, match=message):
+            convert(tmp_path / "masks", "coco", tmp_path / "t.json", **how)
+    (tmp_path / "masks/a.png").write_bytes(b"no image")
+    with pytest.raises(CocoError, match="a.png cannot be read"):
+        convert(tmp_path / "masks", "coco", tmp_path / "t.json", **how)
+    with pytest.raises(ValueError, match="give that, and --images FOLDER"):
+        convert(tmp_path / "masks", "coco", tmp_path / "t.json")
+    with pytest.raises(ValueError, match="name a folder"):
+        convert(tmp_path / "t.json", "labels", tmp_path / "t.tif")
+    with pytest.raises(ValueError, match="65536 instances, and 16 bits tell 65535 apart"):
+        write_label_image(tmp_path / "l.tif", np.arange(2**16 + 1).reshape(1, -1))

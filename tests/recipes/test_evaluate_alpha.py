@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
+from genseg.cli import main
 from genseg.data.annotations import CocoError, annotate, annotation
 from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS
@@ -286,6 +287,15 @@ def test_images_that_could_not_be_read_count_as_nothing_found_and_are_said(tmp_p
     listed.write_text("c.png\tit is empty\n")
     with pytest.raises(CocoError, match=r"lacks 1 of the 2 images of the data, the first is b.png"):
         evaluate_alpha([found], data)
+
+
+def test_labels_are_read_before_anything_is_generated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write(tmp_path / "data.json", {"images": [{"id": 1, "file_name": "0.png", "height": 8, "width": 8}],
+                                          "annotations": []})  # fmt: skip
+    for wrong in (data, tmp_path):
+        assert main(["evaluate", "alpha", "otsu", "--data", str(wrong), "--score", "0.1"]) == 2
+        said = capsys.readouterr()
+        assert "--score is for runs" in said.out and "generate:" not in said.err and str(wrong) in said.err
 
 
 def test_images_beside_the_json_and_broken_ones_are_measured_as_others(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from genseg.cli import main
 from genseg.config import load
 from genseg.data.labelled import read_labelled
+from genseg.data.semantic import read_class_map
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import (
     CHOICES,
@@ -28,6 +29,7 @@ from genseg.recipes.finetune_parts import (
     learning_rates,
     prepared_as,
 )
+from genseg.recipes.report_run import Run
 from genseg.train.checkpoint import load_latest
 from genseg.train.log import TIMING, read_metrics
 from genseg.transfer.predictor import load_predictor
@@ -91,7 +93,15 @@ def test_a_run_leaves_its_best_model_and_scores(
     found = json.loads((out / "predictions.json").read_text())
     assert [c["name"] for c in found["categories"]] == ["cat", "dog"] and len(found["images"]) == 3
     if model == "unet":
-        assert all((out / image["mask"]).is_file() for image in found["images"])
+        names = [Path(image["file_name"]).with_suffix(".png") for image in found["images"]]
+        assert [image["mask"] for image in found["images"]] == [f"masks/{name}" for name in names]
+        assert all(read_class_map(out / image["mask"]).max() <= 2 for image in found["images"])
+        if any(read_class_map(out / image["mask"]).any() for image in found["images"]):
+            whole = Run(out, look=True)
+            assert set(whole.classes.values()) <= {"cat", "dog"} and len(whole.listed) == 3
+            for image, listed in zip(found["images"], whole.listed, strict=True):
+                painted = sum(a.paint(listed.height, listed.width) for a in listed.instances)
+                assert ((painted > 0) == (read_class_map(out / image["mask"]) > 0)).all()
     else:
         ids = [a["id"] for a in found["annotations"]]
         assert len(set(ids)) == len(ids) and {a["category_id"] for a in found["annotations"]} <= {3, 7}

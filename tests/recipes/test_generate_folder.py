@@ -1,6 +1,7 @@
 """genseg generate: what a kill leaves is gone on with, shards make one result, and files hold what they should."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,18 +9,24 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from pycocotools import mask as rle
 
 import genseg.recipes.generate as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
-from genseg.data.instances import Instance, cut_instance
+from genseg.data.instances import cut_instance
 from genseg.data.proposals import PROPOSERS
 from genseg.data.run_length import decode_segmentation
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.recipes.generate import RESULT, GenerateOptions, alpha_file, generate_folder, generated, polygons
-from genseg.train.run import RunError
+from genseg.recipes.generate import (
+    RESULT,
+    GenerateOptions,
+    alpha_file,
+    generate_folder,
+    generated,
+    is_proposer,
+)
+from genseg.train.run import RunError, lock
 
 SIZES = [(64, 64), (40, 70), (33, 65), (96, 64), (64, 50)]
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -154,10 +161,77 @@ def test_what_another_number_of_processes_has_found_is_gone_on_with(
     decode = module.decode
     monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
     generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
-    assert seen == ["4.png"] and not (tmp_path / RESULT).exists()
+    assert seen == ["2a.png", "4.png"] and not (tmp_path / RESULT).exists()  # the broken one may have been mended
     generate_folder(run, str(folder), tmp_path, GenerateOptions())
-    assert seen == ["4.png", "2.png"] and bytes_of(tmp_path) == bytes_of(whole)
+    assert seen[2:] == ["2.png", "2a.png"] and bytes_of(tmp_path) == bytes_of(whole)
     assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
+
+
+@pytest.mark.parametrize("worlds", [(2, 1), (4, 2), (1, 3), (3, 3, 1)])
+def test_shards_of_unequal_numbers_of_processes_look_at_every_image_once(worlds: tuple[int, ...]) -> None:
+    """As `generate_folder` numbers their parts."""
+    shards = len(worlds)
+    parts = [(s + shards * rank, shards * world) for s, world in enumerate(worlds) for rank in range(world)]
+    assert sorted(i for number, count in parts for i in range(40)[number::count]) == list(range(40))
+
+
+def test_a_broken_or_changed_image_is_looked_at_again(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "out"
+    shutil.copytree(folder, images)
+    generate_folder(run, str(images), out, GenerateOptions())
+    assert bytes_of(out) == bytes_of(whole)
+    shutil.copy(folder / "3.png", images / "2a.png")
+    shutil.copy(folder / "1.png", images / "0.png")
+    text = generate_folder(run, str(images), out, GenerateOptions())
+    assert "cannot be read" not in text and not (out / "broken.txt").exists()
+    fresh = tmp_path / "fresh"
+    generate_folder(run, str(images), fresh, GenerateOptions())
+    assert bytes_of(out) == bytes_of(fresh)
+    assert len(json.loads(bytes_of(out))["images"]) == len(SIZES) + 1
+
+
+def test_the_images_of_a_json_keep_their_ids(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+    ids = {"0.png": 434204, "3.png": 7, "1.png": 12}
+    data = folder / "listed.json"
+    data.write_text(json.dumps({"images": [{"id": n, "file_name": f} for f, n in ids.items()], "annotations": []}))
+    generate_folder(run, str(data), tmp_path, GenerateOptions())
+    found, before = json.loads(bytes_of(tmp_path)), json.loads(bytes_of(whole))
+    assert {i["file_name"]: i["id"] for i in found["images"]} == ids
+    first = {i["file_name"]: i["id"] for i in before["images"]}
+    for name, number in ids.items():
+        got, want = ([a["segmentation"] for a in c["annotations"] if a["image_id"] == i]
+                     for c, i in ((found, number), (before, first[name])))  # fmt: skip
+        assert got == want
+    assert len({a["id"] for a in found["annotations"]}) == len(found["annotations"])
+
+
+def test_one_process_at_a_time_works_in_a_folder(run: Path, folder: Path, tmp_path: Path) -> None:
+    with lock(tmp_path), pytest.raises(RunError, match="another process is at work in it"):
+        generate_folder(run, str(folder), tmp_path, GenerateOptions(fresh=True))
+    with lock(tmp_path, ".lock-1"):
+        generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=0, shards=2))
+        with pytest.raises(RunError, match="another process is at work in it"):
+            generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
+
+
+def test_each_model_json_and_score_is_evaluated_in_a_folder_of_its_own(
+    run: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = folder / "labels.json"
+    data.write_text(json.dumps({"images": [{"id": 1, "file_name": "0.png"}], "annotations": []}))
+    model, facts = load_alpha(run / ALPHA_NAME)
+    made = []
+    for name, least in (("a", 0.0), ("b", 1.0)):
+        model.config = replace(model.config, score=least)
+        save_alpha(model, tmp_path / f"{name}.safetensors", {"encoder": facts["encoder"]})
+        made.append(generated(tmp_path / f"{name}.safetensors", data, tmp_path, alphas=False))
+    made.append(generated(tmp_path / "a.safetensors", data, tmp_path, alphas=False, score=1.0))
+    many, none, few = (len(json.loads(f.read_text())["annotations"]) for f in made)
+    assert many > none == few == 0 and len({f.parent for f in made}) == 3
+    monkeypatch.chdir(tmp_path)  # a run that is called like a proposer is a run
+    shutil.copytree(run, "tree")
+    assert not is_proposer(Path("tree")) and is_proposer(Path("otsu"))
+    assert not json.loads(generated(Path("tree"), data, tmp_path, alphas=False, score=1.0).read_text())["annotations"]
 
 
 def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
@@ -278,30 +352,6 @@ def test_alphas_of_images_outside_the_list_stay_in_their_folder(run: Path, folde
     written = set(out.rglob("*-*.png"))
     assert written and written == set((out / "alphas").rglob("*.png"))
     assert sorted(f.name for f in tmp_path.iterdir()) == ["0.png", "lists"]
-
-
-def disc(radius: float, y: float = 30.3, x: float = 41.8) -> Instance:
-    rows, columns = np.mgrid[:80, :90]
-    return cut_instance((rows + 0.5 - y) ** 2 + (columns + 0.5 - x) ** 2 < radius**2)
-
-
-@pytest.mark.parametrize("radius", [2.5, 4, 7, 12, 25])
-def test_polygons_cover_their_mask(radius: float) -> None:
-    for x in (41.8, 42.0, 42.5, 5.0, 88.0):  # the last two lie at the image's edges
-        instance = disc(radius, x=x)
-        found = polygons(instance)
-        assert all(len(p) >= 6 and len(p) % 2 == 0 and min(p) >= 0 and max(p[::2]) <= 90 for p in found)
-        mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
-        truth = instance.paint(80, 90) > 127
-        assert (mask & truth).sum() / (mask | truth).sum() > 0.9, x
-
-
-def test_each_piece_of_a_mask_has_a_polygon() -> None:
-    whole = np.maximum(disc(6, x=20).paint(80, 90), disc(9, y=60, x=70).paint(80, 90))
-    found = polygons(cut_instance(whole))
-    assert len(found) == 2
-    mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
-    assert (mask & (whole > 0)).sum() / (mask | (whole > 0)).sum() > 0.9
 
 
 def test_polygons_in_the_json_are_those_of_the_masks(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing as mp
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -156,3 +157,17 @@ def test_another_config_shows_the_difference_and_stops_until_fresh(
     assert main([*arguments, "optimizer.lr=0.5", "--fresh"]) == 0
     assert "lr: 0.5" in (run / "config.yaml").read_text()
     assert (run / "mine.txt").exists()
+
+
+def test_what_was_learnt_is_not_written_over_where_checkpoints_are_gone(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = tmp_path / "run"
+    again = command(images, copy, "steps=2")
+    assert main(again) == 0
+    shutil.rmtree(copy / "checkpoints")
+    before = {f.name: f.read_bytes() for f in copy.iterdir() if f.is_file() and f.name != ".lock"}
+    assert main(again) == 2
+    assert "encoder.safetensors and no checkpoints/ to go on from" in capsys.readouterr().err
+    assert {name: (copy / name).read_bytes() for name in before} == before
+    assert main([*again, "--fresh"]) == 0

@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,17 @@ def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_for_readers(tmp
     rows = read_metrics(file)
     assert [row["step"] for row in rows] == [1, 2, 3, 4] and rows[3]["grad_norm"] == 2.5
     assert all(math.isnan(row["grad_norm"]) for row in rows[:3])
+
+
+def test_on_a_terminal_the_line_is_no_wider_than_that(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    row = {"step": 1, "epoch": 0.5, **{f"term{n}": 1.25 for n in range(20)}, **TIME}
+    ProgressLine().show(row, 2, force=True)
+    line = capsys.readouterr().err.removeprefix("\r\x1b[2K")
+    assert len(line) == 71 and "5 images/s" in line and "ETA 1m00s | term0" in line
 
 
 def test_the_progress_line_says_nan(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def test_of_several_writers_one_stays_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    with lock(tmp_path / "new"), pytest.raises(RunError, match="new: another process is training in it; wait for it"):
+    with lock(tmp_path / "new"), pytest.raises(RunError, match="new: another process is at work in it; wait for it"):
         lock(tmp_path / "new")
     lock(tmp_path / "new").close()
 

@@ -1,0 +1,27 @@
+"""The recipes that genseg brings along, by name."""
+
+from pathlib import Path
+
+from genseg.schema import ConfigError
+
+# beside the package in a clone, in it where it was installed
+ROOTS = tuple(folder / "configs" for folder in (Path(__file__).parents[2], Path(__file__).parents[1]))
+
+
+def recipe(given: Path | None, kind: str) -> Path | None:
+    """The file that is given, or that of a recipe of `configs/KIND` by its name, as simclr or imagenet/moco; None where
+    none is given. Raises ConfigError when there is neither."""
+    if given is None or given.is_file():
+        return given
+    known = recipes(kind)
+    name = str(given).removeprefix(f"configs/{kind}/").removesuffix(".yaml")
+    if name in known:
+        return known[name]
+    raise ConfigError(f"--config {given}: there is no such file, and no recipe of that name: {', '.join(known)}")
+
+
+def recipes(kind: str) -> dict[str, Path]:
+    """Name -> file."""
+    root = next((r / kind for r in ROOTS if (r / kind).is_dir()), None)
+    files = sorted(root.rglob("*.yaml")) if root else []
+    return {file.relative_to(root).with_suffix("").as_posix(): file for file in files if root}
