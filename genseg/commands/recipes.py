@@ -4,8 +4,8 @@ from pathlib import Path
 
 from genseg.schema import ConfigError
 
-# beside the package in a clone, in it where it was installed
-ROOTS = tuple(folder / "configs" for folder in (Path(__file__).parents[2], Path(__file__).parents[1]))
+# in the package where it was installed, beside it in a clone
+ROOTS = tuple(folder / "configs" for folder in (Path(__file__).parents[1], Path(__file__).parents[2]))
 
 
 def recipe(given: Path | None, kind: str) -> Path | None:

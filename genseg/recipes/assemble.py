@@ -213,8 +213,8 @@ def read_cache(images: ImageList, config: PretrainConfig, side: int, content: st
         number, reason = next(iter(cached.broken.items()))
         raise ImageError(
             f"{len(cached.broken)} of {len(images)} images cannot be read, more than data.max_broken="
-            f"{config.data.max_broken}; genseg scan lists them: mend or remove them, or raise data.max_broken. "
-            f"The first is {images.path(number)}: {reason}"
+            f"{config.data.max_broken}; genseg scan lists them: mend or remove them, or raise data.max_broken, with "
+            f"which a run that has begun goes on. The first is {images.path(number)}: {reason}"
         )
     return cached
 

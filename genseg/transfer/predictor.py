@@ -159,7 +159,8 @@ def predictor_file(path: Path) -> Path:
     """The model of a run directory, the best where there is one; or the file itself. Raises ValueError."""
     file = next((f for f in (path / BEST_NAME, path / MODEL_NAME) if f.is_file()), path)
     if not file.is_file():
-        raise ValueError(f"there is no {file / MODEL_NAME}: give a run of genseg finetune, or its {MODEL_NAME}")
+        raise ValueError(f"there is no {file / MODEL_NAME}: give a run of genseg finetune, or its {MODEL_NAME}; for a "
+                         "run of genseg pretrain there is genseg generate")  # fmt: skip
     return file
 
 
