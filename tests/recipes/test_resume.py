@@ -163,7 +163,7 @@ def test_what_was_learnt_is_not_written_over_where_checkpoints_are_gone(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     copy = tmp_path / "run"
-    again = command(images, copy, "steps=2")
+    again = command(images, copy)
     assert main(again) == 0
     shutil.rmtree(copy / "checkpoints")
     before = {f.name: f.read_bytes() for f in copy.iterdir() if f.is_file() and f.name != ".lock"}
