@@ -12,8 +12,7 @@ from urllib.parse import quote
 from genseg.core.check import between
 from genseg.core.words import amount
 from genseg.data.annotations import CocoError, annotation, file_key, inside, read_json
-from genseg.data.decode import decoded_size
-from genseg.data.images import list_images
+from genseg.data.images import decode, list_images
 from genseg.data.instances import Instance
 from genseg.data.label_images import ENDINGS, instances_of, label_file, read_label_image, write_label_image
 from genseg.data.label_studio import encode_brush
@@ -159,7 +158,7 @@ def from_label_images(folder: Path, images: str, out: Path) -> str:
         labels = label_file(folder, name)
         if labels is None:
             continue
-        numbers, size = read_label_image(labels), decoded_size(listed.path(n))
+        numbers, size = read_label_image(labels), decode(listed.path(n)).shape[:2]
         if numbers.shape != size:
             raise CocoError(f"{labels} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image {listed.path(n)} "
                             f"{size[1]} x {size[0]}")  # fmt: skip

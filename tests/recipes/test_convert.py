@@ -14,7 +14,7 @@ from pycocotools.coco import COCO
 
 from genseg.cli import main
 from genseg.data.annotations import CocoError, annotation, read_json
-from genseg.data.images import list_images
+from genseg.data.images import ImageError, list_images
 from genseg.data.instances import cut_instance
 from genseg.data.label_images import write_label_image
 from genseg.data.label_studio import decode_brush
@@ -264,6 +264,10 @@ def test_what_is_no_label_image_is_told(tmp_path: Path) -> None:
             convert(tmp_path / "masks", "coco", tmp_path / "t.json", **how)
     (tmp_path / "masks/a.png").write_bytes(b"no image")
     with pytest.raises(CocoError, match="a.png cannot be read"):
+        convert(tmp_path / "masks", "coco", tmp_path / "t.json", **how)
+    write_label_image(tmp_path / "masks/a.png", np.zeros((H, W), int))
+    (tmp_path / "photos/a.png").write_bytes(b"no image")
+    with pytest.raises(ImageError, match="photos/a.png"):
         convert(tmp_path / "masks", "coco", tmp_path / "t.json", **how)
     with pytest.raises(ValueError, match="give that, and --images FOLDER"):
         convert(tmp_path / "masks", "coco", tmp_path / "t.json")
