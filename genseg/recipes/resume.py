@@ -13,7 +13,7 @@ from genseg.core import dist
 from genseg.recipes.assemble import Parts
 from genseg.recipes.finetune_parts import FinetuneParts
 from genseg.train import checkpoint
-from genseg.train.run import RunError, clear, lock
+from genseg.train.run import WEIGHTS, RunError, clear, lock
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.train.checkpoint keeps them
 
@@ -70,7 +70,7 @@ def take(
 def _begin(run: Path, saved: Saved | None) -> None:
     """Make the folder of checkpoints. Raises RunError where it is gone, and what the run has learnt is still there."""
     kept = run / "checkpoints"
-    if saved is None and not kept.is_dir() and (learnt := [f.name for f in sorted(run.glob("*.safetensors"))]):
+    if saved is None and not kept.is_dir() and (learnt := [n for n in WEIGHTS if (run / n).exists()]):
         raise RunError(
             f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose another run= folder, or "
             "start over with --fresh, which removes them"

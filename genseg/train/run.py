@@ -19,9 +19,10 @@ else:
 
 BANKS = "banks"
 SNAPSHOTS = "snapshots"
+WEIGHTS = ("encoder.safetensors", "alpha.safetensors", "model.safetensors", "best.safetensors")
 CONTENT = (
-    *("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "encoder.safetensors", "alpha.safetensors"),
-    *("preflight.txt", "model.safetensors", "best.safetensors", "scores.json", "report.html"),
+    *("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "preflight.txt", "scores.json", "report.html"),
+    *WEIGHTS,
 )
 FOLDERS = ("checkpoints", BANKS, SNAPSHOTS, "timm", "tensorboard")
 PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
