@@ -273,7 +273,9 @@ def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
 def regions(
     images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """What a semantic model has found, each class of an image as one instance; `mask` of an image names its map."""
+    """What a semantic model has found, each class of an image as one instance; `mask` of an image names its map. While
+    it is at work `categories` may not be known: then a class has its number."""
+    ids = dict(enumerate((c["id"] for c in categories), start=1))
     for image in images:
         if "mask" in image:
             classes = read_class_map(folder / image["mask"])
@@ -282,7 +284,7 @@ def regions(
                 assert whole is not None
                 size = {"height": classes.shape[0], "width": classes.shape[1]}
                 found = annotation(whole, number=image["id"] * NUMBERS + c, image=image["id"], **size)
-                yield found | {"category_id": categories[c - 1]["id"]}
+                yield found | {"category_id": ids.get(c, c)}
 
 
 def chosen(total: int, count: int) -> list[int]:

@@ -364,7 +364,7 @@ def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
         ({"blends": ()}, "choose from"),
         ({"zoom": (1.4, 0.7)}, "are .smallest, largest."),
         ({"pasted": (5, 2)}, "are .smallest, largest."),
-        ({"empty": -0.1}, "empty=-0.1: use 0 or more"),
+        ({"empty": -0.1}, "empty=-0.1: use 0 to 1"),
         ({"shared": -1}, "shared=-1: use 0 or more"),
     ],
 )

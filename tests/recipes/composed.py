@@ -14,7 +14,7 @@ SMALL = [
 # Everything that an untrained decoder finds becomes a proposal, so that each round has a bank of its own.
 EAGER = [
     "alpha.generate.candidate=0", "alpha.generate.score=0", "alpha.generate.overlap=0.8", "alpha.generate.inside=1",
-    "alpha.compose.sure=0", "alpha.rounds.tolerance=1",
+    "alpha.compose.sure=0.001", "alpha.rounds.tolerance=1",
 ]  # fmt: skip
 KINDS = {
     "places": ["alpha.yaml", "alpha.rounds.count=3", "steps=8", "checkpoint.every=2 steps"],

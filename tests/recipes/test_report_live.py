@@ -69,4 +69,4 @@ def test_finetune_and_predict_tell_how_far_they_are(
     assert seen[:3] == [("20", f"running: {n} %") for n in (25, 50, 75)] and seen[-1] == ("0", "finished")
     html = (out / "report.html").read_text()
     assert 'id="made"' in html and str(images) in html
-    assert ("What was found in 4 images" in html) == (model == "faster_rcnn")
+    assert "What was found in 4 images" in html

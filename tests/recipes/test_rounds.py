@@ -267,8 +267,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement:
     """Let mining find so many instances, all in the first image; returns the list that grows with each call."""
     calls: list[int] = []
 
-    def mine(model: Any, image: np.ndarray, before: Sequence[Instance], *, sure: float, agreement: float) -> Mined:
-        assert (model.config.score, sure, agreement) == (0.2, 0.5, 0.6)
+    def mine(model: Any, image: np.ndarray, before: Sequence[Instance], **levels: float) -> Mined:
+        assert (model.config.score, levels) == (0.2, {"sure": 0.5, "doubtful": 0.5, "agreement": 0.6})
         calls.append(len(before))
         return Mined(squares if len(calls) == 1 else [], word)
 
