@@ -19,7 +19,7 @@ MAGNIFIED = 1.25  # the second look at an image is mirrored and so much larger
 class RoundsConfig:
     """Self-training: after each round the model's own instances become proposals."""
 
-    count: int = 1  # rounds of equal length; 1: the first proposals are kept (nuclei and scenes gain by no more)
+    count: int = 1  # rounds of equal length; 1: the first proposals are kept (nuclei gain nothing by more)
     images: int = 1000  # looked at between two rounds, drawn anew; the others keep their proposals. 0: all
     agreement: float = 0.6  # least overlap of an instance with one of the mirrored and enlarged image, to be sure of
     tolerance: float = 0.02  # no more rounds once the agreement over these images has fallen by more than this

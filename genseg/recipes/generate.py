@@ -118,9 +118,7 @@ def generate_folder(
                 if options.shard == 0:
                     facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
                     write_environment(out, device=accelerator.device, facts=facts)
-        world, rank = accelerator.num_processes, accelerator.process_index
-        # whatever the world of the other shards is, their parts are those of the other remainders by `shards`
-        part = Part(out, options.shard + options.shards * rank, options.shards * world)
+        part = part_of(out, options, rank=accelerator.process_index, world=accelerator.num_processes)
         after = after if part.number == 0 else lambda: None
         part.write(finder, images, options, device=accelerator.device, after=after)
         accelerator.wait_for_everyone()
@@ -292,6 +290,12 @@ class Part:
                 colour = cv2.cvtColor(np.ascontiguousarray(image[instance.window]), cv2.COLOR_RGB2BGR)
                 write_png(self.out / CUTOUTS / name, np.dstack([colour, instance.alpha]))
         return annotations
+
+
+def part_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> Part:
+    """What one of `world` processes of a shard looks at: images of the shard's remainder by the number of shards, so
+    that shards may have different numbers of processes."""
+    return Part(out, options.shard + options.shards * rank, options.shards * world)
 
 
 def decoded(

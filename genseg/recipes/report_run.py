@@ -194,7 +194,8 @@ class Run:
         """The COCO json of what was found; without images where there is none."""
         content = dict(read_json(self._found)) if self._found is not None else as_coco(self._parts)
         maps = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
-        return content | {"annotations": [*content["annotations"], *regions(maps, content["categories"], self.path)]}
+        found = regions(maps, content.get("categories", ()), self.path)
+        return content | {"annotations": [*content["annotations"], *found]}
 
     @functools.cached_property
     def _parts(self) -> list[dict[str, Any]]:

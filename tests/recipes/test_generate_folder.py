@@ -25,6 +25,7 @@ from genseg.recipes.generate import (
     generate_folder,
     generated,
     is_proposer,
+    part_of,
 )
 from genseg.train.run import RunError, lock
 
@@ -169,10 +170,9 @@ def test_what_another_number_of_processes_has_found_is_gone_on_with(
 
 @pytest.mark.parametrize("worlds", [(2, 1), (4, 2), (1, 3), (3, 3, 1)])
 def test_shards_of_unequal_numbers_of_processes_look_at_every_image_once(worlds: tuple[int, ...]) -> None:
-    """As `generate_folder` numbers their parts."""
-    shards = len(worlds)
-    parts = [(s + shards * rank, shards * world) for s, world in enumerate(worlds) for rank in range(world)]
-    assert sorted(i for number, count in parts for i in range(40)[number::count]) == list(range(40))
+    options = [GenerateOptions(shard=s, shards=len(worlds)) for s in range(len(worlds))]
+    parts = [part_of(Path(), o, rank=r, world=w) for o, w in zip(options, worlds, strict=True) for r in range(w)]
+    assert sorted(i for p in parts for i in range(40)[p.number :: p.count]) == list(range(40))
 
 
 def test_a_broken_or_changed_image_is_looked_at_again(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
