@@ -6,11 +6,15 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genseg import __version__
 from genseg.commands.recipes import recipe
 from genseg.commands.show import add_show
 from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
+
+if TYPE_CHECKING:
+    from genseg.recipes.finder import Wanted
 
 MISTAKEN_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 PRETRAIN_HELP = """\
@@ -93,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the config")
     p.set_defaults(act=_pretrain)
 
-    text = "Report sizes, formats, broken files and duplicates of a folder, a list or a COCO json."
+    text = "Report sizes, formats, broken files and duplicates of a folder, a list or a COCO json, whose labels too."
     p = commands.add_parser("scan", help="what is in a folder of images", description=text)
     p.add_argument("path", metavar="FOLDER")
     p.set_defaults(act=_scan)
@@ -166,11 +170,7 @@ def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     )
     p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
-    p.add_argument("--score", type=float, help="least score of an instance, a probability (default: that of the run)")
-    p.add_argument("--min-area", type=int, metavar="PIXELS",
-                   help="least area of an instance, in the image's own pixels (default: that of the run)")  # fmt: skip
-    p.add_argument("--side", type=int, metavar="PIXELS",
-                   help="shrink larger images to this short side; 0: never (default: as trained)")  # fmt: skip
+    _add_wanted(p)
     p.add_argument("--polygons", action="store_true", help="outlines in place of RLE; they lose holes")
     p.add_argument("--alphas", action="store_true", help="also DIR/alphas/IMAGE-ID.png, 8-bit soft alpha maps")
     p.add_argument("--cutouts", action="store_true", help="also DIR/cutouts/IMAGE-ID.png, RGBA, cut to the box")
@@ -178,6 +178,16 @@ def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     p.add_argument("--num-shards", type=int, default=1, metavar="N", help="into how many shards the images are split")
     p.add_argument("--fresh", action="store_true", help="start over in a DIR that holds another result")
     p.set_defaults(act=_generate)
+
+
+def _add_wanted(p: argparse.ArgumentParser) -> None:
+    """Add what counts as an instance."""
+    p.add_argument("--score", type=float,
+                   help="least score of an instance of a run, a probability (default: that of the run)")  # fmt: skip
+    p.add_argument("--min-area", type=int, metavar="PIXELS",
+                   help="least area of an instance, in the image's own pixels (default: that of the run)")  # fmt: skip
+    p.add_argument("--side", type=int, metavar="PIXELS",
+                   help="shrink larger images to this short side; 0: never (default: as the run has)")  # fmt: skip
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -193,7 +203,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     p.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO json with the labels")
     p.add_argument("--alphas", type=Path, metavar="DIR",
                    help="soft alphas of the labels, IMAGE-N.png; those found lie in alphas/ beside FILE")  # fmt: skip
-    p.add_argument("--score", type=float, help="least score of what runs generate (default: that of each run)")
+    _add_wanted(p)
     p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
     p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
     p.set_defaults(act=_evaluate_alpha)
@@ -293,14 +303,19 @@ def _probe(options: argparse.Namespace) -> int:
     return 0
 
 
+def _wanted(options: argparse.Namespace) -> "Wanted":
+    from genseg.recipes.finder import Wanted
+
+    return Wanted(score=options.score, min_area=options.min_area, side=options.side)
+
+
 def _generate(options: argparse.Namespace) -> int:
     from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
     from genseg.recipes.report import LiveReport, try_report
 
     chosen = GenerateOptions(
-        polygons=options.polygons, alphas=options.alphas, cutouts=options.cutouts, score=options.score,
-        min_area=options.min_area, side=options.side, shard=options.shard_index, shards=options.num_shards,
-        fresh=options.fresh,
+        polygons=options.polygons, alphas=options.alphas, cutouts=options.cutouts, wanted=_wanted(options),
+        shard=options.shard_index, shards=options.num_shards, fresh=options.fresh,
     )  # fmt: skip
     live = LiveReport(options.out, print)
     if text := generate_folder(options.run, options.folder, options.out, chosen, after=live.update):
@@ -313,7 +328,8 @@ def _generate(options: argparse.Namespace) -> int:
 def _evaluate_alpha(options: argparse.Namespace) -> int:
     from genseg.core.check import between
     from genseg.recipes.evaluate_alpha import evaluate_alpha, read_truth
-    from genseg.recipes.generate import generated, is_proposer
+    from genseg.recipes.finder import is_proposer
+    from genseg.recipes.generate import generated
     from genseg.train.run import check_out
 
     alphas = options.alphas is not None  # all that may be wrong is told before hours of work
@@ -321,16 +337,16 @@ def _evaluate_alpha(options: argparse.Namespace) -> int:
         raise ValueError(f"--alphas {options.alphas} is no folder; genseg scenes --alphas writes one")
     if twice := [found for found in options.found if options.found.count(found) > 1]:
         raise ValueError(f"{twice[0]} is given twice; give it once")
-    between(0, 1, **{k: v for k in ("score", "threshold") if (v := getattr(options, k)) is not None})
+    wanted = _wanted(options)
+    if options.threshold is not None:
+        between(0, 1, threshold=options.threshold)
     if options.out:
         check_out(options.out)
     if options.score is not None and (fixed := [str(f) for f in options.found if is_proposer(f)]):
         print(f"note: --score is for runs; {', '.join(fixed)} has a score of its own for each region, and keeps all")
     read_truth(options.data, options.alphas)
     with tempfile.TemporaryDirectory() as scratch:
-        files = [
-            generated(path, options.data, Path(scratch), alphas=alphas, score=options.score) for path in options.found
-        ]
+        files = [generated(path, options.data, Path(scratch), alphas=alphas, wanted=wanted) for path in options.found]
         print(
             evaluate_alpha(
                 files, options.data, names=[str(found) for found in options.found], alphas=options.alphas,

@@ -48,13 +48,14 @@ from torch import Tensor
 
 from genseg import config as configs
 from genseg.alpha.model import load_alpha
+from genseg.core.precision import fast_precision
 from genseg.core.threads import AT_ONCE, in_order, several_at_once
 from genseg.data.images import ImageSource, list_images
 from genseg.data.instances import Instance
 from genseg.data.pixels import centre
 from genseg.data.proposals import PROPOSERS
 from genseg.recipes.assemble import CHOICES, PretrainConfig, assemble
-from genseg.recipes.generate import Pixels, alpha_file, fast_precision
+from genseg.recipes.finder import Pixels, alpha_file
 from genseg.recipes.pretrain import Session
 from genseg.train.loop import Timing, train
 

@@ -28,7 +28,7 @@ from genseg import config as configs
 from genseg.data.labelled import read_labelled
 from genseg.data.samples import Sample
 from genseg.measure.detection import detection_scores
-from genseg.recipes.finetune import FinetuneSession
+from genseg.recipes.finetune import FinetuneSession, Within
 from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, FinetuneParts, assemble_finetune
 from genseg.train.loop import train
 from genseg.transfer.detector import Detector
@@ -64,7 +64,7 @@ def labelled_parts(o: argparse.Namespace) -> tuple[Any, Any]:
 def own_rate(parts: Any, batches: Any, o: argparse.Namespace) -> float:
     """Images/s of genseg's loop, its hooks included."""
     with tempfile.TemporaryDirectory() as run:
-        session = FinetuneSession(parts, Path(run), None, quiet=True)
+        session = FinetuneSession(parts, Path(run), None, Within())
         session.save_every = 0
         c = parts.config
         began = 0.0

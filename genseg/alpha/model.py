@@ -18,7 +18,7 @@ from genseg.alpha.generate import GenerateConfig, cropped, generate, proposed_at
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import by_tiles, tiles_of
 from genseg.data.instances import HALF, Instance, resized
-from genseg.data.pixels import normalise, stretch
+from genseg.data.pixels import normalise, shrunk, stretch
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
 from genseg.nn.weights import read_facts, read_weights, save_weights
@@ -87,12 +87,8 @@ class AlphaModel(nn.Module):
         return moved if small.shape[:2] == whole else resized(moved, small.shape[:2], whole)
 
     def _prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
-        h, w = image.shape[:2]
-        side = self.look.side
-        if side and min(h, w) > side:
-            size = (round(w * side / min(h, w)), round(h * side / min(h, w)))
-            image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-        return stretch(image) if self.look.stretch else image
+        small = shrunk(image, self.look.side)
+        return stretch(small) if self.look.stretch else small
 
     def _tile(self, pixels: Pixels) -> list[Instance]:
         h, w = pixels.shape[:2]

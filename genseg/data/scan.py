@@ -1,10 +1,10 @@
-"""What is in a set of images: counts, kinds, sizes, broken files and exact duplicates."""
+"""What is in a set of images: counts, kinds, sizes, broken files, exact duplicates, and labels."""
 
 import hashlib
 import os
 import textwrap
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from genseg.data.decode import Kind, kind_of
 from genseg.data.images import ImageError, ImageList, decode, list_images, walk
+from genseg.data.label_report import LabelReport, report_labels
 
 WIDTH = 100  # columns of a report
 QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
@@ -29,6 +30,7 @@ class ScanReport:
     formats, modes, widths, heights: of the readable ones; sizes in pixels, upright, at QUANTILES
     broken: (file, reason); duplicates: groups of readable files with equal bytes
     classes: by name, when the list has labels; left_out: suffixes of other files in a folder
+    labels: of a COCO json that has annotations
     """
 
     path: str
@@ -42,6 +44,7 @@ class ScanReport:
     duplicates: tuple[tuple[str, ...], ...]
     classes: Counts
     left_out: Counts
+    labels: LabelReport | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         duplicates=tuple(tuple(g) for g in groups.values() if len(g) > 1),
         classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
         left_out=tuple(others.most_common()),
+        labels=report_labels(Path(path).expanduser()),
     )
 
 
@@ -115,7 +119,7 @@ def _counts(names: Iterable[str]) -> Counts:
     return tuple(Counter(names).most_common())
 
 
-def _quantiles(values: list[int]) -> tuple[int, ...]:
+def _quantiles(values: Sequence[int]) -> tuple[int, ...]:
     """Values that occur, at QUANTILES; empty for none."""
     if not values:
         return ()
@@ -137,6 +141,8 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
         ("duplicates", f"{copies:,} copies of {len(report.duplicates):,} other files" if copies else "none"),
         ("classes", _classes(report.classes)),
     ]  # fmt: skip
+    if report.labels:
+        rows[-1:] = _label_rows(report.labels)
     if report.left_out:
         rows.append(("left out", f"{_list(report.left_out)}: not known as images"))
     text = [_printable(report.path), ""]
@@ -145,12 +151,17 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
         text += [line.replace(NO_BREAK, " ") for line in lines]
     if readable:
         text += ["", f"{'pixels':12}" + "".join(f"{name:>9}" for name in QUANTILES)]
-        for name, values in (("width", report.widths), ("height", report.heights)):
-            text.append(f"{name:12}" + "".join(f"{value:9,}" for value in values))
+        sides = _quantiles(report.labels.sides) if report.labels else ()  # of squares as large as the labelled objects
+        for name, values in (("width", report.widths), ("height", report.heights), ("object", sides)):
+            text += [f"{name:12}" + "".join(f"{value:9,}" for value in values)] if values else []
     if report.broken:
         text += ["", "Broken files"]
         for file, reason in report.broken:
             text += _entry(_printable(file), _printable(reason))
+    if report.labels and report.labels.findings:
+        text += ["", "Labels: what was found, and what genseg finetune does with it"]
+        for f in report.labels.findings:
+            text += _entry(f"{f.count:,} {f.what}: {f.outcome};", f"the first: {_printable(f.first)}")
     if report.duplicates:
         text += ["", "Exact duplicates: files with the same bytes, a group after the other"]
         for n, group in enumerate(report.duplicates[:groups], start=1):
@@ -158,6 +169,17 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
         if len(report.duplicates) > groups:
             text.append(f"       and {len(report.duplicates) - groups:,} more groups")
     return "\n".join(text)
+
+
+def _label_rows(labels: LabelReport) -> list[tuple[str, str]]:
+    if labels.why:
+        return [("labels", f"none can be used: {labels.why}")]
+    counts = labels.counts
+    what = "masks" if labels.masks else "boxes"
+    text = (f"{labels.labels:,} {what} in {len(counts):,} images, {min(counts):,} to {max(counts):,} in each, "
+            f"{int(np.median(counts)):,} in the median")  # fmt: skip
+    text += f"; {labels.crowds:,} crowds" if labels.crowds else ""
+    return [("labels", text), ("categories", f"{len(labels.categories):,}: {_list(labels.categories)}")]
 
 
 def _list(counts: Counts) -> str:

@@ -19,11 +19,12 @@ import torch
 from jaxtyping import UInt8
 
 from genseg.alpha.model import AlphaModel, load_alpha
+from genseg.core.precision import fast_precision
 from genseg.data.annotations import annotation
 from genseg.data.images import ImageError, decode
 from genseg.data.instances import HALF, OPAQUE, Instance, resized
 from genseg.measure.masks import mask_overlap
-from genseg.recipes.generate import alpha_file, fast_precision
+from genseg.recipes.finder import alpha_file
 from genseg.show.draw import cut_outs, overlay
 
 try:

@@ -5,11 +5,13 @@ everything random of the training, for all arms alike, so arms are compared in p
 changes more than the arm does. A finished cell is kept and never made again.
 """
 
+import functools
 import hashlib
 import json
 import multiprocessing
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
@@ -25,15 +27,16 @@ from genseg.core.check import at_least
 from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import Difference, mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
-from genseg.recipes.finetune import SCORES_NAME, finetune, images_of
+from genseg.recipes.finetune import SCORES_NAME, Within, finetune, images_of
 from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, read_labels
 from genseg.recipes.report import LiveReport
 from genseg.recipes.report_numbers import transfer_plot
 from genseg.show.page import svg_file
-from genseg.train.log import ProgressLine
+from genseg.train.log import ProgressLine, duration
 from genseg.train.run import RunError, write_environment, write_text
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
+kept_labels = functools.lru_cache(maxsize=8)(read_labels)  # looking through a large set takes minutes: once a process
 Values = Mapping[tuple[str, int], Mapping[int, float]]  # by arm and labels, then by seed
 
 
@@ -122,8 +125,9 @@ def compare(
     base = load_finetune(file, overrides, run=str(out), encoder="random")
     if base.data.val is None:
         raise ValueError("data.val: give the labelled images that the arms are scored on, as in data.val=val.json")
-    labelled, _ = read_labels(base.data.train, base.model.name)
-    scored, _ = read_labels(base.data.val, base.model.name, categories=labelled.categories)
+    kept_labels.cache_clear()
+    labelled, _ = kept_labels(base.data.train, base.model.name)
+    scored, _ = kept_labels(base.data.val, base.model.name, categories=labelled.categories)
     counts = parse_labels(labels, len(labelled.images))
     cells = [Cell(a.name, n, s) for n in counts for s in range(seeds) for a in arms]
     configs_of = {a.name: load_finetune(a.config or file, overrides, run="unused", encoder=a.encoder) for a in arms}
@@ -135,7 +139,7 @@ def compare(
         settings = settings_of(config) | {"fingerprint": fingerprint_of(drawn, config.encoder, scored)}
         if not is_done(cell.folder(out), settings):
             tasks[cell] = Task(cell, config, numbers, settings, out)
-    line = ProgressLine()
+    line = ProgressLine(every=60)
     line.say(f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in {out}")
 
     def keep() -> dict[str, Any]:
@@ -154,7 +158,7 @@ def compare(
         line.say(text)
         live.update()
 
-    _run_all(list(tasks.values()), jobs, say)
+    _run_all(list(tasks.values()), jobs, line, say)
     result = keep()
     text = as_table(result)
     write_text(out / "table.txt", text + "\n")
@@ -209,12 +213,19 @@ def refuse(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> N
                        "Give the same ones, another --out, or remove that folder to have it made again.")  # fmt: skip
 
 
-def _run_all(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> None:
-    """Run the cells, `jobs` at a time in processes of their own; no more than these are begun before one ends."""
-    jobs = min(jobs, len(tasks))
+def _run_all(tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable[[str], None]) -> None:
+    """Run the cells, `jobs` at a time in processes of their own; no more than these are begun before one ends. One
+    after the other they show how far each is."""
+    jobs, began = min(jobs, len(tasks)), time.monotonic()
+
+    def told(done: int, text: str) -> None:
+        left = (time.monotonic() - began) / done * (len(tasks) - done)
+        say(f"{done}/{len(tasks)} {text}" + (f"; ETA {duration(left)}" if done < len(tasks) else ""))
+
     if jobs < 2:
         for done, task in enumerate(tasks, start=1):
-            say(f"{done}/{len(tasks)} {run_cell(task)}")
+            line.title = f"{done}/{len(tasks)} {task.cell.arm}, {task.cell.labels} labels, seed {task.cell.seed}: "
+            told(done, run_cell(task, line))
         return
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
@@ -226,12 +237,12 @@ def _run_all(tasks: Sequence[Task], jobs: int, say: Callable[[str], None]) -> No
             ended, running = wait(running, return_when=FIRST_COMPLETED)
             for future in ended:
                 done += 1
-                say(f"{done}/{len(tasks)} {future.result()}")
+                told(done, future.result())
                 if waiting:
                     running.add(pool.submit(run_cell, waiting.pop()))
 
 
-def run_cell(task: Task) -> str:
+def run_cell(task: Task, progress: ProgressLine | None = None) -> str:
     """Fine-tune, keep the scores, remove the weights; a word on what came out."""
     cell, config = task.cell, task.config
     folder = cell.folder(task.out)
@@ -239,7 +250,9 @@ def run_cell(task: Task) -> str:
     listed = folder / "labels.txt"
     write_text(listed, "".join(f"{n}\n" for n in task.numbers))
     run = Path(config.run)
-    if not finetune(replace(config, data=replace(config.data, subset=str(listed))), quiet=True):
+    if not finetune(
+        replace(config, data=replace(config.data, subset=str(listed))), within=Within(progress, kept_labels)
+    ):
         raise KeyboardInterrupt
     content = json.loads((run / SCORES_NAME).read_text())
     content |= {"arm": cell.arm, "labels": cell.labels, "seed": cell.seed, "settings": task.settings}

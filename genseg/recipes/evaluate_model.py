@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genseg.core import dist
 from genseg.core.check import at_least
+from genseg.core.precision import scoring_precision
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.preflight import format_findings
@@ -22,7 +23,6 @@ from genseg.measure.coco import CocoScores
 from genseg.measure.detection import detection_scores
 from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
 from genseg.recipes.finetune_parts import read_labels
-from genseg.recipes.generate import scoring_precision
 from genseg.train.run import check_out, write_text
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter

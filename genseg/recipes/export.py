@@ -31,7 +31,7 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
         save_weights(tensors, out, metadata_of(source))
     elif out.suffix == ".pth":
         save_pth(tensors, out)
-    elif out.suffix:
+    elif out.suffix and not out.suffix[1:].isdigit():  # a folder may be called v1.0
         raise ValueError(f"--out {out}: end it in .safetensors or .pth, or name a folder for timm")
     elif prefix:
         raise ValueError(f"--prefix is for state dicts, and timm knows its own names: leave it out, or --out {out}.pth")

@@ -53,7 +53,7 @@ def export_model(run: Path, out: Path) -> str:
             f"{out}: input `image` (batch, 3, height, width), sides a multiple of 32, {_prepared(predictor)}; "
             "output `logits`"
         )
-    if out.suffix:
+    if out.suffix and not out.suffix[1:].isdigit():  # a folder may be called v1.0
         raise ValueError(f"--out {out}: end it in .pth, .safetensors or .onnx, or name a folder for smp")
     model.model.save_pretrained(out)
     return f"{out}: segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it; it takes {_prepared(predictor)}"

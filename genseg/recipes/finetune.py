@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,19 @@ from torch import Tensor
 from genseg import __version__
 from genseg import config as configs
 from genseg.core import dist
+from genseg.core.precision import scoring_precision
 from genseg.data.preflight import Findings, format_findings
 from genseg.data.samples import Sample, SemanticSample
 from genseg.nn.momentum import follow, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
-from genseg.recipes.finetune_parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune, read_labels
-from genseg.recipes.generate import scoring_precision
+from genseg.recipes.finetune_parts import (
+    FREE_KEYS,
+    FinetuneConfig,
+    FinetuneParts,
+    ReadLabels,
+    assemble_finetune,
+    read_labels,
+)
 from genseg.recipes.report import LiveReport, try_report
 from genseg.recipes.resume import Saved, described, due, take
 from genseg.train import checkpoint
@@ -32,14 +40,25 @@ from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_pre
 SCORES_NAME, PREFLIGHT_NAME = "scores.json", "preflight.txt"
 
 
-def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False) -> bool:
+@dataclass(frozen=True)
+class Within:
+    """How a run goes on within another command: it says nothing and leaves no report.
+
+    progress: the line that shows how far it is; None: nothing does
+    """
+
+    progress: ProgressLine | None = None
+    read: ReadLabels = read_labels
+
+
+def finetune(config: FinetuneConfig, *, fresh: bool = False, within: Within | None = None) -> bool:
     """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
 
     Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors report.html` in
     `config.run`, and with validation data `best.safetensors scores.json`. Raises ValueError for what a user can mend,
     RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
-    parts = assemble_finetune(config)
+    parts = assemble_finetune(config, within.read if within else read_labels)
     run = Path(config.run)
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
@@ -55,10 +74,10 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, quiet: bool = False
                 write_environment(run, device=parts.accelerator.device, facts=facts)
                 text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
                 write_text(run / PREFLIGHT_NAME, text + "\n")
-        session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, quiet=quiet)))
+        session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, within)))
         session.greet()
         done = session.train()
-    if main and not quiet:
+    if main and within is None:
         if done:
             print(session.summary())
         try_report(run, look=done)
@@ -92,7 +111,7 @@ def images_of(config: FinetuneConfig) -> str:
 class FinetuneSession:
     """One process's part in a run: the hooks of the loop."""
 
-    def __init__(self, parts: FinetuneParts, run: Path, saved: Saved | None, *, quiet: bool = False) -> None:
+    def __init__(self, parts: FinetuneParts, run: Path, saved: Saved | None, within: Within | None = None) -> None:
         self.parts, self.config, self.run = parts, parts.config, run
         self.main = parts.accelerator.is_main_process
         self.device = parts.accelerator.device
@@ -110,9 +129,9 @@ class FinetuneSession:
         self.score_every = plan.steps(c.validate.every) if parts.val is not None else 0
         self.frozen_until = plan.steps(c.freeze)
         self.metrics = MetricsFile(run / METRICS_NAME, self.step) if self.main else None
-        self.quiet = quiet
-        self.progress = ProgressLine()
-        self.report = LiveReport(run, self._say) if self.main and not quiet else None
+        self.alone = within is None
+        self.progress = within.progress if within else ProgressLine()
+        self.report = LiveReport(run, self._say) if self.main and self.alone else None
 
     def batches(self) -> Iterator[Any]:
         """This rank's batches from the present step on."""
@@ -144,7 +163,8 @@ class FinetuneSession:
 
     def close(self) -> None:
         """Close the files that are written to, and leave the process group."""
-        self.progress.end()
+        if self.progress and self.alone:
+            self.progress.end()
         if self.metrics is not None:
             self.metrics.file.close()
         self.parts.accelerator.end_training()
@@ -214,7 +234,7 @@ class FinetuneSession:
             "data_wait": timing.waiting / timing.seconds, "eta_seconds": (plan.total - self.step) * plan.batch / rate,
         }  # fmt: skip
         self.metrics.write(row)
-        if not self.quiet:
+        if self.progress:
             self.progress.show(row, plan.total, force=self.step == plan.total)
 
     def _score(self, step: int) -> None:
@@ -314,7 +334,7 @@ class FinetuneSession:
         )
 
     def _say(self, text: str) -> None:
-        if self.main and not self.quiet:
+        if self.main and self.progress and self.alone:
             self.progress.say(text)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -159,7 +159,27 @@ def is_semantic(name: str) -> bool:
     return name in ("unet", "fpn", "deeplabv3plus")
 
 
-def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
+@runtime_checkable
+class ReadLabels(Protocol):
+    """Reads what a model of that name trains on or is scored on, as `read_labels` does."""
+
+    def __call__(
+        self, path: str, model: str, *, categories: Categories | None = None
+    ) -> tuple[LabelledSet, Findings]: ...
+
+
+def read_labels(path: str, model: str, *, categories: Categories | None = None) -> tuple[LabelledSet, Findings]:
+    """What a model of that name trains on or is scored on: a COCO json, or a folder with images/ and masks/."""
+    file = Path(path).expanduser()
+    if file.is_dir() and not (is_semantic(model) and (file / "masks").is_dir()):
+        folder = "; for a class for each pixel also a folder with images/ and masks/" if is_semantic(model) else ""
+        raise ValueError(f"{path} is a folder; give a COCO json{folder}")
+    if file.is_dir():
+        return read_mask_folder(file / "images", file / "masks", categories=categories)
+    return read_labelled(file, categories=categories, masks=model != "faster_rcnn")
+
+
+def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) -> FinetuneParts:
     """Build all parts of a run. Raises ValueError for what a user can mend."""
     if config.threads:
         torch.set_num_threads(config.threads)
@@ -171,13 +191,13 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
             f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} processes x "
             f"{config.accumulate} passes; use batch_size={fitting}"
         )
-    train, found = read_labels(config.data.train, config.model.name)
+    train, found = read(config.data.train, config.model.name)
     findings = {config.data.train: found}
     if config.data.subset is not None:
         train = train.subset(read_numbers(Path(config.data.subset)))
     val = None
     if config.data.val is not None:
-        val, findings[config.data.val] = read_labels(config.data.val, config.model.name, categories=train.categories)
+        val, findings[config.data.val] = read(config.data.val, config.model.name, categories=train.categories)
     torch.manual_seed(config.seed)
     encoder, architecture, notes = start_encoder(config)
     encoder.check_size(**{"augment.size": -(-config.augment.size // MULTIPLE) * MULTIPLE})
@@ -212,17 +232,6 @@ def assemble_finetune(config: FinetuneConfig) -> FinetuneParts:
         plan=length, predictor=Predictor(model, train.categories, preparation), wrapped=wrapped, optimizer=optimizer,
         loaded=list(scales), notes=notes, fingerprint=fingerprint_of(train, config.encoder, val),
     )  # fmt: skip
-
-
-def read_labels(path: str, model: str, *, categories: Categories | None = None) -> tuple[LabelledSet, Findings]:
-    """What a model of that name trains on or is scored on: a COCO json, or a folder with images/ and masks/."""
-    file = Path(path).expanduser()
-    if file.is_dir() and not (is_semantic(model) and (file / "masks").is_dir()):
-        folder = "; for a class for each pixel also a folder with images/ and masks/" if is_semantic(model) else ""
-        raise ValueError(f"{path} is a folder; give a COCO json{folder}")
-    if file.is_dir():
-        return read_mask_folder(file / "images", file / "masks", categories=categories)
-    return read_labelled(file, categories=categories, masks=model != "faster_rcnn")
 
 
 def start_encoder(config: FinetuneConfig) -> tuple[Encoder, EncoderConfig, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Integer, UInt8
 
+from genseg.core.precision import scoring_precision
 from genseg.data.images import ImageError, decode
 from genseg.data.instances import Instance, cut_instance, filled
 from genseg.data.labelled import LabelledImage
@@ -16,7 +17,6 @@ from genseg.data.semantic import semantic_target
 from genseg.measure.masks import mask_overlap, match, tp_ratio
 from genseg.measure.semantic import confusion, mean_iou
 from genseg.recipes.finetune_parts import read_labels
-from genseg.recipes.generate import scoring_precision
 from genseg.show.viewer import Picture
 from genseg.transfer.predictor import load_predictor
 from genseg.transfer.segmenter import Segmenter

@@ -19,11 +19,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from genseg.core.check import between
+from genseg.core.precision import scoring_precision
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.annotations import inside
 from genseg.data.images import ImageError, ImageList, list_images, listing
-from genseg.recipes.generate import (
+from genseg.recipes.rows import (
     MOST,
     ROWS,
     as_coco,
@@ -32,7 +33,6 @@ from genseg.recipes.generate import (
     read_settings,
     refuse_inside,
     rows_of,
-    scoring_precision,
     unseen,
 )
 from genseg.show.draw import colour

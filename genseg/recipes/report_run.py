@@ -14,6 +14,7 @@ import torch
 
 from genseg import config as configs
 from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.core.precision import fast_precision
 from genseg.data.annotations import AnnotatedImage, annotated_images, annotation, read_json
 from genseg.data.images import ImageError, ImageList, decode, list_images
 from genseg.data.instances import Instance, cut_instance
@@ -22,9 +23,10 @@ from genseg.data.semantic import read_class_map
 from genseg.recipes.assemble import CHOICES, PretrainConfig
 from genseg.recipes.evaluate_model import Scores, read_scores
 from genseg.recipes.export_model import is_finetuned
-from genseg.recipes.generate import MOST as NUMBERS
-from genseg.recipes.generate import RESULT, ROWS, as_coco, fast_precision, rows_so_far
+from genseg.recipes.generate import RESULT
 from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged
+from genseg.recipes.rows import MOST as NUMBERS
+from genseg.recipes.rows import ROWS, as_coco, rows_so_far
 from genseg.recipes.snapshots import middle, read_snapshots
 from genseg.show.viewer import Picture, Pixels
 from genseg.train.log import METRICS_NAME, Row, read_metrics

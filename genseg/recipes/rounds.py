@@ -27,7 +27,7 @@ from genseg.data.proposals import propose
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.measure.masks import mask_overlap, match
 from genseg.recipes.assemble import Parts
-from genseg.recipes.generate import Finder
+from genseg.recipes.finder import Finder
 from genseg.train.log import METRICS_NAME, Row, read_metrics
 from genseg.train.run import BANKS
 

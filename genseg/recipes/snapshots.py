@@ -11,7 +11,8 @@ from jaxtyping import UInt8
 from genseg.data.bank import build_bank, load_bank, save_bank
 from genseg.data.images import ImageError, ImageSource, decode
 from genseg.data.instances import Instance
-from genseg.recipes.generate import Finder, write_png
+from genseg.recipes.finder import Finder
+from genseg.recipes.generate import write_png
 from genseg.train.run import SNAPSHOTS
 
 COUNT = 4  # images

@@ -67,6 +67,7 @@ class ProgressLine:
         self.live = self.stream.isatty()
         self.every = 0.2 if self.live else every
         self.last = 0.0
+        self.title = ""  # before each line of progress
 
     def show(self, row: Row, total: int, *, force: bool = False) -> None:
         """Show a metrics row of a run of `total` steps, if it is time."""
@@ -76,7 +77,7 @@ class ProgressLine:
         self.last = now
         step = int(row["step"])
         named = [f"{k} {row[k]:.4g}" for k in row if k not in ("step", "epoch", "images", *TIMING)]
-        line = (
+        line = self.title + (
             f"{100 * step / total:3.0f}% step {step}/{total} epoch {row['epoch']:.1f} | "
             f"{row['images_per_second']:.0f} images/s  waiting {100 * row['data_wait']:.0f}%  "
             f"ETA {duration(row['eta_seconds'])} | {'  '.join(named)}"

@@ -158,6 +158,38 @@ def test_a_json_lists_missing_files_as_broken(tmp_path: Path) -> None:
     assert found.left_out == ()
 
 
+def test_the_labels_of_a_json_are_told_as_finetune_sees_them(tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
+    square = [[2, 2, 12, 2, 12, 12, 2, 12]]
+    listed = [(1, 1, square), (1, 2, square), (1, 3, square), (2, 1, [[1, 1, 2]]), (9, 1, square)]
+    annotations = [{"id": n, "image_id": i, "category_id": c, "bbox": [2, 2, 10, 10], "segmentation": s}
+                   for n, (i, c, s) in enumerate(listed, start=1)]  # fmt: skip
+    annotations.append({**annotations[0], "id": 6, "iscrowd": 1})
+    images = [{"id": n, "file_name": f"{name}.png"} for n, name in ((1, "a"), (2, "b"))]
+    categories = [{"id": n, "name": name} for n, name in ((1, "cell"), (2, "dust"), (4, "none"))]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path = tmp_path / "x.json"
+    path.write_text(json.dumps(content))
+    found = scan(path).labels
+    assert found is not None and found.masks and not found.why
+    assert found.counts == (2, 0) and found.crowds == 1 and found.sides == (10, 10)
+    assert found.categories == (("cell", 1), ("dust", 1), ("none", 0))
+    text = format_report(scan(path))
+    assert "labels      2 masks in 2 images, 0 to 2 in each, 1 in the median; 1 crowds" in text
+    assert "categories  3: cell 1, dust 1, none 0" in text and "object             10       10" in text
+    assert "  1 annotations of an unknown category: left out;  the first: annotation 3 of a.png: 3" in text
+    assert max(len(line) for line in text.splitlines()) <= 100
+    path.write_text(json.dumps(content | {"annotations": annotations[3:4]}))
+    assert "labels      none can be used: none of its 1 annotations" in format_report(scan(path))
+    for plain in (content | {"annotations": []}, {"images": images}):
+        path.write_text(json.dumps(plain))
+        assert scan(path).labels is None
+    for odd in ("text", [3], [annotations[0], 3], {"a": 1}):  # told, and the images are told all the same
+        path.write_text(json.dumps(content | {"annotations": odd}))
+        assert scan(path).images == 2 and (told := scan(path).labels) is not None and told.why
+
+
 def test_exact_duplicates_are_grouped_by_content(tmp_path: Path) -> None:
     pixels = [noise(12, 12, 3) for _ in range(3)]
     places = {"x/a.png": 0, "x/b.png": 1, "y/c.png": 0, "y/d.png": 2, "y/e.png": 1, "z/f.png": 0}

@@ -1,6 +1,7 @@
 """The label-efficiency experiment: paired draws, cells that are made once, sentences that follow from numbers."""
 
 import json
+import re
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ from live import watched
 from scipy import stats
 
 from genseg.cli import main
+from genseg.data import preflight
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.recipes.compare import as_table, by_seed, drawn_labels, fewest_labels, parse_arms, parse_labels, sentences
@@ -111,7 +113,10 @@ def test_cells_are_made_once_and_arms_share_their_labels(
 
     with monkeypatch.context() as patch:
         live = watched(patch)
+        read, looked = preflight.usable_images, []
+        patch.setattr("genseg.data.labelled.usable_images", lambda *a: looked.append(a[1]) or read(*a))
         assert main(command()) == 0
+    assert len(looked) == len(set(looked)) == 2  # not once more for each cell
     parts = [("20", f"running: {100 * n / 8:.0f} %") for n in range(1, 8)]
     assert live == [*parts, ("20", "finished"), ("0", "finished")]
     told = capsys.readouterr()
@@ -120,6 +125,8 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     root = ElementTree.parse(out / "plot.svg").getroot()
     assert "mIoU, mean and standard deviation" in [t.text for t in root.iter()]
     assert sum(e.get("class", "").startswith("dot") for e in root.iter()) == 4
+    assert "\n8/8 other, 4 labels, seed 1: 100% step 1/1 epoch" in told.err
+    assert len(re.findall(r"\n[1-7]/8 .*; ETA \d+s\n", told.err)) == 7 and told.err.count("ETA") == 15
     assert "8 cells, 0 of them are done" in told.err and "mIoU, mean and standard deviation" in told.out
     result = json.loads((out / "compare.json").read_text())
     assert len(result["cells"]) == 8 and result["labels"] == [2, 4] and result["arms"] == ["random", "other"]

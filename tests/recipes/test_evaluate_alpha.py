@@ -17,6 +17,7 @@ from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import write_scenes
 from genseg.recipes.evaluate_alpha import by_kind, class_agnostic, evaluate_alpha
+from genseg.recipes.finder import Wanted
 from genseg.recipes.generate import generated
 
 HEIGHT, WIDTH = 60, 80
@@ -308,7 +309,7 @@ def test_images_beside_the_json_and_broken_ones_are_measured_as_others(tmp_path:
     (tmp_path / "soft").mkdir()
     for name in ("0-0.png", "bad-0.png"):
         cv2.imwrite(str(tmp_path / "soft" / name), centre.paint(HEIGHT, WIDTH))
-    found = generated(Path("centre"), data, tmp_path / "made", alphas=True)
+    found = generated(Path("centre"), data, tmp_path / "made", alphas=True, wanted=Wanted())
     (measures,) = numbers([found], data, alphas=tmp_path / "soft")
     got = measures["all"]
     assert got["alpha MAD"] == 0 and got["recall, smallest third"] == 0.5 and got["images"] == 2

@@ -8,10 +8,10 @@ import torch
 import torch.multiprocessing as mp
 from coco_made import write_blobs
 
+from genseg.core.precision import scoring_precision
 from genseg.data.labelled import read_labelled
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.recipes.evaluate_model import evaluate_model
-from genseg.recipes.generate import scoring_precision
 from genseg.transfer.detector import DetectorConfig
 from genseg.transfer.predictor import MODEL_NAME, Predictor, Preparation, build_model, load_predictor, save_predictor
 from genseg.transfer.segmenter import SegmenterConfig
@@ -31,7 +31,7 @@ def scored(folder: Path) -> str:
 
 
 def test_a_model_is_scored_in_the_precision_of_its_own_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genseg.recipes.generate.fast_precision", lambda device: torch.bfloat16)
+    monkeypatch.setattr("genseg.core.precision.fast_precision", lambda device: torch.bfloat16)
     cpu = torch.device("cpu")
     assert scoring_precision("auto", cpu) == torch.bfloat16
     assert [scoring_precision(p, cpu) for p in ("no", "bf16", "fp16")] == [torch.float32] * 3

@@ -10,23 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-import genseg.recipes.generate as module
+import genseg.recipes.rows as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
+from genseg.core.precision import fast_precision
 from genseg.data.instances import cut_instance
 from genseg.data.proposals import PROPOSERS
 from genseg.data.run_length import decode_segmentation
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.recipes.generate import (
-    RESULT,
-    GenerateOptions,
-    alpha_file,
-    generate_folder,
-    generated,
-    is_proposer,
-    part_of,
-)
+from genseg.recipes.finder import Classical, Wanted, alpha_file, is_proposer
+from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder, generated, part_of
 from genseg.train.run import RunError, lock
 
 SIZES = [(64, 64), (40, 70), (33, 65), (96, 64), (64, 50)]
@@ -76,7 +70,8 @@ def test_labelled_images_are_looked_at_from_the_score_asked_for(run: Path, folde
     data.write_text(json.dumps({"images": [image], "annotations": []}))
 
     def found(source: Path, score: float | None) -> int:
-        return len(json.loads(generated(source, data, tmp_path, alphas=False, score=score).read_text())["annotations"])
+        made = generated(source, data, tmp_path, alphas=False, wanted=Wanted(score=score))
+        return len(json.loads(made.read_text())["annotations"])
 
     assert found(run, None) > found(run, 1.0) == 0
     assert found(Path("centre"), None) == found(Path("centre"), 1.0) == 1  # a proposer has no such choice
@@ -90,7 +85,7 @@ def test_the_json_holds_what_the_model_finds(run: Path, folder: Path, whole: Pat
     numbers = [a["id"] for a in content["annotations"]]
     assert len(set(numbers)) == len(numbers) > 5 and min(numbers) > 0
     model, _ = load_alpha(run / ALPHA_NAME)
-    model.precision = module.fast_precision(torch.device("cpu"))
+    model.precision = fast_precision(torch.device("cpu"))
     for image in content["images"]:
         pixels = cv2.cvtColor(cv2.imread(str(folder / image["file_name"])), cv2.COLOR_BGR2RGB)
         own = [a for a in content["annotations"] if a["image_id"] == image["id"]]
@@ -220,18 +215,36 @@ def test_each_model_json_and_score_is_evaluated_in_a_folder_of_its_own(
     data = folder / "labels.json"
     data.write_text(json.dumps({"images": [{"id": 1, "file_name": "0.png"}], "annotations": []}))
     model, facts = load_alpha(run / ALPHA_NAME)
-    made = []
+    files = []
     for name, least in (("a", 0.0), ("b", 1.0)):
         model.config = replace(model.config, score=least)
         save_alpha(model, tmp_path / f"{name}.safetensors", {"encoder": facts["encoder"]})
-        made.append(generated(tmp_path / f"{name}.safetensors", data, tmp_path, alphas=False))
-    made.append(generated(tmp_path / "a.safetensors", data, tmp_path, alphas=False, score=1.0))
-    many, none, few = (len(json.loads(f.read_text())["annotations"]) for f in made)
-    assert many > none == few == 0 and len({f.parent for f in made}) == 3
+        files.append(generated(tmp_path / f"{name}.safetensors", data, tmp_path, alphas=False, wanted=Wanted()))
+    files.append(generated(tmp_path / "a.safetensors", data, tmp_path, alphas=False, wanted=Wanted(score=1.0)))
+    many, none, few = (len(json.loads(f.read_text())["annotations"]) for f in files)
+    assert many > none == few == 0 and len({f.parent for f in files}) == 3
     monkeypatch.chdir(tmp_path)  # a run that is called like a proposer is a run
     shutil.copytree(run, "tree")
     assert not is_proposer(Path("tree")) and is_proposer(Path("otsu"))
-    assert not json.loads(generated(Path("tree"), data, tmp_path, alphas=False, score=1.0).read_text())["annotations"]
+    made = generated(Path("tree"), data, tmp_path, alphas=False, wanted=Wanted(score=1.0))
+    assert not json.loads(made.read_text())["annotations"]
+
+
+def test_proposers_look_at_the_size_asked_for_and_keep_what_is_large_enough() -> None:
+    """A disc of 20 pixels across and one of 60, in an image that is shrunk to half."""
+    image = np.full((160, 240, 3), 20, np.uint8)
+    for at, radius in (((50, 50), 10), ((160, 80), 30)):
+        cv2.circle(image, at, radius, (220, 220, 220), -1)
+    whole = Classical("otsu").instances(image)
+    same = Classical("otsu", Wanted(side=0)).instances(image)
+    assert [i.box for i in same] == [i.box for i in whole] and len(whole) == 2
+    halved = Classical("otsu", Wanted(side=80)).instances(image)
+    for a, b in zip(*(sorted(found, key=lambda i: i.area) for found in (whole, halved)), strict=True):
+        masks = [i.paint(160, 240) > 127 for i in (a, b)]
+        assert np.logical_and(*masks).sum() > 0.9 * np.logical_or(*masks).sum()
+    (large,) = Classical("otsu", Wanted(min_area=500)).instances(image)
+    assert large.area > 2500
+    assert len(Classical("otsu", Wanted(min_area=500, side=80)).instances(image)) == 1
 
 
 def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
@@ -241,27 +254,31 @@ def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Pat
 
 
 @pytest.mark.parametrize(
-    "change", [{"polygons": True}, {"score": 0.5}, {"alphas": True}, {"cutouts": True}, {"min_area": 99}, {"side": 32}],
-)  # fmt: skip
+    ("name", "changed"),
+    [
+        *((name, GenerateOptions(**{name: True})) for name in ("polygons", "alphas", "cutouts")),
+        *((name, GenerateOptions(wanted=Wanted(**{name: n}))) for name, n in (("score", 1), ("min_area", 99))),
+        ("side", GenerateOptions(wanted=Wanted(side=32))),
+    ],
+)
 def test_other_settings_in_the_same_folder_are_refused_unless_fresh(
-    run: Path, folder: Path, tmp_path: Path, change: dict[str, object]
+    run: Path, folder: Path, tmp_path: Path, name: str, changed: GenerateOptions
 ) -> None:
     few = tmp_path / "few.txt"
     few.write_text(f"{folder}/0.png\n")
     out = tmp_path / "out"
     generate_folder(run, str(few), out, GenerateOptions())
     before = bytes_of(out)
-    (name,) = change
     with pytest.raises(RunError, match=f"holds the result of other {name}; choose another --out, or --fresh"):
-        generate_folder(run, str(few), out, GenerateOptions(**change))
+        generate_folder(run, str(few), out, changed)
     with pytest.raises(RunError, match="other images"):
         generate_folder(run, str(folder), out, GenerateOptions())
     with pytest.raises(RunError, match="other source"):
         generate_folder(Path(next(iter(PROPOSERS))), str(few), out, GenerateOptions())
     assert bytes_of(out) == before
-    generate_folder(run, str(few), out, GenerateOptions(**change, fresh=True))
+    generate_folder(run, str(few), out, replace(changed, fresh=True))
     settings = json.loads((out / "settings.json").read_text())
-    assert settings[name] == change[name]
+    assert settings[name] == getattr(changed if hasattr(changed, name) else changed.wanted, name)
     generate_folder(run, str(few), out, GenerateOptions(fresh=True))
     assert not any((out / pictures).exists() for pictures in ("alphas", "cutouts"))
     (out / "alphas").mkdir()  # not this command's
@@ -287,14 +304,14 @@ def test_a_fresh_start_does_all_images_again(run: Path, folder: Path, tmp_path: 
 def test_the_least_score_may_be_raised(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
     scores = [a["score"] for a in json.loads(bytes_of(whole))["annotations"]]
     least = sorted(scores)[len(scores) // 2]
-    generate_folder(run, str(folder), tmp_path, GenerateOptions(score=least + 1e-4))
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(wanted=Wanted(score=least + 1e-4)))
     assert all(a["score"] > least for a in json.loads(bytes_of(tmp_path))["annotations"])
 
 
 def test_the_least_area_may_be_raised(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
     areas = [a["area"] for a in json.loads(bytes_of(whole))["annotations"]]
     least = sorted(areas)[len(areas) // 2] + 1
-    generate_folder(run, str(folder), tmp_path, GenerateOptions(min_area=least))
+    generate_folder(run, str(folder), tmp_path, GenerateOptions(wanted=Wanted(min_area=least)))
     found = json.loads(bytes_of(tmp_path))["annotations"]
     assert [a["area"] for a in found] == [a for a in areas if a >= least] != []
 
@@ -309,7 +326,7 @@ def test_a_large_image_is_shrunk_as_trained_or_as_asked_for(run: Path, folder: P
     one.write_text(f"{folder}/0.png\n")
 
     def found(run: Path, name: str, **options: int) -> list[dict[str, object]]:
-        generate_folder(run, str(one), tmp_path / name, GenerateOptions(**options))
+        generate_folder(run, str(one), tmp_path / name, GenerateOptions(wanted=Wanted(**options)))
         return json.loads(bytes_of(tmp_path / name))["annotations"]
 
     own, shrunk = found(run, "own"), found(run, "shrunk", side=32)
