@@ -1,18 +1,20 @@
 """Ranges of a config's numbers."""
 
+import math
+
 
 def at_least(minimum: float, **values: float) -> None:
-    """Raise ValueError naming the first value below `minimum`."""
+    """Raise ValueError naming the first value below `minimum`, or not finite."""
     for name, value in values.items():
-        if not value >= minimum:  # nor nan
+        if not minimum <= value < math.inf:  # nor nan
             raise ValueError(f"{name}={value:g}: use {minimum:g} or more")
 
 
 def above(minimum: float, **values: float) -> None:
-    """Raise ValueError naming the first value not above `minimum`."""
+    """Raise ValueError naming the first value not above `minimum`, or not finite."""
     for name, value in values.items():
-        if not value > minimum:
-            raise ValueError(f"{name}={value:g}: it has to be above {minimum:g}")
+        if not minimum < value < math.inf:
+            raise ValueError(f"{name}={value:g}: it has to be above {minimum:g}, and finite")
 
 
 def between(low: float, high: float, **values: float) -> None:

@@ -39,4 +39,3 @@ def overlap(a: Bool[Tensor, "n p"], b: Bool[Tensor, "n p"]) -> Float[Tensor, "n"
     """Intersection over union of each pair of masks; 0 where both are empty."""
     union = (a | b).sum(1)
     return (a & b).sum(1) / union.clamp_min(1)
-

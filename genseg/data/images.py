@@ -87,8 +87,8 @@ def list_images(path: str | Path) -> ImageList:
 def walk(root: Path) -> tuple[list[str], Counter[str]]:
     """Sorted relative paths of all images below root, and how many other files there are of each suffix.
 
-    Links are followed, except one to a folder that holds it, which would never end. Hidden files and folders
-    are left out. Raises ValueError for a folder that cannot be read.
+    Links are followed, except one to a folder that holds it, which would never end. Hidden files and folders, and
+    run directories of genseg, which hold pictures, are left out. Raises ValueError for a folder that cannot be read.
     """
     images: list[str] = []
     others: Counter[str] = Counter()
@@ -99,6 +99,9 @@ def walk(root: Path) -> tuple[list[str], Counter[str]]:
             entries = list(os.scandir(root / prefix))
         except OSError as error:
             raise ValueError(f"cannot read the folder {root / prefix}: {error.strerror}") from error
+        if prefix and {"config.yaml", "checkpoints"} <= {entry.name for entry in entries}:
+            others["run of genseg"] += 1
+            continue
         for entry in entries:
             suffix = os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith("."):
@@ -159,6 +162,8 @@ def _from_text(path: Path) -> ImageList:
         name, *label = (part.strip() for part in line.split("\t"))
         if not name or len(label) > 1 or label == [""]:
             raise ValueError(f"{where}: {line!r} is not a path, or a path, one tab and a class")
+        if "\0" in name:
+            raise ValueError(f"{where}: a path cannot hold a zero byte; save the list as UTF-8")
         name = posixpath.normpath(name)
         if name in names:
             raise ValueError(f"{where}: {name} stands on line {first[name]} already; list a file once")
@@ -168,6 +173,11 @@ def _from_text(path: Path) -> ImageList:
             raise ValueError(f"{where} and line {other}: one has a class, one has none; give one to all")
     if not names:
         raise ValueError(f"{path} lists no images; write one path per line, relative to {path.parent}")
+    if not any((path.parent / name).exists() for name in names):
+        raise ValueError(
+            f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; write a path on each "
+            f"line, absolute or relative to {path.parent}, and a class after a tab"
+        )
     if "" in names.values():
         return ImageList(path.parent, tuple(sorted(names)))
     return _labelled(path.parent, names)
@@ -326,7 +336,7 @@ class ImageSource:
         for k in range(i, i + n):
             if (image := self._get(k % n)) is not None:
                 return image, k % n
-        raise ImageError(f"none of {n} images can be read; the first: {self.broken[0]}")
+        raise ImageError(f"none of {n} images can be read; genseg scan says why of each; the first: {self.broken[0]}")
 
     def reason(self, i: int) -> str:
         """Why the i-th image cannot be read, with its path."""

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genseg.data.bank import Bank
 from genseg.data.compose import ComposeConfig, Composites, Images, collate, compose
-from genseg.data.images import ImageSource
+from genseg.data.images import ImageError, ImageSource
 from genseg.data.views import View, ViewConfig, colour_view, crop_view, draw_view
 
 _Made = TypeVar("_Made")
@@ -159,8 +159,22 @@ def batches(dataset: Dataset[_Made], sampler: EpochSampler, *, workers: int, pin
     )
 
 
+def told(loader: DataLoader[_Made]) -> Iterator[_Made]:
+    """The batches of a loader. An image error of a worker comes as its own words, without the worker's traceback."""
+    made = iter(loader)
+    while True:
+        try:
+            batch = next(made)
+        except StopIteration:
+            return
+        except ImageError as error:
+            raise ImageError(str(error).rstrip().rpartition(f"{ImageError.__name__}: ")[2]) from None
+        yield batch
+
+
 def _start_worker(worker: int) -> None:
     """In each worker of a loader."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training process: it saves, then stops the workers
+    for number in (signal.SIGINT, signal.SIGTERM):  # for the training process, which saves, then stops the workers
+        signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

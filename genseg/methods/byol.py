@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genseg.core.check import at_least
+from genseg.core.check import at_least, between
 from genseg.core.contrast import full_precision, regression
 from genseg.core.schedule import Plan, ema_momentum
 from genseg.methods.method import Method, embed, project, require_two_large
@@ -26,6 +26,7 @@ class BYOLConfig:
 
     def __post_init__(self) -> None:
         at_least(1, hidden=self.hidden, dim=self.dim)
+        between(0, 1, momentum=self.momentum)
         ends_in_norm(self.head)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.core import dist
-from genseg.core.check import above, at_least
+from genseg.core.check import above, at_least, between
 from genseg.core.contrast import full_precision, info_nce
 from genseg.core.schedule import Plan
 from genseg.methods.method import Method, require_two_large
@@ -33,6 +33,7 @@ class MoCoConfig:
 
     def __post_init__(self) -> None:
         above(0, temperature=self.temperature)
+        between(0, 1, momentum=self.momentum)
         at_least(1, queue=self.queue, splits=self.splits, dim=self.dim)
 
 

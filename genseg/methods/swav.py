@@ -32,7 +32,8 @@ class SwAVConfig:
     head: str = "mlp"  # mlp: paper | mlp_bn: a batch norm without offset at the head's end, for short runs
 
     def __post_init__(self) -> None:
-        above(0, temperature=self.temperature, epsilon=self.epsilon)
+        above(0, temperature=self.temperature)
+        at_least(0.003, epsilon=self.epsilon)  # below, sinkhorn divides by 0
         at_least(1, prototypes=self.prototypes, iterations=self.iterations, hidden=self.hidden, dim=self.dim)
         at_least(0, queue=self.queue)
         check_durations(freeze=self.freeze, queue_start=self.queue_start)

@@ -5,6 +5,8 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from genseg.core import dist
+
 TEACHER_NORMS = ("batch", "ema")
 
 
@@ -24,16 +26,31 @@ def teacher_of(student: nn.Module, norm: str = "batch") -> nn.Module:
 def follow(teacher: nn.Module, student: nn.Module, momentum: float, norm: str = "batch") -> None:
     """teacher = momentum * teacher + (1 - momentum) * student, for parameters (MoCo, eq. 2).
 
-    With norm `ema` also for the batch norms' statistics; otherwise each network keeps those of its own passes, as in
+    With norm `ema` also for the batch norms' statistics, of which the student gets the mean over all ranks first: each
+    has seen its own images, and teachers have to be one. Otherwise each network keeps those of its own passes, as in
     the official codes.
     """
     ours: list[Tensor] = list(teacher.parameters())
     theirs = [p.detach() for p in student.parameters()]
     torch._foreach_lerp_(ours, theirs, 1 - momentum)
     if norm == "ema":
+        share_statistics(student)
         for own, other in zip(teacher.modules(), student.modules(), strict=True):
             if isinstance(own, nn.modules.batchnorm._BatchNorm):
                 _follow_statistics(own, other, momentum)
+
+
+@torch.no_grad()
+def share_statistics(module: nn.Module) -> None:
+    """Give the batch norms of all ranks the mean of their running statistics."""
+    if dist.world() == 1:
+        return
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    kept = [x for m in norms for x in (m.running_mean, m.running_var) if x is not None]
+    if kept:
+        means = dist.mean(torch.cat([x.flatten().float() for x in kept])).split([x.numel() for x in kept])
+        for x, shared in zip(kept, means, strict=True):
+            x.copy_(shared.view_as(x))
 
 
 def _follow_statistics(own: nn.modules.batchnorm._BatchNorm, other: nn.Module, momentum: float) -> None:

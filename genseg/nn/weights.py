@@ -72,7 +72,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file ({error})") from None
+        raise ValueError(_unknown(path, error)) from None
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -84,8 +84,17 @@ def read_facts(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as content:
             text = (content.metadata() or {}).get("genseg")
     except SafetensorError as error:
-        raise ValueError(f"{path} is not a safetensors file ({error})") from None
+        raise ValueError(_unknown(path, error)) from None
     return {} if text is None else dict(_with_tuples(json.loads(text)))
+
+
+def _unknown(path: Path, error: SafetensorError) -> str:
+    """What to do with a file that is no safetensors file."""
+    text = f"{path} is not a safetensors file ({error})"
+    if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
+        text += (f"; write it as one: safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True), "
+                 f"{str(path.with_suffix('.safetensors'))!r})")  # fmt: skip
+    return text
 
 
 def _with_tuples(value: Any) -> Any:

@@ -2,9 +2,11 @@
 
 import math
 import os
+import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from genseg.core.check import above, at_least
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.cache import CachedImages, build_cache
 from genseg.data.images import ImageError, ImageList, ImageSource, fingerprint, list_images
-from genseg.data.loader import Batch, Composer, EpochSampler, ViewDataset, batches
+from genseg.data.loader import Batch, Composer, EpochSampler, ViewDataset, batches, told
 from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import default_scenes
 from genseg.data.views import ViewConfig
@@ -94,7 +96,11 @@ class PretrainConfig:
 
 
 # What may change between the calls that make up one run: none changes a weight (the fingerprint guards the images).
-FREE_KEYS = ("data.workers", "data.path", "data.max_broken", "run", "log_every", "tensorboard", "checkpoint.", "probe.")
+# What precision=auto is, is among the circumstances.
+FREE_KEYS = (
+    *("data.workers:", "data.path:", "data.max_broken:", "run:", "log_every:", "tensorboard:", "checkpoint.", "probe."),
+    "precision:",
+)
 CHOICES = {
     "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
     "alpha": {"none": NoneConfig, "places": AlphaConfig, "slots": SlotsConfig},
@@ -121,7 +127,7 @@ class Parts:
     @property
     def circumstances(self) -> dict[str, Any]:
         """What is not in the config and changes the weights that come out."""
-        return {"processes": dist.world(), "mixed_precision": self.accelerator.mixed_precision}
+        return circumstances(self.config.precision)
 
     @property
     def known_broken(self) -> set[int] | None:
@@ -143,11 +149,19 @@ class Parts:
             images=len(self.images), batch=self.plan.batch, start=start, total=stop or self.plan.total,
             passes=c.accumulate, seed=c.seed, rank=dist.rank(), world=dist.world(),
         )  # fmt: skip
-        return iter(batches(dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"))
+        return told(batches(dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"))
 
 
-def assemble(config: PretrainConfig) -> Parts:
-    """Build all parts of a run. Raises ValueError for what a user can mend."""
+def circumstances(precision: str) -> dict[str, Any]:
+    """What is not in a config and changes the weights that come out."""
+    return {"processes": dist.world(), "mixed_precision": choose_precision(precision)}
+
+
+def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
+    """Build all parts of a run, those last that take long. Raises ValueError for what a user can mend.
+
+    begun: the weights come from a checkpoint, so those of `encoder.weights` need not be there any more
+    """
     if config.threads:
         torch.set_num_threads(config.threads)
     accelerator = make_accelerator(precision=config.precision, run=config.run, tensorboard=config.tensorboard)
@@ -158,13 +172,9 @@ def assemble(config: PretrainConfig) -> Parts:
     length = plan(
         images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images
     )
-    content = fingerprint(images)  # once: it reads a part of every file
-    cached = read_cache(images, config, config.data.cache, content) if config.data.cache and views else None
-    composed = None
-    if config.alpha.name != "none":
-        composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
-    torch.manual_seed(config.seed)
-    encoder, loaded = build_encoder(config.encoder, pyramid=config.alpha.name != "none")
+    torch.manual_seed(config.seed % 2**63)
+    start = replace(config.encoder, weights=None) if begun else config.encoder
+    encoder, loaded = build_encoder(start, pyramid=config.alpha.name != "none")
     encoder.check_size(**_sizes(config))
     several = accelerator.device.type == "cuda" and accelerator.num_processes > 1
     module = build_module(config, encoder, length, sync=several and config.method.name != "moco")
@@ -175,7 +185,12 @@ def assemble(config: PretrainConfig) -> Parts:
             if isinstance(part, Encoder):
                 part.net.compile()  # in place, so keys stay; the net, because the alpha task asks for the pyramid
     optimizer = build_optimizer(config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16")
-    wrapped, optimizer = accelerator.prepare(module, optimizer)
+    wrapped, optimizer = prepare(accelerator, module, optimizer)
+    content = fingerprint(images)  # once: it reads a part of every file
+    cached = read_cache(images, config, config.data.cache, content) if config.data.cache and views else None
+    composed = None
+    if config.alpha.name != "none":
+        composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
     return Parts(
         config=config, accelerator=accelerator, images=images,
         source=ImageSource(images, cached) if views or composed is None else composed,  # no view, no second decoding
@@ -242,6 +257,16 @@ def make_accelerator(*, precision: str, run: str, tensorboard: bool = False) -> 
     return accelerator
 
 
+def prepare(
+    accelerator: Accelerator, module: nn.Module, optimizer: torch.optim.Optimizer
+) -> tuple[nn.Module, torch.optim.Optimizer]:
+    """A module and its optimiser as Accelerate wraps them."""
+    with warnings.catch_warnings():  # Accelerate has no other word for it yet
+        warnings.filterwarnings("ignore", "broadcast_buffers is deprecated", FutureWarning)
+        wrapped, prepared = accelerator.prepare(module, optimizer)
+    return wrapped, prepared
+
+
 def choose_precision(precision: str) -> str:
     """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for an unknown name."""
     if precision not in ("auto", "no", "bf16", "fp16"):
@@ -265,6 +290,10 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
         raise ValueError("views: there are none; start from a recipe such as --config configs/pretrain/simclr.yaml")
     if config.alpha.name != "none" and config.alpha.proposals not in PROPOSERS:
         raise ValueError(f"alpha.proposals={config.alpha.proposals}: choose one of {', '.join(PROPOSERS)}")
+    root, run = Path(config.data.path).expanduser(), Path(config.run).expanduser()
+    if root.is_dir() and run.resolve() == root.resolve():
+        raise ValueError(f"run={config.run} is the folder of the images, and a run leaves pictures of its own; choose "
+                         "another one, below it too")  # fmt: skip
     if config.photometric not in ("cpu", "device"):
         raise ValueError(f"photometric={config.photometric}: choose cpu or device")
     pieces = accelerator.num_processes * config.accumulate

@@ -21,11 +21,19 @@ from genseg.core.check import above, at_least
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.joint_augment import AugmentConfig
 from genseg.data.labelled import Categories, LabelledSet, read_labelled
+from genseg.data.loader import told
 from genseg.data.preflight import Findings
 from genseg.data.samples import CropDataset, Sample, SemanticSample, crop_batches, cropped, cropped_semantic
 from genseg.data.semantic import read_mask_folder
 from genseg.nn.encoder import MULTIPLE, WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
-from genseg.recipes.assemble import IMAGENET_MEAN, IMAGENET_STD, CheckpointConfig, make_accelerator
+from genseg.recipes.assemble import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    CheckpointConfig,
+    circumstances,
+    make_accelerator,
+    prepare,
+)
 from genseg.train.optim import OptimizerConfig, build_optimizer
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
 from genseg.transfer.places import PlacesConfig
@@ -102,7 +110,7 @@ class FinetuneConfig:
 # What may change between the calls that make up one run: the fingerprint guards labels and encoder.
 FREE_KEYS = (
     *("data.workers:", "data.train:", "data.val:", "data.subset:"),
-    *("run:", "log_every:", "checkpoint.", "encoder:", "threads:"),
+    *("run:", "log_every:", "checkpoint.", "encoder:", "threads:", "precision:"),
 )
 CHOICES = {"model": MODELS}
 
@@ -137,7 +145,7 @@ class FinetuneParts:
     @property
     def circumstances(self) -> dict[str, Any]:
         """What is not in the config and changes the weights that come out."""
-        return {"processes": dist.world(), "mixed_precision": self.accelerator.mixed_precision}
+        return circumstances(self.config.precision)
 
     def loader(self, start: int) -> Iterator[list[Sample]] | Iterator[list[SemanticSample]]:
         """Crops of this rank from update `start` on, a list for each pass."""
@@ -149,9 +157,9 @@ class FinetuneParts:
         stretched = self.predictor.preparation.stretch
         if self.semantic:
             semantic = partial(cropped_semantic, classes=len(self.train.categories), stretched=stretched)
-            return iter(crop_batches(CropDataset(self.train, c.augment, semantic, seed=c.seed), **how))
+            return told(crop_batches(CropDataset(self.train, c.augment, semantic, seed=c.seed), **how))
         instances = partial(cropped, stretched=stretched)
-        return iter(crop_batches(CropDataset(self.train, c.augment, instances, seed=c.seed), **how))
+        return told(crop_batches(CropDataset(self.train, c.augment, instances, seed=c.seed), **how))
 
 
 def is_semantic(name: str) -> bool:
@@ -226,7 +234,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
     optimizer = build_optimizer(
         config.optimizer, model, length, fused=accelerator.mixed_precision != "fp16", scales=scales
     )
-    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    wrapped, optimizer = prepare(accelerator, model, optimizer)
     return FinetuneParts(
         config=config, accelerator=accelerator, architecture=architecture, train=train, val=val, findings=findings,
         plan=length, predictor=Predictor(model, train.categories, preparation), wrapped=wrapped, optimizer=optimizer,

@@ -24,7 +24,7 @@ from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.probe import LabelledImages, build_probe
 from genseg.recipes.report import LiveReport, try_report
-from genseg.recipes.resume import described, due, take
+from genseg.recipes.resume import begun, described, due, take
 from genseg.recipes.rounds import Rounds
 from genseg.recipes.snapshots import Snapshots
 from genseg.recipes.timm_folder import save_timm_folder
@@ -42,8 +42,8 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     `config.run`.
     Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
-    parts = assemble(config)
     run = Path(config.run)
+    parts = assemble(config, begun=not fresh and begun(run, config))
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
         saved = take(
@@ -53,8 +53,8 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
         with dist.together():
             if main and saved is None:
                 (run / "broken.txt").unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
-                write_text(run / "config.yaml", configs.to_yaml(parts.config))
             if main:
+                write_text(run / "config.yaml", configs.to_yaml(parts.config))  # keys that are free may have changed
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
         session = stack.enter_context(contextlib.closing(Session(parts, run, saved)))
         done = session.train()
@@ -89,7 +89,8 @@ class Session:
         self.metrics = MetricsFile(run / METRICS_NAME, self.step) if self.main else None
         self.progress = ProgressLine()
         if c.tensorboard:
-            parts.accelerator.init_trackers("tensorboard")
+            kept = {"tensorboard": {"purge_step": self.step + 1}}  # what a kill has left of later steps comes again
+            parts.accelerator.init_trackers("tensorboard", init_kwargs=kept)
         self.warned: str | None = None
         self.rounds = Rounds(parts, run, self._record, self._say) if isinstance(parts.module, Joint) else None
         with dist.together():
@@ -344,6 +345,9 @@ class Session:
             f"{c.encoder.name} at {p.size} px, {dist.world()} process(es), precision {p.accelerator.mixed_precision}"
             + (f", going on from step {self.step}" if self.step else "")
         )
+        if self.step == 0:
+            for note in (*_told_classes(p), *_told_durations(p)):
+                self._say(note)
         if p.loaded is not None and self.step == 0:
             self._say(f"encoder.weights: {p.loaded}")
         if c.method.name == "moco" and c.method.teacher_norm == "batch" and c.method.splits * dist.world() == 1:
@@ -357,3 +361,29 @@ class Session:
     def _say(self, text: str) -> None:
         if self.main:
             self.progress.say(text)
+
+
+def _told_classes(parts: Parts) -> list[str]:
+    """Which classes the probe takes from the images, or why it has none."""
+    images, probe = parts.images, parts.config.probe
+    if probe.train is not None or not parts.plan.steps(probe.every):
+        return []
+    if images.classes:
+        names = ", ".join(images.classes[:5]) + (", ..." if len(images.classes) > 5 else "")
+        return [f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}"]
+    alone = sum("/" not in file for file in images.files)
+    stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""
+    return [f"no kNN while training: not every image lies in a sub-folder of its class{stray}"]
+
+
+def _told_durations(parts: Parts) -> list[str]:
+    """What the run is too short for."""
+    c, total = parts.config, parts.plan.total
+    method, notes = c.method, list[str]()
+    if parts.plan.steps(c.optimizer.warmup) >= total:
+        notes.append(f"optimizer.warmup={c.optimizer.warmup}: the learning rate never reaches its peak")
+    if hasattr(method, "freeze") and parts.plan.steps(method.freeze) >= total:
+        notes.append(f"method.freeze={method.freeze}: the prototypes stand still to the end")
+    if getattr(method, "queue_start", None) and method.queue and parts.plan.steps(method.queue_start) >= total:
+        notes.append(f"method.queue_start={method.queue_start}: the queue is never used")
+    return [f"note: {note}; the run is shorter" for note in notes]

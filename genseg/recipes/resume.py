@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genseg import config as configs
 from genseg.core import dist
-from genseg.recipes.assemble import Parts
+from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, circumstances
 from genseg.recipes.finetune_parts import FinetuneParts
 from genseg.train import checkpoint
 from genseg.train.run import WEIGHTS, RunError, clear, lock
@@ -20,7 +20,11 @@ Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg
 
 def described(parts: Parts | FinetuneParts) -> dict[str, Any]:
     """All that decides a run's weights beside its data, as JSON gives it back."""
-    return dict(json.loads(json.dumps({**configs.flatten(parts.config), **parts.circumstances})))
+    return _plain({**configs.flatten(parts.config), **parts.circumstances})
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(json.loads(json.dumps(values)))
 
 
 def reopen(
@@ -35,18 +39,36 @@ def reopen(
     if saved is None:
         return None
     state = saved[1]
-    changed = [line for line in configs.difference(state["config"], config) if not line.startswith(free)]
-    if changed:
-        lines = "\n  ".join(changed)
-        raise RunError(
-            f"run={run} was started with another config (old -> new):\n  {lines}\n"
-            "Give the same keys to go on with it, --fresh to start over, or another run= folder."
-        )
+    _refuse(run, state["config"], config, free)
     if state["fingerprint"] != fingerprint:
         raise RunError(
             f"run={run}: {source} have changed since this run was started; restore them, or start over with --fresh"
         )
     return saved
+
+
+def begun(run: Path, config: PretrainConfig) -> bool:
+    """Whether a pretraining run has a checkpoint to go on from. Raises RunError when it is another run's, before
+    anything that takes long."""
+    state = checkpoint.peek(run)
+    if state is not None:
+        now = _plain({**configs.flatten(config), **circumstances(config.precision)})
+        _refuse(run, state["config"], now, (*FREE_KEYS, "processes:"))  # how many take part is not known yet
+    return state is not None
+
+
+def _refuse(run: Path, before: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]) -> None:
+    """Raise RunError when two configs differ in what is not free."""
+    changed = [line for line in configs.difference(before, now) if not line.startswith(free)]
+    if not changed:
+        return
+    lines = "\n  ".join(changed)
+    hint = "Give the same keys to go on with it, --fresh to start over, or another run= folder."
+    if any(line.startswith("mixed_precision:") for line in changed):
+        hint += f" precision=auto is another one here: add precision={before['mixed_precision']}."
+    if any(line.startswith("processes:") for line in changed):
+        hint += " Start as many processes as it began with."
+    raise RunError(f"run={run} was started with another config (old -> new):\n  {lines}\n{hint}")
 
 
 def take(

@@ -101,6 +101,15 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
     return None
 
 
+def peek(folder: Path) -> dict[str, Any] | None:
+    """The state of the checkpoint that `latest` names, unchecked and without its tensors; None where there is none that
+    can be read."""
+    root = folder / "checkpoints"
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads((root / (_named(root) or "none") / _STATE).read_text(encoding="utf-8"))["state"])
+    return None
+
+
 def flatten(content: Any) -> tuple[dict[str, Tensor], Any]:
     """Nested dicts, lists and tuples of tensors and scalars -> tensors by name, and a structure for JSON.
 

@@ -95,7 +95,7 @@ def train(
     timing.reset()
     with stop:
         for step in range(start, plan.total):
-            torch.manual_seed((seed * 1_000_003 + step) * dist.world() + dist.rank())
+            torch.manual_seed(((seed * 1_000_003 + step) * dist.world() + dist.rank()) % 2**63)
             for group in optimizer.param_groups:
                 group["lr"] = hooks.learning_rate(step) * group.get("scale", 1.0)
             hooks.begin_step()

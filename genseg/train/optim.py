@@ -30,17 +30,18 @@ class OptimizerConfig:
         check_durations(warmup=self.warmup)
         above(0, lr=self.lr, trust=self.trust)
         at_least(0, weight_decay=self.weight_decay, final_lr=self.final_lr, clip=self.clip)
-        between(0, 1, momentum=self.momentum, **{f"betas[{i}]": b for i, b in enumerate(self.betas)})
+        between(0, 1, momentum=self.momentum)
+        between(0, 0.99999, **{f"betas[{i}]": b for i, b in enumerate(self.betas)})
 
 
 class LARS(torch.optim.Optimizer):
     """Layer-wise adaptive rate scaling (You et al., 2017).
 
     For p with gradient g: u = (g + wd p) * trust |p| / |g + wd p|, then
-    * `lr_in_momentum=False` (BYOL, SwAV's apex): v = m v + u,      p -= lr v
-    * `lr_in_momentum=True` (SimCLR):             v = m v + lr u,   p -= v
-    Parameters of at most one dimension take neither weight decay nor the trust ratio, as in SimCLR and BYOL; SwAV's
-    own code gives them both.
+    * `lr_in_momentum=False` (BYOL): v = m v + u,      p -= lr v
+    * `lr_in_momentum=True` (SimCLR): v = m v + lr u,   p -= v
+    Parameters of at most one dimension take neither weight decay nor the trust ratio, as in SimCLR and BYOL. SwAV's own
+    code (apex) gives them both, and divides by |g| + wd |p|, which at its weight decay of 1e-6 is nearly the same.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class LARS(torch.optim.Optimizer):
             scale = group["trust"] * p.norm() / update.norm()
             update = update * torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
         state = self.state[p]
-        v = state.setdefault("momentum_buffer", torch.zeros_like(p))
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(p)
+        v = state["momentum_buffer"]
         inside, outside = (group["lr"], 1.0) if group["lr_in_momentum"] else (1.0, group["lr"])
         v.mul_(group["momentum"]).add_(update, alpha=inside)
         p.sub_(v, alpha=outside)

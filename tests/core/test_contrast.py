@@ -147,3 +147,19 @@ def test_cross_entropy_against_hard_targets_is_torchs() -> None:
     scores, labels = torch.randn(7, 5, dtype=torch.float64), torch.tensor([0, 4, 2, 2, 1, 3, 0])
     want = F.cross_entropy(scores / 0.1, labels, reduction="none")
     torch.testing.assert_close(cross_entropy(scores, F.one_hot(labels, 5).double(), temperature=0.1), want)
+
+
+def test_sharp_assignments_of_a_clustered_batch_stay_finite() -> None:
+    """In float32 whole prototypes underflowed: 0 / 0."""
+    torch.manual_seed(0)
+    z = F.normalize(torch.randn(1, 16) + 0.05 * torch.randn(64, 16), dim=1)
+    scores = z @ F.normalize(torch.randn(300, 16), dim=1).T
+    for epsilon in (0.003, 0.01, 0.05):
+        q = sinkhorn(scores, epsilon=epsilon)
+        assert q.dtype == torch.float32 and q.isfinite().all()
+        torch.testing.assert_close(q.sum(1), torch.ones(64))
+        logs = scores.double() / epsilon
+        for _ in range(3):
+            logs = logs - logs.logsumexp(0)
+            logs = logs - logs.logsumexp(1, keepdim=True)
+        torch.testing.assert_close(q, logs.exp().float(), rtol=1e-4, atol=1e-7)

@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 import torch.multiprocessing as mp
+from torch import nn
 
 from genseg.core import dist
+from genseg.nn.momentum import follow, teacher_of
 
 
 def _one_rank(rank: int, folder: str) -> None:
@@ -56,3 +58,27 @@ def test_on_one_process_nothing_happens() -> None:
     assert float(dist.over_ranks(torch.tensor(4))) == 4 and float(dist.over_ranks(torch.tensor(0))) == 1
     with pytest.raises(ValueError, match="as it was"), dist.together():
         raise ValueError("as it was")
+
+
+def _one_teacher(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    student = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    teacher = teacher_of(student, "ema")
+    student(torch.randn(8, 3, generator=torch.Generator().manual_seed(rank)))  # each rank has images of its own
+    own = {name: x.clone() for name, x in student.named_buffers()}
+    follow(teacher, student, 0.9, "ema")
+    torch.save({"own": own, "student": student.state_dict(), "teacher": teacher.state_dict()}, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_teachers_of_averaged_norms_are_the_same_on_all_ranks(tmp_path: Path) -> None:
+    """Else a run that goes on with the first rank's is another one."""
+    mp.spawn(_one_teacher, (str(tmp_path),), nprocs=2)
+    one, two = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1))
+    assert not one["own"]["1.running_mean"].equal(two["own"]["1.running_mean"])
+    for name in ("student", "teacher"):
+        assert all(x.equal(two[name][key]) for key, x in one[name].items())
+    for key in ("1.running_mean", "1.running_var"):
+        torch.testing.assert_close(one["student"][key], (one["own"][key] + two["own"][key]) / 2)

@@ -5,6 +5,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -171,3 +173,93 @@ def test_what_was_learnt_is_not_written_over_where_checkpoints_are_gone(
     assert "encoder.safetensors and no checkpoints/ to go on from" in capsys.readouterr().err
     assert {name: (copy / name).read_bytes() for name in before} == before
     assert main([*again, "--fresh"]) == 0
+
+
+def test_the_end_of_the_whole_group_of_processes_is_an_interrupt(images: Path, tmp_path: Path) -> None:
+    """As a launcher or a batch system ends a job: workers get the signal, too, and must not take the run down."""
+    run = tmp_path / "run"
+    arguments = [a for a in command(images, run, "steps=2000", "data.workers=2") if a not in ("steps=10",)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    job = subprocess.Popen([sys.executable, "-m", "genseg.cli", *arguments], env=environment, start_new_session=True,
+                           stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+    while steps_made(run) < 3 and job.poll() is None:
+        time.sleep(0.05)
+    os.killpg(job.pid, signal.SIGTERM)
+    said = job.communicate(timeout=120)[1]
+    assert job.returncode == 130, said
+    assert "the same command goes on from there" in said and "Traceback" not in said
+    assert load_latest(run)[1]["step"] == steps_made(run) >= 3
+
+
+def test_a_run_goes_on_below_its_images_without_its_weights_file_and_says_what_has_changed(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "images"
+    shutil.copytree(images, root)
+    first, run = tmp_path / "first", root / "runs" / "mine"
+    few = [a if a != "steps=10" else "steps=1" for a in command(root, first)]
+    assert main(few) == 0
+    mine = [a if not a.startswith("run=") else f"run={run}" for a in few]
+    mine.append(f"encoder.weights={tmp_path}/start.safetensors")
+    shutil.copy(first / "encoder.safetensors", tmp_path / "start.safetensors")
+    assert main(mine) == 0
+    (run / "snapshots").mkdir()
+    shutil.copy(root / "a" / "0.png", run / "snapshots" / "0.png")  # as the alpha task leaves
+    (tmp_path / "start.safetensors").unlink()
+    capsys.readouterr()
+    assert main([*mine, "checkpoint.keep=1"]) == 0
+    assert "keep: 1\n" in (run / "config.yaml").read_text()
+    assert main([a for a in mine if not a.startswith("encoder.weights")]) == 2
+    assert "encoder.weights: " in capsys.readouterr().err
+    assert main([a if not a.startswith("run=") else f"run={root}" for a in few]) == 2
+    assert "is the folder of the images, and a run leaves pictures" in capsys.readouterr().err
+
+
+def test_another_machine_s_precision_is_named_with_the_key_that_keeps_it(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = [a if a != "steps=10" else "steps=1" for a in command(images, tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr("genseg.recipes.assemble.torch.cpu._is_avx512_bf16_supported", lambda: True)
+        assert main(few) == 0
+    monkeypatch.setattr("genseg.recipes.assemble.torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("genseg.recipes.assemble.fingerprint", None)  # it is told before anything that takes long
+    assert main(few) == 2
+    said = capsys.readouterr().err
+    assert "mixed_precision: bf16 -> no" in said and "add precision=bf16" in said
+    monkeypatch.undo()
+    monkeypatch.setattr("genseg.recipes.assemble.torch.cpu._is_avx512_bf16_supported", lambda: False)
+    assert main([*few, "precision=bf16"]) == 0
+
+
+def test_what_a_run_is_too_short_for_is_said(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = [a if a != "steps=10" else "steps=1" for a in command(images, tmp_path / "run", "seed=20261126131008")]
+    assert main([*few, "optimizer.warmup=10 epochs"]) == 0  # a seed may be a date
+    said = capsys.readouterr().err
+    assert "2 classes by sub-folder or list, for kNN alone: a, b" in said
+    assert "note: optimizer.warmup=10 epochs: the learning rate never reaches its peak; the run is shorter" in said
+    cv2.imwrite(str(tmp_path / "alone.png"), np.zeros((40, 40, 3), np.uint8))
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{images}/{n % 2 and 'b' or 'a'}/{n}.png\n" for n in range(18)))
+    swav = [a for a in few if not a.startswith(("method.", "views.", "run=", "data.path"))]
+    swav[2] = str(ROOT / "configs/pretrain/swav.yaml")
+    more = [f"data.path={listed}", f"run={tmp_path / 'swav'}", "method.prototypes=12", "method.queue=8",
+            "method.queue_start=15 epochs", "method.freeze=1 epochs", "views.large.size=32",
+            "views.small.count=0"]  # fmt: skip
+    assert main([*swav, *more]) == 0
+    said = capsys.readouterr().err
+    assert "no kNN while training: not every image lies in a sub-folder of its class" in said
+    assert "the prototypes stand still to the end" in said and "the queue is never used" in said
+
+
+def test_no_image_that_can_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "images"
+    root.mkdir()
+    for n in range(4):
+        (root / f"{n}.png").write_bytes(b"no image")
+    usual = [a for a in command(root, tmp_path / "run") if not a.startswith(("data.cache", "data.max_broken"))]
+    broken = [*usual, "data.cache=0", "data.max_broken=1"]
+    assert main([*broken, "data.workers=1"]) == 2
+    said = capsys.readouterr().err
+    assert "none of 4 images can be read; genseg scan says why of each" in said
+    assert "Traceback" not in said and "worker" not in said
