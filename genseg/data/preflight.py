@@ -119,7 +119,9 @@ def usable_images(images: Sequence[Any], source: Path, tally: Tally) -> dict[int
     files: dict[str, int] = {}
     for n, image in enumerate(images):
         try:
-            number, name = int(image["id"]), str(image["file_name"])
+            number, name = _as_number(image["id"]), str(image["file_name"])
+            if not isinstance(number, int):
+                raise TypeError(f"the id {number!r} is no whole number")
             size = int(image.get("height") or 0), int(image.get("width") or 0)
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise CocoError(f"{source}: images[{n}] needs an id, a file_name, height and width: {error!r}") from None
@@ -214,7 +216,9 @@ def usable_labels(
 
 
 def _as_number(said: Any) -> Any:
-    """A json's id, as a number where it is one in quotes: ids of images are taken so, too."""
+    """A json's id, as a whole number where it is one in quotes, or with a point, as pandas writes them."""
+    if isinstance(said, float) and said.is_integer():
+        return int(said)
     return int(said) if isinstance(said, str) and said.isdecimal() else said
 
 

@@ -29,7 +29,6 @@ class Sample:
     classes: from 0
     masks: 0 or 1; None for a set of boxes alone
     number: the image's id
-    dropped: labels that the crop touches, but of which less than a pixel is left
     """
 
     image: UInt8[Tensor, "h w 3"]
@@ -37,7 +36,6 @@ class Sample:
     classes: Int[Tensor, "n"]
     masks: UInt8[Tensor, "n h w"] | None
     number: int
-    dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,6 @@ def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sam
         classes=torch.from_numpy(image.classes[kept]),
         masks=masks,
         number=image.number,
-        dropped=int(seen.sum() - kept.sum()),
     )
 
 

@@ -28,8 +28,7 @@ def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h 
     Where instances overlap the smaller one is seen, of equal ones the later. A crowd is ignored where no instance lies.
     Raises ValueError for too many classes, an image without masks, and a map of other classes or another size.
     """
-    if not 0 < classes < IGNORED:
-        raise ValueError(f"{classes} classes: a map of 8 bits holds 1 to {IGNORED - 1}")
+    check_classes(classes, image.path)
     if image.semantic is not None:
         target = read_class_map(image.semantic)
         if target.shape != (image.height, image.width):
@@ -50,6 +49,12 @@ def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h 
     return target
 
 
+def check_classes(classes: int, source: Path) -> None:
+    """Raise CocoError when a map of 8 bits cannot hold so many classes."""
+    if not 0 < classes < IGNORED:
+        raise CocoError(f"{source}: {classes} classes, and a map of 8 bits holds 1 to {IGNORED - 1}")
+
+
 def read_class_map(path: Path) -> UInt8[np.ndarray, "h w"]:
     """A PNG of class indices, grey or with a palette. Raises CocoError for another kind of image."""
     with Image.open(path) as image:
@@ -67,7 +72,8 @@ def read_mask_folder(
 ) -> tuple[LabelledSet, Findings]:
     """Images with the class maps of the same names: `images/a/1.jpg` with `masks/a/1.png`.
 
-    categories: those of the training split; None: one for each number up to the largest in the maps, named by it
+    categories: those of the training split; None: one for each number up to the largest in the maps, named by it, or
+        by classes.txt beside the folder of maps: a name a line, that of class 1 first
 
     What cannot be decoded to its end is left out. Raises CocoError when no image has a map, and when the maps hold 0
     and 255 alone, which would ignore all objects.
@@ -95,7 +101,7 @@ def read_mask_folder(
     most = max(values - {IGNORED})
     unused = sorted(set(range(1, most + 1)) - values) if categories is None else []
     if categories is None:
-        categories = tuple((n, str(n)) for n in range(1, most + 1))
+        categories = _named(masks.parent / "classes.txt", most)
     elif most > len(categories):
         raise CocoError(f"{masks}: the maps hold class {most}, the training split has {len(categories)}")
     findings = [Finding(what, len(where), where[0], "left out") for what, where in wrong.items() if where]
@@ -103,6 +109,17 @@ def read_mask_folder(
         word = "nothing teaches them; are the maps grey pictures, or resized smoothly?"
         findings.append(Finding(UNUSED, len(unused), f"class {unused[0]}", word))
     return LabelledSet(masks, categories, tuple(found)), tuple(findings)
+
+
+def _named(file: Path, most: int) -> Categories:
+    """Classes 1 ... `most`, and those that a file names beyond. Raises CocoError when it names fewer."""
+    names = [str(n) for n in range(1, most + 1)]
+    if file.is_file():
+        names = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
+        if len(names) < most or len(set(names)) < len(names):
+            raise CocoError(f"{file} has {len(set(names))} different names, and the maps hold class {most}; write a "
+                            "name on each line, that of class 1 first (0 is background)")  # fmt: skip
+    return tuple(enumerate(names, start=1))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import Difference, mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
 from genseg.recipes.finetune import SCORES_NAME, Within, finetune, images_of
-from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, read_labels
+from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, is_semantic, read_labels
 from genseg.recipes.report import LiveReport
 from genseg.recipes.report_numbers import transfer_plot
 from genseg.show.page import svg_file
@@ -36,6 +36,7 @@ from genseg.train.log import ProgressLine, duration
 from genseg.train.run import RunError, write_environment, write_text
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
+MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
 kept_labels = functools.lru_cache(maxsize=8)(read_labels)  # looking through a large set takes minutes: once a process
 Values = Mapping[tuple[str, int], Mapping[int, float]]  # by arm and labels, then by seed
 
@@ -131,6 +132,7 @@ def compare(
     counts = parse_labels(labels, len(labelled.images))
     cells = [Cell(a.name, n, s) for n in counts for s in range(seeds) for a in arms]
     configs_of = {a.name: load_finetune(a.config or file, overrides, run="unused", encoder=a.encoder) for a in arms}
+    _refuse_apart({a: c.model.name for a, c in configs_of.items()})
     tasks = {}
     for cell in cells:
         numbers = drawn_labels(labelled, cell.labels, cell.seed)
@@ -158,7 +160,11 @@ def compare(
         line.say(text)
         live.update()
 
-    _run_all(list(tasks.values()), jobs, line, say)
+    try:
+        _run_all(list(tasks.values()), jobs, line, say)
+    except KeyboardInterrupt:
+        line.say("interrupted; the same command goes on with the cells that are missing")
+        raise
     result = keep()
     text = as_table(result)
     write_text(out / "table.txt", text + "\n")
@@ -202,15 +208,25 @@ def is_done(folder: Path, settings: Mapping[str, str]) -> bool:
     if not file.is_file():
         return False
     refuse(folder, json.loads(file.read_text())["settings"], settings)
+    shutil.rmtree(folder / "run", ignore_errors=True)  # a kill after the last word has left it
     return True
 
 
-def refuse(folder: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Raise RunError when two settings differ."""
-    if changed := configs.difference(before, now):
+def refuse(folder: Path, before: Mapping[str, str], now: Mapping[str, str], free: Sequence[str] = MOVABLE) -> None:
+    """Raise RunError when two settings differ in what is not free."""
+    if changed := configs.difference(*({k: v for k, v in s.items() if k not in free} for s in (before, now))):
         lines = "\n  ".join(changed)
         raise RunError(f"{folder} was made with other settings (old -> new):\n  {lines}\n"
                        "Give the same ones, another --out, or remove that folder to have it made again.")  # fmt: skip
+
+
+def _refuse_apart(models: Mapping[str, str]) -> None:
+    """Raise ValueError when arms, each with the name of its model, have no number in common."""
+    measured = {a: set(MAIN[2:] if is_semantic(m) else MAIN[1:2] if m == "faster_rcnn" else MAIN[:2])
+                for a, m in models.items()}  # fmt: skip
+    if not set.intersection(*measured.values()):
+        told = ", ".join(f"{a} ({m}): {' and '.join(sorted(measured[a]))}" for a, m in models.items())
+        raise ValueError(f"--arms: they have no number in common, {told}; compare them apart")
 
 
 def _run_all(tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable[[str], None]) -> None:
@@ -276,7 +292,7 @@ def gathered(out: Path, base: FinetuneConfig, arms: Mapping[str, FinetuneConfig]
         made.pop("fingerprint", None)
         if own is None:  # of an earlier command: its encoder and its model are its own
             wanted, made = ({k: v for k, v in s.items() if k.startswith("data.")} for s in (wanted, made))
-        refuse(file.parent, made, wanted)
+        refuse(file.parent, made, wanted, free=() if own is None else MOVABLE)
         found.append(content)
     metrics = [m for m in MAIN if all(m in f["values"] for f in found)]
     if not metrics:
@@ -306,8 +322,8 @@ def as_table(result: Mapping[str, Any]) -> str:
     """Mean and standard deviation of each arm and number of labels, and whether the arms differ."""
     values = by_seed(result["cells"])
     width = max([len(a) for a in result["arms"]] + [3])
-    head = f"{result['metric']}, mean and standard deviation over draws of labels\n{'arm':{width}s}"
-    lines = [head + "".join(f"{n:>20d}" for n in result["labels"]) + "  labelled images"]
+    head = f"{result['metric']}, mean and standard deviation over seeds (draws of labels, and trainings)"
+    lines = [f"{head}\n{'arm':{width}s}" + "".join(f"{n:>20d}" for n in result["labels"]) + "  labelled images"]
     for arm in result["arms"]:
         row = f"{arm:{width}s}"
         for n in result["labels"]:

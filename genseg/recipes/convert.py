@@ -44,7 +44,12 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
             raise ValueError(f"{file}: coco is made of a folder of label images; give that, and --images FOLDER")
         return from_label_images(file, images, out)
     content = dict(read_json(file))
-    content.setdefault("categories", [{"id": 1, "name": "instance"}])
+    if any(isinstance(i, dict) and "mask" in i for i in content["images"]):
+        raise CocoError(f"{file}: a semantic model has made it, and its classes of pixels are no instances; the maps "
+                        f"beside it in masks/ are PNG that labelling tools read as they are")  # fmt: skip
+    if not content.get("categories"):
+        numbers = sorted({a["category_id"] for a in content["annotations"] if isinstance(a.get("category_id"), int)})
+        content["categories"] = [{"id": n, "name": "instance" if len(numbers) < 2 else str(n)} for n in numbers or [1]]
     try:
         content["annotations"] = [a for a in content["annotations"] if float(a.get("score", 1.0)) >= score]
         unlisted = {a["category_id"] for a in content["annotations"]} - {c["id"] for c in content["categories"]}
@@ -60,6 +65,11 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
     return f"{out}: {what}, for {tool}"
 
 
+def _is_box(a: Content) -> bool:
+    """Whether an annotation has a box and no mask."""
+    return not a.get("segmentation") and len(a.get("bbox") or ()) == 4
+
+
 def _instance(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Instance:
     """The mask of an annotation in its window; of no area when it is empty."""
     try:
@@ -73,9 +83,14 @@ def _sizes(content: Content) -> dict[int, tuple[int, int]]:
 
 
 def to_cvat(content: Content, out: Path, images: str | None) -> None:
-    """COCO 1.0 in a zip: polygons, which CVAT can edit; it takes an RLE for a crowd. Holes are lost."""
+    """COCO 1.0 in a zip: polygons, which CVAT can edit, or boxes; it takes an RLE for a crowd. Holes are lost."""
     sizes, kept = _sizes(content), []
     for a in content["annotations"]:
+        if _is_box(a):
+            w, h = a["bbox"][2:]
+            kept.append({**{k: a[k] for k in ("id", "image_id", "category_id", "bbox")}, "iscrowd": 0, "area": w * h,
+                         "segmentation": [], "attributes": {"score": float(a.get("score", 1.0))}})  # fmt: skip
+            continue
         instance = _instance(a, sizes)
         if instance.area:
             shapes = [p for p in polygons(instance) if len(p) >= 6]
@@ -115,17 +130,24 @@ def _url(name: str, before: str) -> str:
 
 
 def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
-    """Tasks with predictions: brush masks in Label Studio's own RLE, with the score of each."""
+    """Tasks with predictions: brush masks in Label Studio's own RLE, or rectangles, with the score of each."""
     sizes, before = _sizes(content), LOCAL_FILES if images is None else images
     names = {c["id"]: str(c["name"]) for c in content["categories"]}
     found: dict[int, list[dict[str, Any]]] = {i: [] for i in sizes}
     for a in content["annotations"]:
         h, w = sizes[a["image_id"]]
-        code = encode_brush(_instance(a, sizes), h, w)
-        value = {"format": "rle", "rle": code, "brushlabels": [names[a["category_id"]]]}
+        kind = "rectanglelabels" if _is_box(a) else "brushlabels"
+        if _is_box(a):
+            x, y, wide, high = a["bbox"]
+            value = {"x": 100 * x / w, "y": 100 * y / h, "width": 100 * wide / w, "height": 100 * high / h,
+                     "rotation": 0}  # fmt: skip
+        else:
+            value = {"format": "rle", "rle": encode_brush(_instance(a, sizes), h, w)}
+        value[kind] = [names[a["category_id"]]]
         found[a["image_id"]].append(
-            {"id": str(a["id"]), "type": "brushlabels", "from_name": "label", "to_name": "image", "original_width": w,
-             "original_height": h, "image_rotation": 0, "value": value, "score": float(a.get("score", 1.0))}
+            {"id": str(a["id"]), "type": kind, "from_name": "box" if _is_box(a) else "label", "to_name": "image",
+             "original_width": w, "original_height": h, "image_rotation": 0, "value": value,
+             "score": float(a.get("score", 1.0))}
         )  # fmt: skip
     tasks = []
     for i in content["images"]:
@@ -143,6 +165,8 @@ def to_labels(content: Content, out: Path, images: str | None) -> None:
     sizes = _sizes(content)
     found: dict[int, list[Instance]] = {i: [] for i in sizes}
     for a in content["annotations"]:
+        if not a.get("segmentation"):
+            raise ValueError(f"annotation {a['id']} has no mask, and label images hold masks alone")
         found[a["image_id"]].append(replace(_instance(a, sizes), score=float(a.get("score", 1.0))))
     for i in content["images"]:
         ordered = sorted(found[i["id"]], key=lambda instance: -instance.score)

@@ -178,4 +178,4 @@ def evaluate_files(
         write_text(out, json.dumps(scores.as_json(), indent=1) + "\n")
     if predictions is not None:
         write_text(predictions, json.dumps(records))
-    return f"{format_findings(findings)}\n{scores.table()}", scores.main
+    return f"{format_findings(findings)}\n{scores.table()}".lstrip("\n"), scores.main

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from genseg.nn.weights import whole
 from genseg.recipes.export import refuse_run, save_pth
-from genseg.transfer.detector import LEVELS, Detector
+from genseg.transfer.detector import BINS, LEVELS, Detector
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
 
@@ -76,26 +76,43 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     model = predictor.model
     if not isinstance(model, Detector):
         return ""
+    if not encoder.startswith("resnet"):
+        return f"\ntorchvision has no {encoder} under a pyramid: the keys of the encoder are those of smp"
     c, p = model.config, predictor.preparation
-    kind = "MaskRCNN" if model.masks else "FasterRCNN"
-    other = [] if encoder.startswith("resnet") else [f"the keys of smp's encoder {encoder}, which it has not"]
-    other += ["group norms for the encoder's batch norms"] if c.norm == "group" else []
-    other += ["group norms in pyramid and mask head"] if c.head_norm == "group" else []
-    other += [f"a pyramid of {c.width} channels"] if c.width != 256 else []
-    other += [f"a box head of {c.hidden} units"] if c.hidden != 1024 else []
+    kind, classes = "MaskRCNN" if model.masks else "FasterRCNN", len(predictor.categories) + 1
     size = f"{p.fit}, {p.fit}" if p.fit else "1, 1"
     pth = out.suffix == ".pth"
+    norms = {"group": "lambda c: torch.nn.GroupNorm(math.gcd(32, c), c)", "frozen": "torchvision.ops.FrozenBatchNorm2d"}
+    groups = "lambda c: torch.nn.GroupNorm(max(1, math.gcd(128, c) // 4), c)"
+    widths = [int(w) for w in model.encoder.net.out_channels[-4:]]
+    heads = [
+        f"box_head=faster_rcnn.TwoMLPHead({c.width * BINS**2}, {c.hidden})",
+        f"box_predictor=faster_rcnn.FastRCNNPredictor({c.hidden}, {classes})",
+    ]
+    if model.masks:
+        heads += [
+            f"mask_head=mask_rcnn.MaskRCNNHeads({c.width}, ({c.width},) * 4, 1, norm_layer=norm)",
+            f"mask_predictor=mask_rcnn.MaskRCNNPredictor({c.width}, {c.width}, {classes})",
+        ]
     lines = [
-        "import torch" if pth else "import torch\nfrom safetensors.torch import load_file",
-        f"from torchvision.models.detection import {kind}",
+        "import math, torch, torchvision",
+        *([] if pth else ["from safetensors.torch import load_file"]),
+        f"from torchvision.models.detection import {kind}, faster_rcnn, mask_rcnn",
         "from torchvision.models.detection.anchor_utils import AnchorGenerator",
         "from torchvision.models.detection.backbone_utils import resnet_fpn_backbone",
         "from torchvision.models.detection.transform import GeneralizedRCNNTransform",
+        "from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool",
         "",
-        f'body = resnet_fpn_backbone(backbone_name="{encoder}", weights=None, norm_layer=torch.nn.BatchNorm2d)',
+        f"norm = {groups if c.head_norm == 'group' else None}",
+        f'body = resnet_fpn_backbone(backbone_name="{encoder}", weights=None, '
+        f"norm_layer={norms.get(c.norm, 'torch.nn.BatchNorm2d')})",
+        f"body.fpn = FeaturePyramidNetwork({widths}, {c.width}, extra_blocks=LastLevelMaxPool(), norm_layer=norm)",
+        f"body.out_channels = {c.width}",
         f"anchors = AnchorGenerator({tuple((a,) for a in c.anchors or ())}, ({c.ratios},) * {LEVELS})",
-        f"model = {kind}(body, num_classes={len(predictor.categories) + 1}, rpn_anchor_generator=anchors, "
-        f"box_score_thresh={c.score}, box_nms_thresh={c.overlap}, box_detections_per_img={c.detections})",
+        f"model = {kind}(body, rpn_anchor_generator=anchors, box_score_thresh={c.score}, box_nms_thresh={c.overlap}, "
+        f"box_detections_per_img={c.detections},",
+        *(f"    {head}," for head in heads[:-1]),
+        f"    {heads[-1]})",
         f"model.load_state_dict({'torch.load' if pth else 'load_file'}({str(out)!r}))",
         f"model.transform = GeneralizedRCNNTransform({size}, {_numbers(p.mean)}, {_numbers(p.std)})",
     ]  # fmt: skip
@@ -103,8 +120,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     lines += ["# images: genseg.data.pixels.stretch first, then RGB from 0 to 1"] if p.stretch else []
     lines += [f"# in images of more than {c.tile} px genseg looks at overlapping tiles"]
     lines += ["# masks: torchvision pastes them at whole pixels, genseg where they are"] if model.masks else []
-    head = f"\nNot in torchvision's own functions: {', '.join(other)}. Otherwise:" if other else ", for torchvision:"
-    return head + "\n\n" + "\n".join(lines)
+    return ", for torchvision:\n\n" + "\n".join(lines)
 
 
 def _write_onnx(model: Segmenter, out: Path) -> None:

@@ -70,7 +70,8 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, within: Within | No
             if main and saved is None:
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))
             if main:
-                facts = parts.circumstances | {"folder": images_of(config)}
+                val = config.data.val and str(Path(config.data.val).expanduser().absolute())
+                facts = parts.circumstances | {"folder": images_of(config), "val": val}
                 write_environment(run, device=parts.accelerator.device, facts=facts)
                 text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
                 write_text(run / PREFLIGHT_NAME, text + "\n")
@@ -91,8 +92,10 @@ def check(config: FinetuneConfig) -> str:
     for file in filter(None, (config.data.train, config.data.val)):
         labelled, found = read_labels(file, config.model.name, categories=categories)
         categories = categories or labelled.categories
-        labels = sum(len(i.classes) for i in labelled.images)
-        head = f"{file}: {len(labelled.images)} images, {labels} labels, {len(labelled.categories)} classes"
+        labels = f"{sum(len(i.classes) for i in labelled.images)} labels"
+        if any(i.semantic for i in labelled.images):
+            labels = "a map of classes for each"
+        head = f"{file}: {len(labelled.images)} images, {labels}, {len(labelled.categories)} classes"
         tables.append(f"{head}\n{as_told(found)}")
     return "\n\n".join(tables)
 
@@ -104,7 +107,7 @@ def as_told(found: Findings) -> str:
 
 def images_of(config: FinetuneConfig) -> str:
     """Where the training images are listed: the json, or the images/ beside masks/."""
-    root = Path(config.data.train)
+    root = Path(config.data.train).expanduser().absolute()
     return str(root / "images" if (root / "masks").is_dir() else root)
 
 

@@ -24,7 +24,7 @@ from genseg.data.labelled import Categories, LabelledSet, read_labelled
 from genseg.data.loader import told
 from genseg.data.preflight import Findings
 from genseg.data.samples import CropDataset, Sample, SemanticSample, crop_batches, cropped, cropped_semantic
-from genseg.data.semantic import read_mask_folder
+from genseg.data.semantic import check_classes, read_mask_folder
 from genseg.nn.encoder import MULTIPLE, WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
 from genseg.recipes.assemble import (
     IMAGENET_MEAN,
@@ -184,7 +184,10 @@ def read_labels(path: str, model: str, *, categories: Categories | None = None) 
         raise ValueError(f"{path} is a folder; give a COCO json{folder}")
     if file.is_dir():
         return read_mask_folder(file / "images", file / "masks", categories=categories)
-    return read_labelled(file, categories=categories, masks=model != "faster_rcnn")
+    labelled, found = read_labelled(file, categories=categories, masks=model != "faster_rcnn")
+    if is_semantic(model):
+        check_classes(len(labelled.categories), file)
+    return labelled, found
 
 
 def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) -> FinetuneParts:

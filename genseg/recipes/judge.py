@@ -1,5 +1,6 @@
 """What a fine-tuned model finds in some of its validation images, beside their labels."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +34,6 @@ class Judged:
 
     picture: Picture
     score: float
-    semantic: bool
 
 
 class Judge:
@@ -41,6 +41,7 @@ class Judge:
 
     def __init__(self, run: Path) -> None:
         """Raises ValueError when `run` holds no fine-tuned model."""
+        self.run = run
         self.predictor, self.facts = load_predictor(run)
         self.predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.predictor.precision = scoring_precision(self.facts["config"]["precision"], self.predictor.device)
@@ -49,6 +50,9 @@ class Judge:
     def judged(self) -> list[Judged]:
         """Some validation images, the best first; none where the run has none, or they have gone."""
         val = self.facts["config"]["data.val"]
+        if val is not None and not Path(val).exists():  # as it was given: from another folder
+            file = self.run / "env.json"
+            val = json.loads(file.read_text("utf-8")).get("val") if file.is_file() else None
         if val is None or not Path(val).exists():
             return []
         labelled, _ = read_labels(val, self.facts["model"]["name"], categories=self.predictor.categories)
@@ -73,8 +77,9 @@ class Judge:
             score, right = agreement([a for a in found if a.score >= COUNTS], truth, crowd)
             truth = [a for a, many in zip(truth, crowd, strict=True) if not many]
             note = f"{right} of {len(truth)} found, {score:.2f}"
-        return Judged(replace(self._picture(image.name, pixels, found), truth=tuple(truth), note=note), score,
-                      self.semantic)  # fmt: skip
+        hues = tuple(a.category for a in (*found, *truth)) if self.semantic else ()
+        made = replace(self._picture(image.name, pixels, found), truth=tuple(truth), note=note, hues=hues)
+        return Judged(made, score)
 
     def picture(self, name: str, pixels: Pixels) -> Picture:
         """What is found in an image without labels."""
@@ -83,7 +88,8 @@ class Judge:
     def _picture(self, name: str, pixels: Pixels, found: Sequence[Instance]) -> Picture:
         names = [c for _, c in self.predictor.categories]
         labels = tuple(names[a.category] for a in found) if len(names) > 1 or self.semantic else ()
-        return Picture(name, pixels, tuple(found), labels, soft=False)
+        hues = tuple(a.category for a in found) if self.semantic else ()
+        return Picture(name, pixels, tuple(found), labels, soft=False, hues=hues)
 
     def instances(self, pixels: Pixels) -> list[Instance]:
         """Objects, best first, each a box where the model has no masks; of a semantic model, regions of its classes."""

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from genseg.core.words import amount
+from genseg.core.words import amount, rate
 from genseg.recipes.evaluate_model import SHOWN
 from genseg.recipes.report_neighbours import alike
-from genseg.recipes.report_numbers import curves, data, gain, made, transfer
+from genseg.recipes.report_numbers import classes, curves, data, gain, made, transfer
 from genseg.recipes.report_pictures import composites, extremes, found, pictures_of, steps, views
 from genseg.recipes.report_run import LEFT_BEHIND, Run
 from genseg.show.page import Page, Section, render
@@ -20,7 +20,7 @@ EARLIEST = 10  # seconds into a run of its first report
 PATIENCE = 60  # times what a report has cost lies between two of them: it takes less than two percent of a run
 # In the order of the page. Each is left out where the directory has nothing for it.
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
-    transfer, found, steps, extremes, alike, composites, views, curves, data, made
+    transfer, found, classes, steps, extremes, alike, composites, views, curves, data, made
 )  # fmt: skip
 
 
@@ -56,7 +56,10 @@ def verdict(run: Run) -> str:
             f"On {run.scores.images:,} validation images the best model has" if run.scores.images else "So far it has"
         )
         said.append(f"{where} {', '.join(f'{name} {value:.3f}' for name, value in shown_scores(run))}.")
-    if run.ranked and not run.judged:
+    if run.semantic and not run.judged and run.ranked:
+        told = ", ".join(f"{100 * part:.0f} % are {name}" for name, part in class_parts(run))
+        said.append(f"Of the pixels of {amount(len(run.ranked), 'image')} {told or 'none has a class'}.")
+    elif run.ranked and not run.judged:
         counts = [len(r.instances) for r in run.ranked]
         empty = counts.count(0)
         mean = sum(counts) / len(counts)
@@ -97,14 +100,29 @@ def figures(run: Run) -> list[tuple[str, str]]:
         if "rank" in last:
             shown.append((f"{last['rank']:.1f}", f"effective rank, from {logged[0]['rank']:.1f}"))
         if "images_per_second" in last:
-            shown.append((f"{last['images_per_second']:.0f}", "images a second"))
+            shown.append((rate(last["images_per_second"]), "images a second"))
     shown = [(f"{value:.3f}", name) for name, value in shown_scores(run)] + shown
+    if run.semantic and not run.judged:
+        return [*((f"{100 * part:.1f} %", f"of the pixels are {name}") for name, part in class_parts(run)), *shown]
     if run.ranked and not run.judged:
         scores = [a.score for r in run.ranked for a in r.instances]
         shown.insert(0, (f"{len(scores):,}", f"instances in {amount(len(run.ranked), 'image')}"))
         if scores:
             shown.insert(1, (f"{sum(scores) / len(scores):.2f}", "mean score"))
     return shown
+
+
+def class_parts(run: Run) -> list[tuple[str, float]]:
+    """The classes that a semantic model has found most of, and their parts of all pixels; a few."""
+    if run.listed:
+        regions = [pair for i in run.listed for pair in zip(i.numbers, i.areas, strict=True)]
+        known = [(run.classes.get(number, "the class"), area) for number, area in regions]
+    else:
+        known = [(name, a.area) for p in run.looked[0] for name, a in zip(p.labels, p.instances, strict=True)]
+    parts: dict[str, float] = {}
+    for name, area in known:
+        parts[name] = parts.get(name, 0.0) + float(area) / sum(r.height * r.width for r in run.ranked)
+    return sorted(parts.items(), key=lambda part: -part[1])[:4]
 
 
 class LiveReport:

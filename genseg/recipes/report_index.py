@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from genseg.recipes.report import REPORT
 from genseg.recipes.report_numbers import series
-from genseg.recipes.report_run import LEFT_BEHIND, Run
+from genseg.recipes.report_run import LEFT_BEHIND, VAL, Run
 from genseg.show.chart import Line, chart, number
 from genseg.show.page import Page, Section, render
 from genseg.train.run import RunError, write_text
@@ -17,6 +17,7 @@ INDEX = "index.html"
 MOST = 7  # runs in a chart: as many as there are colours
 MEASURED = (  # key of metrics.jsonl, the head of its column, the title of its chart, whether it is a part of one
     ("loss", "loss", "Loss", False),
+    *((f"{VAL}{name}", name, f"{name} on the validation images", False) for name in ("mask AP", "box AP", "mIoU")),
     ("knn_top1", "kNN", "Nearest neighbours vote for the right class", True),
     ("agreement", "agreement", "Two looks at an image agree", True),
     ("rank", "rank", "Effective rank of the embeddings", False),
@@ -100,6 +101,8 @@ def task(run: Run) -> str:
         return " and ".join(n for n in (c.method.name, "alpha" if c.alpha.name != "none" else "none") if n != "none")
     if run.compared is not None:
         return "compare"
+    if run.model:
+        return f"finetune {run.model}"
     words = [str(w) for w in run.environment.get("command", [])]
     return words[1] if len(words) > 1 else "generate"
 

@@ -10,7 +10,7 @@ from typing import Any
 from genseg.core.words import amount
 from genseg.data.decode import kind_of
 from genseg.measure.paired import mean_and_spread
-from genseg.recipes.evaluate_model import SHOWN
+from genseg.recipes.evaluate_model import MAIN, SHOWN
 from genseg.recipes.report_run import COMPARED, VAL, Run, chosen
 from genseg.show.chart import Line, chart
 from genseg.show.page import Section, facts, folded, table
@@ -19,7 +19,7 @@ from genseg.train.run import RunError
 SAMPLED = 48  # images whose headers are read
 LOSSES = (
     *("loss", "contrast", "objectness", "mask", "amodal", "quality", "boundary", "reconstruction", "instances"),
-    *("classifier", "box_reg", "rpn_box_reg"),
+    *("classifier", "box_reg", "rpn_box_reg", "category", "cross_entropy", "dice"),
 )
 BROKEN = 20  # of them are named
 
@@ -70,6 +70,19 @@ def _validation(keys: Collection[str]) -> Iterator[tuple[str, list[str], bool]]:
             yield f"Validation: {what} {name}", [n for n in names if n in keys], False
 
 
+def classes(run: Run) -> Section | None:
+    """What a fine-tuned model's main number is for each class."""
+    found = run.scores.per_class if run.scores is not None else {}
+    if len(found) < 2 or run.scores is None:
+        return None
+    name = next((n for n in MAIN if n in run.scores.values), "")
+    name = "IoU" if name == "mIoU" else name
+    ordered = sorted(found.items(), key=lambda item: math.inf if math.isnan(item[1]) else -item[1])
+    rows = [[c, "–" if math.isnan(v) else f"{v:.3f}"] for c, v in ordered]
+    return Section("classes", "Classes", f"{name} of each class", table(["", name], rows),
+                   "On the validation images, the best first; – where none is labelled.")  # fmt: skip
+
+
 def series(run: Run, name: str) -> Line:
     """A key of metrics.jsonl over steps."""
     rows = [r for r in run.rows if name in r and "step" in r]
@@ -92,7 +105,8 @@ def transfer(run: Run) -> Section | None:
     each = {len(v) for v in values.values()}
     runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
     plot = transfer_plot(content, run.path / COMPARED)
-    body = f'<div class="two">{table(["", *(f"{n:,} labels" for n in counts)], rows)}<figure>{plot}</figure></div>'
+    head = ["", *(amount(n, "labelled image") for n in counts)]
+    body = f'<div class="two">{table(head, rows)}<figure>{plot}</figure></div>'
     body += "".join(f"<p>{html.escape(str(said))}</p>" for said in content.get("sentences", []))
     return Section(
         "transfer", "Transfer", f"Did it help? {content['metric']} after fine-tuning on few labels", body,
@@ -149,7 +163,10 @@ def gain(run: Run) -> str:
         if values:
             means[str(arm)] = mean_and_spread(values)[0]
     told = ", ".join(f"{arm} {mean:.3f}" for arm, mean in sorted(means.items(), key=lambda m: -m[1]))
-    return f"With {fewest} labelled images, {content['metric']} is: {told}." if told else ""
+    if not told:
+        return ""
+    chance = [str(s) for s in content.get("sentences", []) if f" with {fewest} labels: " in str(s)]
+    return " ".join([f"With {fewest} labelled images, {content['metric']} is: {told}.", *(f"{s}." for s in chance)])
 
 
 def data(run: Run) -> Section | None:
@@ -188,7 +205,7 @@ def data(run: Run) -> Section | None:
 def _told(run: Run) -> str:
     """What was found in the labels before training."""
     file = run.path / "preflight.txt"
-    return folded("What is wrong with the labels", file.read_text("utf-8").strip()) if file.is_file() else ""
+    return folded("What was found in the labels", file.read_text("utf-8").strip()) if file.is_file() else ""
 
 
 def _broken(run: Run) -> str:

@@ -16,6 +16,7 @@ from genseg.data.instances import cut
 from genseg.data.loader import Composer, ViewDataset
 from genseg.recipes.judge import COUNTS, OVERLAP
 from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen
+from genseg.recipes.rows import MOST as NUMBERS
 from genseg.recipes.snapshots import spaced
 from genseg.show.draw import overlay
 from genseg.show.failures import FAILURES
@@ -39,25 +40,23 @@ def found(run: Run) -> Section | None:
     pictures, score, low = pictures_of(run)
     if not pictures:
         return None
-    data = within_budget(pictures)
+    data = within_budget(pictures, score)
     everything = max(len(run.ranked), len(data))  # what is still found has no ranks
     title = f"What was found in {f'{len(data)} of ' if everything > len(data) else ''}{amount(everything, 'image')}"
-    lead = ("Point at an instance to see its score; click it, or its chip, to hide it. Scores order the instances of "
-            "one source; those of a run with the alpha task are calibrated, as far as it could.")  # fmt: skip
-    if semantic := is_semantic(run):
-        lead = "Each class that was found is a layer: click it, or its chip, to hide it."
+    lead = "Point at an instance to see its score; click it, or its chip, to hide it."
+    if not run.judged:
+        lead += (" Scores order the instances of one source; those of a run with the alpha task are calibrated, as far "
+                 "as it could.")  # fmt: skip
+    if run.semantic:
+        lead = "Each class that was found is a layer of its own colour: click it, or its chip, to hide it."
+        lead += " What is labelled has a line of the same colour." if run.judged else ""
     if run.judged:
         title = f"What was found in {amount(len(data), 'validation image')}, and what is labelled"
         lead += " From the best image to the worst."
     return Section(
-        "found", "Found", title, viewer("found", data, scored=not semantic), lead,
+        "found", "Found", title, viewer("found", data, scored=not run.semantic), lead,
         {"pictures": data, "threshold": score, "low": low},
     )  # fmt: skip
-
-
-def is_semantic(run: Run) -> bool:
-    """Whether what was found are classes of pixels."""
-    return any(j.semantic for j in run.judged)
 
 
 def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
@@ -109,8 +108,9 @@ def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
             cut(np.asarray(cv2.imread(str(f), cv2.IMREAD_UNCHANGED), np.uint8), a.score)
             for f, a in zip(files, image.instances, strict=True)
         )
-    labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes else ()
-    return Picture(image.name, pixels, instances, labels, soft)
+    labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes or run.semantic else ()
+    hues = tuple(n % NUMBERS - 1 for n in image.numbers) if run.semantic else ()
+    return Picture(image.name, pixels, instances, labels, soft, hues=hues)
 
 
 def read(run: Run, image: AnnotatedImage) -> Pixels | None:
@@ -129,12 +129,12 @@ def read(run: Run, image: AnnotatedImage) -> Pixels | None:
     return None
 
 
-def within_budget(pictures: Sequence[Picture]) -> list[dict[str, Any]]:
-    """The data of the pictures, as many as fit."""
+def within_budget(pictures: Sequence[Picture], score: float) -> list[dict[str, Any]]:
+    """The data of the pictures, as many as fit; instances count from a score on."""
     data: list[dict[str, Any]] = []
     size = 0
     for p in pictures:
-        entry = picture_data(p)
+        entry = picture_data(p, score)
         size += len(entry["image"]) + len(entry["atlas"]) + 60 * len(entry["found"])
         if data and size > BUDGET:
             break
@@ -275,7 +275,7 @@ def failed(run: Run) -> list[tuple[int, list[Ranked]]]:
 
 def extremes(run: Run) -> Section | None:
     """The images whose instances score best and worst, and those in which something may have gone wrong."""
-    if not run.ranked:
+    if not run.ranked or (run.semantic and not run.judged):  # without labels a class of pixels has no score
         return None
     pictures, score, _ = pictures_of(run)
     known = {p.name: (n, p) for n, p in enumerate(pictures)}
@@ -283,7 +283,7 @@ def extremes(run: Run) -> Section | None:
     body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
     least = _cards(worst(run), known, score) or "<p>There are too few images to tell.</p>"
     body += f"<div><h3>{fewest}</h3>{least}</div></div>"
-    if is_semantic(run):
+    if run.semantic:
         return Section("extremes", "Best and worst", "Best and worst by mIoU", body, "By the mean over the classes of "
                        f"an image, background among them, of {len(run.ranked)} images.")  # fmt: skip
     groups = ""
@@ -310,7 +310,7 @@ def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], scor
     for r in images:
         if r.name in known:
             n, p = known[r.name]
-            source = thumbnail(p.pixels, [a for a in p.instances if a.score >= score], side=200)
+            source = thumbnail(p, score, side=200)
             count = f"{len(r.instances)} instance{'' if len(r.instances) == 1 else 's'}"
             caption = p.note or (f"{count}, {r.score:.2f}" if r.instances else "nothing")
             cards.append(

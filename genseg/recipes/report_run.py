@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -225,9 +226,8 @@ class Run:
             return [j.picture for j in self.judged], COUNTS, LEAST
         if not self.look or images is None or self.listed:
             return [], 0.0, 0.0
-        if self.folder is not None and is_finetuned(self.path):
-            judge = Judge(self.path)
-            return [judge.picture(name, pixels) for name, pixels in _decoded(images, 0)], COUNTS, LEAST
+        if self.folder is not None and self._judge is not None:
+            return [self._judge.picture(name, pixels) for name, pixels in _decoded(images, 0)], COUNTS, LEAST
         if not file.is_file():
             return [], 0.0, 0.0
         model, _ = load_alpha(file)
@@ -241,11 +241,27 @@ class Run:
         return pictures, score, score / 2
 
     @functools.cached_property
+    def _judge(self) -> Judge | None:
+        """The model of a fine-tuning run that is looked at; None for what another command has made."""
+        return Judge(self.path) if self.look and is_finetuned(self.path) else None
+
+    @functools.cached_property
+    def semantic(self) -> bool:
+        """Whether what was found are classes of pixels."""
+        return any("mask" in image for image in self._content["images"]) or (
+            self._judge is not None and self._judge.semantic
+        )
+
+    @property
+    def model(self) -> str:
+        """The name of a fine-tuning run's model, or nothing."""
+        found = re.search(r"^model:.*?\n  name: (\w+)", self.config_text, re.DOTALL | re.MULTILINE)
+        return found[1] if found else ""
+
+    @functools.cached_property
     def judged(self) -> list[Judged]:
         """Some validation images of a fine-tuning run with what its model finds in them, the best first."""
-        if not self.look or self.folder is not None or not is_finetuned(self.path):
-            return []
-        return Judge(self.path).judged()
+        return self._judge.judged() if self._judge is not None and self.folder is None else []
 
     @functools.cached_property
     def ranked(self) -> list[Ranked]:

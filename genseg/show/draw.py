@@ -38,9 +38,11 @@ def colours(instances: Sequence[Instance]) -> list[int]:
     return [int(c) for c in chosen]
 
 
-def overlay(image: Pixels, instances: Sequence[Instance], *, strength: float = 0.45) -> Pixels:
-    """The image with each alpha map as a veil of its own colour, and a line around its mask."""
-    out, hues = image.astype(np.float32), colours(instances)
+def overlay(
+    image: Pixels, instances: Sequence[Instance], *, strength: float = 0.45, hues: Sequence[int] | None = None
+) -> Pixels:
+    """The image with each alpha map as a veil of its own colour, or of that of `hues`, and a line around its mask."""
+    out, hues = image.astype(np.float32), colours(instances) if hues is None else hues
     for n, instance in zip(hues, instances, strict=True):
         veil = strength / 255 * instance.alpha[..., None].astype(np.float32)
         part = out[instance.window]

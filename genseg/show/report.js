@@ -22,7 +22,7 @@ async function open(picture) {
     const [score, hue, area] = row.slice(6);
     return { ...placed(row), n, score, hue, area, label: picture.labels[n] || "", shown: true };
   });
-  picture.labelled = picture.truth.map(placed);
+  picture.labelled = picture.truth.map((row) => ({ ...placed(row), hue: row[6] }));
   picture.pixels = image;
   picture.ready = true;
   return picture;
@@ -171,10 +171,12 @@ class Viewer {
       for (const a of shown) { pen.strokeStyle = rgb(a.hue); pen.stroke(outline(a)); }
     }
     // what is labelled: white on black can be told on any image, and from any colour
-    if (this.truth?.checked) for (const [width, ink] of [[3, "rgba(0,0,0,.6)"], [1.25, "#fff"]]) {
-      pen.lineWidth = width * dots / scale;
-      pen.strokeStyle = ink;
-      for (const a of p.labelled) pen.stroke(outline(a));
+    if (this.truth?.checked) for (const [width, ink] of [[4, "rgba(0,0,0,.6)"], [2, "#fff"]]) {
+      pen.lineWidth = (p.labelled[0]?.hue === undefined ? width * 0.66 : width) * dots / scale;
+      for (const a of p.labelled) {
+        pen.strokeStyle = a.hue === undefined || width === 4 ? ink : rgb(a.hue);
+        pen.stroke(outline(a));
+      }
     }
     if (this.near) this.ring(this.near, dots / scale);
   }

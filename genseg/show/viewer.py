@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.data.instances import Instance, resized
-from genseg.show.draw import colours, overlay
+from genseg.show.draw import PALETTE, colours, overlay
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 LONGEST = 640  # pixels of the longer side of an image in a page
@@ -26,8 +26,10 @@ class Picture:
 
     labels: the class of each instance; empty: there are none
     soft: the alphas are soft; otherwise they are masks
-    truth: what is labelled in the image, for a white line around each
+    truth: what is labelled in the image, for a line around each, white where there are no hues
     note: a word beside its name
+    hues: which colour each instance has, where it is that of its class, and then of each of `truth`; empty: neighbours
+        have different ones
     """
 
     name: str
@@ -37,28 +39,35 @@ class Picture:
     soft: bool = True
     truth: tuple[Instance, ...] = ()
     note: str = ""
+    hues: tuple[int, ...] = ()
 
 
-def picture_data(picture: Picture) -> dict[str, Any]:
+def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:
     """What the viewer's script needs, as json: the image, one atlas of all alphas, and where each lies.
 
+    score: what scores less is not seen in the thumbnail
+
     found: left, top, width, height in the image; left and top in the atlas; score, colour and area
-    truth: the first six of these
+    truth: the first six of these, and where classes have colours that of its class
     """
     pixels, instances = shrunk(picture.pixels, picture.instances)
-    truth = [a for a in shrunk(picture.pixels, picture.truth)[1] if a is not None]
+    labelled = [(n, a) for n, a in enumerate(shrunk(picture.pixels, picture.truth)[1]) if a is not None]
+    truth, fixed = [a for _, a in labelled], [n % len(PALETTE) for n in picture.hues]
+    own = fixed[len(picture.instances) :]
     kept = [(n, a) for n, a in enumerate(instances) if a is not None]
     alphas = [a for _, a in kept]
     sheet, places = atlas([a.alpha for a in (*alphas, *truth)])
+    shades = [fixed[n] for n, _ in kept] if fixed else colours(alphas)
     rows = [
         [*_placed(a, place), round(a.score, DIGITS), hue, picture.instances[n].area]
-        for (n, a), place, hue in zip(kept, places[: len(kept)], colours(alphas), strict=True)
+        for (n, a), place, hue in zip(kept, places[: len(kept)], shades, strict=True)
     ]
     return {
         "name": picture.name, "width": pixels.shape[1], "height": pixels.shape[0], "soft": picture.soft,
-        "image": data_uri(pixels), "atlas": data_uri(sheet), "thumb": thumbnail(pixels, alphas), "found": rows,
+        "image": data_uri(pixels), "atlas": data_uri(sheet), "thumb": thumbnail(picture, score), "found": rows,
         "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [], "note": picture.note,
-        "truth": [_placed(a, place) for a, place in zip(truth, places[len(kept) :], strict=True)],
+        "truth": [[*_placed(a, place), *([own[n]] if own else [])]
+                  for (n, a), place in zip(labelled, places[len(kept) :], strict=True)],
     }  # fmt: skip
 
 
@@ -66,9 +75,11 @@ def _placed(a: Instance, place: tuple[int, int]) -> list[int]:
     return [a.left, a.top, a.alpha.shape[1], a.alpha.shape[0], *place]
 
 
-def thumbnail(pixels: Pixels, instances: Sequence[Instance], *, side: int = THUMB) -> str:
-    """A small square of the middle of an image, with its instances, as a data URI."""
-    drawn = overlay(pixels, instances)
+def thumbnail(picture: Picture, score: float, *, side: int = THUMB) -> str:
+    """A small square of the middle of an image, with the instances that score so much, as a data URI."""
+    pixels, found = shrunk(picture.pixels, picture.instances)
+    kept = [(n, a) for n, a in enumerate(found) if a is not None and a.score >= score]
+    drawn = overlay(pixels, [a for _, a in kept], hues=[picture.hues[n] for n, _ in kept] if picture.hues else None)
     h, w = drawn.shape[:2]
     n = min(h, w)
     square = drawn[(h - n) // 2 : (h - n) // 2 + n, (w - n) // 2 : (w - n) // 2 + n]
@@ -146,7 +157,7 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
         '<input type="range" class="threshold" min="0" max="1" step="0.01" aria-label="Least score"></label>'
     )
     truth = (
-        '<label class="truth"><input type="checkbox" checked><span>Labels, as white lines</span></label>'
+        '<label class="truth"><input type="checkbox" checked><span>Labels, as lines</span></label>'
         if any(p["truth"] for p in pictures)
         else ""
     )
@@ -154,7 +165,7 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
         f'<div class="viewer" data-viewer="{anchor}"><div class="strip" role="group" aria-label="Images">{strip}</div>'
         f'<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" hidden></div></div>'
         f'<div class="side"><p class="name"></p><p class="note"></p><p class="count" aria-live="polite"></p>'
-        f'{slider if scored else ""}'
+        f"{slider if scored else ''}"
         f'<fieldset class="modes"><legend>Show as</legend>{options}</fieldset>{truth}'
         f'<div class="tools"><button type="button" class="all">Show all</button>'
         f'<button type="button" class="none">Hide all</button></div>'

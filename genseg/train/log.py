@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from genseg.core.words import rate
+
 METRICS_NAME = "metrics.jsonl"
 Row = dict[str, int | float]  # one line of metrics.jsonl
 TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")  # what two equal runs may differ in
@@ -79,7 +81,7 @@ class ProgressLine:
         named = [f"{k} {row[k]:.4g}" for k in row if k not in ("step", "epoch", "images", *TIMING)]
         line = self.title + (
             f"{100 * step / total:3.0f}% step {step}/{total} epoch {row['epoch']:.1f} | "
-            f"{row['images_per_second']:.0f} images/s  waiting {100 * row['data_wait']:.0f}%  "
+            f"{rate(row['images_per_second'])} images/s  waiting {100 * row['data_wait']:.0f}%  "
             f"ETA {duration(row['eta_seconds'])} | {'  '.join(named)}"
         )
         if self.live:  # what is wider than the terminal would leave rows behind

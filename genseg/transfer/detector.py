@@ -28,6 +28,7 @@ from genseg.transfer.model import Detection, Labelled
 from genseg.transfer.tiles import detections_by_tiles
 
 SEEN = 20_000  # boxes to which anchors are fitted, at most
+BINS = 7  # across a region, as its box head sees it
 LEVELS = 5  # of the pyramid: strides 4, 8, 16, 32, and 64 for proposals alone
 PROPOSALS = 1000  # torchvision's: so many of an image, and of a level, are looked at
 BACKGROUND = 0.3  # torchvision's: anchors that overlap objects by less are none
@@ -166,16 +167,15 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
     """torchvision's model with the number of classes, anchors and widths of a config."""
     assert config.anchors is not None
     anchors = _Anchors(tuple((side,) for side in config.anchors), (config.ratios,) * LEVELS)
-    bins = 7
     proposals = max(PROPOSALS, config.detections)
     shared: dict[str, Any] = {
         "rpn_anchor_generator": anchors,
         "rpn_batch_size_per_image": config.places,
         "rpn_fg_iou_thresh": config.match,
         "rpn_bg_iou_thresh": BACKGROUND,
-        "box_head": TwoMLPHead(config.width * bins**2, config.hidden),
+        "box_head": TwoMLPHead(config.width * BINS**2, config.hidden),
         "box_predictor": FastRCNNPredictor(config.hidden, classes + 1),
-        "box_roi_pool": RegionAlign(bins),
+        "box_roi_pool": RegionAlign(BINS),
         "box_score_thresh": config.score,
         "box_nms_thresh": config.overlap,
         "box_detections_per_img": config.detections,
@@ -189,7 +189,7 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
         head = MaskRCNNHeads(config.width, (config.width,) * 4, 1, norm_layer=head_norm(config))
         model = MaskRCNN(
             backbone,
-            mask_roi_pool=RegionAlign(2 * bins),
+            mask_roi_pool=RegionAlign(2 * BINS),
             mask_head=head,
             mask_predictor=MaskRCNNPredictor(config.width, config.width, classes + 1),
             **shared,

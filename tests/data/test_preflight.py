@@ -1,5 +1,6 @@
 """Each thing that may be wrong with a json: found, counted, and done with as is said."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,22 @@ def test_the_mask_counts_where_box_and_area_differ(tmp_path: Path) -> None:
 def test_ids_in_quotes_are_numbers(tmp_path: Path) -> None:
     labelled, kinds = found(write_json(tmp_path, [{**GOOD, "image_id": "1", "category_id": str(GOOD["category_id"])}]))
     assert kinds == {} and labelled.images[0].classes.tolist() == [0]
+
+
+def test_ids_with_a_point_are_whole_numbers_and_others_are_told(tmp_path: Path) -> None:
+    """As pandas writes a column in which a value is missing."""
+    labelled, kinds = found(
+        write_json(tmp_path, [{**GOOD, "image_id": 1.0, "category_id": float(GOOD["category_id"])}])
+    )
+    assert kinds == {} and labelled.images[0].classes.tolist() == [0]
+    with pytest.raises(CocoError, match="none of its 1 annotations can be used"):
+        read_labelled(write_json(tmp_path, [{**GOOD, "image_id": 1.5}]), masks=True)
+    path = write_json(tmp_path, [GOOD])
+    content = json.loads(path.read_text())
+    content["images"][0]["id"] = 1.5
+    path.write_text(json.dumps(content))
+    with pytest.raises(CocoError, match=r"images\[0\] needs an id.*1.5 is no whole number"):
+        read_labelled(path, masks=True)
 
 
 def test_a_bad_polygon_leaves_the_others(tmp_path: Path) -> None:

@@ -42,12 +42,12 @@ def test_a_sample_is_that_of_whole_masks(blobs: LabelledSet, seed: int) -> None:
     assert sample.number == image.number
 
 
-def test_boxes_alone_and_what_is_dropped(tmp_path: Path) -> None:
+def test_boxes_alone(tmp_path: Path) -> None:
     notes = [note(1, bbox=[0, 0, 30, 30]), note(2, bbox=[2, 2, 3, 30]), note(3, bbox=[2, 2, 9, 9], iscrowd=1)]
     (image,) = read_labelled(write_json(tmp_path, notes), masks=False)[0].images
     fifth = AugmentConfig(size=12, scale=(0.2, 0.2), flip=0, fit=False)
     sample = cropped(image, draw_crop(np.random.default_rng(0), fifth, 40, 60))
-    assert sample.masks is None and sample.boxes.shape == (1, 4) and sample.dropped == 1
+    assert sample.masks is None and sample.boxes.shape == (1, 4)
     assert (sample.boxes[0, 2:] - sample.boxes[0, :2]).tolist() == pytest.approx([6, 6])
 
 

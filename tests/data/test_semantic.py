@@ -65,6 +65,15 @@ def test_a_folder_of_maps(folders: tuple[Path, Path]) -> None:
     assert len(again.categories) == 3
 
 
+def test_classes_may_have_names(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("road\ncar\n\nsign\n")
+    assert read_mask_folder(*folders)[0].categories == ((1, "road"), (2, "car"), (3, "sign"))
+    for bad in ("road\n", "road\nroad\n"):
+        (tmp_path / "classes.txt").write_text(bad)
+        with pytest.raises(CocoError, match="has 1 different names, and the maps hold class 2"):
+            read_mask_folder(*folders)
+
+
 def test_levels_of_grey_are_told(folders: tuple[Path, Path]) -> None:
     """What smooth resizing makes of 0 and 255."""
     for name in ("a", "b"):
@@ -112,7 +121,7 @@ def test_bad_maps_and_images(folders: tuple[Path, Path], tmp_path: Path) -> None
     write_map(folders[1] / "in/a.png", np.zeros((9, 9), np.uint8))
     with pytest.raises(ValueError, match="9 x 9 pixels, its image has 30 x 20"):
         semantic_target(labelled.images[0], 2)
-    with pytest.raises(ValueError, match="255 classes: a map of 8 bits holds 1 to 254"):
+    with pytest.raises(ValueError, match="255 classes, and a map of 8 bits holds 1 to 254"):
         semantic_target(labelled.images[0], 255)
     with pytest.raises(ValueError, match="a PNG with a palette or grey, each value one class; got RGB"):
         read_class_map(folders[0] / "in/a.png")

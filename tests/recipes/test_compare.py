@@ -150,5 +150,37 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     labels.write_text(json.dumps(content))
     assert main(command()) == 2
     assert "fingerprint: " in capsys.readouterr().err
+    monkeypatch.setattr("genseg.recipes.compare.run_cell", None)  # refused before anything is trained
+    boxes = f"random,boxes=random@{CONFIGS / 'faster_rcnn.yaml'}"
+    assert main(command(arms=boxes)) == 2
+    assert "no number in common, random (unet): mIoU, boxes (faster_rcnn): box AP" in capsys.readouterr().err
     assert main(command("seed=3")) == 2
     assert "compare sets this itself" in capsys.readouterr().err
+
+
+def test_a_data_set_that_has_moved_is_the_same_and_an_interrupt_says_how_it_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split, seed in (("train", 0), ("val", 1)):
+        write_blobs(tmp_path / split, count=2, each=4, seed=seed)
+
+    def command(root: Path) -> list[str]:
+        return ["compare", "--config", str(CONFIGS / "unet.yaml"), "--arms", "random", "--labels", "1,2",
+                "--seeds", "1", "--out", str(tmp_path / "out"), f"data.train={root}/train/labels.json",
+                f"data.val={root}/val/labels.json", "steps=1", "batch_size=2", "augment.size=32", "threads=1",
+                "data.workers=0"]  # fmt: skip
+
+    with monkeypatch.context() as patch:
+        patch.setattr("genseg.recipes.compare.run_cell", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert main(command(tmp_path)) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().err
+    assert main(command(tmp_path)) == 0
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for split in ("train", "val"):
+        (tmp_path / split).rename(moved / split)
+    (left,) = (tmp_path / "out/cells/random/1-labels").iterdir()
+    (left / "run").mkdir()  # as a kill after the last word leaves
+    capsys.readouterr()
+    assert main(command(moved)) == 0
+    assert "2 cells, 2 of them are done" in capsys.readouterr().err and not (left / "run").exists()

@@ -203,7 +203,7 @@ def test_what_a_user_can_mend_is_named(found: Path, tmp_path: Path, capsys: pyte
     with pytest.raises(CocoError, match="nowhere.json cannot be read"):
         convert(tmp_path / "nowhere.json", "fiftyone", tmp_path / "f.json")
     content = read_json(found)
-    del content["annotations"][0]["segmentation"]
+    del content["annotations"][0]["segmentation"], content["annotations"][0]["bbox"]
     found.write_text(json.dumps(content))
     with pytest.raises(CocoError, match="an annotation id, image_id, category_id, segmentation .*; got KeyError"):
         convert(found, "labelstudio", tmp_path / "f.json")
@@ -275,3 +275,35 @@ def test_what_is_no_label_image_is_told(tmp_path: Path) -> None:
         convert(tmp_path / "t.json", "labels", tmp_path / "t.tif")
     with pytest.raises(ValueError, match="65536 instances, and 16 bits tell 65535 apart"):
         write_label_image(tmp_path / "l.tif", np.arange(2**16 + 1).reshape(1, -1))
+
+
+def test_boxes_alone_stay_boxes(found: Path, tmp_path: Path) -> None:
+    content = read_json(found)
+    boxes = {a["id"]: a["bbox"] for a in content["annotations"]}
+    for a in content["annotations"]:
+        del a["segmentation"]
+    found.write_text(json.dumps(content))
+    convert(found, "cvat", tmp_path / "c.zip")
+    with zipfile.ZipFile(tmp_path / "c.zip") as archive:
+        kept = json.loads(archive.read(INSIDE))["annotations"]
+    assert {a["id"]: a["bbox"] for a in kept} == boxes and all(a["segmentation"] == [] for a in kept)
+    convert(found, "labelstudio", tmp_path / "l.json")
+    results = json.loads((tmp_path / "l.json").read_text())[0]["predictions"][0]["result"]
+    for r in results:
+        value = r["value"]
+        box = [value["x"] * W / 100, value["y"] * H / 100, value["width"] * W / 100, value["height"] * H / 100]
+        assert box == pytest.approx(boxes[int(r["id"])]) and r["type"] == "rectanglelabels" and r["from_name"] == "box"
+    with pytest.raises(CocoError, match="annotation 1 has no mask, and label images hold masks alone"):
+        convert(found, "labels", tmp_path / "labels")
+
+
+def test_a_json_without_categories_has_some_and_maps_of_classes_are_no_instances(found: Path, tmp_path: Path) -> None:
+    content = read_json(found)
+    del content["categories"]
+    found.write_text(json.dumps(content))
+    convert(found, "fiftyone", tmp_path / "f.json")
+    assert read_json(tmp_path / "f.json")["categories"] == [{"id": 1, "name": "1"}, {"id": 2, "name": "2"}]
+    content["images"][0]["mask"] = "masks/a.png"
+    found.write_text(json.dumps(content))
+    with pytest.raises(CocoError, match="its classes of pixels are no instances; the maps beside it in masks/"):
+        convert(found, "cvat", tmp_path / "c.zip")

@@ -1,6 +1,7 @@
 """What a fine-tuned model is shown to find beside the labels: agreement with them, in pictures, best first."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,10 @@ from genseg.data.semantic import semantic_target
 from genseg.recipes import judge
 from genseg.recipes.judge import Judge, agreement, labels_of, regions
 from genseg.recipes.report import write_report
-from genseg.recipes.report_pictures import best_middle_worst
+from genseg.recipes.report_index import write_index
+from genseg.recipes.report_pictures import best_middle_worst, pictures_of
 from genseg.recipes.report_run import Run
-from genseg.show.viewer import Picture
+from genseg.show.viewer import Picture, picture_data
 
 CONFIGS = Path(__file__).parents[2] / "configs/finetune"
 KEYS = ["steps=2", "batch_size=2", "augment.size=64", "threads=1", "data.workers=0"]
@@ -77,11 +79,17 @@ def finetuned(data: Path, run: Path, model: str, *more: str) -> Path:
 def test_a_report_of_a_segmenter_shows_classes_beside_labels(data: Path, tmp_path: Path) -> None:
     run = finetuned(data, tmp_path / "run", "unet")
     html = (run / "report.html").read_text()
-    for text in ("On 3 validation images the best model has mIoU", "Labels, as white lines", "by mIoU", ">finished<",
-                 "<h3>Worst</h3>", "What is wrong with the labels", "Score on the validation images"):  # fmt: skip
+    for text in ("On 3 validation images the best model has mIoU", "Labels, as lines", "by mIoU", ">finished<",
+                 "<h3>Worst</h3>", "What was found in the labels", "Score on the validation images"):  # fmt: skip
         assert text in html, text
-    assert 'type="range"' not in html
+    assert 'type="range"' not in html and "IoU of each class" in html and "of the same colour" in html
     judged = Judge(run).judged()
+    for j in judged:  # a class has one colour, found or labelled
+        every = (*j.picture.instances, *j.picture.truth)
+        assert j.picture.hues == tuple(a.category for a in every)
+        data_ = picture_data(j.picture)
+        assert [row[7] for row in data_["found"]] == [a.category for a in j.picture.instances]
+        assert [row[6] for row in data_["truth"]] == [a.category for a in j.picture.truth]
     assert [j.score for j in judged] == sorted((j.score for j in judged), reverse=True) and len(judged) == 3
     labelled, _ = read_labelled(data / "val/labels.json", masks=True)
     targets = {i.name: semantic_target(i, 2) for i in labelled.images}
@@ -90,6 +98,33 @@ def test_a_report_of_a_segmenter_shows_classes_beside_labels(data: Path, tmp_pat
         assert j.picture.note == f"mIoU {j.score:.2f}" and set(j.picture.labels) <= {"cat", "dog"}
         for a in j.picture.truth:
             np.testing.assert_array_equal(a.paint(*target.shape) > 0, target == a.category + 1)
+
+
+def test_the_report_of_what_a_segmenter_predicts_shows_classes(data: Path, tmp_path: Path) -> None:
+    run = finetuned(data, tmp_path / "run", "unet")
+    out = tmp_path / "out"
+    assert main(["predict", str(run), str(data / "val/images"), "--out", str(out)]) == 0
+    html = (out / "report.html").read_text()
+    for word in ('type="range"', "instances in 3", "mean score", "Surest", "calibrated"):
+        assert word not in html, word
+    assert "a layer of its own colour" in html and "Of the pixels of 3 images" in html
+    for p in pictures_of(Run(out))[0]:
+        assert [{"cat": 0, "dog": 1}[name] for name in p.labels] == list(p.hues)
+    other = write_report(run, str(data / "train/images")).read_text()  # no labels of these are known
+    assert 'type="range"' not in other and "Of the pixels of 3 images" in other
+
+
+def test_a_report_is_the_same_from_another_folder(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(data)
+    given = ["data.train=train/labels.json", "data.val=val/labels.json", f"run={tmp_path / 'run'}"]
+    assert main(["finetune", "--config", str(CONFIGS / "unet.yaml"), *given, *KEYS]) == 0
+    before = re.findall(r'<section id="(\w+)"', (tmp_path / "run/report.html").read_text())
+    monkeypatch.chdir(tmp_path)
+    html = write_report(tmp_path / "run").read_text()
+    assert re.findall(r'<section id="(\w+)"', html) == before and "found" in before
+    (tmp_path / "none").mkdir()
+    index = write_index(tmp_path).read_text()
+    assert "finetune unet" in index and "mIoU on the validation images" in index
 
 
 def test_a_report_of_a_detector_shows_boxes_beside_labels(
@@ -109,7 +144,7 @@ def test_a_report_of_a_detector_shows_boxes_beside_labels(
     everything = write_report(run).read_text()
     assert "TP / (TP + FP + FN)" in everything and "validation images, and what is labelled" in everything
     other = write_report(run, str(data / "train/images")).read_text()  # no labels of these are known
-    assert "What was found in 3 images" in other and "Labels, as white lines" not in other
+    assert "What was found in 3 images" in other and "Labels, as lines" not in other
     assert Run(run, look=False).judged == [] and "Labels, as" not in write_report(run, look=False).read_text()
 
 

@@ -10,9 +10,9 @@ from coco_made import write_blobs
 from live import watched
 
 from genseg.cli import main
-from genseg.recipes.generate import as_coco, read_rows, rows_so_far
 from genseg.recipes.report import write_report
 from genseg.recipes.report_run import Run
+from genseg.recipes.rows import as_coco, read_rows, rows_so_far
 
 CONFIGS = Path(__file__).parents[2] / "configs/finetune"
 
