@@ -57,7 +57,7 @@ def verdict(run: Run) -> str:
         )
         said.append(f"{where} {', '.join(f'{name} {value:.3f}' for name, value in shown_scores(run))}.")
     if run.semantic and not run.judged and run.ranked:
-        told = ", ".join(f"{100 * part:.0f} % are {name}" for name, part in class_parts(run))
+        told = ", ".join(f"{100 * part:.2g} % are {name}" for name, part in class_parts(run))
         said.append(f"Of the pixels of {amount(len(run.ranked), 'image')} {told or 'none has a class'}.")
     elif run.ranked and not run.judged:
         counts = [len(r.instances) for r in run.ranked]
