@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from genseg.data.annotations import CocoError
 from genseg.data.bank import Bank
 from genseg.data.compose import ComposeConfig, Composites, Images, collate, compose
 from genseg.data.images import ImageError, ImageSource
@@ -160,15 +161,15 @@ def batches(dataset: Dataset[_Made], sampler: EpochSampler, *, workers: int, pin
 
 
 def told(loader: DataLoader[_Made]) -> Iterator[_Made]:
-    """The batches of a loader. An image error of a worker comes as its own words, without the worker's traceback."""
+    """The batches of a loader. A user's mistake that a worker has met comes in its own words, without a traceback."""
     made = iter(loader)
     while True:
         try:
             batch = next(made)
         except StopIteration:
             return
-        except ImageError as error:
-            raise ImageError(str(error).rstrip().rpartition(f"{ImageError.__name__}: ")[2]) from None
+        except (ImageError, CocoError) as error:
+            raise type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]) from None
         yield batch
 
 
