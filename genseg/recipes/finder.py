@@ -46,20 +46,21 @@ class Finder(Protocol):
 
 @dataclass(frozen=True)
 class Classical:
-    """A proposer without learning, for comparison. It looks at images in their own size where `wanted` says nothing."""
+    """A proposer without learning, for comparison. Where `wanted` says nothing it looks at images in their own size, and
+    its least area counts pixels of what it looks at."""
 
     name: str
     wanted: Wanted = Wanted()
 
     def instances(self, image: Pixels) -> list[Instance]:
-        least = self.wanted.min_area or MIN_AREA
         small, whole = shrunk(image, self.wanted.side or 0), image.shape[:2]
-        if small.shape == image.shape:
-            return propose(self.name, image, min_area=least)
         part = small.shape[0] * small.shape[1] / (whole[0] * whole[1])
-        found = propose(self.name, small, min_area=max(1, round(least * part)))
+        least = self.wanted.min_area
+        found = propose(self.name, small, min_area=MIN_AREA if least is None else max(1, round(least * part)))
+        if small.shape == image.shape:
+            return found
         large = (resized(a, small.shape[:2], whole) for a in found)
-        return [a for a in large if a is not None and a.area >= least]
+        return [a for a in large if a is not None and a.area >= (least or 1)]
 
 
 def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, str]:
