@@ -46,8 +46,8 @@ class Finder(Protocol):
 
 @dataclass(frozen=True)
 class Classical:
-    """A proposer without learning, for comparison. Where `wanted` says nothing it looks at images in their own size, and
-    its least area counts pixels of what it looks at."""
+    """A proposer without learning, for comparison. Where `wanted` says nothing it looks at images in their own size,
+    and its least area counts pixels of what it looks at."""
 
     name: str
     wanted: Wanted = Wanted()
