@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genseg.data.images import ImageError, ImageList, ImageSource, decode, fingerprint, list_images
+from genseg.data.images import ImageError, ImageList, ImageSource, decode, fingerprint, list_images, walk
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (6, 4)) -> Path:
@@ -103,6 +103,9 @@ def test_what_is_no_list_is_refused(tmp_path: Path) -> None:
 
 
 def text_list(folder: Path, content: str | bytes) -> Path:
+    """With one of its images there."""
+    (folder / "a.png").touch()
+    (folder / "y.png").touch()
     path = folder / "train.txt"
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
@@ -119,6 +122,25 @@ def test_a_text_list_with_classes(tmp_path: Path) -> None:
 
 def test_a_text_list_without_classes(tmp_path: Path) -> None:
     assert list_images(text_list(tmp_path, "b.png\na.png")) == ImageList(tmp_path, ("a.png", "b.png"))
+
+
+def test_a_list_of_which_no_image_is_there_is_another_file_s(tmp_path: Path) -> None:
+    """As one with a class behind a comma, or of another machine."""
+    with pytest.raises(ValueError, match="none of its 2 images is there, the first is c.png,dog; write a path on each"):
+        list_images(text_list(tmp_path, "c.png,dog\nd.png,cat\n"))
+    with pytest.raises(ValueError, match="line 2: a path cannot hold a zero byte"):
+        list_images(text_list(tmp_path, b"a.png\nb\0.png\n"))
+
+
+def test_runs_among_the_images_are_no_images(tmp_path: Path) -> None:
+    for name in ("a.png", "runs/mine/snapshots/0.png", "kept/config.yaml.png", "kept/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "runs/mine/checkpoints").mkdir()
+    (tmp_path / "runs/mine/config.yaml").touch()
+    assert list_images(tmp_path).files == ("a.png", "kept/b.png", "kept/config.yaml.png")
+    assert walk(tmp_path)[1] == {"run of genseg": 1}
+    assert list_images(tmp_path / "runs/mine").files == ("snapshots/0.png",)  # asked for by name
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_parameters_without_gradient_are_left_out() -> None:
 @pytest.mark.parametrize(
     ("values", "said"),
     [({"lr": -1.0}, "lr=-1: it has to be above 0"), ({"clip": math.nan}, "clip=nan: use 0 or more"),
-     ({"betas": (0.9, 2.0)}, r"betas\[1\]=2: use 0 to 1")],
+     ({"betas": (0.9, 2.0)}, r"betas\[1\]=2: use 0 to 0.99999")],
 )  # fmt: skip
 def test_numbers_out_of_range_are_named(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
