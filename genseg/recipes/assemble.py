@@ -16,6 +16,7 @@ from torch import nn
 
 from genseg.core import dist
 from genseg.core.check import above, at_least
+from genseg.core.precision import fast_precision
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.cache import CachedImages, build_cache
 from genseg.data.images import ImageError, ImageList, ImageSource, fingerprint, list_images
@@ -275,9 +276,8 @@ def choose_precision(precision: str) -> str:
         raise ValueError("precision=fp16 needs a GPU; use precision=bf16 or precision=no")
     if precision != "auto":
         return precision
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return "bf16" if fast_precision(device) == torch.bfloat16 else "no"
 
 
 def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: Accelerator) -> None:

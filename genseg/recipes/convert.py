@@ -136,8 +136,8 @@ def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
     found: dict[int, list[dict[str, Any]]] = {i: [] for i in sizes}
     for a in content["annotations"]:
         h, w = sizes[a["image_id"]]
-        kind = "rectanglelabels" if _is_box(a) else "brushlabels"
-        if _is_box(a):
+        kind, layer = ("rectanglelabels", "box") if _is_box(a) else ("brushlabels", "label")
+        if layer == "box":
             x, y, wide, high = a["bbox"]
             value = {"x": 100 * x / w, "y": 100 * y / h, "width": 100 * wide / w, "height": 100 * high / h,
                      "rotation": 0}  # fmt: skip
@@ -145,7 +145,7 @@ def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
             value = {"format": "rle", "rle": encode_brush(_instance(a, sizes), h, w)}
         value[kind] = [names[a["category_id"]]]
         found[a["image_id"]].append(
-            {"id": str(a["id"]), "type": kind, "from_name": "box" if _is_box(a) else "label", "to_name": "image",
+            {"id": str(a["id"]), "type": kind, "from_name": layer, "to_name": "image",
              "original_width": w, "original_height": h, "image_rotation": 0, "value": value,
              "score": float(a.get("score", 1.0))}
         )  # fmt: skip

@@ -238,7 +238,6 @@ def test_what_a_run_is_too_short_for_is_said(images: Path, tmp_path: Path, capsy
     said = capsys.readouterr().err
     assert "2 classes by sub-folder or list, for kNN alone: a, b" in said
     assert "note: optimizer.warmup=10 epochs: the learning rate never reaches its peak; the run is shorter" in said
-    cv2.imwrite(str(tmp_path / "alone.png"), np.zeros((40, 40, 3), np.uint8))
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"{images}/{n % 2 and 'b' or 'a'}/{n}.png\n" for n in range(18)))
     swav = [a for a in few if not a.startswith(("method.", "views.", "run=", "data.path"))]
