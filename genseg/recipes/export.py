@@ -31,13 +31,18 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
         save_weights(tensors, out, metadata_of(source))
     elif out.suffix == ".pth":
         save_pth(tensors, out)
-    elif out.suffix and not out.suffix[1:].isdigit():  # a folder may be called v1.0
+    elif names_file(out):
         raise ValueError(f"--out {out}: end it in .safetensors or .pth, or name a folder for timm")
     elif prefix:
         raise ValueError(f"--prefix is for state dicts, and timm knows its own names: leave it out, or --out {out}.pth")
     elif not save_timm_folder(source, out):
         raise ValueError(f"timm has no model of the architecture in {source}; write {out / WEIGHTS_NAME} instead")
     return f"{len(tensors)} tensors of {source} in {out}"
+
+
+def names_file(out: Path) -> bool:
+    """Whether a path is meant as a file, by its ending; a folder may be called v1.0."""
+    return bool(out.suffix) and not out.suffix[1:].isdigit()
 
 
 def refuse_run(out: Path) -> None:

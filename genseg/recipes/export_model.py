@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from genseg.nn.weights import whole
-from genseg.recipes.export import refuse_run, save_pth
+from genseg.recipes.export import names_file, refuse_run, save_pth
 from genseg.transfer.detector import BINS, LEVELS, Detector
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -53,7 +53,7 @@ def export_model(run: Path, out: Path) -> str:
             f"{out}: input `image` (batch, 3, height, width), sides a multiple of 32, {_prepared(predictor)}; "
             "output `logits`"
         )
-    if out.suffix and not out.suffix[1:].isdigit():  # a folder may be called v1.0
+    if names_file(out):
         raise ValueError(f"--out {out}: end it in .pth, .safetensors or .onnx, or name a folder for smp")
     model.model.save_pretrained(out)
     return f"{out}: segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it; it takes {_prepared(predictor)}"

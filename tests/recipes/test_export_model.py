@@ -107,6 +107,7 @@ def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) ->
 
 def test_what_goes_nowhere_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetuned(tmp_path / "run", SegmenterConfig())
+    assert main(["export", str(run), "--out", str(tmp_path / "v1.0")]) == 0  # a folder, for all its point
     assert main(["export", str(run), "--out", str(tmp_path / "m.zip")]) == 2
     assert "end it in .pth, .safetensors or .onnx" in capsys.readouterr().err
     assert main(["export", str(run), "--out", str(tmp_path / "m.pth"), "--prefix", "body."]) == 2
