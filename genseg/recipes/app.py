@@ -261,10 +261,11 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
     if max_mb < 1:
         raise ValueError(f"--max-mb {max_mb}: use 1 or more")
     models = load(runs)
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder  # else Gradio copies each download, and keeps the copies for ever
+        served = page(models, Path(folder))
         try:
-            page(models, Path(folder)).launch(
+            served.launch(
                 server_name=ADDRESS, server_port=port, share=False, max_file_size=f"{max_mb}mb", allowed_paths=[folder],
                 theme=gr.themes.Base(font=list(FONT), font_mono=["ui-monospace", "monospace"]), css=CSS,
                 footer_links=[], quiet=True, prevent_thread_lock=True, ssr_mode=False,
@@ -272,4 +273,7 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
         except OSError as error:
             raise ValueError(f"--port {port} cannot be used ({error}); choose another") from None
         print(f"http://{ADDRESS}:{port}  (Ctrl-C ends it)", flush=True)
-        threading.Event().wait()
+        try:
+            threading.Event().wait()
+        finally:
+            served.close(verbose=False)  # else a request at work writes into the folder while it is removed

@@ -1,5 +1,7 @@
 """The live page, and in a browser: drop an image, click a place, move the threshold, download; loopback, no network."""
 
+import contextlib
+import itertools
 import json
 import os
 import re
@@ -7,6 +9,8 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +109,47 @@ def test_what_a_user_can_mend_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert "alpha.safetensors" in said and "--port 0: use a number" in said and "--max-mb 0: use 1 or more" in said
 
 
+def test_a_request_at_work_when_the_server_ends_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the folder of files is not empty while it is removed, and the command ends with 1 instead of 130."""
+    pytest.importorskip("gradio")
+    from genseg.recipes import app
+
+    class Page:
+        """Writes a file after the other, until it is closed."""
+
+        def __init__(self, models: object, folder: Path) -> None:
+            self.closed = threading.Event()
+            self.folder = folder
+
+        def launch(self, **_: object) -> None:
+            self.thread = threading.Thread(target=self.write)
+            self.thread.start()
+
+        def write(self) -> None:
+            for n in itertools.count():
+                if self.closed.is_set() or not self.folder.exists():
+                    return
+                with contextlib.suppress(FileNotFoundError):
+                    (self.folder / f"{n}.zip").touch()
+
+        def close(self, **_: object) -> None:
+            self.closed.set()
+            self.thread.join()
+
+    run = str(write_run(tmp_path / "run", 0))
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
+    monkeypatch.setattr(app, "page", Page)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    ctrl_c = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+    try:
+        ctrl_c.start()
+        assert main(["app", run, "--port", "4321"]) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A page of two runs, served by the command itself."""
@@ -129,8 +174,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         os.killpg(process.pid, signal.SIGINT)
         process.wait(30)
+        said = process.stdout.read()
         process.stdout.close()
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert not list((root / "tmp").rglob("cutouts.zip")), "the server's files end with it"
 
 
