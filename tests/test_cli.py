@@ -173,7 +173,7 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["views.first.count=0"], "compares two views of the largest size"),
         (["encoder.name=resnet17"], "encoder.name=resnet17: there is no such encoder; did you mean resnet1"),
         (["encoder.weights=/nowhere/e.safetensors"], "there is no file /nowhere/e.safetensors"),
-        (["photometric=gpu"], "choose cpu or device"),
+        (["colour_on=gpu"], "choose cpu or device"),
         (["run=/dev/null/run"], "cannot write there"),
         (["accumulate=0"], "accumulate=0: use 1 or more"),
         (["method.dim=0"], "dim=0: use 1 or more"),
@@ -345,9 +345,9 @@ def test_an_export_goes_whole_to_the_disk_or_not_at_all(
     assert said.startswith("genseg export: ") and "text is not a safetensors file" in said and "Traceback" not in said
 
 
-@pytest.mark.parametrize("photometric", ["cpu", "device"])
-def test_both_photometric_backends_and_accumulation_train(photometric: str, images: Path, tmp_path: Path) -> None:
-    more = [f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", f"photometric={photometric}", "accumulate=2"]
+@pytest.mark.parametrize("colour_on", ["cpu", "device"])
+def test_both_photometric_backends_and_accumulation_train(colour_on: str, images: Path, tmp_path: Path) -> None:
+    more = [f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", f"colour_on={colour_on}", "accumulate=2"]
     assert main([*BYOL, *TINY, *more, "tensorboard=true"]) == 0
     assert (tmp_path / "run" / "tensorboard").is_dir()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from pycocotools import mask as rle
 
 from genseg.data.instances import OPAQUE, Instance
@@ -111,11 +111,6 @@ def is_polygon(numbers: Any, height: int, width: int) -> bool:
     except (TypeError, ValueError):
         return False
     return x.ndim == 1 and len(x) >= 6 and len(x) % 2 == 0 and bool((np.abs(x) <= FAR * max(height, width)).all())
-
-
-def decode_segmentation(segmentation: Any, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
-    """A COCO segmentation as a mask of 0 and 1. Raises ValueError as code_segmentation does."""
-    return np.asarray(rle.decode(code_segmentation(segmentation, height, width)), np.uint8)
 
 
 def polygons(instance: Instance) -> list[list[float]]:

@@ -82,7 +82,7 @@ class PretrainConfig:
     precision: str = "auto"  # no | bf16 | fp16 | auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
     compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
-    photometric: str = "cpu"  # where colour, blur and solarise are computed: cpu workers | device (kornia, on batches)
+    colour_on: str = "cpu"  # where colour, blur and solarise are computed: cpu workers | device (kornia, on batches)
     threads: int = 0  # of the processor for the training process; 0: torch's choice
     seed: int = 0
     log_every: str = "10 steps"  # a line in metrics.jsonl
@@ -145,7 +145,7 @@ class Parts:
     def loader(self, start: int, stop: int | None = None, composer: Composer | None = None) -> Iterator[Batch]:
         """Batches of this rank from update `start` to `stop`, or to the end of the run."""
         c = self.config
-        dataset = ViewDataset(self.source, self.views, seed=c.seed, colour=c.photometric == "cpu", composer=composer)
+        dataset = ViewDataset(self.source, self.views, seed=c.seed, colour=c.colour_on == "cpu", composer=composer)
         sampler = EpochSampler(
             images=len(self.images), batch=self.plan.batch, start=start, total=stop or self.plan.total,
             passes=c.accumulate, seed=c.seed, rank=dist.rank(), world=dist.world(),
@@ -294,8 +294,8 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
     if root.is_dir() and run.resolve() == root.resolve():
         raise ValueError(f"run={config.run} is the folder of the images, and a run leaves pictures of its own; choose "
                          "another one, below it too")  # fmt: skip
-    if config.photometric not in ("cpu", "device"):
-        raise ValueError(f"photometric={config.photometric}: choose cpu or device")
+    if config.colour_on not in ("cpu", "device"):
+        raise ValueError(f"colour_on={config.colour_on}: choose cpu or device")
     pieces = accelerator.num_processes * config.accumulate
     fitting = max(2, math.ceil(config.batch_size / pieces))
     if config.batch_size % pieces or config.batch_size // pieces < 2:

@@ -24,6 +24,7 @@ import torch
 
 from genseg import config as configs
 from genseg.core.check import at_least
+from genseg.core.words import amount
 from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import Difference, mean_and_spread, paired_difference
 from genseg.recipes.evaluate_model import MAIN, read_scores
@@ -55,8 +56,12 @@ class Cell:
     """One fine-tuning."""
 
     arm: str
-    labels: int
+    labels: int  # labelled images
     seed: int
+
+    @property
+    def title(self) -> str:
+        return f"{self.arm}, {amount(self.labels, 'labelled image')}, seed {self.seed}"
 
     def folder(self, out: Path) -> Path:
         return out / "cells" / self.arm / f"{self.labels}-labels" / f"seed-{self.seed}"
@@ -240,7 +245,7 @@ def _run_all(tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable
 
     if jobs < 2:
         for done, task in enumerate(tasks, start=1):
-            line.title = f"{done}/{len(tasks)} {task.cell.arm}, {task.cell.labels} labels, seed {task.cell.seed}: "
+            line.title = f"{done}/{len(tasks)} {task.cell.title}: "
             told(done, run_cell(task, line))
         return
     context = multiprocessing.get_context("spawn")
@@ -276,7 +281,7 @@ def run_cell(task: Task, progress: ProgressLine | None = None) -> str:
     write_text(folder / CELL, json.dumps(content, indent=1) + "\n")
     shutil.rmtree(run)
     scores = read_scores(content)
-    return f"{cell.arm}, {cell.labels} labels, seed {cell.seed}: {scores.line()}"
+    return f"{cell.title}: {scores.line()}"
 
 
 def gathered(out: Path, base: FinetuneConfig, arms: Mapping[str, FinetuneConfig]) -> dict[str, Any]:
@@ -344,12 +349,13 @@ def sentences(arms: Sequence[str], labels: Sequence[int], values: Values) -> lis
             d = _paired(values, (arm, n), (base, n))
             if not d.pairs:
                 continue
+            who = f"{arm} with {amount(n, 'labelled image')}"
             if d.pairs < 2:
-                said.append(f"{arm} with {n} labels: {d.mean:+.4f} against {base}, one pair: no word on chance")
+                said.append(f"{who}: {d.mean:+.4f} against {base}, one pair: no word on chance")
                 continue
             word = ("better" if d.mean > 0 else "worse") if d.clear else "no clear difference"
             noise = f"{d.mean:+.4f} ± {d.error:.4f} (standard error of {d.pairs} pairs)"
-            said.append(f"{arm} with {n} labels: {noise} against {base}: {word}")
+            said.append(f"{who}: {noise} against {base}: {word}")
         if reached := fewest_labels(arm, base, labels, values):
             said.append(reached)
     return said
@@ -368,7 +374,7 @@ def fewest_labels(arm: str, base: str, labels: Sequence[int], values: Values) ->
                 best = max(best or (0.0, 0, 0), (many / few, few, many))
     if best is None:
         return None
-    return f"{arm} with {best[1]} labelled images reaches what {base} reaches with {best[2]}"
+    return f"{arm} with {amount(best[1], 'labelled image')} reaches what {base} reaches with {best[2]}"
 
 
 def _paired(values: Values, a: tuple[str, int], b: tuple[str, int]) -> Difference:

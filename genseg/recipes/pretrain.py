@@ -161,7 +161,7 @@ class Session:
         groups = []
         for pixels, drawn in zip(batch.images, batch.drawn, strict=True):
             pixels = pixels.to(self.device, non_blocking=True)
-            if self.config.photometric == "device":
+            if self.config.colour_on == "device":
                 v, b = pixels.shape[:2]
                 x = colour_batch(pixels.flatten(0, 1).movedim(-1, 1) / 255, drawn.to(self.device).flatten(0, 1))
                 pixels = (x * 255).movedim(1, -1).unflatten(0, (v, b))

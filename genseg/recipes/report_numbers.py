@@ -18,7 +18,7 @@ from genseg.train.run import RunError
 
 SAMPLED = 48  # images whose headers are read
 LOSSES = (
-    *("loss", "contrast", "objectness", "mask", "amodal", "quality", "boundary", "reconstruction", "instances"),
+    *("loss", "contrast", "objectness", "mask", "amodal", "quality", "reconstruction", "instances"),
     *("classifier", "box_reg", "rpn_box_reg", "category", "cross_entropy", "dice"),
 )
 BROKEN = 20  # of them are named

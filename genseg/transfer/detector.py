@@ -43,16 +43,16 @@ class DetectorConfig:
     hidden: int = 1024  # units of the box head
     anchors: tuple[float, ...] | None = None  # sides in pixels at the five levels; null: from the training boxes
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height over width of the anchors
-    places: int = 256  # anchors of an image of which the proposals are asked
+    rpn_batch: int = 256  # anchors of an image whose objectness and box are trained in an update
     match: float = 0.7  # an anchor that overlaps an object by so much is to find it; small objects want less
-    regions: int = 512  # proposals of an image of which class and box are asked, a quarter of them objects
+    box_batch: int = 512  # proposals of an image whose class and box are trained in an update, a quarter objects
     score: float = 0.05  # detections that score less are left out
     overlap: float = 0.5  # of two of a class that overlap by more, the better one stays
     detections: int = 100  # an image, or a tile of one, has at most so many
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
     def __post_init__(self) -> None:
-        at_least(1, width=self.width, hidden=self.hidden, places=self.places, regions=self.regions)
+        at_least(1, width=self.width, hidden=self.hidden, rpn_batch=self.rpn_batch, box_batch=self.box_batch)
         at_least(1, detections=self.detections)
         at_least(32, tile=self.tile)
         if not BACKGROUND <= self.match <= 1:
@@ -170,7 +170,7 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
     proposals = max(PROPOSALS, config.detections)
     shared: dict[str, Any] = {
         "rpn_anchor_generator": anchors,
-        "rpn_batch_size_per_image": config.places,
+        "rpn_batch_size_per_image": config.rpn_batch,
         "rpn_fg_iou_thresh": config.match,
         "rpn_bg_iou_thresh": BACKGROUND,
         "box_head": TwoMLPHead(config.width * BINS**2, config.hidden),
@@ -181,7 +181,7 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
         "box_detections_per_img": config.detections,
         "rpn_pre_nms_top_n_test": proposals,
         "rpn_post_nms_top_n_test": proposals,
-        "box_batch_size_per_image": config.regions,
+        "box_batch_size_per_image": config.box_batch,
     }
     if config.name == "faster_rcnn":
         model: FasterRCNN = FasterRCNN(backbone, **shared)

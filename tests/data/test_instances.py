@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from decoded import decode_segmentation
 from pycocotools import mask as rle
 
 from genseg.data.annotations import (
@@ -19,7 +20,7 @@ from genseg.data.annotations import (
     read_json,
 )
 from genseg.data.instances import Instance, cut, cut_instance, filled, mirrored, resized
-from genseg.data.run_length import code_segmentation, decode_segmentation, encode
+from genseg.data.run_length import code_segmentation, encode
 
 IMAGES = [{"id": 7, "file_name": "a.png", "height": 6, "width": 8, "kind": "dark"}]
 BOX = {"id": 3, "image_id": 7, "bbox": [1.0, 2.0, 3.0, 2.0]}

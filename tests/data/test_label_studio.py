@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from decoded import decode_brush
 from pycocotools import mask as rle
 
 from genseg.data.instances import Instance
-from genseg.data.label_studio import decode_brush, encode_brush
+from genseg.data.label_studio import encode_brush
 from genseg.data.run_length import windowed
 
 

@@ -20,13 +20,13 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from decoded import decode_segmentation
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
 from genseg.data.instances import Instance
-from genseg.data.run_length import decode_segmentation
 from genseg.nn.encoder import Encoder, EncoderConfig
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)

@@ -76,10 +76,8 @@ def test_sentences_say_what_the_numbers_say() -> None:
     said = sentences(["random", "mine"], [4, 16], by_seed(cells))
     result = {"metric": "mask AP", "arms": ["random", "mine"], "labels": [4, 16], "cells": cells, "sentences": said}
     text = as_table(result)
-    assert "mine with 4 labels: +0.2633 ± 0.0033 (standard error of 3 pairs) against random: better" in text
-    assert (
-        "mine with 16 labels: +0.0000 ± 0.0058 (standard error of 3 pairs) against random: no clear difference" in text
-    )
+    assert "mine with 4 labelled images: +0.2633 ± 0.0033 (standard error of 3 pairs) against random: better" in text
+    assert "mine with 16 labelled images: +0.0000 ± 0.0058 (standard error of 3 pairs) against random: no" in text
     assert "mine with 4 labelled images reaches what random reaches with 16" in text
     assert fewest_labels("random", "mine", [4, 16], by_seed(cells)) is None
 
@@ -125,7 +123,7 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     root = ElementTree.parse(out / "plot.svg").getroot()
     assert "mIoU, mean and standard deviation" in [t.text for t in root.iter()]
     assert sum(e.get("class", "").startswith("dot") for e in root.iter()) == 4
-    assert "\n8/8 other, 4 labels, seed 1: 100% step 1/1 epoch" in told.err
+    assert "\n8/8 other, 4 labelled images, seed 1: 100% step 1/1 epoch" in told.err
     assert len(re.findall(r"\n[1-7]/8 .*; ETA \d+s\n", told.err)) == 7 and told.err.count("ETA") == 15
     assert "8 cells, 0 of them are done" in told.err and "mIoU, mean and standard deviation" in told.out
     result = json.loads((out / "compare.json").read_text())

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import cv2
 import numpy as np
 import pytest
+from decoded import decode_brush
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -17,7 +18,6 @@ from genseg.data.annotations import CocoError, annotation, read_json
 from genseg.data.images import ImageError, list_images
 from genseg.data.instances import cut_instance
 from genseg.data.label_images import write_label_image
-from genseg.data.label_studio import decode_brush
 from genseg.data.labelled import read_labelled
 from genseg.recipes.convert import INSIDE, convert
 

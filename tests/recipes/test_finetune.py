@@ -38,8 +38,8 @@ CONFIGS = Path(__file__).parents[2] / "configs/finetune"
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.recipes.finetune"])
 SMALL = {
-    "mask_rcnn": ["model.width=16", "model.hidden=32", "model.regions=16", "model.detections=20"],
-    "faster_rcnn": ["model.width=16", "model.hidden=32", "model.regions=16", "model.detections=20"],
+    "mask_rcnn": ["model.width=16", "model.hidden=32", "model.box_batch=16", "model.detections=20"],
+    "faster_rcnn": ["model.width=16", "model.hidden=32", "model.box_batch=16", "model.detections=20"],
     "places": ["model.decoder.channels=[16,16,8,8]", "model.decoder.tower=8"],
     "unet": [],
 }

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from decoded import decode_segmentation
 
 import genseg.recipes.rows as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
@@ -17,7 +18,6 @@ from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_al
 from genseg.core.precision import fast_precision
 from genseg.data.instances import cut_instance
 from genseg.data.proposals import PROPOSERS
-from genseg.data.run_length import decode_segmentation
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.recipes.finder import Classical, Wanted, alpha_file, is_proposer
 from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder, generated, part_of

@@ -130,7 +130,7 @@ def test_a_report_is_the_same_from_another_folder(data: Path, tmp_path: Path, mo
 def test_a_report_of_a_detector_shows_boxes_beside_labels(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = ["model.width=16", "model.hidden=32", "model.regions=16", "model.detections=20"]
+    small = ["model.width=16", "model.hidden=32", "model.box_batch=16", "model.detections=20"]
     run = finetuned(data, tmp_path / "run", "faster_rcnn", *small)
     monkeypatch.setattr(judge, "LEAST", 0.0)
     monkeypatch.setattr(judge, "COUNTS", 0.3)

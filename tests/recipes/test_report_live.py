@@ -59,7 +59,7 @@ def test_finetune_and_predict_tell_how_far_they_are(
     write_blobs(tmp_path, count=2, each=5)
     seen, run, out = watched(monkeypatch), tmp_path / "run", tmp_path / "out"
     keys = ["steps=4", "batch_size=2", "augment.size=32", "threads=1", "data.workers=0", "log_every=1 steps"]
-    small = ["model.width=16", "model.hidden=32", "model.regions=16"] if model == "faster_rcnn" else []
+    small = ["model.width=16", "model.hidden=32", "model.box_batch=16"] if model == "faster_rcnn" else []
     labels = tmp_path / "labels.json"
     assert main(["finetune", "--config", str(CONFIGS / f"{model}.yaml"), f"data.train={labels}", f"run={run}", *keys,
                  *small]) == 0  # fmt: skip
