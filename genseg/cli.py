@@ -28,9 +28,13 @@ imagenet/METHOD has the papers' settings. Every key can be set as key=value.
 The length is one of epochs=, steps=, images= (images seen).
 
 Killed? The same command goes on where it was. The run directory holds
-  encoder.safetensors  the encoder, with torchvision's key names      metrics.jsonl  what happened, a line a step
+  encoder.safetensors  the encoder, with torchvision's key names      metrics.jsonl  what happened, line by line
   timm/                the same for timm.create_model("local-dir:...") config.yaml    every key, resolved
+  report.html          curves, views, what was found                   env.json       versions, machine, command
   checkpoints/         everything needed to go on                      broken.txt     images that could not be read
+and with the alpha task
+  alpha.safetensors    encoder and alpha decoder, for genseg generate  banks/         the proposals of each round
+  snapshots/           what was found in a few images as it went on
 
 Several processes: torchrun --nproc_per_node 2 tools/pretrain.py --config ... (CPU or GPU), or
 accelerate launch tools/pretrain.py --config ... (GPU).
@@ -185,9 +189,11 @@ def _add_wanted(p: argparse.ArgumentParser) -> None:
     p.add_argument("--score", type=float,
                    help="least score of an instance of a run, a probability (default: that of the run)")  # fmt: skip
     p.add_argument("--min-area", type=int, metavar="PIXELS",
-                   help="least area of an instance, in the image's own pixels (default: that of the run)")  # fmt: skip
+                   help="least area of an instance, in the image's own pixels (default: that of the run; "
+                   "of a proposer 20)")  # fmt: skip
     p.add_argument("--side", type=int, metavar="PIXELS",
-                   help="shrink larger images to this short side; 0: never (default: as the run has)")  # fmt: skip
+                   help="shrink larger images to this short side; 0: never (default: as the run has; of a "
+                   "proposer 0)")  # fmt: skip
 
 
 def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -328,7 +334,7 @@ def _generate(options: argparse.Namespace) -> int:
 def _evaluate_alpha(options: argparse.Namespace) -> int:
     from genseg.core.check import between
     from genseg.recipes.evaluate_alpha import evaluate_alpha, read_truth
-    from genseg.recipes.finder import is_proposer
+    from genseg.recipes.finder import Wanted, is_proposer
     from genseg.recipes.generate import generated
     from genseg.train.run import check_out
 
@@ -344,6 +350,8 @@ def _evaluate_alpha(options: argparse.Namespace) -> int:
         check_out(options.out)
     if options.score is not None and (fixed := [str(f) for f in options.found if is_proposer(f)]):
         print(f"note: --score is for runs; {', '.join(fixed)} has a score of its own for each region, and keeps all")
+    if wanted != Wanted() and (jsons := [str(f) for f in options.found if f.suffix == ".json"]):
+        print(f"note: --score, --min-area and --side are for runs and proposers; {', '.join(jsons)} is taken as it is")
     read_truth(options.data, options.alphas)
     with tempfile.TemporaryDirectory() as scratch:
         files = [generated(path, options.data, Path(scratch), alphas=alphas, wanted=wanted) for path in options.found]

@@ -27,7 +27,7 @@ class AlphaConfig:
     name: str = "places"
     weight: float = 1.0  # of its loss beside the method's
     share: float = 0.125  # part of a batch's images over which composites are made
-    proposals: str = "tree"  # where the first proposals come from: tree | felzenszwalb | slic | iem | blobs
+    proposals: str = "tree"  # where the first come from: tree | otsu | felzenszwalb | slic | iem | blobs | centre
     min_area: int = 20  # pixels of the smallest proposal
     side: int = 512  # larger images are shrunk to this short side for proposals, composites and generation
     rounds: RoundsConfig = field(default_factory=RoundsConfig)

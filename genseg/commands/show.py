@@ -38,6 +38,12 @@ Label images, as Cellpose, StarDist, Fiji and napari have them, a whole number f
 """
 
 
+GRID = {  # options of the PNG of jsons
+    **{"images": None, "out": None, "count": 12, "columns": 3, "side": 192},
+    **{"cutouts": False, "titles": False, "seed": 0},
+}
+
+
 def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add visualize, app and convert."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -47,12 +53,13 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     grid = p.add_argument_group("for a PNG of jsons")
     grid.add_argument("--images", type=Path, metavar="FOLDER", help="where the images lie")
     grid.add_argument("--out", type=Path, metavar="FILE.png")
-    grid.add_argument("--count", type=int, default=12, help="images, drawn by --seed (default: 12; 0: all)")
-    grid.add_argument("--columns", type=int, default=3, help="images in a row (default: 3)")
-    grid.add_argument("--side", type=int, default=192, help="pixels of each picture (default: 192)")
+    grid.add_argument("--count", type=int, help="images, drawn by --seed (default: 12; 0: all)")
+    grid.add_argument("--columns", type=int, help="images in a row (default: 3)")
+    grid.add_argument("--side", type=int, help="pixels of each picture (default: 192)")
     grid.add_argument("--cutouts", action="store_true", help="also what each json cuts out, on a checkerboard")
     grid.add_argument("--titles", action="store_true", help="a word above each picture of the first row")
-    grid.add_argument("--seed", type=int, default=0)
+    grid.add_argument("--seed", type=int, help="another draw (default: 0)")
+    p.set_defaults(**GRID)
     p.set_defaults(act=_visualize)
 
     p = commands.add_parser("app", help="a live page: drop an image, see its instances", description=APP_HELP,
@@ -84,9 +91,10 @@ def _visualize(options: argparse.Namespace) -> int:
 
     first, *more = options.paths
     if first.is_dir():
-        if options.out or options.images or len(more) > 1:
+        if len(more) > 1 or (given := [f"--{name}" for name, value in GRID.items() if getattr(options, name) != value]):
             raise ValueError(
-                f"{first} is a folder: give it alone, or with one folder of images. --out and --images are for jsons"
+                f"{first} is a folder: give it alone, or with one folder of images"
+                + ("" if len(more) > 1 else f"; {', '.join(given)} are for the PNG of jsons")
             )
         is_run = any((first / name).exists() for name in LEFT_BEHIND)
         print(write_report(first, str(more[0]) if more else None) if is_run or more else write_index(first))

@@ -1,4 +1,4 @@
-"""The commands that work with labels: finetune, compare, predict, evaluate detector."""
+"""The commands that work with labels: split, finetune, compare, predict, evaluate detector."""
 
 import argparse
 from pathlib import Path
@@ -18,12 +18,21 @@ The length is one of epochs=, steps=, images= (images seen). Before anything is 
 with the labels and what happens to it.
 
 Killed? The same command goes on where it was. The run directory holds
-  best.safetensors     the model with the best score on data.val      metrics.jsonl  what happened, a line a step
+  best.safetensors     the model with the best score on data.val      metrics.jsonl  what happened, line by line
   model.safetensors    the last one                                    scores.json    all numbers of the best one
   preflight.txt        what was found in the labels                    checkpoints/   everything needed to go on
   report.html          curves, and what was found beside the labels; it reads itself again while training goes on
 
 Several processes: torchrun --nproc_per_node 2 tools/finetune.py ..., or accelerate launch tools/finetune.py ... (GPU).
+"""
+SPLIT_HELP = """\
+Part a labelled COCO json in two: LABELS-train.json to fine-tune on, LABELS-val.json to measure it with.
+
+  genseg split labels.json --val 0.3
+
+Both lie beside it and use the same images. Images that belong together stay together, or val says more than is true:
+those with an equal value of the key --by of the json's images (by default `group`), such as tiles of one field, one
+patient or one video, and files with equal bytes. The same command again writes the same.
 """
 COMPARE_HELP = """\
 Measure what pretraining is worth: the same fine-tuning from several encoders, with few labels and with many.
@@ -56,8 +65,17 @@ for each image. Killed? The same command goes on where it was.
 
 
 def add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add finetune, compare and predict."""
+    """Add split, finetune, compare and predict."""
     raw = argparse.RawDescriptionHelpFormatter
+    p = commands.add_parser("split", help="a labelled json in two, for training and validation",
+                            description=SPLIT_HELP, formatter_class=raw)  # fmt: skip
+    p.add_argument("file", type=Path, metavar="LABELS.json", help="a COCO json")
+    p.add_argument("--val", type=float, default=0.3, metavar="PART", help="of the images, for val (default: 0.3)")
+    p.add_argument("--by", default="group", metavar="KEY",
+                   help="images with an equal value of it stay together (default: group)")  # fmt: skip
+    p.add_argument("--seed", type=int, default=0, help="another draw (default: 0)")
+    p.set_defaults(act=_split)
+
     p = commands.add_parser("finetune", help="a detector or segmenter from labelled images",
                             description=FINETUNE_HELP, formatter_class=raw)  # fmt: skip
     p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
@@ -106,6 +124,13 @@ def one_length(overrides: list[str]) -> list[str]:
     """Overrides in which a length that is given replaces the recipe's."""
     given = {text.split("=")[0] for text in overrides} & set(LENGTHS)
     return [f"{key}=null" for key in LENGTHS if key not in given] + overrides if given else overrides
+
+
+def _split(options: argparse.Namespace) -> int:
+    from genseg.recipes.split import split_labels
+
+    print(split_labels(options.file, part=options.val, by=options.by, seed=options.seed))
+    return 0
 
 
 def _finetune(options: argparse.Namespace) -> int:

@@ -36,6 +36,10 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
     Raises CocoError or ValueError for what a user can mend.
     """
     between(0, 1, score=score)
+    if images is not None and tool in ("cvat", "labels"):
+        raise ValueError(f"--images {images} is not for {tool}, which knows images by their names; leave it out")
+    if score and tool == "coco":
+        raise ValueError("--score is for instances that were found; label images have no scores: leave it out")
     wanted = {"cvat": ".zip", "labels": ""}.get(tool, ".json")
     if out.suffix.lower() != wanted:
         raise ValueError(f"--out {out}: " + (f"what {tool} imports ends in {wanted}" if wanted else "name a folder"))

@@ -299,6 +299,16 @@ def test_labels_are_read_before_anything_is_generated(tmp_path: Path, capsys: py
         assert "--score is for runs" in said.out and "generate:" not in said.err and str(wrong) in said.err
 
 
+def test_a_json_is_taken_as_it_is_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, found = write(tmp_path / "data.json", data_json()), write(tmp_path / "found.json", coco(FOUND))
+    tables = []
+    for more in ([], ["--score", "0.9", "--min-area", "9", "--threshold", "0.5"], ["--threshold", "0.5"]):
+        assert main(["evaluate", "alpha", str(found), "--data", str(data), *more]) == 0
+        tables.append(capsys.readouterr().out)
+    note = f"note: --score, --min-area and --side are for runs and proposers; {found} is taken as it is\n"
+    assert note not in tables[0] and tables[1] == note + tables[2]
+
+
 def test_images_beside_the_json_and_broken_ones_are_measured_as_others(tmp_path: Path) -> None:
     """From the images to the errors of soft alphas: one lies above the json, one is no image."""
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)

@@ -267,5 +267,7 @@ def test_an_index_compares_the_runs_of_a_folder(run: Path, tmp_path: Path, capsy
     capsys.readouterr()
     for words in (["no run"], ["nowhere"], ["one", "two", "three"]):
         assert main(["visualize", *(str(tmp_path / w) for w in words)]) == 2
+    assert main(["visualize", str(tmp_path), "--count", "3", "--titles"]) == 2
     said = capsys.readouterr().err
+    assert "--count, --titles are for the PNG of jsons" in said
     assert "Traceback" not in said and "there is no folder" in said and "give it alone, or with one folder" in said
