@@ -295,7 +295,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _probe(options: argparse.Namespace) -> int:
     from genseg.core.check import at_least
-    from genseg.recipes.evaluate import probe_encoders
+    from genseg.recipes.probe import probe_encoders
 
     o = options
     at_least(0, limit=o.limit, margin=o.margin)

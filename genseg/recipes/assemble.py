@@ -29,7 +29,7 @@ from genseg.methods import METHODS
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
-from genseg.recipes.probe import ProbeConfig
+from genseg.recipes.online_probe import ProbeConfig
 from genseg.train.optim import OptimizerConfig, build_optimizer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

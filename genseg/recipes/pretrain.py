@@ -22,7 +22,8 @@ from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
-from genseg.recipes.probe import LabelledImages, build_probe
+from genseg.recipes.online_probe import build_probe
+from genseg.recipes.probed import LabelledImages
 from genseg.recipes.report import LiveReport, try_report
 from genseg.recipes.resume import begun, described, due, take
 from genseg.recipes.rounds import Rounds

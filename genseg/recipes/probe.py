@@ -1,108 +1,122 @@
-"""The online probe: k-nearest neighbours on labels that training never sees. And what is probed on."""
+"""Measure finished encoders by what simple classifiers make of their frozen features."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from genseg.core.check import at_least
-from genseg.core.schedule import check_durations
-from genseg.data.box_crops import BoxCrops
-from genseg.data.images import ImageSource, Readable, list_images
-from genseg.data.labelled import read_labelled
-from genseg.data.preflight import Findings
-from genseg.measure.knn import Accuracy, accuracy, knn
+from genseg.data.pixels import centre
+from genseg.data.preflight import format_findings
+from genseg.measure.features import features, fit_batch_norms
+from genseg.measure.knn import accuracy, knn
+from genseg.measure.linear import draw_shots, few_shots, linear
+from genseg.nn.encoder import Encoder, EncoderConfig, encoder_file, load_weights, metadata_of
+from genseg.recipes.probed import LabelledImages, labelled_pair
+
+FITTED = "random weights, batch norms fitted"
+Features = tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]  # of the training and of the test images
 
 
-@dataclass(frozen=True)
-class ProbeConfig:
-    every: str = "20 percent"  # how often; "0 steps": never
-    train: str | None = None  # class folders whose images vote; null: data.path, each image by all others
-    test: str | None = None  # class folders whose images are classified
-    limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
-    k: int = 20
-    size: int = 0  # pixels of the images that are measured; 0: those of the largest views
+def probe_encoders(
+    runs: Sequence[Path],
+    *,
+    train: str,
+    test: str,
+    kind: str = "knn",
+    limit: int = 0,
+    k: int = 20,
+    shots: Sequence[int] = (1, 5, 10),
+    seeds: int = 5,
+    margin: float = 0.1,
+) -> str:
+    """A table of the accuracy of the encoders of `runs`, beside random weights and raw pixels.
 
-    def __post_init__(self) -> None:
-        at_least(1, k=self.k)
-        at_least(0, limit=self.limit, size=self.size)
-        check_durations(every=self.every)
-
-
-@dataclass(frozen=True)
-class LabelledImages:
-    """Some images of a source, and the class of each; and what was found wrong with their json."""
-
-    source: Readable
-    indices: list[int]
-    labels: Int[Tensor, "n"]
-    findings: Findings = ()
-
-
-@dataclass(frozen=True)
-class Probe:
-    """Labelled images to measure an encoder on. Without `test`, each image of `train` is classified by all others."""
-
-    train: LabelledImages
-    test: LabelledImages | None
-    k: int
-
-    def measure(self, features: Callable[[LabelledImages], Float[Tensor, "n d"]]) -> Accuracy:
-        """Accuracy of the neighbours' votes on what `features` makes of the images."""
-        known = features(self.train)
-        if self.test is None:
-            votes = knn(known, self.train.labels, known, k=self.k, leave_one_out=True)
-            return accuracy(votes, self.train.labels)
-        return accuracy(knn(known, self.train.labels, features(self.test), k=self.k), self.test.labels)
-
-
-def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
-    """The probe of a config; None when neither config nor `source` has labels.
-
-    Raises ValueError when only one side is named, or when the two name different classes.
+    kind: a key of PROBES; shots and seeds are of `fewshot`, k is of `knn`. The random weights are those of the first
+    run's architecture, size and normalisation; as they are, and with batch norms fitted to the training images.
     """
-    if (config.train is None) != (config.test is None):
-        raise ValueError("probe: name both probe.train and probe.test, or neither")
-    if config.train is None or config.test is None:
-        if source.images.labels is None:
-            return None
-        return Probe(train=labelled(source, config.limit), test=None, k=config.k)
-    train, test = labelled_pair(config.train, config.test, limit=config.limit)
-    return Probe(train=train, test=test, k=config.k)
+    if kind not in PROBES:
+        raise ValueError(f"--kind {kind}: choose one of {', '.join(PROBES)}")
+    files = [encoder_file(run) for run in runs]
+    known, asked = labelled_pair(train, test, limit=limit, margin=margin)
+    if kind == "fewshot":
+        draw_shots(known.labels, max(shots), 0)  # raises now, and not after all features, when a class has fewer
+    facts_of = [metadata_of(file) for file in files]
+    found: dict[str, Features] = {"raw pixels (16 x 16)": (raw_pixels(known), raw_pixels(asked))}
+    found["random weights"] = _both(_embedding(files[0], pretrained=False, fitted=None), known, asked)
+    found[FITTED] = _both(_embedding(files[0], pretrained=False, fitted=known), known, asked)
+    for run, file, facts in zip(runs, files, facts_of, strict=True):
+        name = f"{run}: {facts['method']}, {facts['images_seen']} images seen"
+        found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
+    notes = [f"{p}:\n{format_findings(i.findings)}" for p, i in ((train, known), (test, asked)) if i.findings]
+    if kind == "fewshot":
+        return "\n".join([*notes, _few_shot_table(found, known, asked, shots, seeds)])
+    lines = [*notes, PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]
+    width = max(map(len, found))
+    for name, (x, z) in found.items():
+        guess = knn(x, known.labels, z, k=k) if kind == "knn" else linear(x, known.labels, z)
+        a = accuracy(guess, asked.labels)
+        lines.append(f"  {name:{width}s}  top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %")
+    return "\n".join(lines)
 
 
-def labelled_pair(train: str, test: str, *, limit: int, margin: float = 0.1) -> tuple[LabelledImages, LabelledImages]:
-    """Two class folders, or the objects of two COCO jsons, whose boxes are cut out with `margin` on each side.
-
-    Raises ValueError when the two have different classes, or are not of one kind.
-    """
-    if train.endswith(".json") != test.endswith(".json"):
-        raise ValueError(f"probe: {train} and {test} are not of one kind: give two class folders or two COCO jsons")
-    if train.endswith(".json"):
-        first, found = read_labelled(Path(train), masks=False)
-        second, more = read_labelled(Path(test), categories=first.categories, masks=False)
-        return _crops(BoxCrops(first, margin), limit, found), _crops(BoxCrops(second, margin), limit, more)
-    known, asked = (ImageSource(list_images(path), None) for path in (train, test))
-    if known.images.classes != asked.images.classes or not known.images.classes:
-        raise ValueError(
-            f"probe: {train} has the classes {list(known.images.classes)} and {test} "
-            f"{list(asked.images.classes)}; both need one folder for each class, of the same names"
-        )
-    return labelled(known, limit), labelled(asked, limit)
+PROBES = {  # the kinds of probes, and the first line of their tables
+    "knn": "{k}-nearest neighbours: {test} images by {train}",
+    "linear": "linear classifier on frozen features: {test} images by {train}",
+    "fewshot": "linear classifier on {shots} image{s} of each class, balanced accuracy over {seeds} draws",
+}
 
 
-def _crops(crops: BoxCrops, limit: int, findings: Findings) -> LabelledImages:
-    indices = sorted(np.random.default_rng(0).permutation(len(crops))[: limit or None].tolist())  # image by image
-    return LabelledImages(crops, indices, torch.tensor([crops.labels[i] for i in indices]), findings)
+def _few_shot_table(
+    found: Mapping[str, Features], known: LabelledImages, asked: LabelledImages, shots: Sequence[int], seeds: int
+) -> str:
+    """For each number of shots a line an encoder: mean and standard deviation over draws, which all encoders share, and
+    of the differences to fitted random weights, draw by draw."""
+    lines, width = [], max(map(len, found))
+    for n in shots:
+        lines.append(PROBES["fewshot"].format(shots=n, s="" if n == 1 else "s", seeds=seeds))
+        scores = {
+            name: 100 * few_shots(x, known.labels, z, asked.labels, shots=n, seeds=seeds)
+            for name, (x, z) in found.items()
+        }
+        for name, s in scores.items():
+            line = f"  {name:{width}s}  {s.mean():5.1f} ± {_spread(s):4.1f} %"
+            d = s - scores[FITTED]
+            gain = "" if name == FITTED else f"   over fitted random {d.mean():+5.1f} ± {_spread(d):4.1f}"
+            lines.append(line + gain)
+    return "\n".join(lines)
 
 
-def labelled(source: ImageSource, limit: int) -> LabelledImages:
-    """At most `limit` readable images (0: all) of a source with classes, drawn by a fixed seed."""
-    assert source.images.labels is not None
-    drawn = np.random.default_rng(0).permutation(len(source.images))[: limit or None].tolist()
-    indices = [i for i in drawn if source.read(i)[1] == i]  # a broken image's stand-in has another label
-    return LabelledImages(source, indices, torch.tensor([source.images.labels[i] for i in indices]))
+def _spread(values: Float[np.ndarray, "n"]) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+
+
+def _both(
+    embed: Callable[[LabelledImages], Float[Tensor, "_ d"]], known: LabelledImages, asked: LabelledImages
+) -> Features:
+    return embed(known), embed(asked)
+
+
+def _embedding(
+    file: Path, *, pretrained: bool, fitted: LabelledImages | None
+) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
+    """The encoder of a file as a function of images; with random weights of seed 0 when not `pretrained`, with batch
+    norms fitted to the images `fitted`."""
+    facts = metadata_of(file)
+    torch.manual_seed(0)
+    encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
+    if pretrained:
+        load_weights(encoder, file)
+    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    view = {"size": facts["size"], "mean": facts["mean"], "std": facts["std"]}
+    if fitted is not None:
+        fit_batch_norms(encoder, fitted.source, fitted.indices, **view)
+    return lambda images: features(encoder, images.source, images.indices, **view)
+
+
+def raw_pixels(images: LabelledImages) -> Float[Tensor, "n 768"]:
+    """Pixels of the images at 16 x 16, mean removed: what needs no network."""
+    x = np.stack([centre(images.source.read(i)[0], 16).reshape(-1) for i in images.indices]).astype(np.float32)
+    return torch.from_numpy(x - x.mean(1, keepdims=True))

@@ -16,7 +16,8 @@ from genseg.data.annotations import CocoError, annotate, annotation
 from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import write_scenes
-from genseg.recipes.evaluate_alpha import by_kind, class_agnostic, evaluate_alpha
+from genseg.measure.class_agnostic import by_kind, class_agnostic
+from genseg.recipes.evaluate_alpha import evaluate_alpha
 from genseg.recipes.finder import Wanted
 from genseg.recipes.generate import generated
 

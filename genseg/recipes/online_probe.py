@@ -1,0 +1,60 @@
+"""The online probe: k-nearest neighbours on labels that training never sees."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jaxtyping import Float
+from torch import Tensor
+
+from genseg.core.check import at_least
+from genseg.core.schedule import check_durations
+from genseg.data.images import ImageSource
+from genseg.measure.knn import Accuracy, accuracy, knn
+from genseg.recipes.probed import LabelledImages, labelled, labelled_pair
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    every: str = "20 percent"  # how often; "0 steps": never
+    train: str | None = None  # class folders whose images vote; null: data.path, each image by all others
+    test: str | None = None  # class folders whose images are classified
+    limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
+    k: int = 20
+    size: int = 0  # pixels of the images that are measured; 0: those of the largest views
+
+    def __post_init__(self) -> None:
+        at_least(1, k=self.k)
+        at_least(0, limit=self.limit, size=self.size)
+        check_durations(every=self.every)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Labelled images to measure an encoder on. Without `test`, each image of `train` is classified by all others."""
+
+    train: LabelledImages
+    test: LabelledImages | None
+    k: int
+
+    def measure(self, features: Callable[[LabelledImages], Float[Tensor, "n d"]]) -> Accuracy:
+        """Accuracy of the neighbours' votes on what `features` makes of the images."""
+        known = features(self.train)
+        if self.test is None:
+            votes = knn(known, self.train.labels, known, k=self.k, leave_one_out=True)
+            return accuracy(votes, self.train.labels)
+        return accuracy(knn(known, self.train.labels, features(self.test), k=self.k), self.test.labels)
+
+
+def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
+    """The probe of a config; None when neither config nor `source` has labels.
+
+    Raises ValueError when only one side is named, or when the two name different classes.
+    """
+    if (config.train is None) != (config.test is None):
+        raise ValueError("probe: name both probe.train and probe.test, or neither")
+    if config.train is None or config.test is None:
+        if source.images.labels is None:
+            return None
+        return Probe(train=labelled(source, config.limit), test=None, k=config.k)
+    train, test = labelled_pair(config.train, config.test, limit=config.limit)
+    return Probe(train=train, test=test, k=config.k)
