@@ -17,7 +17,7 @@ from genseg.core import dist
 from genseg.core.precision import scoring_precision
 from genseg.data.preflight import Findings, format_findings
 from genseg.data.samples import Sample, SemanticSample
-from genseg.nn.momentum import follow, teacher_of
+from genseg.nn.momentum import follow, share_statistics, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import (
     FREE_KEYS,
@@ -284,9 +284,7 @@ class FinetuneSession:
     def _agree(self) -> None:
         """Give all ranks the mean of their batch norms' statistics: each has averaged its own crops."""
         for module in filter(None, (self.parts.model, self.average)):
-            for buffer in module.buffers():
-                if dist.world() > 1 and buffer.is_floating_point():
-                    buffer.copy_(dist.mean(buffer))
+            share_statistics(module)
 
     def _save(self, step: int) -> None:
         self._agree()
