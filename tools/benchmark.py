@@ -70,7 +70,7 @@ SAMPLE_SECONDS = 0.5  # between two looks at the memory
 
 
 def pretrain(o: argparse.Namespace) -> None:
-    """Measure, print two tables, write the JSON file."""
+    """Measure, write the JSON file after each method, print two tables."""
     if not PEER_PYTHON.exists() and not o.no_peer:
         raise SystemExit(f"benchmark: {PEER_PYTHON} is missing: run make peers, or give --no-peer")
     rounds: dict[str, dict[str, list[dict[str, Any]]]] = {}
@@ -85,14 +85,14 @@ def pretrain(o: argparse.Namespace) -> None:
             rounds[method][who].append(found)
             said = f"{method} {who} {number + 1}/{o.rounds}: {found['images_per_second']:.1f} images/s"
             print(said, file=sys.stderr, flush=True)
-    summary = {method: {who: summarised(rs) for who, rs in by.items()} for method, by in rounds.items()}
+        summary = {method: {who: summarised(rs) for who, rs in by.items()} for method, by in rounds.items()}
+        if o.out:
+            recipes = {method: configs.to_yaml(recipe(method, o)).splitlines() for method in rounds}
+            facts = {"command": ["tools/benchmark.py", *sys.argv[1:]], "machine": machine(), "recipes": recipes}
+            text = json.dumps(facts | {"summary": summary, "rounds": rounds}, indent=1)
+            o.out.parent.mkdir(parents=True, exist_ok=True)
+            o.out.write_text(text.replace(o.data, Path(o.data).name) + "\n")  # no path of this machine
     print(speed_table(summary), stage_table(summary), sep="\n\n")
-    if o.out:
-        recipes = {method: configs.to_yaml(recipe(method, o)).splitlines() for method in rounds}
-        facts = {"command": ["tools/benchmark.py", *sys.argv[1:]], "machine": machine(), "recipes": recipes}
-        text = json.dumps(facts | {"summary": summary, "rounds": rounds}, indent=1)
-        o.out.parent.mkdir(parents=True, exist_ok=True)
-        o.out.write_text(text.replace(o.data, Path(o.data).name) + "\n")  # no path of this machine
 
 
 def recipe(method: str, o: argparse.Namespace, run: str = "unused") -> PretrainConfig:
