@@ -15,11 +15,12 @@ from genseg.data.images import ImageList, list_images
 from genseg.train.run import write_text
 
 Content = Mapping[str, Any]
+MADE = "genseg split"  # a key of `info`: what a half was made with
 
 
 def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int = 0) -> str:
     """Write FILE-train.json and FILE-val.json beside a COCO json, so that both find the images where it does; says
-    what is in them. The same file, part, key and seed give the same two.
+    what is in them. The same file, part, key and seed give the same two; only halves are written over.
 
     part: of the images goes to val, as nearly as whole groups allow; at least one goes to each
     by: images with an equal value of this key of `images` stay together, such as tiles of one field; an image without
@@ -34,18 +35,27 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     if len(groups) < 2:
         raise CocoError(f"{file}: its {amount(len(listed), 'image')} cannot be parted: by {by} and by their bytes they "
                         "are one group; give more images, or --by another key")  # fmt: skip
+    halves = {half: file.with_name(f"{file.stem}-{half}.json") for half in ("train", "val")}
+    for out in halves.values():
+        if out.exists() and MADE not in _info(read_json(out)):
+            raise CocoError(f"{out} is there and not of genseg split: move it away, or give {file.name} another name")
     chosen = _drawn(groups, part * len(listed), seed)
+    info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
     said = []
-    for name, wanted in (("train", False), ("val", True)):
-        images = [image for n, image in enumerate(listed) if (n in chosen) is wanted]
+    for half, out in halves.items():
+        images = [image for n, image in enumerate(listed) if (n in chosen) is (half == "val")]
         ids = {image["id"] for image in images}
         kept = [a for a in annotations if a.get("image_id") in ids]
-        out = file.with_name(f"{file.stem}-{name}.json")
-        write_text(out, json.dumps({**content, "images": images, "annotations": kept}))
+        write_text(out, json.dumps({**content, "info": info, "images": images, "annotations": kept}))
         what = f"{amount(len(images), 'image')}, {amount(len(kept), 'annotation')}"
         said.append(f"{out}: {what}{_missing(content, kept)}")
     said.append(f"{amount(len(groups), 'group')} by {by} and by equal bytes; none is in both")
     return "\n".join(said)
+
+
+def _info(content: Content) -> dict[str, Any]:
+    info = content.get("info")
+    return dict(info) if isinstance(info, dict) else {}
 
 
 def _groups(listed: Sequence[Content], files: ImageList, by: str, source: Path) -> list[list[int]]:

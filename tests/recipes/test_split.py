@@ -53,7 +53,8 @@ def test_each_image_is_in_one_of_both_with_its_group(labels: Path, seed: int) ->
         assert together <= numbers[0] or together <= numbers[1]
     for half, there in zip((train, val), numbers, strict=True):
         assert {a["image_id"] - 1 for a in half["annotations"]} == there
-        assert half["info"] == {"from": "here"} and len(half["categories"]) == 2
+        made = {"of": "labels.json", "val": 0.4, "by": "group", "seed": seed}
+        assert half["info"] == {"from": "here", "genseg split": made} and len(half["categories"]) == 2
     lacks = "labels-val.json" if 0 in numbers[0] else "labels-train.json"
     (line,) = [line for line in said.splitlines() if lacks in line]
     assert line.endswith("; none of rare")
@@ -89,6 +90,14 @@ def test_what_a_user_can_mend(labels: Path, capsys: pytest.CaptureFixture[str]) 
     for words in ("val=2", "no.json", "are one group; give more images, or --by", "10 images have 1 ids", "needs id"):
         assert words in said
     assert "Traceback" not in said and not labels.with_name("labels-val.json").exists()
+
+
+def test_what_somebody_else_has_made_is_not_written_over(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = labels.with_name("labels-val.json")
+    other.write_bytes(labels.read_bytes())
+    assert main(["split", str(labels)]) == 2
+    assert "labels-val.json is there and not of genseg split" in capsys.readouterr().err
+    assert other.read_bytes() == labels.read_bytes() and not labels.with_name("labels-train.json").exists()
 
 
 def test_an_image_that_is_missing_is_for_fine_tuning_to_say(labels: Path) -> None:
