@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -30,27 +30,47 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     """
     between(0, 1, val=part)
     content = read_json(file)
-    listed, annotations = content["images"], content["annotations"]
-    groups = _groups(listed, list_images(file), by, file)
-    if len(groups) < 2:
-        raise CocoError(f"{file}: its {amount(len(listed), 'image')} cannot be parted: by {by} and by their bytes they "
-                        "are one group; give more images, or --by another key")  # fmt: skip
-    halves = {half: file.with_name(f"{file.stem}-{half}.json") for half in ("train", "val")}
-    for out in halves.values():
-        if out.exists() and MADE not in _info(read_json(out)):
-            raise CocoError(f"{out} is there and not of genseg split: move it away, or give {file.name} another name")
-    chosen = _drawn(groups, part * len(listed), seed)
     info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
-    said = []
-    for half, out in halves.items():
-        images = [image for n, image in enumerate(listed) if (n in chosen) is (half == "val")]
-        ids = {image["id"] for image in images}
-        kept = [a for a in annotations if a.get("image_id") in ids]
-        write_text(out, json.dumps({**content, "info": info, "images": images, "annotations": kept}))
-        what = f"{amount(len(images), 'image')}, {amount(len(kept), 'annotation')}"
-        said.append(f"{out}: {what}{_missing(content, kept)}")
+    images = list_images(file)
+    try:
+        groups = _groups(content["images"], images, by, file)
+        chosen = _drawn(groups, part * len(images), seed)
+        halves = {
+            half: _of(content, {i["id"] for n, i in enumerate(content["images"]) if (n in chosen) is (half == "val")})
+            for half in ("train", "val")
+        }
+        said = [f"{_beside(file, half)}: {_told(content, kept)}" for half, kept in halves.items()]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise CocoError(f"{file}: an image needs id and file_name, an annotation image_id; got {error!r}") from None
+    for half in halves:
+        if (out := _beside(file, half)).exists() and MADE not in _info(read_json(out)):
+            raise CocoError(f"{out} is there and not of genseg split: move it away, or give {file.name} another name")
+    for half, kept in halves.items():
+        write_text(_beside(file, half), json.dumps({**content, "info": info, **kept}))
     said.append(f"{amount(len(groups), 'group')} by {by} and by equal bytes; none is in both")
+    if lost := len(content["annotations"]) - sum(len(kept["annotations"]) for kept in halves.values()):
+        said.append(f"{amount(lost, 'annotation')} of images that are not listed: left out")
     return "\n".join(said)
+
+
+def _beside(file: Path, half: str) -> Path:
+    return file.with_name(f"{file.stem}-{half}.json")
+
+
+def _of(content: Content, ids: Set[Any]) -> Content:
+    """The images of these ids and their annotations."""
+    return {
+        "images": [image for image in content["images"] if image["id"] in ids],
+        "annotations": [a for a in content["annotations"] if a["image_id"] in ids],
+    }
+
+
+def _told(content: Content, kept: Content) -> str:
+    """How much is kept, and which categories that have annotations have none there."""
+    there, used = ({a.get("category_id") for a in part["annotations"]} for part in (kept, content))
+    names = [str(c["name"]) for c in content.get("categories") or () if c["id"] in used - there]
+    said = f"{amount(len(kept['images']), 'image')}, {amount(len(kept['annotations']), 'annotation')}"
+    return said + (f"; none of {', '.join(names)}" if names else "")
 
 
 def _info(content: Content) -> dict[str, Any]:
@@ -60,13 +80,9 @@ def _info(content: Content) -> dict[str, Any]:
 
 def _groups(listed: Sequence[Content], files: ImageList, by: str, source: Path) -> list[list[int]]:
     """Numbers of images that belong together, each image in one group, in the order of the json."""
-    try:
-        ids = [image["id"] for image in listed]
-        names = [file_key(image["file_name"]) for image in listed]
-    except (KeyError, TypeError) as error:
-        raise CocoError(f"{source}: an image needs id and file_name; got {error!r}") from None
-    if len(set(map(str, ids))) < len(ids):
-        raise CocoError(f"{source}: {len(ids)} images have {len(set(map(str, ids)))} ids; give each an id of its own")
+    ids = [image["id"] for image in listed]
+    if len(set(ids)) < len(ids):
+        raise CocoError(f"{source}: {len(ids)} images have {len(set(ids))} ids; give each an id of its own")
     paths = {file_key(file): files.path(n) for n, file in enumerate(files.files)}
     root: dict[object, int] = {}  # a value of the key, or a digest: the group that it was seen in
     group = list(range(len(listed)))
@@ -76,15 +92,18 @@ def _groups(listed: Sequence[Content], files: ImageList, by: str, source: Path) 
             n = group[n]
         return n
 
-    for n, (image, name) in enumerate(zip(listed, names, strict=True)):
+    for n, image in enumerate(listed):
         marks = [("by", str(image[by]))] if image.get(by) not in (None, "") else []
-        if (digest := _digest(paths[name])) is not None:
+        if (digest := _digest(paths[file_key(image["file_name"])])) is not None:
             marks.append(("bytes", digest))
         for mark in marks:
             group[top(n)] = top(root.setdefault(mark, n))
     members: dict[int, list[int]] = {}
     for n in range(len(listed)):
         members.setdefault(top(n), []).append(n)
+    if len(members) < 2:
+        raise CocoError(f"{source}: its {amount(len(listed), 'image')} cannot be parted: by {by} and by their bytes "
+                        "they are one group; give more images, or --by another key")  # fmt: skip
     return list(members.values())
 
 
@@ -111,11 +130,3 @@ def _drawn(groups: Sequence[Sequence[int]], wanted: float, seed: int) -> set[int
     if not taken:
         taken = [min(order.tolist(), key=lambda n: len(groups[n]))]
     return {image for n in taken for image in groups[n]}
-
-
-def _missing(content: Content, kept: Sequence[Content]) -> str:
-    """Which categories of the whole json have no annotation here."""
-    there = {a.get("category_id") for a in kept}
-    used = {a.get("category_id") for a in content["annotations"]}
-    names = [str(c.get("name")) for c in content.get("categories") or () if c.get("id") in used - there]
-    return f"; none of {', '.join(names)}" if names else ""

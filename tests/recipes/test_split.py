@@ -86,10 +86,14 @@ def test_what_a_user_can_mend(labels: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["split", str(labels)]) == 2
     labels.write_text(json.dumps({**content, "images": [{"file_name": i["file_name"]} for i in content["images"]]}))
     assert main(["split", str(labels)]) == 2
+    for broken in ([7], [{"id": 1}], [{"id": 1, "image_id": [3]}]):
+        labels.write_text(json.dumps({**content, "annotations": broken}))
+        assert main(["split", str(labels)]) == 2
     said = capsys.readouterr().err
-    for words in ("val=2", "no.json", "are one group; give more images, or --by", "10 images have 1 ids", "needs id"):
+    for words in ("val=2", "no.json", "are one group; give more images, or --by", "10 images have 1 ids"):
         assert words in said
-    assert "Traceback" not in said and not labels.with_name("labels-val.json").exists()
+    assert said.count("an annotation image_id; got") == 4 and said.count("Traceback") == 0
+    assert not labels.with_name("labels-val.json").exists()
 
 
 def test_what_somebody_else_has_made_is_not_written_over(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,6 +102,14 @@ def test_what_somebody_else_has_made_is_not_written_over(labels: Path, capsys: p
     assert main(["split", str(labels)]) == 2
     assert "labels-val.json is there and not of genseg split" in capsys.readouterr().err
     assert other.read_bytes() == labels.read_bytes() and not labels.with_name("labels-train.json").exists()
+
+
+def test_annotations_of_no_image_are_left_out_and_counted(labels: Path) -> None:
+    content = json.loads(labels.read_bytes())
+    content["annotations"] += [{**content["annotations"][0], "id": 99, "image_id": 99}]
+    labels.write_text(json.dumps(content))
+    assert split_labels(labels).endswith("\n1 annotation of images that are not listed: left out")
+    assert sum(len(half["annotations"]) for half in halves(labels)) == 10
 
 
 def test_an_image_that_is_missing_is_for_fine_tuning_to_say(labels: Path) -> None:
