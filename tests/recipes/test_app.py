@@ -124,6 +124,7 @@ def test_a_request_at_work_when_the_server_ends_is_no_error(tmp_path: Path, monk
         def launch(self, **_: object) -> None:
             self.thread = threading.Thread(target=self.write)
             self.thread.start()
+            threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()  # Ctrl-C, once it serves
 
         def write(self) -> None:
             for n in itertools.count():
@@ -140,10 +141,8 @@ def test_a_request_at_work_when_the_server_ends_is_no_error(tmp_path: Path, monk
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # put back afterwards
     monkeypatch.setattr(app, "page", Page)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    ctrl_c = threading.Timer(1, os.kill, (os.getpid(), signal.SIGINT))
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
     try:
-        ctrl_c.start()
         assert main(["app", run, "--port", "4321"]) == 130
     finally:
         signal.signal(signal.SIGINT, before)
