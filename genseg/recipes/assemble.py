@@ -16,6 +16,7 @@ from torch import nn
 
 from genseg.core import dist
 from genseg.core.check import above, at_least
+from genseg.core.memory import keep_freed_memory
 from genseg.core.precision import fast_precision
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.cache import CachedImages, build_cache
@@ -255,6 +256,8 @@ def make_accelerator(*, precision: str, run: str, tensorboard: bool = False) -> 
             f"{launched} processes were launched but {accelerator.num_processes} take part; on CPU use "
             "torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"
         )
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     return accelerator
 
 

@@ -14,6 +14,14 @@ def test_normalised_pixels_are_the_formula() -> None:
         torch.testing.assert_close(got[:, c], (pixels[..., c].double() / 255 - mean[c]).div(std[c]).float())
 
 
+def test_normalising_leaves_its_input_alone_and_takes_any_strides() -> None:
+    pixels = torch.rand(2, 4, 5, 3, generator=torch.Generator().manual_seed(0)) * 255
+    kept, numbers = pixels.clone(), {"mean": (0.4, 0.5, 0.6), "std": (0.1, 0.2, 0.3)}
+    want = normalise(pixels[:, 1:, 2:4].contiguous(), **numbers)
+    assert torch.equal(normalise(pixels[:, 1:, 2:4], **numbers), want)
+    assert torch.equal(pixels, kept)
+
+
 def test_the_centre_is_the_largest_square() -> None:
     image = np.random.default_rng(0).integers(0, 256, (7, 12, 3), dtype=np.uint8)
     np.testing.assert_array_equal(centre(image, 7), image[:, 2:9])
