@@ -11,7 +11,7 @@ from genseg.core.contrast import full_precision, regression
 from genseg.core.schedule import Plan, ema_momentum
 from genseg.methods.method import Method, embed, project, require_two_large
 from genseg.nn.encoder import Encoder
-from genseg.nn.heads import ends_in_norm, mlp
+from genseg.nn.heads import check_head, mlp
 from genseg.nn.momentum import follow, teacher_of
 
 
@@ -22,12 +22,12 @@ class BYOLConfig:
     teacher_norm: str = "batch"  # batch: statistics of its own batches (paper) | ema: averages of the student's (EMAN)
     hidden: int = 4096  # width of the hidden layer of projector and predictor
     dim: int = 256  # width of the embedding
-    head: str = "mlp"  # of the projector: mlp: paper | mlp_bn: a batch norm without offset at its end, for short runs
+    head: str = "mlp"  # of the projector: mlp: paper | mlp_bn: a batch norm at its end | mlp_whiten: and whitening
 
     def __post_init__(self) -> None:
         at_least(1, hidden=self.hidden, dim=self.dim)
         between(0, 1, momentum=self.momentum)
-        ends_in_norm(self.head)
+        check_head(self.head)
 
 
 class BYOL(Method):
@@ -41,7 +41,7 @@ class BYOL(Method):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.head = mlp(encoder.width, config.hidden, config.dim, last_bias=False, last_norm=ends_in_norm(config.head))
+        self.head = mlp(encoder.width, config.hidden, config.dim, last_bias=False, head=config.head)
         self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
         self.predictor = mlp(config.dim, config.hidden, config.dim, last_bias=False)
 

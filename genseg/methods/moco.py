@@ -54,7 +54,7 @@ class MoCo(Method):
         widths = (encoder.width, config.dim) if config.head == "linear" else (encoder.width, encoder.width, config.dim)
         norm = config.head == "mlp_bn"
         self.encoder = encoder
-        self.head = mlp(*widths, norm=norm, last_norm=norm)
+        self.head = mlp(*widths, norm=norm, head="mlp_bn" if norm else "mlp")
         group_norms(nn.Sequential(self.encoder, self.head), config.splits)
         self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
         self.queue: Tensor

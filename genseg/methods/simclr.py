@@ -38,7 +38,7 @@ class SimCLR(Method):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.head = mlp(encoder.width, config.hidden, config.dim, hidden_bias=False, last_bias=False, last_norm=True)
+        self.head = mlp(encoder.width, config.hidden, config.dim, hidden_bias=False, last_bias=False, head="mlp_bn")
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         require_two_large(views, "simclr")

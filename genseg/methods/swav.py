@@ -14,7 +14,7 @@ from genseg.core.contrast import cross_entropy, full_precision, sinkhorn
 from genseg.core.schedule import Plan, check_durations
 from genseg.methods.method import Method, embed, project, require_two_large
 from genseg.nn.encoder import Encoder
-from genseg.nn.heads import ends_in_norm, mlp
+from genseg.nn.heads import check_head, mlp
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SwAVConfig:
     queue_start: str = "15 epochs"  # the queue is filled from here, and used when full
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
-    head: str = "mlp"  # mlp: paper | mlp_bn: a batch norm without offset at the head's end, for short runs
+    head: str = "mlp"  # mlp: paper | mlp_bn: a batch norm at its end | mlp_whiten: and whitening
 
     def __post_init__(self) -> None:
         above(0, temperature=self.temperature)
@@ -37,7 +37,7 @@ class SwAVConfig:
         at_least(1, prototypes=self.prototypes, iterations=self.iterations, hidden=self.hidden, dim=self.dim)
         at_least(0, queue=self.queue)
         check_durations(freeze=self.freeze, queue_start=self.queue_start)
-        ends_in_norm(self.head)
+        check_head(self.head)
 
 
 class SwAV(Method):
@@ -53,7 +53,7 @@ class SwAV(Method):
             raise ValueError(f"method.queue={config.queue} has to divide into {dist.world()} processes")
         self.config = config
         self.encoder = encoder
-        self.head = mlp(encoder.width, config.hidden, config.dim, last_norm=ends_in_norm(config.head))
+        self.head = mlp(encoder.width, config.hidden, config.dim, head=config.head)
         self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, config.dim), dim=1))
         self.freeze = plan.progress(config.freeze)
         self.queue_start = plan.progress(config.queue_start)

@@ -1,24 +1,52 @@
 """Projection and prediction heads."""
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
-HEADS = ("mlp", "mlp_bn")
+from genseg.core.contrast import full_precision
+
+HEADS = ("mlp", "mlp_bn", "mlp_whiten")
 
 
-def ends_in_norm(head: str) -> bool:
-    """Whether `head` (mlp or mlp_bn) has a batch norm behind its last layer. Raises ValueError for another word."""
+class Whitening(nn.Module):
+    """Embeddings of a batch with mean 0 and nearly no correlation: Σ^(-1/2) (x - mean), by Newton's iterations, which
+    leave directions of little variance as they are (Huang et al., Iterative Normalization, 2019, algorithm 1).
+
+    Statistics are those of the batch, in evaluation too, and of this process alone.
+    """
+
+    ITERATIONS = 5
+    RIDGE = 1e-3  # of the mean variance, added to each
+
+    def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+        with full_precision(x):
+            x = x.to(torch.promote_types(x.dtype, torch.float32))
+            x = x - x.mean(0)
+            identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
+            covariance = x.T @ x / max(len(x) - 1, 1)
+            covariance = covariance + (self.RIDGE * covariance.diagonal().mean() + 1e-12) * identity
+            trace = covariance.trace()
+            root = identity
+            for _ in range(self.ITERATIONS):
+                root = 1.5 * root - 0.5 * root @ root @ root @ (covariance / trace)
+            return x @ root / trace.sqrt()
+
+
+def check_head(head: str) -> None:
+    """Raise ValueError for a word that is no head of `mlp`."""
     if head not in HEADS:
         raise ValueError(f"method.head={head}: choose one of {', '.join(HEADS)}")
-    return head == "mlp_bn"
 
 
 def mlp(
-    *widths: int, norm: bool = True, hidden_bias: bool = True, last_bias: bool = True, last_norm: bool = False
+    *widths: int, norm: bool = True, hidden_bias: bool = True, last_bias: bool = True, head: str = "mlp"
 ) -> nn.Sequential:
     """Linear layers through `widths` with (batch norm and) ReLU between them.
 
-    `hidden_bias` holds for every layer but the last; `last_norm` puts a batch norm without offset behind the
-    last layer, as in SimCLR.
+    hidden_bias: of every layer but the last
+    head: what is behind the last layer: nothing (mlp), a batch norm without offset, as in SimCLR (mlp_bn), or such a
+        one and whitening (mlp_whiten; Hua et al., On Feature Decorrelation in Self-Supervised Learning, 2021)
     """
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
@@ -26,8 +54,10 @@ def mlp(
         layers.append(nn.Linear(a, b, bias=last_bias if last else hidden_bias))
         if not last:
             layers += [nn.BatchNorm1d(b), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
-    if last_norm:
+    if head != "mlp":
         scale = nn.BatchNorm1d(widths[-1])
         scale.bias.requires_grad_(False)
         layers.append(scale)
+    if head == "mlp_whiten":
+        layers.append(Whitening())
     return nn.Sequential(*layers)

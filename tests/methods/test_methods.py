@@ -208,6 +208,10 @@ def test_a_head_may_end_in_a_batch_norm(name: str) -> None:
     z = module.head(module.encoder(make_views()[0][0]))
     torch.testing.assert_close(z.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
     assert not module.head[-1].bias.requires_grad
+    module = build(name, head="mlp_whiten")
+    z = module.head(module.encoder(make_views(b=64)[0][0]))
+    apart = z.T @ z / (len(z) - 1) - torch.eye(16)
+    assert apart.abs().max() < 0.99 and apart.fill_diagonal_(0).abs().max() < 0.2  # small variances stay small
     with pytest.raises(ValueError, match=r"method\.head=linear: choose one of mlp, mlp_bn"):
         build(name, head="linear")
 
