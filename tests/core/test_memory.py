@@ -7,21 +7,17 @@ import pytest
 
 PROGRAM = """
 import resource, sys
-import torch
+import torch, torchvision
 from genseg.core.memory import keep_freed_memory
 
 torch.set_num_threads(1)
 if sys.argv[1] == "keep":
     keep_freed_memory()
-
-def step():
-    kept = [torch.ones(2**20 * n) for n in (1, 3, 5, 7)]  # 4 MiB each; 16,384 pages in all
-
-for _ in range(3):
-    step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-for _ in range(5):
-    step()
+net, x = torchvision.models.resnet18(), torch.randn(64, 3, 64, 64)
+for step in range(6):
+    if step == 3:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    net(x).sum().backward()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
@@ -33,5 +29,4 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
 def test_what_a_step_frees_is_there_for_the_next() -> None:
-    assert faults("keep") < 200
-    assert faults("not") > 5000  # else there is nothing to gain any more
+    assert faults("keep") < faults("not") / 2  # measured: 0 to 2,000, and 12,000 to 45,000 in three steps
