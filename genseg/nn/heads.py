@@ -27,9 +27,10 @@ class Whitening(nn.Module):
             covariance = x.T @ x / max(len(x) - 1, 1)
             covariance = covariance + (self.RIDGE * covariance.diagonal().mean() + 1e-12) * identity
             trace = covariance.trace()
-            root = identity
+            y, root = covariance / trace, identity  # coupled: in one product of `root` rounding errors grow without end
             for _ in range(self.ITERATIONS):
-                root = 1.5 * root - 0.5 * root @ root @ root @ (covariance / trace)
+                step = 1.5 * identity - 0.5 * root @ y
+                y, root = y @ step, step @ root
             return x @ root / trace.sqrt()
 
 
