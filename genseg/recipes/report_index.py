@@ -108,9 +108,16 @@ def task(run: Run) -> str:
 
 
 def _charts(runs: Sequence[Run]) -> str:
+    """Over images seen where every run says how many: a step of one is not that of another with a larger batch."""
+    batches = [next((row["images"] / row["step"] for row in r.rows if row.get("images")), 0) for r in runs]
+    over, batches = ("images seen", batches) if all(batches) else ("step", [1.0] * len(runs))
     drawn = ""
     for key, _, title, percent in MEASURED:
-        lines = [Line(r.path.name[:14], s.x, s.y) for r in runs if (s := series(r, key)).x]
-        if lines and (svg := chart(title, lines, x_label="step", percent=percent)):
+        lines = [
+            Line(r.path.name[:14], [batch * x for x in s.x], s.y)
+            for r, batch in zip(runs, batches, strict=True)
+            if (s := series(r, key)).x
+        ]
+        if lines and (svg := chart(title, lines, x_label=over, percent=percent)):
             drawn += f"<figure><h3>{title}</h3>{svg}</figure>"
     return drawn

@@ -262,6 +262,9 @@ def test_an_index_compares_the_runs_of_a_folder(run: Path, tmp_path: Path, capsy
     assert '<a href="one/report.html">one</a>' in html and '<a href="%3Cb%3Etwo/report.html">&lt;b&gt;two</a>' in html
     assert "no run</" not in html and html.count("byol and alpha") == 2 and html.count("data:image/webp") == 2
     assert "Loss" in html and html.count("finished") == 2
+    assert ">images seen</text>" in html and ">step</text>" not in html
+    (tmp_path / "one" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 9, "loss": 1.0}\n')
+    assert ">step</text>" in write_index(tmp_path).read_text()  # where a run does not say how many
     with pytest.raises(RunError, match="holds no run and is none"):
         write_index(tmp_path / "no run")
     capsys.readouterr()
