@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.core.contrast import full_precision
+from genseg.core.dist import gather
 
 HEADS = ("mlp", "mlp_bn", "mlp_whiten")
 
@@ -13,7 +14,7 @@ class Whitening(nn.Module):
     """Embeddings of a batch with mean 0 and nearly no correlation: Σ^(-1/2) (x - mean), by Newton's iterations, which
     leave directions of little variance as they are (Huang et al., Iterative Normalization, 2019, algorithm 1).
 
-    Statistics are those of the batch, in evaluation too, and of this process alone.
+    Statistics are those of the batch over all processes, in evaluation too.
     """
 
     ITERATIONS = 8  # five, as in the paper, whiten partly: kNN is 1 point lower in the same images (docs/LOG.md)
@@ -22,9 +23,11 @@ class Whitening(nn.Module):
     def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
         with full_precision(x):
             x = x.to(torch.promote_types(x.dtype, torch.float32))
-            x = x - x.mean(0)
+            everyone = gather(x)
+            mean = everyone.mean(0)
+            x, everyone = x - mean, everyone - mean
             identity = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
-            covariance = x.T @ x / max(len(x) - 1, 1)
+            covariance = everyone.T @ everyone / max(len(everyone) - 1, 1)
             covariance = covariance + (self.RIDGE * covariance.diagonal().mean() + 1e-12) * identity
             trace = covariance.trace()
             y, root = covariance / trace, identity  # coupled: in one product of `root` rounding errors grow without end
