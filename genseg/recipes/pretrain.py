@@ -353,10 +353,15 @@ class Session:
             self._say(f"encoder.weights: {p.loaded}")
         if c.method.name == "moco" and c.method.teacher_norm == "batch" and c.method.splits * dist.world() == 1:
             self._say("note: one batch-norm group for queries and keys lets MoCo cheat; set method.splits=8")
+        seen = p.plan.batch // c.accumulate
         if c.accumulate > 1 and c.method.name == "simclr":
             self._say(
-                f"note: each of the {c.accumulate} passes contrasts only its {p.plan.batch // c.accumulate} images; "
+                f"note: each of the {c.accumulate} passes contrasts only its {seen} images; "
                 "accumulation adds no negatives"
+            )
+        if getattr(c.method, "head", "") == "mlp_whiten" and seen < c.method.dim:
+            self._say(
+                f"note: whitening wants as many images in a pass as method.dim={c.method.dim}, or more; it has {seen}"
             )
 
     def _say(self, text: str) -> None:

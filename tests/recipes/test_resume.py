@@ -243,12 +243,13 @@ def test_what_a_run_is_too_short_for_is_said(images: Path, tmp_path: Path, capsy
     swav = [a for a in few if not a.startswith(("method.", "views.", "run=", "data.path"))]
     swav[2] = str(ROOT / "configs/pretrain/swav.yaml")
     more = [f"data.path={listed}", f"run={tmp_path / 'swav'}", "method.prototypes=12", "method.queue=8",
-            "method.queue_start=15 epochs", "method.freeze=1 epochs", "views.large.size=32",
+            "method.queue_start=15 epochs", "method.freeze=1 epochs", "views.large.size=32", "method.head=mlp_whiten",
             "views.small.count=0"]  # fmt: skip
     assert main([*swav, *more]) == 0
     said = capsys.readouterr().err
     assert "no kNN while training: not every image lies in a sub-folder of its class" in said
     assert "the prototypes stand still to the end" in said and "the queue is never used" in said
+    assert "whitening wants as many images in a pass as method.dim=64, or more; it has 4" in said
 
 
 def test_no_image_that_can_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
