@@ -268,7 +268,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         print(configs.to_yaml(config), end="")
         return 0
     if options.dry_run:
-        if text := dry_run(config):
+        if text := dry_run(config, fresh=options.fresh):
             print(text)
         return 0
     return 0 if pretrain(config, fresh=options.fresh) else 130

@@ -190,6 +190,12 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["views.first.flip=5"], "flip=5: use 0 to 1"),
         (["views.first.brightness=.nan"], "brightness=nan: use 0 to 10"),
         (["views.first.sigma=[2,1]"], "sigma=(2.0, 1.0) is (smallest, largest)"),
+        (
+            ["views.first.size=16", "views.second.size=16", "precision=bf16"],
+            "views.first.size=16: layer4.0.conv1 of the encoder sees a single pixel",
+        ),
+        (["probe.train=/nowhere", "probe.test=/nowhere"], "probe.train=/nowhere does not exist"),
+        (["probe.train=/dev"], "name both probe.train and probe.test"),
     ],
 )
 def test_a_users_mistake_ends_with_code_2_and_the_remedy(
@@ -245,6 +251,8 @@ LABELS = {
         ("evaluate alpha tree --data LABELS --threshold nan", "threshold=nan: use 0 to 1"),
         ("convert LABELS --to labelstudio --out OUT.json --score nan", "score=nan: use 0 to 1"),
         ("export RUN --out RUN", "is a run directory (it has config.yaml), whose files would be overwritten"),
+        ("export RUN --out RUN/encoder.safetensors --prefix x.", "is the run's own encoder, and would be overwritten"),
+        ("scan ~nobodyhere/x", "~nobodyhere/x does not exist"),
         (f"scan {'a' * 300}", "File name too long"),
         ("visualize nowhere.json --images IMAGES --out OUT.png", "nowhere.json cannot be read as a COCO json"),
         ("visualize EMPTY/none.json --images IMAGES --out OUT.png", "it has no images and no annotations"),

@@ -65,7 +65,7 @@ def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, sa
     if not 0 < value < LONGEST:
         raise ValueError(f"{name}={value:g}: a run has to be longer than nothing, and to end ({LONGEST:g} at most)")
     per_unit = {"epochs": images // batch, "steps": 1, "images": 1 / batch}
-    return Plan(images=images, batch=batch, total=math.ceil(value * per_unit[name] - 1e-9))
+    return Plan(images=images, batch=batch, total=max(1, math.ceil(value * per_unit[name] - 1e-9)))
 
 
 def cosine(progress: float, start: float, end: float) -> float:

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from genseg.core.paths import expand
 from genseg.data.images import ImageError, ImageList, decode, fingerprint
 
 if sys.platform == "win32":
@@ -74,11 +75,13 @@ def cache_folder() -> Path:
     if given := os.environ.get("GENSEG_CACHE"):
         return Path(given).absolute()
     if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
+        base = expand("~/Library/Caches")
     elif sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        base = Path(os.environ.get("LOCALAPPDATA") or expand("~/AppData/Local"))
     else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        base = Path(os.environ.get("XDG_CACHE_HOME") or expand("~/.cache"))
+    if str(base).startswith("~"):
+        raise CacheError("nobody knows the home folder here: set GENSEG_CACHE to a folder for what can be made again")
     return base / "genseg"
 
 

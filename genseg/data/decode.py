@@ -1,6 +1,8 @@
 """From the bytes of an image file, whatever its kind, to upright RGB pixels of 8 bits."""
 
 import io
+import os
+import stat
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +26,21 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+
+
+def regular(path: str, flags: int) -> int:
+    """An opener for `open`. Raises ValueError for a pipe or a device, which may never begin or have no end."""
+    number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    if stat.S_ISREG(os.fstat(number).st_mode):
+        return number
+    os.close(number)
+    raise ValueError("no regular file")
+
+
+def read_file(path: str | Path) -> bytes:
+    """The bytes of a regular file. Raises OSError, and ValueError for another kind or a name that no file has."""
+    with open(path, "rb", opener=regular) as file:
+        return file.read()
 
 
 def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
@@ -103,7 +120,7 @@ def decoded_size(path: Path) -> tuple[int, int]:
 
 @cache
 def _decoded_size(path: Path, changed: int, size: int) -> tuple[int, int]:
-    height, width, _ = rgb_pixels(path.read_bytes()).shape
+    height, width, _ = rgb_pixels(read_file(path)).shape
     return height, width
 
 

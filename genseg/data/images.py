@@ -14,7 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from genseg.data.decode import rgb_pixels
+from genseg.core.paths import expand
+from genseg.data.decode import read_file, regular, rgb_pixels
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces
@@ -71,7 +72,7 @@ def list_images(path: str | Path) -> ImageList:
 
     Raises ValueError when there is no such path, no image, or a list that cannot be understood.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
@@ -200,6 +201,8 @@ def _from_coco(path: Path) -> ImageList:
         raise ValueError(f"{path} is no json: {error.msg} at {where}") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no json: not UTF-8 ({error.reason})") from error
+    except RecursionError:
+        raise ValueError(f"{path} is no COCO json: its brackets are nested without end") from None
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f'{path} is no COCO json: it needs a list "images" with at least one entry')
@@ -212,18 +215,26 @@ def _from_coco(path: Path) -> ImageList:
         if not isinstance(name, str) or not name:
             raise ValueError(f'{path}: images[{n}] has no "file_name"')
         name = posixpath.normpath(name)
-        file = name if (beside / name).exists() and not (inside / name).exists() else posixpath.join("images", name)
+        file = name if _there(beside / name) and not _there(inside / name) else posixpath.join("images", name)
         if file in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
         names[name] = files[file] = entry.get("id")
-    if any((beside / file).exists() for file in files):
+    if any(_there(beside / file) for file in files):
         return _numbered(beside, files)
-    if any((split / name).exists() for name in names):
+    if any(_there(split / name) for name in names):
         return _numbered(split, names)
     raise ValueError(
         f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; looked in "
         f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their folder in its place"
     )
+
+
+def _there(path: Path) -> bool:
+    """Whether something has this name, which may be none that a file can have."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, with a null, not to be encoded
+        return False
 
 
 def _numbered(root: Path, numbers: Mapping[str, Any]) -> ImageList:
@@ -243,7 +254,7 @@ def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3
     PIL's limit against decompression bombs.
     """
     try:
-        return rgb_pixels(Path(path).read_bytes(), short_side=short_side)
+        return rgb_pixels(read_file(path), short_side=short_side)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes PIL's plugins raise nearly anything
@@ -270,14 +281,22 @@ def listing(images: ImageList) -> str:
     """32 hexadecimal digits that change when a name or an id changes; the files may change, and need not be there."""
     total = hashlib.blake2b(digest_size=16)
     for i, file in enumerate(images.files):
-        total.update(os.fsencode(file) + b"\0%d\0" % images.number(i))
+        total.update(_named(file) + b"\0%d\0" % images.number(i))
     return total.hexdigest()
 
 
-def _digest(images: ImageList, i: int) -> bytes:
-    found = hashlib.blake2b(os.fsencode(images.files[i]), digest_size=16)
+def _named(file: str) -> bytes:
+    """A name as the file system has it, or one from a json that none can have."""
     try:
-        with open(images.path(i), "rb", buffering=0) as file:
+        return os.fsencode(file)
+    except UnicodeEncodeError:
+        return file.encode("utf-8", "surrogatepass")
+
+
+def _digest(images: ImageList, i: int) -> bytes:
+    found = hashlib.blake2b(_named(images.files[i]), digest_size=16)
+    try:
+        with open(images.path(i), "rb", buffering=0, opener=regular) as file:
             size = os.fstat(file.fileno()).st_size
             found.update(b"\0%d\0" % size)
             if size <= 4 * PIECE:
@@ -288,6 +307,8 @@ def _digest(images: ImageList, i: int) -> bytes:
                     found.update(file.read(PIECE))
     except OSError as error:  # missing or forbidden: it is one of the broken ones until that changes
         found.update(b"\0error %d" % (error.errno or 0))
+    except ValueError:  # a null in its name, or no regular file
+        found.update(b"\0error")
     return found.digest()
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from genseg.data.decode import Kind, kind_of
+from genseg.core.paths import expand
+from genseg.data.decode import Kind, kind_of, read_file
 from genseg.data.images import ImageError, ImageList, decode, list_images, walk
 from genseg.data.label_report import LabelReport, report_labels
 
@@ -78,7 +79,7 @@ def scan(path: str | Path) -> ScanReport:
 def _inspect(images: ImageList, i: int) -> _Finding:
     path, size, digest = images.path(i), 0, b""
     try:
-        data = path.read_bytes()
+        data = read_file(path)
         size, digest = len(data), hashlib.blake2b(data, digest_size=16).digest()
         decode(path, short_side=1)
         return _Finding(size, digest, kind_of(data), "")
@@ -111,7 +112,7 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         duplicates=tuple(tuple(g) for g in groups.values() if len(g) > 1),
         classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
         left_out=tuple(others.most_common()),
-        labels=report_labels(Path(path).expanduser()),
+        labels=report_labels(expand(path)),
     )
 
 

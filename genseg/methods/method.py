@@ -49,9 +49,13 @@ def project(head: nn.Module, x: Float[Tensor, "n b d"]) -> Float[Tensor, "n b e"
 
 def require_two_large(groups: list[Float[Tensor, "_ b c _ _"]], method: str) -> None:
     """Raise ValueError unless the largest crop size has the two views that every method compares."""
-    if groups[0].shape[0] != 2:
-        size = groups[0].shape[-1]
+    check_two_large(groups[0].shape[0], groups[0].shape[-1], method)
+
+
+def check_two_large(count: int, size: int, method: str) -> None:
+    """Raise ValueError unless there are two views of the largest size."""
+    if count != 2:
         raise ValueError(
-            f"{method} compares two views of the largest size; the recipe has {groups[0].shape[0]} of {size} px: "
-            "set views.NAME.count or views.NAME.size so that there are two"
+            f"{method} compares two views of the largest size; the recipe has {count} of {size} px: set "
+            "views.NAME.count or views.NAME.size so that there are two"
         )

@@ -2,6 +2,7 @@
 
 import difflib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genseg.core.paths import expand
 from genseg.nn.weights import read_facts, read_weights, save_weights
 
 STEMS = ("imagenet", "small")
@@ -103,6 +105,37 @@ class Encoder(nn.Module):
                 ) from None
         self.train(training)
 
+    def check_strides(self, **sizes: int) -> None:
+        """Raise ValueError naming the first of these sides at which a strided convolution sees a single pixel.
+
+        Its weights' gradient is uninitialised memory in bf16 on a CPU (torch 2.14).
+        """
+        seen = list[str]()
+
+        def look(name: str, module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+            if max(module.stride) > 1 and max(module.kernel_size) > 1 and min(inputs[0].shape[-2:]) == 1:
+                seen.append(name)
+
+        hooks = [
+            module.register_forward_pre_hook(partial(look, name))
+            for name, module in self.net.named_modules()
+            if isinstance(module, nn.Conv2d)
+        ]
+        training = self.training
+        self.eval()
+        try:
+            for key, side in sizes.items():
+                self.net(torch.zeros(1, 3, side, side))
+                if seen:
+                    raise ValueError(
+                        f"{key}={side}: {seen[0]} of the encoder sees a single pixel, for which torch's gradients in "
+                        f"bf16 on a CPU are wrong; use {2 * side}, encoder.stem=small, or precision=no"
+                    )
+        finally:
+            for hook in hooks:
+                hook.remove()
+            self.train(training)
+
 
 def build_encoder(config: EncoderConfig, *, pyramid: bool = False) -> tuple[Encoder, LoadReport | None]:
     """The encoder of a config, and what was loaded into it (None for random weights).
@@ -115,7 +148,7 @@ def build_encoder(config: EncoderConfig, *, pyramid: bool = False) -> tuple[Enco
     _freeze_unused(encoder, pyramid=pyramid)
     if config.weights is None or _is_tag(config):
         return encoder, None
-    path = Path(config.weights)
+    path = expand(config.weights)
     if not path.exists():
         raise ValueError(
             f"encoder.weights: there is no file {path}; {config.name} knows {_tags(config.name)}, any other name is "

@@ -6,17 +6,22 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, is_tensorboard_available
+from accelerate.utils import (
+    DistributedDataParallelKwargs,
+    DynamoBackend,
+    InitProcessGroupKwargs,
+    is_tensorboard_available,
+)
 from torch import nn
 
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.memory import keep_freed_memory
+from genseg.core.paths import expand
 from genseg.core.precision import fast_precision
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.cache import CachedImages, build_cache
@@ -27,7 +32,7 @@ from genseg.data.scenes import default_scenes
 from genseg.data.views import ViewConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.methods import METHODS
-from genseg.methods.method import Method
+from genseg.methods.method import Method, check_two_large
 from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
 from genseg.recipes.online_probe import ProbeConfig
@@ -178,6 +183,8 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     start = replace(config.encoder, weights=None) if begun else config.encoder
     encoder, loaded = build_encoder(start, pyramid=config.alpha.name != "none")
     encoder.check_size(**_sizes(config))
+    if accelerator.device.type == "cpu" and accelerator.mixed_precision == "bf16":
+        encoder.check_strides(**_trained_sizes(config))
     several = accelerator.device.type == "cuda" and accelerator.num_processes > 1
     module = build_module(config, encoder, length, sync=several and config.method.name != "moco")
     if config.channels_last:
@@ -201,11 +208,16 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     )  # fmt: skip
 
 
+def _trained_sizes(config: PretrainConfig) -> dict[str, int]:
+    """Sides in pixels of the square images that the encoder is trained on, by key."""
+    sizes = {f"views.{name}.size": view.size for name, view in config.views.items() if view.count}
+    return sizes | ({} if config.alpha.name == "none" else {"alpha.compose.size": config.alpha.compose.size})
+
+
 def _sizes(config: PretrainConfig) -> dict[str, int]:
     """Sides in pixels of the square images that the encoder will see, by key."""
-    sizes = {f"views.{name}.size": view.size for name, view in config.views.items() if view.count}
+    sizes = _trained_sizes(config)
     if config.alpha.name != "none":
-        sizes["alpha.compose.size"] = config.alpha.compose.size
         sizes["twice alpha.compose.size"] = 2 * config.alpha.compose.size  # the batch norms are fitted at that size
     return sizes | ({"probe.size": config.probe.size} if config.probe.size else {})
 
@@ -248,7 +260,7 @@ def make_accelerator(*, precision: str, run: str, tensorboard: bool = False) -> 
             InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # one rank decodes or probes while the others wait
         ],
         log_with="tensorboard" if tensorboard else None,
-        project_dir=run,
+        project_dir=str(expand(run)),
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
@@ -256,6 +268,12 @@ def make_accelerator(*, precision: str, run: str, tensorboard: bool = False) -> 
             f"{launched} processes were launched but {accelerator.num_processes} take part; on CPU use "
             "torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"
         )
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError("Accelerate is told to accumulate gradients, by its configuration or "
+                         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS: leave that out and say accumulate=N")  # fmt: skip
+    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
+        raise ValueError("Accelerate is told to compile, by its configuration or ACCELERATE_DYNAMO_BACKEND: leave that "
+                         "out; genseg pretrain has compile=true for it")  # fmt: skip
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
@@ -291,9 +309,15 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
         raise ValueError("method.name=none has no use for views: leave them out, or set their count to 0")
     if config.method.name != "none" and not views:
         raise ValueError("views: there are none; start from a recipe such as --config configs/pretrain/simclr.yaml")
+    if views:
+        largest = max(v.size for v in views)
+        check_two_large(sum(v.count for v in views if v.size == largest), largest, config.method.name)
+    for key, given in (("probe.train", config.probe.train), ("probe.test", config.probe.test)):
+        if given is not None and not expand(given).exists():
+            raise ValueError(f"{key}={given} does not exist; give class folders, or leave it out")
     if config.alpha.name != "none" and config.alpha.proposals not in PROPOSERS:
         raise ValueError(f"alpha.proposals={config.alpha.proposals}: choose one of {', '.join(PROPOSERS)}")
-    root, run = Path(config.data.path).expanduser(), Path(config.run).expanduser()
+    root, run = expand(config.data.path), expand(config.run)
     if root.is_dir() and run.resolve() == root.resolve():
         raise ValueError(f"run={config.run} is the folder of the images, and a run leaves pictures of its own; choose "
                          "another one, below it too")  # fmt: skip

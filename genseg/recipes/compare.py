@@ -24,6 +24,7 @@ import torch
 
 from genseg import config as configs
 from genseg.core.check import at_least
+from genseg.core.paths import expand
 from genseg.core.words import amount
 from genseg.data.labelled import LabelledSet
 from genseg.measure.paired import Difference, mean_and_spread, paired_difference
@@ -270,7 +271,7 @@ def run_cell(task: Task, progress: ProgressLine | None = None) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     listed = folder / "labels.txt"
     write_text(listed, "".join(f"{n}\n" for n in task.numbers))
-    run = Path(config.run)
+    run = expand(config.run)
     if not finetune(
         replace(config, data=replace(config.data, subset=str(listed))), within=Within(progress, kept_labels)
     ):

@@ -10,10 +10,15 @@ from pathlib import Path
 
 import torch
 
+from genseg.core import dist
+from genseg.core.paths import expand
 from genseg.recipes.assemble import PretrainConfig, assemble
+from genseg.recipes.online_probe import build_probe
 from genseg.recipes.pretrain import Session
+from genseg.recipes.resume import begun
 from genseg.train.log import ProgressLine, duration
 from genseg.train.loop import train
+from genseg.train.run import RunError, refuse_foreign
 
 if sys.platform != "win32":
     import resource
@@ -21,9 +26,21 @@ if sys.platform != "win32":
 STEPS = 2
 
 
-def dry_run(config: PretrainConfig) -> str | None:
-    """What `pretrain` would do: data, model, memory and time, from two real steps. Only the first process tells."""
-    parts = assemble(config)
+def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
+    """What `pretrain` would do: data, model, memory and time, from two real steps. Only the first process tells.
+
+    Raises what `pretrain` would raise, for its run directory too.
+    """
+    run = expand(config.run)
+    goes_on = not fresh and begun(run, config)
+    refuse_foreign(run)
+    at = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
+    if not at.is_dir() or not os.access(at, os.W_OK):
+        raise RunError(f"run={run}: cannot write in {at}; choose another folder")
+    parts = assemble(config, begun=goes_on)
+    with dist.together():
+        if parts.accelerator.is_main_process and parts.plan.steps(config.probe.every):
+            build_probe(config.probe, parts.source)
     total = parts.plan.total
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
     quiet = dataclasses.replace(config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False)

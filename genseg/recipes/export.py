@@ -22,6 +22,8 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     """
     source = encoder_file(run)
     refuse_run(out)
+    if names_file(out) and out.resolve() == source.resolve():
+        raise ValueError(f"--out {out} is the run's own encoder, and would be overwritten; choose another file")
     if unlike := {"look", "preparation"} & read_facts(source).keys():
         raise ValueError(f"{source} holds more than an encoder ({', '.join(unlike)}): give its run directory, or the "
                          f"{WEIGHTS_NAME} there")  # fmt: skip
@@ -36,7 +38,7 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     elif prefix:
         raise ValueError(f"--prefix is for state dicts, and timm knows its own names: leave it out, or --out {out}.pth")
     elif not save_timm_folder(source, out):
-        raise ValueError(f"timm has no model of the architecture in {source}; write {out / WEIGHTS_NAME} instead")
+        raise ValueError(f"timm has no model that computes what {source} does; write {out / WEIGHTS_NAME} instead")
     return f"{len(tensors)} tensors of {source} in {out}"
 
 

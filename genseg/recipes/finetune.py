@@ -14,6 +14,7 @@ from torch import Tensor
 from genseg import __version__
 from genseg import config as configs
 from genseg.core import dist
+from genseg.core.paths import expand
 from genseg.core.precision import scoring_precision
 from genseg.data.preflight import Findings, format_findings
 from genseg.data.samples import Sample, SemanticSample
@@ -59,7 +60,7 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, within: Within | No
     RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     parts = assemble_finetune(config, within.read if within else read_labels)
-    run = Path(config.run)
+    run = expand(config.run)
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
         saved = take(
@@ -67,12 +68,12 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, within: Within | No
             source=f"the labels of {' or '.join(parts.findings)}, or encoder={config.encoder},",
         )  # fmt: skip
         with dist.together():
-            if main and saved is None:
-                write_text(run / "config.yaml", configs.to_yaml(parts.config))
             if main:
-                val = config.data.val and str(Path(config.data.val).expanduser().absolute())
+                val = config.data.val and str(expand(config.data.val).absolute())
                 facts = parts.circumstances | {"folder": images_of(config), "val": val}
                 write_environment(run, device=parts.accelerator.device, facts=facts)
+                if saved is None:
+                    write_text(run / "config.yaml", configs.to_yaml(parts.config))
                 text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
                 write_text(run / PREFLIGHT_NAME, text + "\n")
         session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, within)))
@@ -107,7 +108,7 @@ def as_told(found: Findings) -> str:
 
 def images_of(config: FinetuneConfig) -> str:
     """Where the training images are listed: the json, or the images/ beside masks/."""
-    root = Path(config.data.train).expanduser().absolute()
+    root = expand(config.data.train).absolute()
     return str(root / "images" if (root / "masks").is_dir() else root)
 
 

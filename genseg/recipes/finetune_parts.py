@@ -18,6 +18,7 @@ from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core import dist
 from genseg.core.check import above, at_least
+from genseg.core.paths import expand
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.joint_augment import AugmentConfig
 from genseg.data.labelled import Categories, LabelledSet, read_labelled
@@ -178,7 +179,7 @@ class ReadLabels(Protocol):
 
 def read_labels(path: str, model: str, *, categories: Categories | None = None) -> tuple[LabelledSet, Findings]:
     """What a model of that name trains on or is scored on: a COCO json, or a folder with images/ and masks/."""
-    file = Path(path).expanduser()
+    file = expand(path)
     if file.is_dir() and not (is_semantic(model) and (file / "masks").is_dir()):
         folder = "; for a class for each pixel also a folder with images/ and masks/" if is_semantic(model) else ""
         raise ValueError(f"{path} is a folder; give a COCO json{folder}")

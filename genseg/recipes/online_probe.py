@@ -26,6 +26,8 @@ class ProbeConfig:
         at_least(1, k=self.k)
         at_least(0, limit=self.limit, size=self.size)
         check_durations(every=self.every)
+        if (self.train is None) != (self.test is None):
+            raise ValueError("name both probe.train and probe.test, or neither")
 
 
 @dataclass(frozen=True)
@@ -48,10 +50,8 @@ class Probe:
 def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
     """The probe of a config; None when neither config nor `source` has labels.
 
-    Raises ValueError when only one side is named, or when the two name different classes.
+    Raises ValueError when the two sides name different classes.
     """
-    if (config.train is None) != (config.test is None):
-        raise ValueError("probe: name both probe.train and probe.test, or neither")
     if config.train is None or config.test is None:
         if source.images.labels is None:
             return None

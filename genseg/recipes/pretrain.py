@@ -13,6 +13,7 @@ from torch import Tensor
 from genseg import __version__
 from genseg import config as configs
 from genseg.core import dist
+from genseg.core.paths import expand
 from genseg.data.images import ImageError
 from genseg.data.loader import Batch
 from genseg.data.pixels import normalise
@@ -22,6 +23,7 @@ from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
+from genseg.recipes.notes import notes
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.probed import LabelledImages
 from genseg.recipes.report import LiveReport, try_report
@@ -43,7 +45,7 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
     `config.run`.
     Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
-    run = Path(config.run)
+    run = expand(config.run)
     parts = assemble(config, begun=not fresh and begun(run, config))
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
@@ -55,8 +57,8 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
             if main and saved is None:
                 (run / "broken.txt").unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
             if main:
-                write_text(run / "config.yaml", configs.to_yaml(parts.config))  # keys that are free may have changed
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
+                write_text(run / "config.yaml", configs.to_yaml(parts.config))  # keys that are free may have changed
         session = stack.enter_context(contextlib.closing(Session(parts, run, saved)))
         done = session.train()
     if done and main:
@@ -285,7 +287,7 @@ class Session:
         if len(self.broken) > allowed * len(images):
             raise ImageError(
                 f"{len(self.broken)} of {len(images)} images cannot be read, more than data.max_broken={allowed}; "
-                f"they are listed in {self.run / 'broken.txt'}. Mend or remove them (genseg scan says why), or raise "
+                f"the first: {self.reasons[min(self.broken)]}. genseg scan lists them: mend or remove them, or raise "
                 "data.max_broken"
             )
 
@@ -347,49 +349,11 @@ class Session:
             + (f", going on from step {self.step}" if self.step else "")
         )
         if self.step == 0:
-            for note in (*_told_classes(p), *_told_durations(p)):
+            for note in notes(p):
                 self._say(note)
-        if p.loaded is not None and self.step == 0:
-            self._say(f"encoder.weights: {p.loaded}")
-        if c.method.name == "moco" and c.method.teacher_norm == "batch" and c.method.splits * dist.world() == 1:
-            self._say("note: one batch-norm group for queries and keys lets MoCo cheat; set method.splits=8")
-        seen = p.plan.batch // c.accumulate
-        if c.accumulate > 1 and c.method.name == "simclr":
-            self._say(
-                f"note: each of the {c.accumulate} passes contrasts only its {seen} images; "
-                "accumulation adds no negatives"
-            )
-        if getattr(c.method, "head", "") == "mlp_whiten" and seen < c.method.dim:
-            self._say(
-                f"note: whitening wants as many images in a pass as method.dim={c.method.dim}, or more; it has {seen}"
-            )
+            if p.loaded is not None:
+                self._say(f"encoder.weights: {p.loaded}")
 
     def _say(self, text: str) -> None:
         if self.main:
             self.progress.say(text)
-
-
-def _told_classes(parts: Parts) -> list[str]:
-    """Which classes the probe takes from the images, or why it has none."""
-    images, probe = parts.images, parts.config.probe
-    if probe.train is not None or not parts.plan.steps(probe.every):
-        return []
-    if images.classes:
-        names = ", ".join(images.classes[:5]) + (", ..." if len(images.classes) > 5 else "")
-        return [f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}"]
-    alone = sum("/" not in file for file in images.files)
-    stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""
-    return [f"no kNN while training: not every image lies in a sub-folder of its class{stray}"]
-
-
-def _told_durations(parts: Parts) -> list[str]:
-    """What the run is too short for."""
-    c, total = parts.config, parts.plan.total
-    method, notes = c.method, list[str]()
-    if parts.plan.steps(c.optimizer.warmup) >= total:
-        notes.append(f"optimizer.warmup={c.optimizer.warmup}: the learning rate never reaches its peak")
-    if hasattr(method, "freeze") and parts.plan.steps(method.freeze) >= total:
-        notes.append(f"method.freeze={method.freeze}: the prototypes stand still to the end")
-    if getattr(method, "queue_start", None) and method.queue and parts.plan.steps(method.queue_start) >= total:
-        notes.append(f"method.queue_start={method.queue_start}: the queue is never used")
-    return [f"note: {note}; the run is shorter" for note in notes]

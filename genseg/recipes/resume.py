@@ -13,7 +13,7 @@ from genseg.core import dist
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, circumstances
 from genseg.recipes.finetune_parts import FinetuneParts
 from genseg.train import checkpoint
-from genseg.train.run import WEIGHTS, RunError, clear, lock
+from genseg.train.run import WEIGHTS, RunError, clear, lock, refuse_foreign
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.train.checkpoint keeps them
 
@@ -90,13 +90,16 @@ def take(
 
 
 def _begin(run: Path, saved: Saved | None) -> None:
-    """Make the folder of checkpoints. Raises RunError where it is gone, and what the run has learnt is still there."""
+    """Make the folder of checkpoints. Raises RunError where it is gone, and what the run has learnt is still there, and
+    where a new run finds files that are not genseg's."""
     kept = run / "checkpoints"
     if saved is None and not kept.is_dir() and (learnt := [n for n in WEIGHTS if (run / n).exists()]):
         raise RunError(
             f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose another run= folder, or "
             "start over with --fresh, which removes them"
         )
+    if saved is None:
+        refuse_foreign(run)
     kept.mkdir(exist_ok=True)
 
 

@@ -54,8 +54,26 @@ def lock(run: Path, name: str = ".lock") -> TextIO:
     return file
 
 
+def refuse_foreign(run: Path) -> None:
+    """Raise RunError when what a run would overwrite or remove was there before genseg ran in `run`."""
+    found = [name for name in FOLDERS if (run / name).is_dir() and any((run / name).iterdir())]
+    found += [name for name in (*WEIGHTS, "config.yaml", "env.json", "metrics.jsonl") if (run / name).exists()]
+    if not found or (run / "checkpoints" / "latest").is_file():
+        return
+    try:
+        ours = "genseg" in json.loads((run / "env.json").read_bytes())["packages"]
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise RunError(
+            f"run={run} holds {', '.join(found)}, and no env.json of genseg's: a run would overwrite what may be "
+            "yours. Choose another run= folder, or remove them yourself"
+        )
+
+
 def clear(run: Path) -> None:
-    """Remove what a run has left in its directory, and nothing else."""
+    """Remove what a run has left in its directory, and nothing else. Raises RunError where that is not a run's."""
+    refuse_foreign(run)
     for name in FOLDERS:  # checkpoints first: without them the rest is a new run
         shutil.rmtree(run / name, ignore_errors=True)
     for name in CONTENT:

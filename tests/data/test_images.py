@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genseg.data.images import ImageError, ImageList, ImageSource, decode, fingerprint, list_images, walk
+from genseg.data.images import ImageError, ImageList, ImageSource, decode, fingerprint, list_images, listing, walk
+from genseg.data.scan import scan
 
 
 def save(path: Path, value: int = 0, size: tuple[int, int] = (6, 4)) -> Path:
@@ -222,6 +223,31 @@ def test_a_json_of_wrong_bytes_is_a_clear_error(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b'{"images": "\xff"}')
     refused(path, "UTF-8")
+
+
+def test_a_json_without_end_of_brackets_is_a_clear_error(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("[" * 100_000)
+    refused(path, "nested without end")
+
+
+@pytest.mark.parametrize("name", ["a\0.png", "\ud800.png", "a" * 300 + ".png"])
+def test_a_name_that_no_file_has_is_one_broken_image(tmp_path: Path, name: str) -> None:
+    save(tmp_path / "good.png", 1)
+    found = list_images(coco(tmp_path, {"images": [{"file_name": "good.png"}, {"file_name": name}]}))
+    source, bad = ImageSource(found, None), next(i for i in range(2) if "good" not in found.files[i])
+    assert source.read(bad)[1] == 1 - bad and list(source.broken) == [bad]
+    assert len(fingerprint(found)) == len(listing(found)) == 32
+
+
+def test_a_pipe_is_a_broken_image(tmp_path: Path) -> None:
+    save(tmp_path / "good.png", 1)
+    os.mkfifo(tmp_path / "pipe.png")
+    found = list_images(tmp_path)
+    source = ImageSource(found, None)
+    assert source.read(1)[1] == 0 and "no regular file" in source.broken[1]
+    assert len(fingerprint(found)) == 32
+    assert "no regular file" in str(scan(tmp_path).broken)
 
 
 # --- fingerprint

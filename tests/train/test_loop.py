@@ -21,6 +21,7 @@ class Notes:
     def __init__(self, lr: float) -> None:
         self.lr, self.updates = lr, 0
         self.norms: list[float] = []
+        self.progress: list[float] = []
         self.losses: list[float] = []
 
     def inputs(self, batch: Tensor) -> tuple[int, Tensor]:
@@ -37,6 +38,7 @@ class Notes:
 
     def after_step(self, progress: float) -> None:
         self.updates += 1
+        self.progress.append(progress)
 
     def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
         self.norms.append(grad_norm)
@@ -75,6 +77,11 @@ def trained(
 
 
 GOOD, NO_GRADIENT, INFINITE = torch.ones(4), torch.zeros(4), torch.full((4,), torch.inf)
+
+
+def test_teachers_move_by_the_progress_of_the_update_itself() -> None:
+    """k / K for update k = 0, 1, ..., as BYOL's tau has it."""
+    assert trained(Bowl(), [GOOD] * 4, lr=0.001).progress == [0.0, 0.25, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("clip", [0.0, 1.0])

@@ -1,0 +1,52 @@
+"""What a run says of its recipe and its images before it begins: nothing of it is an error."""
+
+from collections.abc import Iterator
+
+from genseg.core import dist
+from genseg.recipes.assemble import Parts
+
+
+def notes(parts: Parts) -> Iterator[str]:
+    """A line each."""
+    yield from _of_classes(parts)
+    for note in (*_of_durations(parts), *_of_numbers(parts)):
+        yield f"note: {note}"
+
+
+def _of_classes(parts: Parts) -> Iterator[str]:
+    """Which classes the probe takes from the images, or why it has none."""
+    images, probe = parts.images, parts.config.probe
+    if probe.train is not None or not parts.plan.steps(probe.every):
+        return
+    if images.classes:
+        names = ", ".join(images.classes[:5]) + (", ..." if len(images.classes) > 5 else "")
+        yield f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}"
+        return
+    alone = sum("/" not in file for file in images.files)
+    stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""
+    yield f"no kNN while training: not every image lies in a sub-folder of its class{stray}"
+
+
+def _of_durations(parts: Parts) -> Iterator[str]:
+    """What the run is too short for."""
+    c, plan, method = parts.config, parts.plan, parts.config.method
+    if plan.steps(c.optimizer.warmup) >= plan.total:
+        yield f"optimizer.warmup={c.optimizer.warmup}: the learning rate never reaches its peak; the run is shorter"
+    if hasattr(method, "freeze") and plan.steps(method.freeze) >= plan.total:
+        yield f"method.freeze={method.freeze}: the prototypes stand still to the end; the run is shorter"
+    if getattr(method, "queue_start", None) and method.queue and plan.steps(method.queue_start) >= plan.total:
+        yield f"method.queue_start={method.queue_start}: the queue is never used; the run is shorter"
+
+
+def _of_numbers(parts: Parts) -> Iterator[str]:
+    """What goes together, and hardly is what was meant."""
+    c, method = parts.config, parts.config.method
+    seen = parts.plan.batch // c.accumulate
+    if method.name == "moco" and method.teacher_norm == "batch" and method.splits * dist.world() == 1:
+        yield "one batch-norm group for queries and keys lets MoCo cheat; set method.splits=8"
+    if method.name == "simclr" and c.accumulate > 1:
+        yield f"each of the {c.accumulate} passes contrasts only its {seen} images; accumulation adds no negatives"
+    if getattr(method, "head", "") == "mlp_whiten" and seen < method.dim:
+        yield f"whitening wants as many images in a pass as method.dim={method.dim}, or more; it has {seen}"
+    if c.data.cache and (large := [v.size for v in parts.views if v.size > c.data.cache]):
+        yield f"images are kept at data.cache={c.data.cache} px, and views of {max(large)} px enlarge them"
