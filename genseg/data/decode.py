@@ -1,5 +1,6 @@
 """From the bytes of an image file, whatever its kind, to upright RGB pixels of 8 bits."""
 
+import errno
 import io
 import os
 import stat
@@ -31,9 +32,12 @@ REDUCED = {
 def regular(path: str, flags: int) -> int:
     """An opener for `open`. Raises ValueError for a pipe or a device, which may never begin or have no end."""
     number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-    if stat.S_ISREG(os.fstat(number).st_mode):
+    mode = os.fstat(number).st_mode
+    if stat.S_ISREG(mode):
         return number
     os.close(number)
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     raise ValueError("no regular file")
 
 
