@@ -19,10 +19,14 @@ class Notes:
     finished = False
 
     def __init__(self, lr: float) -> None:
-        self.lr, self.updates = lr, 0
+        self.lr = lr
         self.norms: list[float] = []
         self.progress: list[float] = []
         self.losses: list[float] = []
+
+    @property
+    def updates(self) -> int:
+        return len(self.progress)
 
     def inputs(self, batch: Tensor) -> tuple[int, Tensor]:
         return len(batch), batch
@@ -37,7 +41,6 @@ class Notes:
         pass
 
     def after_step(self, progress: float) -> None:
-        self.updates += 1
         self.progress.append(progress)
 
     def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
