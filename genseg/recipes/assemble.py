@@ -323,10 +323,12 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
                          "another one, below it too")  # fmt: skip
     if config.colour_on not in ("cpu", "device"):
         raise ValueError(f"colour_on={config.colour_on}: choose cpu or device")
-    pieces = accelerator.num_processes * config.accumulate
+    groups = getattr(config.method, "splits", 1)
+    pieces = accelerator.num_processes * config.accumulate * groups
     fitting = max(2, math.ceil(config.batch_size / pieces))
     if config.batch_size % pieces or config.batch_size // pieces < 2:
+        splits = f" x {groups} batch-norm groups (method.splits)" if groups > 1 else ""
         raise ValueError(
             f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} processes x "
-            f"{config.accumulate} passes of at least 2 images; use batch_size={fitting * pieces}"
+            f"{config.accumulate} passes{splits} of at least 2 images; use batch_size={fitting * pieces}"
         )

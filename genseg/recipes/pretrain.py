@@ -261,7 +261,8 @@ class Session:
     def _features(self, images: LabelledImages) -> Float[Tensor, "n d"]:
         mean, std = self.config.data.mean, self.config.data.std
         encoder = self.parts.module.encoder
-        return features(encoder, images.source, images.indices, size=self.parts.size, mean=mean, std=std)
+        with torch.compiler.set_stance("force_eager"):  # a resumed run compiles no probe before its training
+            return features(encoder, images.source, images.indices, size=self.parts.size, mean=mean, std=std)
 
     def _record(self, row: Row) -> None:
         assert self.metrics is not None

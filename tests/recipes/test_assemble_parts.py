@@ -1,4 +1,4 @@
-"""What is assembled: files are read once for their fingerprint, and compiling reaches every use of the encoder."""
+"""What is assembled: files are read once for their fingerprint, and compiling reaches all of training and no probe."""
 
 import functools
 from pathlib import Path
@@ -73,3 +73,25 @@ def test_a_compiled_run_takes_steps_and_leaves_the_usual_names(
     assert graphs
     names = torchvision_state(build_encoder(EncoderConfig())[0]).keys()
     assert load_file(tmp_path / "encoder.safetensors").keys() == names
+
+
+def test_a_probe_is_not_compiled(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled before training, it would make the graphs of training dynamic, and those of a resumed run would not be:
+    the last bits of their weights differed."""
+    for i, file in enumerate(sorted(images.iterdir())):
+        (tmp_path / f"images/{i % 2}").mkdir(parents=True, exist_ok=True)
+        (tmp_path / f"images/{i % 2}" / file.name).hardlink_to(file)
+    sides = set[int]()
+
+    def backend(graph: torch.fx.GraphModule, given: list[Any]) -> Any:
+        assert all(isinstance(x, torch.Tensor) for x in given)  # a side that may vary would be a number among them
+        sides.update(x.shape[-1] for x in given if x.ndim == 4 and x.shape[1] == 3 and not isinstance(x, nn.Parameter))
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", functools.partialmethod(nn.Module.compile, backend=backend))
+    usual = [w for w in USUAL if not w.startswith("probe")] + ["probe.every=1 steps", "probe.size=64", "probe.k=2"]
+    words = [f"data.path={tmp_path / 'images'}", f"run={tmp_path / 'run'}", *usual, *BYOL, "compile=true"]
+    torch.compiler.reset()
+    assert main(["pretrain", "--config", str(CONFIGS / "byol.yaml"), *words]) == 0
+    assert sides == {32}
+    assert "knn_top1" in (tmp_path / "run/metrics.jsonl").read_text()

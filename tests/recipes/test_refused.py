@@ -92,3 +92,18 @@ def test_a_launcher_changes_no_training_in_silence(
     finally:
         AcceleratorState._reset_state()
     assert remedy in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("batch", "accumulate", "fitting"), [(12, 1, 16), (8, 1, 16), (24, 2, 32)])
+def test_batch_norm_groups_that_divide_no_pass_are_told_before_images_are_read(
+    batch: int, accumulate: int, fitting: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """MoCo's recipe has 8 groups."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "empty.jpg").touch()
+    words = ["pretrain", "--config", str(ROOT / "configs/pretrain/moco.yaml"), f"data.path={tmp_path / 'images'}",
+             f"run={tmp_path / 'run'}", f"batch_size={batch}", f"accumulate={accumulate}"]  # fmt: skip
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "8 batch-norm groups (method.splits) of at least 2 images" in said
+    assert f"use batch_size={fitting}\n" in said
