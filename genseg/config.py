@@ -11,7 +11,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
@@ -195,11 +195,15 @@ def _names(schema: type, choices: Choices, given: Mapping[str, _Given]) -> dict[
         if got.value is None:
             raise ConfigError(f"missing: {key}; choose one of {', '.join(kinds)}")
         if got.value not in list(kinds):
-            near = difflib.get_close_matches(str(got.value), kinds, n=1)
-            advice = f"; did you mean {near[0]}?" if near else ""
-            raise ConfigError(f"{_got(key, got)}, wanted {' | '.join(kinds)}{advice}")
+            raise ConfigError(f"{_got(key, got)}, wanted {' | '.join(kinds)}{_meant(got.value, kinds)}")
         names[section] = got.value
     return names
+
+
+def _meant(value: Any, words: Iterable[Any]) -> str:
+    """A question after the word that is most like a value, or nothing."""
+    near = difflib.get_close_matches(str(value), [w for w in words if isinstance(w, str)], n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _elsewhere(key: str, choices: Choices, names: Mapping[str, str]) -> str:
@@ -239,8 +243,9 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
         try:
             values[key] = checked(entry.hint, value)
         except TypeError:
-            quotes = "; put it in quotes" if is_text(entry.hint) and isinstance(value, int | float) else ""
-            raise ConfigError(f"{_got(key, got)}, wanted {wanted(entry.hint)}{quotes}") from None
+            remedy = "; put it in quotes" if is_text(entry.hint) and isinstance(value, int | float) else ""
+            remedy = remedy or _meant(value, get_args(entry.hint))
+            raise ConfigError(f"{_got(key, got)}, wanted {wanted(entry.hint)}{remedy}") from None
     return values
 
 

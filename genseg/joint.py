@@ -13,8 +13,9 @@ from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.mine import RoundsConfig
 from genseg.alpha.objective import ObjectiveConfig, contrast_head, instance_contrast, objective
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
-from genseg.core.check import above, at_least
+from genseg.core.check import above, at_least, between
 from genseg.data.compose import ComposeConfig, Composites
+from genseg.data.proposals import Proposals
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import Grouped
@@ -27,7 +28,7 @@ class AlphaConfig:
     name: str = "places"
     weight: float = 1.0  # of its loss beside the method's
     share: float = 0.125  # part of a batch's images over which composites are made
-    proposals: str = "tree"  # where the first come from: tree | otsu | felzenszwalb | slic | iem | blobs | centre
+    proposals: Proposals = "tree"  # where the first come from
     min_area: int = 20  # pixels of the smallest proposal
     side: int = 512  # larger images are shrunk to this short side for proposals, composites and generation
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
@@ -38,6 +39,7 @@ class AlphaConfig:
 
     def __post_init__(self) -> None:
         above(0, share=self.share)
+        between(0, 1, share=self.share)
         at_least(0, weight=self.weight)
         at_least(32, side=self.side)
         at_least(1, min_area=self.min_area)

@@ -6,7 +6,7 @@
 * with genseg, end to end: reading, views, training, logs;
 * with genseg on one ready batch, so without reading and views: the floor;
 * with lightly's own blocks in its documented style (tools/peers, in the environment of `make peers`), on the
-  same images, batch, sizes, number of views and optimiser, with its own defaults for the rest.
+  same images, batch, sizes, number of views, stem, queue, prototypes and optimiser, with its own defaults for the rest.
 
 The same for the alpha task, where the floor is without composition too:
 

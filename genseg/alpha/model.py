@@ -17,8 +17,9 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, cropped, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import by_tiles, tiles_of
+from genseg.data.decode import shrunk
 from genseg.data.instances import HALF, Instance, resized
-from genseg.data.pixels import normalise, shrunk, stretch
+from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
 from genseg.nn.weights import read_facts, read_weights, save_weights

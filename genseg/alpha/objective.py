@@ -20,6 +20,8 @@ from genseg.core.masks import balanced_cross_entropy, dice, focal, overlap
 from genseg.data.compose import Composites
 from genseg.nn.heads import mlp
 
+LEAST = 4.0  # visible pixels of a layer that is asked something
+
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -52,13 +54,13 @@ class Assignment:
     counted: Bool[Tensor, "b p"]
 
 
-def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites, *, minimum: float = 4.0) -> Assignment:
+def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites) -> Assignment:
     """The places of each layer: near its centroid, on its alpha, on the grid of its size.
 
     A grid of stride s holds sides (square root of the area) below REACH s, and from half of that; the first grid
     also smaller ones, the last also larger ones. Neighbouring grids are not asked about sides within a quarter of
     their limit. Of several layers that want a place the one nearest to it wins, measured in its own side. Layers of
-    less than `minimum` visible pixels are asked nothing.
+    less than LEAST visible pixels are asked nothing.
     """
     b, device = places.objectness.shape[0], visible.device
     area = visible.sum((1, 2))
@@ -74,7 +76,7 @@ def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites, *
     distance = torch.cdist(centre, centres, compute_mode="donot_use_mm_for_euclid_dist")  # n p
     reach = torch.maximum(0.25 * side[:, None], 0.71 * strides[None])
     cell = _at(visible, centres)
-    usable = (area >= minimum)[:, None]
+    usable = (area >= LEAST)[:, None]
     sized = usable & (side[:, None] >= low) & (side[:, None] < high)
     nearest = distance == torch.where(sized, distance, torch.inf).min(1, keepdim=True).values
     near = (distance <= reach) & (cell > 0.5) | (distance <= 0.5 * strides[None]) | nearest
@@ -164,14 +166,14 @@ def instance_contrast(
 
 
 def _pooled(
-    embeddings: Float[Tensor, "b e h w"], truth: Composites, *, minimum: float = 4.0
+    embeddings: Float[Tensor, "b e h w"], truth: Composites
 ) -> tuple[Float[Tensor, "n e"], Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Mean embedding under each visible alpha of at least `minimum` pixels, its image and its source."""
+    """Mean embedding under each visible alpha of at least LEAST pixels, its image and its source."""
     pooled, owner, source = [], [], []
     for i, pixels in enumerate(embeddings):
         mine = truth.owner == i
         alpha = truth.visible[mine].float() / 255
-        large = alpha.sum((1, 2)) >= minimum
+        large = alpha.sum((1, 2)) >= LEAST
         weight = F.avg_pool2d(alpha[large][:, None], STRIDE).flatten(1)
         pooled.append(weight @ pixels.flatten(1).T / weight.sum(1, keepdim=True))
         owner.append(truth.owner[mine][large])

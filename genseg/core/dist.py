@@ -74,11 +74,15 @@ def over_ranks(count: Real[Tensor, ""]) -> Float[Tensor, ""]:
     return mean(count.float()).clamp_min(1 / world())
 
 
+class OtherProcess(RuntimeError):
+    """What stops this process has happened in another one."""
+
+
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """A block after which all ranks go on or none does: an error on one rank is raised on all of them.
 
-    For work that only some ranks do (files, probes). Also a barrier.
+    For work that only some ranks do (files, probes). Also a barrier. Where nothing went wrong here, OtherProcess.
     """
     failure: Exception | None = None
     try:
@@ -86,7 +90,7 @@ def together() -> Iterator[None]:
     except Exception as error:
         failure = error
     if any_rank(failure is not None):
-        raise failure or RuntimeError("another process of this run has failed; its message says why")
+        raise failure or OtherProcess("another process of this run has failed; its message says why")
 
 
 def any_rank(flag: bool) -> bool:

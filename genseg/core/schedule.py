@@ -3,8 +3,10 @@
 import math
 import re
 from dataclasses import dataclass
+from typing import Literal
 
 LONGEST = 1e12  # epochs, steps or images: more is a slip
+Scaling = Literal["linear", "sqrt", "none"]
 _DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?)\s*(epochs?|steps?|images?|percent)\s*")
 
 
@@ -78,9 +80,6 @@ def ema_momentum(progress: float, base: float) -> float:
     return cosine(progress, base, 1.0)
 
 
-def scaled_lr(lr: float, batch: int, rule: str, reference: int = 256) -> float:
+def scaled_lr(lr: float, batch: int, rule: Scaling) -> float:
     """Learning rate for a batch: `none`, `linear` (lr * batch/256, Goyal 2017) or `sqrt` (lr * sqrt(batch/256))."""
-    rules = {"none": 1.0, "linear": batch / reference, "sqrt": math.sqrt(batch / reference)}
-    if rule not in rules:
-        raise ValueError(f"optimizer.scaling={rule}: choose one of {', '.join(rules)}")
-    return lr * rules[rule]
+    return lr * {"none": 1.0, "linear": batch / 256, "sqrt": math.sqrt(batch / 256)}[rule]

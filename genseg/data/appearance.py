@@ -1,5 +1,7 @@
 """How layers look on what is behind them, and composites as a whole: no one sign shall give pasting away."""
 
+from typing import Literal
+
 import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
@@ -8,7 +10,7 @@ Alpha = Float[np.ndarray, "h w"]
 Pixels = UInt8[np.ndarray, "h w 3"]
 Rng = np.random.Generator
 
-BLENDS = ("hard", "feathered", "matched", "noise")
+Blend = Literal["hard", "feathered", "matched", "noise"]
 BLUR = 8  # pixels beyond an alpha that blends look at or change, at most
 
 

@@ -31,9 +31,9 @@ class Region:
     cut: bool = False  # it was cut out of its parent by shape, and is no component of a higher level
 
 
-def stretch(channel: Float[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"], blur: float = 0.8) -> Grey:
+def stretch(channel: Float[np.ndarray, "h w"] | UInt8[np.ndarray, "h w"]) -> Grey:
     """Blurred against noise, then 0.1 % of the darkest pixels at 0 and of the brightest at 255."""
-    smooth = cv2.GaussianBlur(channel.astype(np.float32), (0, 0), blur)
+    smooth = cv2.GaussianBlur(channel.astype(np.float32), (0, 0), 0.8)
     low, high = np.percentile(smooth, (0.1, 99.9))
     return (255 * np.clip((smooth - low) / max(high - low, 1), 0, 1)).astype(np.float32)
 

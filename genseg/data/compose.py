@@ -8,6 +8,7 @@ is drawn from one generator.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from genseg.core.check import at_least, between
-from genseg.data.appearance import BLENDS, BLUR, Alpha, Pixels, Rng, blended, patch_window, photometric, plain, tinted
+from genseg.data.appearance import BLUR, Alpha, Blend, Pixels, Rng, blended, patch_window, photometric, plain, tinted
 from genseg.data.bank import Bank
 from genseg.data.instances import Instance
 from genseg.data.pixels import stretching
@@ -38,7 +39,7 @@ class ComposeConfig:
     native: float = 0.5  # the host's own are layers from this score on; below, they are ignored
     background: bool = True  # what no proposal of the host covers is no instance; false: it is ignored
     texture: float = 0.0  # probability that a cut-out, or the host, is one small patch, mirrored on and on and tinted
-    blends: tuple[str, ...] = BLENDS  # ways to put a cut-out on, drawn evenly
+    blends: tuple[Blend, ...] = get_args(Blend)  # ways to put a cut-out on, drawn evenly
     rotate: float = 180.0  # cut-outs are turned by up to so many degrees
     turn: bool = True  # whole composites are turned by quarters, not only flipped left to right
     photometric: float = 0.8  # probability of each change of colour, blur, noise and JPEG after composition
@@ -50,9 +51,8 @@ class ComposeConfig:
         at_least(0, pasted=self.pasted[0], shared=self.shared, sure=self.sure, native=self.native, rotate=self.rotate)
         chances = ("own", "touching", "empty", "texture", "photometric")
         between(0, 1, **{name: getattr(self, name) for name in chances})
-        unknown = [b for b in self.blends if b not in BLENDS]
-        if unknown or not self.blends:
-            raise ValueError(f"alpha.compose.blends={self.blends}: choose from {', '.join(BLENDS)}")
+        if not self.blends:
+            raise ValueError(f"alpha.compose.blends=[]: name one or more of {', '.join(get_args(Blend))}")
         if not 0 < self.zoom[0] <= self.zoom[1] or self.pasted[0] > self.pasted[1]:
             raise ValueError(f"zoom={self.zoom} and pasted={self.pasted} are (smallest, largest)")
 

@@ -69,14 +69,14 @@ def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"
     except UnidentifiedImageError:
         if not tiff:
             raise ValueError(f"no image format that can be read; it starts with {data[:8]!r}") from None
-        return _shrink(_tiff_rgb(data), short_side)  # colours as floats, and others that PIL does not know
+        return shrunk(_tiff_rgb(data), short_side)  # colours as floats, and others that PIL does not know
     if tiff and _is_deep_tiff(image):
-        return _shrink(_tiff_rgb(data), short_side)
+        return shrunk(_tiff_rgb(data), short_side)
     deep_png = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
     image.load()  # raises where the file is truncated
     turn = _orientation(image)  # after load(), in which PIL turns a TIFF itself
     x = _rgb(_cv2_pixels(data)) if deep_png else _pil_rgb(image)
-    return _shrink(_upright(x, turn), short_side)
+    return shrunk(_upright(x, turn), short_side)
 
 
 @dataclass(frozen=True)
@@ -109,6 +109,11 @@ def kind_of(data: bytes) -> Kind:
     return Kind("JPEG" if image.format == "MPO" else str(image.format), f"{colours} {bits} bit", *size)
 
 
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, in the words of the error or of the system; never empty."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+
+
 def decoded_size(path: Path) -> tuple[int, int]:
     """Height and width of an image that can be decoded to its end. Raises ValueError with the reason for another.
 
@@ -118,8 +123,7 @@ def decoded_size(path: Path) -> tuple[int, int]:
         state = path.stat()
         return _decoded_size(path, state.st_mtime_ns, state.st_size)
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ValueError(reason or type(error).__name__) from None
+        raise ValueError(reason_of(error)) from None
 
 
 @cache
@@ -155,9 +159,10 @@ def shrunk_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return round(width * short_side / short), round(height * short_side / short)
 
 
-def _shrink(x: UInt8[np.ndarray, "h w 3"], short_side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+def shrunk(x: UInt8[np.ndarray, "h w 3"], short_side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+    """A picture at the size that `shrunk_size` says, by the mean over areas."""
     size = shrunk_size(x.shape[1], x.shape[0], short_side)
-    return x if size == x.shape[1::-1] else cv2.resize(x, size, interpolation=cv2.INTER_AREA)
+    return x if size == x.shape[1::-1] else np.asarray(cv2.resize(x, size, interpolation=cv2.INTER_AREA))
 
 
 def _plain_jpeg(data: bytes) -> tuple[int, int] | None:

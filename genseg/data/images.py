@@ -14,8 +14,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from genseg.core.paths import expand
-from genseg.data.decode import read_file, regular, rgb_pixels
+from genseg.core.paths import exists, expand
+from genseg.data.decode import read_file, reason_of, regular, rgb_pixels
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces
@@ -215,26 +215,18 @@ def _from_coco(path: Path) -> ImageList:
         if not isinstance(name, str) or not name:
             raise ValueError(f'{path}: images[{n}] has no "file_name"')
         name = posixpath.normpath(name)
-        file = name if _there(beside / name) and not _there(inside / name) else posixpath.join("images", name)
+        file = name if exists(beside / name) and not exists(inside / name) else posixpath.join("images", name)
         if file in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
         names[name] = files[file] = entry.get("id")
-    if any(_there(beside / file) for file in files):
+    if any(exists(beside / file) for file in files):
         return _numbered(beside, files)
-    if any(_there(split / name) for name in names):
+    if any(exists(split / name) for name in names):
         return _numbered(split, names)
     raise ValueError(
         f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; looked in "
         f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their folder in its place"
     )
-
-
-def _there(path: Path) -> bool:
-    """Whether something has this name, which may be none that a file can have."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long, with a null, not to be encoded
-        return False
 
 
 def _numbered(root: Path, numbers: Mapping[str, Any]) -> ImageList:
@@ -258,8 +250,7 @@ def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes PIL's plugins raise nearly anything
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageError(f"{path}: {reason or type(error).__name__}") from error
+        raise ImageError(f"{path}: {reason_of(error)}") from error
 
 
 def fingerprint(images: ImageList) -> str:

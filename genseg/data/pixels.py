@@ -32,15 +32,6 @@ def centre(image: UInt8[np.ndarray, "h w 3"], size: int) -> UInt8[np.ndarray, "s
     return cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_LINEAR)
 
 
-def shrunk(image: UInt8[np.ndarray, "h w 3"], side: int) -> UInt8[np.ndarray, "_ _ 3"]:
-    """An image whose short side is larger at that short side, in pixels; any other, and with side 0, as it is."""
-    h, w = image.shape[:2]
-    if not side or min(h, w) <= side:
-        return image
-    size = (round(w * side / min(h, w)), round(h * side / min(h, w)))
-    return np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
-
-
 def stretching(image: UInt8[np.ndarray, "h w 3"], *, most: float = 8.0) -> UInt8[np.ndarray, "256"]:
     """The table of new values that spreads all but 0.2 % at each end over the range, as microscopists do.
 

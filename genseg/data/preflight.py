@@ -15,6 +15,7 @@ from typing import Any
 
 from pycocotools import mask as rle
 
+from genseg.core.paths import exists
 from genseg.data.annotations import CocoError, file_key
 from genseg.data.decode import decoded_size
 from genseg.data.images import coco_folders
@@ -153,7 +154,7 @@ def usable_images(images: Sequence[Any], source: Path, tally: Tally) -> dict[int
 def _where(source: Path, name: str) -> Path:
     """The file of a file_name, in the first of the folders that has it."""
     places = [folder / posixpath.normpath(name) for folder in coco_folders(source)]
-    return next((place for place in places if place.exists()), source.parent / posixpath.normpath(name))
+    return next((place for place in places if exists(place)), source.parent / posixpath.normpath(name))
 
 
 def _checked(entry: Entry) -> tuple[str, str, Entry]:

@@ -5,7 +5,7 @@ within a proposer.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 import cv2
 import numpy as np
@@ -115,6 +115,7 @@ class Proposer(Protocol):
     def __call__(self, image: Image, *, min_area: int = ct.MIN_AREA) -> list[Instance]: ...
 
 
+Proposals = Literal["tree", "otsu", "felzenszwalb", "slic", "iem", "blobs", "centre"]
 PROPOSERS: dict[str, Proposer] = {
     "tree": propose_tree,
     "otsu": propose_otsu,

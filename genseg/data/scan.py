@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from genseg.core.paths import expand
-from genseg.data.decode import Kind, kind_of, read_file
+from genseg.data.decode import Kind, kind_of, read_file, reason_of
 from genseg.data.images import ImageError, ImageList, decode, list_images, walk
 from genseg.data.label_report import LabelReport, report_labels
 
@@ -88,8 +88,7 @@ def _inspect(images: ImageList, i: int) -> _Finding:
     except MemoryError:
         raise
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        return _Finding(size, digest, None, reason or type(error).__name__)
+        return _Finding(size, digest, None, reason_of(error))
 
 
 def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> ScanReport:
@@ -99,7 +98,7 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         if f.kind:
             groups.setdefault(f.digest, []).append(file)
     labels = Counter(images.labels or ())
-    others = walk(Path(path))[1] if Path(path).is_dir() else Counter()
+    others = walk(expand(path))[1] if expand(path).is_dir() else Counter()
     return ScanReport(
         path=str(path),
         images=len(images),

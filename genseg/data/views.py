@@ -36,7 +36,7 @@ class ViewConfig:
     flip: float = 0.5  # probability of a left-right flip
     vertical_flip: float = 0.0  # probability of an up-down flip; 0.5 for microscopy and aerial images
     jitter: float = 0.8  # probability of the colour jitter
-    brightness: float = 0.4  # strengths of the jitter: factors from [1 - s, 1 + s]
+    brightness: float = 0.4  # strengths of the jitter: factors from [max(0, 1 - s), 1 + s]
     contrast: float = 0.4
     saturation: float = 0.4
     hue: float = 0.1  # of the colour circle, from [-s, s]
@@ -51,7 +51,8 @@ class ViewConfig:
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"scale={self.scale} and ratio={self.ratio} are (smallest, largest), scale at most 1")
         between(0, 1, flip=self.flip, vertical_flip=self.vertical_flip, jitter=self.jitter, gray=self.gray,
-                blur=self.blur, solarize=self.solarize, hue=2 * self.hue)  # fmt: skip
+                blur=self.blur, solarize=self.solarize)  # fmt: skip
+        between(0, 0.5, hue=self.hue)
         between(0, 10, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)
         if not 0 <= self.sigma[0] <= self.sigma[1] < math.inf:
             raise ValueError(f"sigma={self.sigma} is (smallest, largest), in pixels")
@@ -86,17 +87,17 @@ def draw_view(rng: np.random.Generator, config: ViewConfig, height: int, width: 
     flip, vertical, jitter, gray, blur, solarize = rng.random(6) < (
         config.flip, config.vertical_flip, config.jitter, config.gray, config.blur, config.solarize
     )  # fmt: skip
-    spread = (config.brightness, config.contrast, config.saturation, config.hue)
-    shifts = rng.uniform(-1, 1, 4)
+    strengths = (config.brightness, config.contrast, config.saturation)
+    shifts = rng.uniform(-1, 1, 4).tolist()
     order = rng.permutation(4)
     sigma = rng.uniform(*config.sigma)
-    factors = tuple(max(0.0, c + s * d) for c, s, d in zip((1.0, 1.0, 1.0), spread[:3], shifts[:3], strict=True))
+    factors = (1 + d * s if s <= 1 else (1 + d) / 2 * (1 + s) for s, d in zip(strengths, shifts[:3], strict=True))
     return View(
         crop=crop,
         flip=bool(flip),
         vertical_flip=bool(vertical),
         order=tuple(int(i) for i in order) if jitter else (),
-        factors=(*factors, float(spread[3] * shifts[3])),
+        factors=(*factors, config.hue * shifts[3]),
         gray=bool(gray),
         sigma=float(sigma) if blur else 0.0,
         solarize=bool(solarize),

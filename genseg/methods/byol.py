@@ -9,25 +9,24 @@ from torch import Tensor, nn
 from genseg.core.check import at_least, between
 from genseg.core.contrast import full_precision, regression
 from genseg.core.schedule import Plan, ema_momentum
-from genseg.methods.method import Method, embed, project, require_two_large
+from genseg.methods.method import Method, check_two_large, embed, project
 from genseg.nn.encoder import Encoder
-from genseg.nn.heads import check_head, mlp
-from genseg.nn.momentum import follow, teacher_of
+from genseg.nn.heads import Head, mlp
+from genseg.nn.momentum import TeacherNorm, follow, teacher_of
 
 
 @dataclass(frozen=True)
 class BYOLConfig:
     name: str = "byol"
     momentum: float = 0.996  # of the teacher at the start; rises to 1 by half a cosine
-    teacher_norm: str = "batch"  # batch: statistics of its own batches (paper) | ema: averages of the student's (EMAN)
+    teacher_norm: TeacherNorm = "batch"  # batch: statistics of its own batches (paper), ema: averages of the student's
     hidden: int = 4096  # width of the hidden layer of projector and predictor
     dim: int = 256  # width of the embedding
-    head: str = "mlp"  # of the projector: mlp: paper | mlp_bn: a batch norm at its end | mlp_whiten: and whitening
+    head: Head = "mlp"  # of the projector: mlp: paper, mlp_bn: a batch norm at its end, mlp_whiten: and whitening
 
     def __post_init__(self) -> None:
         at_least(1, hidden=self.hidden, dim=self.dim)
         between(0, 1, momentum=self.momentum)
-        check_head(self.head)
 
 
 class BYOL(Method):
@@ -42,11 +41,11 @@ class BYOL(Method):
         self.config = config
         self.encoder = encoder
         self.head = mlp(encoder.width, config.hidden, config.dim, last_bias=False, head=config.head)
-        self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
+        self.teacher = teacher_of(nn.Sequential(encoder, self.head))
         self.predictor = mlp(config.dim, config.hidden, config.dim, last_bias=False)
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
-        require_two_large(views, "byol")
+        check_two_large(len(views[0]), views[0].shape[-1], "byol")
         h = embed(self.encoder, views)
         z = project(self.head, h)
         p = project(self.predictor, z)

@@ -47,13 +47,8 @@ def project(head: nn.Module, x: Float[Tensor, "n b d"]) -> Float[Tensor, "n b e"
     return head(x.flatten(0, 1)).unflatten(0, x.shape[:2]).float()
 
 
-def require_two_large(groups: list[Float[Tensor, "_ b c _ _"]], method: str) -> None:
-    """Raise ValueError unless the largest crop size has the two views that every method compares."""
-    check_two_large(groups[0].shape[0], groups[0].shape[-1], method)
-
-
 def check_two_large(count: int, size: int, method: str) -> None:
-    """Raise ValueError unless there are two views of the largest size."""
+    """Raise ValueError unless the largest crop size, of `size` pixels, has the two views that every method compares."""
     if count != 2:
         raise ValueError(
             f"{method} compares two views of the largest size; the recipe has {count} of {size} px: set "

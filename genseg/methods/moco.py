@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,11 +13,11 @@ from genseg.core import dist
 from genseg.core.check import above, at_least, between
 from genseg.core.contrast import full_precision, info_nce
 from genseg.core.schedule import Plan
-from genseg.methods.method import Method, require_two_large
+from genseg.methods.method import Method, check_two_large
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import group_norms
 from genseg.nn.heads import mlp
-from genseg.nn.momentum import follow, teacher_of
+from genseg.nn.momentum import TeacherNorm, follow, teacher_of
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class MoCoConfig:
     name: str = "moco"
     temperature: float = 0.2  # 0.07 in v1
     momentum: float = 0.999  # of the key encoder
-    teacher_norm: str = "batch"  # batch: statistics of its own batches (paper) | ema: averages of the student's (EMAN)
-    queue: int = 65536  # keys that are kept as negatives; a multiple of nothing in particular
-    head: str = "mlp"  # mlp: v2 | linear: v1 | mlp_bn: with batch norms, as in v3; leaves the start faster
+    teacher_norm: TeacherNorm = "batch"  # batch: statistics of its own batches (paper), ema: averages of the student's
+    queue: int = 65536  # keys that are kept as negatives; fewer than images, or an image meets its own old keys
+    head: Literal["mlp", "linear", "mlp_bn"] = "mlp"  # v2, v1, or as in v3 with batch norms: leaves the start faster
     dim: int = 128  # width of the embedding
     splits: int = 1  # batch-norm groups of one device; keys are grouped across queries. Several devices split anyway
     symmetric: bool = False  # true: both large views are query and key in turn, at the cost of one more pass each
@@ -48,15 +49,13 @@ class MoCo(Method):
 
     def __init__(self, encoder: Encoder, config: MoCoConfig, plan: Plan) -> None:
         super().__init__()
-        if config.head not in ("mlp", "linear", "mlp_bn"):
-            raise ValueError(f"method.head={config.head}: choose mlp (v2), linear (v1) or mlp_bn (v3)")
         self.config = config
         widths = (encoder.width, config.dim) if config.head == "linear" else (encoder.width, encoder.width, config.dim)
         norm = config.head == "mlp_bn"
         self.encoder = encoder
         self.head = mlp(*widths, norm=norm, head="mlp_bn" if norm else "mlp")
         group_norms(nn.Sequential(self.encoder, self.head), config.splits)
-        self.teacher = teacher_of(nn.Sequential(encoder, self.head), config.teacher_norm)
+        self.teacher = teacher_of(nn.Sequential(encoder, self.head))
         self.queue: Tensor
         self.enqueued: Tensor
         self.register_buffer("queue", torch.zeros(config.queue, config.dim))
@@ -65,7 +64,7 @@ class MoCo(Method):
         self.negatives = 0  # keys that the last pass was contrasted with
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
-        require_two_large(views, "moco")
+        check_two_large(len(views[0]), views[0].shape[-1], "moco")
         b, splits = views[0].shape[1], self.config.splits
         if b < 2 * splits or b % splits:
             raise ValueError(

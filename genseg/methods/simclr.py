@@ -11,7 +11,7 @@ from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.contrast import full_precision, nt_xent
 from genseg.core.schedule import Plan
-from genseg.methods.method import Method, embed, project, require_two_large
+from genseg.methods.method import Method, check_two_large, embed, project
 from genseg.nn.encoder import Encoder
 from genseg.nn.heads import mlp
 
@@ -41,7 +41,7 @@ class SimCLR(Method):
         self.head = mlp(encoder.width, config.hidden, config.dim, hidden_bias=False, last_bias=False, head="mlp_bn")
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
-        require_two_large(views, "simclr")
+        check_two_large(len(views[0]), views[0].shape[-1], "simclr")
         h = embed(self.encoder, views)
         z = project(self.head, h)
         with full_precision(z):

@@ -12,9 +12,9 @@ from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.contrast import cross_entropy, full_precision, sinkhorn
 from genseg.core.schedule import Plan, check_durations
-from genseg.methods.method import Method, embed, project, require_two_large
+from genseg.methods.method import Method, check_two_large, embed, project
 from genseg.nn.encoder import Encoder
-from genseg.nn.heads import check_head, mlp
+from genseg.nn.heads import Head, mlp
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class SwAVConfig:
     queue_start: str = "15 epochs"  # the queue is filled from here, and used when full
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
-    head: str = "mlp"  # mlp: paper | mlp_bn: a batch norm at its end | mlp_whiten: and whitening
+    head: Head = "mlp"  # mlp: paper, mlp_bn: a batch norm at its end, mlp_whiten: and whitening
 
     def __post_init__(self) -> None:
         above(0, temperature=self.temperature)
@@ -37,7 +37,6 @@ class SwAVConfig:
         at_least(1, prototypes=self.prototypes, iterations=self.iterations, hidden=self.hidden, dim=self.dim)
         at_least(0, queue=self.queue)
         check_durations(freeze=self.freeze, queue_start=self.queue_start)
-        check_head(self.head)
 
 
 class SwAV(Method):
@@ -64,7 +63,7 @@ class SwAV(Method):
         self.pending: list[Tensor] = []
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
-        require_two_large(views, "swav")
+        check_two_large(len(views[0]), views[0].shape[-1], "swav")
         h = embed(self.encoder, views)
         z = project(self.head, h)
         with full_precision(z):

@@ -1,5 +1,7 @@
 """Projection and prediction heads."""
 
+from typing import Literal
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,7 +9,7 @@ from torch import Tensor, nn
 from genseg.core.contrast import full_precision
 from genseg.core.dist import gather
 
-HEADS = ("mlp", "mlp_bn", "mlp_whiten")
+Head = Literal["mlp", "mlp_bn", "mlp_whiten"]
 
 
 class Whitening(nn.Module):
@@ -37,14 +39,8 @@ class Whitening(nn.Module):
             return x @ root / trace.sqrt()
 
 
-def check_head(head: str) -> None:
-    """Raise ValueError for a word that is no head of `mlp`."""
-    if head not in HEADS:
-        raise ValueError(f"method.head={head}: choose one of {', '.join(HEADS)}")
-
-
 def mlp(
-    *widths: int, norm: bool = True, hidden_bias: bool = True, last_bias: bool = True, head: str = "mlp"
+    *widths: int, norm: bool = True, hidden_bias: bool = True, last_bias: bool = True, head: Head = "mlp"
 ) -> nn.Sequential:
     """Linear layers through `widths` with (batch norm and) ReLU between them.
 

@@ -1,34 +1,29 @@
 """The teacher: a copy without gradient that follows the student by an exponential moving average."""
 
 import copy
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from genseg.core import dist
 
-TEACHER_NORMS = ("batch", "ema")
+TeacherNorm = Literal["batch", "ema"]
 
 
-def teacher_of(student: nn.Module, norm: str = "batch") -> nn.Module:
-    """A copy of `student` whose parameters take no gradient.
-
-    norm: where its batch norms take their statistics from. `batch`: its own batches, as in the papers. `ema`: the
-    moving average of the student's statistics (EMAN, Cai et al., 2021), so that what it makes of an image does not
-    depend on the others of the batch; such a teacher runs in evaluation mode. Raises ValueError for another word.
-    """
-    if norm not in TEACHER_NORMS:
-        raise ValueError(f"method.teacher_norm={norm}: choose one of {', '.join(TEACHER_NORMS)}")
+def teacher_of(student: nn.Module) -> nn.Module:
+    """A copy of `student` whose parameters take no gradient."""
     return copy.deepcopy(student).requires_grad_(False)
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float, norm: str = "batch") -> None:
+def follow(teacher: nn.Module, student: nn.Module, momentum: float, norm: TeacherNorm = "batch") -> None:
     """teacher = momentum * teacher + (1 - momentum) * student, for parameters (MoCo, eq. 2).
 
-    With norm `ema` also for the batch norms' statistics, of which the student gets the mean over all ranks first: each
-    has seen its own images, and teachers have to be one. Otherwise each network keeps those of its own passes, as in
-    the official codes.
+    norm: where the teacher's batch norms take their statistics from. `batch`: its own batches, as in the papers. `ema`:
+    the same average of the student's statistics (EMAN, Cai et al., 2021), so that what it makes of an image does not
+    depend on the others of the batch; such a teacher runs in evaluation mode. The student gets the mean over all ranks
+    first: each has seen its own images, and teachers have to be one.
     """
     ours: list[Tensor] = list(teacher.parameters())
     theirs = [p.detach() for p in student.parameters()]

@@ -1,6 +1,7 @@
 """Which normalisation layers a network has, and batch norms whose statistics are made anew."""
 
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from timm.layers.norm_act import (
 from torch import Tensor, nn
 from torchvision.ops import FrozenBatchNorm2d
 
-NORMS = ("bn", "sync", "frozen", "group")
+Norm = Literal["bn", "sync", "frozen", "group"]
 
 
 class GroupNorm(nn.GroupNorm):
@@ -29,16 +30,13 @@ class GroupNorm(nn.GroupNorm):
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
 
 
-def with_norms(module: nn.Module, norm: str) -> nn.Module:
+def with_norms(module: nn.Module, norm: Norm) -> nn.Module:
     """The module with each batch norm kept (bn), over all processes (sync), frozen (frozen) or by groups (group).
 
     Frozen ones keep the statistics and the affine part that pretraining has left, as detectron2 does; they are no use
     with random weights, whose statistics are nobody's. Group norms (Wu and He, 2018: 32 groups, or fewer where the
     width does not divide) take over the affine part alone. timm's batch norms hold an activation, which stays.
-    Raises ValueError for another word.
     """
-    if norm not in NORMS:
-        raise ValueError(f"norm={norm}: choose one of {', '.join(NORMS)}")
     if norm == "bn" or isinstance(module, nn.SyncBatchNorm):  # made before: two parts of a module may share an encoder
         return module
     if norm == "sync" and isinstance(module, nn.modules.batchnorm._BatchNorm):

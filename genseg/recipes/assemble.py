@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -22,12 +22,11 @@ from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.memory import keep_freed_memory
 from genseg.core.paths import expand
-from genseg.core.precision import fast_precision
+from genseg.core.precision import Precision, fast_precision
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.cache import CachedImages, build_cache
 from genseg.data.images import ImageError, ImageList, ImageSource, fingerprint, list_images
 from genseg.data.loader import Batch, Composer, EpochSampler, ViewDataset, batches, told
-from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import default_scenes
 from genseg.data.views import ViewConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
@@ -85,10 +84,10 @@ class PretrainConfig:
     images: float | None = None  # images seen
     batch_size: int = 256  # images of one update, over all processes and accumulated passes
     accumulate: int = 1  # passes of one update; SimCLR's negatives and all batch norms see one pass only
-    precision: str = "auto"  # no | bf16 | fp16 | auto: bf16 where the processor has it
+    precision: Precision = "auto"  # auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
     compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
-    colour_on: str = "cpu"  # where colour, blur and solarise are computed: cpu workers | device (kornia, on batches)
+    colour_on: Literal["cpu", "device"] = "cpu"  # where colours are changed: on cpu workers, or by kornia, on batches
     threads: int = 0  # of the processor for the training process; 0: torch's choice
     seed: int = 0
     log_every: str = "10 steps"  # a line in metrics.jsonl
@@ -159,7 +158,7 @@ class Parts:
         return told(batches(dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"))
 
 
-def circumstances(precision: str) -> dict[str, Any]:
+def circumstances(precision: Precision) -> dict[str, Any]:
     """What is not in a config and changes the weights that come out."""
     return {"processes": dist.world(), "mixed_precision": choose_precision(precision)}
 
@@ -248,7 +247,7 @@ def read_cache(images: ImageList, config: PretrainConfig, side: int, content: st
     return cached
 
 
-def make_accelerator(*, precision: str, run: str, tensorboard: bool = False) -> Accelerator:
+def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = False) -> Accelerator:
     """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it is an error."""
     if tensorboard and not is_tensorboard_available():
         raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
@@ -289,10 +288,8 @@ def prepare(
     return wrapped, prepared
 
 
-def choose_precision(precision: str) -> str:
-    """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for an unknown name."""
-    if precision not in ("auto", "no", "bf16", "fp16"):
-        raise ValueError(f"precision={precision}: choose auto, no, bf16 or fp16")
+def choose_precision(precision: Precision) -> str:
+    """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for fp16 without a GPU."""
     if precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("precision=fp16 needs a GPU; use precision=bf16 or precision=no")
     if precision != "auto":
@@ -314,15 +311,11 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
         check_two_large(sum(v.count for v in views if v.size == largest), largest, config.method.name)
     for key, given in (("probe.train", config.probe.train), ("probe.test", config.probe.test)):
         if given is not None and not expand(given).exists():
-            raise ValueError(f"{key}={given} does not exist; give class folders, or leave it out")
-    if config.alpha.name != "none" and config.alpha.proposals not in PROPOSERS:
-        raise ValueError(f"alpha.proposals={config.alpha.proposals}: choose one of {', '.join(PROPOSERS)}")
+            raise ValueError(f"{key}={given} does not exist; give class folders or COCO jsons, or leave it out")
     root, run = expand(config.data.path), expand(config.run)
     if root.is_dir() and run.resolve() == root.resolve():
         raise ValueError(f"run={config.run} is the folder of the images, and a run leaves pictures of its own; choose "
                          "another one, below it too")  # fmt: skip
-    if config.colour_on not in ("cpu", "device"):
-        raise ValueError(f"colour_on={config.colour_on}: choose cpu or device")
     groups = getattr(config.method, "splits", 1)
     pieces = accelerator.num_processes * config.accumulate * groups
     fitting = max(2, math.ceil(config.batch_size / pieces))

@@ -12,10 +12,10 @@ import torch
 
 from genseg.core import dist
 from genseg.core.paths import expand
-from genseg.recipes.assemble import PretrainConfig, assemble
+from genseg.recipes.assemble import FREE_KEYS, PretrainConfig, assemble
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.pretrain import Session
-from genseg.recipes.resume import begun
+from genseg.recipes.resume import begun, described, refuse_leftovers, reopen
 from genseg.train.log import ProgressLine, duration
 from genseg.train.loop import train
 from genseg.train.run import RunError, refuse_foreign
@@ -29,15 +29,21 @@ STEPS = 2
 def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
     """What `pretrain` would do: data, model, memory and time, from two real steps. Only the first process tells.
 
-    Raises what `pretrain` would raise, for its run directory too.
+    Raises what `pretrain` would raise, for its run directory too, unless another process is at work in it.
     """
     run = expand(config.run)
     goes_on = not fresh and begun(run, config)
-    refuse_foreign(run)
+    if fresh:
+        refuse_foreign(run)
+    elif not goes_on:
+        refuse_leftovers(run)
     at = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
     if not at.is_dir() or not os.access(at, os.W_OK):
         raise RunError(f"run={run}: cannot write in {at}; choose another folder")
     parts = assemble(config, begun=goes_on)
+    if goes_on:
+        reopen(run, described(parts), fingerprint=parts.fingerprint, source=f"the images of {config.data.path}",
+               free=FREE_KEYS)  # fmt: skip
     with dist.together():
         if parts.accelerator.is_main_process and parts.plan.steps(config.probe.every):
             build_probe(config.probe, parts.source)
@@ -45,7 +51,8 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
     quiet = dataclasses.replace(config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False)
     short = dataclasses.replace(parts.plan, total=min(STEPS, total))
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+    with tempfile.TemporaryDirectory() as own, open(os.devnull, "w") as nowhere:
+        folder = dist.gather_objects(own)[0]  # the first process makes banks for all
         session = Session(dataclasses.replace(parts, config=quiet), Path(folder), None)
         session.save_every = 0
         session.progress = ProgressLine(nowhere)  # it would name files that are gone when it is read

@@ -90,7 +90,7 @@ def evaluate_model(
     """
     images = labelled.images[: limit or None]
     if isinstance(predictor.model, Segmenter):
-        return _semantic(predictor, labelled, images)
+        return _semantic(predictor, images)
     records = detect_all(predictor, labelled, images) if records is None else records
     part = labelled.subset([i.number for i in images]) if limit else labelled
     values: dict[str, float] = {}
@@ -132,7 +132,7 @@ def detect_all(
     return [record for part in dist.gather_objects(mine) for record in part]
 
 
-def _semantic(predictor: Predictor, labelled: LabelledSet, images: Sequence[LabelledImage]) -> Scores:
+def _semantic(predictor: Predictor, images: Sequence[LabelledImage]) -> Scores:
     classes = len(predictor.categories) + 1
 
     def look(image: LabelledImage) -> Int[Tensor, "c c"]:

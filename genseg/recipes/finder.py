@@ -13,8 +13,8 @@ from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core.check import at_least, between
 from genseg.core.precision import fast_precision
 from genseg.data.component_tree import MIN_AREA
+from genseg.data.decode import shrunk
 from genseg.data.instances import Instance, resized
-from genseg.data.pixels import shrunk
 from genseg.data.proposals import PROPOSERS, propose
 
 Pixels = UInt8[np.ndarray, "h w 3"]

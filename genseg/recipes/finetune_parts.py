@@ -19,6 +19,7 @@ from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.paths import expand
+from genseg.core.precision import Precision
 from genseg.core.schedule import Plan, check_durations, plan
 from genseg.data.joint_augment import AugmentConfig
 from genseg.data.labelled import Categories, LabelledSet, read_labelled
@@ -86,7 +87,7 @@ class FinetuneConfig:
     images: float | None = None  # images seen
     batch_size: int = 8  # images of one update, over all processes and accumulated passes
     accumulate: int = 1  # passes of one update
-    precision: str = "auto"  # no | bf16 | fp16 | auto: bf16 where the processor has it
+    precision: Precision = "auto"  # auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
     threads: int = 0  # of the processor for the training process; 0: torch's choice
     seed: int = 0

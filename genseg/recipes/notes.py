@@ -30,7 +30,7 @@ def _of_classes(parts: Parts) -> Iterator[str]:
 def _of_durations(parts: Parts) -> Iterator[str]:
     """What the run is too short for."""
     c, plan, method = parts.config, parts.plan, parts.config.method
-    if plan.steps(c.optimizer.warmup) >= plan.total:
+    if plan.steps(c.optimizer.warmup) > plan.total:
         yield f"optimizer.warmup={c.optimizer.warmup}: the learning rate never reaches its peak; the run is shorter"
     if hasattr(method, "freeze") and plan.steps(method.freeze) >= plan.total:
         yield f"method.freeze={method.freeze}: the prototypes stand still to the end; the run is shorter"
@@ -46,7 +46,8 @@ def _of_numbers(parts: Parts) -> Iterator[str]:
         yield "one batch-norm group for queries and keys lets MoCo cheat; set method.splits=8"
     if method.name == "simclr" and c.accumulate > 1:
         yield f"each of the {c.accumulate} passes contrasts only its {seen} images; accumulation adds no negatives"
-    if getattr(method, "head", "") == "mlp_whiten" and seen < method.dim:
-        yield f"whitening wants as many images in a pass as method.dim={method.dim}, or more; it has {seen}"
+    whitened = seen * sum(v.count for v in parts.views)
+    if getattr(method, "head", "") == "mlp_whiten" and whitened < method.dim:
+        yield f"whitening wants as many views in a pass as method.dim={method.dim}, or more; it has {whitened}"
     if c.data.cache and (large := [v.size for v in parts.views if v.size > c.data.cache]):
         yield f"images are kept at data.cache={c.data.cache} px, and views of {max(large)} px enlarge them"

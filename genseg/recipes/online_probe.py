@@ -16,8 +16,8 @@ from genseg.recipes.probed import LabelledImages, labelled, labelled_pair
 @dataclass(frozen=True)
 class ProbeConfig:
     every: str = "20 percent"  # how often; "0 steps": never
-    train: str | None = None  # class folders whose images vote; null: data.path, each image by all others
-    test: str | None = None  # class folders whose images are classified
+    train: str | None = None  # class folders or a COCO json that vote; null: data.path, each image by all others
+    test: str | None = None  # class folders or a COCO json that are classified
     limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
     k: int = 20
     size: int = 0  # pixels of the images that are measured; 0: those of the largest views

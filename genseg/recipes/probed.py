@@ -1,13 +1,13 @@
 """What is probed on: class folders, or the objects of COCO jsons."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from genseg.core.paths import expand
 from genseg.data.box_crops import BoxCrops
 from genseg.data.images import ImageSource, Readable, list_images
 from genseg.data.labelled import read_labelled
@@ -32,8 +32,8 @@ def labelled_pair(train: str, test: str, *, limit: int, margin: float = 0.1) -> 
     if train.endswith(".json") != test.endswith(".json"):
         raise ValueError(f"probe: {train} and {test} are not of one kind: give two class folders or two COCO jsons")
     if train.endswith(".json"):
-        first, found = read_labelled(Path(train), masks=False)
-        second, more = read_labelled(Path(test), categories=first.categories, masks=False)
+        first, found = read_labelled(expand(train), masks=False)
+        second, more = read_labelled(expand(test), categories=first.categories, masks=False)
         return _crops(BoxCrops(first, margin), limit, found), _crops(BoxCrops(second, margin), limit, more)
     known, asked = (ImageSource(list_images(path), None) for path in (train, test))
     if known.images.classes != asked.images.classes or not known.images.classes:

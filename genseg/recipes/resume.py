@@ -85,22 +85,21 @@ def take(
         saved = reopen(run, config, fingerprint=fingerprint, source=source, free=free)
     with dist.together():
         if main:
-            _begin(run, saved)
+            if saved is None:
+                refuse_leftovers(run)
+            (run / "checkpoints").mkdir(exist_ok=True)
     return saved
 
 
-def _begin(run: Path, saved: Saved | None) -> None:
-    """Make the folder of checkpoints. Raises RunError where it is gone, and what the run has learnt is still there, and
-    where a new run finds files that are not genseg's."""
-    kept = run / "checkpoints"
-    if saved is None and not kept.is_dir() and (learnt := [n for n in WEIGHTS if (run / n).exists()]):
+def refuse_leftovers(run: Path) -> None:
+    """Raise RunError where a new run would find what another has learnt, without its checkpoints, or files that are not
+    genseg's."""
+    if not (run / "checkpoints").is_dir() and (learnt := [n for n in WEIGHTS if (run / n).exists()]):
         raise RunError(
             f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose another run= folder, or "
             "start over with --fresh, which removes them"
         )
-    if saved is None:
-        refuse_foreign(run)
-    kept.mkdir(exist_ok=True)
+    refuse_foreign(run)
 
 
 def due(step: int, every: int) -> bool:

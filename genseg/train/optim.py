@@ -2,28 +2,31 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from genseg.core.check import above, at_least, between
-from genseg.core.schedule import Plan, check_durations, cosine, scaled_lr
+from genseg.core.schedule import Plan, Scaling, check_durations, cosine, scaled_lr
+
+KEYS = {"momentum": ("sgd", "lars"), "betas": ("adamw",), "decay_all": ("sgd", "adamw"), "trust": ("lars",),
+        "lr_in_momentum": ("lars",)}  # of some optimisers alone  # fmt: skip
 
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    name: str = "sgd"  # sgd | adamw | lars
+    name: Literal["sgd", "adamw", "lars"] = "sgd"
     lr: float = 0.05  # for a global batch of 256, see scaling
-    scaling: str = "linear"  # of lr with the global batch: linear | sqrt | none
-    momentum: float = 0.9  # of sgd and lars
-    betas: tuple[float, float] = (0.9, 0.999)  # of adamw
+    scaling: Scaling = "linear"  # of lr with the global batch
+    momentum: float = 0.9  # of sgd and lars alone
+    betas: tuple[float, float] = (0.9, 0.999)  # of adamw alone
     weight_decay: float = 1e-4
-    decay_all: bool = False  # true: also biases and norms are decayed, as MoCo does
+    decay_all: bool = False  # true: also biases and norms are decayed, as MoCo does; not with lars
     warmup: str = "0 epochs"  # the learning rate rises linearly for so long
     final_lr: float = 0.0  # learning rate at the end, as a part of lr
-    trust: float = 0.001  # of lars: eta
-    lr_in_momentum: bool = False  # of lars: true is SimCLR's form, false that of BYOL and SwAV
+    trust: float = 0.001  # of lars alone: eta
+    lr_in_momentum: bool = False  # of lars alone: true is SimCLR's form, false that of BYOL and SwAV
     clip: float = 0.0  # largest gradient norm; 0: no clipping
 
     def __post_init__(self) -> None:
@@ -32,6 +35,9 @@ class OptimizerConfig:
         at_least(0, weight_decay=self.weight_decay, final_lr=self.final_lr, clip=self.clip)
         between(0, 1, momentum=self.momentum)
         between(0, 0.99999, **{f"betas[{i}]": b for i, b in enumerate(self.betas)})
+        for key, names in KEYS.items():
+            if self.name not in names and getattr(self, key) != getattr(type(self), key):
+                raise ValueError(f"{key} has no effect with name={self.name}: leave it out or use {' or '.join(names)}")
 
 
 class LARS(torch.optim.Optimizer):
@@ -98,10 +104,7 @@ def build_optimizer(
     `fused` takes a third of the time on a CPU; not for fp16, where the scaler must see which steps are skipped.
     `scales`: parameters in groups of their own, and what part of the learning rate they have; it is kept in the
     group's "scale", from where the loop takes it.
-    Raises ValueError for an unknown name, or for decay_all with lars, which never decays biases and norms.
     """
-    if config.name == "lars" and config.decay_all:
-        raise ValueError("optimizer.decay_all=true has no effect with lars: leave it out, or use sgd or adamw")
     scales = scales or {}
     gathered: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
     for p in module.parameters():
@@ -117,9 +120,7 @@ def build_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=fused)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=config.betas, fused=fused)
-    if config.name == "lars":
-        return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust, lr_in_momentum=config.lr_in_momentum)
-    raise ValueError(f"optimizer.name={config.name}: choose sgd, adamw or lars")
+    return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust, lr_in_momentum=config.lr_in_momentum)
 
 
 def restore_strides(optimizer: torch.optim.Optimizer) -> None:

@@ -7,6 +7,7 @@ import platform
 import secrets
 import shutil
 import sys
+import weakref
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,11 +22,25 @@ BANKS = "banks"
 SNAPSHOTS = "snapshots"
 WEIGHTS = ("encoder.safetensors", "alpha.safetensors", "model.safetensors", "best.safetensors")
 CONTENT = (
-    *("config.yaml", "env.json", "metrics.jsonl", "broken.txt", "preflight.txt", "scores.json", "report.html"),
+    *("config.yaml", "metrics.jsonl", "broken.txt", "preflight.txt", "scores.json", "report.html"),
     *WEIGHTS,
+    "env.json",  # removed last: by it the others are known as genseg's
 )
 FOLDERS = ("checkpoints", BANKS, SNAPSHOTS, "timm", "tensorboard")
 PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
+
+
+_held = weakref.WeakSet[TextIO]()
+
+
+def _let_go() -> None:
+    """In a process that this one has forked, such as a loader's: it may live on for seconds when this one is killed."""
+    for file in _held:
+        file.close()
+
+
+if sys.platform != "win32":
+    os.register_at_fork(after_in_child=_let_go)
 
 
 class RunError(ValueError):
@@ -51,13 +66,14 @@ def lock(run: Path, name: str = ".lock") -> TextIO:
             raise RunError(f"{run}: another process is at work in it; wait for it or choose another folder") from None
         except OSError:
             pass
+    _held.add(file)
     return file
 
 
 def refuse_foreign(run: Path) -> None:
     """Raise RunError when what a run would overwrite or remove was there before genseg ran in `run`."""
     found = [name for name in FOLDERS if (run / name).is_dir() and any((run / name).iterdir())]
-    found += [name for name in (*WEIGHTS, "config.yaml", "env.json", "metrics.jsonl") if (run / name).exists()]
+    found += [name for name in CONTENT if (run / name).exists()]
     if not found or (run / "checkpoints" / "latest").is_file():
         return
     try:

@@ -4,7 +4,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastL
 from genseg.core.check import above, at_least
 from genseg.data.instances import Instance
 from genseg.nn.encoder import Encoder
-from genseg.nn.norms import GroupNorm, with_norms
+from genseg.nn.norms import GroupNorm, Norm, with_norms
 from genseg.nn.regions import RegionAlign
 from genseg.transfer.masks import MaskHeads, pasted
 from genseg.transfer.model import Detection, Labelled
@@ -37,8 +37,8 @@ BACKGROUND = 0.3  # torchvision's: anchors that overlap objects by less are none
 @dataclass(frozen=True)
 class DetectorConfig:
     name: str = "mask_rcnn"
-    norm: str = "bn"  # of the encoder: bn | sync (over processes) | frozen (as pretraining left it) | group
-    head_norm: str = "none"  # of pyramid and mask head: none | group, without which training from scratch is slow
+    norm: Norm = "bn"  # of the encoder; sync: over processes, frozen: as pretraining left it
+    head_norm: Literal["none", "group"] = "none"  # of pyramid and mask head; without one, random weights learn slowly
     width: int = 256  # channels of the pyramid and of the mask head; torchvision's heads have 256
     hidden: int = 1024  # units of the box head
     anchors: tuple[float, ...] | None = None  # sides in pixels at the five levels; null: from the training boxes
@@ -57,8 +57,6 @@ class DetectorConfig:
         at_least(32, tile=self.tile)
         if not BACKGROUND <= self.match <= 1:
             raise ValueError(f"match={self.match}: give {BACKGROUND} to 1; anchors that overlap by less are background")
-        if self.head_norm not in ("none", "group"):
-            raise ValueError(f"head_norm={self.head_norm}: choose none or group")
         above(0, ratios=min(self.ratios, default=0))
         if self.anchors is not None and (len(self.anchors) != LEVELS or min(self.anchors) <= 0):
             raise ValueError(f"anchors={self.anchors}: give one side for each of the {LEVELS} levels, or null")

@@ -5,6 +5,7 @@ place of composites' layers; the objective is the same.
 """
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,7 +29,7 @@ from genseg.transfer.model import Detection, Labelled, padded
 @dataclass(frozen=True)
 class PlacesConfig:
     name: str = "places"
-    norm: str = "bn"  # of the encoder and the decoder: bn | sync (over processes) | frozen (as pretraining left it)
+    norm: Literal["bn", "sync", "frozen"] = "bn"  # of encoder and decoder; sync: over processes, frozen: as they were
     decoder_weights: bool = True  # start from the alpha decoder of the encoder's run, where it has one
     category: float = 0.5  # weight of the classes' cross-entropy; with one class it is 0 anyway
     decoder: DecoderConfig = field(default_factory=DecoderConfig)  # of a run's own decoder, its own is taken
@@ -37,8 +38,6 @@ class PlacesConfig:
 
     def __post_init__(self) -> None:
         at_least(0, category=self.category)
-        if self.norm == "group":
-            raise ValueError("norm=group: the alpha decoder keeps batch norms; choose bn, sync or frozen")
 
 
 class PlaceDetector(nn.Module):

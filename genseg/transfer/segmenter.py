@@ -13,7 +13,7 @@ from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.semantic import IGNORED
 from genseg.nn.encoder import Encoder, EncoderConfig
-from genseg.nn.norms import with_norms
+from genseg.nn.norms import Norm, with_norms
 from genseg.transfer.model import Labelled, padded
 from genseg.transfer.tiles import logits_by_tiles
 
@@ -21,7 +21,7 @@ from genseg.transfer.tiles import logits_by_tiles
 @dataclass(frozen=True)
 class SegmenterConfig:
     name: str = "unet"
-    norm: str = "bn"  # of the encoder: bn | sync (over processes) | frozen (as pretraining left it) | group
+    norm: Norm = "bn"  # of the encoder; sync: over processes, frozen: as pretraining left it
     dice: float = 1.0  # weight of the dice loss beside the cross-entropy; 0 leaves it out
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 

@@ -48,7 +48,7 @@ def test_two_processes(tmp_path: Path) -> None:
         assert found["over_ranks"] == [1.5, 0.5]
         assert found["any"] is True and found["none"] is False
     assert ranks[1]["failed"] == "ValueError: rank 1's own words"
-    assert ranks[0]["failed"].startswith("RuntimeError: another process of this run has failed")
+    assert ranks[0]["failed"].startswith("OtherProcess: another process of this run has failed")
 
 
 def test_on_one_process_nothing_happens() -> None:
@@ -65,7 +65,7 @@ def _one_teacher(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     torch.manual_seed(0)
     student = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    teacher = teacher_of(student, "ema")
+    teacher = teacher_of(student)
     student(torch.randn(8, 3, generator=torch.Generator().manual_seed(rank)))  # each rank has images of its own
     own = {name: x.clone() for name, x in student.named_buffers()}
     follow(teacher, student, 0.9, "ema")

@@ -174,6 +174,7 @@ def test_images(tmp_path: Path) -> None:
         {"id": 4, "file_name": "4.png", **size}, {"id": 5, "file_name": "images/5.png"},
         {"id": 6, "file_name": "6.jpg", **size}, {"id": 7, "file_name": "7.jpg", "height": 60, "width": 40},
         {"id": 8, "file_name": "images/1.png", **size}, {"id": 9, "file_name": "beside.png", **size, "kind": "x"},
+        {"id": 10, "file_name": "long" * 75, **size},
     ]  # fmt: skip
     labelled, kinds = found(write_json(tmp_path, [GOOD, note(2, 3), note(3, 8)], images))
     assert [(i.number, i.height, i.width) for i in labelled.images] == [
@@ -183,7 +184,7 @@ def test_images(tmp_path: Path) -> None:
     assert kinds == {
         "twice": (1, "./1.png, image 1"),
         "same file": (1, "images/1.png, images 1 and 8"),
-        "missing": (2, "3.png: No such file or directory"),
+        "missing": (3, "3.png: No such file or directory"),
         "size": (2, "2.png: json 40 x 60, file 60 x 40 (as its EXIF turns it)"),
         "empty": (3, "images/5.png"),
     }

@@ -190,6 +190,15 @@ def test_the_labels_of_a_json_are_told_as_finetune_sees_them(tmp_path: Path) -> 
         assert scan(path).images == 2 and (told := scan(path).labels) is not None and told.why
 
 
+def test_a_home_folder_is_looked_through_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (8, 9)).save(tmp_path / "photos/a.png")
+    (tmp_path / "photos/b.heic").touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = scan("~/photos")
+    assert found.images == 1 and found.left_out == ((".heic", 1),)
+
+
 def test_exact_duplicates_are_grouped_by_content(tmp_path: Path) -> None:
     pixels = [noise(12, 12, 3) for _ in range(3)]
     places = {"x/a.png": 0, "x/b.png": 1, "y/c.png": 0, "y/d.png": 2, "y/e.png": 1, "z/f.png": 0}

@@ -55,6 +55,12 @@ def test_probabilities_and_strengths_are_those_of_the_recipe() -> None:
     np.testing.assert_allclose(firsts, 0.25, atol=0.04)
 
 
+def test_factors_of_strengths_above_1_are_even_between_0_and_the_largest() -> None:
+    """As torchvision's, and not black for half of the draws that would be below 0."""
+    factors = [v.factors[1] for v in draws(ViewConfig(jitter=1, contrast=2.0))]
+    assert kstest(factors, "uniform", (0, 3)).pvalue > 0.01
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_colour_operations_are_torchvisions(image: np.ndarray, place: int) -> None:
     factor = 0.07 if place == 3 else 1.3

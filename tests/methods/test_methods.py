@@ -182,8 +182,6 @@ def test_a_teacher_with_averaged_norms_sees_each_image_alone(name: str) -> None:
     torch.testing.assert_close(own.num_batches_tracked, torch.tensor(2))
     x = make_views()[0][0]
     torch.testing.assert_close(module.teacher(x)[:2], module.teacher(x[:2]))
-    with pytest.raises(ValueError, match=r"method\.teacher_norm=none: choose one of batch, ema"):
-        build(name, teacher_norm="none")
 
 
 @pytest.mark.parametrize("name", ["moco", "byol"])
@@ -212,8 +210,6 @@ def test_a_head_may_end_in_a_batch_norm(name: str) -> None:
     z = module.head(module.encoder(make_views(b=64)[0][0]))
     apart = z.T @ z / (len(z) - 1) - torch.eye(16)
     assert apart.abs().max() < 0.99 and apart.fill_diagonal_(0).abs().max() < 0.2  # small variances stay small
-    with pytest.raises(ValueError, match=r"method\.head=linear: choose one of mlp, mlp_bn"):
-        build(name, head="linear")
 
 
 def test_moco_uses_the_queue_before_it_enqueues_and_wraps_around() -> None:

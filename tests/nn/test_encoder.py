@@ -111,6 +111,9 @@ def test_weights_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="no tensor of .* fits this encoder"):
         load_weights(encoder, tmp_path / "other.safetensors")
+    save_file({"bn1.num_batches_tracked": torch.zeros((), dtype=torch.long)}, tmp_path / "counter.safetensors")
+    with pytest.raises(ValueError, match="no tensor of .* fits this encoder"):
+        load_weights(encoder, tmp_path / "counter.safetensors")
     with pytest.raises(ValueError, match=r"there is no file imagenett; resnet18 knows the tags imagenet, ssl, swsl"):
         build_encoder(EncoderConfig(weights="imagenett"))
     with pytest.raises(ValueError, match="there is no file typo; tu-resnet18 knows the tags timm"):

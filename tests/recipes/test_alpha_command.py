@@ -57,14 +57,15 @@ def test_print_config_is_a_config(images: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["alpha.proposals=trees"], "alpha.proposals=trees: choose one of tree, otsu, "),
+        (["alpha.proposals=trees"], "wanted tree | otsu | felzenszwalb | slic | iem | blobs | centre; did you mean"),
         (["alpha.proposal=tree"], "did you mean alpha.proposals?"),
         (["alpha.compose.siz=64"], "did you mean alpha.compose.size?"),
         (["alpha.slots.count=4"], "this key belongs to slots"),
         (["alpha.name=place"], "places"),
         (["alpha.share=0"], "share=0: it has to be above 0"),
+        (["alpha.share=1.5"], "share=1.5: use 0 to 1"),
         (["alpha.rounds.count=0"], "count=0: use 1 or more"),
-        (["alpha.compose.blends=[soft]"], "choose from hard, feathered, matched, noise"),
+        (["alpha.compose.blends=[soft]"], 'alpha.compose.blends: got ["soft"] (command line), wanted'),
         (["views={more: {size: 32}}"], "method.name=none has no use for views"),
     ],
 )

@@ -238,6 +238,8 @@ def test_what_a_run_is_too_short_for_is_said(images: Path, tmp_path: Path, capsy
     said = capsys.readouterr().err
     assert "2 classes by sub-folder or list, for kNN alone: a, b" in said
     assert "note: optimizer.warmup=10 epochs: the learning rate never reaches its peak; the run is shorter" in said
+    assert main([a.replace("/run", "/even") for a in [*few, "optimizer.warmup=1 steps"]]) == 0
+    assert "never reaches its peak" not in capsys.readouterr().err
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"{images}/{n % 2 and 'b' or 'a'}/{n}.png\n" for n in range(18)))
     swav = [a for a in few if not a.startswith(("method.", "views.", "run=", "data.path"))]
@@ -249,7 +251,7 @@ def test_what_a_run_is_too_short_for_is_said(images: Path, tmp_path: Path, capsy
     said = capsys.readouterr().err
     assert "no kNN while training: not every image lies in a sub-folder of its class" in said
     assert "the prototypes stand still to the end" in said and "the queue is never used" in said
-    assert "whitening wants as many images in a pass as method.dim=64, or more; it has 4" in said
+    assert "whitening wants as many views in a pass as method.dim=64, or more; it has 8" in said
 
 
 def test_no_image_that_can_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

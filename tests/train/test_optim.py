@@ -76,9 +76,18 @@ def test_numbers_out_of_range_are_named(values: dict[str, Any], said: str) -> No
         OptimizerConfig(**values)
 
 
-def test_an_unknown_optimizer_is_named_with_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"optimizer\.name=adam: choose sgd, adamw or lars"):
-        build_optimizer(OptimizerConfig(name="adam"), nn.Linear(1, 1), Plan(images=10, batch=5, total=4))
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"name": "adamw", "momentum": 0.5}, "momentum has no effect with name=adamw: leave it out or use sgd or lars"),
+        ({"name": "sgd", "betas": (0.9, 0.95)}, "betas has no effect with name=sgd: leave it out or use adamw"),
+        ({"name": "sgd", "trust": 0.02}, "trust has no effect with name=sgd: leave it out or use lars"),
+        ({"name": "lars", "decay_all": True}, "decay_all has no effect with name=lars: leave it out or use sgd or"),
+    ],
+)
+def test_what_another_optimizer_alone_uses_is_refused(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        OptimizerConfig(**values)
 
 
 def test_learning_rate_warms_up_and_falls_to_its_end() -> None:

@@ -3,14 +3,16 @@
 import errno
 import os
 import runpy
+import signal
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from genseg.train import run
-from genseg.train.run import RunError, lock, write_text
+from genseg.train.run import CONTENT, RunError, clear, lock, refuse_foreign, write_text
 
 
 def test_a_file_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
@@ -30,6 +32,24 @@ def test_one_at_a_time(tmp_path: Path) -> None:
     with lock(tmp_path / "new"), pytest.raises(RunError, match="new: another process is at work in it; wait for it"):
         lock(tmp_path / "new")
     lock(tmp_path / "new").close()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of forks beside threads, from Python 3.12
+def test_a_killed_process_leaves_its_loaders_no_lock(tmp_path: Path) -> None:
+    """They find out after seconds, and the same command goes on at once."""
+    begun, told = os.pipe()
+    with lock(tmp_path):
+        child = os.fork()
+        if not child:
+            os.write(told, b"!")
+            time.sleep(60)
+            os._exit(0)
+        os.read(begun, 1)
+    try:  # closing alone lets nothing go that a child has open, too
+        lock(tmp_path).close()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
@@ -52,3 +72,29 @@ def test_a_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pyt
     there = runpy.run_path(str(run.__file__))
     with there["lock"](tmp_path) as one, there["lock"](tmp_path) as two:
         assert not one.closed and not two.closed
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_each_file_of_a_run_s_names_that_is_not_genseg_s_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(RunError, match=f"holds {name}, and no env.json of genseg's"):
+        refuse_foreign(tmp_path)
+    with pytest.raises(RunError):
+        clear(tmp_path)
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_a_run_is_known_as_genseg_s_until_all_of_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what a kill leaves of it could neither be gone on with nor cleared."""
+    for name in CONTENT:
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "env.json").write_text('{"packages": {"genseg": "0"}}')
+    unlink, left = Path.unlink, list[set[str]]()
+
+    def watched(path: Path, missing_ok: bool = False) -> None:
+        unlink(path, missing_ok)
+        left.append({f.name for f in tmp_path.iterdir()})
+
+    monkeypatch.setattr(Path, "unlink", watched)
+    clear(tmp_path)
+    assert all("env.json" in names or not names for names in left) and left[-1] == set()
