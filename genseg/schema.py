@@ -108,7 +108,8 @@ def key_help(schema: type, choices: Choices) -> str:
             del keys[f"{section}.name"]
             parts.append((f"with {section}.name={name}", keys))
     rows = [[(key, wanted(k.hint), as_text(k.default), k.help) for key, k in keys.items()] for _, keys in parts]
-    width = [max(len(row[column]) for part in rows for row in part) for column in range(3)]
+    longest = [max(len(row[column]) for part in rows for row in part) for column in range(3)]
+    width = [longest[0], *(min(n, 26) for n in longest[1:])]  # a few lists are longer: they move their own line alone
     lines = []
     for (title, _), part in zip(parts, rows, strict=True):
         lines += ["", title] if title else []
