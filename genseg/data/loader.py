@@ -1,5 +1,7 @@
 """Batches of views. Everything random is a function of (seed, epoch, index, view)."""
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -171,6 +173,14 @@ def told(loader: DataLoader[_Made]) -> Iterator[_Made]:
         except (ImageError, CocoError) as error:
             raise type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]) from None
         yield batch
+
+
+@atexit.register
+def _stop_workers() -> None:
+    """At the exit of the training process; multiprocessing would ask them by SIGTERM and wait without end."""
+    for process in multiprocessing.active_children():
+        if process.daemon:
+            process.kill()
 
 
 def _start_worker(worker: int) -> None:

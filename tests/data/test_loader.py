@@ -1,5 +1,7 @@
 """The sampler and the loader: the same images and views whatever the ranks, workers and interruptions."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -97,3 +99,17 @@ def test_without_colour_a_view_is_only_cut_and_flipped(folder: Path) -> None:
     numbers = batch.drawn[0][0, 0].tolist()
     view = View(tuple(int(n) for n in numbers[:4]), bool(numbers[4]), bool(numbers[5]))
     np.testing.assert_array_equal(batch.images[0][0, 0].numpy(), crop_view(source.read(3)[0], view, 32))
+
+
+def test_workers_end_with_a_process_that_fails() -> None:
+    """They ignore SIGTERM, and an error's traceback keeps the loader that would stop them."""
+    script = (
+        "from torch.utils.data import Dataset\n"
+        "from genseg.data.loader import EpochSampler, batches, told\n"
+        "class Failing(Dataset):\n"
+        "    def __getitem__(self, keys): raise ZeroDivisionError(keys)\n"
+        "sampler = EpochSampler(images=4, batch=2, start=0, total=2, passes=1, seed=0, rank=0, world=1)\n"
+        "next(told(batches(Failing(), sampler, workers=1)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
