@@ -103,7 +103,7 @@ def parser() -> argparse.ArgumentParser:
 
     text = "Report sizes, formats, broken files and duplicates of a folder, a list or a COCO json, whose labels too."
     p = commands.add_parser("scan", help="what is in a folder of images", description=text)
-    p.add_argument("path", metavar="FOLDER")
+    p.add_argument("path", metavar="FOLDER", help="a folder tree, a text list or a COCO json")
     p.set_defaults(act=_scan)
 
     _add_probe(commands)
@@ -133,9 +133,9 @@ def parser() -> argparse.ArgumentParser:
     text = "Compose pictures of textured objects with exact alpha maps and COCO json."
     p = commands.add_parser("scenes", help="write the embedded example images", description=text)
     p.add_argument("folder", type=Path, metavar="FOLDER")
-    p.add_argument("--count", type=int, default=200)
-    p.add_argument("--size", type=int, default=128)
-    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--count", type=int, default=200, help="images of several objects (default: 200)")
+    p.add_argument("--size", type=int, default=128, help="pixels of their sides (default: 128)")
+    p.add_argument("--seed", type=int, default=0, help="another draw (default: 0)")
     p.add_argument(
         "--split", choices=("train", "val"), default="train", help="which photographs the textures come from"
     )
@@ -260,10 +260,16 @@ def _pretrain(options: argparse.Namespace) -> int:
     if options.keys:
         print(configs.key_help(PretrainConfig, CHOICES))
         return 0
-    config = configs.load(
-        PretrainConfig, file=recipe(options.config, "pretrain"), overrides=one_length(options.overrides),
-        choices=CHOICES, standins=["run=RUN", "data.path=FOLDER"] if options.print_config else [],
-    )  # fmt: skip
+    file = recipe(options.config, "pretrain")
+    try:
+        config = configs.load(
+            PretrainConfig, file=file, overrides=one_length(options.overrides),
+            choices=CHOICES, standins=["run=RUN", "data.path=FOLDER"] if options.print_config else [],
+        )  # fmt: skip
+    except configs.ConfigError as error:
+        if file is None and str(error).startswith("missing: "):
+            raise configs.ConfigError(f"{error}, or start from a recipe, as with --config simclr") from None
+        raise
     if options.print_config:
         print(configs.to_yaml(config), end="")
         return 0

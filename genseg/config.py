@@ -11,7 +11,7 @@ import difflib
 import functools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import MISSING, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin
@@ -70,13 +70,19 @@ def load(
     given = _from_command_line(standins) | read | _from_command_line(overrides)
     names = _names(schema, choices, given)
     chosen = {section: choices[section][name] for section, name in names.items()}
-    keys = keys_of(schema, functools.partial(_entries, given), chosen)
+    dicts = set[str]()
+
+    def entries(key: str, default: Mapping[str, Any]) -> list[str]:
+        dicts.add(key)
+        return _entries(given, key, default)
+
+    keys = keys_of(schema, entries, chosen)
     sections = {key[:i] for key in keys for i, letter in enumerate(key) if letter == "."}
     for key, got in given.items():
         if key in sections and got.value != {}:
             raise ConfigError(f"{_got(key, got)}, but it is a section; its keys are {inside(key, keys)}")
         if key not in keys and key not in sections:
-            advice = _elsewhere(key, choices, names) or nearest(key, keys)
+            advice = _elsewhere(key, choices, names) or nearest(key, keys) + _addable(key, keys, dicts)
             raise ConfigError(f"unknown key {key} ({got.source}); {advice}")
     return cast(_T, _make(schema, _values(keys, given), chosen))
 
@@ -200,6 +206,15 @@ def _names(schema: type, choices: Choices, given: Mapping[str, _Given]) -> dict[
     return names
 
 
+def _addable(key: str, keys: Mapping[str, Key], dicts: Set[str]) -> str:
+    """How to add the entry of a key to its section, where that may have more of them."""
+    section, _, last = key.rpartition(".")
+    owner, _, name = section.rpartition(".")
+    if owner in dicts and any(k.startswith(f"{owner}.") and k.endswith(f".{last}") for k in keys):
+        return f" {owner}.{name}={{{last}: VALUE, ...}} adds {name}"
+    return ""
+
+
 def _meant(value: Any, words: Iterable[Any]) -> str:
     """A question after the word that is most like a value, or nothing."""
     near = difflib.get_close_matches(str(value), [w for w in words if isinstance(w, str)], n=1)
@@ -245,6 +260,8 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
         except TypeError:
             remedy = "; put it in quotes" if is_text(entry.hint) and isinstance(value, int | float) else ""
             remedy = remedy or _meant(value, get_args(entry.hint))
+            if isinstance(value, float) and value.is_integer() and int in (entry.hint, *get_args(entry.hint)):
+                remedy = f"; write {int(value)}"
             raise ConfigError(f"{_got(key, got)}, wanted {wanted(entry.hint)}{remedy}") from None
     return values
 

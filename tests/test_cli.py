@@ -1,6 +1,7 @@
 """The commands as a user types them: what they say, and with which exit code."""
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from coco_made import note, write_json
 from full_disk import no_file_above
+from PIL import Image
 
 from genseg.cli import main
 from genseg.core.schedule import ema_momentum
@@ -55,22 +57,33 @@ def test_pretrain_leaves_the_run_directory_that_the_readme_shows(run: Path) -> N
     assert [row["tau"] for row in rows if "tau" in row] == pytest.approx(applied, abs=1e-9)
 
 
+@pytest.fixture(scope="module")
+def asked(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Other files of the same images."""
+    return Path(shutil.copytree(images, tmp_path_factory.mktemp("asked") / "images"))
+
+
 def test_probes_stand_beside_random_weights_and_raw_pixels(
-    run: Path, images: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, images: Path, asked: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["probe", str(run), "--train", str(images), "--test", str(images)]) == 0
+    assert main(["probe", str(run), "--train", str(images), "--test", str(asked)]) == 0
     said = capsys.readouterr().out
     assert "raw pixels" in said and "random weights" in said and "byol, 12 images seen" in said
     assert len(said.splitlines()) == 5
-    assert main(["probe", str(run), "--train", str(images), "--test", str(images), "--kind", "linear"]) == 0
+    assert main(["probe", str(run), "--train", str(images), "--test", str(asked), "--kind", "linear"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "linear classifier on frozen features: 12 images by 12" and len(lines) == 5
     few = ["--kind", "fewshot", "--shots", "1,3", "--seeds", "2"]
-    assert main(["probe", str(run), str(run), "--train", str(images), "--test", str(images), *few]) == 0
+    assert main(["probe", str(run), str(run), "--train", str(images), "--test", str(asked), *few]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10 and lines[5].startswith("linear classifier on 3 images of each class")
     assert "over fitted random" in lines[1] and "over" not in lines[3]
-    assert lines[4].split(": ")[0].strip() == str(run)
+    assert lines[4].split(": ")[0].strip() == str(run) and " ± " in lines[4]
+    one = ["--kind", "fewshot", "--shots", "3", "--seeds", "1"]
+    assert main(["probe", str(run), "--train", str(images), "--test", str(asked), *one]) == 0
+    assert " ± " not in capsys.readouterr().out  # of one draw there is no deviation
+    assert main(["probe", str(run), "--train", str(images), "--test", f"{images}/../{images.name}"]) == 2
+    assert "each image would find itself" in capsys.readouterr().err
 
 
 def test_a_probe_on_boxes_names_what_is_wrong_with_the_json(
@@ -78,10 +91,15 @@ def test_a_probe_on_boxes_names_what_is_wrong_with_the_json(
 ) -> None:
     notes = [note(n, 1, (3, 7)[n % 2], bbox=[4 * n, 5, 10, 10]) for n in range(8)]
     path = str(write_json(tmp_path, [*notes, note(99, 1, 5)]))
-    assert main(["probe", str(run), "--train", path, "--test", path, "-k", "1"]) == 0
+    other = shutil.copy(path, path.replace(".json", "-test.json"))
+    assert main(["probe", str(run), "--train", path, "--test", other, "-k", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:2] == [f"{path}:", "1 annotations of an unknown category  left out  first: annotation 99 of 1.png: 5"]
     assert lines[4] == "1-nearest neighbours: 8 images by 8" and len(lines) == 9
+    content = json.loads(Path(path).read_bytes())
+    Path(path).write_text(json.dumps({**content, "categories": content["categories"][:1]}))
+    assert main(["probe", str(run), "--train", path, "--test", other]) == 2
+    assert "has one category, so there is nothing to tell apart" in capsys.readouterr().err
     assert "top-1 100.0 %" in lines[8]  # each crop is its own neighbour
 
 
@@ -95,9 +113,9 @@ def test_a_probe_on_boxes_names_what_is_wrong_with_the_json(
     ],
 )
 def test_a_probe_that_cannot_be(
-    run: Path, images: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    run: Path, images: Path, asked: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["probe", str(run), "--train", str(images), "--test", str(images), *more]) == 2
+    assert main(["probe", str(run), "--train", str(images), "--test", str(asked), *more]) == 2
     assert message in capsys.readouterr().err
 
 
@@ -112,6 +130,7 @@ def test_shots_are_numbers(run: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", str(run), "--out", str(tmp_path / "e.pth"), "--prefix", "backbone.body."]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0
+    assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0  # its own, again
     assert main(["export", str(run), "--out", str(tmp_path / "e.onnx")]) == 2
     assert main(["export", str(run), "--out", str(tmp_path / "other"), "--prefix", "body."]) == 2
     assert not (tmp_path / "other").exists()
@@ -120,6 +139,12 @@ def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest
     assert "--prefix is for state dicts" in said.err
     assert "120 tensors" in said.out and "12" in said.out
     assert "end it in .safetensors or .pth" in said.err
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "config.json").write_text('{"mine": 1}')
+    assert main(["export", str(run), "--out", str(tmp_path / "mine")]) == 2
+    assert "holds config.json, not written by genseg" in capsys.readouterr().err
+    assert main(["export", str(run), "--out", ""]) == 2
+    assert "--out names neither a file nor a folder" in capsys.readouterr().err
 
 
 def test_a_dry_run_tells_what_would_happen_and_leaves_nothing(
@@ -177,6 +202,7 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["optimizer.name=adam"], "wanted sgd | adamw | lars; did you mean adamw?"),
         (["optimizer.trust=0.1"], "trust has no effect with name=adamw"),
         (["views.first.hue=0.7"], "hue=0.7: use 0 to 0.5"),
+        (["views.small.count=2"], "? views.small={count: VALUE, ...} adds small"),
         (["run=/dev/null/run"], "cannot write there"),
         (["accumulate=0"], "accumulate=0: use 1 or more"),
         (["method.dim=0"], "dim=0: use 1 or more"),
@@ -373,3 +399,23 @@ def test_every_recipe_is_a_config(recipe: str, capsys: pytest.CaptureFixture[str
     command = "pretrain" if "pretrain" in recipe else "finetune"
     assert main([command, "--config", str(ROOT / recipe), *needed, "run=RUN", "--print-config"]) == 0
     assert "run: RUN" in capsys.readouterr().out
+
+
+def test_no_recipe_leads_to_one(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", f"data.path={images}", f"run={tmp_path / 'run'}", "epochs=1"]) == 2
+    assert "or start from a recipe, as with --config simclr" in capsys.readouterr().err
+
+
+def test_pages_and_images_that_are_left_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And the same command again says that it is finished."""
+    (tmp_path / "images").mkdir()
+    for n in range(6):
+        page = Image.new("RGB", (40, 40), (40 * n, 90, 200))
+        page.save(tmp_path / f"images/{n}.tif", save_all=True, append_images=[page])
+    words = [*BYOL, *TINY, f"data.path={tmp_path / 'images'}", f"run={tmp_path / 'run'}", "steps=1"]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "note: 6 of the 6 TIFFs looked at have several pages, and the first alone is used" in said
+    assert "note: an epoch leaves out 2 of 6 images, others each time: it is whole batches of 4" in said
+    assert main(words) == 0
+    assert ", finished already" in capsys.readouterr().err

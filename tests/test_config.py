@@ -193,6 +193,8 @@ def test_a_chosen_section_may_lie_deeper_and_have_no_default() -> None:
         (["optimizer.zzzz=1"], "the keys of optimizer are lr, scaling, warmup"),
         (["zzzz=1"], "the keys here are run, optimizer, views, mean, layers, method, probe, epochs, seed"),
         (["mean.0=1"], "unknown key mean.0 (command line); did you mean mean?"),
+        (["views.more.count=4"], "did you mean views.both.count? views.more={count: VALUE, ...} adds more"),
+        (["seed=1e3"], "seed: got 1000.0 (command line), wanted int; write 1000"),
         (["optimizer.lr=fast"], 'optimizer.lr: got "fast" (command line), wanted float'),
         (["optimizer.lr=true"], "optimizer.lr: got true (command line), wanted float"),
         (["optimizer.lr="], "optimizer.lr: got null (command line), wanted float"),

@@ -61,7 +61,7 @@ def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, sa
     if images < batch:
         raise ValueError(
             f"{images} images are fewer than one batch of {batch}; "
-            + (f"use batch_size={max(images // 2, 2)} or less" if images > 1 else "give two or more")
+            + (f"use batch_size={max(images // 2, 2)}" if images > 1 else "give two or more")
         )
     name, value = next(iter(given.items()))
     if not 0 < value < LONGEST:

@@ -87,6 +87,7 @@ class Kind:
     mode: str  # colours and bits per channel
     width: int
     height: int
+    frames: int = 1  # or pages, of which `rgb_pixels` takes the first
 
 
 def kind_of(data: bytes) -> Kind:
@@ -98,7 +99,7 @@ def kind_of(data: bytes) -> Kind:
             page, turned = file.pages.first, file.pages.first.tags.valueof(ORIENTATION, 1) in SIDEWAYS
             colours = {1: "grey", 3: "RGB", 4: "RGB + alpha"}[page.samplesperpixel]
             size = page.imagewidth, page.imagelength
-            return Kind("TIFF", f"{colours} {page.dtype}", *(size[::-1] if turned else size))
+            return Kind("TIFF", f"{colours} {page.dtype}", *(size[::-1] if turned else size), len(file.pages))
     bits, turned = _bits(image), False  # PIL turns a TIFF itself; its getexif() decodes a PNG: only where needed
     if image.format != "TIFF" and (image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif", b"xmp"))):
         turned = _orientation(image) in SIDEWAYS
@@ -106,7 +107,17 @@ def kind_of(data: bytes) -> Kind:
     if image.has_transparency_data and "alpha" not in colours:
         colours += " + alpha"
     size = image.size[::-1] if turned else image.size
-    return Kind("JPEG" if image.format == "MPO" else str(image.format), f"{colours} {bits} bit", *size)
+    if image.format == "MPO":  # a camera's, whose other frames are previews
+        return Kind("JPEG", f"{colours} {bits} bit", *size)
+    return Kind(str(image.format), f"{colours} {bits} bit", *size, _frames(image))
+
+
+def _frames(image: Image.Image) -> int:
+    """How many frames or pages; 1 where a damaged file hides it."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except Exception:  # damaged files make PIL's plugins raise nearly anything
+        return 1
 
 
 def reason_of(error: Exception) -> str:

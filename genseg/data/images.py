@@ -65,7 +65,8 @@ def list_images(path: str | Path) -> ImageList:
 
     Folder: every file with an image's suffix; hidden files and folders are left out, links followed. When all
     lie in sub-folders directly under the root, two or more, the folder's name is the class.
-    List: one path per line, absolute or relative to the list's folder; optionally a tab and a class on each.
+    List: one path per line, absolute or relative to the list's folder; optionally a tab and a class on each. A line
+    that begins with # and is no file's name is a comment.
     COCO: each `file_name` relative to `images/` beside the json, else to the json's folder; where none of them is
     there, all relative to the split's folder (`coco_folders`); no labels.
     A file with an image's suffix: that image alone.
@@ -158,7 +159,7 @@ def _from_text(path: Path) -> ImageList:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
             raise ValueError(f"{where}: not UTF-8 ({error.reason}); save the list as UTF-8") from error
-        if not line.strip():
+        if not line.strip() or (line.startswith("#") and not exists(path.parent / line.strip())):
             continue
         name, *label = (part.strip() for part in line.split("\t"))
         if not name or len(label) > 1 or label == [""]:

@@ -32,6 +32,7 @@ class ScanReport:
     broken: (file, reason); duplicates: groups of readable files with equal bytes
     classes: by name, when the list has labels; left_out: suffixes of other files in a folder
     labels: of a COCO json that has annotations
+    several: files of more than one frame or page, and the most that one has
     """
 
     path: str
@@ -46,6 +47,7 @@ class ScanReport:
     classes: Counts
     left_out: Counts
     labels: LabelReport | None = None
+    several: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,7 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
         left_out=tuple(others.most_common()),
         labels=report_labels(expand(path)),
+        several=(sum(k.frames > 1 for k in kinds), max((k.frames for k in kinds), default=0)),
     )
 
 
@@ -141,6 +144,9 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
         ("duplicates", f"{copies:,} copies of {len(report.duplicates):,} other files" if copies else "none"),
         ("classes", _classes(report.classes)),
     ]  # fmt: skip
+    if report.several[0]:
+        rows.insert(1, ("pages", f"{report.several[0]:,} files have several pages or frames, up to "
+                                 f"{report.several[1]:,}: the first is used, the others are not"))  # fmt: skip
     if report.labels:
         rows[-1:] = _label_rows(report.labels)
     if report.left_out:

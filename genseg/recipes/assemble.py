@@ -324,4 +324,5 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
         raise ValueError(
             f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} processes x "
             f"{config.accumulate} passes{splits} of at least 2 images; use batch_size={fitting * pieces}"
+            + (", or method.splits=1 where there are fewer images" if groups > 1 else "")
         )

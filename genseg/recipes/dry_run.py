@@ -12,6 +12,7 @@ import torch
 
 from genseg.core import dist
 from genseg.core.paths import expand
+from genseg.data.loader import EpochSampler
 from genseg.recipes.assemble import FREE_KEYS, PretrainConfig, assemble
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.pretrain import Session
@@ -66,7 +67,10 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
         views.append(
             f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % of the images"
         )
-    length, looked = parts.plan, min(short.total * parts.plan.batch, len(parts.images))
+    length = parts.plan
+    drawn = EpochSampler(images=len(parts.images), batch=length.batch, start=0, total=short.total, passes=1,
+                         seed=config.seed, rank=0, world=1)  # fmt: skip
+    looked = len({i for keys in drawn for _, i in keys})
     among = "" if parts.known_broken is not None else f" of the {looked} looked at; genseg scan looks at all"
     if not session.main:
         return None

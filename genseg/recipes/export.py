@@ -22,6 +22,8 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     """
     source = encoder_file(run)
     refuse_run(out)
+    if out == Path():
+        raise ValueError("--out names neither a file nor a folder of its own; give one, such as --out encoder.pth")
     if names_file(out) and out.resolve() == source.resolve():
         raise ValueError(f"--out {out} is the run's own encoder, and would be overwritten; choose another file")
     if unlike := {"look", "preparation"} & read_facts(source).keys():

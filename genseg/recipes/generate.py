@@ -58,7 +58,7 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.shard < self.shards:
-            raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: it counts from 0")
+            raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: use 0 to {self.shards - 1}")
         if self.fresh and self.shards > 1:
             raise ValueError("--fresh would remove what the other shards have found: remove the folder of --out before "
                              "the first of them starts, or choose another --out")  # fmt: skip

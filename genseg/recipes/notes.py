@@ -1,15 +1,19 @@
 """What a run says of its recipe and its images before it begins: nothing of it is an error."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from genseg.core import dist
+from genseg.data.decode import kind_of, read_file
 from genseg.recipes.assemble import Parts
+
+LOOKED = 8  # files, for what would take long to know of all
 
 
 def notes(parts: Parts) -> Iterator[str]:
     """A line each."""
     yield from _of_classes(parts)
-    for note in (*_of_durations(parts), *_of_numbers(parts)):
+    for note in (*_of_images(parts), *_of_durations(parts), *_of_numbers(parts)):
         yield f"note: {note}"
 
 
@@ -25,6 +29,24 @@ def _of_classes(parts: Parts) -> Iterator[str]:
     alone = sum("/" not in file for file in images.files)
     stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""
     yield f"no kNN while training: not every image lies in a sub-folder of its class{stray}"
+
+
+def _of_images(parts: Parts) -> Iterator[str]:
+    """What of the images no run sees, or not in each epoch."""
+    images, batch = parts.images, parts.plan.batch
+    stacks = [i for i, file in enumerate(images.files) if file.lower().endswith((".tif", ".tiff"))]
+    looked = [stacks[i * len(stacks) // LOOKED] for i in range(LOOKED)] if len(stacks) > LOOKED else stacks
+    if several := sum(_frames(images.path(i)) > 1 for i in looked):
+        yield f"{several} of the {len(looked)} TIFFs looked at have several pages, and the first alone is used"
+    if (left := len(images) % batch) > 0.1 * len(images):
+        yield f"an epoch leaves out {left} of {len(images)} images, others each time: it is whole batches of {batch}"
+
+
+def _frames(file: Path) -> int:
+    try:
+        return kind_of(read_file(file)).frames
+    except Exception:  # a damaged file, of which training tells
+        return 1
 
 
 def _of_durations(parts: Parts) -> Iterator[str]:

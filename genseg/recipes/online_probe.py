@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +20,7 @@ class ProbeConfig:
     train: str | None = None  # class folders or a COCO json that vote; null: data.path, each image by all others
     test: str | None = None  # class folders or a COCO json that are classified
     limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
-    k: int = 20
+    k: int = 20  # neighbours that vote; fewer where a usual class has fewer images
     size: int = 0  # pixels of the images that are measured; 0: those of the largest views
 
     def __post_init__(self) -> None:
@@ -55,6 +56,8 @@ def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
     if config.train is None or config.test is None:
         if source.images.labels is None:
             return None
-        return Probe(train=labelled(source, config.limit), test=None, k=config.k)
-    train, test = labelled_pair(config.train, config.test, limit=config.limit)
-    return Probe(train=train, test=test, k=config.k)
+        train, test = labelled(source, config.limit), None
+    else:
+        train, test = labelled_pair(config.train, config.test, limit=config.limit)
+    usual = int(torch.bincount(train.labels).median())  # most of more neighbours are of other classes in any case
+    return Probe(train=train, test=test, k=min(config.k, max(usual - 1, 1)))

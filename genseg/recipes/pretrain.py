@@ -101,6 +101,11 @@ class Session:
         self.report = LiveReport(run, self._say) if self.main else None
 
     @property
+    def stands(self) -> str:
+        """Where a run that has begun is."""
+        return "finished already" if self.step == self.parts.plan.total else f"going on from step {self.step}"
+
+    @property
     def task(self) -> str:
         """What is trained, in a word or two."""
         names = {"none": ""}
@@ -347,7 +352,7 @@ class Session:
         self._say(
             f"{self.task}: {len(p.images)} images of {c.data.path}, {p.plan.total} steps of {p.plan.batch} images, "
             f"{c.encoder.name} at {p.size} px, {dist.world()} process(es), precision {p.accelerator.mixed_precision}"
-            + (f", going on from step {self.step}" if self.step else "")
+            + (f", {self.stands}" if self.step else "")
         )
         if self.step == 0:
             for note in notes(p):

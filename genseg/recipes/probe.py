@@ -82,15 +82,16 @@ def _few_shot_table(
             for name, (x, z) in found.items()
         }
         for name, s in scores.items():
-            line = f"  {name:{width}s}  {s.mean():5.1f} ± {_spread(s):4.1f} %"
+            line = f"  {name:{width}s}  {s.mean():5.1f}{_spread(s)} %"
             d = s - scores[FITTED]
-            gain = "" if name == FITTED else f"   over fitted random {d.mean():+5.1f} ± {_spread(d):4.1f}"
+            gain = "" if name == FITTED else f"   over fitted random {d.mean():+5.1f}{_spread(d)}"
             lines.append(line + gain)
     return "\n".join(lines)
 
 
-def _spread(values: Float[np.ndarray, "n"]) -> float:
-    return float(values.std(ddof=1)) if len(values) > 1 else 0.0
+def _spread(values: Float[np.ndarray, "n"]) -> str:
+    """The standard deviation; of one draw there is none."""
+    return f" ± {values.std(ddof=1):4.1f}" if len(values) > 1 else ""
 
 
 def _both(

@@ -31,9 +31,14 @@ def labelled_pair(train: str, test: str, *, limit: int, margin: float = 0.1) -> 
     """
     if train.endswith(".json") != test.endswith(".json"):
         raise ValueError(f"probe: {train} and {test} are not of one kind: give two class folders or two COCO jsons")
+    if expand(train).resolve() == expand(test).resolve():
+        raise ValueError(f"probe: {train} is asked about itself, and each image would find itself; give two")
     if train.endswith(".json"):
         first, found = read_labelled(expand(train), masks=False)
         second, more = read_labelled(expand(test), categories=first.categories, masks=False)
+        if len(first.categories) < 2:
+            raise ValueError(f"probe: {train} has one category, so there is nothing to tell apart; genseg finetune and "
+                             "genseg compare measure what an encoder is worth on it")  # fmt: skip
         return _crops(BoxCrops(first, margin), limit, found), _crops(BoxCrops(second, margin), limit, more)
     known, asked = (ImageSource(list_images(path), None) for path in (train, test))
     if known.images.classes != asked.images.classes or not known.images.classes:

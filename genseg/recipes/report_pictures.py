@@ -281,7 +281,9 @@ def extremes(run: Run) -> Section | None:
     known = {p.name: (n, p) for n, p in enumerate(pictures)}
     most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
     body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
-    least = _cards(worst(run), known, score) or "<p>There are too few images to tell.</p>"
+    some = any(p.instances for p in pictures)
+    nothing = "There are too few images to tell." if some else "Nothing was found: try a lower score, or train longer."
+    least = _cards(worst(run), known, score) or f"<p>{nothing}</p>"
     body += f"<div><h3>{fewest}</h3>{least}</div></div>"
     if run.semantic:
         return Section("extremes", "Best and worst", "Best and worst by mIoU", body, "By the mean over the classes of "

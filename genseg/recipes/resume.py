@@ -64,6 +64,8 @@ def _refuse(run: Path, before: Mapping[str, Any], now: Mapping[str, Any], free: 
         return
     lines = "\n  ".join(changed)
     hint = "Give the same keys to go on with it, --fresh to start over, or another run= folder."
+    if "encoder.weights" in before:
+        hint += f" From its weights, the other run begins with encoder.weights={run}."
     if any(line.startswith("mixed_precision:") for line in changed):
         hint += f" precision=auto is another one here: add precision={before['mixed_precision']}."
     if any(line.startswith("processes:") for line in changed):

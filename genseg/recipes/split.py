@@ -30,6 +30,14 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     """
     between(0, 1, val=part)
     content = read_json(file)
+    known = [image for image in content["images"] if isinstance(image, dict)] if "images" in content else []
+    if any(image.get(by) not in (None, "") for image in known):
+        marks = f"by {by} and by equal bytes"
+    elif by == "group":
+        marks = "by equal bytes alone: no image has the key group"
+    else:
+        keys = ", ".join(sorted({key for image in known for key in image})) or "none"
+        raise CocoError(f"{file}: --by {by}: no image has this key; their keys are {keys}")
     info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
     images = list_images(file)
     try:
@@ -47,7 +55,7 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
             raise CocoError(f"{out} is there and not of genseg split: move it away, or give {file.name} another name")
     for half, kept in halves.items():
         write_text(_beside(file, half), json.dumps({**content, "info": info, **kept}))
-    said.append(f"{amount(len(groups), 'group')} by {by} and by equal bytes; none is in both")
+    said.append(f"{amount(len(groups), 'group')} {marks}; none is in both")
     if lost := len(content["annotations"]) - sum(len(kept["annotations"]) for kept in halves.values()):
         said.append(f"{amount(lost, 'annotation')} of images that are not listed: left out")
     return "\n".join(said)

@@ -11,6 +11,8 @@ import torch
 from genseg.nn.encoder import Encoder, EncoderConfig, metadata_of, torchvision_state
 from genseg.nn.weights import whole
 
+TAG = "genseg_"  # and the method
+
 
 def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
     """Write `config.json` and `model.safetensors` beside each other for the encoder of a run.
@@ -28,15 +30,27 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
         "num_classes": 0,
         "pretrained_cfg": {
             "input_size": [3, size, size], "mean": metadata["mean"], "std": metadata["std"], "num_classes": 0,
-            "interpolation": "bilinear", "crop_pct": 1.0, "tag": f"genseg_{metadata['method']}",
+            "interpolation": "bilinear", "crop_pct": 1.0, "tag": TAG + metadata["method"],
         },
     }  # fmt: skip
+    _refuse_foreign(folder)
     folder.mkdir(exist_ok=True)
-    with whole(folder / "model.safetensors") as temporary:
-        shutil.copyfile(encoder_file, temporary)
-    with whole(folder / "config.json") as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    with whole(folder / "model.safetensors") as weights, whole(folder / "config.json") as config:
+        shutil.copyfile(encoder_file, weights)
+        config.write_text(json.dumps(content, indent=2) + "\n")  # is there first, and says whose the other is
     return True
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise ValueError where a file that would be overwritten is not genseg's."""
+    there = [name for name in ("config.json", "model.safetensors") if (folder / name).exists()]
+    try:
+        made = json.loads((folder / "config.json").read_bytes())["pretrained_cfg"]["tag"].startswith(TAG)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        made = False
+    if there and not made:
+        raise ValueError(f"{folder} holds {' and '.join(there)}, not written by genseg, which would be overwritten; "
+                         "choose another folder")  # fmt: skip
 
 
 @cache

@@ -100,7 +100,7 @@ def _range(lines: Sequence[Line]) -> tuple[float, float]:
     ]
     low, high = min(ends), max(ends)
     margin = (high - low) * 0.04 or abs(high) * 0.1 or 1.0
-    return (0.0 if 0 <= low < 0.3 * high else low - margin), high + margin
+    return (0.0 if 0 <= low <= 0.3 * high else low - margin), high + margin
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:

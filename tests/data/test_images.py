@@ -125,6 +125,13 @@ def test_a_text_list_without_classes(tmp_path: Path) -> None:
     assert list_images(text_list(tmp_path, "b.png\na.png")) == ImageList(tmp_path, ("a.png", "b.png"))
 
 
+def test_a_line_that_begins_with_a_hash_is_a_comment_unless_it_names_a_file(tmp_path: Path) -> None:
+    for name in ("a.png", "#b.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "l.txt").write_text("# plate 1\na.png\n#b.png\n")
+    assert list_images(tmp_path / "l.txt").files == ("#b.png", "a.png")
+
+
 def test_a_list_of_which_no_image_is_there_is_another_file_s(tmp_path: Path) -> None:
     """As one with a class behind a comma, or of another machine."""
     with pytest.raises(ValueError, match="none of its 2 images is there, the first is c.png,dog; write a path on each"):

@@ -190,6 +190,15 @@ def test_the_labels_of_a_json_are_told_as_finetune_sees_them(tmp_path: Path) -> 
         assert scan(path).images == 2 and (told := scan(path).labels) is not None and told.why
 
 
+def test_pages_that_are_not_used_are_told(tmp_path: Path) -> None:
+    page = Image.new("L", (9, 8))
+    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
+    page.save(tmp_path / "one.tif")
+    found = scan(tmp_path)
+    assert found.several == (1, 3)
+    assert "pages       1 files have several pages or frames, up to 3: the first is used" in format_report(found)
+
+
 def test_a_home_folder_is_looked_through_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 9)).save(tmp_path / "photos/a.png")

@@ -106,4 +106,4 @@ def test_batch_norm_groups_that_divide_no_pass_are_told_before_images_are_read(
     assert main(words) == 2
     said = capsys.readouterr().err
     assert "8 batch-norm groups (method.splits) of at least 2 images" in said
-    assert f"use batch_size={fitting}\n" in said
+    assert f"use batch_size={fitting}, or method.splits=1 where there are fewer images\n" in said

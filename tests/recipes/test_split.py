@@ -79,6 +79,7 @@ def test_neither_half_is_ever_empty(labels: Path, part: float) -> None:
 def test_what_a_user_can_mend(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["split", str(labels), "--val", "2"]) == 2
     assert main(["split", str(labels.with_name("no.json"))]) == 2
+    assert main(["split", str(labels), "--by", "groop"]) == 2
     content = json.loads(labels.read_bytes())
     labels.write_text(json.dumps({**content, "images": [{**i, "field": "one"} for i in content["images"]]}))
     assert main(["split", str(labels), "--by", "field"]) == 2
@@ -90,7 +91,9 @@ def test_what_a_user_can_mend(labels: Path, capsys: pytest.CaptureFixture[str]) 
         labels.write_text(json.dumps({**content, "annotations": broken}))
         assert main(["split", str(labels)]) == 2
     said = capsys.readouterr().err
-    for words in ("val=2", "no.json", "are one group; give more images, or --by", "10 images have 1 ids"):
+    for words in ("val=2", "no.json", "are one group; give more images, or --by",
+                  "--by groop: no image has this key; their keys are file_name, group, height, id, width",
+                  "10 images have 1 ids"):  # fmt: skip
         assert words in said
     assert said.count("an annotation image_id; got") == 4 and said.count("Traceback") == 0
     assert not labels.with_name("labels-val.json").exists()
@@ -119,3 +122,10 @@ def test_an_image_that_is_missing_is_for_fine_tuning_to_say(labels: Path) -> Non
     shutil.rmtree(labels.parent / "images")
     with pytest.raises(ValueError, match="none of its 10 images is there"):
         split_labels(labels)
+
+
+def test_a_json_without_groups_is_not_said_to_have_some(labels: Path) -> None:
+    content = json.loads(labels.read_bytes())
+    alone = [{k: v for k, v in image.items() if k != "group"} for image in content["images"]]
+    labels.write_text(json.dumps({**content, "images": alone}))
+    assert "9 groups by equal bytes alone: no image has the key group; none is in both" in split_labels(labels)

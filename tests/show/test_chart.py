@@ -62,6 +62,10 @@ def test_what_is_not_finite_is_left_out_and_nothing_gives_no_chart() -> None:
     assert one[0] < two[0]
 
 
+def test_parts_that_stay_at_nothing_have_an_axis_from_nothing() -> None:
+    assert "−" not in chart("kNN", [Line("a", [0, 1], [0.0, 0.0])], x_label="step", percent=True)
+
+
 def test_long_lines_are_thinned_and_keep_their_end() -> None:
     n = 10 * POINTS + 3
     (line,) = points(chart("x", [Line("a", list(range(n)), [float(i) for i in range(n)])], x_label="step"))
