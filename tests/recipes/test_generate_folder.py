@@ -381,7 +381,7 @@ def test_polygons_in_the_json_are_those_of_the_masks(run: Path, folder: Path, wh
 def test_what_a_user_can_mend_is_named(run: Path, folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="--fresh would remove what the other shards have found"):
         GenerateOptions(shard=1, shards=2, fresh=True)
-    with pytest.raises(ValueError, match="--shard-index 2 of --num-shards 2: it counts from 0"):
+    with pytest.raises(ValueError, match="--shard-index 2 of --num-shards 2: use 0 to 1"):
         GenerateOptions(shard=2, shards=2)
     with pytest.raises(ValueError, match=r"there is no .*alpha.safetensors: give a run directory"):
         alpha_file(tmp_path)
