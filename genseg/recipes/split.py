@@ -30,18 +30,18 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     """
     between(0, 1, val=part)
     content = read_json(file)
-    known = [image for image in content["images"] if isinstance(image, dict)] if "images" in content else []
-    if any(image.get(by) not in (None, "") for image in known):
+    info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
+    images = list_images(file)
+    listed = content["images"]
+    if any(image.get(by) not in (None, "") for image in listed):
         marks = f"by {by} and by equal bytes"
     elif by == "group":
         marks = "by equal bytes alone: no image has the key group"
     else:
-        keys = ", ".join(sorted({key for image in known for key in image})) or "none"
+        keys = ", ".join(sorted({key for image in listed for key in image}))
         raise CocoError(f"{file}: --by {by}: no image has this key; their keys are {keys}")
-    info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
-    images = list_images(file)
     try:
-        groups = _groups(content["images"], images, by, file)
+        groups = _groups(listed, images, by, file)
         chosen = _drawn(groups, part * len(images), seed)
         halves = {
             half: _of(content, {i["id"] for n, i in enumerate(content["images"]) if (n in chosen) is (half == "val")})
