@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genseg import __version__
-from genseg.commands.recipes import recipe
+from genseg.commands.recipes import recipe, recipes
 from genseg.commands.show import add_show
 from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
+from genseg.schema import MissingKey
 
 if TYPE_CHECKING:
     from genseg.recipes.finder import Wanted
@@ -226,6 +227,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.overrides += rest  # argparse stops collecting them at the first option
     try:
         return options.act(options)
+    except MissingKey as error:
+        kind = "pretrain" if options.command == "pretrain" else "finetune"
+        start = "" if options.config else f"; or start from a recipe by --config: {', '.join(recipes(kind))}"
+        print(f"genseg {options.command}: {error}{start}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
@@ -260,16 +266,10 @@ def _pretrain(options: argparse.Namespace) -> int:
     if options.keys:
         print(configs.key_help(PretrainConfig, CHOICES))
         return 0
-    file = recipe(options.config, "pretrain")
-    try:
-        config = configs.load(
-            PretrainConfig, file=file, overrides=one_length(options.overrides),
-            choices=CHOICES, standins=["run=RUN", "data.path=FOLDER"] if options.print_config else [],
-        )  # fmt: skip
-    except configs.ConfigError as error:
-        if file is None and str(error).startswith("missing: "):
-            raise configs.ConfigError(f"{error}, or start from a recipe, as with --config simclr") from None
-        raise
+    config = configs.load(
+        PretrainConfig, file=recipe(options.config, "pretrain"), overrides=one_length(options.overrides),
+        choices=CHOICES, standins=["run=RUN", "data.path=FOLDER"] if options.print_config else [],
+    )  # fmt: skip
     if options.print_config:
         print(configs.to_yaml(config), end="")
         return 0

@@ -24,6 +24,7 @@ from genseg.schema import (
     Choices,
     ConfigError,
     Key,
+    MissingKey,
     as_text,
     checked,
     default_name,
@@ -199,7 +200,7 @@ def _names(schema: type, choices: Choices, given: Mapping[str, _Given]) -> dict[
         key = f"{section}.name"
         got = given.get(key, _Given(default_name(schema, section), "default"))
         if got.value is None:
-            raise ConfigError(f"missing: {key}; choose one of {', '.join(kinds)}")
+            raise MissingKey(f"missing: {key}; choose one of {', '.join(kinds)}")
         if got.value not in list(kinds):
             raise ConfigError(f"{_got(key, got)}, wanted {' | '.join(kinds)}{_meant(got.value, kinds)}")
         names[section] = got.value
@@ -239,7 +240,7 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
     missing = [key for key, entry in keys.items() if entry.default is MISSING and key not in given]
     if missing:
         types = ", ".join(f"{key} ({wanted(keys[key].hint)})" for key in missing)
-        raise ConfigError(f"missing: {types}; give it as key=value or in the config file")
+        raise MissingKey(f"missing: {types}; give it as key=value or in the config file")
     tree: Any = {}
     for key, entry in keys.items():
         *path, last = key.split(".")

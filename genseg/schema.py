@@ -28,6 +28,10 @@ class ConfigError(ValueError):
     """A key, a value or a file that does not fit the schema."""
 
 
+class MissingKey(ConfigError):
+    """A key that has no default was not given."""
+
+
 @dataclass(frozen=True)
 class Key:
     """One key that holds a value."""

@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from full_disk import no_file_above
+from noise import write_classes
 from PIL import Image
 
 from genseg.cli import main
@@ -27,12 +28,7 @@ TINY = [
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        (root / "ab"[i % 2]).mkdir(exist_ok=True)
-        cv2.imwrite(str(root / "ab"[i % 2] / f"{i}.jpg"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
-    return root
+    return write_classes(tmp_path_factory.mktemp("images"), 12, ".jpg")
 
 
 @pytest.fixture(scope="module")
@@ -331,7 +327,9 @@ def test_every_recipe_is_a_config(recipe: str, capsys: pytest.CaptureFixture[str
 
 def test_no_recipe_leads_to_one(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pretrain", f"data.path={images}", f"run={tmp_path / 'run'}", "epochs=1"]) == 2
-    assert "or start from a recipe, as with --config simclr" in capsys.readouterr().err
+    assert "or start from a recipe by --config: alpha, byol, " in capsys.readouterr().err
+    assert main(["finetune", "data.train=x.json", f"run={tmp_path / 'run'}", "epochs=1"]) == 2
+    assert "missing: model.name" in (said := capsys.readouterr().err) and "by --config: deeplabv3plus, " in said
 
 
 def test_pages_and_images_that_are_left_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

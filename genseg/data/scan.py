@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from genseg.core.paths import expand
+from genseg.core.words import amount
 from genseg.data.decode import Kind, kind_of, read_file, reason_of
 from genseg.data.images import ImageError, ImageList, decode, list_images, walk
 from genseg.data.label_report import LabelReport, report_labels
@@ -145,7 +146,7 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
         ("classes", _classes(report.classes)),
     ]  # fmt: skip
     if report.several[0]:
-        rows.insert(1, ("pages", f"{report.several[0]:,} files have several pages or frames, up to "
+        rows.insert(1, ("pages", f"{amount(report.several[0], 'file')} of several pages or frames, up to "
                                  f"{report.several[1]:,}: the first is used, the others are not"))  # fmt: skip
     if report.labels:
         rows[-1:] = _label_rows(report.labels)

@@ -1,6 +1,6 @@
 """Projection and prediction heads."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -48,6 +48,7 @@ def mlp(
     head: what is behind the last layer: nothing (mlp), a batch norm without offset, as in SimCLR (mlp_bn), or such a
         one and whitening (mlp_whiten; Hua et al., On Feature Decorrelation in Self-Supervised Learning, 2021)
     """
+    assert head in get_args(Head)
     layers: list[nn.Module] = []
     for i, (a, b) in enumerate(zip(widths[:-1], widths[1:], strict=True)):
         last = i == len(widths) - 2

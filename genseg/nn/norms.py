@@ -1,7 +1,7 @@
 """Which normalisation layers a network has, and batch norms whose statistics are made anew."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -37,6 +37,7 @@ def with_norms(module: nn.Module, norm: Norm) -> nn.Module:
     with random weights, whose statistics are nobody's. Group norms (Wu and He, 2018: 32 groups, or fewer where the
     width does not divide) take over the affine part alone. timm's batch norms hold an activation, which stays.
     """
+    assert norm in get_args(Norm)
     if norm == "bn" or isinstance(module, nn.SyncBatchNorm):  # made before: two parts of a module may share an encoder
         return module
     if norm == "sync" and isinstance(module, nn.modules.batchnorm._BatchNorm):

@@ -36,13 +36,14 @@ def _of_images(parts: Parts) -> Iterator[str]:
     images, batch = parts.images, parts.plan.batch
     stacks = [i for i, file in enumerate(images.files) if file.lower().endswith((".tif", ".tiff"))]
     looked = [stacks[i * len(stacks) // LOOKED] for i in range(LOOKED)] if len(stacks) > LOOKED else stacks
-    if several := sum(_frames(images.path(i)) > 1 for i in looked):
+    if several := sum(_pages(images.path(i)) > 1 for i in looked):
         yield f"{several} of the {len(looked)} TIFFs looked at have several pages, and the first alone is used"
     if (left := len(images) % batch) > 0.1 * len(images):
         yield f"an epoch leaves out {left} of {len(images)} images, others each time: it is whole batches of {batch}"
 
 
-def _frames(file: Path) -> int:
+def _pages(file: Path) -> int:
+    """How many pages; 1 where a damaged file hides it."""
     try:
         return kind_of(read_file(file)).frames
     except Exception:  # a damaged file, of which training tells

@@ -120,6 +120,7 @@ def build_optimizer(
         return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=fused)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=config.betas, fused=fused)
+    assert config.name == "lars"
     return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust, lr_in_momentum=config.lr_in_momentum)
 
 

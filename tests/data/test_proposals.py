@@ -1,6 +1,7 @@
 """Proposals lie in the image, are repeatable, the same in a mirror, keep apart, and find what is known to be there."""
 
 from collections.abc import Callable
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -11,7 +12,7 @@ from genseg.data import component_tree as ct
 from genseg.data.controls import propose_blobs
 from genseg.data.inpainting import inpainting_error
 from genseg.data.instances import Instance
-from genseg.data.proposals import PROPOSERS, propose, propose_tree
+from genseg.data.proposals import PROPOSERS, Proposals, propose, propose_tree
 from genseg.data.scenes import compose_scene
 from genseg.data.superpixels import scored
 
@@ -41,6 +42,10 @@ def whole(found: list[Instance], image: np.ndarray) -> np.ndarray:
 
 def best_iou(mask: np.ndarray, masks: np.ndarray) -> float:
     return max(((mask & m).sum() / (mask | m).sum() for m in masks), default=0.0)
+
+
+def test_a_recipe_may_name_each_of_them() -> None:
+    assert get_args(Proposals) == tuple(PROPOSERS)
 
 
 @pytest.mark.parametrize("name", list(PROPOSERS))

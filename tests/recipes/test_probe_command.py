@@ -4,10 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
 from coco_made import note, write_json
+from noise import write_classes
 
 from genseg.cli import main
 
@@ -16,12 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        (root / "ab"[i % 2]).mkdir(exist_ok=True)
-        cv2.imwrite(str(root / "ab"[i % 2] / f"{i}.jpg"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
-    return root
+    return write_classes(tmp_path_factory.mktemp("images"), 12, ".jpg")
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,8 @@ import sys
 import time
 from pathlib import Path
 
-import cv2
-import numpy as np
 import pytest
+from noise import write_classes
 
 from genseg.cli import main
 from genseg.recipes.pretrain import Session
@@ -27,10 +26,7 @@ CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.recipes.pretrain", "genseg
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(18):
-        (root / "ab"[i % 2]).mkdir(exist_ok=True)
-        cv2.imwrite(str(root / "ab"[i % 2] / f"{i}.png"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
+    write_classes(root, 18, ".png")
     (root / "a" / "broken.png").write_bytes(b"no image")
     return root
 
