@@ -27,7 +27,7 @@ from genseg.core.check import at_least
 from genseg.core.paths import expand
 from genseg.core.words import amount
 from genseg.data.labelled import LabelledSet
-from genseg.measure.paired import Difference, mean_and_spread, paired_difference
+from genseg.recipes.compared import as_table, by_seed, contrasts
 from genseg.recipes.evaluate_model import MAIN, read_scores
 from genseg.recipes.finetune import SCORES_NAME, Within, finetune, images_of
 from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, is_semantic, read_labels
@@ -40,7 +40,6 @@ from genseg.train.run import RunError, write_environment, write_text
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
 kept_labels = functools.lru_cache(maxsize=8)(read_labels)  # looking through a large set takes minutes: once a process
-Values = Mapping[tuple[str, int], Mapping[int, float]]  # by arm and labels, then by seed
 
 
 @dataclass(frozen=True)
@@ -311,75 +310,6 @@ def gathered(out: Path, base: FinetuneConfig, arms: Mapping[str, FinetuneConfig]
     ]  # fmt: skip
     order = [*arms, *sorted({c["arm"] for c in cells} - arms.keys())]
     labels = sorted({c["labels"] for c in cells})
-    return {"metric": metric, "arms": order, "labels": labels, "cells": cells, "train": base.data.train,
-            "val": base.data.val, "sentences": sentences(order, labels, by_seed(cells))}  # fmt: skip
-
-
-def by_seed(cells: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], dict[int, float]]:
-    """(arm, labels) -> seed -> value."""
-    values: dict[tuple[str, int], dict[int, float]] = {}
-    for c in cells:
-        if c["value"] is not None:  # nothing could be measured
-            values.setdefault((c["arm"], c["labels"]), {})[c["seed"]] = c["value"]
-    return values
-
-
-def as_table(result: Mapping[str, Any]) -> str:
-    """Mean and standard deviation of each arm and number of labels, and whether the arms differ."""
-    values = by_seed(result["cells"])
-    width = max([len(a) for a in result["arms"]] + [3])
-    head = f"{result['metric']}, mean and standard deviation over seeds (draws of labels, and trainings)"
-    lines = [f"{head}\n{'arm':{width}s}" + "".join(f"{n:>20d}" for n in result["labels"]) + "  labelled images"]
-    for arm in result["arms"]:
-        row = f"{arm:{width}s}"
-        for n in result["labels"]:
-            got = list(values.get((arm, n), {}).values())
-            mean, spread = mean_and_spread(got)
-            text = f"{mean:.4f} ± {spread:.4f} ({len(got)})" if len(got) > 1 else f"{mean:.4f}" if got else "-"
-            row += f"{text:>20s}"
-        lines.append(row)
-    return "\n".join([*lines, "", *result["sentences"]])
-
-
-def sentences(arms: Sequence[str], labels: Sequence[int], values: Values) -> list[str]:
-    """Each arm against the first one, in pairs of equal labels and seeds."""
-    said = []
-    base, *others = arms
-    for arm in others:
-        for n in labels:
-            d = _paired(values, (arm, n), (base, n))
-            if not d.pairs:
-                continue
-            who = f"{arm} with {amount(n, 'labelled image')}"
-            if d.pairs < 2:
-                said.append(f"{who}: {d.mean:+.4f} against {base}, one pair: no word on chance")
-                continue
-            word = ("better" if d.mean > 0 else "worse") if d.clear else "no clear difference"
-            noise = f"{d.mean:+.4f} ± {d.error:.4f} (standard error of {d.pairs} pairs)"
-            said.append(f"{who}: {noise} against {base}: {word}")
-        if reached := fewest_labels(arm, base, labels, values):
-            said.append(reached)
-    return said
-
-
-def fewest_labels(arm: str, base: str, labels: Sequence[int], values: Values) -> str | None:
-    """The sentence on how many labels an arm needs for what the base has with more, where the base clearly gains by
-    them (else nothing is saved) and the arm's mean over the seeds of both is no lower."""
-    best: tuple[float, int, int] | None = None
-    for few in labels:
-        for many in labels:
-            gained = _paired(values, (base, many), (base, few))
-            behind = [_paired(values, (arm, few), (base, n)).mean < 0 for n in labels if n <= many]
-            pairs = _paired(values, (arm, few), (base, many)).pairs
-            if few < many and gained.clear and gained.mean > 0 and pairs > 1 and not any(behind):
-                best = max(best or (0.0, 0, 0), (many / few, few, many))
-    if best is None:
-        return None
-    return f"{arm} with {amount(best[1], 'labelled image')} reaches what {base} reaches with {best[2]}"
-
-
-def _paired(values: Values, a: tuple[str, int], b: tuple[str, int]) -> Difference:
-    """The difference of two cells' numbers, over the seeds that both have."""
-    one, other = values.get(a, {}), values.get(b, {})
-    shared = sorted(one.keys() & other.keys())
-    return paired_difference([one[s] for s in shared], [other[s] for s in shared])
+    differences = [c.as_json() for c in contrasts(order, labels, by_seed(cells))]
+    return {"metric": metric, "arms": order, "labels": labels, "cells": cells, "differences": differences,
+            "train": base.data.train, "val": base.data.val}  # fmt: skip

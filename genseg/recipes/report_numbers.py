@@ -10,6 +10,7 @@ from typing import Any
 from genseg.core.words import amount
 from genseg.data.decode import kind_of
 from genseg.measure.paired import mean_and_spread
+from genseg.recipes.compared import Values, by_seed, sentences, verdict
 from genseg.recipes.evaluate_model import MAIN, SHOWN
 from genseg.recipes.report_run import COMPARED, VAL, Run, chosen
 from genseg.show.chart import Line, chart
@@ -91,9 +92,6 @@ def series(run: Run, name: str) -> Line:
     )
 
 
-Values = dict[tuple[str, int], list[float]]
-
-
 def transfer(run: Run) -> Section | None:
     """What fine-tuning gained: compare.json as a table and a plot. Raises RunError when it has another form."""
     content = run.compared
@@ -101,13 +99,14 @@ def transfer(run: Run) -> Section | None:
         return None
     values = _values(content, run.path / COMPARED)
     counts = [int(n) for n in content["labels"]]
-    rows = [[str(arm), *(_cell(values.get((str(arm), n), [])) for n in counts)] for arm in content["arms"]]
+    arms = [str(arm) for arm in content["arms"]]
+    rows = [[arm, *(_cell(list(values.get((arm, n), {}).values())) for n in counts)] for arm in arms]
     each = {len(v) for v in values.values()}
     runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
     plot = transfer_plot(content, run.path / COMPARED)
     head = ["", *(amount(n, "labelled image") for n in counts)]
     body = f'<div class="two">{table(head, rows)}<figure>{plot}</figure></div>'
-    body += "".join(f"<p>{html.escape(str(said))}</p>" for said in content.get("sentences", []))
+    body += "".join(f"<p>{html.escape(said)}</p>" for said in sentences(arms, counts, values))
     return Section(
         "transfer", "Transfer", f"Did it help? {content['metric']} after fine-tuning on few labels", body,
         f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
@@ -118,25 +117,22 @@ def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
     """The chart of a compare.json: mean and standard deviation of each arm over the number of labelled images."""
     values, lines = _values(content, source), []
     for arm in map(str, content["arms"]):
-        own = [(n, *mean_and_spread(values[arm, n])) for n in map(int, content["labels"]) if (arm, n) in values]
+        known = [(n, values[arm, n]) for n in map(int, content["labels"]) if (arm, n) in values]
+        own = [(n, *mean_and_spread(list(found.values()))) for n, found in known]
         spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
         lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
     return chart(str(content["metric"]), lines, x_label="labelled images", dots=True)
 
 
 def _values(content: Mapping[str, Any], source: Path) -> Values:
-    """(arm, labels) -> numbers of its cells. Raises RunError when `source`, whose content it is, has another form."""
+    """The numbers of a compare.json's cells. Raises RunError when `source`, whose content it is, has another form."""
     try:
-        values: Values = {}
         _ = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
-        for cell in content["cells"]:
-            if cell["value"] is not None and math.isfinite(float(cell["value"])):
-                values.setdefault((str(cell["arm"]), int(cell["labels"])), []).append(float(cell["value"]))
+        return by_seed(content["cells"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{source} needs arms, labels, metric and cells of arm, labels and value; got {error!r}"
+            f"{source} needs arms, labels, metric and cells of arm, labels, seed and value; got {error!r}"
         ) from None
-    return values
 
 
 def _cell(values: Sequence[float]) -> str:
@@ -147,26 +143,22 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def gain(run: Run) -> str:
-    """What compare.json says, in a sentence: at the fewest labels, the best arm and the others."""
-    section = transfer(run)
-    if section is None or run.compared is None:
+    """Whether the arms of a comparison differ, and the means at the fewest labels; nothing for another run. Raises
+    RunError when compare.json has another form."""
+    content = run.compared
+    if content is None:
         return ""
-    content: dict[str, Any] = run.compared
-    fewest = min(int(c["labels"]) for c in content["cells"]) if content["cells"] else 0
-    means = {}
-    for arm in content["arms"]:
-        values = [
-            float(c["value"])
-            for c in content["cells"]
-            if c["arm"] == arm and int(c["labels"]) == fewest and c["value"] is not None
-        ]
-        if values:
-            means[str(arm)] = mean_and_spread(values)[0]
+    values = _values(content, run.path / COMPARED)
+    arms, labels, metric = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
+    fewest = min((n for _, n in values), default=0)
+    means = {arm: mean_and_spread(list(found.values()))[0] for (arm, n), found in values.items() if n == fewest}
+    if not means:
+        return ""
     told = ", ".join(f"{arm} {mean:.3f}" for arm, mean in sorted(means.items(), key=lambda m: -m[1]))
-    if not told:
-        return ""
-    chance = [str(s) for s in content.get("sentences", []) if f" with {fewest} labels: " in str(s)]
-    return " ".join([f"With {fewest} labelled images, {content['metric']} is: {told}.", *(f"{s}." for s in chance)])
+    said = verdict(str(metric), arms, labels, values) or (
+        "No arm can be told from another yet: no pair is finished." if len(arms) > 1 else "There is one arm alone."
+    )
+    return f"{said} {metric} with {amount(fewest, 'labelled image')}: {told}."
 
 
 def data(run: Run) -> Section | None:

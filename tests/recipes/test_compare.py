@@ -15,7 +15,8 @@ from genseg.cli import main
 from genseg.data import preflight
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
-from genseg.recipes.compare import as_table, by_seed, drawn_labels, fewest_labels, parse_arms, parse_labels, sentences
+from genseg.recipes.compare import drawn_labels, parse_arms, parse_labels
+from genseg.recipes.compared import as_table, by_seed, contrasts, labels_saved, verdict
 
 CONFIGS = Path(__file__).parents[2] / "configs/finetune"
 
@@ -66,20 +67,56 @@ def test_arms_and_labels_are_read() -> None:
         parse_arms("x/a,y/a")
 
 
-def test_sentences_say_what_the_numbers_say() -> None:
-    values = {
-        "random": {4: [0.1, 0.2, 0.3], 16: [0.3, 0.35, 0.4]},
-        "mine": {4: [0.36, 0.47, 0.56], 16: [0.3, 0.36, 0.39]},
-    }
-    cells = [{"arm": arm, "labels": n, "seed": s, "subset": "", "value": v}
-             for arm, found in values.items() for n, vs in found.items() for s, v in enumerate(vs)]  # fmt: skip
-    said = sentences(["random", "mine"], [4, 16], by_seed(cells))
-    result = {"metric": "mask AP", "arms": ["random", "mine"], "labels": [4, 16], "cells": cells, "sentences": said}
-    text = as_table(result)
-    assert "mine with 4 labelled images: +0.2633 ± 0.0033 (standard error of 3 pairs) against random: better" in text
-    assert "mine with 16 labelled images: +0.0000 ± 0.0058 (standard error of 3 pairs) against random: no" in text
+def cells_of(values: dict[str, dict[int, list[float]]]) -> list[dict[str, object]]:
+    return [{"arm": arm, "labels": n, "seed": s, "subset": "", "value": v}
+            for arm, found in values.items() for n, vs in found.items() for s, v in enumerate(vs)]  # fmt: skip
+
+
+TWO_ARMS = {
+    "random": {4: [0.1, 0.2, 0.3], 16: [0.3, 0.35, 0.4]},
+    "mine": {4: [0.36, 0.47, 0.56], 16: [0.3, 0.36, 0.39]},
+}
+
+
+def test_the_table_says_what_the_numbers_say() -> None:
+    cells = cells_of(TWO_ARMS)
+    text = as_table({"metric": "mask AP", "arms": ["random", "mine"], "labels": [4, 16], "cells": cells})
+    assert "mine with 4 labelled images: +0.2633 ± 0.0033 over 3 pairs against random: better" in text
+    assert "mine with 16 labelled images: +0.0000 ± 0.0058 over 3 pairs against random: no clear difference" in text
     assert "mine with 4 labelled images reaches what random reaches with 16" in text
-    assert fewest_labels("random", "mine", [4, 16], by_seed(cells)) is None
+    assert labels_saved("random", "mine", [4, 16], by_seed(cells)) is None
+
+
+def test_the_verdict_follows_from_the_differences_of_pairs() -> None:
+    values = by_seed(cells_of(TWO_ARMS))
+    assert verdict("mask AP", ["random", "mine"], [4, 16], values) == (
+        "mine against random, mask AP: better with 4 labelled images (+0.2633 ± 0.0033 over 3 pairs); no clear "
+        "difference with 16 labelled images (+0.0000 ± 0.0058 over 3 pairs). With 4 it reaches what random reaches "
+        "with 16."
+    )
+    assert "mine against random, mask AP: worse with 4 labelled images (-0" in verdict(
+        "mask AP", ["random", "mine"], [4], by_seed(cells_of({"mine": TWO_ARMS["random"], "random": TWO_ARMS["mine"]}))
+    )
+    one = by_seed(cells_of({"random": {4: [0.1]}, "mine": {4: [0.4]}}))  # a gain of 0.3, once
+    assert "too few pairs to tell with 4 labelled images (+0.3000, one pair)" in verdict(
+        "mIoU", ["random", "mine"], [4], one
+    )
+    both = by_seed(cells_of({"a": {4: [1, 2], 8: [1, 2]}, "b": {4: [3, 4], 8: [3, 4]}}))
+    two = "(+2.0000 ± 0.0000 over 2 pairs)"
+    assert verdict("IoU", ["a", "b"], [4, 8], both) == (
+        f"b against a, IoU: better with 4 labelled images {two} and 8 {two}."
+    )
+    assert verdict("mIoU", ["random"], [4], one) == "" == verdict("mIoU", ["random", "mine"], [16], one)
+
+
+def test_the_json_holds_the_difference_as_numbers() -> None:
+    values = by_seed(cells_of({"random": {4: [0.1, 0.2, 0.3], 8: [0.1]}, "mine": {4: [0.3, 0.35, 0.6], 8: [0.4]}}))
+    three, one = (c.as_json() for c in contrasts(["random", "mine"], [4, 8], values))
+    told = stats.ttest_rel([0.3, 0.35, 0.6], [0.1, 0.2, 0.3])
+    assert (three["arm"], three["base"], three["labels"], three["pairs"]) == ("mine", "random", 4, 3)
+    assert three["difference"] / three["error"] == pytest.approx(told.statistic)
+    assert three["clear"] == (told.pvalue < 0.05)
+    assert (one["error"], one["pairs"], one["clear"]) == (None, 1, False) and json.dumps([three, one], allow_nan=False)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +131,7 @@ def test_sentences_say_what_the_numbers_say() -> None:
 )
 def test_labels_are_saved_only_where_they_are_worth_something(base: dict[int, list[float]], mine: list[float]) -> None:
     values = {("random", n): dict(enumerate(v)) for n, v in base.items()} | {("mine", 4): dict(enumerate(mine))}
-    assert fewest_labels("mine", "random", sorted(base), values) is None
+    assert labels_saved("mine", "random", sorted(base), values) is None
 
 
 def test_cells_are_made_once_and_arms_share_their_labels(
@@ -127,6 +164,8 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     assert len(re.findall(r"\n[1-7]/8 .*; ETA \d+s\n", told.err)) == 7 and told.err.count("ETA") == 15
     assert "8 cells, 0 of them are done" in told.err and "mIoU, mean and standard deviation" in told.out
     result = json.loads((out / "compare.json").read_text())
+    assert "sentences" not in result and [d["pairs"] for d in result["differences"]] == [2, 2]
+    assert "other against random, mIoU: no clear difference with 2 labelled images (+0" in html
     assert len(result["cells"]) == 8 and result["labels"] == [2, 4] and result["arms"] == ["random", "other"]
     cells = {(c["arm"], c["labels"], c["seed"]): c for c in result["cells"]}
     for (arm, n, seed), cell in cells.items():

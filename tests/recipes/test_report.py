@@ -242,13 +242,48 @@ def test_a_comparison_becomes_a_table_and_a_plot(tmp_path: Path) -> None:
     html = write_report(tmp_path).read_text()
     assert sections(tmp_path / REPORT) == ["transfer"]
     assert "0.410 ± 0.010" in html and "0.310 ± 0.010" in html and html.count('class="dot') == 6
-    assert "With 5 labelled images, mask AP is: mine 0.410, random &lt;weights&gt; 0.110." in html
+    assert "mask AP with 5 labelled images: mine 0.410, random &lt;weights&gt; 0.110." in html
     (tmp_path / "compare.json").write_text('{"arms": ["a"]}')
     with pytest.raises(RunError, match="compare.json needs arms, labels, metric and cells"):
         write_report(tmp_path)
     (tmp_path / "compare.json").write_text("[")
     with pytest.raises(RunError, match="compare.json is no json"):
         write_report(tmp_path)
+
+
+def verdict_of(file: Path) -> str:
+    (text,) = re.findall(r'<p class="verdict">(.*?)</p>', file.read_text())
+    return str(text)
+
+
+def test_the_headline_of_a_comparison_is_the_verdict_on_the_differences(tmp_path: Path) -> None:
+    """The first arm on the list is the base. A higher mean alone is no win; nothing is read from sentences."""
+
+    def headline(mine: list[float], base: list[float]) -> str:
+        cells = [
+            {"arm": arm, "labels": 8, "subset": 0, "seed": s, "value": v}
+            for arm, values in (("random", base), ("mine", mine))
+            for s, v in enumerate(values)
+        ]
+        content = {"arms": ["random", "mine"], "labels": [8], "metric": "mask AP", "cells": cells,
+                   "sentences": ["mine with 8 labels: better, much better"]}  # fmt: skip
+        (tmp_path / "compare.json").write_text(json.dumps(content))
+        return verdict_of(write_report(tmp_path))
+
+    assert headline([0.30, 0.45, 0.21], [0.25, 0.20, 0.31]).startswith(
+        "mine against random, mask AP: no clear difference with 8 labelled images (+0.0667 ± 0.1014 over 3 pairs)."
+    )
+    assert headline([0.35, 0.31, 0.40], [0.25, 0.20, 0.31]).startswith(
+        "mine against random, mask AP: better with 8 labelled images (+"
+    )
+    assert headline([0.25, 0.20, 0.31], [0.35, 0.31, 0.40]).startswith(
+        "mine against random, mask AP: worse with 8 labelled images (-"
+    )
+    assert headline([0.9], [0.1]).startswith("mine against random, mask AP: too few pairs to tell with 8")
+    assert headline([], [0.1, 0.2]) == (
+        "No arm can be told from another yet: no pair is finished. mask AP with 8 labelled images: random 0.150."
+    )
+    assert "much better" not in (tmp_path / REPORT).read_text()
 
 
 def test_an_index_compares_the_runs_of_a_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
