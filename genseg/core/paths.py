@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+SHIPPED = "embedded:"  # begins a path below the folder of data that the package ships
+EMBEDDED = Path(__file__).parents[1] / "embedded"
+
 
 def exists(path: Path) -> bool:
     """Whether something has this name, which may be none that a file can have."""
@@ -12,8 +15,22 @@ def exists(path: Path) -> bool:
 
 
 def expand(path: str | Path) -> Path:
-    """A path with the home folder for `~`; as it stands where nobody knows that home."""
+    """A path with the home folder for `~`, where it can be determined; `embedded:nuclei/train` is data that genseg
+    ships.
+
+    Raises ValueError for embedded data that do not exist.
+    """
+    if str(path).startswith(SHIPPED):
+        shipped = EMBEDDED / str(path).removeprefix(SHIPPED)
+        if ".." in shipped.parts or not exists(shipped):
+            raise ValueError(f"{path} does not exist; genseg ships {', '.join(_shipped())}")
+        return shipped
     try:
         return Path(path).expanduser()
     except RuntimeError:
         return Path(path)
+
+
+def _shipped() -> list[str]:
+    """What follows `embedded:`."""
+    return sorted(SHIPPED + file.relative_to(EMBEDDED).as_posix() for file in EMBEDDED.glob("*/*"))
