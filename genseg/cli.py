@@ -262,6 +262,7 @@ def _pretrain(options: argparse.Namespace) -> int:
     from genseg.recipes.assemble import CHOICES, PretrainConfig
     from genseg.recipes.dry_run import dry_run
     from genseg.recipes.pretrain import pretrain
+    from genseg.recipes.report import LiveReport
 
     if options.keys:
         print(configs.key_help(PretrainConfig, CHOICES))
@@ -277,7 +278,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         if text := dry_run(config, fresh=options.fresh):
             print(text)
         return 0
-    return 0 if pretrain(config, fresh=options.fresh) else 130
+    return 0 if pretrain(config, fresh=options.fresh, watch=LiveReport) else 130
 
 
 def _scan(options: argparse.Namespace) -> int:

@@ -137,6 +137,7 @@ def _finetune(options: argparse.Namespace) -> int:
     from genseg import config as configs
     from genseg.recipes.finetune import check, finetune
     from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig
+    from genseg.recipes.report import LiveReport
 
     if options.keys:
         print(configs.key_help(FinetuneConfig, CHOICES))
@@ -153,7 +154,7 @@ def _finetune(options: argparse.Namespace) -> int:
     if options.check:
         print(check(config))
         return 0
-    return 0 if finetune(config, fresh=options.fresh) else 130
+    return 0 if finetune(config, fresh=options.fresh, watch=LiveReport) else 130
 
 
 def _compare(options: argparse.Namespace) -> int:

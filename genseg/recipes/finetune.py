@@ -28,13 +28,13 @@ from genseg.recipes.finetune_parts import (
     assemble_finetune,
     read_labels,
 )
-from genseg.recipes.report import LiveReport, try_report
 from genseg.recipes.resume import Saved, described, due, take
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
 from genseg.train.run import write_environment, write_text
+from genseg.train.watch import Watcher
 from genseg.transfer.model import Labelled
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor, save_predictor
 
@@ -52,12 +52,14 @@ class Within:
     read: ReadLabels = read_labels
 
 
-def finetune(config: FinetuneConfig, *, fresh: bool = False, within: Within | None = None) -> bool:
+def finetune(
+    config: FinetuneConfig, *, fresh: bool = False, within: Within | None = None, watch: Watcher | None = None
+) -> bool:
     """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
 
-    Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors report.html` in
-    `config.run`, and with validation data `best.safetensors scores.json`. Raises ValueError for what a user can mend,
-    RuntimeError (non-finite loss, disk full) for what stopped the run.
+    Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors` in `config.run`, with
+    validation data `best.safetensors scores.json`, and what `watch` makes of them. Raises ValueError for what a user
+    can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     parts = assemble_finetune(config, within.read if within else read_labels)
     run = expand(config.run)
@@ -76,13 +78,14 @@ def finetune(config: FinetuneConfig, *, fresh: bool = False, within: Within | No
                     write_text(run / "config.yaml", configs.to_yaml(parts.config))
                 text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
                 write_text(run / PREFLIGHT_NAME, text + "\n")
-        session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, within)))
+        session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, within, watch)))
         session.greet()
         done = session.train()
     if main and within is None:
         if done:
             print(session.summary())
-        try_report(run, look=done)
+        if session.watch is not None:
+            session.watch.done(complete=done)
     return done
 
 
@@ -115,7 +118,14 @@ def images_of(config: FinetuneConfig) -> str:
 class FinetuneSession:
     """One process's part in a run: the hooks of the loop."""
 
-    def __init__(self, parts: FinetuneParts, run: Path, saved: Saved | None, within: Within | None = None) -> None:
+    def __init__(
+        self,
+        parts: FinetuneParts,
+        run: Path,
+        saved: Saved | None,
+        within: Within | None = None,
+        watch: Watcher | None = None,
+    ) -> None:
         self.parts, self.config, self.run = parts, parts.config, run
         self.main = parts.accelerator.is_main_process
         self.device = parts.accelerator.device
@@ -135,7 +145,7 @@ class FinetuneSession:
         self.metrics = MetricsFile(run / METRICS_NAME, self.step) if self.main else None
         self.alone = within is None
         self.progress = within.progress if within else ProgressLine()
-        self.report = LiveReport(run, self._say) if self.main and self.alone else None
+        self.watch = watch(run, self._say) if self.main and watch else None
 
     def batches(self) -> Iterator[Any]:
         """This rank's batches from the present step on."""
@@ -204,8 +214,8 @@ class FinetuneSession:
         last = step == self.parts.plan.total
         if due(step, self.log_every) or step == 1 or last:
             self._log(outputs, timing, grad_norm)
-            if self.report is not None and not last:
-                self.report.update()
+            if self.watch is not None and not last:
+                self.watch.update()
             timing.reset()
         if due(step, self.score_every) or (last and self.score_every):
             self._score(step)

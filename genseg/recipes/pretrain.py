@@ -26,7 +26,6 @@ from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.notes import notes
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.probed import LabelledImages
-from genseg.recipes.report import LiveReport, try_report
 from genseg.recipes.resume import begun, described, due, take
 from genseg.recipes.rounds import Rounds
 from genseg.recipes.snapshots import Snapshots
@@ -36,13 +35,14 @@ from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row, read_
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
 from genseg.train.run import write_environment, write_text
+from genseg.train.watch import Watcher
 
 
-def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
+def pretrain(config: PretrainConfig, *, fresh: bool = False, watch: Watcher | None = None) -> bool:
     """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
 
-    Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/ report.html` in
-    `config.run`.
+    Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/` in `config.run`, and
+    what `watch` makes of them.
     Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     run = expand(config.run)
@@ -59,12 +59,12 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False) -> bool:
             if main:
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))  # keys that are free may have changed
-        session = stack.enter_context(contextlib.closing(Session(parts, run, saved)))
+        session = stack.enter_context(contextlib.closing(Session(parts, run, saved, watch)))
         done = session.train()
     if done and main:
         print(session.summary())
-    if main:
-        try_report(run, look=done)
+    if session.watch is not None:
+        session.watch.done(complete=done)
     return done
 
 
@@ -73,7 +73,13 @@ class Session:
 
     finished = False  # before its end
 
-    def __init__(self, parts: Parts, run: Path, saved: tuple[dict[str, Tensor], dict[str, Any]] | None) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        run: Path,
+        saved: tuple[dict[str, Tensor], dict[str, Any]] | None,
+        watch: Watcher | None = None,
+    ) -> None:
         self.parts, self.config, self.run = parts, parts.config, run
         self.main = parts.accelerator.is_main_process
         self.device = parts.accelerator.device
@@ -98,7 +104,7 @@ class Session:
         self.rounds = Rounds(parts, run, self._record, self._say) if isinstance(parts.module, Joint) else None
         with dist.together():
             self.snapshots = Snapshots(run, self.rounds.source, self.step) if self.main and self.rounds else None
-        self.report = LiveReport(run, self._say) if self.main else None
+        self.watch = watch(run, self._say) if self.main and watch else None
 
     @property
     def stands(self) -> str:
@@ -200,8 +206,8 @@ class Session:
         if due(step, self.log_every) or step == 1 or last:
             self._share_broken()
             self._log(outputs, timing, grad_norm)
-            if self.report is not None and not last:
-                self.report.update()
+            if self.watch is not None and not last:
+                self.watch.update()
             timing.reset()
         if last or due(step, self.probe_every):
             self._probe(step)

@@ -148,6 +148,10 @@ class LiveReport:
         self.last = time.monotonic()
         self.cost = self.last - begun
 
+    def done(self, *, complete: bool) -> None:
+        """Write it a last time, with what a complete run finds."""
+        try_report(self.run, look=complete)
+
 
 def try_report(path: Path, folder: str | None = None, *, look: bool = True) -> None:
     """Write the report at the end of a command and say where it is. What hinders it is said and ends nothing: the
