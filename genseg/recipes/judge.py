@@ -46,6 +46,7 @@ class Judge:
         self.predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
         self.predictor.precision = scoring_precision(self.facts["config"]["precision"], self.predictor.device)
         self.semantic = isinstance(self.predictor.model, Segmenter)
+        self.boxes = not self.semantic and not getattr(self.predictor.model, "masks", True)
 
     def judged(self) -> list[Judged]:
         """Some validation images, the best first; none where the run has none, or they have gone."""
@@ -89,7 +90,7 @@ class Judge:
         names = [c for _, c in self.predictor.categories]
         labels = tuple(names[a.category] for a in found) if len(names) > 1 or self.semantic else ()
         hues = tuple(a.category for a in found) if self.semantic else ()
-        return Picture(name, pixels, tuple(found), labels, soft=False, hues=hues)
+        return Picture(name, pixels, tuple(found), labels, soft=False, hues=hues, boxes=self.boxes)
 
     def instances(self, pixels: Pixels) -> list[Instance]:
         """Objects, best first, each a box where the model has no masks; of a semantic model, regions of its classes."""

@@ -14,6 +14,7 @@ from genseg.measure.features import features
 from genseg.nn.encoder import WEIGHTS_NAME, EncoderConfig, build_encoder, metadata_of
 from genseg.recipes.report_pictures import TILE, Shrunk, small
 from genseg.recipes.report_run import Run, chosen
+from genseg.show.brightness import brightened, display_gain
 from genseg.show.page import Section, figure
 from genseg.show.viewer import data_uri
 
@@ -44,14 +45,15 @@ def alike(run: Run) -> Section | None:
     return Section(
         "alike", "Neighbours", "What the encoder finds alike", rows,
         f"Each framed image, drawn by chance, and the nearest of {len(numbers):,} images to it, by the cosine of their "
-        "embeddings. No label was used.",
+        "embeddings. No label was used. Dim images are shown brighter.",
     )  # fmt: skip
 
 
 def _cell(source: ImageSource, i: int, text: str) -> str:
     images = source.images
     text += f", {images.classes[images.labels[i]]}" if images.labels is not None else ""
-    picture = small(centre(source.read(i)[0], TILE))
+    pixels = source.read(i)[0]
+    picture = brightened(small(centre(pixels, TILE)), display_gain(pixels))
     return figure(data_uri(picture, quality=82), text, alt=images.files[i], size=(TILE, TILE))
 
 

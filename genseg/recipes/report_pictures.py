@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import cv2
@@ -18,6 +19,7 @@ from genseg.recipes.judge import COUNTS, OVERLAP
 from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen
 from genseg.recipes.rows import MOST as NUMBERS
 from genseg.recipes.snapshots import spaced
+from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import overlay
 from genseg.show.failures import FAILURES
 from genseg.show.page import Section, figure
@@ -41,6 +43,7 @@ def found(run: Run) -> Section | None:
     if not pictures:
         return None
     data = within_budget(pictures, score)
+    run.kept["fitting"] = len(data)
     everything = max(len(run.ranked), len(data))  # what is still found has no ranks
     title = f"What was found in {f'{len(data)} of ' if everything > len(data) else ''}{amount(everything, 'image')}"
     lead = "Point at an instance to see its score; click it, or its chip, to hide it."
@@ -110,7 +113,10 @@ def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
         )
     labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes or run.semantic else ()
     hues = tuple(n % NUMBERS - 1 for n in image.numbers) if run.semantic else ()
-    return Picture(image.name, pixels, instances, labels, soft, hues=hues)
+    if not image.outlined and labels:  # a class has the colour of its place in the json
+        order = [*run.class_names, "?"]
+        instances = tuple(replace(a, category=order.index(c)) for a, c in zip(instances, labels, strict=True))
+    return Picture(image.name, pixels, instances, labels, soft, hues=hues, boxes=not image.outlined)
 
 
 def read(run: Run, image: AnnotatedImage) -> Pixels | None:
@@ -148,12 +154,12 @@ def steps(run: Run) -> Section | None:
     if not images or not taken:
         return None
     shown = spaced(taken, COLUMNS)
-    columns = []
+    columns, gains = [], [display_gain(image) for image in images]
     for snapshot in shown:
         cells = "".join(
-            f'<img src="{data_uri(small(overlay(image, found)), quality=82)}" width="{TILE}" height="{TILE}" '
-            f'alt="image {n + 1} after {snapshot.step} steps: {len(found)} instances">'
-            for n, (image, found) in enumerate(zip(images, snapshot.found, strict=True))
+            f'<img src="{data_uri(small(overlay(brightened(image, gain), found)), quality=82)}" '
+            f'width="{TILE}" height="{TILE}" alt="image {n + 1} after {snapshot.step} steps: {len(found)} instances">'
+            for n, (image, gain, found) in enumerate(zip(images, gains, snapshot.found, strict=True))
         )
         total = sum(map(len, snapshot.found))
         caption = f"<figcaption>step {snapshot.step:,}<br>{total:,} instances</figcaption>"
@@ -161,8 +167,13 @@ def steps(run: Run) -> Section | None:
     return Section(
         "steps", "Steps", "The same images as training went on",
         f'<div class="scroll"><div class="steps">{"".join(columns)}</div></div>',
-        f"The middles of {len(images)} images, drawn once; no label was used.",
+        f"The middles of {len(images)} images, drawn once; no label was used." + _dim(gains),
     )  # fmt: skip
+
+
+def _dim(gains: Sequence[float]) -> str:
+    """A sentence on the pictures that are shown brighter than they are; nothing where there is none."""
+    return " Dim images are shown brighter than they are." if any(g > 1 for g in gains) else ""
 
 
 def small(pixels: Pixels, side: int = TILE) -> Pixels:
@@ -222,16 +233,22 @@ def views(run: Run) -> Section | None:
     rows = []
     for i in chosen(len(images), VIEWED):
         pixels, at = source.read(i)
-        cells = [figure(data_uri(small(_square(pixels))), "image", alt=images.files[at], size=(TILE, TILE))]
+        gain = display_gain(pixels)
+        word = "; ".join(filter(None, ("image", gain_words(gain))))
+        whole = brightened(small(_square(pixels)), gain)
+        cells = [figure(data_uri(whole), word, alt=images.files[at], size=(TILE, TILE))]
         for group in dataset[[(0, i)]].images:
             for view in group[:, 0].numpy()[:8]:
                 size = view.shape[0]
                 alt = f"a view of {images.files[at]}"
-                cells.append(figure(data_uri(small(view)), f"view, {size} px", alt=alt, size=(TILE, TILE)))
+                cells.append(
+                    figure(data_uri(brightened(small(view), gain)), f"view, {size} px", alt=alt, size=(TILE, TILE))
+                )
         rows.append(f'<div class="views">{"".join(cells)}</div>')
     return Section(
         "views", "Views", f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
-        "".join(rows), "As the run draws them, in its first epoch; the image itself is framed.",
+        "".join(rows), "As the run draws them, in its first epoch; the image itself is framed, and its views are "
+        "shown as bright as it.",
     )  # fmt: skip
 
 
@@ -278,7 +295,7 @@ def extremes(run: Run) -> Section | None:
     if not run.ranked or (run.semantic and not run.judged):  # without labels a class of pixels has no score
         return None
     pictures, score, _ = pictures_of(run)
-    known = {p.name: (n, p) for n, p in enumerate(pictures)}
+    known = {p.name: (n, p) for n, p in enumerate(pictures[: run.kept.get("fitting")])}  # the viewer has these alone
     most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
     body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
     some = any(p.instances for p in pictures)
@@ -291,6 +308,8 @@ def extremes(run: Run) -> Section | None:
     groups = ""
     for n, images in failed(run):
         f, kind = FAILURES[n], "group some" if images else "group"
+        if f.of_masks and pictures[0].boxes:
+            continue
         title = f"{f.name.capitalize()}: {len(images):,} of {len(run.ranked):,} images"
         groups += (
             f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'

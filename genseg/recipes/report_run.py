@@ -218,6 +218,11 @@ class Run:
             return {}
         return {int(a["id"]): names.get(int(a["category_id"]), "?") for a in content["annotations"]}
 
+    @property
+    def class_names(self) -> list[str]:
+        """The classes of instances.json, in its order."""
+        return [str(c["name"]) for c in self._content.get("categories", [])]
+
     @functools.cached_property
     def looked(self) -> tuple[list[Picture], float, float]:
         """Some images, seen by the run's model; the score from which an instance counts, and the least kept."""

@@ -1,6 +1,7 @@
 """Pictures of what was generated."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -8,11 +9,14 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.check import at_least
+from genseg.core.words import amount
 from genseg.data.annotations import AnnotatedImage, CocoError, annotated_images, by_file, read_json
 from genseg.data.images import decode
 from genseg.recipes.generate import write_png
-from genseg.show.draw import cut_outs, grid, overlay, titled
+from genseg.show.brightness import brightened, display_gain
+from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 
+Pixels = UInt8[np.ndarray, "h w 3"]
 MOST = 1e9  # pixels of a picture: three bytes each, and as many again while it is put together
 
 
@@ -41,7 +45,7 @@ def visualize(
     at_least(1, columns=columns, side=side)
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: pictures are PNG; end it in .png")
-    jsons = [_read(file) for file in files]
+    jsons, classes = zip(*(_read(file) for file in files), strict=True)
     names = sorted(jsons[0])
     missing = [name for name in names if any(name not in found for found in jsons)]
     if missing:
@@ -53,29 +57,46 @@ def visualize(
             f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are {MOST / 1e6:,.0f}; "
             "give a smaller --side or --count"
         )
-    pictures = []
+    pictures, brighter = [], 0
     for name in (names[i] for i in sorted(drawn.tolist())):
         image = _pixels(folder, name, [(found[name], file) for found, file in zip(jsons, files, strict=True)])
+        gain = display_gain(image)
+        image, brighter = brightened(image, gain), brighter + (gain > 1)
         pictures.append(image)
-        pictures += [overlay(image, found[name].instances) for found in jsons]
+        pictures += [_drawn(image, found[name], names_of) for found, names_of in zip(jsons, classes, strict=True)]
         pictures += [cut_outs(image, found[name].instances) for found in jsons] if cutouts else []
     names = [f.stem for f in files]
     row = ["image", *names, *(f"{name}, cut out" for name in names if cutouts)]
     sheet = grid(pictures, columns=columns * len(row), side=side)
     sheet = titled(sheet, row * columns, side=side) if titles else sheet
     write_png(out, np.asarray(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
-    return f"{out}: {len(drawn)} images"
+    dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
+    return f"{out}: {amount(len(drawn), 'image')}{dim}"
 
 
-def _read(file: Path) -> dict[str, AnnotatedImage]:
-    """The images of a json by the name under which they are compared."""
+def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:
+    """The instances over their image: masks as veils, boxes as lines in the colours of their classes."""
+    return overlay(image, found.instances) if found.outlined else boxes(image, found.instances, classes)
+
+
+def _read(file: Path) -> tuple[dict[str, AnnotatedImage], list[str]]:
+    """The images of a json by the name under which they are compared, and its classes; boxes know theirs."""
     content = read_json(file)
     if not content["images"]:
         raise CocoError(f"{file} lists no image; there is nothing to draw")
-    return by_file(annotated_images(content["images"], content["annotations"], file), file)
+    categories = content.get("categories") or []
+    places = {c.get("id"): n for n, c in enumerate(categories)}
+    classes = {a.get("id"): places.get(a.get("category_id"), 0) for a in content["annotations"]}
+    images = by_file(annotated_images(content["images"], content["annotations"], file), file)
+    for name, image in images.items():
+        if not image.outlined:
+            pairs = zip(image.instances, image.numbers, strict=True)
+            classed = tuple(replace(a, category=classes.get(n, 0)) for a, n in pairs)
+            images[name] = replace(image, instances=classed)
+    return images, [str(c.get("name")) for c in categories]
 
 
-def _pixels(folder: Path, name: str, listed: Sequence[tuple[AnnotatedImage, Path]]) -> UInt8[np.ndarray, "h w 3"]:
+def _pixels(folder: Path, name: str, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixels:
     """The image of that name, as large as the jsons say."""
     places = (folder / name, folder / "images" / name)
     found = next((p for p in places if p.is_file()), None)

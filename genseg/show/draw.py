@@ -19,6 +19,7 @@ NEAR = 6  # pixels between two windows up to which their instances get different
 GAP = 4  # pixels between the pictures of a grid
 CHECKER = ((205, 205, 205), (245, 245, 245))  # what lies behind a cut-out
 SQUARE = 8  # pixels of its squares
+NAME = 12  # pixels of the name of a class above a box
 
 
 def colour(n: int) -> tuple[int, int, int]:
@@ -57,6 +58,25 @@ def overlay(
         )
         cv2.drawContours(drawn, outlines, -1, colour(n), 1)
     return drawn
+
+
+def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) -> Pixels:
+    """The image with the box of each instance as a line in the colour of its class, under the class's name.
+
+    names: of the classes, in the order of their numbers
+    """
+    out = image.copy()
+    for a in instances:
+        left, top, w, h = a.box
+        cv2.rectangle(out, (left, top), (left + w - 1, top + h - 1), colour(a.category), 2)
+    sheet = Image.fromarray(out)
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(NAME)
+    for a in instances if len(names) > 1 else ():
+        left, top, _, _ = a.box
+        text, at = names[a.category], (left, max(0, top - NAME - 3))
+        pen.rectangle(pen.textbbox(at, text, font=font), fill=colour(a.category))
+        pen.text(at, text, fill=(0, 0, 0), font=font)
+    return np.array(sheet)
 
 
 def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Pixels:

@@ -17,11 +17,15 @@ Found = Sequence[Instance]
 
 @dataclass(frozen=True)
 class Failure:
-    """A way in which an image may have failed. `holds` takes its instances, its height and its width."""
+    """A way in which an image may have failed. `holds` takes its instances, its height and its width.
+
+    of_masks: boxes cannot fail in this way
+    """
 
     name: str
     meaning: str
     holds: Callable[[Found, int, int], bool]
+    of_masks: bool = False
 
 
 def is_empty(found: Found, height: int, width: int) -> bool:
@@ -59,5 +63,5 @@ FAILURES = (
     Failure("empty", "nothing was found", is_empty),
     Failure("one blob", "a single instance covers half of the image or more", is_one_blob),
     Failure("border", "more than half of the instances touch the image's edge", is_border),
-    Failure("fragments", "more than half of the masks fall into pieces", is_fragments),
+    Failure("fragments", "more than half of the masks fall into pieces", is_fragments, of_masks=True),
 )

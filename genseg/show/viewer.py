@@ -11,10 +11,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.data.instances import Instance, resized
-from genseg.show.draw import PALETTE, colours, overlay
+from genseg.show.brightness import brightened, display_gain, gain_words
+from genseg.show.draw import PALETTE, boxes, colours, overlay
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
-LONGEST = 640  # pixels of the longer side of an image in a page
+ZOOM = (  # the wheel and the pointer do the same
+    '<div class="zoom" role="group" aria-label="Zoom; arrow keys move the picture">'
+    '<button type="button" data-zoom="in" aria-label="Zoom in">+</button>'
+    '<button type="button" data-zoom="out" aria-label="Zoom out">\N{MINUS SIGN}</button>'
+    '<button type="button" data-zoom="fit">Fit</button></div>'
+)
+LONGEST = 1024  # pixels of the longer side of an image in a page: enough to zoom in
 THUMB = 144  # pixels of the small squares, for screens of two pixels a point
 DIGITS = 4  # of a score
 SHELF = 1024  # pixels in a row of the atlas, or as many as the widest alpha has
@@ -26,6 +33,7 @@ class Picture:
 
     labels: the class of each instance; empty: there are none
     soft: the alphas are soft; otherwise they are masks
+    boxes: the instances are boxes: they are drawn as lines, in the colour of their category
     truth: what is labelled in the image, for a line around each, white where there are no hues
     note: a word beside its name
     hues: which colour each instance has, where it is that of its class, and then of each of `truth`; empty: neighbours
@@ -40,19 +48,21 @@ class Picture:
     truth: tuple[Instance, ...] = ()
     note: str = ""
     hues: tuple[int, ...] = ()
+    boxes: bool = False
 
 
 def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:
     """What the viewer's script needs, as json: the image, one atlas of all alphas, and where each lies.
 
-    score: what scores less is not seen in the thumbnail
+    A dim image is made brighter, and `note` says so. score: what scores less is not seen in the thumbnail
 
     found: left, top, width, height in the image; left and top in the atlas; score, colour and area
+    small: how many more were found that are smaller than a pixel of the image as it is shown
     truth: the first six of these, and where classes have colours that of its class
     """
     pixels, instances = shrunk(picture.pixels, picture.instances)
     labelled = [(n, a) for n, a in enumerate(shrunk(picture.pixels, picture.truth)[1]) if a is not None]
-    truth, fixed = [a for _, a in labelled], [n % len(PALETTE) for n in picture.hues]
+    truth, fixed = [a for _, a in labelled], [n % len(PALETTE) for n in _hues(picture)]
     own = fixed[len(picture.instances) :]
     kept = [(n, a) for n, a in enumerate(instances) if a is not None]
     alphas = [a for _, a in kept]
@@ -62,13 +72,23 @@ def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:
         [*_placed(a, place), round(a.score, DIGITS), hue, picture.instances[n].area]
         for (n, a), place, hue in zip(kept, places[: len(kept)], shades, strict=True)
     ]
+    gain = display_gain(pixels)
     return {
         "name": picture.name, "width": pixels.shape[1], "height": pixels.shape[0], "soft": picture.soft,
-        "image": data_uri(pixels), "atlas": data_uri(sheet), "thumb": thumbnail(picture, score), "found": rows,
-        "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [], "note": picture.note,
+        "image": data_uri(brightened(pixels, gain)), "atlas": data_uri(sheet), "thumb": thumbnail(picture, score),
+        "found": rows, "small": len(instances) - len(kept), "boxes": picture.boxes,
+        "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [],
+        "note": "; ".join(filter(None, (picture.note, gain_words(gain)))),
         "truth": [[*_placed(a, place), *([own[n]] if own else [])]
                   for (n, a), place in zip(labelled, places[len(kept) :], strict=True)],
     }  # fmt: skip
+
+
+def _hues(picture: Picture) -> tuple[int, ...]:
+    """The colours that are fixed: those of classes where the picture says so, and always where boxes are drawn."""
+    if picture.hues or not picture.boxes:
+        return picture.hues
+    return tuple(a.category for a in (*picture.instances, *picture.truth))
 
 
 def _placed(a: Instance, place: tuple[int, int]) -> list[int]:
@@ -76,10 +96,15 @@ def _placed(a: Instance, place: tuple[int, int]) -> list[int]:
 
 
 def thumbnail(picture: Picture, score: float, *, side: int = THUMB) -> str:
-    """A small square of the middle of an image, with the instances that score so much, as a data URI."""
+    """A small square of the middle of an image, with the instances that score so much, as a data URI. A dim image is
+    made brighter."""
     pixels, found = shrunk(picture.pixels, picture.instances)
     kept = [(n, a) for n, a in enumerate(found) if a is not None and a.score >= score]
-    drawn = overlay(pixels, [a for _, a in kept], hues=[picture.hues[n] for n, _ in kept] if picture.hues else None)
+    shapes, pixels = [a for _, a in kept], brightened(pixels, display_gain(pixels))
+    if picture.boxes:
+        drawn = boxes(pixels, shapes, ())
+    else:
+        drawn = overlay(pixels, shapes, hues=[picture.hues[n] for n, _ in kept] if picture.hues else None)
     h, w = drawn.shape[:2]
     n = min(h, w)
     square = drawn[(h - n) // 2 : (h - n) // 2 + n, (w - n) // 2 : (w - n) // 2 + n]
@@ -133,20 +158,6 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
 
     scored: the instances have scores that a threshold may part
     """
-    soft = any(p["soft"] for p in pictures)
-    modes = [
-        ("soft", "Soft alpha", soft),
-        ("hard", "Hard mask", True),
-        ("cut", "Cut-outs", True),
-        ("image", "Image", True),
-    ]
-    first = "soft" if soft else "hard"
-    options = "".join(
-        f'<label><input type="radio" name="{anchor}-mode" value="{value}"{" checked" if value == first else ""}>'
-        f"<span>{word}</span></label>"
-        for value, word, offered in modes
-        if offered
-    )
     strip = "".join(
         f'<button type="button" data-image="{n}" aria-pressed="{"true" if n == 0 else "false"}" '
         f'aria-label="{escape(p["name"])}"><img src="{p["thumb"]}" alt=""></button>'
@@ -156,18 +167,34 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
         '<label class="slide">Score at least <output></output>'
         '<input type="range" class="threshold" min="0" max="1" step="0.01" aria-label="Least score"></label>'
     )
+    lines = "Labels, as dashed lines" if any(p["boxes"] for p in pictures) else "Labels, as lines"
     truth = (
-        '<label class="truth"><input type="checkbox" checked><span>Labels, as lines</span></label>'
+        f'<label class="truth"><input type="checkbox" checked><span>{lines}</span></label>'
         if any(p["truth"] for p in pictures)
         else ""
     )
     return (
         f'<div class="viewer" data-viewer="{anchor}"><div class="strip" role="group" aria-label="Images">{strip}</div>'
-        f'<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" hidden></div></div>'
+        f'<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" hidden></div>{ZOOM}</div>'
         f'<div class="side"><p class="name"></p><p class="note"></p><p class="count" aria-live="polite"></p>'
-        f"{slider if scored else ''}"
-        f'<fieldset class="modes"><legend>Show as</legend>{options}</fieldset>{truth}'
+        f'<p class="why"></p>{slider if scored else ""}'
+        f'<fieldset class="modes"><legend>Show as</legend>{_modes(anchor, pictures)}</fieldset>{truth}'
         f'<div class="tools"><button type="button" class="all">Show all</button>'
         f'<button type="button" class="none">Hide all</button></div>'
         f'<div class="chips" role="group" aria-label="Instances: press to hide or show"></div></div></div></div>'
+    )
+
+
+def _modes(anchor: str, pictures: Sequence[dict[str, Any]]) -> str:
+    """The ways to show a picture, as radio buttons; the first one that is offered is chosen."""
+    soft, boxed = (any(p[kind] for p in pictures) for kind in ("soft", "boxes"))
+    offered = [
+        *([("box", "Boxes")] if boxed else [("soft", "Soft alpha")] * soft + [("hard", "Hard mask")]),
+        *([] if boxed else [("cut", "Cut-outs")]),
+        ("image", "Image"),
+    ]
+    return "".join(
+        f'<label><input type="radio" name="{anchor}-mode" value="{value}"{"" if n else " checked"}>'
+        f"<span>{word}</span></label>"
+        for n, (value, word) in enumerate(offered)
     )

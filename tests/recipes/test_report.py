@@ -104,7 +104,7 @@ def test_the_composites_are_those_of_the_first_epoch(run: Path, monkeypatch: pyt
     monkeypatch.setattr(
         report_pictures,
         "picture_data",
-        lambda p: seen.append(p) or {"name": p.name, "soft": True, "thumb": "", "truth": []},
+        lambda p: seen.append(p) or {"name": p.name, "soft": True, "boxes": False, "thumb": "", "truth": []},
     )
     assert report_pictures.composites(Run(run)) is not None
     r = Run(run)

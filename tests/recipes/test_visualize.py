@@ -13,7 +13,7 @@ from genseg.data.images import ImageError
 from genseg.data.instances import Instance
 from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
 from genseg.recipes.visualize import visualize
-from genseg.show.draw import grid, overlay
+from genseg.show.draw import colour, grid, overlay
 
 SIDE = 32
 NAMES = ("a.png", "b.png", "c.png")
@@ -115,3 +115,27 @@ def test_what_a_user_can_mend_is_named(place: Path) -> None:
     (place / "images/b.png").write_bytes(b"no image")
     with pytest.raises(ImageError, match=r"images/b.png"):
         visualize([labels], place, out, **PICTURE)
+
+
+def test_boxes_are_lines_in_the_colours_of_their_classes(place: Path) -> None:
+    content = coco() | {"categories": [{"id": 7, "name": "a"}, {"id": 3, "name": "b"}]}
+    for n, a in enumerate(content["annotations"]):
+        del a["segmentation"]
+        a["category_id"] = (7, 3, 3)[n]
+    (place / "boxes.json").write_text(json.dumps(content))
+    visualize([place / "boxes.json"], place, place / "grid.png", **PICTURE | {"count": 0})
+    sheet = written(place / "grid.png")
+    for n, name in enumerate(NAMES):
+        top, left = n * (SIDE + 4), SIDE + 4
+        drawn = sheet[top : top + SIDE, left : left + SIDE]
+        inks = [int((drawn == colour(c)).all(-1).sum()) for c in (0, 1)]
+        assert inks[(0, 1, 1)[n]] > 20 and inks[(1, 0, 0)[n]] == 0
+        np.testing.assert_array_equal(drawn[25:], pixels(name)[25:])
+
+
+def test_dim_images_are_drawn_brighter_with_a_word(place: Path) -> None:
+    cv2.imwrite(str(place / "images" / NAMES[1]), pixels(NAMES[1])[..., ::-1] // 8)
+    said = visualize([place / "labels.json"], place, place / "grid.png", **PICTURE)
+    assert said.endswith("grid.png: 3 images; 1 dim image shown brighter")
+    sheet = written(place / "grid.png")
+    assert sheet[SIDE + 4 : 2 * SIDE + 4, :SIDE].max() == 255 and sheet[:SIDE, :SIDE].max() > 220

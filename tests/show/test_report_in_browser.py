@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 from found import DISCS, NAMES, SIDE, disc, write_found
 
+from genseg.data.instances import filled
 from genseg.recipes.report import write_report
+from genseg.show.draw import PALETTE
 from genseg.show.page import Page, Section, render
-from genseg.show.viewer import Picture, picture_data, viewer
+from genseg.show.viewer import LONGEST, Picture, picture_data, viewer
 
 VIEWER = "[data-viewer=found].viewer"
 PIXEL = """([x, y, side]) => {
@@ -22,6 +24,7 @@ WHITE = """() => {
   const c = document.querySelector('.viewer canvas'), seen = c.getContext('2d').getImageData(0, 0, c.width, c.height);
   return seen.data.filter((v, i) => i % 4 === 0 && v > 235).length; }"""
 GROUND, DISC = (40, 60, 20), (220, 210, 200)  # OpenCV has written blue first
+GREY = (99, 99, 99)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +63,7 @@ def count(page: Any) -> str:
     return page.inner_text(f"{VIEWER} .count")
 
 
-def pixel(page: Any, x: int, y: int) -> tuple[int, ...]:
+def pixel(page: Any, x: float, y: float) -> tuple[int, ...]:
     return tuple(page.evaluate(PIXEL, [x, y, SIDE]))
 
 
@@ -159,6 +162,95 @@ def test_a_card_opens_its_image_and_nothing_jumps(page: Any) -> None:
     assert page.locator(f"{VIEWER} .panel").bounding_box()["height"] == before
 
 
+def viewer_page(file: Path, *pictures: Picture) -> Path:
+    """A page of one viewer."""
+    data = [picture_data(p) for p in pictures]
+    section = Section("found", "Found", "Found", viewer("found", data, scored=True), "", {"pictures": data})
+    file.write_text(render(Page("a", "finished", "", [section])))
+    return file
+
+
+def test_boxes_are_lines_in_the_colour_of_their_class_under_its_name(chromium: Any, tmp_path: Path) -> None:
+    """Two boxes of two classes: nothing is veiled within, the name stands on its colour, no mode is of masks."""
+    pixels = np.full((SIDE, SIDE, 3), GREY, np.uint8)
+    found = (replace(filled((20, 30, 60, 70), SIDE, SIDE, 0.9), category=0),
+             replace(filled((80, 40, 120, 90), SIDE, SIDE, 0.8), category=1))  # fmt: skip
+    seen = Picture("boxes", pixels, found, ("red cell", "white cell"), soft=False, boxes=True)
+    for page in opened(chromium, viewer_page(tmp_path / "report.html", seen), width=1280, height=900):
+        assert near(pixel(page, 40, 50), GREY) and near(pixel(page, 100, 70), GREY)
+        assert near(pixel(page, 19.5, 50), PALETTE[0]) and near(pixel(page, 79.5, 70), PALETTE[1], 60)
+        assert near(pixel(page, 19.9, 27.9), PALETTE[0])  # the name's ground, above the box
+        assert page.locator(f"{VIEWER} .modes span").all_inner_texts() == ["Boxes", "Image"]
+        assert "white cell 0.80" in page.inner_text(f"{VIEWER} .chips")
+        page.check(f"{VIEWER} [value=image]", force=True)
+        assert near(pixel(page, 19.5, 50), GREY)
+
+
+def test_zoom_by_wheel_drag_and_keyboard_keeps_what_is_pointed_at(page: Any) -> None:
+    (y, x, *_), canvas = DISCS[1], page.locator(f"{VIEWER} canvas")
+    zoom = f"document.querySelector('{VIEWER} canvas').getContext('2d').getTransform()"
+    whole = page.evaluate(f"{zoom}.a")
+    page.hover(f"{VIEWER} canvas", position=at(page, x, y))
+    place = page.evaluate("[innerWidth, scrollY]")
+    page.wait_for_timeout(400)  # the page has been scrolled to the picture
+    page.mouse.wheel(0, -200)
+    until(lambda: page.evaluate(f"{zoom}.a") > 1.2 * whole, True)
+    assert page.evaluate("[innerWidth, scrollY]") == place and page.locator(f"{VIEWER} .tip").is_hidden()
+    box, (scale, left, top) = (
+        canvas.bounding_box(),
+        page.evaluate(f"(() => {{ const t = {zoom}; return [t.a, t.e, t.f]; }})()"),
+    )
+    before = at_zoom = (box["x"] + scale * (x + 0.5) + left, box["y"] + scale * (y + 0.5) + top)
+    page.mouse.move(*at_zoom)
+    assert f"score {DISCS[1][3]:.2f}" in page.inner_text(f"{VIEWER} .tip")
+    page.mouse.down()
+    page.mouse.move(before[0] + 30, before[1] + 10, steps=4)
+    page.mouse.up()
+    moved = page.evaluate(f"(() => {{ const t = {zoom}; return [t.e, t.f]; }})()")
+    assert moved[0] >= left and moved != [left, top] and count(page) == "3 of 3 instances"  # a drag hides nothing
+    page.focus(f"{VIEWER} [data-zoom=in]")
+    page.keyboard.press("Enter")
+    assert page.evaluate(f"{zoom}.a") == pytest.approx(1.5 * scale, rel=0.02)
+    before = page.evaluate(f"{zoom}.e")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(f"{zoom}.e") < before
+    page.click(f"{VIEWER} [data-zoom=fit]")
+    assert page.evaluate(f"{zoom}.a") == pytest.approx(whole, rel=0.01)
+
+
+def test_the_wheel_scrolls_the_page_where_there_is_nothing_to_zoom_out_of(page: Any) -> None:
+    page.hover(f"{VIEWER} canvas")
+    page.wait_for_timeout(400)
+    begun = page.evaluate("scrollY")
+    page.mouse.wheel(0, 300)
+    until(lambda: page.evaluate("scrollY") > begun, True)
+
+
+def test_the_count_says_what_it_leaves_out_and_why(chromium: Any, tmp_path: Path) -> None:
+    """Of 4 instances one is smaller than a pixel there, one scores less, one is hidden by hand."""
+    side = 3 * LONGEST
+    large = tuple(
+        filled((500 * n, 90, 500 * n + 300, 400), side, side, score) for n, score in ((0, 0.9), (1, 0.8), (2, 0.3))
+    )
+    seen = Picture(
+        "mosaic", np.full((side, side, 3), 99, np.uint8), (*large, filled((7, 7, 8, 8), side, side, 0.9)), soft=False
+    )
+    for page in opened(chromium, viewer_page(tmp_path / "report.html", seen), width=1280, height=900):
+        page.fill(f"{VIEWER} .threshold", "0.5")
+        page.locator(f"{VIEWER} .chips button").first.click()
+        assert count(page) == "1 of 4 instances"
+        assert page.inner_text(f"{VIEWER} .why") == "1 too small to draw here; 1 score less than 0.50; 1 hidden by you"
+
+
+def test_a_dim_image_is_shown_bright_with_a_word(chromium: Any, tmp_path: Path) -> None:
+    pixels = np.full((SIDE, SIDE, 3), 5, np.uint8)
+    pixels[30:70, 30:70] = (40, 20, 10)
+    file = viewer_page(tmp_path / "report.html", Picture("dim", pixels, (disc(50, 100, 9, 0.9),)))
+    for page in opened(chromium, file, width=1280, height=900):
+        assert page.inner_text(f"{VIEWER} .note") == "shown 6.4 times as bright"
+        assert near(pixel(page, 50, 50), (255, 128, 64), 16)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
 def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(chromium: Any, report: Path, width: int, scheme: str) -> None:
@@ -175,7 +267,7 @@ def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(chromium: Any, report:
 
 def test_labels_are_lines_that_can_be_taken_away(chromium: Any, tmp_path: Path) -> None:
     """A found disc, and a labelled one that was not found; both as a fine-tuned model's report has them."""
-    pixels = np.full((SIDE, SIDE, 3), GROUND[::-1], np.uint8)
+    pixels = np.full((SIDE, SIDE, 3), GREY, np.uint8)
     (y, x, r, score), (v, u, s, _), _ = DISCS
     truth = (disc(v, u, s, 1.0),)
     seen = Picture("<b>one", pixels, (disc(y, x, r, score),), soft=False, truth=truth, note="0 of 1 <i>")
