@@ -16,13 +16,15 @@ A command that makes a run, or finds instances, writes its report every now and 
 goes on reads itself again.
 """
 APP_HELP = """\
-A live page on this machine (needs pip install 'genseg[app]'): drop an image, see its instances, click a place to get
-the one that is proposed there, move the threshold, download COCO json or RGBA cut-outs; with two runs, compare them.
+A live page on this machine (needs pip install 'genseg[app]'): drop an image, see its instances, click a place to see
+the one there and keep it if you want it, move the threshold, download COCO json or RGBA cut-outs; with two runs,
+compare them. It opens runs with the alpha task and detectors of genseg finetune (places, mask_rcnn, faster_rcnn).
 
   genseg app runs/mine
-  genseg app runs/mine runs/other
+  genseg app runs/mine runs/detector
 
-The page is served to this machine alone, with no public link.
+The page is served to this machine alone, with no public link, and answers no other web page. An upload is removed as
+soon as it is read.
 """
 CONVERT_HELP = """\
 Instances as labelling tools import them, and label images both ways. docs/how_to.md has the steps for each.
@@ -64,9 +66,10 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
     p = commands.add_parser("app", help="a live page: drop an image, see its instances", description=APP_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run with the alpha task; several are compared")
+    p.add_argument("runs", type=Path, nargs="+", metavar="RUN",
+                   help="a run with the alpha task, or a detector; several are compared")  # fmt: skip
     p.add_argument("--port", type=int, default=7860, help="of this machine's own address (default: 7860)")
-    p.add_argument("--max-mb", type=int, default=20, help="largest upload in megabytes (default: 20)")
+    p.add_argument("--max-mb", type=int, default=200, help="largest image in megabytes (default: 200)")
     p.set_defaults(act=_app)
 
     p = commands.add_parser("convert", help="instances for a labelling tool", description=CONVERT_HELP,

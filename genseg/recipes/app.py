@@ -1,257 +1,219 @@
 """The live page: an image, its instances, the one at a place, two runs side by side. For this machine alone."""
 
-import json
+import functools
 import os
 import shutil
 import tempfile
 import threading
-import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # else its import asks the network for a newer version
 
-import cv2
-import numpy as np
-import torch
-from jaxtyping import UInt8
-
-from genseg.alpha.model import AlphaModel, load_alpha
-from genseg.core.precision import fast_precision
-from genseg.data.annotations import annotation
-from genseg.data.images import ImageError, decode
-from genseg.data.instances import HALF, OPAQUE, Instance, resized
-from genseg.measure.masks import mask_overlap
-from genseg.recipes.finder import alpha_file
-from genseg.show.draw import cut_outs, overlay
+from genseg.data.images import ImageError
+from genseg.recipes.app_guard import Asgi, Guard
+from genseg.recipes.app_models import Opened, open_runs
+from genseg.recipes.app_seen import (
+    SHOWS,
+    Seen,
+    click,
+    count,
+    describe,
+    downloads,
+    drawn,
+    enlargement,
+    keep,
+    look,
+    notes,
+    preview,
+    read,
+)
 
 try:
     import gradio as gr
+    from gradio.routes import App, ORJSONResponse
 except ModuleNotFoundError:
     raise ValueError("the live page needs Gradio: pip install 'genseg[app]'") from None
 
-Pixels = UInt8[np.ndarray, "_ _ 3"]
 ADDRESS = "127.0.0.1"  # this machine alone
-LONGEST = 2048  # pixels of the longer side of an image; larger ones are shrunk, so that a click answers soon
-SHORTEST = 720  # up to which a small image is enlarged: Gradio's component shows none larger than it is
-SHOWS = ("Soft alpha", "Hard mask", "Cut-outs", "Image")
+ROOM = 1000  # megabytes of files that the page may keep while it is served; or 5 of the largest
 FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 CSS = """
 .gradio-container {max-width: 1200px !important; margin: 0 auto !important}
 footer {display: none !important}
 """
 BUTTONS: list[Any] = ["download", "fullscreen"]  # and none that shares: nothing leaves this machine
-SAME = 0.5  # overlap from which on what was picked is an instance that is shown already
 NOTHING = "Drop an image, or paste one."
+LAST = 60  # seconds that a request at work has to end in after Ctrl-C
+INVITATION = "Click a place in the picture to see the instance there."
 
 
-@dataclass(frozen=True)
-class Seen:
-    """An image and what a run found in it; `picked` are instances that were asked for by a click."""
+class Served(App):
+    """Gradio's server behind a guard. That has to be the outermost: Gradio's own middleware answers other origins."""
 
-    name: str
-    pixels: Pixels
-    found: tuple[Instance, ...]
-    picked: tuple[Instance, ...] = ()
-    whole: tuple[int, int] | None = None  # height and width of the file's image, where `pixels` are shrunk
+    def __init__(self, **guard: Any) -> None:
+        super().__init__(default_response_class=ORJSONResponse)
+        self.guard = guard
 
-    def counted(self, score: float) -> list[Instance]:
-        """The instances from a score on, and what was picked unless it is one of them."""
-        shown = [a for a in self.found if a.score >= score]
-        if not shown or not self.picked:
-            return [*shown, *self.picked]
-        new = mask_overlap(self.picked, shown, np.zeros(len(shown), bool)).max(1) < SAME
-        return [*shown, *(a for a, is_new in zip(self.picked, new, strict=True) if is_new)]
+    def build_middleware_stack(self) -> Asgi:
+        return Guard(super().build_middleware_stack(), **self.guard)
 
 
-def look(model: AlphaModel, file: str | None) -> Seen | None:
-    """What a model finds in an image file. Raises gradio's Error, which the page shows, for one that is no image."""
-    if not file:
-        return None
-    try:
-        pixels = decode(file)
-    except ImageError as error:
-        raise gr.Error(f"This is no image that can be read: {str(error).removeprefix(f'{file}: ')}") from None
-    whole = h, w = pixels.shape[:2]
-    if max(h, w) > LONGEST:
-        size = (round(w * LONGEST / max(h, w)), round(h * LONGEST / max(h, w)))
-        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
-    return Seen(Path(file).name, pixels, tuple(model.instances(pixels)), whole=whole)
+AT_WORK = threading.Lock()
 
 
-def pick(model: AlphaModel, seen: Seen, x: int, y: int) -> tuple[Seen, str]:
-    """The instance whose code is proposed at a place is added, and a word on it."""
-    under = [a for a in seen.found if a.paint(*seen.pixels.shape[:2])[y, x] >= HALF]
-    one = model.instance_at(seen.pixels, y, x) or (under[0] if under else None)
-    if one is None:
-        return replace(seen, picked=()), f"At {x}, {y} no instance is proposed."
-    left, top, w, h = one.box
-    said = f"At {x}, {y}: an instance of {one.area:,} px, {w} x {h}, score {one.score:.2f}. It is outlined in white."
-    return replace(seen, picked=(one,)), said
+def one_at_a_time(answer: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+    """Requests wait for each other, and the end of the process for them: PyTorch and OpenCV abort it in a thread that
+    is at work."""
+
+    @functools.wraps(answer)
+    def waiting(*given: Any) -> tuple[Any, ...]:
+        with AT_WORK:
+            return answer(*given)
+
+    return waiting
 
 
-def enlargement(seen: Seen) -> int:
-    """By how much the picture of an image is larger than the image, in each direction."""
-    return max(1, SHORTEST // max(seen.pixels.shape[:2]))
+def page(runs: Mapping[str, Opened], folder: Path) -> Any:
+    """The Gradio page. Files are written below `folder`, of each session the latest alone; an upload is removed as
+    soon as it is read."""
+    names = list(runs)
 
+    def remove(file: str | None) -> None:
+        """A file that has a folder of its own below `folder`, with that."""
+        if file is not None and Path(file).parent.parent == folder:
+            shutil.rmtree(Path(file).parent, ignore_errors=True)
 
-def drawn(seen: Seen, score: float, show: str) -> Pixels:
-    """The image as `show` says, enlarged; what was picked has a white line."""
-    times, before = enlargement(seen), seen.pixels.shape[:2]
-    after = (before[0] * times, before[1] * times)
-    pixels = np.asarray(cv2.resize(seen.pixels, after[::-1], interpolation=cv2.INTER_CUBIC))
-    instances, picked = (
-        [large for a in found if (large := resized(a, before, after)) is not None]
-        for found in (seen.counted(score), seen.picked)
-    )
-    if show == "Cut-outs":
-        out = cut_outs(pixels, instances)
-    elif show == "Image":
-        out = pixels.copy()
-    else:
-        hard = [replace(a, alpha=a.mask.astype(np.uint8) * OPAQUE) for a in instances]
-        out = overlay(pixels, hard if show == "Hard mask" else instances)
-    for a in picked:
-        lines, _ = cv2.findContours(
-            a.mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE, offset=(a.left, a.top)
-        )
-        cv2.drawContours(out, lines, -1, (0, 0, 0), 5)
-        cv2.drawContours(out, lines, -1, (255, 255, 255), 2)
-    return out
-
-
-def coco(seen: Seen, score: float) -> dict[str, Any]:
-    """COCO json of the instances that are shown, in the pixels of the file's image."""
-    small = seen.pixels.shape[:2]
-    h, w = seen.whole or small
-    large = [a if small == (h, w) else resized(a, small, (h, w)) for a in seen.counted(score)]
-    found = [
-        annotation(a, number=n, image=1, height=h, width=w)
-        for n, a in enumerate(large, start=1)
-        if a is not None and a.area
-    ]
-    images = [{"id": 1, "file_name": seen.name, "height": h, "width": w}]
-    return {"images": images, "annotations": found, "categories": [{"id": 1, "name": "instance"}]}
-
-
-def downloads(seen: Seen, score: float, folder: Path) -> tuple[str, str]:
-    """instances.json and cutouts.zip, of the instances that are shown."""
-    place = Path(tempfile.mkdtemp(dir=folder))
-    (place / "instances.json").write_text(json.dumps(coco(seen, score)))
-    with zipfile.ZipFile(place / "cutouts.zip", "w") as archive:  # PNGs are compressed already
-        for n, a in enumerate(seen.counted(score), start=1):
-            bgr = cv2.cvtColor(np.ascontiguousarray(seen.pixels[a.window]), cv2.COLOR_RGB2BGR)
-            done, content = cv2.imencode(".png", np.dstack([bgr, a.alpha]))
-            assert done
-            archive.writestr(f"cutout-{n}.png", content.tobytes())
-    return str(place / "instances.json"), str(place / "cutouts.zip")
-
-
-def _remove(file: str | None) -> None:
-    """The folder of a file that `downloads` has written."""
-    if file is not None:
-        shutil.rmtree(Path(file).parent, ignore_errors=True)
-
-
-def load(runs: Sequence[Path]) -> dict[str, AlphaModel]:
-    """The models of some runs by name; half of a model's usual score is kept, for the threshold."""
-    models: dict[str, AlphaModel] = {}
-    for run in runs:
-        model, _ = load_alpha(alpha_file(run))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model.precision = fast_precision(device)
-        model.config = replace(model.config, score=model.config.score / 2)
-        name = run.absolute().name if run.is_dir() else run.absolute().parent.name
-        models[name if name not in models else str(run)] = model.to(device)
-    return models
-
-
-def page(models: dict[str, AlphaModel], folder: Path) -> Any:
-    """The Gradio page. Downloads are written below `folder`, of each session the latest alone."""
-    names = list(models)
-    usual = 2 * models[names[0]].config.score
+    def forget(seen: Seen | None) -> None:
+        remove(seen.preview if seen else None)
 
     def show(seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+        """Picture, count, downloads, the file of these that is kept in mind, and whether there is a guess to keep."""
         out: tuple[Any, ...] = (None, NOTHING, None, None, None)
         if seen is not None:
             json_file, zip_file = downloads(seen, score, folder)
-            out = drawn(seen, score, how), _count(seen, score), json_file, zip_file, json_file
-        _remove(former)
-        return out
+            out = drawn(seen, score, how), count(seen, score), json_file, zip_file, json_file
+        remove(former)
+        return *out, gr.update(interactive=seen is not None and seen.may_keep(score))
 
-    def first(name: str, file: str | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
-        seen = look(models[name], file)
-        return seen, *show(seen, score, how, former), "Click a place in the picture to get the instance there."
+    @one_at_a_time
+    def reset(seen: Seen | None, *given: Any) -> tuple[Any, ...]:
+        """Another threshold, or way to show it: the guess may count now, or no longer."""
+        return *show(seen, *given), describe(seen, given[0]) if seen and seen.guess else gr.skip()
 
+    @one_at_a_time
+    def first(
+        name: str, given: dict[str, Any] | None, score: float, how: str, former: str | None, before: Seen | None
+    ) -> tuple[Any, ...]:
+        """A file is dropped, or taken away. Its picture is put in its place, which calls this again."""
+        file: str | None = given["path"] if given else None
+        if file == (before.preview if before else None):
+            return tuple(gr.skip() for _ in range(10))
+        forget(before)
+        seen, note = None, ""
+        if file is not None:
+            try:
+                seen = preview(look(runs[name], read(file)), folder)
+                note = notes(seen)
+            except ImageError as error:
+                note = str(error)
+            remove(file)
+        return (
+            seen.preview if seen else None, gr.update(value=note, visible=bool(note)), seen, INVITATION if seen else "",
+            *show(seen, score, how, former),
+        )  # fmt: skip
+
+    @one_at_a_time
+    def another(name: str, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+        after = look(runs[name], seen) if seen else None
+        return after, INVITATION if after else "", *show(after, score, how, former)
+
+    @one_at_a_time
     def clicked(
         name: str, seen: Seen | None, score: float, how: str, former: str | None, event: gr.SelectData
     ) -> tuple[Any, ...]:
-        if seen is None:
-            return seen, *show(seen, score, how, former), ""
-        x, y = (int(n) // enlargement(seen) for n in event.index)
-        after, said = pick(models[name], seen, x, y)
-        return after, *show(after, score, how, former), said
+        said = ""
+        if seen is not None:
+            x, y = (int(n) // enlargement(seen) for n in event.index)
+            seen, said = click(runs[name], seen, x, y, score)
+        return seen, said, *show(seen, score, how, former)
+
+    @one_at_a_time
+    def kept(seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+        seen, said = (None, "") if seen is None else keep(seen)
+        return seen, said, *show(seen, score, how, former)
 
     with gr.Blocks(title="genseg", analytics_enabled=False) as blocks:
         gr.Markdown("# Instances of an image\nNothing leaves this machine.")
-        seen, made = gr.State(None), gr.State(None, delete_callback=_remove)
+        seen, made = gr.State(None, delete_callback=forget), gr.State(None, delete_callback=remove)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 file = gr.Image(type="filepath", image_mode=None, label="Your image", sources=["upload", "clipboard"],
                                 height=260, elem_id="image", buttons=["fullscreen"])  # fmt: skip
+                note = gr.Textbox("", label="This file", interactive=False, visible=False, elem_id="note")
                 run = gr.Dropdown(names, value=names[0], label="Run", visible=len(names) > 1, elem_id="run")
-                score = gr.Slider(0, 1, value=usual, step=0.01, label="Score at least", elem_id="score")
+                score = gr.Slider(0, 1, value=runs[names[0]].score, step=0.01, label="Score at least", elem_id="score")
                 how = gr.Radio(SHOWS, value=SHOWS[0], label="Show as", elem_id="show")
             with gr.Column(scale=2, min_width=320):
                 result = gr.Image(label="Instances", interactive=False, format="png", height=560, elem_id="result",
                                   buttons=BUTTONS)  # fmt: skip
-                count = gr.Textbox(NOTHING, label="Found", interactive=False, elem_id="count")
-                with gr.Row():
-                    json_file = gr.DownloadButton("COCO json", elem_id="json")
-                    zip_file = gr.DownloadButton("Cut-outs", elem_id="cutouts")
+                total = gr.Textbox(NOTHING, label="Found", interactive=False, elem_id="count")
                 said = gr.Textbox("", label="At the place you clicked", interactive=False, elem_id="said")
-        shown = [result, count, json_file, zip_file, made]
-        for source in (file, run):
-            source.change(first, [run, file, score, how, made], [seen, *shown, said], api_visibility="private")
+                keeper = gr.Button("Keep the guess: count and export it", interactive=False, elem_id="keep", size="sm")
+                with gr.Row():
+                    json_file = gr.DownloadButton("Download COCO json", elem_id="json")
+                    zip_file = gr.DownloadButton("Download cut-outs", elem_id="cutouts")
+        shown = [result, total, json_file, zip_file, made, keeper]
+        private: dict[str, Any] = {"api_visibility": "private"}
+        quiet = private | {"show_progress": "hidden"}
+        given = [score, how, made]
+        # preprocess=False: else Gradio opens the file with PIL, and says no more than "Error" of what that cannot read
+        looked = file.change(first, [run, file, *given, seen], [file, note, seen, said, *shown], preprocess=False,
+                             **private)  # fmt: skip
+        run.change(another, [run, seen, *given], [seen, said, *shown], **private)
         for setting in (score, how):
-            setting.change(show, [seen, score, how, made], shown, show_progress="hidden", api_visibility="private")
-        result.select(clicked, [run, seen, score, how, made], [seen, *shown, said], show_progress="hidden",
-                      api_visibility="private")  # fmt: skip
+            setting.change(reset, [seen, *given], [*shown, said], **quiet)
+        result.select(clicked, [run, seen, *given], [seen, said, *shown], **quiet)
+        keeper.click(kept, [seen, *given], [seen, said, *shown], **quiet)
         if len(names) > 1:
-            _side_by_side(models, [file, score, how])
+            _side_by_side(runs, looked, seen, [score, how])
     return blocks
 
 
-def _side_by_side(models: dict[str, AlphaModel], given: list[Any]) -> None:
-    """Two runs on the same image; `given` are the components of the file, the score and the way to show it."""
-    names = list(models)
+def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: list[Any]) -> None:
+    """Two runs on the same image, after `looked`; `given` are the components of the score and the way to show it."""
+    names = list(runs)
 
-    def both(left: str, right: str, file: str | None, score: float, how: str) -> tuple[Any, ...]:
-        out: list[Any] = []
-        for name in (left, right):
-            seen = look(models[name], file)
-            out += [None, NOTHING] if seen is None else [drawn(seen, score, how), _count(seen, score)]
-        return tuple(out)
+    @one_at_a_time
+    def both(left: str, right: str, seen: Seen | None, score: float, how: str) -> tuple[Any, ...]:
+        sides = (look(runs[left], seen), look(runs[right], seen)) if seen else None
+        return sides, *redrawn(sides, score, how)
+
+    @one_at_a_time
+    def again(sides: tuple[Seen, Seen] | None, score: float, how: str) -> tuple[Any, ...]:
+        return redrawn(sides, score, how)
+
+    def redrawn(sides: tuple[Seen, Seen] | None, score: float, how: str) -> tuple[Any, ...]:
+        return (None, NOTHING) * 2 if sides is None else tuple(
+            part for side in sides for part in (drawn(side, score, how), count(side, score))
+        )  # fmt: skip
 
     gr.Markdown("## Two runs side by side")
-    sides: list[Any] = []
-    pictures: list[Any] = []
+    sides, chosen, pictures = gr.State(None), list[Any](), list[Any]()
     with gr.Row():
         for name in names[:2]:
-            with gr.Column():
-                sides.append(gr.Dropdown(names, value=name, label="Run"))
+            with gr.Column(min_width=300):
+                chosen.append(gr.Dropdown(names, value=name, label="Run"))
                 pictures.append(gr.Image(show_label=False, interactive=False, format="png", height=420,
                                          buttons=BUTTONS))  # fmt: skip
                 pictures.append(gr.Textbox("", show_label=False, interactive=False))
-    for changed in (*given, *sides):
-        changed.change(both, [*sides, *given], pictures, show_progress="hidden", api_visibility="private")
-
-
-def _count(seen: Seen, score: float) -> str:
-    shown = seen.counted(score)
-    return f"{len(shown)} of {len({*map(id, seen.found), *map(id, shown)})} instances"
+    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    looked.then(both, [*chosen, seen, *given], [sides, *pictures], **private)
+    for changed in chosen:
+        changed.change(both, [*chosen, seen, *given], [sides, *pictures], **private)
+    for changed in given:
+        changed.change(again, [sides, *given], pictures, **private)
 
 
 def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
@@ -260,20 +222,25 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
         raise ValueError(f"--port {port}: use a number from 1024 to 65535")
     if max_mb < 1:
         raise ValueError(f"--max-mb {max_mb}: use 1 or more")
-    models = load(runs)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        os.environ["GRADIO_TEMP_DIR"] = folder  # else Gradio copies each download, and keeps the copies for ever
-        served = page(models, Path(folder))
+    opened, room = open_runs(runs), max(ROOM, 5 * max_mb)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        folder = Path(temporary).resolve()
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # else Gradio copies each download, and keeps the copies for ever
+        served = page(opened, folder)
         try:
             served.launch(
-                server_name=ADDRESS, server_port=port, share=False, max_file_size=f"{max_mb}mb", allowed_paths=[folder],
+                server_name=ADDRESS, server_port=port, share=False, allowed_paths=[str(folder)],
                 theme=gr.themes.Base(font=list(FONT), font_mono=["ui-monospace", "monospace"]), css=CSS,
                 footer_links=[], quiet=True, prevent_thread_lock=True, ssr_mode=False,
+                _app=Served(port=port, max_mb=max_mb, room_mb=room, folder=folder),
             )  # fmt: skip
         except OSError as error:
             raise ValueError(f"--port {port} cannot be used ({error}); choose another") from None
         print(f"http://{ADDRESS}:{port}  (Ctrl-C ends it)", flush=True)
+        print(f"images of {max_mb:,} MB at most (--max-mb); {room:,} MB of temporary files, the oldest are removed",
+              flush=True)  # fmt: skip
         try:
             threading.Event().wait()
         finally:
             served.close(verbose=False)  # else a request at work writes into the folder while it is removed
+            AT_WORK.acquire(timeout=LAST)  # and never released: no other begins

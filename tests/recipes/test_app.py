@@ -19,83 +19,12 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-import torch
-from decoded import decode_segmentation
+import tifffile
+from app_runs import write_run
 
-from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
-from genseg.data.instances import Instance
-from genseg.nn.encoder import Encoder, EncoderConfig
 
-SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 PATIENCE = 30_000  # milliseconds, on a machine that is busy
-
-
-def write_run(run: Path, seed: int) -> Path:
-    """Random weights that find something everywhere."""
-    torch.manual_seed(seed)
-    encoder = Encoder(EncoderConfig())
-    look = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 512, True)
-    model = AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, GenerateConfig(candidate=0, score=0.1, min_area=1))
-    run.mkdir(parents=True)
-    save_alpha(model, run / ALPHA_NAME, {"encoder": {"name": "resnet18"}})
-    return run
-
-
-def seen() -> Any:
-    app = pytest.importorskip("genseg.recipes.app", reason="the live page needs gradio")
-    pixels = np.full((40, 50, 3), (10, 200, 90), np.uint8)
-    found = tuple(Instance(np.full((8, 8), 255, np.uint8), 5, 12 * n, 0.9 - 0.2 * n) for n in range(4))
-    return app, app.Seen("<x>.png", pixels, found)
-
-
-@pytest.mark.filterwarnings("ignore")  # gradio's imports
-def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -> None:
-    app, _ = seen()
-    model, _ = load_alpha(write_run(tmp_path / "run", 0) / ALPHA_NAME)
-    cv2.imwrite(str(tmp_path / "large.png"), np.full((300, 2 * app.LONGEST, 3), 90, np.uint8))
-    image = app.look(model, str(tmp_path / "large.png"))
-    assert image.pixels.shape == (150, app.LONGEST, 3)
-    made = app.coco(image, 0.0)
-    assert (made["images"][0]["height"], made["images"][0]["width"]) == (300, 2 * app.LONGEST)
-    assert made["annotations"][0]["segmentation"]["size"] == [300, 2 * app.LONGEST]
-    box = np.array(made["annotations"][0]["bbox"])
-    np.testing.assert_allclose(box, 2 * np.array(image.counted(0.0)[0].box), atol=4)
-
-
-@pytest.mark.filterwarnings("ignore")  # gradio's imports
-def test_what_is_shown_is_what_is_downloaded(tmp_path: Path) -> None:
-    app, image = seen()
-    assert [len(image.counted(s)) for s in (0.0, 0.5, 0.95)] == [4, 3, 0]
-    coco = app.coco(image, 0.5)
-    masks = [decode_segmentation(a["segmentation"], 40, 50) for a in coco["annotations"]]
-    for mask, instance in zip(masks, image.found, strict=False):
-        np.testing.assert_array_equal(mask * 255, instance.paint(40, 50))
-    json_file, zip_file = app.downloads(image, 0.5, tmp_path)
-    assert json.loads(Path(json_file).read_text()) == coco and coco["images"][0]["file_name"] == "<x>.png"
-    with zipfile.ZipFile(zip_file) as archive:
-        assert len(archive.namelist()) == 3
-        rgba = cv2.imdecode(np.frombuffer(archive.read("cutout-1.png"), np.uint8), cv2.IMREAD_UNCHANGED)
-    assert rgba.shape == (8, 8, 4) and (rgba == (90, 200, 10, 255)).all()
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_what_was_picked_is_added_unless_it_is_shown_already() -> None:
-    app, image = seen()
-    new, same = (
-        Instance(np.full((9, 9), 255, np.uint8), 25, 25, 0.1),
-        Instance(np.full((8, 7), 255, np.uint8), 5, 0, 0.1),
-    )
-    for picked, more in ((new, 1), (same, 0)):
-        got = app.replace(image, picked=(picked,))
-        assert len(got.counted(0.5)) == 3 + more and len(got.counted(0.95)) == 1
-        times = app.enlargement(got)
-        drawn = app.drawn(got, 0.5, "Image")
-        assert times == 14 and drawn.shape == (40 * times, 50 * times, 3)
-        line = drawn[picked.top * times : (picked.top + 1) * times, (picked.left + 4) * times]
-        assert (line == 255).all(1).any() and (line == 0).all(1).any()
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -149,11 +78,10 @@ def test_a_request_at_work_when_the_server_ends_is_no_error(tmp_path: Path, monk
     assert [p.name for p in tmp_path.iterdir()] == ["run"]
 
 
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A page of two runs, served by the command itself."""
+@contextlib.contextmanager
+def served(root: Path) -> Iterator[str]:
+    """A page of two runs, served by the command itself until Ctrl-C, which leaves nothing of it."""
     pytest.importorskip("gradio", reason="the live page needs gradio")
-    root = tmp_path_factory.mktemp("app")
     runs = [str(write_run(root / name, n)) for n, name in enumerate(("one", "two"))]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -167,68 +95,142 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )  # fmt: skip
     assert process.stdout is not None
     try:
-        line = process.stdout.readline()
+        line, limits = process.stdout.readline(), process.stdout.readline()
         assert line.startswith(f"http://127.0.0.1:{port} "), line + process.stdout.read()
+        assert "1 MB at most (--max-mb); 1,000 MB of temporary files" in limits
         yield line.split()[0]
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.wait(30)
+        process.wait(90)
         said = process.stdout.read()
         process.stdout.close()
     assert process.returncode == 130, said
-    assert not list((root / "tmp").rglob("cutouts.zip")), "the server's files end with it"
+    assert not [p for p in (root / "tmp").rglob("*") if p.is_file()], "the server's files end with it"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with served(tmp_path_factory.mktemp("app")) as address:
+        yield address
+
+
+COUNT, SAID, NOTE = (f"#{name} textarea, #{name} input" for name in ("count", "said", "note"))
+
+
+@contextlib.contextmanager
+def opened(chromium: Any, address: str, width: int = 1280) -> Iterator[Any]:
+    """The page in a browser; at its end, nothing has been asked of another server."""
+    context = chromium.new_context(viewport={"width": width, "height": 900}, accept_downloads=True)
+    context.set_default_timeout(PATIENCE)
+    page, elsewhere = context.new_page(), []
+    page.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else None)
+    page.goto(address)
+    yield page
+    assert elsewhere == []
+    context.close()
+
+
+def drop(page: Any, file: Path) -> str:
+    """Drop an image; how many instances the page says there are."""
+    page.set_input_files("#image input[type=file]", str(file))
+    page.wait_for_selector("#result img")
+    page.wait_for_function(f"document.querySelector('{COUNT}').value.includes(' of ')")
+    return str(page.input_value(COUNT))
+
+
+def noise(file: Path, height: int = 96, width: int = 128) -> Path:
+    cv2.imwrite(str(file), np.random.default_rng(0).integers(0, 255, (height, width, 3), dtype=np.uint8))
+    return file
+
+
+def click(page: Any, x: float, y: float) -> str:
+    """Click in the picture of an image of 128 x 96 pixels, at x and y from its middle; what the page says there is."""
+    before = page.input_value(SAID)
+    box = page.locator("#result img").bounding_box()
+    times = 720 // 128  # as large as the picture is; the box may be smaller than it
+    scale = times * min(box["width"] / (128 * times), box["height"] / (96 * times), 1)
+    page.locator("#result img").click(position={"x": box["width"] / 2 + x * scale, "y": box["height"] / 2 + y * scale})
+    page.wait_for_function(f"document.querySelector('{SAID}').value !== {json.dumps(before)}")
+    return str(page.input_value(SAID))
+
+
+def exported(page: Any) -> dict[str, Any]:
+    page.wait_for_timeout(500)  # until the button has the new file
+    with page.expect_download() as download:
+        page.click("#json")
+    content: dict[str, Any] = json.loads(Path(download.value.path()).read_text())
+    return content
 
 
 def test_an_image_is_dropped_clicked_and_downloaded(
     chromium: Any, address: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    rng = np.random.default_rng(0)
-    cv2.imwrite(str(tmp_path / "<b>x.png"), rng.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+    with opened(chromium, address) as page:
+        before = drop(page, noise(tmp_path / "<b>x.png"))
+        words = click(page, 20.5, -10.5)
+        x, y = map(int, re.findall(r"at (\d+), (\d+)", words)[0])
+        assert abs(x - 84) <= 1 and abs(y - 37) <= 1 and "best guess" in words
+
+        number = page.locator("#score input[type=number]")
+        number.fill("0.05")
+        number.press("Enter")
+        page.wait_for_function(f"document.querySelector('{COUNT}').value !== {json.dumps(before)}")
+        assert "counts already" in page.input_value(SAID), "a guess of less than the threshold before"
+        shown = int(page.input_value(COUNT).split()[0])
+        content = exported(page)
+        assert len(content["annotations"]) == shown and content["images"][0]["height"] == 96
+        with page.expect_download() as download:
+            page.click("#cutouts")
+        with zipfile.ZipFile(download.value.path()) as archive:
+            assert len(archive.namelist()) == shown
+        temporary = next(tmp_path_factory.getbasetemp().glob("app[0-9]*/tmp"))
+        assert len(list(temporary.glob("**/cutouts.zip"))) == 1, "those of before are gone, Gradio's copies too"
+        assert not [p for p in temporary.rglob("*") if "x.png" in p.name], "the upload is gone"
+        assert page.locator("h1, h2").count() == 2  # both runs, side by side
+
+
+def test_a_guess_counts_when_it_is_kept_until_it_is_clicked_again(chromium: Any, address: str, tmp_path: Path) -> None:
+    with opened(chromium, address) as page:
+        number = page.locator("#score input[type=number]")
+        number.fill("1")
+        number.press("Enter")
+        assert drop(page, noise(tmp_path / "x.png")).startswith("0 of ")
+        places = ((x, y) for y in range(-40, 41, 16) for x in range(-56, 57, 16))
+        x, y = next(p for p in places if "best guess" in click(page, *p))
+        assert re.match(r"Nothing here \(best guess 0\.\d\d\)\.", page.input_value(SAID))
+        assert page.input_value(COUNT).startswith("0 of ") and exported(page)["annotations"] == []
+        page.click("#keep")
+        page.wait_for_function(f"document.querySelector('{COUNT}').value.startsWith('1 of ')")
+        assert "1 kept by you" in page.input_value(COUNT) and len(exported(page)["annotations"]) == 1
+        assert not page.is_enabled("#keep")
+        assert click(page, x, y).startswith("Removed")
+        assert page.input_value(COUNT).startswith("0 of ") and exported(page)["annotations"] == []
+
+
+def test_a_file_that_cannot_be_read_is_named_in_the_page_and_a_tiff_is_shown(
+    chromium: Any, address: str, tmp_path: Path
+) -> None:
+    (tmp_path / "no.png").write_bytes(b"hello, this is no png")
+    tifffile.imwrite(tmp_path / "dim.tif", np.arange(96 * 128, dtype=np.uint8).reshape(96, 128) % 32)
     (tmp_path / "large.png").write_bytes(bytes(2_000_000))
-    context = chromium.new_context(viewport={"width": 1280, "height": 900}, accept_downloads=True)
-    context.set_default_timeout(PATIENCE)
-    page, elsewhere = context.new_page(), []
-    page.on("request", lambda r: elsewhere.append(r.url) if not r.url.startswith((address, "data:", "blob:")) else None)
-    page.goto(address)
-    count, said = "#count textarea, #count input", "#said textarea, #said input"
-
-    page.set_input_files("#image input[type=file]", str(tmp_path / "<b>x.png"))
-    page.wait_for_selector("#result img")
-    page.wait_for_function(f"document.querySelector('{count}').value.includes(' of ')")
-    before = page.input_value(count)
-
-    box = page.locator("#result img").bounding_box()
-    times = 720 // 128  # as large as the picture is; the box may be smaller than it
-    scale = times * min(box["width"] / (128 * times), box["height"] / (96 * times), 1)
-    place = {"x": box["width"] / 2 + 20.5 * scale, "y": box["height"] / 2 - 10.5 * scale}
-    page.locator("#result img").click(position=place)
-    page.wait_for_function(f"document.querySelector('{said}').value.startsWith('At ')")
-    words = page.input_value(said)
-    x, y = map(int, re.findall(r"At (\d+), (\d+):", words)[0])
-    assert abs(x - 84) <= 1 and abs(y - 37) <= 1 and (" px, " in words or "no instance" in words)
-
-    number = page.locator("#score input[type=number]")
-    number.fill("0.99")
-    number.press("Enter")
-    page.wait_for_function(f"document.querySelector('{count}').value !== {json.dumps(before)}")
-    shown = int(page.input_value(count).split()[0])
-    page.wait_for_timeout(500)  # until the button has the new file
-    with page.expect_download() as download:
-        page.click("#json")
-    content = json.loads(Path(download.value.path()).read_text())
-    assert len(content["annotations"]) == shown and content["images"][0]["height"] == 96
-    with page.expect_download() as download:
-        page.click("#cutouts")
-    with zipfile.ZipFile(download.value.path()) as archive:
-        assert len(archive.namelist()) == shown
-    root = tmp_path_factory.getbasetemp()
-    assert len(list(root.glob("app[0-9]*/tmp/**/cutouts.zip"))) == 1, "those of before are gone, Gradio's copies too"
-    assert page.locator("h1, h2").count() == 2  # both runs, side by side
-    assert elsewhere == []
-    context.close()
+    with opened(chromium, address, width=390) as page:
+        page.set_input_files("#image input[type=file]", str(tmp_path / "no.png"))
+        page.wait_for_selector(NOTE)
+        assert page.input_value(NOTE).startswith("no.png cannot be read: no image format that can be read")
+        assert page.locator(".toast-body").count() == 0
+        drop(page, tmp_path / "dim.tif")
+        assert page.input_value(NOTE) == "dim.tif: shown 8.2 times as bright."
+        page.wait_for_function("document.querySelector('#image img').naturalWidth === 128")
+        assert page.evaluate("document.documentElement.scrollWidth") == 390, "nothing is cut off"
+        page.click("#image button[aria-label='Remove Image']")
+        page.wait_for_function(f"document.querySelector('{COUNT}').value.startsWith('Drop')")
+        assert page.locator(NOTE).count() == 0
+        page.set_input_files("#image input[type=file]", str(tmp_path / "large.png"))
+        page.wait_for_selector(".toast-body")
+        assert "larger than 1 MB" in page.inner_text(".toast-body") and "--max-mb 2" in page.inner_text(".toast-body")
 
 
-def test_large_uploads_are_refused_and_nothing_but_this_machine_is_served(address: str) -> None:
+def test_large_uploads_and_strangers_are_refused_and_nothing_but_this_machine_is_served(address: str) -> None:
     import urllib.error
     import urllib.request
 
@@ -242,9 +244,33 @@ def test_large_uploads_are_refused_and_nothing_but_this_machine_is_served(addres
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(request, timeout=30)
     assert refused.value.code == 413
+    assert b"--max-mb 2" in refused.value.read()
     refused.value.close()
+    small = body.replace(bytes(2_000_000), b"small")
+    for stranger in ({"Origin": "http://evil.example"}, {"Host": "evil.example"}, {"Origin": "null"}):
+        for path, content in (("upload", small), ("info", None)):
+            request = urllib.request.Request(f"{address}/gradio_api/{path}", content, headers | stranger)
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                urllib.request.urlopen(request, timeout=30)
+            assert refused.value.code == 403 and not [h for h in refused.value.headers if "allow-origin" in h.lower()]
+            refused.value.close()
+    with urllib.request.urlopen(
+        urllib.request.Request(f"{address}/gradio_api/upload", small, headers), timeout=30
+    ) as got:
+        assert got.status == 200
     port = int(address.rsplit(":", 1)[1])
     for other in {a[4][0] for a in socket.getaddrinfo(socket.gethostname(), None, socket.AF_INET)} - {"127.0.0.1"}:
         if not other.startswith("127."):
             with pytest.raises(OSError, match="refused|unreachable|timed out"):
                 socket.create_connection((other, port), timeout=5)
+
+
+def test_ctrl_c_waits_for_an_image_that_is_being_looked_at(chromium: Any, tmp_path: Path) -> None:
+    """Else PyTorch aborts the process: its thread is ended in the middle of an operator."""
+    (tmp_path / "app").mkdir()
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((300, 300, 3), np.uint8))  # takes seconds
+    with served(tmp_path / "app") as address, opened(chromium, address) as page:
+        with page.expect_response("**/queue/join*"):
+            page.set_input_files("#image input[type=file]", str(tmp_path / "x.png"))
+        page.wait_for_timeout(300)
+        assert page.locator("#result img").count() == 0

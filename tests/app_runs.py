@@ -1,0 +1,23 @@
+"""Runs that the live page opens."""
+
+from pathlib import Path
+
+import torch
+
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha
+from genseg.nn.encoder import Encoder, EncoderConfig
+
+SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
+
+
+def write_run(run: Path, seed: int) -> Path:
+    """Random weights that find something everywhere."""
+    torch.manual_seed(seed)
+    encoder = Encoder(EncoderConfig())
+    look = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 512, True)
+    model = AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, GenerateConfig(candidate=0, score=0.1, min_area=1))
+    run.mkdir(parents=True)
+    save_alpha(model, run / ALPHA_NAME, {"encoder": {"name": "resnet18"}})
+    return run
