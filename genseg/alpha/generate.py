@@ -75,15 +75,26 @@ def _of_image(
 
 
 def proposed_at(
-    decoder: AlphaDecoder, embeddings: Float[Tensor, "1 e h w"], places: Places, y: float, x: float
+    decoder: AlphaDecoder,
+    embeddings: Float[Tensor, "1 e h w"],
+    places: Places,
+    y: float,
+    x: float,
+    categories: Float[Tensor, "p c"] | None = None,
 ) -> list[Instance]:
     """What the places around a point (in pixels) propose, best first: in each grid the cell that holds it and those
-    beside that, however little they score."""
+    beside that, however little they score. categories: as `generate` takes them, of the one image."""
     centres, scales = places.centres()
     away = (centres - torch.tensor([y, x], device=centres.device)).abs().amax(1)
     place = (away <= 1.5 * scales / REACH).nonzero()[:, 0]
-    found = _decoded(decoder, embeddings, places, 0, place, GenerateConfig(score=0, min_area=1), None)
+    found = _decoded(decoder, embeddings, places, 0, place, GenerateConfig(score=0, min_area=1), categories)
     return _enlarged(found, *embeddings.shape[2:])
+
+
+def covering(found: Sequence[Instance], h: int, w: int, y: int, x: int) -> Instance | None:
+    """The first of some instances that holds a pixel, or its part in the image of h x w pixels; None without one."""
+    there = (cropped(a, h, w) for a in found if a.covers(y, x))
+    return next((a for a in there if a is not None), None)
 
 
 def _enlarged(found: Sequence[Instance], h: int, w: int) -> list[Instance]:

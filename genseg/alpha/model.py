@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, cropped, generate, proposed_at, unpadded
+from genseg.alpha.generate import GenerateConfig, covering, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
-from genseg.alpha.tiles import by_tiles, tiles_of
+from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.data.decode import shrunk
-from genseg.data.instances import HALF, Instance, resized
+from genseg.data.instances import Instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
@@ -69,8 +69,7 @@ class AlphaModel(nn.Module):
         nothing is seen. Of a large image the tile whose middle is nearest is looked at."""
         small, whole = self._prepared(image), image.shape[:2]
         y, x = (y + 0.5) * small.shape[0] / whole[0], (x + 0.5) * small.shape[1] / whole[1]
-        tiles = tiles_of(*small.shape[:2], tile=self.config.tile)
-        tile = min(tiles, key=lambda t: abs(t.top + t.height / 2 - y) + abs(t.left + t.width / 2 - x))
+        tile = tile_at(*small.shape[:2], y, x, tile=self.config.tile)
         pixels = small[tile.window]
         pyramid = self.encoder.pyramid(self.tensor([pixels]))
         if isinstance(self.decoder, SlotDecoder):
@@ -78,9 +77,7 @@ class AlphaModel(nn.Module):
         else:
             embeddings, places = self.decoder(pyramid)
             found = proposed_at(self.decoder, embeddings, places, y - tile.top, x - tile.left)
-        row, column = int(y - tile.top), int(x - tile.left)
-        there = (cropped(a, *pixels.shape[:2]) for a in found if _value(a, row, column) >= HALF)
-        inside = next((a for a in there if a is not None), None)
+        inside = covering(found, *pixels.shape[:2], int(y - tile.top), int(x - tile.left))
         if inside is None:
             return None
         score = self.calibration.probability(inside.score)
@@ -179,10 +176,3 @@ def _mirrored(image: Pixels, below: int, right: int) -> UInt8[np.ndarray, "_ _ 3
     return (
         np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101)) if below or right else image
     )
-
-
-def _value(instance: Instance, row: int, column: int) -> int:
-    """Its alpha at a pixel of the image."""
-    y, x = row - instance.top, column - instance.left
-    h, w = instance.alpha.shape
-    return int(instance.alpha[y, x]) if 0 <= y < h and 0 <= x < w else 0

@@ -44,6 +44,12 @@ def tiles_of(height: int, width: int, *, tile: int, overlap: int | None = None) 
     return tiles
 
 
+def tile_at(height: int, width: int, y: float, x: float, *, tile: int) -> Tile:
+    """Of the tiles of an image, the one whose middle is nearest to a point."""
+    tiles = tiles_of(height, width, tile=tile)
+    return min(tiles, key=lambda t: abs(t.top + t.height / 2 - y) + abs(t.left + t.width / 2 - x))
+
+
 def by_tiles(
     height: int, width: int, instances: Callable[[Tile], list[Instance]], *, tile: int, overlap: float, inside: float
 ) -> list[Instance]:

@@ -49,6 +49,11 @@ class Instance:
         h, w = self.alpha.shape
         return slice(self.top, self.top + h), slice(self.left, self.left + w)
 
+    def covers(self, y: int, x: int) -> bool:
+        """Whether a pixel of the image belongs to its mask."""
+        (h, w), row, column = self.alpha.shape, y - self.top, x - self.left
+        return 0 <= row < h and 0 <= column < w and bool(self.alpha[row, column] >= HALF)
+
     def paint(self, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
         """The alpha map of the whole image."""
         whole = np.zeros((height, width), np.uint8)

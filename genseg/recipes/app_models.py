@@ -78,7 +78,7 @@ class DetectorRun:
         return [_instance(d, *pixels.shape[:2]) for d in self.predictor.detect(pixels)]
 
     def at(self, pixels: Pixels, y: int, x: int) -> Instance | None:
-        return None
+        return self.predictor.instance_at(pixels, y, x)
 
 
 def _instance(d: Detection, height: int, width: int) -> Instance:

@@ -15,7 +15,7 @@ from jaxtyping import UInt8
 from genseg.core.words import amount
 from genseg.data.annotations import annotation
 from genseg.data.images import ImageError, decode
-from genseg.data.instances import HALF, OPAQUE, Instance, resized
+from genseg.data.instances import OPAQUE, Instance, resized
 from genseg.data.labelled import Categories
 from genseg.measure.masks import mask_overlap
 from genseg.recipes.app_models import ONE_CLASS, Opened
@@ -91,10 +91,10 @@ def look(run: Opened, seen: Seen) -> Seen:
 def click(run: Opened, seen: Seen, x: int, y: int, score: float) -> tuple[Seen, str]:
     """The run's guess at a pixel, not counted yet, and a word on it. A click on what was kept, or on the guess of the
     click before, removes it."""
-    if here := [a for a in seen.added(score) if _covers(a, y, x)]:
+    if here := [a for a in seen.added(score) if a.covers(y, x)]:
         kept = tuple(a for a in seen.kept if a not in here)
         return replace(seen, kept=kept, guess=None), f"Removed: what you had kept at {x}, {y}."
-    if seen.guess is not None and seen.may_keep(score) and _covers(seen.guess, y, x):
+    if seen.guess is not None and seen.may_keep(score) and seen.guess.covers(y, x):
         return replace(seen, guess=None), f"The guess at {x}, {y} is dropped."
     after = replace(seen, guess=_guess(run, seen, y, x, score), place=(x, y))
     return after, describe(after, score) or f"Nothing here: no instance is proposed at {x}, {y}."
@@ -126,15 +126,10 @@ def keep(seen: Seen) -> tuple[Seen, str]:
 def _guess(run: Opened, seen: Seen, y: int, x: int, score: float) -> Instance | None:
     """What the run draws at a pixel; where that scores too little, what it has found there in the whole image."""
     drawn = run.at(seen.pixels, y, x)
-    found = next((a for a in seen.found if _covers(a, y, x)), None)
+    found = next((a for a in seen.found if a.covers(y, x)), None)
     if drawn is None or (found is not None and drawn.score < score):
         return found if drawn is None or (found is not None and found.score >= score) else drawn
     return drawn
-
-
-def _covers(a: Instance, y: int, x: int) -> bool:
-    row, column = y - a.top, x - a.left
-    return 0 <= row < a.alpha.shape[0] and 0 <= column < a.alpha.shape[1] and bool(a.alpha[row, column] >= HALF)
 
 
 def _one_of(a: Instance, others: list[Instance]) -> bool:

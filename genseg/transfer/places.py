@@ -4,7 +4,7 @@ It is the arm that transfers what the alpha task has learnt besides the encoder.
 place of composites' layers; the objective is the same.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -13,9 +13,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, generate, unpadded
+from genseg.alpha.generate import GenerateConfig, covering, generate, proposed_at, unpadded
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
-from genseg.alpha.tiles import by_tiles
+from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
@@ -77,6 +77,18 @@ class PlaceDetector(nn.Module):
             box = (float(left), float(top), float(left + width), float(top + height))
             detections.append(Detection(box, instance.category, instance.score, instance))
         return detections
+
+    @torch.no_grad()
+    def at(self, image: Float[Tensor, "3 h w"], y: float, x: float) -> Instance | None:
+        """What is drawn at a point of a normalised image, in pixels, however little it scores; None where nothing is.
+        Of a large image the tile whose middle is nearest is looked at."""
+        tile = tile_at(*image.shape[1:], y, x, tile=self.config.generate.tile)
+        embeddings, places = self.decoder(self.encoder.pyramid(padded(image[:, *tile.window])))
+        categories = self.classify(places.vector).float().softmax(-1)
+        y, x = y - tile.top, x - tile.left
+        found = proposed_at(self.decoder, embeddings, places, y, x, categories=categories[0])
+        inside = covering(found, tile.height, tile.width, int(y), int(x))
+        return inside and replace(inside, top=inside.top + tile.top, left=inside.left + tile.left)
 
     def _tile(self, image: Float[Tensor, "3 h w"]) -> list[Instance]:
         """The instances of a part of an image."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig
-from genseg.data.instances import resized
+from genseg.data.instances import Instance, resized
 from genseg.data.labelled import Categories
 from genseg.data.pixels import normalise, stretch
 from genseg.data.run_length import encode
@@ -84,6 +84,19 @@ class Predictor:
             found = self.model.detect(self._tensor(small))
         before, after = small.shape[:2], image.shape[:2]
         return found if before == after else [d for d in (_resized(d, before, after) for d in found) if d is not None]
+
+    def instance_at(self, image: Pixels, y: int, x: int) -> Instance | None:
+        """What the model draws at a pixel, however little that scores; None where it draws nothing, and from a model
+        that looks at whole images alone."""
+        if not isinstance(self.model, PlaceDetector):
+            return None
+        small = self.preparation.resized(image)
+        before, after = small.shape[:2], image.shape[:2]
+        with self._ready():
+            found = self.model.at(
+                self._tensor(small), *((n + 0.5) * b / a for n, b, a in zip((y, x), before, after, strict=True))
+            )
+        return found if found is None or before == after else resized(found, before, after)
 
     def segment(self, image: Pixels) -> Int[Tensor, "h w"]:
         """The class of each pixel, 0 for background. Raises ValueError for a model of instances."""

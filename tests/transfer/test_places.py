@@ -111,6 +111,12 @@ def test_classes_are_learnt_and_images_of_odd_sizes_have_boxes_inside() -> None:
     for category, box in boxes.items():
         nearest = min(found, key=lambda d: math.dist(d.box, box))
         assert nearest.category == category and math.dist(nearest.box, box) < 8
+        for tile in (1024, 48):  # four tiles of 48 pixels: one of them sees it whole
+            model.config = replace(model.config, generate=replace(model.config.generate, tile=tile))
+            left, top, right, bottom = box
+            one = model.at(labels.images[0], (top + bottom) / 2, (left + right) / 2)
+            assert one is not None and one.covers((top + bottom) // 2, (left + right) // 2)
+            assert (one.category == category and math.dist(one.box[:2], box[:2]) < 8) or tile == 48
     odd = model.detect(labels.images[0, :, :51, :45])
     assert odd and all(d.box[0] >= 0 and d.box[2] <= 45 and d.box[3] <= 51 for d in odd)
 
