@@ -69,7 +69,8 @@ class AlphaModel(nn.Module):
         nothing is seen. Of a large image the tile whose middle is nearest is looked at."""
         small, whole = self._prepared(image), image.shape[:2]
         y, x = (y + 0.5) * small.shape[0] / whole[0], (x + 0.5) * small.shape[1] / whole[1]
-        tile = tile_at(*small.shape[:2], y, x, tile=self.config.tile)
+        h, w = small.shape[:2]
+        tile = tile_at(h, w, y, x, tile=self.config.tile)
         pixels = small[tile.window]
         pyramid = self.encoder.pyramid(self.tensor([pixels]))
         if isinstance(self.decoder, SlotDecoder):
@@ -77,7 +78,7 @@ class AlphaModel(nn.Module):
         else:
             embeddings, places = self.decoder(pyramid)
             found = proposed_at(self.decoder, embeddings, places, y - tile.top, x - tile.left)
-        inside = covering(found, *pixels.shape[:2], int(y - tile.top), int(x - tile.left))
+        inside = covering(found, tile.height, tile.width, int(y - tile.top), int(x - tile.left))
         if inside is None:
             return None
         score = self.calibration.probability(inside.score)

@@ -82,7 +82,8 @@ class PlaceDetector(nn.Module):
     def at(self, image: Float[Tensor, "3 h w"], y: float, x: float) -> Instance | None:
         """What is drawn at a point of a normalised image, in pixels, however little it scores; None where nothing is.
         Of a large image the tile whose middle is nearest is looked at."""
-        tile = tile_at(*image.shape[1:], y, x, tile=self.config.generate.tile)
+        h, w = image.shape[1:]
+        tile = tile_at(h, w, y, x, tile=self.config.generate.tile)
         embeddings, places = self.decoder(self.encoder.pyramid(padded(image[:, *tile.window])))
         categories = self.classify(places.vector).float().softmax(-1)
         y, x = y - tile.top, x - tile.left

@@ -92,10 +92,9 @@ class Predictor:
             return None
         small = self.preparation.resized(image)
         before, after = small.shape[:2], image.shape[:2]
+        there = (y + 0.5) * before[0] / after[0], (x + 0.5) * before[1] / after[1]
         with self._ready():
-            found = self.model.at(
-                self._tensor(small), *((n + 0.5) * b / a for n, b, a in zip((y, x), before, after, strict=True))
-            )
+            found = self.model.at(self._tensor(small), *there)
         return found if found is None or before == after else resized(found, before, after)
 
     def segment(self, image: Pixels) -> Int[Tensor, "h w"]:

@@ -53,11 +53,11 @@ class Guessing:
         return self.guess
 
 
-def finetuned(run: Path, config: object) -> Path:
+def finetuned(run: Path, config: object, *, fit: int = 0) -> Path:
     torch.manual_seed(0)
     model = build_model(config, build_encoder(EncoderConfig())[0], EncoderConfig(), classes=2)
     run.mkdir()
-    predictor = Predictor(model, CLASSES, Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 0, False))
+    predictor = Predictor(model, CLASSES, Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), fit, False))
     save_predictor(predictor, EncoderConfig(), run / MODEL_NAME, {"config": {"precision": "no"}})
     return run
 
@@ -195,6 +195,17 @@ def test_detectors_are_opened_with_the_names_of_their_classes(tmp_path: Path, co
         assert said.startswith(f"Nothing here (best guess {first.score:.2f})") and guess == first
     elif guess.score < first.score:
         assert said.startswith(f"Nothing here (best guess {guess.score:.2f})")
+
+
+def test_a_place_is_one_of_the_image_also_where_the_model_sees_it_in_another_size(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
+    for fit in (48, 192):
+        run = open_run(finetuned(tmp_path / str(fit), PlacesConfig(generate=EVERYTHING), fit=fit))
+        places = [(y, x) for y in range(8, 64, 16) for x in range(8, 96, 16)]
+        guesses = [(run.at(image, y, x), y, x) for y, x in places]
+        drawn = [(a, y, x) for a, y, x in guesses if a is not None]
+        assert len(drawn) > 3 and all(a.window[0].stop <= 64 and a.window[1].stop <= 96 for a, _, _ in drawn)
+        assert np.mean([a.covers(y, x) for a, y, x in drawn]) > 0.8  # but for edges of what is drawn
 
 
 def test_what_finds_no_instances_is_refused(tmp_path: Path) -> None:
