@@ -12,6 +12,7 @@ from genseg import __version__
 from genseg.commands.recipes import recipe, recipes
 from genseg.commands.show import add_show
 from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
+from genseg.core.words import print_any_name
 from genseg.schema import MissingKey
 
 if TYPE_CHECKING:
@@ -219,6 +220,7 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 it broke, 2 a user's mistake, 130 interrupted."""
+    print_any_name()
     options, rest = parser().parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
         keys = "; keys have no dashes, as steps=100" if hasattr(options, "overrides") else ""
@@ -284,8 +286,7 @@ def _pretrain(options: argparse.Namespace) -> int:
 def _scan(options: argparse.Namespace) -> int:
     from genseg.data.scan import format_report, scan
 
-    report = scan(options.path)
-    print(format_report(report))
+    print(format_report(scan(options.path)))
     return 0
 
 

@@ -15,6 +15,7 @@ HOMES = {  # the only files that import these
     "albumentations": {"data/views.py"},
     "gradio": {"recipes/app.py"},
 }
+BY_NAME = {"imread", "imreadmulti", "imreadanimation", "imwrite", "imwritemulti", "imwriteanimation", "imcount"}
 CONFIG = {"schema", "config"}  # general: they import nothing else of genseg
 CONFIG_READERS = {"recipes", "commands", "cli"}  # a part takes its own dataclass, never the whole config
 UNKNOWN_TO_TRAIN = {"methods", "alpha", "energy", "joint"}  # the loop knows no method
@@ -32,6 +33,14 @@ def imported(tree: ast.Module) -> list[str]:
     return names
 
 
+def files_by_opencv(tree: ast.Module) -> list[str]:
+    """Functions of OpenCV that take a file's name, wherever a file names them."""
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    names = [node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "cv2"]
+    names += [name.removeprefix("cv2.") for name in imported(tree) if name.startswith("cv2.")]
+    return sorted(BY_NAME & set(names))
+
+
 def room_of(path: str) -> str:
     """The room of a file such as `core/dist.py` or `cli.py`, below genseg/."""
     return path.split("/")[0].removesuffix(".py")
@@ -42,7 +51,8 @@ def violations(path: str, source: str) -> list[str]:
     room = room_of(path)
     if room not in {*ROOMS, "__init__"}:
         return [f"{path} is in no room: put it into one, or add the room to docs/DESIGN.md and to this test"]
-    wrong = []
+    wrong = [f"{path}: cv2.{name} dies of a name that is no UTF-8: use data/png.py, or data/decode.py"
+             for name in files_by_opencv(ast.parse(source))]  # fmt: skip
     for name in imported(ast.parse(source)):
         top, _, rest = name.partition(".")
         if name.startswith("."):
@@ -102,6 +112,8 @@ def test_genseg_keeps_the_rules() -> None:
         ("nn/heads.py", "from __future__ import annotations", "turns checked shapes"),
         ("recipes/pretrain.py", "from omegaconf import OmegaConf", "omegaconf belongs into"),
         ("data/loader.py", "import albumentations.augmentations as A", "albumentations belongs into"),
+        ("recipes/generate.py", "import cv2\ncv2.imwrite('a.png', x)", "cv2.imwrite dies of a name"),
+        ("data/png.py", "def f():\n    from cv2 import imread as read", "cv2.imread dies of a name"),
         ("helpers/text.py", "", "is in no room"),
         ("nn/heads.py", "from genseg.helpers.text import x", "no such room"),
         ("__init__.py", "from genseg.cli import main", "importing genseg imports nothing"),

@@ -1,4 +1,7 @@
-"""Words of a message that depend on numbers."""
+"""Words of a message that depend on numbers, and how any of them can be printed."""
+
+import io
+import sys
 
 
 def rate(number: float) -> str:
@@ -9,3 +12,9 @@ def rate(number: float) -> str:
 def amount(count: int, what: str) -> str:
     """'1 image', '2,000 images'."""
     return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
+def print_any_name() -> None:
+    """From now on `print` writes what the terminal's encoding lacks, such as an odd byte of a name, as \\udcNN."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")

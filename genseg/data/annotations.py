@@ -1,5 +1,6 @@
 """COCO's json: its images with what is annotated in them, read and written, and told when it is damaged."""
 
+import hashlib
 import json
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -10,8 +11,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from genseg.data.images import file_bytes
 from genseg.data.instances import Instance, filled
 from genseg.data.run_length import code_segmentation, encode, windowed
+
+NAME_BYTES = 255  # of a file's name, the most on nearly all disks
 
 
 class CocoError(ValueError):
@@ -146,12 +150,18 @@ def file_key(name: str) -> str:
 
 def picture_name(file_name: str, number: int) -> str:
     """Where the alpha map or the cut-out of an annotation lies in the folder of all: as its image, never outside."""
-    return f"{inside(Path(file_name).with_suffix(''))}-{number}.png"
+    return named_after(Path(file_name).with_suffix(""), f"-{number}.png")
 
 
-def inside(path: Path) -> str:
-    """The path of an image, below whatever folder what is made of it is written to."""
-    return "/".join(part for part in path.parts if part not in ("/", ".."))
+def named_after(image: Path, ending: str) -> str:
+    """Where a file that is made of an image lies in the folder of all: as its image, never outside, with `ending` after
+    its name. A name that would be too long for a disk keeps its beginning, and a hash of the whole keeps it unique."""
+    *folders, name = [part for part in image.parts if part not in ("/", "..")]
+    data = file_bytes(name)
+    if len(data) + len(ending) > NAME_BYTES:
+        tail = f"~{hashlib.blake2b(data, digest_size=4).hexdigest()}"
+        name = data[: NAME_BYTES - len(ending) - len(tail)].decode("utf-8", "ignore") + tail
+    return "/".join((*folders, f"{name}{ending}"))
 
 
 def _annotated(

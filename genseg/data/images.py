@@ -273,11 +273,11 @@ def listing(images: ImageList) -> str:
     """32 hexadecimal digits that change when a name or an id changes; the files may change, and need not be there."""
     total = hashlib.blake2b(digest_size=16)
     for i, file in enumerate(images.files):
-        total.update(_named(file) + b"\0%d\0" % images.number(i))
+        total.update(file_bytes(file) + b"\0%d\0" % images.number(i))
     return total.hexdigest()
 
 
-def _named(file: str) -> bytes:
+def file_bytes(file: str) -> bytes:
     """A name as the file system has it, or one from a json that none can have."""
     try:
         return os.fsencode(file)
@@ -286,7 +286,7 @@ def _named(file: str) -> bytes:
 
 
 def _digest(images: ImageList, i: int) -> bytes:
-    found = hashlib.blake2b(_named(images.files[i]), digest_size=16)
+    found = hashlib.blake2b(file_bytes(images.files[i]), digest_size=16)
     try:
         with open(images.path(i), "rb", buffering=0, opener=regular) as file:
             size = os.fstat(file.fileno()).st_size

@@ -20,6 +20,7 @@ from genseg.core.check import at_least
 from genseg.data.cache import CacheError, cache_folder
 from genseg.data.materials import MATERIALS, Material, Tone, draw_texture, paint
 from genseg.data.outlines import OUTLINES, draw_alpha
+from genseg.data.png import write_png
 
 VERSION = 1  # of the default scenes: a change of how they look needs the next one
 
@@ -196,14 +197,14 @@ def write_scenes(
         annotations: list[dict[str, object]] = []
         for i in range(count):
             scene = compose_scene(seed, i, size=size, split=split)
-            _write_png(growing / "images" / f"{i:06d}.png", scene.image[..., ::-1])
+            write_png(growing / "images" / f"{i:06d}.png", scene.image)
             annotations += _annotations(scene, image=i + 1, first=len(annotations) + 1)
             for depth, alpha in enumerate(scene.visible if alphas else ()):
-                _write_png(growing / "alphas" / f"{i:06d}-{depth}.png", (alpha * 255).round().astype(np.uint8))
+                write_png(growing / "alphas" / f"{i:06d}-{depth}.png", (alpha * 255).round().astype(np.uint8))
         for i in range(objects):
             scene = compose_object(seed, i, size=size, split=split)
             name = list(MATERIALS[split])[scene.labels[0]]
-            _write_png(growing / "objects" / name / f"{i:06d}.png", scene.image[..., ::-1])
+            write_png(growing / "objects" / name / f"{i:06d}.png", scene.image)
         images = [{"id": i + 1, "file_name": f"{i:06d}.png", "width": size, "height": size} for i in range(count)]
         categories = [{"id": i, "name": name} for i, name in enumerate(OUTLINES, start=1)]
         coco = {"images": images, "annotations": annotations, "categories": categories}
@@ -233,12 +234,6 @@ def _annotations(scene: Scene, *, image: int, first: int) -> list[dict[str, obje
             }
         )
     return found
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not cv2.imwrite(str(path), pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3]):
-        raise OSError(f"cannot write {path}: is the disk full?")
 
 
 def default_scenes(kind: str = "images") -> Path:

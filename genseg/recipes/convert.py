@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from genseg.core.check import between
 from genseg.core.words import amount
-from genseg.data.annotations import CocoError, annotation, file_key, inside, read_json
+from genseg.data.annotations import CocoError, annotation, file_key, named_after, read_json
 from genseg.data.images import decode, list_images
 from genseg.data.instances import Instance
 from genseg.data.label_images import ENDINGS, instances_of, label_file, read_label_image, write_label_image
@@ -174,7 +174,7 @@ def to_labels(content: Content, out: Path, images: str | None) -> None:
         found[a["image_id"]].append(replace(_instance(a, sizes), score=float(a.get("score", 1.0))))
     for i in content["images"]:
         ordered = sorted(found[i["id"]], key=lambda instance: -instance.score)
-        name = inside(Path(file_key(i["file_name"])).with_suffix(".tif"))
+        name = named_after(Path(file_key(i["file_name"])).with_suffix(""), ".tif")
         write_label_image(out / name, partition(ordered, *sizes[i["id"]]))
 
 

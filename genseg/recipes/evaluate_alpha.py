@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from genseg.data.annotations import (
@@ -22,6 +21,7 @@ from genseg.data.annotations import (
     read_json,
 )
 from genseg.data.instances import Instance, cut
+from genseg.data.png import read_png
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.train.run import check_out
 
@@ -106,7 +106,8 @@ def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) 
     content = read_json(path)
     listed = by_file(annotated_images(content["images"], content["annotations"], path), path)
     wanted = [file_key(t.name) for t in truth]
-    unread = _unread(path.parent / BROKEN) & (set(wanted) - listed.keys())
+    listed_broken = _unread(path.parent / BROKEN)
+    unread = {name for name in wanted if name not in listed and _as_written(name) in listed_broken}
     missing = [name for name in wanted if name not in listed and name not in unread]
     if missing:
         raise CocoError(
@@ -124,9 +125,14 @@ def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) 
 
 
 def _unread(file: Path) -> set[str]:
-    """The images that a list of broken ones names, if there is one: a name and a reason in each line."""
+    """The images that a list of broken ones names as `write_text` does, if there is one: a name and a reason a line."""
     lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     return {file_key(line.partition("\t")[0]) for line in lines}
+
+
+def _as_written(name: str) -> str:
+    """A name as `write_text` writes it: UTF-8, with \\udcNN for a byte that is none."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _with_alphas(image: AnnotatedImage, folder: Path, name: str, numbers: Sequence[int]) -> AnnotatedImage:
@@ -136,9 +142,10 @@ def _with_alphas(image: AnnotatedImage, folder: Path, name: str, numbers: Sequen
 
 
 def _read_alpha(file: Path, instance: Instance, image: AnnotatedImage) -> Instance:
-    alpha = cv2.imread(str(file), cv2.IMREAD_UNCHANGED) if file.is_file() else None
-    if alpha is None:
-        raise CocoError(f"{file} is missing or no image; each annotation needs its alpha map")
+    try:
+        alpha = read_png(file)
+    except (OSError, ValueError):
+        raise CocoError(f"{file} is missing or no image; each annotation needs its alpha map") from None
     if alpha.dtype != np.uint8 or alpha.shape != (image.height, image.width):
         raise CocoError(f"{file} holds {alpha.dtype} of shape {alpha.shape}; an alpha map is an 8-bit grey image of "
                         f"shape {(image.height, image.width)}")  # fmt: skip

@@ -12,7 +12,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from accelerate import Accelerator
@@ -22,9 +21,10 @@ from tqdm import tqdm
 from genseg.core import dist
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
-from genseg.data.annotations import annotation, picture_name
+from genseg.data.annotations import annotation, named_after, picture_name
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.data.instances import Instance
+from genseg.data.png import write_png
 from genseg.data.run_length import polygons
 from genseg.recipes.finder import Finder, Pixels, Wanted, alpha_file, finder_of, is_proposer
 from genseg.recipes.rows import (
@@ -111,7 +111,7 @@ def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: W
     else:
         file = alpha_file(found)
         told = hashlib.blake2b(f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4)
-        out = file.parent / "evaluated" / f"{data.stem}-{told.hexdigest()}"
+        out = file.parent / "evaluated" / named_after(Path(data.stem), f"-{told.hexdigest()}")
         options = GenerateOptions(alphas=alphas, wanted=wanted, fresh=(out / RESULT).exists())
     generate_folder(found, str(data), out, options)
     return out / RESULT
@@ -199,8 +199,7 @@ class Part:
             if options.alphas:
                 write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
-                colour = cv2.cvtColor(np.ascontiguousarray(image[instance.window]), cv2.COLOR_RGB2BGR)
-                write_png(self.out / CUTOUTS / name, np.dstack([colour, instance.alpha]))
+                write_png(self.out / CUTOUTS / name, np.dstack([image[instance.window], instance.alpha]))
         return annotations
 
 
@@ -220,12 +219,3 @@ def merge(out: Path, images: ImageList) -> str:
     write_text(out / RESULT, json.dumps(coco))
     text = f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in {amount(len(coco['images']), 'image')}"
     return text + list_broken(broken, out / "broken.txt")
-
-
-def write_png(file: Path, pixels: np.ndarray) -> None:
-    """Write an image. Raises OSError, which says why, when that fails."""
-    runs = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]  # a map of mostly one value: a quarter of the time
-    done, content = cv2.imencode(".png", pixels, runs if pixels.ndim == 2 else [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    assert done
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(content.tobytes())  # cv2.imwrite would not say what went wrong

@@ -22,7 +22,7 @@ from genseg.core.check import between
 from genseg.core.precision import scoring_precision
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
-from genseg.data.annotations import inside
+from genseg.data.annotations import named_after
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.rows import (
     MOST,
@@ -64,7 +64,7 @@ class _Work:
         plain = [Path(file).with_suffix("") for file in self.images.files]
         count = Counter(plain)
         names = [Path(f) if count[p] > 1 else p for f, p in zip(self.images.files, plain, strict=True)]
-        return [f"{inside(name)}.png" for name in names]
+        return [named_after(name, ".png") for name in names]
 
     def row(self, read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
         """What is kept of an image: its size and what was found, or why it cannot be read."""

@@ -15,6 +15,7 @@ from genseg.data.bank import load_bank
 from genseg.data.images import ImageError, ImageList, ImageSource, decode
 from genseg.data.instances import cut
 from genseg.data.loader import Composer, ViewDataset
+from genseg.data.png import read_png
 from genseg.recipes.judge import COUNTS, OVERLAP
 from genseg.recipes.report_run import SHOWN, Ranked, Run, chosen
 from genseg.recipes.rows import MOST as NUMBERS
@@ -108,7 +109,7 @@ def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
     instances = image.instances
     if soft:
         instances = tuple(
-            cut(np.asarray(cv2.imread(str(f), cv2.IMREAD_UNCHANGED), np.uint8), a.score)
+            cut(read_png(f), a.score)
             for f, a in zip(files, image.instances, strict=True)
         )
     labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes or run.semantic else ()

@@ -4,15 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from genseg.data.bank import build_bank, load_bank, save_bank
 from genseg.data.images import ImageError, ImageSource, decode
 from genseg.data.instances import Instance
+from genseg.data.png import write_png
 from genseg.recipes.finder import Finder
-from genseg.recipes.generate import write_png
 from genseg.train.run import SNAPSHOTS
 
 COUNT = 4  # images
@@ -41,7 +40,7 @@ class Snapshots:
         drawn = np.random.default_rng(0).permutation(len(source))[:COUNT]
         self.images = [middle(source.read(int(i))[0], SIDE) for i in drawn]
         for n, image in enumerate(self.images):
-            write_png(self.folder / f"{n}.png", np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR)))
+            write_png(self.folder / f"{n}.png", image)
 
     def take(self, model: Finder, step: int) -> None:
         """Keep what a model finds now."""

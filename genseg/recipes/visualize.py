@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
@@ -12,7 +11,7 @@ from genseg.core.check import at_least
 from genseg.core.words import amount
 from genseg.data.annotations import AnnotatedImage, CocoError, annotated_images, by_file, read_json
 from genseg.data.images import decode
-from genseg.recipes.generate import write_png
+from genseg.data.png import write_png
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 
@@ -69,7 +68,7 @@ def visualize(
     row = ["image", *names, *(f"{name}, cut out" for name in names if cutouts)]
     sheet = grid(pictures, columns=columns * len(row), side=side)
     sheet = titled(sheet, row * columns, side=side) if titles else sheet
-    write_png(out, np.asarray(cv2.cvtColor(sheet, cv2.COLOR_RGB2BGR)))
+    write_png(out, sheet)
     dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
     return f"{out}: {amount(len(drawn), 'image')}{dim}"
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import skimage
+from full_disk import no_file_above
 from pycocotools.coco import COCO
 from sklearn.neighbors import KNeighborsClassifier
 
@@ -210,8 +211,7 @@ def test_writing_fails_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         write_scenes(tmp_path / "new", count=1, size=64, seed=0, split="test")
     with pytest.raises(ValueError, match="size 16 is too small"):
         compose_object(0, 0, size=16)
-    monkeypatch.setattr(scenes.cv2, "imwrite", lambda path, *_: "images" in path)
-    with pytest.raises(OSError, match="disk full"):
+    with no_file_above(1000), pytest.raises(OSError, match="File too large"):
         write_scenes(tmp_path / "new", count=1, size=64, seed=0, split="train", objects=1)
     assert [p.name for p in tmp_path.iterdir()] == ["there"]
 
