@@ -3,11 +3,13 @@
 import functools
 import os
 import shutil
+import signal
 import tempfile
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # else its import asks the network for a newer version
 
@@ -216,6 +218,22 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         changed.change(again, [sides, *given], pictures, **private)
 
 
+@contextmanager
+def ended() -> Iterator[None]:
+    """Within it, SIGTERM and a closed terminal end the process as Ctrl-C does: what is to be removed is removed."""
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup's
+    before = [signal.signal(n, end) for n in numbers]
+    try:
+        yield
+    finally:
+        for number, former in zip(numbers, before, strict=True):
+            signal.signal(number, former)
+
+
 def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
     """Serve the page until it is interrupted. Raises ValueError for what a user can mend."""
     if not 1 <= port <= 65535:
@@ -223,7 +241,7 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
     if max_mb < 1:
         raise ValueError(f"--max-mb {max_mb}: use 1 or more")
     opened, room = open_runs(runs), max(ROOM, 5 * max_mb)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+    with ended(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # else Gradio copies each download, and keeps the copies for ever
         served = page(opened, folder)

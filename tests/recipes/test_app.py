@@ -79,8 +79,8 @@ def test_a_request_at_work_when_the_server_ends_is_no_error(tmp_path: Path, monk
 
 
 @contextlib.contextmanager
-def served(root: Path) -> Iterator[str]:
-    """A page of two runs, served by the command itself until Ctrl-C, which leaves nothing of it."""
+def served(root: Path, end: signal.Signals = signal.SIGINT, code: int = 130) -> Iterator[str]:
+    """A page of two runs, served by the command itself until a signal, which leaves nothing of it."""
     pytest.importorskip("gradio", reason="the live page needs gradio")
     runs = [str(write_run(root / name, n)) for n, name in enumerate(("one", "two"))]
     with socket.socket() as free:
@@ -100,11 +100,11 @@ def served(root: Path) -> Iterator[str]:
         assert "1 MB at most (--max-mb); 1,000 MB of temporary files" in limits
         yield line.split()[0]
     finally:
-        os.killpg(process.pid, signal.SIGINT)
+        os.killpg(process.pid, end)
         process.wait(90)
         said = process.stdout.read()
         process.stdout.close()
-    assert process.returncode == 130, said
+    assert process.returncode == code, said
     assert not [p for p in (root / "tmp").rglob("*") if p.is_file()], "the server's files end with it"
 
 
@@ -265,11 +265,11 @@ def test_large_uploads_and_strangers_are_refused_and_nothing_but_this_machine_is
                 socket.create_connection((other, port), timeout=5)
 
 
-def test_ctrl_c_waits_for_an_image_that_is_being_looked_at(chromium: Any, tmp_path: Path) -> None:
+def test_the_end_waits_for_an_image_that_is_being_looked_at(chromium: Any, tmp_path: Path) -> None:
     """Else PyTorch aborts the process: its thread is ended in the middle of an operator."""
     (tmp_path / "app").mkdir()
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((300, 300, 3), np.uint8))  # takes seconds
-    with served(tmp_path / "app") as address, opened(chromium, address) as page:
+    with served(tmp_path / "app", signal.SIGTERM, 143) as address, opened(chromium, address) as page:
         with page.expect_response("**/queue/join*"):
             page.set_input_files("#image input[type=file]", str(tmp_path / "x.png"))
         page.wait_for_timeout(300)
