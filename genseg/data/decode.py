@@ -2,8 +2,10 @@
 
 import errno
 import io
+import logging
 import os
 import stat
+import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,19 +16,29 @@ import tifffile
 from jaxtyping import Shaped, UInt8
 from PIL import Image, UnidentifiedImageError
 
+from genseg.data.depth import as_rgb
+
+MOST_BYTES = 2**30  # of decoded pixels; they are held once more while they become 8 bits
 ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0112, 258, 339  # numbers of tags in EXIF and TIFF
+COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 259, 262, 277, 338
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are the scene's columns
 COLOURS = {
     **{"1": "black and white", "L": "grey", "I": "grey", "F": "grey", "P": "palette", "PA": "palette + alpha"},
     **{"LA": "grey + alpha", "La": "grey + alpha", "RGBA": "RGB + alpha", "RGBa": "RGB + alpha", "RGBX": "RGB"},
 }  # of PIL's modes; the others have telling names
+CHANNELS = {"1": 1, "L": 1, "P": 1, "F": 1, "I": 1, "LA": 2, "PA": 2, "RGB": 3, "YCbCr": 3, "LAB": 3}  # of PIL's modes
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
     4: cv2.IMREAD_REDUCED_COLOR_4,
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
+
+# What is wrong with a file is said by an exception, with the file's name; these would say it on stderr, without.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
+logging.getLogger("tifffile").propagate = False
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is MOST_BYTES
 
 
 def regular(path: str, flags: int) -> int:
@@ -50,8 +62,10 @@ def read_file(path: str | Path) -> bytes:
 def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
     """The RGB pixels of an image file's bytes, turned upright as its EXIF says; they may be read-only.
 
-    Transparent pixels are laid over white, the ground that cut-outs and logos are drawn for. More than 8 bits
-    become 8 as `to_8bit` says. CMYK is converted without its ink profile. Of several frames it is the first.
+    Transparent pixels are laid over white, the ground that cut-outs and logos are drawn for; a picture that is wholly
+    transparent is refused, but for a BMP, whose alpha is then unused. More than 8 bits become 8 as `to_8bit` says.
+    CMYK is converted without its ink profile. Of several frames it is the first. XMP's Orientation does not count:
+    browsers and cameras go by EXIF's alone.
 
     short_side: a picture with a longer short side is shrunk to it, by the mean over areas; 0: none is. A JPEG
         is then decoded at 1/2, 1/4 or 1/8 where that leaves twice this side or more: up to 10 times as fast, and
@@ -70,12 +84,14 @@ def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"
         if not tiff:
             raise ValueError(f"no image format that can be read; it starts with {data[:8]!r}") from None
         return shrunk(_tiff_rgb(data), short_side)  # colours as floats, and others that PIL does not know
-    if tiff and _is_deep_tiff(image):
+    if tiff and _is_for_tifffile(image):
         return shrunk(_tiff_rgb(data), short_side)
     deep_png = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
+    channels = CHANNELS.get(image.mode.split(";")[0], 4)
+    _refuse_large(image.width * image.height * channels * (2 if deep_png else 4 if image.mode in ("I", "F") else 1))
     image.load()  # raises where the file is truncated
     turn = _orientation(image)  # after load(), in which PIL turns a TIFF itself
-    x = _rgb(_cv2_pixels(data)) if deep_png else _pil_rgb(image)
+    x = as_rgb(_cv2_pixels(data)) if deep_png else _pil_rgb(image)
     return shrunk(_upright(x, turn), short_side)
 
 
@@ -101,7 +117,7 @@ def kind_of(data: bytes) -> Kind:
             size = page.imagewidth, page.imagelength
             return Kind("TIFF", f"{colours} {page.dtype}", *(size[::-1] if turned else size), len(file.pages))
     bits, turned = _bits(image), False  # PIL turns a TIFF itself; its getexif() decodes a PNG: only where needed
-    if image.format != "TIFF" and (image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif", b"xmp"))):
+    if image.format != "TIFF" and (image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif"))):
         turned = _orientation(image) in SIDEWAYS
     colours = COLOURS.get(image.mode.split(";")[0], image.mode)
     if image.has_transparency_data and "alpha" not in colours:
@@ -145,6 +161,8 @@ def _decoded_size(path: Path, changed: int, size: int) -> tuple[int, int]:
 
 def _orientation(image: Image.Image) -> int:
     """EXIF's Orientation; 1, upright, where there is none or its block is damaged: the pixels are whole."""
+    for name in ("xmp", "XML:com.adobe.xmp"):  # PIL would take XMP's where EXIF has none
+        image.info.pop(name, None)
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception:  # a SyntaxError, struct's error and others
@@ -210,94 +228,92 @@ def _jpeg_rgb(data: bytes, size: tuple[int, int], short_side: int) -> UInt8[np.n
 
 def _pil_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
     if image.mode.startswith(("I", "F")):  # "I" has 32 bits, of which PNG and PGM use 16
-        return _rgb(np.asarray(image, np.uint16 if image.mode == "I" else None))
-    if image.has_transparency_data:
-        return _rgb(np.asarray(image.convert("RGBA")))
+        return as_rgb(np.asarray(image, np.uint16 if image.mode == "I" else None))
+    if image.has_transparency_data and not _unused_alpha(image):
+        return as_rgb(np.asarray(image.convert("RGBA")))
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
 
 
-def _is_deep_tiff(image: Image.Image) -> bool:
-    """More than 8 bits, or signed, or float: kinds that PIL cuts to 8 bits, misreads or does not know."""
-    return _bits(image) > 8 or set(getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))) != {1}
+def _unused_alpha(image: Image.Image) -> bool:
+    """Whether the alpha of a BMP is 0 everywhere: Windows and browsers then show the colours."""
+    return image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
+
+
+def _refuse_large(size: int) -> None:
+    """Raise ValueError for a picture of too many bytes: a file of 1 MB may hold one of 12 GB."""
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"{size / 2**30:.1f} GiB of pixels once it is decoded; the limit is {MOST_BYTES / 2**30:g} GiB: cut it "
+            "into tiles, or save it with fewer bits or channels"
+        )
+
+
+def _is_for_tifffile(image: Image.Image) -> bool:
+    """Whether tifffile reads a TIFF that PIL has opened.
+
+    It does where PIL would cut the values to 8 bits, misread them or not know them: more than 8 bits, signed, float.
+    And where PIL would ask libtiff, which has lines of its own to say on stderr: compressed grey and RGB.
+    """
+    tags = getattr(image, "tag_v2", {})
+    if _bits(image) > 8 or set(tags.get(SAMPLE_FORMAT, (1,))) != {1}:
+        return True
+    plain = tags.get(PHOTOMETRIC) in (0, 1, 2) and tags.get(SAMPLES, 1) in (1, 3, 4) and _bits(image) == 8
+    return plain and tags.get(COMPRESSION, 1) != 1 and tags.get(EXTRA_SAMPLES, (0,))[:1] != (1,)
 
 
 def _tiff_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
-    """The first page of a deep TIFF. Raises ValueError for a page that is neither grey nor RGB."""
+    """The first page of a TIFF that PIL does not read rightly.
+
+    Raises ValueError for a page that is neither grey nor RGB, and for a compression that cannot be decoded.
+    """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
         turn = page.tags.valueof(ORIENTATION, 1)
         kind, planar = getattr(page.photometric, "name", page.photometric), page.planarconfig == 2
         samples, fourth = page.samplesperpixel, page.extrasamples[:1]
-        pixels, limit = page.imagewidth * page.imagelength, 2 * (Image.MAX_IMAGE_PIXELS or 0)
-        if limit and pixels > limit:
-            raise ValueError(f"{pixels} pixels; the limit against decompression bombs is {limit}")
+        packed = getattr(page.compression, "name", page.compression)
         if kind not in ("MINISBLACK", "MINISWHITE", "RGB") or samples not in (1, 3, 4) or fourth == (1,):
-            raise ValueError(
-                f"a TIFF of {page.dtype}, {kind} with {samples} channels; save it as grey, RGB or RGB with "
-                "alpha that is not multiplied into the colours"
-            )
-        try:
-            x = page.asarray()
-        except ValueError as error:
-            if "imagecodecs" not in str(error):
-                raise
-            x, planar = _cv2_pixels(data), False  # LZW and others, for which tifffile wants a further package
+            alone = kind == "YCBCR" and packed not in ("NONE", 1)  # codecs of photographs give RGB
+            if not (alone and samples == 3 and "JP" in str(packed)):
+                raise ValueError(
+                    f"a TIFF of {page.dtype}, {kind} with {samples} channels, compression {packed}; save it as grey, "
+                    "RGB or RGB with alpha that is not multiplied into the colours"
+                )
+        if page.dtype is None:
+            raise ValueError(f"a TIFF of {page.bitspersample} bits, which cannot be read; save it with 8 or 16")
+        _refuse_large(page.imagewidth * page.imagelength * samples * page.dtype.itemsize)
+        x = _unpacked(page, str(packed))
     if samples > 1:
         x = np.moveaxis(x, 0, -1) if planar else x
         x = x if fourth in ((), (2,)) else x[..., :3]  # 0: something else than alpha
-    eight = _rgb(x)
+    eight = as_rgb(x)
     return _upright(255 - eight if kind == "MINISWHITE" else eight, turn)
 
 
+def _unpacked(page: tifffile.TiffPage, packed: str) -> Shaped[np.ndarray, "*shape"]:
+    """The values of a page. Raises ValueError with the compression's name where nothing decodes it."""
+    ends = (at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True) if size)
+    if max(ends, default=0) > page.parent.filehandle.size:
+        raise ValueError("the file is truncated: it ends before its last pixels")  # tifffile would fill up with zeros
+    try:
+        return page.asarray()
+    except (ValueError, NotImplementedError, RuntimeError) as error:  # imagecodecs' errors are RuntimeErrors
+        raise ValueError(f"a TIFF of compression {packed} that cannot be decoded: {error}") from None
+    except ImportError as error:  # an imagecodecs that was built without this codec
+        raise ValueError(
+            f"a TIFF of compression {packed}, which nothing here decodes ({error}): pip install imagecodecs, or save "
+            "it with another compression"
+        ) from None
+
+
 def _cv2_pixels(data: bytes) -> Shaped[np.ndarray, "h w *c"]:
-    """Grey, RGB or RGBA with all bits, not turned."""
+    """Grey, RGB or RGBA of a PNG with all bits, not turned."""
     x = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if x is None:
         raise ValueError("OpenCV cannot decode it")
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}
-    return x if x.ndim == 2 else x[..., order[x.shape[2]]]
-
-
-def _rgb(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Grey, RGB or RGBA of any depth as RGB of 8 bits, over white."""
     if x.ndim == 2:
-        return np.repeat(to_8bit(x)[..., None], 3, axis=2)
-    colour = to_8bit(x[..., :3])
-    if x.shape[2] == 3:
-        return colour
-    top = 1 if x.dtype.kind == "f" else np.iinfo(x.dtype).max
-    alpha = np.rint(x[..., 3:] * (255 / top)).astype(np.uint16)
-    return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-
-
-def to_8bit(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
-    """Pixels of any depth as 8 bits: [low, high] goes linearly to [0, 255], the same for all channels.
-
-    uint16: the whole range, as photographs use it; float: [0, 1], when all values lie in it. Cameras write
-    10 to 14 bits into 16, and microscopes less: a picture within the lowest quarter of the range, and all
-    other types, whose range says nothing, have their own percentiles 0.1 and 99.9 as low and high (their
-    extremes where those coincide). NaN and infinity become low.
-    """
-    if x.dtype == np.uint8:
         return x
-    if x.dtype == bool:
-        return x.astype(np.uint8) * np.uint8(255)
-    values = x.astype(np.float64 if x.dtype.itemsize > 2 else np.float32)
-    finite = np.isfinite(values)
-    seen = values[finite] if not finite.all() else values.ravel()
-    if not seen.size:
-        return np.zeros(x.shape, np.uint8)
-    least, most = float(seen.min()), float(seen.max())
-    sample = seen[:: max(1, seen.size // 1_000_000)]  # percentiles of a million pixels are as good
-    low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
-    in_unit = x.dtype.kind == "f" and least >= 0 and most <= 1
-    top = 65535.0 if x.dtype == np.uint16 else 1.0 if in_unit else None
-    if high <= low:
-        low, high = least, most
-    if top and (high >= top / 4 or high <= low):
-        low, high = 0.0, top
-    scaled = (np.where(finite, values, low) - low) * (255 / (high - low or 1.0))
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    return cv2.cvtColor(x, cv2.COLOR_BGR2RGB if x.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, dst=x)
 
 
 def _upright(x: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "_ _ 3"]:

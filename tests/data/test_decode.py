@@ -11,7 +11,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from genseg.data.decode import decoded_size, kind_of, rgb_pixels, shrunk_size, to_8bit
+from genseg.data.decode import decoded_size, kind_of, rgb_pixels, shrunk_size
+from genseg.data.depth import to_8bit
 from genseg.data.images import ImageError, decode
 
 H, W = 40, 56
