@@ -73,7 +73,7 @@ def test_shapes_that_are_no_image() -> None:
 
 def test_all_channels_are_scaled_alike() -> None:
     """Otherwise a 12-bit colour picture would change its hue."""
-    x = np.random.default_rng(0).integers(0, 1000, (H, W, 3)).astype(np.uint16)
+    x = np.random.default_rng(0).integers(0, 1000, (24, 32, 3)).astype(np.uint16)
     x[..., 2] //= 2
     found = to_8bit(x).astype(float)
     assert abs(found[..., 2].mean() / found[..., 0].mean() - 0.5) < 0.01
