@@ -1,5 +1,6 @@
 """Paths as users write them."""
 
+import os
 from pathlib import Path
 
 SHIPPED = "embedded:"  # begins a path below the folder of data that the package ships
@@ -34,3 +35,11 @@ def expand(path: str | Path) -> Path:
 def _shipped() -> list[str]:
     """What follows `embedded:`."""
     return sorted(SHIPPED + file.relative_to(EMBEDDED).as_posix() for file in EMBEDDED.glob("*/*"))
+
+
+def file_bytes(file: str) -> bytes:
+    """A name as the file system has it, or one from a json that none can have."""
+    try:
+        return os.fsencode(file)
+    except UnicodeEncodeError:
+        return file.encode("utf-8", "surrogatepass")

@@ -3,17 +3,19 @@
 import hashlib
 import json
 import posixpath
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from genseg.data.images import file_bytes
-from genseg.data.instances import Instance, filled
-from genseg.data.run_length import code_segmentation, encode, windowed
+from genseg.core.paths import file_bytes
+from genseg.data.instances import Instance
+from genseg.data.run_length import encode
+
+PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
 
 NAME_BYTES = 255  # of a file's name, the most on nearly all disks
 
@@ -51,9 +53,19 @@ class AnnotatedImage:
 def load_json(path: Path) -> Any:
     """Whatever json a file holds. Raises CocoError when it is missing or no json."""
     try:
-        return json.loads(path.read_bytes())  # in any of json's encodings, with or without a byte order mark
-    except (OSError, ValueError, RecursionError) as error:
-        raise CocoError(f"{path} cannot be read as a COCO json: {error}") from None
+        content = path.read_bytes()
+        if packed := next((name for start, name in PACKED.items() if content.startswith(start)), None):
+            raise ValueError(f"it is compressed ({packed}); unpack it")
+        return json.loads(content)  # in any of json's encodings, with or without a byte order mark
+    except json.JSONDecodeError as error:
+        why = f"it is no json: {error.msg} at line {error.lineno}, column {error.colno}"
+    except UnicodeDecodeError as error:
+        why = f"it is no json: not UTF-8 ({error.reason})"
+    except RecursionError:
+        why = "its brackets are nested without end"
+    except (OSError, ValueError) as error:
+        why = str(error)
+    raise CocoError(f"{path} cannot be read as a COCO json: {why}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -64,6 +76,8 @@ def read_json(path: Path) -> dict[str, Any]:
         raise CocoError(f"{path} is no COCO json of a data set: it has no {' and no '.join(missing)}")
     if wrong := [k for k in ("images", "annotations") if not isinstance(content[k], list)]:
         raise CocoError(f"{path}: {wrong[0]} is {str(content[wrong[0]])[:40]}, and has to be a list")
+    if not all(isinstance(a, dict) for a in content["annotations"]):
+        raise CocoError(f"{path}: an annotation is no mapping; write each as {{...}}")
     return content
 
 
@@ -81,14 +95,6 @@ def annotation(instance: Instance, *, number: int, image: int, height: int, widt
     }
 
 
-def group_by_image(annotations: Sequence[Mapping[str, Any]]) -> dict[int, list[Mapping[str, Any]]]:
-    """Annotations by image id."""
-    groups: dict[int, list[Mapping[str, Any]]] = {}
-    for a in annotations:
-        groups.setdefault(int(a["image_id"]), []).append(a)
-    return groups
-
-
 def annotate(
     instances: Sequence[Instance], *, height: int, width: int, name: str = "", kind: str = ""
 ) -> AnnotatedImage:
@@ -101,51 +107,19 @@ def annotate(
     return AnnotatedImage(name, height, width, found, numbers, boxes, areas, crowd, kind=kind, alphas=found)
 
 
-def annotated_images(
-    images: Sequence[Mapping[str, Any]], annotations: Sequence[Mapping[str, Any]], source: Path
-) -> list[AnnotatedImage]:
-    """The images of a COCO json with their annotations, of all categories. `source` is the file, for messages.
-
-    Annotations without a score get 1, those without a box or an area that of the mask. Raises CocoError when an
-    annotation or an image cannot be used, and when some annotations have a segmentation and others have none.
-    """
-    try:
-        sizes = {int(i["id"]): (str(i["file_name"]), int(i["height"]), int(i["width"])) for i in images}
-        groups = group_by_image(annotations)
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CocoError(
-            f"{source}: an image needs id, file_name, height and width, an annotation image_id; got {error!r}"
-        ) from None
-    if len(sizes) < len(images):
-        raise CocoError(f"{source}: {len(images)} images have {len(sizes)} ids; give each an id of its own")
-    if unknown := groups.keys() - sizes.keys():
-        count = sum(len(groups[i]) for i in unknown)
-        raise CocoError(f"{source}: {count} annotations are of images that are not listed, the first has image_id "
-                        f"{min(unknown)}; each image_id has to be an id of `images`, of a list of results in the "
-                        "data that it is for")  # fmt: skip
-    outlined = [bool(a.get("segmentation")) or a.get("segmentation") == [] for a in annotations]
-    if any(outlined) and not all(outlined):
-        number = annotations[outlined.index(False)].get("id", "without id")
-        raise CocoError(f"{source}: {outlined.count(False)} of {len(outlined)} annotations have no segmentation, the "
-                        f"first is {number}; give one to all, or to none for boxes alone")  # fmt: skip
-    kinds = {int(i["id"]): str(i.get("kind", "")) for i in images}
-    return [
-        _annotated(name, height, width, groups.get(number, []), kinds[number], all(outlined), source)
-        for number, (name, height, width) in sizes.items()
-    ]
-
-
-def by_file(images: Sequence[AnnotatedImage], source: Path) -> dict[str, AnnotatedImage]:
-    """The images of the json `source` by `file_key`. Raises CocoError when two have the same."""
-    named = {file_key(image.name): image for image in images}
-    if len(named) < len(images):
-        raise CocoError(f"{source}: {len(images)} images have {len(named)} file names; list a file once")
-    return named
+def by_file(images: Sequence[AnnotatedImage]) -> dict[str, AnnotatedImage]:
+    """Images of which no two have one file, by `file_key`."""
+    return {file_key(image.name): image for image in images}
 
 
 def file_key(name: str) -> str:
     """A file_name as it is compared: a json names images relative to itself or to the images/ beside it."""
-    return posixpath.normpath(name).removeprefix("images/")
+    return posixpath.normpath(slashed(name)).removeprefix("images/")
+
+
+def slashed(name: str) -> str:
+    """A file_name as Windows writes it, with the slashes of all other systems."""
+    return name.replace("\\", "/")
 
 
 def picture_name(file_name: str, number: int) -> str:
@@ -162,32 +136,3 @@ def named_after(image: Path, ending: str) -> str:
         tail = f"~{hashlib.blake2b(data, digest_size=4).hexdigest()}"
         name = data[: NAME_BYTES - len(ending) - len(tail)].decode("utf-8", "ignore") + tail
     return "/".join((*folders, f"{name}{ending}"))
-
-
-def _annotated(
-    name: str, height: int, width: int, found: Sequence[Mapping[str, Any]], kind: str, outlined: bool, source: Path
-) -> AnnotatedImage:
-    instances, numbers = [], list[int]()
-    boxes = np.empty((len(found), 4))
-    areas = np.empty(len(found))
-    for n, a in enumerate(found):
-        try:
-            numbers.append(int(a.get("id", n + 1)))
-            instance = _instance(a, height, width)
-            boxes[n] = a.get("bbox", instance.box)
-            areas[n] = a.get("area", instance.area)
-            if not np.isfinite([*boxes[n], areas[n], instance.score]).all():
-                raise ValueError("box, area and score have to be finite")
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise CocoError(f"{source}: annotation {a.get('id', n)} of {name} cannot be used: {error}") from None
-        instances.append(instance)
-    crowd = np.array([bool(a.get("iscrowd", 0)) for a in found], bool)
-    return AnnotatedImage(name, height, width, tuple(instances), tuple(numbers), boxes, areas, crowd, outlined, kind)
-
-
-def _instance(a: Mapping[str, Any], height: int, width: int) -> Instance:
-    score = float(a.get("score", 1.0))
-    if a.get("segmentation") is not None:
-        return replace(windowed(code_segmentation(a["segmentation"], height, width)), score=score)
-    left, top, w, h = (float(v) for v in a["bbox"])
-    return filled((left, top, left + w, top + h), height, width, score)

@@ -1,11 +1,10 @@
 """Lists of image files, and the right RGB pixels of each."""
 
 import hashlib
-import json
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from genseg.core.paths import exists, expand
+from genseg.core.paths import exists, expand, file_bytes
+from genseg.data.annotations import load_json, slashed
 from genseg.data.decode import read_file, reason_of, regular, rgb_pixels
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -185,45 +185,57 @@ def _from_text(path: Path) -> ImageList:
     return _labelled(path.parent, names)
 
 
-def coco_folders(json_file: Path) -> tuple[Path, Path, Path]:
-    """What the file names of a COCO json may be relative to: `images/` beside it, its own folder, its split's.
+def coco_folders(json_file: Path) -> tuple[Path, ...]:
+    """What the file names of a COCO json may be relative to: `images/` beside it, its own folder, its subset's.
 
-    The last word of its name is the split: the images of annotations/instances_train2017.json lie in train2017/.
+    The last word of its name is the subset: the images of annotations/instances_train2017.json lie in train2017/, as
+    COCO has them, or in images/train2017/ or images/, as CVAT and Datumaro write them.
     """
-    folder = json_file.parent
-    return folder / "images", folder, folder.absolute().parent / json_file.stem.rpartition("_")[2]
+    folder, above = json_file.parent, json_file.absolute().parent.parent
+    subsets = dict.fromkeys((json_file.stem.rpartition("_")[2], json_file.stem.partition("_")[2] or json_file.stem))
+    return (
+        folder / "images",
+        folder,
+        *(above / subset for subset in subsets),
+        *(above / "images" / subset for subset in subsets),
+        above / "images",
+    )
+
+
+def find_file(name: str, folders: Sequence[Path]) -> tuple[Path, str]:
+    """The file of a file_name in the first of the folders that has it, and the name as that system writes it: one with
+    backslashes is of Windows. Where none has it: the place in the first."""
+    names = dict.fromkeys((name, slashed(name)))
+    for spelled in names:
+        for folder in folders:
+            if exists(place := folder / posixpath.normpath(spelled)):
+                return place, spelled
+    return folders[0] / posixpath.normpath(slashed(name)), slashed(name)
 
 
 def _from_coco(path: Path) -> ImageList:
-    try:
-        content = json.loads(path.read_bytes())
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"{path} is no json: {error.msg} at {where}") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no json: not UTF-8 ({error.reason})") from error
-    except RecursionError:
-        raise ValueError(f"{path} is no COCO json: its brackets are nested without end") from None
+    content = load_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(f'{path} is no COCO json: it needs a list "images" with at least one entry')
     folders = coco_folders(path)
-    inside, beside, split = folders
+    inside, beside, *others = folders
     names: dict[str, Any] = {}  # and their ids
     files: dict[str, Any] = {}
     for n, entry in enumerate(entries):
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError(f'{path}: images[{n}] has no "file_name"')
-        name = posixpath.normpath(name)
+        name = posixpath.normpath(find_file(name, folders)[1])
         file = name if exists(beside / name) and not exists(inside / name) else posixpath.join("images", name)
         if file in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
         names[name] = files[file] = entry.get("id")
     if any(exists(beside / file) for file in files):
         return _numbered(beside, files)
-    if any(exists(split / name) for name in names):
-        return _numbered(split, names)
+    for folder in others:
+        if any(exists(folder / name) for name in names):
+            return _numbered(folder, names)
     raise ValueError(
         f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; looked in "
         f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their folder in its place"
@@ -275,14 +287,6 @@ def listing(images: ImageList) -> str:
     for i, file in enumerate(images.files):
         total.update(file_bytes(file) + b"\0%d\0" % images.number(i))
     return total.hexdigest()
-
-
-def file_bytes(file: str) -> bytes:
-    """A name as the file system has it, or one from a json that none can have."""
-    try:
-        return os.fsencode(file)
-    except UnicodeEncodeError:
-        return file.encode("utf-8", "surrogatepass")
 
 
 def _digest(images: ImageList, i: int) -> bytes:

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from genseg.data.annotations import CocoError, load_json
+from genseg.data.findings import Findings
 from genseg.data.labelled import LabelledSet, read_labelled
-from genseg.data.preflight import Findings
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A labelled set: the images of a COCO json with boxes, classes and masks that are fit for training and scoring."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from genseg.data.annotations import CocoError, read_json
-from genseg.data.preflight import Entry, Findings, Label, Tally, usable_images, usable_labels
-
-Categories = tuple[tuple[int, str], ...]
+from genseg.data.categories import Categories, matched, read_categories
+from genseg.data.findings import Findings, Tally
+from genseg.data.preflight import (
+    Entry,
+    Label,
+    as_number,
+    none_usable,
+    usable_images,
+    usable_labels,
+)
 
 
 @dataclass(frozen=True)
@@ -75,56 +82,23 @@ def read_labelled(path: Path, *, categories: Categories | None = None, masks: bo
     Raises CocoError when nothing can be used: see genseg.data.preflight for all that can be found.
     """
     content = read_json(path)
-    own = _categories(content, path)
+    tally = Tally()
+    own = tuple(sorted(read_categories(content, path, tally)))
     if categories is None:
         categories, classes = own, {number: n for n, (number, _) in enumerate(own)}
     else:
-        categories, classes = _matched(own, categories, path)
+        categories, classes = matched(own, categories, path)
     annotations = content["annotations"]
-    if not all(isinstance(a, Mapping) for a in annotations):
-        raise CocoError(f"{path}: an annotation is no mapping; write each as {{...}}")
     if masks and annotations and not any(a.get("segmentation") for a in annotations):
         raise CocoError(f"{path}: none of its {len(annotations)} annotations has a segmentation; train a detector of "
                         "boxes on it, or give it masks")  # fmt: skip
-    tally = Tally()
     entries = usable_images(content["images"], path, tally)
-    listed = {int(image["id"]) for image in content["images"]}
+    listed = {as_number(image["id"]) for image in content["images"]}
     labels = usable_labels(annotations, entries, listed, classes, tally, masks=masks)
     if not any(not label.crowd for found in labels.values() for label in found):
-        found = "; ".join(f"{f.count} {f.what}, first: {f.first}" for f in tally.findings())
-        raise CocoError(f"{path}: none of its {len(annotations)} annotations can be used ({found})")
+        raise none_usable(path, annotations, labels, tally)
     images = tuple(_image(entry, labels[number], masks=masks) for number, entry in entries.items())
     return LabelledSet(path, categories, images), tally.findings()
-
-
-def _categories(content: Mapping[str, Any], source: Path) -> Categories:
-    try:
-        found = sorted((int(c["id"]), str(c["name"])) for c in content["categories"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise CocoError(f"{source}: it needs categories, each with an id and a name: {error!r}") from None
-    for what, values in (("id", [str(n) for n, _ in found]), ("name", [name for _, name in found])):
-        if twice := [v for v in values if values.count(v) > 1]:
-            raise CocoError(f"{source}: two categories have the {what} {twice[0]}; give each its own")
-    if not found:
-        raise CocoError(f"{source}: it has no categories; add one with an id and a name")
-    return tuple(found)
-
-
-def _matched(own: Categories, fixed: Categories, source: Path) -> tuple[Categories, dict[int, int]]:
-    """The training split's categories with the ids of this json, and the class of each of its ids."""
-    ids = {name: number for number, name in own}
-    place = {name: n for n, (_, name) in enumerate(fixed)}
-    if not ids.keys() & place.keys():
-        raise CocoError(f"{source}: none of its categories {sorted(ids)} is one of the training split's "
-                        f"{[name for _, name in fixed]}; names have to agree")  # fmt: skip
-    taken = set(ids.values())
-    matched = []
-    for number, name in fixed:
-        if name not in ids and number in taken:  # the json calls another category so
-            number = max(taken) + 1
-        matched.append((ids.get(name, number), name))
-        taken.add(matched[-1][0])
-    return tuple(matched), {ids[name]: place[name] for name in ids.keys() & place.keys()}
 
 
 def _image(entry: Entry, labels: Sequence[Label], *, masks: bool) -> LabelledImage:

@@ -106,11 +106,27 @@ def code_segmentation(segmentation: Any, height: int, width: int) -> dict[str, A
 
 def is_polygon(numbers: Any, height: int, width: int) -> bool:
     """At least three points, none of them infinite or absurdly far outside of an image of that size."""
+    return not polygon_fault(numbers, height, width)
+
+
+def polygon_fault(numbers: Any, height: int, width: int) -> str:
+    """Why a polygon of an image of that size cannot be used, or ""."""
+    if not isinstance(numbers, list):
+        return f"{str(numbers)[:20]} stands where a polygon is expected; write [[x1, y1, x2, y2, x3, y3, ...]]"
+    if any(isinstance(n, list) for n in numbers[:2]):
+        return f"it holds lists, {str(numbers)[:30]}...; write x and y in turn, [[x1, y1, x2, y2, x3, y3, ...]]"
     try:
-        x = np.asarray(numbers, float)
-    except (TypeError, ValueError):
-        return False
-    return x.ndim == 1 and len(x) >= 6 and len(x) % 2 == 0 and bool((np.abs(x) <= FAR * max(height, width)).all())
+        x = np.asarray(numbers)
+    except ValueError:  # lists of several lengths
+        x = np.empty(0, object)
+    if numbers and x.dtype.kind not in "iuf":
+        wrong = next((n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)), numbers)
+        return f"it holds {str(wrong)[:20]!r}, which is no number"
+    if len(x) < 6 or len(x) % 2:
+        return f"it has {len(x)} numbers; three points or more are 6, 8, 10, ..."
+    if not (np.abs(x) <= FAR * max(height, width)).all():
+        return f"its numbers have to be within {FAR} sides of the image"
+    return ""
 
 
 def polygons(instance: Instance) -> list[list[float]]:

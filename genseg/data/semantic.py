@@ -9,10 +9,11 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from genseg.data.annotations import CocoError
+from genseg.data.categories import Categories
 from genseg.data.decode import decoded_size
+from genseg.data.findings import Finding, Findings
 from genseg.data.images import list_images
-from genseg.data.labelled import Categories, LabelledImage, LabelledSet
-from genseg.data.preflight import Finding, Findings
+from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.run_length import windowed
 
 IGNORED = 255

@@ -9,8 +9,8 @@ import torch
 
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core.precision import fast_precision, scoring_precision
+from genseg.data.categories import Categories
 from genseg.data.instances import Instance, filled
-from genseg.data.labelled import Categories
 from genseg.nn.weights import read_facts
 from genseg.transfer.detector import Detector
 from genseg.transfer.model import Detection, Pixels

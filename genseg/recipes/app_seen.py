@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 
 from genseg.core.words import amount
 from genseg.data.annotations import annotation
+from genseg.data.categories import Categories
 from genseg.data.images import ImageError, decode
 from genseg.data.instances import OPAQUE, Instance, resized
-from genseg.data.labelled import Categories
 from genseg.measure.masks import mask_overlap
 from genseg.recipes.app_models import ONE_CLASS, Opened
 from genseg.show.brightness import brightened, display_gain, gain_words

@@ -3,20 +3,25 @@
 import json
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from genseg.core.check import between
 from genseg.core.words import amount
-from genseg.data.annotations import CocoError, annotation, file_key, named_after, read_json
+from genseg.data.annotated import Usable, instance_of, read_usable
+from genseg.data.annotations import CocoError, annotation, file_key, named_after
+from genseg.data.categories import Categories
+from genseg.data.findings import format_findings
 from genseg.data.images import decode, list_images
-from genseg.data.instances import Instance
 from genseg.data.label_images import ENDINGS, instances_of, label_file, read_label_image, write_label_image
 from genseg.data.label_studio import encode_brush
-from genseg.data.run_length import code_segmentation, polygons, windowed
+from genseg.data.preflight import Box, Entry, Label
+from genseg.data.run_length import is_polygon, polygons
 from genseg.measure.masks import partition
 from genseg.train.run import write_text
 
@@ -47,78 +52,94 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
         if images is None or not file.is_dir():
             raise ValueError(f"{file}: coco is made of a folder of label images; give that, and --images FOLDER")
         return from_label_images(file, images, out)
-    content = dict(read_json(file))
-    if any(isinstance(i, dict) and "mask" in i for i in content["images"]):
+    folders = [Path(images), Path(images) / "images"] if images is not None and tool == "fiftyone" else None
+    found = read_usable(file, folders=folders)
+    if any("mask" in entry.record for entry in found.entries.values()):
         raise CocoError(f"{file}: a semantic model has made it, and its classes of pixels are no instances; the maps "
                         f"beside it in masks/ are PNG that labelling tools read as they are")  # fmt: skip
-    if not content.get("categories"):
-        numbers = sorted({a["category_id"] for a in content["annotations"] if isinstance(a.get("category_id"), int)})
-        content["categories"] = [{"id": n, "name": "instance" if len(numbers) < 2 else str(n)} for n in numbers or [1]]
-    try:
-        content["annotations"] = [a for a in content["annotations"] if float(a.get("score", 1.0)) >= score]
-        unlisted = {a["category_id"] for a in content["annotations"]} - {c["id"] for c in content["categories"]}
-        if unlisted:
-            raise ValueError(f"annotations have category_id {unlisted.pop()}, which is none of `categories`")
-        TOOLS[tool](content, out, images)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise CocoError(f"{file}: an image needs id, file_name, height and width, an annotation id, image_id, "
-                        f"category_id, segmentation and, if any, a score; got {error!r}") from None  # fmt: skip
-    except ValueError as error:
-        raise CocoError(f"{file}: {error}") from None
-    what = f"{amount(len(content['annotations']), 'instance')} in {amount(len(content['images']), 'image')}"
-    return f"{out}: {what}, for {tool}"
+    kept = {n: [label for label in labels if label.score >= score] for n, labels in found.labels.items()}
+    written = TOOLS[tool](replace(found, labels=kept), out, images)
+    return _said(written, kept, found, out, tool)
 
 
-def _is_box(a: Content) -> bool:
-    """Whether an annotation has a box and no mask."""
-    return not a.get("segmentation") and len(a.get("bbox") or ()) == 4
+def _said(written: int, kept: Mapping[int, Sequence[Label]], found: Usable, out: Path, tool: str) -> str:
+    """What was written, and what was not."""
+    total = sum(len(labels) for labels in kept.values())
+    crowds = sum(label.crowd for labels in kept.values() for label in labels)
+    lines = [f"{out}: {amount(written, 'instance')} in {amount(len(kept), 'image')}, for {tool}"]
+    if crowds:
+        lines.append(f"{amount(crowds, 'crowd')} among them, each written as one instance")
+    if written < total:
+        lines.append(f"{amount(total - written, 'instance')} wholly under others of a better score: left out")
+    return "\n".join([*lines, format_findings(found.lost)]).rstrip()
 
 
-def _instance(a: Content, sizes: Mapping[int, tuple[int, int]]) -> Instance:
-    """The mask of an annotation in its window; of no area when it is empty."""
-    try:
-        return windowed(code_segmentation(a["segmentation"], *sizes[a["image_id"]]))
-    except ValueError as error:
-        raise ValueError(f"annotation {a['id']} cannot be used: {error}") from None
+def _categories(found: Usable) -> Categories:
+    """Ids and names; of a json that has none, the ids of its annotations."""
+    if found.categories is not None:
+        return found.categories
+    numbers = sorted({label.category for labels in found.labels.values() for label in labels}) or [1]
+    return tuple((n, "instance" if len(numbers) < 2 else str(n)) for n in numbers)
 
 
-def _sizes(content: Content) -> dict[int, tuple[int, int]]:
-    return {i["id"]: (int(i["height"]), int(i["width"])) for i in content["images"]}
-
-
-def to_cvat(content: Content, out: Path, images: str | None) -> None:
-    """COCO 1.0 in a zip: polygons, which CVAT can edit, or boxes; it takes an RLE for a crowd. Holes are lost."""
-    sizes, kept = _sizes(content), []
-    for a in content["annotations"]:
-        if _is_box(a):
-            w, h = a["bbox"][2:]
-            kept.append({**{k: a[k] for k in ("id", "image_id", "category_id", "bbox")}, "iscrowd": 0, "area": w * h,
-                         "segmentation": [], "attributes": {"score": float(a.get("score", 1.0))}})  # fmt: skip
-            continue
-        instance = _instance(a, sizes)
-        if instance.area:
-            shapes = [p for p in polygons(instance) if len(p) >= 6]
-            kept.append({**{k: a[k] for k in ("id", "image_id", "category_id")}, "iscrowd": 0, "area": instance.area,
-                         "bbox": list(instance.box), "segmentation": shapes,
-                         "attributes": {"score": float(a.get("score", 1.0))}})  # fmt: skip
-    listed = [{**i, "file_name": file_key(i["file_name"])} for i in content["images"]]  # CVAT knows them by these names
-    text = json.dumps(
-        {"info": {}, "licenses": [], "images": listed, "annotations": kept, "categories": content["categories"]}
+def _coco(found: Usable, annotations: Sequence[Content], names: Sequence[str]) -> str:
+    """A COCO json of the images, which are called `names` there."""
+    images = [
+        {**e.record, "id": e.number, "file_name": name, "height": e.height, "width": e.width}
+        for e, name in zip(found.entries.values(), names, strict=True)
+    ]
+    categories = [{"id": number, "name": name} for number, name in _categories(found)]
+    return json.dumps(
+        {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
     )
+
+
+def _size_of(box: Box) -> list[float]:
+    """Left, top, width and height of a box."""
+    left, top, right, bottom = box
+    return [left, top, right - left, bottom - top]
+
+
+def to_cvat(found: Usable, out: Path, images: str | None) -> int:
+    """COCO 1.0 in a zip: polygons, which CVAT can edit, or boxes; it takes an RLE for a crowd. Holes are lost."""
+    made = []
+    for entry, label in _pairs(found):
+        shapes, box, area = list[list[float]](), _size_of(label.listed), label.area
+        if label.mask is not None:
+            instance = instance_of(label, entry)
+            shapes, box, area = polygons(instance), list(instance.box), instance.area
+        made.append({"id": label.number, "image_id": entry.number, "category_id": label.category, "iscrowd": 0,
+                     "area": area, "bbox": box, "segmentation": shapes,
+                     "attributes": {"score": label.score}})  # fmt: skip
+    names = [file_key(e.name) for e in found.entries.values()]  # CVAT knows them by these
     out.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr(INSIDE, text)
+        archive.writestr(INSIDE, _coco(found, made, names))
+    return len(made)
 
 
-def to_fiftyone(content: Content, out: Path, images: str | None) -> None:
-    """COCO with RLE and scores, as FiftyOne's COCODetectionDataset reads it; absolute file names need no data_path."""
+def to_fiftyone(found: Usable, out: Path, images: str | None) -> int:
+    """COCO with masks as they are and scores, as FiftyOne's COCODetectionDataset reads it; absolute file names need no
+    data_path."""
     root = None if images is None else Path(images).absolute()
-    listed = [
-        {**i, "file_name": i["file_name"] if root is None else str(_in(root, i["file_name"]))}
-        for i in content["images"]
-    ]
+    made = []
+    for entry, label in _pairs(found):
+        usable = {"id": label.number, "image_id": entry.number, "category_id": label.category,
+                  "iscrowd": int(label.crowd), "bbox": _size_of(label.listed), "area": label.area}  # fmt: skip
+        shapes = label.record.get("segmentation")
+        if label.mask is not None and isinstance(shapes, list):
+            usable["segmentation"] = [p for p in shapes if is_polygon(p, entry.height, entry.width)]
+        scored = {} if label.record.get("score") is None else {"score": label.score}
+        made.append({k: v for k, v in label.record.items() if k != "score"} | usable | scored)
+    names = [e.name if root is None else str(_in(root, e.name)) for e in found.entries.values()]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json.dumps({**content, "info": {}, "licenses": [], "images": listed}))
+    write_text(out, _coco(found, made, names))
+    return len(made)
+
+
+def _pairs(found: Usable) -> Iterator[tuple[Entry, Label]]:
+    """Each label with its image."""
+    return ((found.entries[n], label) for n, labels in found.labels.items() for label in labels)
 
 
 def _in(root: Path, name: str) -> Path:
@@ -133,49 +154,51 @@ def _url(name: str, before: str) -> str:
     return path if before.startswith(BUCKETS) else quote(path, errors="surrogateescape")
 
 
-def to_labelstudio(content: Content, out: Path, images: str | None) -> None:
+def to_labelstudio(found: Usable, out: Path, images: str | None) -> int:
     """Tasks with predictions: brush masks in Label Studio's own RLE, or rectangles, with the score of each."""
-    sizes, before = _sizes(content), LOCAL_FILES if images is None else images
-    names = {c["id"]: str(c["name"]) for c in content["categories"]}
-    found: dict[int, list[dict[str, Any]]] = {i: [] for i in sizes}
-    for a in content["annotations"]:
-        h, w = sizes[a["image_id"]]
-        kind, layer = ("rectanglelabels", "box") if _is_box(a) else ("brushlabels", "label")
-        if layer == "box":
-            x, y, wide, high = a["bbox"]
-            value = {"x": 100 * x / w, "y": 100 * y / h, "width": 100 * wide / w, "height": 100 * high / h,
-                     "rotation": 0}  # fmt: skip
-        else:
-            value = {"format": "rle", "rle": encode_brush(_instance(a, sizes), h, w)}
-        value[kind] = [names[a["category_id"]]]
-        found[a["image_id"]].append(
-            {"id": str(a["id"]), "type": kind, "from_name": layer, "to_name": "image",
-             "original_width": w, "original_height": h, "image_rotation": 0, "value": value,
-             "score": float(a.get("score", 1.0))}
-        )  # fmt: skip
-    tasks = []
-    for i in content["images"]:
-        results = found[i["id"]]
+    before, names = LOCAL_FILES if images is None else images, dict(_categories(found))
+    tasks, written = [], 0
+    for number, entry in found.entries.items():
+        results = [_result(label, entry, names[label.category]) for label in found.labels[number]]
+        written += len(results)
         mean = sum(r["score"] for r in results) / len(results) if results else 0.0
         prediction = {"model_version": "genseg", "score": mean, "result": results}
-        tasks.append({"data": {"image": before + _url(i["file_name"], before)}, "predictions": [prediction]})
+        tasks.append({"data": {"image": before + _url(entry.name, before)}, "predictions": [prediction]})
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(tasks))
+    return written
 
 
-def to_labels(content: Content, out: Path, images: str | None) -> None:
+def _result(label: Label, entry: Entry, name: str) -> dict[str, Any]:
+    """A label as Label Studio has it."""
+    h, w = entry.height, entry.width
+    value: dict[str, Any]
+    if label.mask is None:
+        kind, layer = "rectanglelabels", "box"
+        x, y, wide, high = _size_of(label.listed)
+        value = {"x": 100 * x / w, "y": 100 * y / h, "width": 100 * wide / w, "height": 100 * high / h, "rotation": 0}
+    else:
+        kind, layer = "brushlabels", "label"
+        value = {"format": "rle", "rle": encode_brush(instance_of(label, entry), h, w)}
+    return {"id": str(label.number), "type": kind, "from_name": layer, "to_name": "image", "original_width": w,
+            "original_height": h, "image_rotation": 0, "value": value | {kind: [name]},
+            "score": label.score}  # fmt: skip
+
+
+def to_labels(found: Usable, out: Path, images: str | None) -> int:
     """A label image for each image, 16 bits: instance n has the value n, the best first; where they overlap the better
     one is seen."""
-    sizes = _sizes(content)
-    found: dict[int, list[Instance]] = {i: [] for i in sizes}
-    for a in content["annotations"]:
-        if not a.get("segmentation"):
-            raise ValueError(f"annotation {a['id']} has no mask, and label images hold masks alone")
-        found[a["image_id"]].append(replace(_instance(a, sizes), score=float(a.get("score", 1.0))))
-    for i in content["images"]:
-        ordered = sorted(found[i["id"]], key=lambda instance: -instance.score)
-        name = named_after(Path(file_key(i["file_name"])).with_suffix(""), ".tif")
-        write_label_image(out / name, partition(ordered, *sizes[i["id"]]))
+    if bare := next((label for _, label in _pairs(found) if label.mask is None), None):
+        raise CocoError(f"{found.source}: annotation {bare.number} has no mask, and label images hold masks alone")
+    seen = 0
+    for number, entry in found.entries.items():
+        instances = [instance_of(label, entry) for label in found.labels[number]]
+        ordered = sorted(instances, key=lambda instance: -instance.score)
+        numbers = partition(ordered, entry.height, entry.width)
+        seen += np.unique(numbers[numbers > 0]).size
+        name = named_after(Path(file_key(entry.name)).with_suffix(""), ".tif")
+        write_label_image(out / name, numbers)
+    return seen
 
 
 def from_label_images(folder: Path, images: str, out: Path) -> str:
@@ -210,7 +233,7 @@ def from_label_images(folder: Path, images: str, out: Path) -> str:
     return f"{out}: {labelled}{note}"
 
 
-TOOLS: dict[str, Callable[[Content, Path, str | None], None]] = {
+TOOLS: dict[str, Callable[[Usable, Path, str | None], int]] = {  # each says how many instances it has written
     "cvat": to_cvat,
     "fiftyone": to_fiftyone,
     "labelstudio": to_labelstudio,

@@ -5,23 +5,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from genseg.data.annotated import Usable, read_scored, read_usable
 from genseg.data.annotations import (
     AnnotatedImage,
     CocoError,
     annotate,
-    annotated_images,
     by_file,
     file_key,
     load_json,
     picture_name,
     read_json,
 )
+from genseg.data.findings import counted, format_findings
 from genseg.data.instances import Instance, cut
 from genseg.data.png import read_png
+from genseg.data.preflight import CVAT
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.train.run import check_out
 
@@ -41,7 +42,8 @@ def evaluate_alpha(
 
     predictions: COCO jsons as `genseg generate` writes them, whose images are found by file name; or COCO's lists of
         results, whose image_id is that of `data`
-    data: a COCO json; its categories are one, its crowds are ignored; a `kind` of its images is told apart
+    data: a COCO json; its categories are one, its crowds are ignored; a `kind` of its images is told apart. What
+        cannot be used is left out, and said
     names: what each of `predictions` is called; None: as its file
     alphas: folder with the soft alpha maps of the labels, <image>-<n>.png, n from 0 in the order of the image's
         annotations, as `genseg scenes` writes them; those of predictions are read from the folder alphas/ beside
@@ -54,12 +56,15 @@ def evaluate_alpha(
     """
     if out:
         check_out(out)
-    truth, listed = read_truth(data, alphas), read_json(data)["images"]
+    labels, truth = read_truth(data, alphas)
     names = [str(path) for path in predictions] if names is None else names
     head = [f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"]
+    head += [format_findings(labels.lost)] if labels.lost else []
+    boxed = [] if labels.outlined else [str(data)]  # files of boxes alone
     table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
     for number, (name, path) in enumerate(zip(names, predictions, strict=True), start=1):
-        found, others, unread = _read_found(path, listed, truth)
+        found, others, unread = _read_found(path, labels, truth)
+        boxed += [] if all(f.outlined for f in found) else [name]
         soft = path.parent / "alphas"
         if alphas and soft.is_dir():
             found = [_with_alphas(f, soft, f.name, f.numbers) for f in found]
@@ -68,43 +73,50 @@ def evaluate_alpha(
         if unread:
             note += f"; {unread} images that could not be read count as nothing found, see {path.parent / BROKEN}"
         head.append(f"{number}: {name}: {sum(len(f.instances) for f in found)} predictions{note}")
+    notes = [f"boxes alone, no masks: {', '.join(boxed)}. Measures of masks are left out, recall is that of boxes"]
+    notes = notes if boxed else []
     if out:
         known = {p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()} for p, groups in table.items()}
-        out.write_text(json.dumps({"data": str(data), "threshold": threshold, "predictions": known}, indent=1), "utf-8")
+        content = {"data": str(data), "threshold": threshold, "notes": notes, "predictions": known}
+        out.write_text(json.dumps(content, indent=1), "utf-8")
     low, high = thirds_of(truth)
     head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
     head.append(f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
                 f"smallest third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5")  # fmt: skip
+    head += notes
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return "\n".join(head) + "\n\n" + "\n\n".join(_blocks(table))
 
 
-def read_truth(data: Path, alphas: Path | None) -> list[AnnotatedImage]:
+def read_truth(data: Path, alphas: Path | None) -> tuple[Usable, list[AnnotatedImage]]:
     """The labels of a COCO json, with their soft alphas where these are given. Raises CocoError when there are none, or
     they cannot be used."""
-    content = read_json(data)
-    truth = annotated_images(content["images"], content["annotations"], data)
-    by_file(truth, data)  # raises when two images have one name
+    labels = read_usable(data)
+    truth = labels.images()
     if not any((~t.crowd).any() for t in truth):
-        raise CocoError(f"{data} has {len(truth)} images and no label in them; give a data set with labels")
+        crowds = f", crowds alone. {CVAT}" if any(labels.labels.values()) else "; give a data set with labels"
+        raise CocoError(f"{data} has {len(truth)} images and no label in them{crowds}")
+    if alphas and labels.lost:
+        raise CocoError(f"{data}: {counted(labels.lost)}; --alphas are in the order of the labels: mend these first")
     if alphas:
         truth = [_with_alphas(t, alphas, file_key(t.name), range(len(t.instances))) for t in truth]
-    return truth
+    return labels, truth
 
 
 def _known(value: float) -> float | None:
     return None if math.isnan(value) else value  # json has no nan
 
 
-def _read_found(path: Path, images: Sequence[Mapping[str, Any]], truth: Images) -> tuple[Images, int, int]:
+def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int, int]:
     """What a file of predictions found, in the order of `truth`; how many further images it has; and how many of
     `truth` it lacks because they could not be read."""
     content = load_json(path)
     if isinstance(content, list):
-        return annotated_images(images, content, path), 0, 0
+        known = [{**e.record, "height": e.height, "width": e.width} for e in labels.entries.values()]
+        return read_scored(known, content, path, listed=labels.listed), 0, 0
     content = read_json(path)
-    listed = by_file(annotated_images(content["images"], content["annotations"], path), path)
+    listed = by_file(read_scored(content["images"], content["annotations"], path))
     wanted = [file_key(t.name) for t in truth]
     listed_broken = _unread(path.parent / BROKEN)
     unread = {name for name in wanted if name not in listed and _as_written(name) in listed_broken}

@@ -15,8 +15,8 @@ from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.precision import scoring_precision
 from genseg.core.threads import in_order, several_at_once
+from genseg.data.findings import format_findings
 from genseg.data.labelled import LabelledImage, LabelledSet
-from genseg.data.preflight import format_findings
 from genseg.data.samples import read_sample
 from genseg.data.semantic import semantic_target
 from genseg.measure.coco import CocoScores

@@ -16,7 +16,7 @@ from genseg import config as configs
 from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.core.precision import scoring_precision
-from genseg.data.preflight import Findings, format_findings
+from genseg.data.findings import Findings, format_findings
 from genseg.data.samples import Sample, SemanticSample
 from genseg.nn.momentum import follow, share_statistics, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores

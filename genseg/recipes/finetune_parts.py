@@ -21,10 +21,11 @@ from genseg.core.check import above, at_least
 from genseg.core.paths import expand
 from genseg.core.precision import Precision
 from genseg.core.schedule import Plan, check_durations, plan
+from genseg.data.categories import Categories
+from genseg.data.findings import Findings
 from genseg.data.joint_augment import AugmentConfig
-from genseg.data.labelled import Categories, LabelledSet, read_labelled
+from genseg.data.labelled import LabelledSet, read_labelled
 from genseg.data.loader import told
-from genseg.data.preflight import Findings
 from genseg.data.samples import CropDataset, Sample, SemanticSample, crop_batches, cropped, cropped_semantic
 from genseg.data.semantic import check_classes, read_mask_folder
 from genseg.nn.encoder import MULTIPLE, WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of

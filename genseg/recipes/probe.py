@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genseg.data.findings import format_findings
 from genseg.data.pixels import centre
-from genseg.data.preflight import format_findings
 from genseg.measure.features import features, fit_batch_norms
 from genseg.measure.knn import accuracy, knn
 from genseg.measure.linear import draw_shots, few_shots, linear

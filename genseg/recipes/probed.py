@@ -9,9 +9,9 @@ from torch import Tensor
 
 from genseg.core.paths import expand
 from genseg.data.box_crops import BoxCrops
+from genseg.data.findings import Findings
 from genseg.data.images import ImageSource, Readable, list_images
 from genseg.data.labelled import read_labelled
-from genseg.data.preflight import Findings
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,8 @@ import torch
 from genseg import config as configs
 from genseg.alpha.model import ALPHA_NAME, load_alpha
 from genseg.core.precision import fast_precision
-from genseg.data.annotations import AnnotatedImage, annotated_images, annotation, read_json
+from genseg.data.annotated import read_scored
+from genseg.data.annotations import AnnotatedImage, annotation, read_json
 from genseg.data.images import ImageError, ImageList, decode, list_images
 from genseg.data.instances import Instance, cut_instance
 from genseg.data.scenes import default_scenes
@@ -190,7 +191,7 @@ class Run:
         images = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
         ids = {i.get("id") for i in images}
         found = [a for a in content["annotations"] if a.get("image_id") in ids]
-        return annotated_images(images, found, file)
+        return read_scored(images, found, file)
 
     @functools.cached_property
     def _content(self) -> dict[str, Any]:

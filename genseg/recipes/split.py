@@ -9,12 +9,17 @@ from typing import Any
 import numpy as np
 
 from genseg.core.check import between
+from genseg.core.paths import exists
 from genseg.core.words import amount
-from genseg.data.annotations import CocoError, file_key, read_json
-from genseg.data.images import ImageList, list_images
+from genseg.data.annotated import Usable, read_usable
+from genseg.data.annotations import CocoError, read_json
+from genseg.data.findings import KINDS, counted
+from genseg.data.images import coco_folders
+from genseg.data.preflight import Entry, as_number, by_json, is_among
 from genseg.train.run import write_text
 
 Content = Mapping[str, Any]
+HALVES = ("train", "val")
 MADE = "genseg split"  # a key of `info`: what a half was made with
 
 
@@ -30,9 +35,14 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     """
     between(0, 1, val=part)
     content = read_json(file)
+    found = read_usable(file, size=by_json)
     info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
-    images = list_images(file)
-    listed = content["images"]
+    entries = list(found.entries.values())
+    if not any(exists(entry.path) for entry in entries):
+        raise CocoError(f"{file}: none of its {len(entries)} images is there, the first is {entries[0].name}; looked "
+                        f"in {', '.join(map(str, coco_folders(file)))}: move or link the images to one of these"
+                        )  # fmt: skip
+    listed = [entry.record for entry in entries]
     if any(image.get(by) not in (None, "") for image in listed):
         marks = f"by {by} and by equal bytes"
     elif by == "group":
@@ -40,22 +50,19 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     else:
         keys = ", ".join(sorted({key for image in listed for key in image}))
         raise CocoError(f"{file}: --by {by}: no image has this key; their keys are {keys}")
-    try:
-        groups = _groups(listed, images, by, file)
-        chosen = _drawn(groups, part * len(images), seed)
-        halves = {
-            half: _of(content, {i["id"] for n, i in enumerate(content["images"]) if (n in chosen) is (half == "val")})
-            for half in ("train", "val")
-        }
-        said = [f"{_beside(file, half)}: {_told(content, kept)}" for half, kept in halves.items()]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise CocoError(f"{file}: an image needs id and file_name, an annotation image_id; got {error!r}") from None
+    groups = _groups(entries, by, file)
+    chosen = _drawn(groups, part * len(entries), seed)
+    ids = {half: {e.number for n, e in enumerate(entries) if (n in chosen) is (half == "val")} for half in HALVES}
+    halves = {half: _of(content, entries, numbers) for half, numbers in ids.items()}
+    said = [f"{_beside(file, half)}: {_told(halves[half], found, ids[half])}" for half in HALVES]
     for half in halves:
         if (out := _beside(file, half)).exists() and MADE not in _info(read_json(out)):
             raise CocoError(f"{out} is there and not of genseg split: move it away, or give {file.name} another name")
     for half, kept in halves.items():
         write_text(_beside(file, half), json.dumps({**content, "info": info, **kept}))
     said.append(f"{amount(len(groups), 'group')} {marks}; none is in both")
+    if bad := tuple(f for f in found.lost if f.what != KINDS["no image"][0]):
+        said.append(f"fine-tuning will leave out {counted(bad)}")
     if lost := len(content["annotations"]) - sum(len(kept["annotations"]) for kept in halves.values()):
         said.append(f"{amount(lost, 'annotation')} of images that are not listed: left out")
     return "\n".join(said)
@@ -65,18 +72,19 @@ def _beside(file: Path, half: str) -> Path:
     return file.with_name(f"{file.stem}-{half}.json")
 
 
-def _of(content: Content, ids: Set[Any]) -> Content:
-    """The images of these ids and their annotations."""
+def _of(content: Content, entries: Sequence[Entry], ids: Set[int]) -> Content:
+    """The images of these ids and their annotations, as the json has them."""
     return {
-        "images": [image for image in content["images"] if image["id"] in ids],
-        "annotations": [a for a in content["annotations"] if a["image_id"] in ids],
+        "images": [entry.record for entry in entries if entry.number in ids],
+        "annotations": [a for a in content["annotations"] if is_among(as_number(a.get("image_id")), ids)],
     }
 
 
-def _told(content: Content, kept: Content) -> str:
-    """How much is kept, and which categories that have annotations have none there."""
-    there, used = ({a.get("category_id") for a in part["annotations"]} for part in (kept, content))
-    names = [str(c["name"]) for c in content.get("categories") or () if c["id"] in used - there]
+def _told(kept: Content, found: Usable, ids: Set[int]) -> str:
+    """How much is kept, and which categories that have labels have none there."""
+    used = {label.category for labels in found.labels.values() for label in labels}
+    there = {label.category for n in ids for label in found.labels[n]}
+    names = [name for number, name in found.categories or () if number in used - there]
     said = f"{amount(len(kept['images']), 'image')}, {amount(len(kept['annotations']), 'annotation')}"
     return said + (f"; none of {', '.join(names)}" if names else "")
 
@@ -86,31 +94,27 @@ def _info(content: Content) -> dict[str, Any]:
     return dict(info) if isinstance(info, dict) else {}
 
 
-def _groups(listed: Sequence[Content], files: ImageList, by: str, source: Path) -> list[list[int]]:
+def _groups(entries: Sequence[Entry], by: str, source: Path) -> list[list[int]]:
     """Numbers of images that belong together, each image in one group, in the order of the json."""
-    ids = [image["id"] for image in listed]
-    if len(set(ids)) < len(ids):
-        raise CocoError(f"{source}: {len(ids)} images have {len(set(ids))} ids; give each an id of its own")
-    paths = {file_key(file): files.path(n) for n, file in enumerate(files.files)}
     root: dict[object, int] = {}  # a value of the key, or a digest: the group that it was seen in
-    group = list(range(len(listed)))
+    group = list(range(len(entries)))
 
     def top(n: int) -> int:
         while group[n] != n:
             n = group[n]
         return n
 
-    for n, image in enumerate(listed):
-        marks = [("by", str(image[by]))] if image.get(by) not in (None, "") else []
-        if (digest := _digest(paths[file_key(image["file_name"])])) is not None:
+    for n, entry in enumerate(entries):
+        marks = [("by", str(entry.record[by]))] if entry.record.get(by) not in (None, "") else []
+        if (digest := _digest(entry.path)) is not None:
             marks.append(("bytes", digest))
         for mark in marks:
             group[top(n)] = top(root.setdefault(mark, n))
     members: dict[int, list[int]] = {}
-    for n in range(len(listed)):
+    for n in range(len(entries)):
         members.setdefault(top(n), []).append(n)
     if len(members) < 2:
-        raise CocoError(f"{source}: its {amount(len(listed), 'image')} cannot be parted: by {by} and by their bytes "
+        raise CocoError(f"{source}: its {amount(len(entries), 'image')} cannot be parted: by {by} and by their bytes "
                         "they are one group; give more images, or --by another key")  # fmt: skip
     return list(members.values())
 

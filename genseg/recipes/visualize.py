@@ -1,7 +1,6 @@
 """Pictures of what was generated."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +8,12 @@ from jaxtyping import UInt8
 
 from genseg.core.check import at_least
 from genseg.core.words import amount
-from genseg.data.annotations import AnnotatedImage, CocoError, annotated_images, by_file, read_json
+from genseg.data.annotated import read_usable
+from genseg.data.annotations import AnnotatedImage, CocoError, by_file
+from genseg.data.findings import counted
 from genseg.data.images import decode
 from genseg.data.png import write_png
+from genseg.data.preflight import by_json
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 
@@ -44,7 +46,10 @@ def visualize(
     at_least(1, columns=columns, side=side)
     if out.suffix.lower() != ".png":
         raise ValueError(f"--out {out}: pictures are PNG; end it in .png")
-    jsons, classes = zip(*(_read(file) for file in files), strict=True)
+    places = [folder, folder / "images"]  # also for sizes that a json does not give
+    read = [read_usable(file, folders=places, size=by_json) for file in files]
+    jsons = [by_file(found.images()) for found in read]
+    classes = [[name for _, name in found.categories or ()] for found in read]
     names = sorted(jsons[0])
     missing = [name for name in names if any(name not in found for found in jsons)]
     if missing:
@@ -70,29 +75,13 @@ def visualize(
     sheet = titled(sheet, row * columns, side=side) if titles else sheet
     write_png(out, sheet)
     dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
-    return f"{out}: {amount(len(drawn), 'image')}{dim}"
+    lost = [f"{found.source}: {counted(found.lost)}: left out" for found in read if found.lost]
+    return "\n".join([f"{out}: {amount(len(drawn), 'image')}{dim}", *lost])
 
 
 def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:
     """The instances over their image: masks as veils, boxes as lines in the colours of their classes."""
     return overlay(image, found.instances) if found.outlined else boxes(image, found.instances, classes)
-
-
-def _read(file: Path) -> tuple[dict[str, AnnotatedImage], list[str]]:
-    """The images of a json by the name under which they are compared, and its classes; boxes know theirs."""
-    content = read_json(file)
-    if not content["images"]:
-        raise CocoError(f"{file} lists no image; there is nothing to draw")
-    categories = content.get("categories") or []
-    places = {c.get("id"): n for n, c in enumerate(categories)}
-    classes = {a.get("id"): places.get(a.get("category_id"), 0) for a in content["annotations"]}
-    images = by_file(annotated_images(content["images"], content["annotations"], file), file)
-    for name, image in images.items():
-        if not image.outlined:
-            pairs = zip(image.instances, image.numbers, strict=True)
-            classed = tuple(replace(a, category=classes.get(n, 0)) for a, n in pairs)
-            images[name] = replace(image, instances=classed)
-    return images, [str(c.get("name")) for c in categories]
 
 
 def _pixels(folder: Path, name: str, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixels:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig
+from genseg.data.categories import Categories
 from genseg.data.instances import Instance, resized
-from genseg.data.labelled import Categories
 from genseg.data.pixels import normalise, stretch
 from genseg.data.run_length import encode
 from genseg.nn.encoder import Encoder, EncoderConfig

@@ -10,12 +10,11 @@ import pytest
 from decoded import decode_segmentation
 from pycocotools import mask as rle
 
+from genseg.data.annotated import read_scored
 from genseg.data.annotations import (
     CocoError,
     annotate,
-    annotated_images,
     annotation,
-    group_by_image,
     load_json,
     read_json,
 )
@@ -148,17 +147,12 @@ def test_an_annotation_is_read_as_it_was_written() -> None:
     assert {k: written[k] for k in ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "score")} == {
         "id": 5, "image_id": 7, "category_id": 1, "iscrowd": 0, "area": 6, "bbox": [2, 2, 3, 2], "score": 0.12346,
     }  # fmt: skip
-    (image,) = annotated_images(IMAGES, [written], Path("x.json"))
+    (image,) = read_scored(IMAGES, [written], Path("x.json"))
     assert (image.name, image.height, image.width, image.kind, image.numbers) == ("a.png", 6, 8, "dark", (5,))
     assert (image.instances[0].paint(6, 8) == 255 * (soft_map() >= 128)).all()
     assert image.instances[0].alpha.shape == (2, 3) and image.instances[0].score == 0.12346
     assert image.boxes.tolist() == [[2, 2, 3, 2]] and image.areas.tolist() == [6]
     assert image.outlined and image.alphas is None and not image.crowd.any()
-
-
-def test_annotations_are_grouped_in_their_order() -> None:
-    found = group_by_image([{"image_id": 2, "id": 1}, {"image_id": 1, "id": 2}, {"image_id": 2, "id": 3}])
-    assert {k: [a["id"] for a in v] for k, v in found.items()} == {2: [1, 3], 1: [2]}
 
 
 def test_instances_in_memory_make_an_annotated_image() -> None:
@@ -172,43 +166,50 @@ def test_instances_in_memory_make_an_annotated_image() -> None:
 def test_an_image_keeps_boxes_areas_and_crowds_of_the_json_and_fills_in_what_is_missing() -> None:
     given = {"id": 3, "image_id": 7, "bbox": [1.25, 2, 3, 2], "area": 5.5, "iscrowd": 1, "segmentation": SQUARE}
     bare = {"image_id": 7, "segmentation": SQUARE}
-    empty = {"image_id": 7, "segmentation": [[0.0, 0.0, 1.0, 1.0]]}
-    (image,) = annotated_images(IMAGES, [given, bare, empty], Path("x.json"))
+    empty = {"image_id": 7, "segmentation": {"size": [6, 8], "counts": [48]}}
+    (image,) = read_scored(IMAGES, [given, bare, empty], Path("x.json"))
     assert image.boxes.tolist() == [[1.25, 2, 3, 2], [1, 2, 3, 2], [0, 0, 0, 0]]
     assert image.areas.tolist() == [5.5, 6, 0] and image.crowd.tolist() == [True, False, False]
-    assert [i.area for i in image.instances] == [6, 6, 0] and image.numbers == (3, 2, 3)
+    assert [i.area for i in image.instances] == [6, 6, 0] and image.numbers == (3, 4, 5)
 
 
 def test_without_segmentations_an_instance_is_its_box_inside_the_image() -> None:
-    inside, over = annotated_images(IMAGES, [BOX, BOX | {"bbox": [-2.0, 3.6, 5.0, 9.0], "score": 0.5}], Path("x.json"))[
+    inside, over = read_scored(IMAGES, [BOX, BOX | {"bbox": [-2.0, 3.6, 5.0, 9.0], "score": 0.5}], Path("x.json"))[
         0
     ].instances
     assert (inside.top, inside.left, inside.alpha.shape) == (2, 1, (2, 3))
     assert (over.top, over.left, over.alpha.shape, over.score) == (4, 0, (2, 3), 0.5)
-    assert not annotated_images(IMAGES, [BOX], Path("x.json"))[0].outlined
-    assert annotated_images(IMAGES, [], Path("x.json"))[0].outlined  # nothing there contradicts it
+    assert not read_scored(IMAGES, [BOX], Path("x.json"))[0].outlined
+    assert read_scored(IMAGES, [], Path("x.json"))[0].outlined  # nothing there contradicts it
 
 
 @pytest.mark.parametrize(
     ("images", "annotations", "message"),
     [
-        ([{"id": 7, "file_name": "a.png"}], [BOX], "an image needs id, file_name, height and width"),
-        (IMAGES, [{"id": 3}], "an annotation image_id"),
-        (IMAGES * 2, [BOX], "2 images have 1 ids"),
-        (IMAGES, [BOX, BOX | {"image_id": 9}], "1 annotations are of images that are not listed, .* image_id 9"),
-        (IMAGES, [BOX, BOX | {"segmentation": SQUARE}], "1 of 2 annotations have no segmentation, the first is 3"),
-        (IMAGES, [BOX | {"id": "x1"}], "annotation x1 of a.png cannot be used: invalid literal"),
-        ([{**IMAGES[0], "id": float("inf")}], [BOX], "an image needs id"),
-        (IMAGES, [BOX | {"bbox": None}], "annotation 3 of a.png cannot be used"),
-        (IMAGES, [BOX | {"score": "high"}], "annotation 3 of a.png cannot be used: could not convert"),
-        (IMAGES, [BOX | {"score": float("nan")}], "annotation 3 of a.png cannot be used: .* finite"),
-        (IMAGES, [BOX | {"segmentation": {"size": [9, 9], "counts": "x"}}], r"annotation 3 .* size is \[9, 9\]"),
+        ([{"id": 7, "file_name": "a.png"}], [BOX], "none of its 1 images can be used; .* gives no height and width"),
+        ([{"file_name": "a.png"}], [BOX], r"images\[0\] needs an id, a file_name, height and width"),
+        ([*IMAGES, {**IMAGES[0], "file_name": "b.png"}], [BOX], "image 7 is both a.png and b.png"),
+        ([*IMAGES, {**IMAGES[0], "id": 8}], [BOX], "1 images with the file of another"),
+        (IMAGES, [{"id": 3}], "1 annotations of images that are not listed, first: annotation 3 of image None"),
+        (IMAGES, [BOX, BOX | {"image_id": 9}], "1 annotations of images that are not listed, .* image 9"),
+        (IMAGES, [BOX, BOX | {"segmentation": SQUARE}], "1 annotations without a segmentation, .* 3 of a.png"),
+        ([{**IMAGES[0], "id": float("inf")}], [BOX], r"images\[0\] needs an id"),
+        (IMAGES, [BOX | {"bbox": None}], "1 annotations without a box that can be used, first: annotation 3 of a.png"),
+        (IMAGES, [BOX | {"score": "high"}], "1 annotations whose score is no .* annotation 3 of a.png: 'high'"),
+        (IMAGES, [BOX | {"score": float("nan")}], "1 annotations whose score is no finite number"),
+        (IMAGES, [BOX | {"iscrowd": "maybe"}], "1 annotations whose iscrowd is neither 0 nor 1, .*: 'maybe'"),
+        (
+            IMAGES,
+            [BOX | {"segmentation": {"size": [9, 9], "counts": "x"}}],
+            "annotation 3 of a.png: .* no run-length text",
+        ),
+        (IMAGES, [BOX | {"segmentation": {"size": [8, 6], "counts": [48]}}], r"annotation 3 .* size is \[8, 6\]"),
         (IMAGES, [BOX | {"segmentation": {"size": [6, 8], "counts": "5"}}], "annotation 3 .* do not sum up"),
     ],
 )
 def test_what_cannot_be_used_is_named(images: Any, annotations: Any, message: str) -> None:
     with pytest.raises(CocoError, match=f"^x.json: .*{message}"):
-        annotated_images(images, annotations, Path("x.json"))
+        read_scored(images, annotations, Path("x.json"))
 
 
 def test_files_that_are_no_coco_json_are_named(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from PIL import Image
 from genseg.data import decode
 from genseg.data.annotations import CocoError
 from genseg.data.decode import rgb_pixels
+from genseg.data.findings import KINDS, Finding, format_findings
 from genseg.data.labelled import LabelledSet, read_labelled
-from genseg.data.preflight import KINDS, Finding, format_findings
 
 GOOD = note(1)
 
@@ -138,7 +138,8 @@ def test_ids_with_a_point_are_whole_numbers_and_others_are_told(tmp_path: Path) 
 
 def test_a_bad_polygon_leaves_the_others(tmp_path: Path) -> None:
     labelled, kinds = found(write_json(tmp_path, [note(1, segmentation=[*square(4, 5, 10), [1.0, 2.0]])]))
-    assert kinds == {"polygon": (1, "annotation 1 of 1.png: 1 of 2")}
+    why = "it has 2 numbers; three points or more are 6, 8, 10, ..."
+    assert kinds == {"polygon": (1, f"annotation 1 of 1.png: 1 of 2: {why}")}
     assert labelled.images[0].boxes.tolist() == [[4, 5, 14, 15]]
 
 
@@ -185,7 +186,7 @@ def test_images(tmp_path: Path) -> None:
         "twice": (1, "./1.png, image 1"),
         "same file": (1, "images/1.png, images 1 and 8"),
         "missing": (3, "3.png: No such file or directory"),
-        "size": (2, "2.png: json 40 x 60, file 60 x 40 (as its EXIF turns it)"),
+        "size": (2, "2.png: json 40 x 60, file 60 x 40 (height and width are swapped)"),
         "empty": (3, "images/5.png"),
     }
 
