@@ -44,6 +44,7 @@ FONT = ("system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif")
 CSS = """
 .gradio-container {max-width: 1200px !important; margin: 0 auto !important}
 footer {display: none !important}
+#result {height: min(560px, 100vw) !important}
 """
 BUTTONS: list[Any] = ["download", "fullscreen"]  # and none that shares: nothing leaves this machine
 NOTHING = "Drop an image, or paste one."

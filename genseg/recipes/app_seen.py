@@ -217,7 +217,8 @@ def count(seen: Seen, score: float) -> str:
     """How many instances are shown, of how many."""
     scoring, added = seen.scoring(score), seen.added(score)
     shown = [*scoring, *added]
-    text = f"{len(shown):,} of {amount(len(seen.found) + len(added), 'instance')}"
+    every = len(seen.found) + sum(not _one_of(a, list(seen.found)) for a in added)
+    text = f"{len(shown):,} of {amount(every, 'instance')}"
     if added:
         text += f": {len(scoring):,} by score, {len(added):,} kept by you"
     if len(seen.categories) > 1 and shown:

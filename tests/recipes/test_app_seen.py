@@ -162,6 +162,7 @@ def test_a_guess_that_counts_already_cannot_be_kept_once_more() -> None:
         assert app.keep(got)[0].counted(0.95) == [got.found[0]]  # but above its score it does not
     low, said = app.click(Guessing(None), image, 37, 8, 0.5)  # the fourth, of 0.3
     assert said.startswith("Nothing here (best guess 0.30).") and low.may_keep(0.5)
+    assert app.count(app.keep(low)[0], 0.5) == "4 of 4 instances: 3 by score, 1 kept by you"
     none, said = app.click(Guessing(None), image, 40, 35, 0.5)
     assert said == "Nothing here: no instance is proposed at 40, 35." and not none.may_keep(0.5)
 
