@@ -7,9 +7,7 @@ from torch import Tensor
 from genseg.data.semantic import IGNORED
 
 
-def confusion(
-    found: Int[Tensor, "*n"], target: Int[Tensor, "*n"], classes: int
-) -> Int[Tensor, "{classes} {classes}"]:
+def confusion(found: Int[Tensor, "*n"], target: Int[Tensor, "*n"], classes: int) -> Int[Tensor, "{classes} {classes}"]:
     """How many pixels of each true class (row) were found to be of each class (column); 255 in `target` is ignored.
 
     Matrices of parts add up to that of the whole. Raises ValueError for another class than 0 ... classes - 1.

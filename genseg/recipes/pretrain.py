@@ -131,6 +131,8 @@ class Session:
             if self.step == 0:
                 self._probe(0)
                 self._snapshot(0)
+                if self.watch is not None:  # the proposals can be seen before they are trained on
+                    self.watch.update()
             made = train(
                 parts.wrapped, parts.optimizer, batches, parts.accelerator, self, plan=parts.plan,
                 start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,

@@ -5,12 +5,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from genseg.core.words import amount, rate
+from genseg.core.words import amount
 from genseg.recipes.evaluate_model import SHOWN
 from genseg.recipes.report_neighbours import alike
 from genseg.recipes.report_numbers import classes, curves, data, gain, made, transfer
 from genseg.recipes.report_pictures import composites, extremes, found, pictures_of, steps, views
 from genseg.recipes.report_run import LEFT_BEHIND, Run
+from genseg.recipes.report_sizes import size_figures, sizes, tally
+from genseg.recipes.report_start import proposals
 from genseg.show.page import Page, Section, render
 from genseg.train.run import RunError, write_text
 
@@ -20,7 +22,7 @@ EARLIEST = 10  # seconds into a run of its first report
 PATIENCE = 60  # times what a report has cost lies between two of them: it takes less than two percent of a run
 # In the order of the page. Each is left out where the directory has nothing for it.
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
-    transfer, found, classes, steps, extremes, alike, composites, views, curves, data, made
+    transfer, found, proposals, sizes, classes, steps, extremes, alike, composites, views, curves, data, made
 )  # fmt: skip
 
 
@@ -59,16 +61,16 @@ def verdict(run: Run) -> str:
     if run.semantic and not run.judged and run.ranked:
         told = ", ".join(f"{100 * part:.2g} % are {name}" for name, part in class_parts(run))
         said.append(f"Of the pixels of {amount(len(run.ranked), 'image')} {told or 'none has a class'}.")
-    elif run.ranked and not run.judged:
-        counts = [len(r.instances) for r in run.ranked]
-        empty = counts.count(0)
-        mean = sum(counts) / len(counts)
-        each = f", {mean:{'.0f' if mean >= 10 else '.2g'}} in each" if len(counts) > 1 else ""
-        none = f"; {amount(empty, 'image')} without any." if empty else "; no image is empty."
-        said.append(f"{amount(sum(counts), 'instance')} in {amount(len(counts), 'image')}{each}{none}")
+    elif (t := tally(run)) is not None and not run.judged:
+        mean = len(t.areas) / t.images
+        each = f", {mean:{'.0f' if mean >= 10 else '.2g'}} in each" if t.images > 1 else ""
+        none = f"; {amount(t.empty, 'image')} without any." if t.empty else "; no image is empty."
+        said.append(f"{amount(len(t.areas), 'instance')} in {amount(t.images, 'image')}{each}{none}")
     elif (pictures := pictures_of(run)[0]) and run.part_over < 1:
         found = sum(len(p.instances) for p in pictures)
         said.append(f"So far {amount(found, 'instance')} in {amount(len(pictures), 'image')}.")
+    if run.config is not None and not run.begun and run.part_over < 1:
+        said.insert(0, "Training has not begun.")
     agreements = [row["agreement"] for row in run.rows if "agreement" in row]
     if agreements:
         trend = f", after {100 * agreements[-2]:.0f} % in the round before" if len(agreements) > 1 else ""
@@ -89,27 +91,13 @@ def shown_scores(run: Run) -> list[tuple[str, float]]:
 
 
 def figures(run: Run) -> list[tuple[str, str]]:
-    """The numbers of the first screen: value, and what it is."""
-    shown: list[tuple[str, str]] = []
-    logged = [row for row in run.rows if "loss" in row]
-    if logged:
-        last = logged[-1]
-        shown.append((f"{last['loss']:.3f}", f"loss, from {logged[0]['loss']:.3f}"))
-        if "images" in last:
-            shown.append((f"{int(last['images']):,}", "images seen"))
-        if "rank" in last:
-            shown.append((f"{last['rank']:.1f}", f"effective rank, from {logged[0]['rank']:.1f}"))
-        if "images_per_second" in last:
-            shown.append((rate(last["images_per_second"]), "images a second"))
-    shown = [(f"{value:.3f}", name) for name, value in shown_scores(run)] + shown
+    """The numbers of the first screen: value, and what it is. How training went is told further down."""
+    shown = [(f"{value:.3f}", name) for name, value in shown_scores(run)]
     if run.semantic and not run.judged:
-        return [*((f"{100 * part:.1f} %", f"of the pixels are {name}") for name, part in class_parts(run)), *shown]
-    if run.ranked and not run.judged:
-        scores = [a.score for r in run.ranked for a in r.instances]
-        shown.insert(0, (f"{len(scores):,}", f"instances in {amount(len(run.ranked), 'image')}"))
-        if scores:
-            shown.insert(1, (f"{sum(scores) / len(scores):.2f}", "mean score"))
-    return shown
+        shown += [(f"{100 * part:.1f} %", f"of the pixels are {name}") for name, part in class_parts(run)]
+    shown += size_figures(run)
+    seen = [row["images"] for row in run.rows if "images" in row]
+    return [*shown, (f"{int(seen[-1]):,}", "images seen in training")] if seen else shown
 
 
 def class_parts(run: Run) -> list[tuple[str, float]]:

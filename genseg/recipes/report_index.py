@@ -1,19 +1,19 @@
-"""The page that compares the runs of a folder: a table, and one chart for each number that several of them have."""
+"""The page that compares the runs of a folder, task by task: a table, and a chart for each number of the task."""
 
-import re
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from genseg.core.words import amount
 from genseg.recipes.report import REPORT
-from genseg.recipes.report_numbers import series
-from genseg.recipes.report_run import LEFT_BEHIND, VAL, Run
+from genseg.recipes.report_numbers import gain, series, transfer_plot
+from genseg.recipes.report_run import COMPARED, LEFT_BEHIND, VAL, Run
 from genseg.show.chart import Line, chart, number
-from genseg.show.page import Page, Section, render
+from genseg.show.page import Page, Section, as_text, data_of, render
 from genseg.train.run import RunError, write_text
 
 INDEX = "index.html"
+KINDS = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "compare": "Comparisons", "found": "Instances found"}
 MOST = 7  # runs in a chart: as many as there are colours
 MEASURED = (  # key of metrics.jsonl, the head of its column, the title of its chart, whether it is a part of one
     ("loss", "loss", "Loss", False),
@@ -32,45 +32,71 @@ def runs_in(folder: Path) -> list[Path]:
 
 
 def write_index(folder: Path) -> Path:
-    """Write `folder/index.html`, which compares the runs in it and links to the report of each. Raises RunError when
-    there is none."""
+    """Write `folder/index.html`, which compares the runs in it, task by task, and links to the report of each. Raises
+    RunError when there is none."""
     paths = runs_in(folder)
     if not paths:
         raise RunError(
             f"{folder} holds no run and is none: there is none of {', '.join(LEFT_BEHIND)} in it or in its folders"
         )
     runs = [Run(p, look=False) for p in paths]
-    running = any(r.running for r in runs)
-    sections = [
-        Section("runs", "Runs", f"{len(runs)} run{'s' if len(runs) > 1 else ''}, the newest first", _table(runs))
-    ]
-    if charts := _charts(runs[:MOST]):
-        lead = f"The newest {MOST} of them." if len(runs) > MOST else ""
-        sections.append(
-            Section("charts", "Curves", "How they went, side by side", f'<div class="charts">{charts}</div>', lead)
-        )
+    groups = {anchor: [r for r in runs if _kind(r) == anchor] for anchor in KINDS}
+    count = amount(len(runs), "run")
     page = Page(
-        title=folder.absolute().name, state=f"{len(runs)} runs", running=running, sections=sections,
-        verdict="Every run with its last numbers. Its name opens its report."
+        title=folder.absolute().name, state=count, running=any(r.running for r in runs),
+        sections=[_group(anchor, group) for anchor, group in groups.items() if group],
+        verdict="Every run with its last numbers, the newest first. Its name opens its report."
     )  # fmt: skip
     write_text(folder / INDEX, render(page))
     return folder / INDEX
 
 
+def _kind(run: Run) -> str:
+    """One of KINDS: what belongs to it can be compared."""
+    if run.compared is not None:
+        return "compare"
+    if run.config is not None:
+        return "pretrain"
+    return "finetune" if run.model else "found"
+
+
+def _group(anchor: str, runs: Sequence[Run]) -> Section:
+    """The runs of one task: a table, what each comparison says, and charts."""
+    word = KINDS[anchor]
+    body = _table(runs) + "".join(map(_comparison, runs if anchor == "compare" else ()))
+    lead = ""
+    if charts := _charts(runs[:MOST]):
+        body += f'<div class="charts">{charts}</div>'
+        lead = f"Charts are of the newest {MOST}." if len(runs) > MOST else ""
+    return Section(anchor, word, f"{word}: {amount(len(runs), 'run')}", body, lead)
+
+
+def _comparison(run: Run) -> str:
+    """The verdict of a comparison, and its chart. One whose file is damaged says so."""
+    name = f"<h3>{as_text(run.path.name)}</h3>"
+    try:
+        said = gain(run) or "No cell is finished yet."
+        plot = transfer_plot(run.compared or {}, run.path / COMPARED)
+    except RunError as error:
+        return f"{name}<p>{as_text(str(error))}</p>"
+    return f'{name}<p>{as_text(said)}</p><div class="charts"><figure>{plot}</figure></div>'
+
+
 def _table(runs: Sequence[Run]) -> str:
+    """A row for each run; on a narrow screen each is a card, in which a number has the name of its column before it."""
     shown = [m for m in MEASURED if any(m[0] in row for r in runs for row in r.rows)]
-    head = "".join(
-        f'<th scope="col">{h}</th>' for h in ("run", "", "task", "state", *(word for _, word, _, _ in shown))
-    )
+    words = ["task", "state", *(word for _, word, _, _ in shown)]
+    head = "".join(f'<th scope="col">{h}</th>' for h in ("run", "", *words))
     body = ""
     for r in runs:
         name = r.path.name
-        link = f'<a href="{quote(name)}/{REPORT}">{escape(name)}</a>' if (r.path / REPORT).exists() else escape(name)
+        known = (r.path / REPORT).exists()
+        link = f'<a href="{quote(name)}/{REPORT}">{as_text(name)}</a>' if known else as_text(name)
         picture = f'<img src="{source}" alt="">' if (source := _picture(r)) else ""
-        cells = [_last(r, key, percent) for key, _, _, percent in shown]
+        cells = [task(r), r.state, *(_last(r, key, percent) for key, _, _, percent in shown)]
         body += (
             f'<tr><th scope="row">{link}</th><td>{picture}</td>'
-            + "".join(f"<td>{escape(c)}</td>" for c in (task(r), r.state, *cells))
+            + "".join(f'<td data-word="{w}">{as_text(c)}</td>' for w, c in zip(words, cells, strict=True))
             + "</tr>"
         )
     return f'<div class="scroll runs"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
@@ -79,12 +105,8 @@ def _table(runs: Sequence[Run]) -> str:
 def _picture(run: Run) -> str:
     """The first picture of a run's report, as it stands there."""
     file = run.path / REPORT
-    found = (
-        re.search(r'class="strip".*?<img src="(data:image/webp;base64,[^"]+)"', file.read_text("utf-8"))
-        if file.exists()
-        else None
-    )
-    return found[1] if found else ""
+    pictures = data_of(file.read_text("utf-8")).get("found", {}).get("pictures", []) if file.exists() else []
+    return str(pictures[0]["thumb"]) if pictures else ""
 
 
 def _last(run: Run, key: str, percent: bool) -> str:

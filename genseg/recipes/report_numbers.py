@@ -1,20 +1,19 @@
 """The sections of a report that are numbers: curves, transfer, the images, and how the run was made."""
 
-import html
 import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from genseg.core.words import amount
+from genseg.core.words import amount, rate
 from genseg.data.decode import kind_of
 from genseg.measure.paired import mean_and_spread
 from genseg.recipes.compared import Values, by_seed, sentences, verdict
 from genseg.recipes.evaluate_model import MAIN, SHOWN
 from genseg.recipes.report_run import COMPARED, VAL, Run, chosen
 from genseg.show.chart import Line, chart
-from genseg.show.page import Section, facts, folded, table
+from genseg.show.page import Section, as_text, facts, folded, table
 from genseg.train.run import RunError
 
 SAMPLED = 48  # images whose headers are read
@@ -22,18 +21,22 @@ LOSSES = (
     *("loss", "contrast", "objectness", "mask", "amodal", "quality", "reconstruction", "instances"),
     *("classifier", "box_reg", "rpn_box_reg", "category", "cross_entropy", "dice"),
 )
+UNDRAWN = {"step", "epoch", "images", "eta_seconds", "data_wait", "round", "sure", "proposals"}  # keys with no chart
 BROKEN = 20  # of them are named
 
 
 def curves(run: Run) -> Section | None:
-    """All that was logged, over steps; a chart for what belongs together."""
+    """All that was logged, over steps; a chart for what belongs together. What was measured on images comes first, the
+    numbers of the training itself are folded."""
     keys = {k for row in run.rows for k in row}
     terms = [k for k in LOSSES if k in keys] + sorted(k for k in keys if k.startswith("loss_"))
-    groups: list[tuple[str, list[str], bool]] = [
-        ("Loss and its terms", terms, False),
+    measured: list[tuple[str, list[str], bool]] = [
         *_validation(keys),
         ("Nearest neighbours vote for the right class", ["knn_top1", "knn_balanced"], True),
         ("Two looks at an image agree, by round", ["agreement"], True),
+    ]
+    inner: list[tuple[str, list[str], bool]] = [
+        ("Loss and its terms", terms, False),
         ("Overlap of decoded and true alphas", ["overlap"], False),
         ("Effective rank of the embeddings", ["rank"], False),
         ("Spread of the embeddings (0: collapsed)", ["spread"], False),
@@ -41,25 +44,38 @@ def curves(run: Run) -> Section | None:
         ("Learning rate", ["lr"], False),
         ("Gradient norm", ["grad_norm"], False),
     ]
-    known = {k for _, names, _ in groups for k in names} | {
-        "step",
-        "epoch",
-        "images",
-        "eta_seconds",
-        "data_wait",
-        "round",
-        "sure",
-        "proposals",
-    }
-    groups += [(k, [k], False) for k in sorted(keys - known)]
-    figures = []
+    known = {k for _, names, _ in (*measured, *inner) for k in names} | UNDRAWN
+    inner += [(k, [k], False) for k in sorted(keys - known)]
+    shown, kept = _charts(run, measured), _charts(run, inner)
+    if not shown and not kept:
+        return None
+    body = f'<div class="charts">{shown}</div>' if shown else ""
+    if kept:
+        body += f'<details><summary>{as_text(_training(run))}</summary><div class="charts">{kept}</div></details>'
+    return Section("curves", "Curves", "How training went", body)
+
+
+def _charts(run: Run, groups: Sequence[tuple[str, list[str], bool]]) -> str:
+    figures = ""
     for title, names, percent in groups:
         lines = [line for name in names if (line := series(run, name)).x]
         if drawn := chart(title, lines, x_label="step", percent=percent):
-            figures.append(f"<figure><h3>{title}</h3>{drawn}</figure>")
-    if not figures:
-        return None
-    return Section("curves", "Curves", "How training went", f'<div class="charts">{"".join(figures)}</div>')
+            figures += f"<figure><h3>{title}</h3>{drawn}</figure>"
+    return figures
+
+
+def _training(run: Run) -> str:
+    """The last numbers of the training itself, in a line."""
+    logged = [row for row in run.rows if "loss" in row]
+    if not logged:
+        return "Charts of the training itself"
+    first, last = logged[0], logged[-1]
+    said = [f"loss {last['loss']:.3f}, from {first['loss']:.3f}"]
+    if "rank" in last:
+        said.append(f"effective rank {last['rank']:.1f}, from {first['rank']:.1f}")
+    if "images_per_second" in last:
+        said.append(f"{rate(last['images_per_second'])} images a second")
+    return "Charts of the training itself: " + "; ".join(said)
 
 
 def _validation(keys: Collection[str]) -> Iterator[tuple[str, list[str], bool]]:
@@ -106,7 +122,7 @@ def transfer(run: Run) -> Section | None:
     plot = transfer_plot(content, run.path / COMPARED)
     head = ["", *(amount(n, "labelled image") for n in counts)]
     body = f'<div class="two">{table(head, rows)}<figure>{plot}</figure></div>'
-    body += "".join(f"<p>{html.escape(said)}</p>" for said in sentences(arms, counts, values))
+    body += "".join(f"<p>{as_text(said)}</p>" for said in sentences(arms, counts, values))
     return Section(
         "transfer", "Transfer", f"Did it help? {content['metric']} after fine-tuning on few labels", body,
         f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",

@@ -45,9 +45,11 @@ def found(run: Run) -> Section | None:
         return None
     data = within_budget(pictures, score)
     run.kept["fitting"] = len(data)
-    everything = max(len(run.ranked), len(data))  # what is still found has no ranks
+    everything = max(run.total, len(run.ranked), len(data))  # what is still found has no ranks
     title = f"What was found in {f'{len(data)} of ' if everything > len(data) else ''}{amount(everything, 'image')}"
     lead = "Point at an instance to see its score; click it, or its chip, to hide it."
+    if everything > len(data):
+        lead += " Shown are some drawn at random, the surest, the least sure, and those that may have failed."
     if not run.judged:
         lead += (" Scores order the instances of one source; those of a run with the alpha task are calibrated, as far "
                  "as it could.")  # fmt: skip
@@ -81,7 +83,7 @@ def _shown(run: Run) -> tuple[list[Picture], float, float]:
     pictures, score, low = run.looked
     if run.judged:
         pictures = best_middle_worst(pictures)
-    if not pictures and (taken := run.snapshots)[1]:
+    if not pictures and run.looked_at and (taken := run.snapshots)[1]:
         images, last = taken[0], taken[1][-1]
         pictures = [
             Picture(f"image {n + 1}, step {last.step}", image, instances)
@@ -152,7 +154,7 @@ def within_budget(pictures: Sequence[Picture], score: float) -> list[dict[str, A
 def steps(run: Run) -> Section | None:
     """The same images as training went on."""
     images, taken = run.snapshots
-    if not images or not taken:
+    if not images or not taken or taken[-1].step == 0:
         return None
     shown = spaced(taken, COLUMNS)
     columns, gains = [], [display_gain(image) for image in images]
@@ -163,7 +165,8 @@ def steps(run: Run) -> Section | None:
             for n, (image, gain, found) in enumerate(zip(images, gains, snapshot.found, strict=True))
         )
         total = sum(map(len, snapshot.found))
-        caption = f"<figcaption>step {snapshot.step:,}<br>{total:,} instances</figcaption>"
+        before = "" if snapshot.step else "training has not begun<br>"
+        caption = f"<figcaption>step {snapshot.step:,}<br>{before}{total:,} instances</figcaption>"
         columns.append(f"<figure>{caption}{cells}</figure>")
     return Section(
         "steps", "Steps", "The same images as training went on",
@@ -300,6 +303,7 @@ def extremes(run: Run) -> Section | None:
     most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
     body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
     some = any(p.instances for p in pictures)
+    boxes = any(p.boxes for p in pictures) or any(not i.outlined for i in run.listed)
     nothing = "There are too few images to tell." if some else "Nothing was found: try a lower score, or train longer."
     least = _cards(worst(run), known, score) or f"<p>{nothing}</p>"
     body += f"<div><h3>{fewest}</h3>{least}</div></div>"
@@ -309,7 +313,7 @@ def extremes(run: Run) -> Section | None:
     groups = ""
     for n, images in failed(run):
         f, kind = FAILURES[n], "group some" if images else "group"
-        if f.of_masks and pictures[0].boxes:
+        if f.of_masks and boxes:
             continue
         title = f"{f.name.capitalize()}: {len(images):,} of {len(run.ranked):,} images"
         groups += (
@@ -317,6 +321,8 @@ def extremes(run: Run) -> Section | None:
         )
     body += f'<div class="groups">{groups}</div>'
     by = "By the mean score of an image's instances."
+    if run.total > len(run.ranked):
+        by += f" These are {len(run.ranked):,} of the {run.total:,} images, drawn at random."
     if run.judged:
         by = (f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} images; instances "
               f"count from a score of {COUNTS} on.")  # fmt: skip

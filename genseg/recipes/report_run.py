@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import json
-import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,11 +24,14 @@ from genseg.data.semantic import read_class_map
 from genseg.recipes.assemble import CHOICES, PretrainConfig
 from genseg.recipes.evaluate_model import Scores, read_scores
 from genseg.recipes.export_model import is_finetuned
+from genseg.recipes.finetune_parts import CHOICES as FINETUNE_CHOICES
+from genseg.recipes.finetune_parts import FinetuneConfig
 from genseg.recipes.generate import RESULT
 from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged
 from genseg.recipes.rows import MOST as NUMBERS
 from genseg.recipes.rows import ROWS, as_coco, rows_so_far
 from genseg.recipes.snapshots import middle, read_snapshots
+from genseg.show.paths import short_paths
 from genseg.show.viewer import Picture, Pixels
 from genseg.train.log import METRICS_NAME, Row, read_metrics
 from genseg.train.run import RunError, lock
@@ -125,11 +127,11 @@ class Run:
 
     @property
     def command(self) -> str:
-        """What was typed. A file of genseg that was called stands as `genseg`."""
+        """What was typed, without absolute paths. A file of genseg that was called stands as `genseg`."""
         words = [str(w) for w in self.environment.get("command", [])]
         if words and Path(words[0]).name in ("cli.py", "genseg", "__main__.py"):
             words[0] = "genseg"
-        return shlex.join(words)
+        return shlex.join(map(short_paths, words))
 
     @functools.cached_property
     def part_over(self) -> float:
@@ -187,19 +189,24 @@ class Run:
     def listed(self) -> list[AnnotatedImage]:
         """The images of instances.json, which generation leaves behind, or of predictions.json; while it is at work,
         those that are done."""
-        content, file = self._content, self._found or self.path
+        content, file = self.content, self._found or self.path
         images = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
         ids = {i.get("id") for i in images}
         found = [a for a in content["annotations"] if a.get("image_id") in ids]
         return read_scored(images, found, file)
 
     @functools.cached_property
-    def _content(self) -> dict[str, Any]:
-        """The COCO json of what was found; without images where there is none."""
+    def content(self) -> dict[str, Any]:
+        """The COCO json of what was found, all of it; without images where there is none."""
         content = dict(read_json(self._found)) if self._found is not None else as_coco(self._parts)
         maps = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
         found = regions(maps, content.get("categories", ()), self.path)
         return content | {"annotations": [*content["annotations"], *found]}
+
+    @property
+    def total(self) -> int:
+        """The images of instances.json, also those that are not `listed`."""
+        return len(self.content["images"])
 
     @functools.cached_property
     def _parts(self) -> list[dict[str, Any]]:
@@ -213,7 +220,7 @@ class Run:
     @functools.cached_property
     def classes(self) -> dict[int, str]:
         """Annotation id -> its class, where instances.json has several."""
-        content = self._content
+        content = self.content
         names = {int(c["id"]): str(c["name"]) for c in content.get("categories", [])}
         if len(names) < 2:
             return {}
@@ -222,7 +229,7 @@ class Run:
     @property
     def class_names(self) -> list[str]:
         """The classes of instances.json, in its order."""
-        return [str(c["name"]) for c in self._content.get("categories", [])]
+        return [str(c["name"]) for c in self.content.get("categories", [])]
 
     @functools.cached_property
     def looked(self) -> tuple[list[Picture], float, float]:
@@ -254,15 +261,20 @@ class Run:
     @functools.cached_property
     def semantic(self) -> bool:
         """Whether what was found are classes of pixels."""
-        return any("mask" in image for image in self._content["images"]) or (
+        return any("mask" in image for image in self.content["images"]) or (
             self._judge is not None and self._judge.semantic
         )
 
     @property
     def model(self) -> str:
         """The name of a fine-tuning run's model, or nothing."""
-        found = re.search(r"^model:.*?\n  name: (\w+)", self.config_text, re.DOTALL | re.MULTILINE)
-        return found[1] if found else ""
+        if not self.config_text or self.config is not None:
+            return ""
+        try:
+            file = self.path / "config.yaml"
+            return configs.load(FinetuneConfig, file=file, overrides=[], choices=FINETUNE_CHOICES).model.name
+        except configs.ConfigError:
+            return ""
 
     @functools.cached_property
     def judged(self) -> list[Judged]:
@@ -286,6 +298,17 @@ class Run:
     @functools.cached_property
     def snapshots(self) -> Any:
         return read_snapshots(self.path)
+
+    @property
+    def begun(self) -> bool:
+        """Whether a training run has made a step."""
+        return any(row.get("step", 0) > 0 for row in self.rows)
+
+    @functools.cached_property
+    def looked_at(self) -> bool:
+        """Whether something is known of what a trained model finds. At step 0 it is that of random weights."""
+        taken = self.snapshots[1]
+        return bool(taken and taken[-1].step > 0) or (self.look and (self.path / ALPHA_NAME).is_file())
 
 
 def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+import numpy as np
+
 WIDTH, HEIGHT = 380, 230
 TOP, BOTTOM, LEFT, RIGHT = 14, 34, 46, 96
 GAP = 14  # pixels between two labels
@@ -16,6 +18,7 @@ TICK = 30  # pixels that a number on the x axis needs
 Scale = Callable[[float], float]  # from a value to pixels
 FEW = 8  # points up to which each is marked
 COLOURS = 7  # that the page has
+BINS = 24  # of a histogram, at most
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,49 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
         + "".join(parts)
         + "</svg>"
     )
+
+
+def histogram(title: str, values: Sequence[float], *, x_label: str, y_label: str) -> str:
+    """An <svg> of how many values lie in bins of equal width on a logarithmic axis. Values are above 0."""
+    edges = log_bins(values)
+    counts, _ = np.histogram(values, edges)
+    ticks = nice_ticks(0, float(counts.max()), 4)
+    top = max(float(counts.max()), ticks[-1])
+
+    def across(x: float) -> float:
+        part = math.log(x / edges[0]) / math.log(edges[-1] / edges[0])
+        return LEFT + part * (WIDTH - 2 * LEFT)
+
+    def up(y: float) -> float:
+        return TOP + (1 - y / top) * (HEIGHT - TOP - BOTTOM)
+
+    drawn = [
+        f'<rect class="bin" x="{across(a) + 0.5:.1f}" y="{up(n):.1f}" width="{across(b) - across(a) - 1:.1f}" '
+        f'height="{up(0) - up(n):.1f}"/>'
+        for a, b, n in zip(edges, edges[1:], counts.tolist(), strict=False)
+    ]
+    round_ones = [x for x in _round_numbers(edges[0], edges[-1]) if edges[0] <= x <= edges[-1]]
+    axes = _y_axis(ticks, up, LEFT, False) + _x_axis(_apart(round_ones, across), across, LEFT, x_label)
+    said = f"{title}: {sum(counts.tolist()):,} {y_label} from {number(min(values))} to {number(max(values))} {x_label}"
+    return (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">{axes}'
+        f'{"".join(drawn)}<text class="tick" x="2" y="{TOP - 3}">{escape(y_label)}</text></svg>'
+    )
+
+
+def log_bins(values: Sequence[float]) -> list[float]:
+    """The edges of BINS bins, or fewer for few values, whose ratio is the same; all values lie within."""
+    low, high = min(values), max(values)
+    low, high = (low, high) if high > 1.5 * low else (low / 1.25, high * 1.25)
+    count = min(BINS, max(4, round(2 * math.sqrt(len(values)))))
+    edges = [low * (high / low) ** (n / count) for n in range(count + 1)]
+    return [min(low, min(values)), *edges[1:-1], max(high, max(values))]  # rounding may leave the ends out
+
+
+def _round_numbers(low: float, high: float) -> list[float]:
+    """1, 2, 5 times the powers of ten from below one number to above another."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [m * 10.0**p for p in powers for m in (1, 2, 5)]
 
 
 def _aside(scale: Scale, pixels: float) -> Scale:

@@ -13,9 +13,11 @@ from typing import Any
 
 from genseg.show.chart import HEIGHT, WIDTH
 from genseg.show.draw import PALETTE
+from genseg.show.paths import short_paths
 
 FONT = "system-ui, DejaVu Sans, Arial, sans-serif"  # of an SVG file
 BAND, BESIDE = 26, 44  # pixels of its title, and of room for names that the page lets stand over
+DATA = '<script type="application/json" id="page-data">'
 REFRESH = 20  # seconds after which the page of a run that goes on reads itself again
 
 
@@ -54,13 +56,15 @@ def render(page: Page) -> str:
     return Template(_part("report.html")).substitute(
         # Only our own script runs, and nothing is loaded: a name that got past the escaping could do no harm either.
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'",
-        title=escape(page.title),
-        state=escape(page.state),
+        title=as_text(page.title),
+        state=as_text(page.state),
         kind="running" if page.running else "done",
         refresh=REFRESH if page.running else 0,
-        verdict=escape(page.verdict),
-        figures="".join(f"<div><dt>{escape(what)}</dt><dd>{escape(value)}</dd></div>" for value, what in page.figures),
-        links="".join(f'<a href="#{s.anchor}">{escape(s.word)}</a>' for s in page.sections),
+        verdict=as_text(page.verdict),
+        figures="".join(
+            f"<div><dt>{as_text(what)}</dt><dd>{as_text(value)}</dd></div>" for value, what in page.figures
+        ),
+        links="".join(f'<a href="#{s.anchor}">{as_text(s.word)}</a>' for s in page.sections),
         sections="".join(map(_section, page.sections)),
         data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),
         style=style,
@@ -68,11 +72,26 @@ def render(page: Page) -> str:
     )
 
 
+def data_of(html: str) -> dict[str, Any]:
+    """The data of the sections of a page that `render` has made, by anchor; nothing for another page."""
+    _, found, rest = html.partition(DATA)
+    try:
+        content = json.loads(rest.partition("</script>")[0]) if found else {}
+    except ValueError:  # it was cut off
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def as_text(text: str) -> str:
+    """Text as HTML that says it, with no absolute path in it. All that a page says goes through here."""
+    return escape(short_paths(text))
+
+
 def _section(s: Section) -> str:
-    lead = f'<p class="lead">{escape(s.lead)}</p>' if s.lead else ""
+    lead = f'<p class="lead">{as_text(s.lead)}</p>' if s.lead else ""
     return (
         f'<section id="{s.anchor}" aria-labelledby="{s.anchor}-title">'
-        f'<h2 id="{s.anchor}-title">{escape(s.title)}</h2>{lead}{s.body}</section>'
+        f'<h2 id="{s.anchor}-title">{as_text(s.title)}</h2>{lead}{s.body}</section>'
     )
 
 
@@ -101,27 +120,27 @@ def _part(name: str) -> str:
 def figure(source: str, caption: str, *, alt: str, size: tuple[int, int], jump: tuple[str, int] | None = None) -> str:
     """A picture with a line below. `jump` opens an image, by number, in the viewer of a section."""
     h, w = size
-    image = f'<img src="{source}" alt="{escape(alt)}" width="{w}" height="{h}">'
+    image = f'<img src="{source}" alt="{as_text(alt)}" width="{w}" height="{h}">'
     if jump is not None:
         image = f'<button type="button" class="jump" data-viewer="{jump[0]}" data-image="{jump[1]}">{image}</button>'
-    return f"<figure>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f"<figure>{image}<figcaption>{as_text(caption)}</figcaption></figure>"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], *, row_heads: bool = True) -> str:
     """A table of text. Columns after the first are numbers: they stand to the right."""
-    top = "".join(f'<th scope="col">{escape(h)}</th>' for h in head)
+    top = "".join(f'<th scope="col">{as_text(h)}</th>' for h in head)
     body = ""
     for row in rows:
-        first = f'<th scope="row">{escape(row[0])}</th>' if row_heads else f"<td>{escape(row[0])}</td>"
-        body += f"<tr>{first}" + "".join(f"<td>{escape(c)}</td>" for c in row[1:]) + "</tr>"
+        first = f'<th scope="row">{as_text(row[0])}</th>' if row_heads else f"<td>{as_text(row[0])}</td>"
+        body += f"<tr>{first}" + "".join(f"<td>{as_text(c)}</td>" for c in row[1:]) + "</tr>"
     return f'<div class="scroll"><table><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> str:
     """Names and values, one below the other."""
-    return '<dl class="facts">' + "".join(f"<dt>{escape(k)}</dt><dd>{escape(v)}</dd>" for k, v in rows) + "</dl>"
+    return '<dl class="facts">' + "".join(f"<dt>{as_text(k)}</dt><dd>{as_text(v)}</dd>" for k, v in rows) + "</dl>"
 
 
 def folded(title: str, text: str) -> str:
     """Text that opens when it is asked for."""
-    return f"<details><summary>{escape(title)}</summary><pre>{escape(text)}</pre></details>"
+    return f"<details><summary>{as_text(title)}</summary><pre>{as_text(text)}</pre></details>"

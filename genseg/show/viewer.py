@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from genseg.data.instances import Instance, resized
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import PALETTE, boxes, colours, overlay
+from genseg.show.paths import short_paths
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 ZOOM = (  # the wheel and the pointer do the same
@@ -74,7 +75,7 @@ def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:
     ]
     gain = display_gain(pixels)
     return {
-        "name": picture.name, "width": pixels.shape[1], "height": pixels.shape[0], "soft": picture.soft,
+        "name": short_paths(picture.name), "width": pixels.shape[1], "height": pixels.shape[0], "soft": picture.soft,
         "image": data_uri(brightened(pixels, gain)), "atlas": data_uri(sheet), "thumb": thumbnail(picture, score),
         "found": rows, "small": len(instances) - len(kept), "boxes": picture.boxes,
         "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [],

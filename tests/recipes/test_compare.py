@@ -17,6 +17,7 @@ from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.recipes.compare import drawn_labels, parse_arms, parse_labels
 from genseg.recipes.compared import as_table, by_seed, contrasts, labels_saved, verdict
+from genseg.show.paths import short_paths
 
 CONFIGS = Path(__file__).parents[2] / "configs/finetune"
 
@@ -156,7 +157,7 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     assert live == [*parts, ("20", "finished"), ("0", "finished")]
     told = capsys.readouterr()
     html = (out / "report.html").read_text()
-    assert 'id="made"' in html and f"{tmp_path}/train" in html
+    assert 'id="made"' in html and short_paths(f"{tmp_path}/train") in html and str(tmp_path) not in html
     root = ElementTree.parse(out / "plot.svg").getroot()
     assert "mIoU, mean and standard deviation" in [t.text for t in root.iter()]
     assert sum(e.get("class", "").startswith("dot") for e in root.iter()) == 4

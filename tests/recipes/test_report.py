@@ -24,6 +24,7 @@ from genseg.recipes.report_neighbours import alike, embeddings, nearest_of
 from genseg.recipes.report_pictures import pictures_of
 from genseg.recipes.report_run import Run
 from genseg.recipes.snapshots import COUNT, Snapshots, read_snapshots, spaced
+from genseg.show.paths import short_paths
 from genseg.train.checkpoint import load_latest
 from genseg.train.run import RunError, lock
 
@@ -74,7 +75,7 @@ def data_of(file: Path) -> dict[str, Any]:
 
 def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
     html = (run / REPORT).read_text()
-    pictures = ["found", "steps", "extremes", "alike", "composites", "views"]
+    pictures = ["found", "sizes", "steps", "extremes", "alike", "composites", "views"]
     assert sections(run / REPORT) == [*pictures, "curves", "data", "made"]
     assert len(html) < 15e6 and ">finished<" in html and 'data-refresh="0"' in html
     for title in ("Loss and its terms", "Nearest neighbours vote", "Effective rank", "Images per second"):
@@ -82,6 +83,17 @@ def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
     assert "2 folders" in html and "a 5, b 6" in html and "1 image cannot be read" in html and "PNG RGB" in html
     assert "batch_size: 4" in html and "steps: 6" in html
     assert not re.search(r'(?:src|href)="(?!data:|#)', html)
+
+
+def test_the_page_of_a_run_holds_no_absolute_path(run: Path, images: Path) -> None:
+    """Its command, config and folder have them; pictures are base64, in which nothing can be told."""
+    assert (
+        str(images) in (run / "config.yaml").read_text()
+        and "/" in json.loads((run / "env.json").read_text())["command"][0]
+    )
+    html = re.sub(r"data:image/[^\"]*", "", (run / REPORT).read_text())
+    assert str(images.parent) not in html and str(run.parent) not in html and str(Path.home()) not in html
+    assert short_paths(str(images)) in html and f"run: {short_paths(str(run))}" in html
 
 
 def test_the_instances_are_those_of_the_runs_decoder(run: Path) -> None:
@@ -155,6 +167,25 @@ def test_other_images_are_shown_when_they_are_given(run: Path, images: Path, tmp
     assert main(["visualize", str(run)]) == 0
 
 
+def test_before_training_the_page_shows_what_it_starts_from(run: Path, tmp_path: Path) -> None:
+    for name in ("config.yaml", "env.json", "banks/0.npz", "snapshots/0.png", "snapshots/00000000.npz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes((run / name).read_bytes())
+    html = write_report(tmp_path, look=False, live=True).read_text()
+    bank, shown = load_bank(run / "banks/0.npz"), data_of(tmp_path / REPORT)["proposals"]["pictures"]
+    assert verdict_of(tmp_path / REPORT).startswith("Training has not begun.")
+    assert sections(tmp_path / REPORT)[:2] == ["proposals", "composites"] and "step 0" not in html
+    assert f"What training starts from: {len(bank)} proposals in 11 images" in html
+    assert sum(len(p["found"]) for p in shown) == len(bank) > 0
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
+    write_report(tmp_path, look=False, live=True)
+    assert "not begun" not in verdict_of(tmp_path / REPORT) and "proposals" in sections(tmp_path / REPORT)
+    (tmp_path / "snapshots/00000002.npz").write_bytes((run / "snapshots/00000002.npz").read_bytes())
+    html = write_report(tmp_path, look=False, live=True).read_text()
+    assert "proposals" not in sections(tmp_path / REPORT) and "found" in sections(tmp_path / REPORT)
+    assert "step 0<br>training has not begun<br>" in html and "step 2<br>training has" not in html
+
+
 def test_images_that_have_gone_leave_the_rest_of_the_report(run: Path, tmp_path: Path) -> None:
     for name in ("config.yaml", "metrics.jsonl", "env.json"):
         text = (run / name).read_text()
@@ -197,7 +228,7 @@ def test_numbers_that_are_not_finite_are_left_out_of_charts(tmp_path: Path) -> N
     rows = [{"step": s, "loss": 3.0 - s, "grad_norm": n} for s, n in ((1, None), (2, 7.0), (3, 5.0), (4, None))]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     said = write_report(tmp_path).read_text()
-    assert "loss, from 2.000" in said and "Gradient norm: grad norm from 7 to 5" in said
+    assert "loss -1.000, from 2.000" in said and "Gradient norm: grad norm from 7 to 5" in said
 
 
 def test_a_live_report_takes_less_than_two_percent(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

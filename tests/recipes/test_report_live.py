@@ -13,6 +13,7 @@ from genseg.cli import main
 from genseg.recipes.report import write_report
 from genseg.recipes.report_run import Run
 from genseg.recipes.rows import as_coco, read_rows, rows_so_far
+from genseg.show.paths import short_paths
 
 CONFIGS = Path(__file__).parents[2] / "configs/finetune"
 
@@ -68,5 +69,5 @@ def test_finetune_and_predict_tell_how_far_they_are(
     assert main(["predict", str(run), str(images), "--out", str(out), "--score", "0.0"]) == 0
     assert seen[:3] == [("20", f"running: {n} %") for n in (25, 50, 75)] and seen[-1] == ("0", "finished")
     html = (out / "report.html").read_text()
-    assert 'id="made"' in html and str(images) in html
+    assert 'id="made"' in html and short_paths(str(images)) in html and str(images.parent) not in html
     assert "What was found in 4 images" in html

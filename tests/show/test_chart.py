@@ -6,7 +6,22 @@ from xml.etree import ElementTree
 
 import pytest
 
-from genseg.show.chart import BESIDE, BOTTOM, GAP, HEIGHT, LEFT, POINTS, TOP, WIDTH, Line, chart, nice_ticks, number
+from genseg.show.chart import (
+    BESIDE,
+    BOTTOM,
+    GAP,
+    HEIGHT,
+    LEFT,
+    POINTS,
+    TOP,
+    WIDTH,
+    Line,
+    chart,
+    histogram,
+    log_bins,
+    nice_ticks,
+    number,
+)
 
 
 def parsed(svg: str) -> ElementTree.Element:
@@ -93,3 +108,22 @@ def test_bars_of_two_lines_stand_side_by_side_and_ticks_do_not_meet() -> None:
     ticks = [float(x) for x in re.findall(rf'class="tick" x="([\d.]+)" y="{HEIGHT - BOTTOM + 16}"', svg)]
     assert len(ticks) == 2 and max(ticks) == pytest.approx((one[2][0] + two[2][0]) / 2, abs=0.11)
     assert len(points(chart("AP", [Line("a", [16], [0.4], [0.1])], x_label="labels", dots=True))[0]) == 1
+
+
+def test_a_histogram_counts_every_value_in_bins_of_one_ratio() -> None:
+    values = [4.0] * 30 + [8.0] * 10 + [70.0, 3.9, 100.0]
+    edges = log_bins(values)
+    ratios = [b / a for a, b in zip(edges, edges[1:], strict=False)]
+    assert max(ratios) / min(ratios) == pytest.approx(1) and edges[0] <= 3.9 and edges[-1] >= 100
+    svg = histogram("Sizes <", values, x_label="px", y_label="instances")
+    bins = [float(r.get("height", 0)) for r in parsed(svg).iter() if r.get("class") == "bin"]
+    unit = max(bins) / 31  # 4 and 3.9 share a bin
+    assert sorted(round(h / unit) for h in bins if h > 0.2) == [1, 1, 10, 31]
+    assert parsed(svg).get("aria-label") == "Sizes <: 43 instances from 3.9 to 100 px"
+
+
+@pytest.mark.parametrize("values", [[5.0], [5.0, 5.0, 5.0], [0.5, 9000.0]])
+def test_a_histogram_of_few_or_equal_values_has_room_for_them(values: list[float]) -> None:
+    svg = parsed(histogram("x", values, x_label="px", y_label="n"))
+    places = [float(r.get("x", 0)) + float(r.get("width", 0)) for r in svg.iter() if r.get("class") == "bin"]
+    assert places and all(LEFT <= x <= WIDTH - LEFT for x in places)

@@ -7,7 +7,7 @@ import re
 from xml.etree import ElementTree
 
 from genseg.show.chart import Line, chart
-from genseg.show.page import Page, Section, facts, figure, folded, render, svg_file, table
+from genseg.show.page import Page, Section, data_of, facts, figure, folded, render, svg_file, table
 
 EVIL = "<script>alert(1)</script>"
 BODY = figure("data:image/webp;base64,AA", EVIL, alt=f'"{EVIL}', size=(3, 4), jump=("found", 2))
@@ -23,10 +23,23 @@ def test_all_text_is_escaped() -> None:
     assert "&lt;script&gt;alert(1)" in html
 
 
+def test_no_absolute_path_is_said() -> None:
+    path = "/home/ann/sets/nuclei/a.png"
+    body = figure("data:,", path, alt=path, size=(3, 4)) + table([path], [[path, path]]) + facts([(path, path)])
+    page = Page(path, path, path, [Section("a", path, path, body + folded(path, path), path)], [(path, path)])
+    html = render(page)
+    assert (
+        "ann" not in html.partition("<style>")[0] + html.partition("</style>")[2] and html.count("…/nuclei/a.png") == 18
+    )
+
+
 def test_the_data_come_back() -> None:
     (text,) = re.findall(r'<script type="application/json" id="page-data">(.*?)</script>', render(PAGE), re.S)
     data = json.loads(text)
     assert data["found"] == {"name": EVIL, "close": "</script>"} and len(data["palette"]) == 7
+    assert data_of(render(PAGE)) == data and data_of("<p>another page") == {}
+    cut = render(PAGE).partition('"close"')[0]  # a kill of another program while it copied
+    assert data_of(cut) == {}
 
 
 def test_the_policy_names_the_script_and_allows_no_source() -> None:
