@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genseg.core.words import amount
 from genseg.data.annotated import Usable, read_scored, read_usable
 from genseg.data.annotations import (
     AnnotatedImage,
@@ -59,6 +60,8 @@ def evaluate_alpha(
     labels, truth = read_truth(data, alphas)
     names = [str(path) for path in predictions] if names is None else names
     head = [f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"]
+    if crowds := sum(int(t.crowd.sum()) for t in truth):
+        head[0] += f"; {amount(crowds, 'crowd')} ignored"
     head += [format_findings(labels.lost)] if labels.lost else []
     boxed = [] if labels.outlined else [str(data)]  # files of boxes alone
     table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures

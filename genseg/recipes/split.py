@@ -15,7 +15,7 @@ from genseg.data.annotated import Usable, read_usable
 from genseg.data.annotations import CocoError, read_json
 from genseg.data.findings import KINDS, counted
 from genseg.data.images import coco_folders
-from genseg.data.preflight import Entry, as_number, by_json, is_among
+from genseg.data.preflight import Entry, as_number, is_among
 from genseg.train.run import write_text
 
 Content = Mapping[str, Any]
@@ -35,7 +35,7 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     """
     between(0, 1, val=part)
     content = read_json(file)
-    found = read_usable(file, size=by_json)
+    found = read_usable(file)
     info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
     entries = list(found.entries.values())
     if not any(exists(entry.path) for entry in entries):

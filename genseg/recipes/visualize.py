@@ -95,6 +95,7 @@ def _pixels(folder: Path, name: str, listed: Sequence[tuple[AnnotatedImage, Path
     image = decode(found)
     for entry, file in listed:
         if image.shape[:2] != (entry.height, entry.width):
+            swapped = " (height and width are swapped)" if image.shape[1::-1] == (entry.height, entry.width) else ""
             raise CocoError(f"{found} has {image.shape[1]} x {image.shape[0]} pixels, in {file} {entry.width} x "
-                            f"{entry.height}; give --images the folder that it was made from")  # fmt: skip
+                            f"{entry.height}{swapped}; give --images the folder that it was made from")  # fmt: skip
     return image
