@@ -37,6 +37,10 @@ Label images, as Cellpose, StarDist, Fiji and napari have them, a whole number f
 
   genseg convert found/instances.json --to labels --out found/labels
   genseg convert masks --to coco --images photos --out train.json
+
+YOLO's boxes and segments, with one json for each split of a data.yaml:
+
+  genseg convert data.yaml --to coco --out labels.json
 """
 
 
@@ -75,7 +79,7 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     p = commands.add_parser("convert", help="instances for a labelling tool", description=CONVERT_HELP,
                             formatter_class=raw)  # fmt: skip
     p.add_argument("file", type=Path, metavar="JSON|FOLDER",
-                   help="instances.json, or any COCO json; for coco a folder of label images")  # fmt: skip
+                   help="instances.json, or any COCO json; for coco label images (a folder) or data.yaml")  # fmt: skip
     kinds = ("cvat", "fiftyone", "labelstudio", "labels", "coco")
     p.add_argument("--to", required=True, choices=kinds, help="the tool, or what it writes")
     p.add_argument("--out", type=Path, required=True, metavar="FILE",

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,10 +50,14 @@ class AnnotatedImage:
     kind: str = ""
     alphas: tuple[Instance, ...] | None = None
 
+YAML = (".yaml", ".yml")  # of YOLO's description of a data set
+
 
 def load_json(path: Path) -> Any:
     """Whatever json a file holds. Raises CocoError when it is missing or no json."""
     try:
+        if path.suffix.lower() in YAML:
+            raise ValueError(f"it is YOLO's; genseg convert {path} --to coco --out FILE.json makes a COCO json of it")
         content = path.read_bytes()
         if packed := next((name for start, name in PACKED.items() if content.startswith(start)), None):
             raise ValueError(f"it is compressed ({packed}); unpack it")
@@ -136,3 +141,12 @@ def named_after(image: Path, ending: str) -> str:
         tail = f"~{hashlib.blake2b(data, digest_size=4).hexdigest()}"
         name = data[: NAME_BYTES - len(ending) - len(tail)].decode("utf-8", "ignore") + tail
     return "/".join((*folders, f"{name}{ending}"))
+
+
+def named_after_each(images: Sequence[str], ending: str) -> list[str]:
+    """`named_after` for each image without its suffix; of images that differ in their suffix alone each keeps its
+    own."""
+    plain = [Path(image).with_suffix("") for image in images]
+    count = Counter(plain)
+    names = [Path(image) if count[p] > 1 else p for image, p in zip(images, plain, strict=True)]
+    return [named_after(name, ending) for name in names]

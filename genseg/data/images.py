@@ -80,6 +80,11 @@ def list_images(path: str | Path) -> ImageList:
         raise ValueError(f"{path} does not exist; give a folder of images, a .txt list or a COCO .json")
     if path.suffix.lower() in SUFFIXES:
         return ImageList(path.parent, (path.name,))
+    if path.suffix.lower() in (".yaml", ".yml"):
+        raise ValueError(
+            f"{path} is YOLO's: give the folder of its images, or make a COCO json of it with its labels: genseg "
+            f"convert {path} --to coco --out FILE.json"
+        )
     readers = {".txt": _from_text, ".json": _from_coco}
     if path.suffix.lower() not in readers:
         raise ValueError(f"{path} is neither a folder, nor a .txt list, nor a COCO .json; give one of these")

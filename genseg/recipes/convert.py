@@ -1,7 +1,6 @@
 """Hand instances over to labelling tools, in the form that each imports."""
 
 import json
-import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,15 +13,15 @@ import numpy as np
 from genseg.core.check import between
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, instance_of, read_usable
-from genseg.data.annotations import CocoError, annotation, file_key, named_after
+from genseg.data.annotations import CocoError, file_key, named_after_each
 from genseg.data.categories import Categories
 from genseg.data.findings import format_findings
-from genseg.data.images import decode, list_images
-from genseg.data.label_images import ENDINGS, instances_of, label_file, read_label_image, write_label_image
+from genseg.data.label_images import resolution_of, write_label_image
 from genseg.data.label_studio import encode_brush
 from genseg.data.preflight import Box, Entry, Label
 from genseg.data.run_length import is_polygon, polygons
 from genseg.measure.masks import partition
+from genseg.recipes.to_coco import from_label_images, from_yolo
 from genseg.train.run import write_text
 
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
@@ -32,8 +31,8 @@ Content = Mapping[str, Any]
 
 
 def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str | None = None) -> str:
-    """Write the instances of a COCO json for `tool`, and say what was written; for coco, those of a folder of label
-    images, `file`.
+    """Write the instances of a COCO json for `tool`, and say what was written; for coco, those of `file`, a folder of
+    label images or YOLO's data.yaml.
 
     score: instances that score less are left out
     images: goes before each file name (FiftyOne: a folder; Label Studio: a URL); of label images, their images
@@ -41,18 +40,23 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
     Raises CocoError or ValueError for what a user can mend.
     """
     between(0, 1, score=score)
-    if images is not None and tool in ("cvat", "labels"):
-        raise ValueError(f"--images {images} is not for {tool}, which knows images by their names; leave it out")
+    yolo = file.suffix.lower() in (".yaml", ".yml")
+    if images is not None and (tool == "cvat" or yolo):
+        raise ValueError(f"--images {images} is not for {'YOLO' if yolo else tool}, which knows images by their names; "
+                         "leave it out")  # fmt: skip
     if score and tool == "coco":
         raise ValueError("--score is for instances that were found; label images have no scores: leave it out")
     wanted = {"cvat": ".zip", "labels": ""}.get(tool, ".json")
     if out.suffix.lower() != wanted:
         raise ValueError(f"--out {out}: " + (f"what {tool} imports ends in {wanted}" if wanted else "name a folder"))
+    if tool == "coco" and yolo:
+        return from_yolo(file, out)
     if tool == "coco":
         if images is None or not file.is_dir():
-            raise ValueError(f"{file}: coco is made of a folder of label images; give that, and --images FOLDER")
+            raise ValueError(f"{file}: coco is made of a folder of label images; give that, and --images FOLDER; or of "
+                             "YOLO's data.yaml")  # fmt: skip
         return from_label_images(file, images, out)
-    folders = [Path(images), Path(images) / "images"] if images is not None and tool == "fiftyone" else None
+    folders = [Path(images), Path(images) / "images"] if images is not None and tool in ("fiftyone", "labels") else None
     found = read_usable(file, folders=folders)
     if any("mask" in entry.record for entry in found.entries.values()):
         raise CocoError(f"{file}: a semantic model has made it, and its classes of pixels are no instances; the maps "
@@ -187,50 +191,18 @@ def _result(label: Label, entry: Entry, name: str) -> dict[str, Any]:
 
 def to_labels(found: Usable, out: Path, images: str | None) -> int:
     """A label image for each image, 16 bits: instance n has the value n, the best first; where they overlap the better
-    one is seen."""
+    one is seen. The size of the pixels is that of the image, where its file is found and states it."""
     if bare := next((label for _, label in _pairs(found) if label.mask is None), None):
         raise CocoError(f"{found.source}: annotation {bare.number} has no mask, and label images hold masks alone")
     seen = 0
-    for number, entry in found.entries.items():
+    names = named_after_each([file_key(entry.name) for entry in found.entries.values()], ".tif")
+    for name, (number, entry) in zip(names, found.entries.items(), strict=True):
         instances = [instance_of(label, entry) for label in found.labels[number]]
         ordered = sorted(instances, key=lambda instance: -instance.score)
         numbers = partition(ordered, entry.height, entry.width)
         seen += np.unique(numbers[numbers > 0]).size
-        name = named_after(Path(file_key(entry.name)).with_suffix(""), ".tif")
-        write_label_image(out / name, numbers)
+        write_label_image(out / name, numbers, resolution_of(entry.path))
     return seen
-
-
-def from_label_images(folder: Path, images: str, out: Path) -> str:
-    """Write the COCO json of the images that have a label image in `folder`, all instances of one category."""
-    listed = list_images(images)
-    content: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "instance"}]}
-    for n, name in enumerate(listed.files):
-        labels = label_file(folder, name)
-        if labels is None:
-            continue
-        numbers, size = read_label_image(labels), decode(listed.path(n)).shape[:2]
-        if numbers.shape != size:
-            raise CocoError(f"{labels} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image {listed.path(n)} "
-                            f"{size[1]} x {size[0]}")  # fmt: skip
-        of = {"image": n + 1, "height": size[0], "width": size[1]}
-        first = len(content["annotations"]) + 1
-        found = instances_of(numbers)
-        content["annotations"] += [annotation(a, number=first + k, **of) for k, a in enumerate(found)]
-        place = os.path.relpath(listed.path(n).absolute(), out.absolute().parent)
-        content["images"].append({"id": n + 1, "file_name": place, "height": size[0], "width": size[1]})
-    if not content["images"]:
-        example = Path(listed.files[0]).with_suffix(".tif")
-        raise CocoError(f"{folder}: none of {len(listed)} images of {images} has a label image there, as {example}, or "
-                        f"that with {', '.join(ENDINGS[1:])} behind its name")  # fmt: skip
-    for a in content["annotations"]:
-        del a["score"]  # these are labels
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json.dumps(content))
-    without = len(listed) - len(content["images"])
-    note = f"; {amount(without, 'image')} without a label image left out" if without else ""
-    labelled = f"{amount(len(content['annotations']), 'instance')} in {amount(len(content['images']), 'image')}"
-    return f"{out}: {labelled}{note}"
 
 
 TOOLS: dict[str, Callable[[Usable, Path, str | None], int]] = {  # each says how many instances it has written

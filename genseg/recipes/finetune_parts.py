@@ -184,7 +184,9 @@ def read_labels(path: str, model: str, *, categories: Categories | None = None) 
     file = expand(path)
     if file.is_dir() and not (is_semantic(model) and (file / "masks").is_dir()):
         folder = "; for a class for each pixel also a folder with images/ and masks/" if is_semantic(model) else ""
-        raise ValueError(f"{path} is a folder; give a COCO json{folder}")
+        described = next((f for f in sorted(file.glob("*.y*ml")) if f.is_file()), None)
+        yolo = f"; of YOLO's data, genseg convert {described} --to coco --out FILE.json makes one" if described else ""
+        raise ValueError(f"{path} is a folder; give a COCO json{folder}{yolo}")
     if file.is_dir():
         return read_mask_folder(file / "images", file / "masks", categories=categories)
     labelled, found = read_labelled(file, categories=categories, masks=model != "faster_rcnn")

@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from genseg.core.check import between
 from genseg.core.precision import scoring_precision
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
-from genseg.data.annotations import named_after
+from genseg.data.annotations import named_after_each
 from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.recipes.rows import (
     MOST,
@@ -59,12 +58,8 @@ class _Work:
 
     @functools.cached_property
     def mask_names(self) -> list[str]:
-        """Where the map of each image lies below masks/: as genseg finetune reads it. Of images that differ in their
-        suffix alone, each keeps its own in the name."""
-        plain = [Path(file).with_suffix("") for file in self.images.files]
-        count = Counter(plain)
-        names = [Path(f) if count[p] > 1 else p for f, p in zip(self.images.files, plain, strict=True)]
-        return [named_after(name, ".png") for name in names]
+        """Where the map of each image lies below masks/: as genseg finetune reads it."""
+        return named_after_each(self.images.files, ".png")
 
     def row(self, read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
         """What is kept of an image: its size and what was found, or why it cannot be read."""
