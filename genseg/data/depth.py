@@ -87,9 +87,7 @@ def _finite(x: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "n"]:
     return values if finite.all() else values[finite]
 
 
-def _summary(
-    parts: Iterable[Shaped[np.ndarray, "n"]], count: int
-) -> tuple[float, float, Shaped[np.ndarray, "m"]]:
+def _summary(parts: Iterable[Shaped[np.ndarray, "n"]], count: int) -> tuple[float, float, Shaped[np.ndarray, "m"]]:
     """The least and the largest of `count` values that come in parts, and about SAMPLED of them, evenly spaced."""
     step, seen = max(1, count // SAMPLED), 0
     least, most, sample = np.inf, -np.inf, []

@@ -9,7 +9,7 @@ from typing import Any
 from genseg.core.words import amount, rate
 from genseg.data.decode import kind_of
 from genseg.measure.paired import mean_and_spread
-from genseg.recipes.compared import Values, by_seed, sentences, verdict
+from genseg.recipes.compared import Contrast, Values, by_seed, contrasts, verdict
 from genseg.recipes.evaluate_model import MAIN, SHOWN
 from genseg.recipes.report_run import COMPARED, VAL, Run, chosen
 from genseg.show.chart import Line, chart
@@ -122,11 +122,24 @@ def transfer(run: Run) -> Section | None:
     plot = transfer_plot(content, run.path / COMPARED)
     head = ["", *(amount(n, "labelled image") for n in counts)]
     body = f'<div class="two">{table(head, rows)}<figure>{plot}</figure></div>'
-    body += "".join(f"<p>{as_text(said)}</p>" for said in sentences(arms, counts, values))
+    body += _differences(contrasts(arms, counts, values))
     return Section(
         "transfer", "Transfer", f"Did it help? {content['metric']} after fine-tuning on few labels", body,
         f"Mean ± standard deviation over {runs} trainings of each cell (subsets of the labels, seeds). More is better.",
     )  # fmt: skip
+
+
+def _differences(made: Sequence[Contrast]) -> str:
+    """A table of the arms against the first one; nothing where no pair is finished."""
+    if not made:
+        return ""
+    rows = [
+        [c.arm, f"{c.labels:,}", f"{d.mean:+.4f}", f"{d.error:.4f}" if d.pairs > 1 else "–", str(d.pairs), c.word]
+        for c, d in ((c, c.difference) for c in made)
+    ]
+    head = [f"against {made[0].base}", "labelled images", "difference", "standard error", "pairs", ""]
+    said = "A pair has the same labelled images and seed. Chance alone calls one difference in twenty better or worse."
+    return f"<h3>Differences</h3>{table(head, rows)}<p>{said}</p>"
 
 
 def transfer_plot(content: Mapping[str, Any], source: Path) -> str:

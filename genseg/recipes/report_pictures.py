@@ -110,10 +110,7 @@ def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
     soft = bool(files) and all(f.is_file() for f in files)
     instances = image.instances
     if soft:
-        instances = tuple(
-            cut(read_png(f), a.score)
-            for f, a in zip(files, image.instances, strict=True)
-        )
+        instances = tuple(cut(read_png(f), a.score) for f, a in zip(files, image.instances, strict=True))
     labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes or run.semantic else ()
     hues = tuple(n % NUMBERS - 1 for n in image.numbers) if run.semantic else ()
     if not image.outlined and labels:  # a class has the colour of its place in the json

@@ -231,7 +231,9 @@ class Viewer {
     pen.setTransform(1, 0, 0, 1, 0, 0);
     pen.font = `600 ${12 * dots}px system-ui, sans-serif`;
     pen.textBaseline = "middle";
-    for (const a of shown.filter((one) => one.label)) {
+    const right = this.left + this.canvas.width / scale, bottom = this.top + this.canvas.height / scale;
+    const seen = (a) => a.left < right && a.left + a.w > this.left && a.top < bottom && a.top + a.h > this.top;
+    for (const a of shown.filter((one) => one.label && seen(one))) {
       const x = Math.max(0, (a.left - this.left) * scale - dots), y = Math.max(0, (a.top - this.top) * scale - tall), wide = pen.measureText(a.label).width + 8 * dots;
       if (taken.some(([u, v, w]) => x < u + w && u < x + wide && y < v + tall && v < y + tall)) continue;
       taken.push([x, y, wide]);

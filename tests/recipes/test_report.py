@@ -272,6 +272,7 @@ def test_a_comparison_becomes_a_table_and_a_plot(tmp_path: Path) -> None:
     (tmp_path / "compare.json").write_text(json.dumps(content))
     html = write_report(tmp_path).read_text()
     assert sections(tmp_path / REPORT) == ["transfer"]
+    assert "<h3>Differences</h3>" in html and ">-0.3000<" in html and "against mine" in html
     assert "0.410 ± 0.010" in html and "0.310 ± 0.010" in html and html.count('class="dot') == 6
     assert "mask AP with 5 labelled images: mine 0.410, random &lt;weights&gt; 0.110." in html
     (tmp_path / "compare.json").write_text('{"arms": ["a"]}')

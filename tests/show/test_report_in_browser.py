@@ -184,6 +184,11 @@ def test_boxes_are_lines_in_the_colour_of_their_class_under_its_name(chromium: A
         assert "white cell 0.80" in page.inner_text(f"{VIEWER} .chips")
         page.check(f"{VIEWER} [value=image]", force=True)
         assert near(pixel(page, 19.5, 50), GREY)
+        page.check(f"{VIEWER} [value=box]", force=True)
+        for _ in range(8):  # to the middle, between the boxes: no name is left of what is out of sight
+            page.click(f"{VIEWER} [data-zoom=in]")
+        ink = "document.querySelector('.viewer canvas').getContext('2d').getImageData(0, 0, 40, 400).data"
+        assert set(page.evaluate(f"[...{ink}].filter((v, i) => i % 4 < 3)")) == {99}
 
 
 def test_zoom_by_wheel_drag_and_keyboard_keeps_what_is_pointed_at(page: Any) -> None:
