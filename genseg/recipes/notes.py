@@ -1,5 +1,6 @@
 """What a run says of its recipe and its images before it begins: nothing of it is an error."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +25,12 @@ def _of_classes(parts: Parts) -> Iterator[str]:
         return
     if images.classes:
         names = ", ".join(images.classes[:5]) + (", ..." if len(images.classes) > 5 else "")
-        yield f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}"
+        single = sum(count == 1 for count in Counter(images.labels).values())
+        if single == len(images.classes):
+            yield f"no kNN while training: each of the {single} classes has one image, which no other can find"
+            return
+        alone = f"; {single} of them have one image, which votes and is not asked about" if single else ""
+        yield f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}{alone}"
         return
     alone = sum("/" not in file for file in images.files)
     stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from genseg.core.check import at_least
@@ -33,7 +33,8 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class Probe:
-    """Labelled images to measure an encoder on. Without `test`, each image of `train` is classified by all others."""
+    """Labelled images to measure an encoder on. Without `test`, each image of `train` is classified by all others, but
+    for those that are the only one of their class, which cannot be right: they vote alone."""
 
     train: LabelledImages
     test: LabelledImages | None
@@ -44,12 +45,19 @@ class Probe:
         known = features(self.train)
         if self.test is None:
             votes = knn(known, self.train.labels, known, k=self.k, leave_one_out=True)
-            return accuracy(votes, self.train.labels)
+            asked = several_of(self.train.labels)
+            return accuracy(votes[asked], self.train.labels[asked])
         return accuracy(knn(known, self.train.labels, features(self.test), k=self.k), self.test.labels)
 
 
+def several_of(labels: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
+    """Which images have another one of their class."""
+    return torch.bincount(labels)[labels] > 1
+
+
 def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
-    """The probe of a config; None when neither config nor `source` has labels.
+    """The probe of a config; None when neither config nor `source` has labels, and when each image of `source` is the
+    only one of its class.
 
     Raises ValueError when the two sides name different classes.
     """
@@ -57,6 +65,8 @@ def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
         if source.images.labels is None:
             return None
         train, test = labelled(source, config.limit), None
+        if not several_of(train.labels).any():
+            return None
     else:
         train, test = labelled_pair(config.train, config.test, limit=config.limit)
     usual = int(torch.bincount(train.labels).median())  # most of more neighbours are of other classes in any case
