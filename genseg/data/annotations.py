@@ -50,6 +50,7 @@ class AnnotatedImage:
     kind: str = ""
     alphas: tuple[Instance, ...] | None = None
 
+
 YAML = (".yaml", ".yml")  # of YOLO's description of a data set
 
 

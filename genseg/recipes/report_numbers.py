@@ -134,10 +134,10 @@ def _differences(made: Sequence[Contrast]) -> str:
     if not made:
         return ""
     rows = [
-        [c.arm, f"{c.labels:,}", f"{d.mean:+.4f}", f"{d.error:.4f}" if d.pairs > 1 else "–", str(d.pairs), c.word]
+        [c.arm, f"{c.labels:,}", c.word, f"{d.mean:+.4f}", f"{d.error:.4f}" if d.pairs > 1 else "–", str(d.pairs)]
         for c, d in ((c, c.difference) for c in made)
     ]
-    head = [f"against {made[0].base}", "labelled images", "difference", "standard error", "pairs", ""]
+    head = [f"against {made[0].base}", "labels", "", "difference", "standard error", "pairs"]
     said = "A pair has the same labelled images and seed. Chance alone calls one difference in twenty better or worse."
     return f"<h3>Differences</h3>{table(head, rows)}<p>{said}</p>"
 
