@@ -20,6 +20,7 @@ from sources import (
     file_md5,
     open_source,
     publish,
+    read_bounded,
 )
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -132,7 +133,7 @@ def binary_images(path: Path) -> Iterator[tuple[str, int, UInt8[np.ndarray, "32 
             file = archive.extractfile(members[name])
             assert file is not None  # it is a regular file
             split = "test" if name == "test_batch.bin" else "train"
-            for label, pixels in _rows(file.read(), f"{name} in {path}"):
+            for label, pixels in _rows(read_bounded(file, f"{name} in {path}"), f"{name} in {path}"):
                 yield split, label, pixels
 
 

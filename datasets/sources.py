@@ -13,10 +13,11 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from PIL import Image
 
+MOST_OF_A_FILE, MOST_OF_ALL = 2**26, 2**35  # bytes unpacked: 64 MiB of a file, 32 GiB of an archive
 RECORD = "prepared.json"  # lies in every prepared folder and says what it was made from
 IMAGE_SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
@@ -61,7 +62,37 @@ def open_source(path: Path) -> Iterator[Source]:
     else:
         with zipfile.ZipFile(path) as archive:
             entries = [e for e in archive.infolist() if not e.is_dir() and _wanted(e.filename)]
-            yield Source(path, {e.filename: f"{e.file_size} {e.CRC}" for e in entries}, archive.read)
+            marks = {e.filename: f"{e.file_size} {e.CRC}" for e in entries}
+            yield Source(path, marks, _Unpacking(archive, path).read)
+
+
+class _Unpacking:
+    """Reads the files of an archive, up to a limit on what comes out; its headers may claim less."""
+
+    def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
+        self.archive, self.path, self.total = archive, path, 0
+
+    def read(self, name: str) -> bytes:
+        with self.archive.open(name) as file:
+            data = read_bounded(file, f"{name} in {self.path}")
+        self.total += len(data)
+        if self.total > MOST_OF_ALL:
+            raise SourceError(
+                f"{self.path} unpacks to more than {MOST_OF_ALL / 2**30:g} GiB: this is not the archive it should be; "
+                "if it is, unpack it yourself and give the folder"
+            )
+        return data
+
+
+def read_bounded(file: IO[bytes], name: str) -> bytes:
+    """All of a file of an archive. Raises SourceError once it is larger than any file of these sets."""
+    data = file.read(MOST_OF_A_FILE + 1)
+    if len(data) > MOST_OF_A_FILE:
+        raise SourceError(
+            f"{name} unpacks to more than {MOST_OF_A_FILE / 2**20:g} MiB: this is not the archive it should be; if it "
+            "is, unpack it yourself and give the folder"
+        )
+    return data
 
 
 def _wanted(name: str) -> bool:
