@@ -35,7 +35,7 @@ def test_a_file_that_unpacks_without_end_is_refused(
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file, data in files.items():
             archive.writestr(file, data + bytes(10_000_000) if file == first else data)
-    assert (tmp_path / "a.zip").stat().st_size < 40_000
+    assert (tmp_path / "a.zip").stat().st_size < 200_000
     assert scripts[name].main([str(tmp_path / "a.zip"), "--out", str(tmp_path / "out")]) == 2
     said = capsys.readouterr().err
     assert f"{first} in {tmp_path / 'a.zip'} unpacks to more than" in said and "give the folder" in said
