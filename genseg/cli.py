@@ -234,7 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         start = "" if options.config else f"; or start from a recipe by --config: {', '.join(recipes(kind))}"
         print(f"genseg {options.command}: {error}{start}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
+        print(*stopped.args, file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
@@ -301,11 +302,10 @@ def _numbers(text: str) -> tuple[int, ...]:
     return found
 
 
-def _probe(options: argparse.Namespace) -> int:
+def _probe(o: argparse.Namespace) -> int:
     from genseg.core.check import at_least
     from genseg.recipes.probe import probe_encoders
 
-    o = options
     at_least(0, limit=o.limit, margin=o.margin)
     at_least(1, seeds=o.seeds, k=o.k)
     print(

@@ -20,6 +20,7 @@ class BoxCrops:
     def __init__(self, labelled: LabelledSet, margin: float) -> None:
         self.margin = margin
         self._held = [(image, n) for image in labelled.images for n in np.flatnonzero(~image.crowd).tolist()]
+        self.files = tuple(image.path for image in labelled.images)
         self.labels = [int(image.classes[n]) for image, n in self._held]
         self._last: tuple[LabelledImage, UInt8[np.ndarray, "h w 3"]] | None = None
         self._lock = threading.Lock()

@@ -44,6 +44,11 @@ class ImageList:
     def __len__(self) -> int:
         return len(self.files)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where all files lie."""
+        return tuple(self.root / file for file in self.files)
+
     def path(self, i: int) -> Path:
         """Where the i-th file lies."""
         return self.root / self.files[i]

@@ -17,6 +17,7 @@ from genseg.data.annotations import annotation
 from genseg.data.categories import Categories
 from genseg.data.images import ImageError, decode
 from genseg.data.instances import OPAQUE, Instance, resized
+from genseg.data.unused import unused
 from genseg.measure.masks import mask_overlap
 from genseg.recipes.app_models import ONE_CLASS, Opened
 from genseg.show.brightness import brightened, display_gain, gain_words
@@ -42,6 +43,7 @@ class Seen:
     whole: height and width of the file's image, where `pixels` are shrunk
     boxes: whether instances are boxes alone
     preview: the picture that stands for the file in the page
+    more: what the file holds and nobody looks at, in a sentence
     """
 
     name: str
@@ -54,6 +56,7 @@ class Seen:
     categories: Categories = ONE_CLASS
     boxes: bool = False
     preview: str | None = None
+    more: str = ""
 
     def scoring(self, score: float) -> list[Instance]:
         """The instances that were found and score enough."""
@@ -79,7 +82,7 @@ def read(file: str) -> Seen:
         pixels = decode(file)
     except ImageError as error:
         raise ImageError(f"{name} cannot be read: {str(error).removeprefix(f'{file}: ')}") from None
-    return Seen(name, _at_most(pixels, LONGEST), whole=pixels.shape[:2])
+    return Seen(name, _at_most(pixels, LONGEST), whole=pixels.shape[:2], more=unused((Path(file),)))
 
 
 def look(run: Opened, seen: Seen) -> Seen:
@@ -150,6 +153,8 @@ def notes(seen: Seen) -> str:
     if seen.whole is not None and seen.whole != seen.pixels.shape[:2]:
         h, w = seen.pixels.shape[:2]
         said.append(f"{seen.whole[1]} x {seen.whole[0]} px, looked at in {w} x {h}")
+    if seen.more:
+        said.append(seen.more)
     if words := gain_words(display_gain(seen.pixels)):
         said.append(words)
     return f"{seen.name}: {'; '.join(said)}." if said else ""

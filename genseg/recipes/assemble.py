@@ -39,6 +39,7 @@ from genseg.train.optim import OptimizerConfig, build_optimizer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+ALWAYS_BROKEN = 2  # images that may be, of however few
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,17 @@ class DataConfig:
     path: str  # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
     cache: int = 0  # decode once and keep the images on disk with this short side in pixels; 0: decode every time
     workers: int = 1  # processes that make views, per training process; 0: in the training process
-    max_broken: float = 0.01  # stop when more than this part of the images cannot be read
+    max_broken: float = 0.01  # stop when more than this part of the images, and more than 2, cannot be read; 0: at one
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of the channels, for values in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
         above(0, std=min(self.std))
         at_least(0, cache=self.cache, workers=self.workers, max_broken=self.max_broken)
+
+    def may_be_broken(self, images: int) -> int:
+        """How many of so many images may be: of a few, one percent would be none."""
+        return max(ALWAYS_BROKEN, int(self.max_broken * images)) if self.max_broken else 0
 
 
 @dataclass(frozen=True)
@@ -237,7 +242,7 @@ def build_module(config: PretrainConfig, encoder: Encoder, length: Plan, *, sync
 def read_cache(images: ImageList, config: PretrainConfig, side: int, content: str) -> CachedImages:
     """The decoded images on disk, made by the first process that wants them while the others wait."""
     cached = build_cache(images, side=side, workers=max(config.data.workers, 1), content=content)
-    if len(cached.broken) > config.data.max_broken * len(images):
+    if len(cached.broken) > config.data.may_be_broken(len(images)):
         number, reason = next(iter(cached.broken.items()))
         raise ImageError(
             f"{len(cached.broken)} of {len(images)} images cannot be read, more than data.max_broken="

@@ -25,6 +25,7 @@ from genseg.data.instances import Instance, cut
 from genseg.data.png import read_png
 from genseg.data.preflight import CVAT
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
+from genseg.recipes.rows import notes_of
 from genseg.train.run import check_out
 
 BROKEN = "broken.txt"  # beside predictions
@@ -64,9 +65,10 @@ def evaluate_alpha(
         head[0] += f"; {amount(crowds, 'crowd')} ignored"
     head += [format_findings(labels.lost)] if labels.lost else []
     boxed = [] if labels.outlined else [str(data)]  # files of boxes alone
+    notes: list[str] = []
     table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
     for number, (name, path) in enumerate(zip(names, predictions, strict=True), start=1):
-        found, others, unread = _read_found(path, labels, truth)
+        found, others, unread, looked = _read_found(path, labels, truth)
         boxed += [] if all(f.outlined for f in found) else [name]
         soft = path.parent / "alphas"
         if alphas and soft.is_dir():
@@ -76,8 +78,10 @@ def evaluate_alpha(
         if unread:
             note += f"; {unread} images that could not be read count as nothing found, see {path.parent / BROKEN}"
         head.append(f"{number}: {name}: {sum(len(f.instances) for f in found)} predictions{note}")
-    notes = [f"boxes alone, no masks: {', '.join(boxed)}. Measures of masks are left out, recall is that of boxes"]
-    notes = notes if boxed else []
+        notes += looked
+    if boxed:
+        said = f"boxes alone, no masks: {', '.join(boxed)}"
+        notes.append(f"{said}. Measures of masks are left out, recall is that of boxes")
     if out:
         known = {p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()} for p, groups in table.items()}
         content = {"data": str(data), "threshold": threshold, "notes": notes, "predictions": known}
@@ -111,13 +115,13 @@ def _known(value: float) -> float | None:
     return None if math.isnan(value) else value  # json has no nan
 
 
-def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int, int]:
-    """What a file of predictions found, in the order of `truth`; how many further images it has; and how many of
-    `truth` it lacks because they could not be read."""
+def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int, int, list[str]]:
+    """What a file of predictions found, in the order of `truth`; how many further images it has; how many of `truth`
+    it lacks because they could not be read; and what it says of how its images were looked at."""
     content = load_json(path)
     if isinstance(content, list):
         known = [{**e.record, "height": e.height, "width": e.width} for e in labels.entries.values()]
-        return read_scored(known, content, path, listed=labels.listed), 0, 0
+        return read_scored(known, content, path, listed=labels.listed), 0, 0, []
     content = read_json(path)
     listed = by_file(read_scored(content["images"], content["annotations"], path))
     wanted = [file_key(t.name) for t in truth]
@@ -136,7 +140,7 @@ def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int,
             raise CocoError(f"{path}: {f.name} has {f.width} x {f.height} pixels, in the data {t.width} x {t.height}; "
                             "predictions have to be of the images' own size")  # fmt: skip
         found.append(f)
-    return found, len(listed) + len(unread) - len(found), len(unread)
+    return found, len(listed) + len(unread) - len(found), len(unread), notes_of(content)
 
 
 def _unread(file: Path) -> set[str]:

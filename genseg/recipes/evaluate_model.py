@@ -19,10 +19,13 @@ from genseg.data.findings import format_findings
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.samples import read_sample
 from genseg.data.semantic import semantic_target
+from genseg.data.unused import unused
 from genseg.measure.coco import CocoScores
 from genseg.measure.detection import detection_scores
 from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
 from genseg.recipes.finetune_parts import read_labels
+from genseg.recipes.predict import shrinking_of
+from genseg.recipes.rows import stands
 from genseg.train.run import check_out, write_text
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -128,7 +131,13 @@ def detect_all(
 
     with dist.together(), several_at_once(predictor.device) as looking:
         made = in_order(looking, look, images[dist.rank() :: dist.world()])
-        mine = [record for records in made for record in records]
+        mine, done = list[dict[str, Any]](), 0
+        try:
+            for records in made:
+                mine += records
+                done += 1
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(stands(done, len(images), "nothing is kept, so it begins anew")) from None
     return [record for part in dist.gather_objects(mine) for record in part]
 
 
@@ -171,11 +180,14 @@ def evaluate_files(
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = scoring_precision(facts["config"]["precision"], predictor.device)
     labelled, findings = read_labels(str(data), facts["model"]["name"], categories=predictor.categories)
+    more = unused(tuple(image.path for image in labelled.images))
+    shrunk = shrinking_of(predictor).said((image.height, image.width) for image in labelled.images)
+    notes = [f"note: {note}" for note in (more, *shrunk.get("notes", ())) if note]
     most = detections or facts["config"]["validate.detections"]
     records = None if semantic else detect_all(predictor, labelled)
     scores = evaluate_model(predictor, labelled, detections=most, records=records)
     if out is not None:
-        write_text(out, json.dumps(scores.as_json(), indent=1) + "\n")
+        write_text(out, json.dumps({**scores.as_json(), **({"info": shrunk} if shrunk else {})}, indent=1) + "\n")
     if predictions is not None:
         write_text(predictions, json.dumps(records))
-    return f"{format_findings(findings)}\n{scores.table()}".lstrip("\n"), scores.main
+    return "\n".join(filter(None, (format_findings(findings), *notes, scores.table()))), scores.main

@@ -1,6 +1,7 @@
 """What finds the instances of an image: the model of a run, or a classical proposer."""
 
 import hashlib
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -9,13 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.alpha.decoder import STRIDE
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core.check import at_least, between
 from genseg.core.precision import fast_precision
 from genseg.data.component_tree import MIN_AREA
 from genseg.data.decode import shrunk
 from genseg.data.instances import Instance, resized
 from genseg.data.proposals import PROPOSERS, propose
+from genseg.recipes.shrinking import Shrinking
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 
@@ -77,6 +80,19 @@ def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, 
         model.look = replace(model.look, side=wanted.side)
     model.precision = fast_precision(device)
     return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+
+
+def shrinking_of(finder: Finder) -> Shrinking:
+    """How a finder shrinks images, and the smallest object that it can find then."""
+    side, least = 0, 1.0
+    if isinstance(finder, AlphaModel):
+        side, least = finder.look.side, float(STRIDE)  # a pixel of its maps
+    elif isinstance(finder, Classical):
+        side = finder.wanted.side or 0
+        least = math.sqrt(MIN_AREA) if finder.wanted.min_area is None else least
+    return Shrinking(
+        lambda h, w: min(h, w) / side if side else 1.0, least, "--side 0 looks at images in their own size"
+    )
 
 
 def is_proposer(name: Path) -> bool:

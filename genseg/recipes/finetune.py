@@ -18,6 +18,7 @@ from genseg.core.paths import expand
 from genseg.core.precision import scoring_precision
 from genseg.data.findings import Findings, format_findings
 from genseg.data.samples import Sample, SemanticSample
+from genseg.data.unused import unused
 from genseg.nn.momentum import follow, share_statistics, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import (
@@ -100,7 +101,8 @@ def check(config: FinetuneConfig) -> str:
         if any(i.semantic for i in labelled.images):
             labels = "a map of classes for each"
         head = f"{file}: {len(labelled.images)} images, {labels}, {len(labelled.categories)} classes"
-        tables.append(f"{head}\n{as_told(found)}")
+        more = unused(tuple(image.path for image in labelled.images))
+        tables.append("\n".join([head, *([more] if more else ()), as_told(found)]))
     return "\n\n".join(tables)
 
 

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +15,6 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
-from tqdm import tqdm
 
 from genseg.core import dist
 from genseg.core.threads import in_order, several_at_once
@@ -26,18 +24,22 @@ from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.data.instances import Instance
 from genseg.data.png import write_png
 from genseg.data.run_length import polygons
-from genseg.recipes.finder import Finder, Pixels, Wanted, alpha_file, finder_of, is_proposer
+from genseg.data.unused import unused
+from genseg.recipes.finder import Finder, Pixels, Wanted, alpha_file, finder_of, is_proposer, shrinking_of
 from genseg.recipes.rows import (
     MOST,
     as_coco,
     decoded,
+    keep_rows,
     list_broken,
+    notes_of,
     part_files,
     read_settings,
     refuse_inside,
     rows_of,
     unseen,
 )
+from genseg.recipes.shrinking import Shrinking
 from genseg.train.run import RunError, lock, write_environment, write_text
 
 RESULT = "instances.json"
@@ -65,12 +67,14 @@ class GenerateOptions:
 
 
 def generate_folder(
-    run: Path, folder: str, out: Path, options: GenerateOptions, *, after: Callable[[], object] = lambda: None
-) -> str:
+    run: Path, folder: str, out: Path, options: GenerateOptions, *, after: Callable[[], object] = lambda: None,
+    say: Callable[[str], object] = print,
+) -> str:  # fmt: skip
     """Write `out/instances.json`, COCO with RLE, scores and one category, and say what was found.
 
     run: a run directory or its alpha.safetensors; or the name of a classical proposer
     after: called after each image, by the first process of the first shard
+    say: told what the user should know before the work begins
 
     Each image's result is kept as soon as it is there: the same command goes on where it was, also on another number of
     processes, and looks anew at images that could not be read, or have changed. Several shards, and processes of a
@@ -91,11 +95,13 @@ def generate_folder(
                 if options.shard == 0:
                     facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
                     write_environment(out, device=accelerator.device, facts=facts)
+                if more := unused(images.paths):
+                    say(f"note: {more}")
         part = part_of(out, options, rank=accelerator.process_index, world=accelerator.num_processes)
         after = after if part.number == 0 else lambda: None
         part.write(finder, images, options, device=accelerator.device, after=after)
         accelerator.wait_for_everyone()
-        return merge(out, images) if accelerator.is_main_process else ""
+        return merge(out, images, shrinking_of(finder)) if accelerator.is_main_process else ""
 
 
 def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted) -> Path:
@@ -113,7 +119,7 @@ def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: W
         told = hashlib.blake2b(f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4)
         out = file.parent / "evaluated" / named_after(Path(data.stem), f"-{told.hexdigest()}")
         options = GenerateOptions(alphas=alphas, wanted=wanted, fresh=(out / RESULT).exists())
-    generate_folder(found, str(data), out, options)
+    generate_folder(found, str(data), out, options, say=lambda note: None)  # the json has it
     return out / RESULT
 
 
@@ -175,14 +181,10 @@ class Part:
             row |= {"height": image.shape[0], "width": image.shape[1]}
             return row | {"annotations": self._keep(found, image, row, options)}
 
-        with self.file.open("a") as file, ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
-            ready, calm = len(mine) - len(todo), 0.5 if os.isatty(2) else 30
-            with tqdm(total=len(mine), initial=ready, unit=" images", mininterval=calm, desc="generate") as progress:
-                for row in in_order(looking, look, decoded(images, todo, reading)):
-                    file.write(json.dumps(row) + "\n")
-                    file.flush()
-                    progress.update()
-                    after()
+        with ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
+            made = in_order(looking, look, decoded(images, todo, reading))
+            done, total = len(mine) - len(todo), len(mine)
+            keep_rows(self.file, made, done=done, total=total, name="generate", after=after)
 
     def _keep(
         self, found: Sequence[Instance], image: Pixels, row: dict[str, Any], options: GenerateOptions
@@ -209,13 +211,15 @@ def part_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> Pa
     return Part(out, options.shard + options.shards * rank, options.shards * world)
 
 
-def merge(out: Path, images: ImageList) -> str:
+def merge(out: Path, images: ImageList, shrinking: Shrinking) -> str:
     """Put the parts together if they hold all images, and say what there is."""
     rows = rows_of(part_files(out))
     if len(rows) < len(images):
         return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
     broken = [row for row in rows if "broken" in row]
-    coco = as_coco(rows)
+    more = unused(images.paths)
+    coco = as_coco(rows, shrinking=shrinking, more=more)
     write_text(out / RESULT, json.dumps(coco))
     text = f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in {amount(len(coco['images']), 'image')}"
-    return text + list_broken(broken, out / "broken.txt")
+    text += list_broken(broken, out / "broken.txt")
+    return "\n".join([text, *(f"note: {note}" for note in notes_of(coco) if note != more)])

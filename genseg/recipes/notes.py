@@ -2,13 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 
 from genseg.core import dist
-from genseg.data.decode import kind_of, read_file
+from genseg.data.unused import unused
 from genseg.recipes.assemble import Parts
-
-LOOKED = 8  # files, for what would take long to know of all
 
 
 def notes(parts: Parts) -> Iterator[str]:
@@ -40,20 +37,10 @@ def _of_classes(parts: Parts) -> Iterator[str]:
 def _of_images(parts: Parts) -> Iterator[str]:
     """What of the images no run sees, or not in each epoch."""
     images, batch = parts.images, parts.plan.batch
-    stacks = [i for i, file in enumerate(images.files) if file.lower().endswith((".tif", ".tiff"))]
-    looked = [stacks[i * len(stacks) // LOOKED] for i in range(LOOKED)] if len(stacks) > LOOKED else stacks
-    if several := sum(_pages(images.path(i)) > 1 for i in looked):
-        yield f"{several} of the {len(looked)} TIFFs looked at have several pages, and the first alone is used"
+    if more := unused(images.paths):
+        yield more
     if (left := len(images) % batch) > 0.1 * len(images):
         yield f"an epoch leaves out {left} of {len(images)} images, others each time: it is whole batches of {batch}"
-
-
-def _pages(file: Path) -> int:
-    """How many pages; 1 where a damaged file hides it."""
-    try:
-        return kind_of(read_file(file)).frames
-    except Exception:  # a damaged file, of which training tells
-        return 1
 
 
 def _of_durations(parts: Parts) -> Iterator[str]:

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 from PIL import Image
-from tqdm import tqdm
 
 from genseg.core.check import between
 from genseg.core.precision import scoring_precision
@@ -23,17 +21,21 @@ from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.annotations import named_after_each
 from genseg.data.images import ImageError, ImageList, list_images, listing
+from genseg.data.unused import unused
 from genseg.recipes.rows import (
     MOST,
     ROWS,
     as_coco,
     decoded,
+    keep_rows,
     list_broken,
+    notes_of,
     read_settings,
     refuse_inside,
     rows_of,
     unseen,
 )
+from genseg.recipes.shrinking import Shrinking
 from genseg.show.draw import colour
 from genseg.train.run import RunError, lock, write_environment, write_text
 from genseg.transfer.model import Pixels
@@ -117,6 +119,8 @@ def predict(
         _open(work, origin, fresh)
         facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
         write_environment(out, device=predictor.device, facts=facts)
+        if more := unused(images.paths):
+            print(f"note: {more}")
         _look(work, after)
         return _finish(work)
 
@@ -127,18 +131,10 @@ def _look(work: _Work, after: Callable[[], object]) -> None:
     write_text(work.rows, "".join(json.dumps(row) + "\n" for row in rows))  # without a line that a kill has cut
     images = work.images
     todo = unseen(rows, images, range(len(images)))
-    with (
-        work.rows.open("a") as file,
-        ThreadPoolExecutor(1) as reading,
-        several_at_once(work.predictor.device) as looking,
-        tqdm(total=len(images), initial=len(images) - len(todo), unit=" images",
-             mininterval=0.5 if os.isatty(2) else 30, desc="predict") as progress,
-    ):  # fmt: skip
-        for row in in_order(looking, work.row, decoded(images, todo, reading)):
-            file.write(json.dumps(row) + "\n")
-            file.flush()
-            progress.update()
-            after()
+    with ThreadPoolExecutor(1) as reading, several_at_once(work.predictor.device) as looking:
+        made = in_order(looking, work.row, decoded(images, todo, reading))
+        done, total = len(images) - len(todo), len(images)
+        keep_rows(work.rows, made, done=done, total=total, name="predict", after=after)
 
 
 def _open(work: _Work, origin: str, fresh: bool) -> None:
@@ -160,9 +156,19 @@ def _finish(work: _Work) -> str:
     """Put the json together and say what there is."""
     rows = rows_of([work.rows])
     broken = [row for row in rows if "broken" in row]
-    coco = as_coco(rows, work.predictor.categories)
+    more, shrinking = unused(work.images.paths), shrinking_of(work.predictor)
+    coco = as_coco(rows, work.predictor.categories, shrinking=shrinking, more=more)
     write_text(work.out / RESULT, json.dumps(coco))
     semantic = isinstance(work.predictor.model, Segmenter)
     what = "masks of" if semantic else f"{amount(len(coco['annotations']), 'object')} in"
     text = f"{work.out / RESULT}: {what} {amount(len(coco['images']), 'image')}"
-    return text + list_broken(broken, work.out / "broken.txt")
+    text += list_broken(broken, work.out / "broken.txt")
+    return "\n".join([text, *(f"note: {note}" for note in notes_of(coco) if note != more)])
+
+
+def shrinking_of(predictor: Predictor) -> Shrinking:
+    """How a fine-tuned model shrinks images; of an object of less than two pixels none keeps a shape."""
+    preparation = predictor.preparation
+    return Shrinking(
+        lambda h, w: 1 / preparation.scale(h, w), 2.0, "a model trained with augment.fit=false sees them by tiles"
+    )

@@ -14,6 +14,7 @@ from genseg import __version__
 from genseg import config as configs
 from genseg.core import dist
 from genseg.core.paths import expand
+from genseg.core.words import amount
 from genseg.data.images import ImageError
 from genseg.data.loader import Batch
 from genseg.data.pixels import normalise
@@ -22,7 +23,7 @@ from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
-from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, assemble
+from genseg.recipes.assemble import ALWAYS_BROKEN, FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.notes import notes
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.probed import LabelledImages
@@ -298,7 +299,7 @@ class Session:
             lines = [f"{images.files[i]}\t{self.reasons[i]}\n" for i in sorted(self.broken)]
             write_text(self.run / "broken.txt", "".join(lines))
             self._say(self._told_broken())
-        if len(self.broken) > allowed * len(images):
+        if len(self.broken) > self.config.data.may_be_broken(len(images)):
             raise ImageError(
                 f"{len(self.broken)} of {len(images)} images cannot be read, more than data.max_broken={allowed}; "
                 f"the first: {self.reasons[min(self.broken)]}. genseg scan lists them: mend or remove them, or raise "
@@ -308,7 +309,10 @@ class Session:
     def _told_broken(self) -> str:
         """How many images are broken, and where it says which."""
         count = len(self.broken)
-        return f"{count} {'image' if count == 1 else 'images'} cannot be read: see {self.run / 'broken.txt'}"
+        data, images = self.config.data, len(self.parts.images)
+        few = data.max_broken * images < count <= data.may_be_broken(images)
+        why = f"; more than data.max_broken={data.max_broken}, but {ALWAYS_BROKEN} may always be" if few else ""
+        return f"{amount(count, 'image')} cannot be read: see {self.run / 'broken.txt'}{why}"
 
     def _save(self, step: int, *, ends: bool) -> None:
         """Write a checkpoint; of a training that ends here, all that it leaves behind."""

@@ -1,6 +1,7 @@
 """What is probed on: class folders, or the objects of COCO jsons."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ class LabelledImages:
     indices: list[int]
     labels: Int[Tensor, "n"]
     findings: Findings = ()
+    files: tuple[Path, ...] = ()
 
 
 def labelled_pair(train: str, test: str, *, limit: int, margin: float = 0.1) -> tuple[LabelledImages, LabelledImages]:
@@ -51,7 +53,7 @@ def labelled_pair(train: str, test: str, *, limit: int, margin: float = 0.1) -> 
 
 def _crops(crops: BoxCrops, limit: int, findings: Findings) -> LabelledImages:
     indices = sorted(np.random.default_rng(0).permutation(len(crops))[: limit or None].tolist())  # image by image
-    return LabelledImages(crops, indices, torch.tensor([crops.labels[i] for i in indices]), findings)
+    return LabelledImages(crops, indices, torch.tensor([crops.labels[i] for i in indices]), findings, crops.files)
 
 
 def labelled(source: ImageSource, limit: int) -> LabelledImages:
@@ -59,4 +61,5 @@ def labelled(source: ImageSource, limit: int) -> LabelledImages:
     assert source.images.labels is not None
     drawn = np.random.default_rng(0).permutation(len(source.images))[: limit or None].tolist()
     indices = [i for i in drawn if source.read(i)[1] == i]  # a broken image's stand-in has another label
-    return LabelledImages(source, indices, torch.tensor([source.images.labels[i] for i in indices]))
+    labels = torch.tensor([source.images.labels[i] for i in indices])
+    return LabelledImages(source, indices, labels, files=tuple(source.images.path(i) for i in indices))

@@ -29,7 +29,7 @@ from genseg.recipes.finetune_parts import FinetuneConfig
 from genseg.recipes.generate import RESULT
 from genseg.recipes.judge import COUNTS, LEAST, Judge, Judged
 from genseg.recipes.rows import MOST as NUMBERS
-from genseg.recipes.rows import ROWS, as_coco, rows_so_far
+from genseg.recipes.rows import ROWS, as_coco, notes_of, rows_so_far
 from genseg.recipes.snapshots import middle, read_snapshots
 from genseg.show.paths import short_paths
 from genseg.show.viewer import Picture, Pixels
@@ -207,6 +207,11 @@ class Run:
     def total(self) -> int:
         """The images of instances.json, also those that are not `listed`."""
         return len(self.content["images"])
+
+    @property
+    def notes(self) -> list[str]:
+        """What the json of what was found says of how its images were looked at."""
+        return notes_of(self.content)
 
     @functools.cached_property
     def _parts(self) -> list[dict[str, Any]]:

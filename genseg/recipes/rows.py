@@ -2,17 +2,20 @@
 
 import contextlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from tqdm import tqdm
 
 from genseg.core.threads import in_order
 from genseg.core.words import amount
 from genseg.data.images import ImageError, ImageList, decode
+from genseg.recipes.shrinking import Shrinking
 from genseg.train.run import write_text
 
 ROWS = "rows.jsonl"  # where genseg predict keeps them; genseg generate has a file for each part
@@ -73,15 +76,62 @@ def decoded(
     return in_order(pool, load, todo, ahead=2)
 
 
-def as_coco(rows: Sequence[Mapping[str, Any]], categories: Sequence[tuple[int, str]] = INSTANCE) -> dict[str, Any]:
-    """The COCO json of what was found, image by image; those that cannot be read are left out."""
+def as_coco(
+    rows: Sequence[Mapping[str, Any]],
+    categories: Sequence[tuple[int, str]] = INSTANCE,
+    *,
+    shrinking: Shrinking | None = None,
+    more: str = "",
+) -> dict[str, Any]:
+    """The COCO json of what was found, image by image; those that cannot be read are left out.
+
+    more: a note on what the files hold and nobody has looked at
+    """
     whole = [row for row in rows if "broken" not in row]
     names = ("id", "file_name", "width", "height", "mask")
+    info = shrinking.said((row["height"], row["width"]) for row in whole) if shrinking else {}
+    notes = [note for note in (more, *info.get("notes", ())) if note]
     return {
+        **({"info": {**info, "notes": notes}} if notes else {}),
         "images": [{k: row[k] for k in names if k in row} for row in whole],
         "annotations": [a for row in whole for a in row.get("annotations", ())],
         "categories": [{"id": number, "name": name} for number, name in categories],
     }
+
+
+def notes_of(content: Mapping[str, Any]) -> list[str]:
+    """What a json of genseg says, in its `info`, of how its images were looked at."""
+    info = content.get("info")
+    notes = info.get("notes") if isinstance(info, dict) else None
+    return [note for note in notes if isinstance(note, str)] if isinstance(notes, list) else []
+
+
+def keep_rows(
+    file: Path, rows: Iterable[Mapping[str, Any]], *, done: int, total: int, name: str, after: Callable[[], object]
+) -> None:
+    """Write each row as soon as it is there. `done` of `total` images have one already; after: called after each.
+
+    Raises KeyboardInterrupt, which says where the work stands, when it is interrupted.
+    """
+    calm = 0.5 if os.isatty(2) else 30
+    with (
+        file.open("a") as kept,
+        tqdm(total=total, initial=done, unit=" images", mininterval=calm, desc=name) as progress,
+    ):
+        try:
+            for row in rows:
+                kept.write(json.dumps(row) + "\n")
+                kept.flush()
+                done += 1
+                progress.update()
+                after()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(stands(done, total, "the same command goes on from there")) from None
+
+
+def stands(done: int, total: int, then: str) -> str:
+    """Where a command stands that was interrupted."""
+    return f"interrupted: {done:,} of {amount(total, 'image')} are done; {then}"
 
 
 def list_broken(rows: Sequence[Mapping[str, Any]], file: Path) -> str:

@@ -14,6 +14,7 @@ from genseg.data.findings import counted
 from genseg.data.images import decode
 from genseg.data.png import write_png
 from genseg.data.preflight import by_json
+from genseg.data.unused import unused
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 
@@ -61,9 +62,10 @@ def visualize(
             f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are {MOST / 1e6:,.0f}; "
             "give a smaller --side or --count"
         )
-    pictures, brighter = [], 0
+    pictures, brighter, used = [], 0, list[Path]()
     for name in (names[i] for i in sorted(drawn.tolist())):
-        image = _pixels(folder, name, [(found[name], file) for found, file in zip(jsons, files, strict=True)])
+        used.append(_place(folder, name, files[0]))
+        image = _pixels(used[-1], [(found[name], file) for found, file in zip(jsons, files, strict=True)])
         gain = display_gain(image)
         image, brighter = brightened(image, gain), brighter + (gain > 1)
         pictures.append(image)
@@ -76,7 +78,8 @@ def visualize(
     write_png(out, sheet)
     dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
     lost = [f"{found.source}: {counted(found.lost)}: left out" for found in read if found.lost]
-    return "\n".join([f"{out}: {amount(len(drawn), 'image')}{dim}", *lost])
+    more = [f"note: {note}" for note in (unused(tuple(used)),) if note]
+    return "\n".join([f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more])
 
 
 def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:
@@ -84,14 +87,17 @@ def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixe
     return overlay(image, found.instances) if found.outlined else boxes(image, found.instances, classes)
 
 
-def _pixels(folder: Path, name: str, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixels:
-    """The image of that name, as large as the jsons say."""
+def _place(folder: Path, name: str, file: Path) -> Path:
+    """Where an image of that name lies; `file` is a json that has it."""
     places = (folder / name, folder / "images" / name)
     found = next((p for p in places if p.is_file()), None)
     if found is None:
-        raise CocoError(
-            f"there is no {places[0]} and no {places[1]}; give --images the folder of {listed[0][1]}'s images"
-        )
+        raise CocoError(f"there is no {places[0]} and no {places[1]}; give --images the folder of {file}'s images")
+    return found
+
+
+def _pixels(found: Path, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixels:
+    """An image, as large as the jsons say."""
     image = decode(found)
     for entry, file in listed:
         if image.shape[:2] != (entry.height, entry.width):
