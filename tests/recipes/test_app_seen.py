@@ -93,9 +93,9 @@ def test_a_dim_picture_is_shown_brighter_with_a_word_and_looked_at_as_it_is(tmp_
     assert image.preview is not None
     shown = cv2.imread(image.preview)  # a format that browsers know
     assert Path(image.preview).suffix == ".png" and shown is not None and shown.max() == 255
-    tifffile.imwrite(tmp_path / "stack.tif", np.full((3, 40, 50), 90, np.uint8), metadata=None)
+    tifffile.imwrite(tmp_path / "stack.tif", np.full((5, 40, 50), 90, np.uint8), metadata=None)
     stack = app.read(str(tmp_path / "stack.tif"))
-    assert app.notes(stack) == "stack.tif: the file holds more than is used: 3 pages; the first page is used."
+    assert app.notes(stack) == "stack.tif: the file holds more than is used: 5 pages; the first page is used."
     assert app.notes(app.Seen("x.png", np.full((40, 50, 3), 90, np.uint8))) == ""
 
 
