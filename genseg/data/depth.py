@@ -1,11 +1,14 @@
 """From values of any depth to RGB of 8 bits."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 STRIPE = 2**22  # values that become 8 bits at once: what that takes beside the pixels does not grow with the picture
+_noted: ContextVar[list[tuple[float, float]] | None] = ContextVar("noted", default=None)
 SAMPLED = 1_000_000  # values of a picture whose percentiles are taken
 
 
@@ -44,6 +47,17 @@ def _stripes(x: Shaped[np.ndarray, "h *wc"]) -> Iterator[slice]:
     yield from (slice(top, top + rows) for top in range(0, len(x), rows))
 
 
+@contextmanager
+def noted_ranges() -> Iterator[list[tuple[float, float]]]:
+    """Here, in this thread, `to_8bit` notes the values that become black and white."""
+    noted: list[tuple[float, float]] = []
+    token = _noted.set(noted)
+    try:
+        yield noted
+    finally:
+        _noted.reset(token)
+
+
 def to_8bit(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
     """Pixels of any depth as 8 bits: [low, high] goes linearly to [0, 255], the same for all channels.
 
@@ -68,6 +82,8 @@ def to_8bit(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
         low, high = least, most
     if top and (high >= top / 4 or high <= low):
         low, high = 0.0, top
+    if (noted := _noted.get()) is not None:
+        noted.append((low, high))
     out = np.empty(x.shape, np.uint8)
     for rows in _stripes(x):
         values = _as_float(x[rows])

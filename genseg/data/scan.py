@@ -16,7 +16,7 @@ from genseg.core.paths import expand
 from genseg.data.decode import Kind, kind_of, read_file, reason_of
 from genseg.data.images import ImageError, ImageList, decode, list_images, walk
 from genseg.data.label_report import LabelReport, report_labels
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 
 WIDTH = 100  # columns of a report
 QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
@@ -33,7 +33,7 @@ class ScanReport:
     broken: (file, reason); duplicates: groups of readable files with equal bytes
     classes: by name, when the list has labels; left_out: suffixes of other files in a folder
     labels: of a COCO json that has annotations
-    unused: what files hold beyond the picture that is used, in a sentence; empty where they hold nothing more
+    notes: what of the files is not used, or not alike, in a sentence or two; empty where all is plain
     """
 
     path: str
@@ -48,7 +48,7 @@ class ScanReport:
     classes: Counts
     left_out: Counts
     labels: LabelReport | None = None
-    unused: str = ""
+    notes: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
         left_out=tuple(others.most_common()),
         labels=report_labels(expand(path)),
-        unused=unused(tuple(path for path, f in zip(images.paths, found, strict=True) if f.kind)),
+        notes=notes_on(tuple(path for path, f in zip(images.paths, found, strict=True) if f.kind)),
     )
 
 
@@ -145,8 +145,8 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
         ("duplicates", f"{copies:,} copies of {len(report.duplicates):,} other files" if copies else "none"),
         ("classes", _classes(report.classes)),
     ]  # fmt: skip
-    if report.unused:
-        rows.insert(1, ("not used", report.unused))
+    if report.notes:
+        rows.insert(1, ("note", report.notes))
     if report.labels:
         rows[-1:] = _label_rows(report.labels)
     if report.left_out:

@@ -17,7 +17,7 @@ from genseg.data.annotations import annotation
 from genseg.data.categories import Categories
 from genseg.data.images import ImageError, decode
 from genseg.data.instances import OPAQUE, Instance, resized
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.measure.masks import mask_overlap
 from genseg.recipes.app_models import ONE_CLASS, Opened
 from genseg.show.brightness import brightened, display_gain, gain_words
@@ -82,7 +82,7 @@ def read(file: str) -> Seen:
         pixels = decode(file)
     except ImageError as error:
         raise ImageError(f"{name} cannot be read: {str(error).removeprefix(f'{file}: ')}") from None
-    return Seen(name, _at_most(pixels, LONGEST), whole=pixels.shape[:2], more=unused((Path(file),)))
+    return Seen(name, _at_most(pixels, LONGEST), whole=pixels.shape[:2], more=notes_on((Path(file),)))
 
 
 def look(run: Opened, seen: Seen) -> Seen:

@@ -13,7 +13,7 @@ import torch
 from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.data.loader import EpochSampler
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.recipes.assemble import FREE_KEYS, PretrainConfig, assemble
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.pretrain import Session
@@ -75,12 +75,12 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
     among = "" if parts.known_broken is not None else f" of the {looked} looked at; genseg scan looks at all"
     if not session.main:
         return None
-    more = unused(parts.images.paths)
+    more = notes_on(parts.images.paths)
     return "\n".join(
         (
             f"data      {len(parts.images)} images in {config.data.path}; broken: {len(session.broken)}{among}"
             + (f"; {len(parts.images.classes)} classes, seen by the probe alone" if parts.images.classes else ""),
-            *([f"not used  {more}"] if more else ()),
+            *([f"note      {more}"] if more else ()),
             f"views     {', '.join(views)}",
             f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
             f"length    {total} steps of {length.batch} images = {total / length.steps_per_epoch:.1f} epochs",

@@ -19,7 +19,7 @@ from genseg.data.findings import format_findings
 from genseg.data.labelled import LabelledImage, LabelledSet
 from genseg.data.samples import read_sample
 from genseg.data.semantic import semantic_target
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.measure.coco import CocoScores
 from genseg.measure.detection import detection_scores
 from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
@@ -180,7 +180,7 @@ def evaluate_files(
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = scoring_precision(facts["config"]["precision"], predictor.device)
     labelled, findings = read_labels(str(data), facts["model"]["name"], categories=predictor.categories)
-    more = unused(tuple(image.path for image in labelled.images))
+    more = notes_on(tuple(image.path for image in labelled.images))
     shrunk = shrinking_of(predictor).said((image.height, image.width) for image in labelled.images)
     notes = [f"note: {note}" for note in (more, *shrunk.get("notes", ())) if note]
     most = detections or facts["config"]["validate.detections"]

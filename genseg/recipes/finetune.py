@@ -18,7 +18,7 @@ from genseg.core.paths import expand
 from genseg.core.precision import scoring_precision
 from genseg.data.findings import Findings, format_findings
 from genseg.data.samples import Sample, SemanticSample
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.nn.momentum import follow, share_statistics, teacher_of
 from genseg.recipes.evaluate_model import Scores, evaluate_model, read_scores
 from genseg.recipes.finetune_parts import (
@@ -101,7 +101,7 @@ def check(config: FinetuneConfig) -> str:
         if any(i.semantic for i in labelled.images):
             labels = "a map of classes for each"
         head = f"{file}: {len(labelled.images)} images, {labels}, {len(labelled.categories)} classes"
-        more = unused(tuple(image.path for image in labelled.images))
+        more = notes_on(tuple(image.path for image in labelled.images))
         tables.append("\n".join([head, *([more] if more else ()), as_told(found)]))
     return "\n\n".join(tables)
 

@@ -28,7 +28,7 @@ from genseg.data.labelled import LabelledSet, read_labelled
 from genseg.data.loader import told
 from genseg.data.samples import CropDataset, Sample, SemanticSample, crop_batches, cropped, cropped_semantic
 from genseg.data.semantic import check_classes, read_mask_folder
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.nn.encoder import MULTIPLE, WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
 from genseg.recipes.assemble import (
     IMAGENET_MEAN,
@@ -227,7 +227,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
         if val is not None and (most := config.validate.detections) > (given := config.model.detections):
             notes.append(f"validate.detections={most}: the model gives at most model.detections={given} an image")
     decoder = start_decoder(config, encoder, notes)
-    notes += filter(None, [unused(tuple(image.path for image in (*train.images, *(val.images if val else ()))))])
+    notes += filter(None, [notes_on(tuple(image.path for image in (*train.images, *(val.images if val else ()))))])
     if decoder is not None:
         config = replace(config, model=replace(config.model, decoder=decoder.config))
     torch.manual_seed(config.seed)  # again: loading has drawn, and new heads are to be the same whatever was loaded

@@ -24,7 +24,7 @@ from genseg.data.images import ImageError, ImageList, list_images, listing
 from genseg.data.instances import Instance
 from genseg.data.png import write_png
 from genseg.data.run_length import polygons
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.recipes.finder import Finder, Pixels, Wanted, alpha_file, finder_of, is_proposer, shrinking_of
 from genseg.recipes.rows import (
     MOST,
@@ -95,7 +95,7 @@ def generate_folder(
                 if options.shard == 0:
                     facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
                     write_environment(out, device=accelerator.device, facts=facts)
-                if more := unused(images.paths):
+                if more := notes_on(images.paths):
                     say(f"note: {more}")
         part = part_of(out, options, rank=accelerator.process_index, world=accelerator.num_processes)
         after = after if part.number == 0 else lambda: None
@@ -217,7 +217,7 @@ def merge(out: Path, images: ImageList, shrinking: Shrinking) -> str:
     if len(rows) < len(images):
         return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
     broken = [row for row in rows if "broken" in row]
-    more = unused(images.paths)
+    more = notes_on(images.paths)
     coco = as_coco(rows, shrinking=shrinking, more=more)
     write_text(out / RESULT, json.dumps(coco))
     text = f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in {amount(len(coco['images']), 'image')}"

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from genseg.core import dist
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.recipes.assemble import Parts
 
 
@@ -37,7 +37,7 @@ def _of_classes(parts: Parts) -> Iterator[str]:
 def _of_images(parts: Parts) -> Iterator[str]:
     """What of the images no run sees, or not in each epoch."""
     images, batch = parts.images, parts.plan.batch
-    if more := unused(images.paths):
+    if more := notes_on(images.paths):
         yield more
     if (left := len(images) % batch) > 0.1 * len(images):
         yield f"an epoch leaves out {left} of {len(images)} images, others each time: it is whole batches of {batch}"

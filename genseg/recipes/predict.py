@@ -21,7 +21,7 @@ from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.annotations import named_after_each
 from genseg.data.images import ImageError, ImageList, list_images, listing
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.recipes.rows import (
     MOST,
     ROWS,
@@ -119,7 +119,7 @@ def predict(
         _open(work, origin, fresh)
         facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
         write_environment(out, device=predictor.device, facts=facts)
-        if more := unused(images.paths):
+        if more := notes_on(images.paths):
             print(f"note: {more}")
         _look(work, after)
         return _finish(work)
@@ -156,7 +156,7 @@ def _finish(work: _Work) -> str:
     """Put the json together and say what there is."""
     rows = rows_of([work.rows])
     broken = [row for row in rows if "broken" in row]
-    more, shrinking = unused(work.images.paths), shrinking_of(work.predictor)
+    more, shrinking = notes_on(work.images.paths), shrinking_of(work.predictor)
     coco = as_coco(rows, work.predictor.categories, shrinking=shrinking, more=more)
     write_text(work.out / RESULT, json.dumps(coco))
     semantic = isinstance(work.predictor.model, Segmenter)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genseg.data.findings import format_findings
 from genseg.data.pixels import centre
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.measure.features import features, fit_batch_norms
 from genseg.measure.knn import accuracy, knn
 from genseg.measure.linear import draw_shots, few_shots, linear
@@ -52,7 +52,7 @@ def probe_encoders(
         name = f"{run}: {facts['method']}, {facts['images_seen']} images seen"
         found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
     notes = [f"{p}:\n{format_findings(i.findings)}" for p, i in ((train, known), (test, asked)) if i.findings]
-    notes += [f"{p}: {more}" for p, i in ((train, known), (test, asked)) if (more := unused(i.files))]
+    notes += [f"{p}: {more}" for p, i in ((train, known), (test, asked)) if (more := notes_on(i.files))]
     if kind == "fewshot":
         return "\n".join([*notes, _few_shot_table(found, known, asked, shots, seeds)])
     lines = [*notes, PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]

@@ -8,7 +8,7 @@ from typing import Any
 
 from genseg.core.words import amount, rate
 from genseg.data.decode import kind_of
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.measure.paired import mean_and_spread
 from genseg.recipes.compared import Contrast, Values, by_seed, contrasts, verdict
 from genseg.recipes.evaluate_model import MAIN, SHOWN
@@ -208,8 +208,8 @@ def data(run: Run) -> Section | None:
         except Exception:  # noqa: BLE001, a broken image raises nearly anything; the list below says what training saw
             continue
     rows = [("where", str(images.root)), ("images", f"{len(images):,}")]
-    if more := unused(images.paths):
-        rows.append(("not used", more))
+    if more := notes_on(images.paths):
+        rows.append(("note", more))
     rows += [("note", note) for note in run.notes if note != more]
     if kinds:
         formats = Counter(f"{k.format} {k.mode}" for k in kinds).most_common(4)

@@ -14,7 +14,7 @@ from genseg.data.findings import counted
 from genseg.data.images import decode
 from genseg.data.png import write_png
 from genseg.data.preflight import by_json
-from genseg.data.unused import unused
+from genseg.data.uneven import notes_on
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 
@@ -78,7 +78,7 @@ def visualize(
     write_png(out, sheet)
     dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
     lost = [f"{found.source}: {counted(found.lost)}: left out" for found in read if found.lost]
-    more = [f"note: {note}" for note in (unused(tuple(used)),) if note]
+    more = [f"note: {note}" for note in (notes_on(tuple(used)),) if note]
     return "\n".join([f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more])
 
 

@@ -195,7 +195,7 @@ def test_pages_that_are_not_used_are_told(tmp_path: Path) -> None:
     page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
     page.save(tmp_path / "one.tif")
     found = scan(tmp_path)
-    assert "not used    1 of 2 files holds more than is used: 3 pages; the first page is used" in format_report(found)
+    assert "note        1 of 2 files holds more than is used: 3 pages; the first page is used" in format_report(found)
 
 
 def test_a_home_folder_is_looked_through_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

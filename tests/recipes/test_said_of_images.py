@@ -66,7 +66,7 @@ def test_nothing_is_said_where_all_is_seen(folder: Path, tmp_path: Path, capsys:
 
 def test_scan_and_visualize_say_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["scan", str(folder)]) == 0
-    assert f"not used    {UNUSED}"[:80] in capsys.readouterr().out
+    assert f"note        {UNUSED}"[:80] in capsys.readouterr().out
     assert main(["generate", "otsu", str(folder), "--out", str(tmp_path / "found")]) == 0
     found = str(tmp_path / "found/instances.json")
     assert main(["visualize", found, "--images", str(folder), "--out", str(tmp_path / "v.png")]) == 0
