@@ -16,5 +16,6 @@ def amount(count: int, what: str) -> str:
 
 def print_any_name() -> None:
     """From now on `print` writes what the terminal's encoding lacks, such as an odd byte of a name, as \\udcNN."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")

@@ -126,7 +126,7 @@ def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int,
     listed = by_file(read_scored(content["images"], content["annotations"], path))
     wanted = [file_key(t.name) for t in truth]
     listed_broken = _unread(path.parent / BROKEN)
-    unread = {name for name in wanted if name not in listed and _as_written(name) in listed_broken}
+    unread = {name for name in wanted if name not in listed and file_key(_as_written(name)) in listed_broken}
     missing = [name for name in wanted if name not in listed and name not in unread]
     if missing:
         raise CocoError(
