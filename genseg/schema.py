@@ -2,8 +2,8 @@
 
 A schema is a frozen dataclass of str, int, float, bool, Literal, `X | None`, tuples of these, further frozen
 dataclasses and `dict[str, Dataclass]`. A field without default has to be given. The help of a key is the
-comment at the end of its field's line. A chosen section, such as `method`, has its dataclass selected by its
-key `name`; in the schema its type may be Any.
+comment at the end of its field's line, or in the lines above it. A chosen section, such as `method`, has its
+dataclass selected by its key `name`; in the schema its type may be Any.
 """
 
 import ast
@@ -82,7 +82,7 @@ def default_name(schema: type, section: str) -> str | None:
 
 @functools.cache
 def _comments(kind: type) -> dict[str, str]:
-    """Field name -> the comment at the end of its line."""
+    """Field name -> the comment at the end of its line, or else in the lines above it."""
     found: dict[str, str] = {}
     for base in filter(is_dataclass, reversed(kind.__mro__)):
         try:
@@ -91,9 +91,14 @@ def _comments(kind: type) -> dict[str, str]:
             continue
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
         comments = {t.start[0]: t.string.lstrip("#: ") for t in tokens if t.type == tokenize.COMMENT}
+        alone = {n for n, line in enumerate(source.splitlines(), start=1) if line.lstrip().startswith("#")}
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-                found[node.target.id] = comments.get(node.end_lineno or 0, "")
+                first = node.lineno
+                while first - 1 in alone:
+                    first -= 1
+                above = " ".join(comments[n] for n in range(first, node.lineno))
+                found[node.target.id] = comments.get(node.end_lineno or 0, above)
     return found
 
 

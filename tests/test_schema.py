@@ -34,8 +34,10 @@ class Config(Base):
     )  # of the channels
     method: Any = None
     tag: str | None = None
-    #: not at the end of the line
+    # above the line,
+    #: in two lines
     run: str = ""
+    other: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,8 @@ def test_help_reads_inherited_fields_and_those_over_several_lines() -> None:
     assert ends["seed"].endswith("of everything random")
     assert ends["mean"].endswith("[0.5, 0.25]   of the channels")
     assert ends["path"].endswith("# no comment")
-    assert ends["run"].endswith('""')
+    assert ends["run"].endswith("above the line, in two lines")
+    assert ends["other"].endswith('""'), "the comment of another field is not its own"
 
 
 @pytest.mark.parametrize(
