@@ -91,6 +91,23 @@ class LARS(torch.optim.Optimizer):
         p.sub_(v, alpha=outside)
 
 
+class SGD(torch.optim.SGD):
+    """torch's SGD for parameters of which some are frozen at first.
+
+    Its fused form wants the momentum buffers of a group all there or all missing, and what was frozen has none. A
+    buffer of zeros gives the same first step: momentum times 0, plus the gradient.
+    """
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        for group in self.param_groups:
+            moving = [p for p in group["params"] if p.grad is not None]
+            fresh = [p for p in moving if self.state.get(p, {}).get("momentum_buffer") is None]
+            if group["momentum"] and 0 < len(fresh) < len(moving):
+                for p in fresh:
+                    self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return super().step(closure)
+
+
 def build_optimizer(
     config: OptimizerConfig,
     module: nn.Module,
@@ -117,7 +134,7 @@ def build_optimizer(
     ]
     lr = scaled_lr(config.lr, plan.batch, config.scaling)
     if config.name == "sgd":
-        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=fused)
+        return SGD(groups, lr=lr, momentum=config.momentum, fused=fused)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=config.betas, fused=fused)
     assert config.name == "lars"

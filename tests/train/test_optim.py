@@ -99,3 +99,31 @@ def test_learning_rate_warms_up_and_falls_to_its_end() -> None:
     assert all(a >= b for a, b in zip(rates[10:], rates[11:], strict=False))
     assert rates[55] == pytest.approx(0.4 * (0.01 + 0.99 / 2), rel=0.02)
     assert lr_at(config, plan, 100) == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize("frozen", [0, 2])
+def test_a_parameter_that_is_frozen_at_first_moves_afterwards(name: str, momentum: float, frozen: int) -> None:
+    """Against the optimiser that is not fused, to the bit where nothing is frozen."""
+
+    def trained(fused: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+        more = {} if name == "adamw" else {"momentum": momentum}
+        config = OptimizerConfig(name=name, lr=0.1, weight_decay=0.1, **more)
+        optimizer = build_optimizer(config, module, Plan(images=10, batch=5, total=8), fused=fused)
+        start = module[1].weight.detach().clone()
+        for step in range(6):
+            module(torch.randn(5, 3)).square().sum().backward()
+            if step < frozen:
+                module[1].weight.grad = None
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            assert torch.equal(module[1].weight, start) == (step < frozen)
+        saved = optimizer.state_dict()
+        build_optimizer(config, module, Plan(images=10, batch=5, total=8), fused=fused).load_state_dict(saved)
+        return [p.detach() for p in module.parameters()]
+
+    for got, want in zip(trained(True), trained(False), strict=True):
+        torch.testing.assert_close(got, want, rtol=1e-5, atol=1e-6)
