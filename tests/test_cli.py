@@ -247,7 +247,7 @@ def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytes
     assert "no image" in capsys.readouterr().err.lower()
     for i in range(8):
         cv2.imwrite(str(folder / f"{i}.png"), np.full((40, 40, 3), 20 * i, np.uint8))
-    for i in range(3):
+    for i in range(6):  # three steps see four of them, at least
         (folder / f"broken{i}.png").write_bytes(b"\x89PNG nothing")
     assert main(usual) == 2
     assert "more than data.max_broken=0.01" in capsys.readouterr().err
@@ -341,7 +341,7 @@ def test_pages_and_images_that_are_left_out_are_said(tmp_path: Path, capsys: pyt
     words = [*BYOL, *TINY, f"data.path={tmp_path / 'images'}", f"run={tmp_path / 'run'}", "steps=1"]
     assert main(words) == 0
     said = capsys.readouterr().err
-    assert "note: 6 of the 6 TIFFs looked at have several pages, and the first alone is used" in said
+    assert "note: 6 of 6 files hold more than is used: 2 pages; the first page is used" in said
     assert "note: an epoch leaves out 2 of 6 images, others each time: it is whole batches of 4" in said
     assert main(words) == 0
     assert ", finished already" in capsys.readouterr().err
