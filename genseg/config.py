@@ -127,6 +127,8 @@ def _from_file(file: Path) -> dict[str, _Given]:
         raise ConfigError(f"config file {file}{line} is not valid YAML: {error.problem}") from None
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"config file {file} is not valid YAML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"config file {file}: its sections are nested too deep for a recipe") from None
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):
@@ -246,6 +248,11 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
         *path, last = key.split(".")
         section = functools.reduce(lambda node, part: node.setdefault(part, {}), path, tree)
         section[last] = _read(key, given[key], entry.hint) if key in given else entry.default
+        if key in given and _calls(section[last]):
+            raise ConfigError(
+                f"{_got(key, given[key])}: a recipe may refer to its own keys, as in ${{seed}}, and calls no function: "
+                "that would copy the machine's secrets into config.yaml; write the value itself"
+            )
     try:
         tree = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
@@ -265,6 +272,20 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
                 remedy = f"; write {int(value)}"
             raise ConfigError(f"{_got(key, got)}, wanted {wanted(entry.hint)}{remedy}") from None
     return values
+
+
+def _calls(value: Any) -> bool:
+    """Whether a text, or one in a list, has an interpolation that calls something, as ${oc.env:HOME} does."""
+    if isinstance(value, list | tuple):
+        return any(map(_calls, value))
+    if not isinstance(value, str):
+        return False
+    depth = 0
+    for part in re.findall(r"\\.|\$\{|[:}]", value, re.DOTALL):  # what a backslash escapes is text
+        if part == ":" and depth:
+            return True
+        depth += {"${": 1, "}": -1 if depth else 0}.get(part, 0)
+    return False
 
 
 def _read(key: str, got: _Given, hint: Any) -> Any:

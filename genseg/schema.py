@@ -18,9 +18,10 @@ import tokenize
 import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 Choices = Mapping[str, Mapping[str, type]]  # section -> name -> dataclass
+_T = TypeVar("_T")
 Entries = Callable[[str, Mapping[str, Any]], list[str]]  # a dict's full key and default -> the names in it
 
 
@@ -30,6 +31,10 @@ class ConfigError(ValueError):
 
 class MissingKey(ConfigError):
     """A key that has no default was not given."""
+
+
+class UnknownKey(ConfigError):
+    """A key that the schema does not have."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +176,56 @@ def as_text(value: Any) -> str:
     if value is MISSING:
         return "(required)"
     return value if isinstance(value, str) and value else json.dumps(value, default=str)
+
+
+# Values that a program has written
+
+
+def build(kind: type[_T], values: Any, *, choices: Choices | None = None, section: str = "") -> _T:
+    """The instance of a dataclass that `values`, as JSON reads them, describe. A key that is left out has its default.
+
+    `choices` are the dataclasses of a chosen section, as for `config.load`. Raises UnknownKey, MissingKey, or
+    ConfigError where a value does not fit; each names the full key and what was got.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"{section or 'facts'}: got {_short(values)}, wanted a section")
+    prefix, made, left = section + "." if section else "", dict[str, Any](), dict(values)
+    for name, hint, default in members(kind):
+        if name in left:
+            made[name] = _built(hint, left.pop(name), choices or {}, prefix + name)
+        elif default is MISSING:
+            raise MissingKey(f"{prefix}{name} is missing")
+    if left:
+        raise UnknownKey(f"unknown key {prefix}{_short(min(left)).strip(chr(34))}")
+    try:
+        return kind(**made)
+    except ValueError as error:  # the dataclass's own checks
+        raise ConfigError(f"{prefix.rstrip('.') or 'facts'}: {error}") from None
+
+
+def _built(hint: Any, value: Any, choices: Choices, key: str) -> Any:
+    """A value in its type; a section as its dataclass."""
+    if key in choices:
+        name = value.get("name") if isinstance(value, dict) else None
+        if not isinstance(name, str) or name not in choices[key]:
+            raise ConfigError(f"{key}.name: got {_short(name)}, wanted {' | '.join(choices[key])}")
+        return build(choices[key][name], value, section=key)
+    owner = next((option for option in _options(hint) if is_dataclass(option)), None)
+    if owner is not None and not (value is None and type(None) in _options(hint)):
+        return build(cast(type, owner), value, section=key)
+    try:
+        return checked(hint, value)
+    except TypeError:
+        raise ConfigError(f"{key}: got {_short(value)}, wanted {wanted(hint)}") from None
+
+
+def _short(value: Any) -> str:
+    """A value on one line of a message, however long or deep it is."""
+    try:
+        text = json.dumps(value, default=str)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}, too deep or too long to show"
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 # Mistakes

@@ -19,5 +19,5 @@ def write_run(run: Path, seed: int) -> Path:
     look = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 512, True)
     model = AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, GenerateConfig(candidate=0, score=0.1, min_area=1))
     run.mkdir(parents=True)
-    save_alpha(model, run / ALPHA_NAME, {"encoder": {"name": "resnet18"}})
+    save_alpha(model, run / ALPHA_NAME, EncoderConfig())
     return run

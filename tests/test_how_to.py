@@ -21,7 +21,7 @@ from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_al
 from genseg.cli import main
 from genseg.data.annotations import annotation
 from genseg.data.instances import Instance
-from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, save_encoder
+from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, EncoderFacts, save_encoder
 
 HOW_TO = (Path(__file__).parents[1] / "docs" / "how_to.md").read_text()
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -42,9 +42,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     look = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 512, True)
     model = AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, GenerateConfig(candidate=0, score=0, min_area=1))
     (tmp_path / "runs/alpha").mkdir(parents=True)
-    save_alpha(model, tmp_path / "runs/alpha" / ALPHA_NAME, {"encoder": {"name": "resnet18"}})
-    facts = {"encoder": {"name": "resnet18"}, "size": 32, "mean": [0.5] * 3, "std": [0.25] * 3}
-    save_encoder(encoder, tmp_path / "runs/alpha" / WEIGHTS_NAME, {**facts, "method": "none", "images_seen": 0})
+    save_alpha(model, tmp_path / "runs/alpha" / ALPHA_NAME, EncoderConfig())
+    facts = EncoderFacts(EncoderConfig(), "none", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 32)
+    save_encoder(encoder, tmp_path / "runs/alpha" / WEIGHTS_NAME, facts)
     (tmp_path / "FOLDER").mkdir()
     for i, image in enumerate(images()):
         cv2.imwrite(str(tmp_path / "FOLDER" / f"{i}.png"), image[..., ::-1])

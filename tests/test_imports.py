@@ -7,8 +7,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (  # each imports from itself and from those before it
-    *("core", "nn", "data", "methods", "alpha", "energy", "joint", "transfer", "measure", "show"),
-    *("train", "recipes", "schema", "config", "commands", "cli"),
+    *("schema", "core", "nn", "data", "methods", "alpha", "energy", "joint", "transfer", "measure", "show"),
+    *("train", "recipes", "config", "commands", "cli"),
 )
 HOMES = {  # the only files that import these
     "omegaconf": {"config.py"},
@@ -72,9 +72,9 @@ def against(room: str, target: str) -> str | None:
         return "no such room"
     if room == "__init__":
         return "importing genseg imports nothing"
-    if target in CONFIG and room in CONFIG_READERS:
+    if target == "config" and room in CONFIG_READERS:
         return None
-    if target in CONFIG and room not in CONFIG:
+    if target == "config" and room not in CONFIG:
         return "only recipes and the command line know the config"
     if room in CONFIG and target not in CONFIG:
         return "the config knows no part"
@@ -105,7 +105,7 @@ def test_genseg_keeps_the_rules() -> None:
         ("data/loader.py", "def f():\n    import genseg.recipes.pretrain", "data lies below recipes"),
         ("methods/moco.py", "from genseg.config import load", "only recipes and the command line"),
         ("config.py", "from genseg.data.views import ViewConfig", "the config knows no part"),
-        ("nn/encoder.py", "from genseg.schema import keys_of", "only recipes and the command line"),
+        ("nn/encoder.py", "from genseg.config import load", "only recipes and the command line"),
         ("schema.py", "from genseg.config import load", "schema lies below config"),
         ("train/loop.py", "from genseg.methods import METHODS", "the loop knows no method"),
         ("nn/heads.py", "from .encoder import Encoder", "relative import"),

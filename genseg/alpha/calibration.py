@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 from scipy.optimize import brentq
 from sklearn.linear_model import LogisticRegression
 
+from genseg.core.check import above
+
 LEAST = 20  # instances, without which nothing is learnt
 FLAT = 0.1  # a slope at the least: where scores say nothing, all are about as likely as instances are in the mean
 
@@ -21,6 +23,11 @@ class Calibration:
 
     slope: float = 1.0
     offset: float = 0.0
+
+    def __post_init__(self) -> None:
+        above(0, slope=self.slope)
+        if not math.isfinite(self.offset):
+            raise ValueError(f"offset={self.offset:g}: it has to be finite")
 
     def probability(self, score: float) -> float:
         """Of an instance of this score to be right."""

@@ -35,7 +35,7 @@ class DecoderConfig:
     tower: int = 48  # width of the layers that propose codes
 
     def __post_init__(self) -> None:
-        at_least(1, embedding=self.embedding, code=self.code, hidden=self.hidden)
+        at_least(1, channels=min(self.channels), embedding=self.embedding, code=self.code, hidden=self.hidden)
         if self.tower < 8 or self.tower % 8:
             raise ValueError(f"tower={self.tower}: use a multiple of 8, the groups of its norms")
 

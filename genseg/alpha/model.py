@@ -4,7 +4,6 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,17 +11,19 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor, nn
 
+from genseg import __version__
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, covering, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import by_tiles, tile_at
+from genseg.core.check import at_least, normalisation
 from genseg.data.decode import shrunk
 from genseg.data.instances import Instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
-from genseg.nn.weights import read_facts, read_weights, save_weights
+from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
 
 ALPHA_NAME = "alpha.safetensors"
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -36,6 +37,26 @@ class Look:
     std: tuple[float, float, float]
     side: int  # larger images are shrunk to this short side; 0: never
     stretch: bool  # values are spread over the whole range
+
+    def __post_init__(self) -> None:
+        normalisation(self.mean, self.std)
+        at_least(0, side=self.side)
+
+
+@dataclass(frozen=True)
+class AlphaFacts:
+    """What `alpha.safetensors` says of itself."""
+
+    encoder: EncoderConfig
+    look: Look
+    decoder: DecoderConfig
+    slots: SlotAttentionConfig | None  # None: codes are proposed by place
+    generate: GenerateConfig
+    calibration: Calibration = Calibration()
+    method: str = "none"  # that the encoder was trained with beside the alpha task
+    images_seen: int = 0
+    fingerprint: str = ""  # of the images
+    genseg: str = ""  # the version that has written it
 
 
 class AlphaModel(nn.Module):
@@ -136,34 +157,49 @@ class AlphaModel(nn.Module):
         self.eval()
 
 
-def save_alpha(model: AlphaModel, path: Path, metadata: dict[str, Any]) -> None:
-    """Write encoder and decoder; how to build and use them stands in the file, beside `metadata`.
+def save_alpha(
+    model: AlphaModel,
+    path: Path,
+    encoder: EncoderConfig,
+    *,
+    method: str = "none",
+    images_seen: int = 0,
+    fingerprint: str = "",
+) -> None:
+    """Write encoder and decoder; how to build and use them stands in the file, and no path of the author's.
 
     Raises WeightsError when the disk is full.
     """
-    slots = asdict(model.decoder.config) if isinstance(model.decoder, SlotDecoder) else None
+    slots = model.decoder.config if isinstance(model.decoder, SlotDecoder) else None
     decoder = model.decoder.decoder if isinstance(model.decoder, SlotDecoder) else model.decoder
-    facts = {**metadata, "look": asdict(model.look), "decoder": asdict(decoder.config), "slots": slots,
-             "generate": asdict(model.config), "calibration": asdict(model.calibration)}  # fmt: skip
-    save_weights(model.state_dict(), path, facts)
+    facts = AlphaFacts(
+        encoder=replace(encoder, weights=None), look=model.look, decoder=decoder.config, slots=slots,
+        generate=model.config, calibration=model.calibration, method=method, images_seen=images_seen,
+        fingerprint=fingerprint, genseg=__version__,
+    )  # fmt: skip
+    save_weights(model.state_dict(), path, asdict(facts))
 
 
-def load_alpha(path: Path) -> tuple[AlphaModel, dict[str, Any]]:
-    """The model that `save_alpha` has written, and its metadata. Raises ValueError for any other file."""
-    facts = read_facts(path)
-    if "look" not in facts:
+def load_alpha(path: Path) -> tuple[AlphaModel, AlphaFacts]:
+    """The model that `save_alpha` has written, and what its file says. Raises ValueError for any other file.
+
+    Nothing is fetched: the weights are in the file.
+    """
+    values = read_facts(path)
+    if "look" not in values:
         raise ValueError(f"{path} holds no alpha decoder that genseg has written")
-    encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
-    config = DecoderConfig(**facts["decoder"])
-    decoder = (
-        SlotDecoder(encoder, SlotAttentionConfig(**facts["slots"]), config)
-        if facts["slots"]
-        else AlphaDecoder(encoder, config)
-    )
-    model = AlphaModel(encoder, decoder, Look(**facts["look"]), GenerateConfig(**facts["generate"]))
-    model.calibration = Calibration(**facts.get("calibration", {}))
-    model.load_state_dict(read_weights(path))
+    facts = checked_facts(path, values, AlphaFacts)
+    model = fill(lambda: _built(facts), path)
+    model.calibration = facts.calibration
     return model.to(memory_format=torch.channels_last), facts
+
+
+def _built(facts: AlphaFacts) -> AlphaModel:
+    """The model as a file describes it, with random weights."""
+    encoder = Encoder(replace(facts.encoder, weights=None))
+    slots = facts.slots
+    decoder = SlotDecoder(encoder, slots, facts.decoder) if slots else AlphaDecoder(encoder, facts.decoder)
+    return AlphaModel(encoder, decoder, facts.look, facts.generate)
 
 
 def snapshot(encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig) -> AlphaModel:

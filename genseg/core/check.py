@@ -1,6 +1,7 @@
 """Ranges of a config's numbers."""
 
 import math
+from collections.abc import Iterable
 
 
 def at_least(minimum: float, **values: float) -> None:
@@ -15,6 +16,15 @@ def above(minimum: float, **values: float) -> None:
     for name, value in values.items():
         if not minimum < value < math.inf:
             raise ValueError(f"{name}={value:g}: it has to be above {minimum:g}, and finite")
+
+
+def normalisation(mean: Iterable[float], std: Iterable[float]) -> None:
+    """Raise ValueError unless all means are finite and all standard deviations are above 0."""
+    for value in mean:
+        if not math.isfinite(value):
+            raise ValueError(f"mean={value:g}: it has to be finite")
+    for value in std:
+        above(0, std=value)
 
 
 def between(low: float, high: float, **values: float) -> None:

@@ -1,7 +1,8 @@
 """The encoder: any segmentation-models-pytorch pyramid encoder, with torchvision's key names at the border."""
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genseg.core.check import at_least, normalisation
 from genseg.core.paths import expand
-from genseg.nn.weights import read_facts, read_weights, save_weights
+from genseg.nn.weights import checked_facts, read_facts, read_weights, save_weights
 
 WEIGHTS_NAME = "encoder.safetensors"
 MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest stride
@@ -24,6 +26,31 @@ class EncoderConfig:
     name: str = "resnet18"  # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME (no plain ViTs)
     stem: Literal["imagenet", "small"] = "imagenet"  # small: 3x3, stride 1, no max-pool, for 32 px
     weights: str | None = None  # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
+
+    def __post_init__(self) -> None:
+        if ":" in self.name:  # timm would fetch it, or read it from any folder; it comes from files of others, too
+            raise ValueError(
+                f"name={self.name}: an encoder is built by a name that timm or segmentation-models-pytorch knows, and "
+                "none is fetched from elsewhere; give tu-NAME for timm's NAME, and its weights by encoder.weights"
+            )
+
+
+@dataclass(frozen=True)
+class EncoderFacts:
+    """What `encoder.safetensors` says of itself."""
+
+    encoder: EncoderConfig
+    method: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    size: int  # pixels of the square images that it was measured on
+    images_seen: int = 0
+    fingerprint: str = ""  # of the images
+    genseg: str = ""  # the version that has written it
+
+    def __post_init__(self) -> None:
+        at_least(1, size=self.size)
+        normalisation(self.mean, self.std)
 
 
 @dataclass(frozen=True)
@@ -182,12 +209,12 @@ def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
     return {name.removeprefix("model."): tensor for name, tensor in encoder.net.state_dict().items()}
 
 
-def save_encoder(encoder: Encoder, path: Path, metadata: dict[str, Any]) -> None:
-    """Write `encoder.safetensors`: tensors under torchvision's names, with `metadata`.
+def save_encoder(encoder: Encoder, path: Path, facts: EncoderFacts) -> None:
+    """Write `encoder.safetensors`: tensors under torchvision's names, with facts, which hold no path of the author's.
 
     Raises WeightsError when the disk is full.
     """
-    save_weights(torchvision_state(encoder), path, metadata)
+    save_weights(torchvision_state(encoder), path, asdict(replace(facts, encoder=replace(facts.encoder, weights=None))))
 
 
 def encoder_file(run: Path) -> Path:
@@ -198,12 +225,24 @@ def encoder_file(run: Path) -> Path:
     return file
 
 
-def metadata_of(file: Path) -> dict[str, Any]:
-    """What `save_encoder` was given as metadata. Raises ValueError for a file that it has not written."""
+def facts_of(file: Path) -> EncoderFacts:
+    """What a file of `save_encoder` says of itself; its encoder has no weights to load, since they are in the file.
+
+    Raises ValueError for a file of others, and for facts that do not fit.
+    """
     facts = read_facts(file)
     if not facts:
         raise ValueError(f"{file} was not written by genseg: its method, mean, std and size are not known")
-    return facts
+    refuse_more(file, facts)
+    found = checked_facts(file, facts, EncoderFacts)
+    return replace(found, encoder=replace(found.encoder, weights=None))
+
+
+def refuse_more(file: Path, facts: Mapping[str, Any]) -> None:
+    """Raise ValueError when the facts of a file are those of a whole model."""
+    if unlike := {"look", "preparation"} & facts.keys():
+        raise ValueError(f"{file} holds more than an encoder ({', '.join(unlike)}): give its run directory, or the "
+                         f"{WEIGHTS_NAME} there")  # fmt: skip
 
 
 def _is_tag(config: EncoderConfig) -> bool:
@@ -228,7 +267,7 @@ def _refusal(name: str, tag: str | None, error: Exception) -> str:
     """Why there is no such encoder, and what to do."""
     timms = name.startswith("tu-")
     known = [f"tu-{model}" for model in timm.list_models()] if timms else smp.encoders.get_encoder_names()
-    if name.partition(".")[0] not in known and ":" not in name:
+    if name.partition(".")[0] not in known:
         near = ", ".join(difflib.get_close_matches(name, known))
         advice = f"did you mean {near}?" if near else "give one of segmentation-models-pytorch, or tu-NAME for timm's"
         return f"encoder.name={name}: there is no such encoder; {advice}"
@@ -242,7 +281,7 @@ def _refusal(name: str, tag: str | None, error: Exception) -> str:
 
 def _side(name: str) -> int:
     """Pixels of a square image for trying an encoder: few, unless timm has made it for one size alone."""
-    known = timm.get_pretrained_cfg(name.removeprefix("tu-")) if name.startswith("tu-") and ":" not in name else None
+    known = timm.get_pretrained_cfg(name.removeprefix("tu-")) if name.startswith("tu-") else None
     if known is None or not known.fixed_input_size or name.startswith("tu-swin"):
         return 64
     return int(known.input_size[-1])

@@ -5,14 +5,22 @@ import errno
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
+from genseg import __version__
+from genseg.schema import Choices, ConfigError, UnknownKey, build
+
+_T = TypeVar("_T")
+_Module = TypeVar("_Module", bound=nn.Module)
+_ANEW = "the file is damaged, or was not written by genseg: make it anew"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the user's share of it, what a file may hold
 
 
@@ -68,24 +76,106 @@ def save_weights(tensors: Mapping[str, Tensor], path: Path, facts: Mapping[str, 
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file. Raises ValueError when it is no safetensors file."""
+    """The tensors of a file. Raises ValueError when it is no safetensors file, or holds numbers that are not finite."""
     try:
-        return load_file(path)
+        tensors = load_file(path)
     except SafetensorError as error:
         raise ValueError(_unknown(path, error)) from None
+    spoilt = [name for name, x in tensors.items() if x.is_floating_point() and not _finite(x)]
+    if spoilt:
+        raise ValueError(
+            f"{path}: {len(spoilt)} of {len(tensors)} tensors hold nan or infinity (the first: {min(spoilt)}), so "
+            "nothing can be computed with them; take a file of an earlier step, or train anew"
+        )
+    return tensors
+
+
+def _finite(x: Tensor) -> bool:
+    return bool((x if x.element_size() > 1 else x.float()).isfinite().all())  # torch asks that of no 8-bit float
 
 
 def read_facts(path: Path) -> dict[str, Any]:
-    """The facts in a file, lists as tuples; none where `save_weights` has not written it.
+    """The facts in a file as JSON has them, unchecked; none where `save_weights` has not written it.
 
-    Raises ValueError as `read_weights` does.
+    Raises ValueError as `read_weights` does, and for facts that are no section of JSON.
     """
     try:
         with safe_open(path, framework="pt") as content:
             text = (content.metadata() or {}).get("genseg")
     except SafetensorError as error:
         raise ValueError(_unknown(path, error)) from None
-    return {} if text is None else dict(_with_tuples(json.loads(text)))
+    if text is None:
+        return {}
+    try:
+        facts = json.loads(text)
+    except (ValueError, RecursionError) as error:  # no JSON, a number of thousands of digits, or brackets without end
+        raise ValueError(f"{path}: its facts cannot be read ({error}); {_ANEW}") from None
+    if not isinstance(facts, dict):
+        raise ValueError(f"{path}: its facts are a {type(facts).__name__}, wanted a section of JSON; {_ANEW}")
+    return facts
+
+
+def checked_facts(path: Path, facts: Mapping[str, Any], kind: type[_T], *, choices: Choices | None = None) -> _T:
+    """The facts of a file as the dataclass that describes files of its kind.
+
+    What others have written is not believed: raises ValueError with the file, the key, what was got and what to do.
+    """
+    try:
+        return build(kind, dict(facts), choices=choices)
+    except ConfigError as error:
+        raise ValueError(f"{path}: {error}; {_advice(error, facts.get('genseg'))}") from None
+
+
+def _advice(error: ConfigError, version: object) -> str:
+    """What to do with a file whose facts do not fit."""
+    this = f"this is {__version__}"
+    if isinstance(version, str) and _numbers(version) > _numbers(__version__):
+        return f"the file was written by a newer genseg, {version[:40]} ({this}): update genseg"
+    if isinstance(error, UnknownKey):
+        return f"a newer genseg may have written the file ({this}): update genseg, or make the file anew with this one"
+    return _ANEW
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"[0-9]{1,9}", version)]
+
+
+def fill(make: Callable[[], _Module], path: Path) -> _Module:
+    """The module that `make` builds from the facts of a file, with the tensors of that file.
+
+    Its shapes are compared with the file's before it takes memory: a few wrong digits may ask for more than there is.
+    Raises ValueError when they differ, or when there is no such module.
+    """
+    tensors = read_weights(path)
+    try:
+        with torch.device("meta"), _RealRates():
+            planned = {name: x.shape for name, x in make().state_dict().items()}
+    except (ValueError, RuntimeError, ArithmeticError, TypeError) as error:  # what torch says to sizes that cannot be
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{path}: there is no model as its facts describe it ({reason}); {_ANEW}") from None
+    found = {name: x.shape for name, x in tensors.items()}
+    if planned != found:
+        unlike = sorted(name for name in planned.keys() | found.keys() if planned.get(name) != found.get(name))
+        name = unlike[0]
+        raise ValueError(
+            f"{path}: {len(unlike)} of its tensors are not those of the model that its facts describe; the first, "
+            f"{name}, is {_shape(found.get(name))} and not {_shape(planned.get(name))}; {_ANEW}"
+        )
+    module = make()
+    module.load_state_dict(tensors)
+    return module
+
+
+class _RealRates(TorchFunctionMode):
+    """Lets the constructors of some encoders read numbers that they have laid out evenly (their drop rates)."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        return func(*args, **({"device": "cpu"} | kwargs if func is torch.linspace else kwargs))
+
+
+def _shape(shape: torch.Size | None) -> str:
+    return "missing" if shape is None else " x ".join(map(str, shape)) or "a number"
 
 
 def _unknown(path: Path, error: SafetensorError) -> str:
@@ -95,9 +185,3 @@ def _unknown(path: Path, error: SafetensorError) -> str:
         text += (f"; write it as one: safetensors.torch.save_file(torch.load({str(path)!r}, weights_only=True), "
                  f"{str(path.with_suffix('.safetensors'))!r})")  # fmt: skip
     return text
-
-
-def _with_tuples(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _with_tuples(v) for k, v in value.items()}
-    return tuple(map(_with_tuples, value)) if isinstance(value, list) else value

@@ -123,5 +123,5 @@ def _detector(file: Path, device: torch.device) -> DetectorRun:
             "predict writes its masks. The page opens runs with the alpha task, places, mask_rcnn and faster_rcnn"
         )
     predictor.model.to(device)
-    predictor.precision = scoring_precision(facts["config"]["precision"], device)
+    predictor.precision = scoring_precision(facts.precision, device)
     return DetectorRun(predictor, boxes=isinstance(predictor.model, Detector) and not predictor.model.masks)

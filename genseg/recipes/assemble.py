@@ -19,7 +19,7 @@ from accelerate.utils import (
 from torch import nn
 
 from genseg.core import dist
-from genseg.core.check import above, at_least
+from genseg.core.check import at_least, normalisation
 from genseg.core.memory import keep_freed_memory
 from genseg.core.paths import expand
 from genseg.core.precision import Precision, fast_precision
@@ -52,7 +52,7 @@ class DataConfig:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        above(0, std=min(self.std))
+        normalisation(self.mean, self.std)
         at_least(0, cache=self.cache, workers=self.workers, max_broken=self.max_broken)
 
     def may_be_broken(self, images: int) -> int:

@@ -178,12 +178,12 @@ def evaluate_files(
     for file in filter(None, (out, predictions)):
         check_out(file)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    predictor.precision = scoring_precision(facts["config"]["precision"], predictor.device)
-    labelled, findings = read_labels(str(data), facts["model"]["name"], categories=predictor.categories)
+    predictor.precision = scoring_precision(facts.precision, predictor.device)
+    labelled, findings = read_labels(str(data), facts.model.name, categories=predictor.categories)
     more = notes_on(tuple(image.path for image in labelled.images))
     shrunk = shrinking_of(predictor).said((image.height, image.width) for image in labelled.images)
     notes = [f"note: {note}" for note in (more, *shrunk.get("notes", ())) if note]
-    most = detections or facts["config"]["validate.detections"]
+    most = detections or facts.detections
     records = None if semantic else detect_all(predictor, labelled)
     scores = evaluate_model(predictor, labelled, detections=most, records=records)
     if out is not None:

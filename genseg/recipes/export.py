@@ -2,12 +2,13 @@
 
 import io
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from genseg.nn.encoder import WEIGHTS_NAME, encoder_file, metadata_of
+from genseg.nn.encoder import WEIGHTS_NAME, encoder_file, facts_of, refuse_more
 from genseg.nn.weights import read_facts, read_weights, save_weights, whole
 from genseg.recipes.timm_folder import save_timm_folder
 from genseg.train.log import METRICS_NAME
@@ -26,13 +27,11 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
         raise ValueError("--out names neither a file nor a folder of its own; give one, such as --out encoder.pth")
     if names_file(out) and out.resolve() == source.resolve():
         raise ValueError(f"--out {out} is the run's own encoder, and would be overwritten; choose another file")
-    if unlike := {"look", "preparation"} & read_facts(source).keys():
-        raise ValueError(f"{source} holds more than an encoder ({', '.join(unlike)}): give its run directory, or the "
-                         f"{WEIGHTS_NAME} there")  # fmt: skip
+    refuse_more(source, read_facts(source))
     tensors = {prefix + name: tensor for name, tensor in read_weights(source).items()}
     out.parent.mkdir(parents=True, exist_ok=True)
     if out.suffix == ".safetensors":
-        save_weights(tensors, out, metadata_of(source))
+        save_weights(tensors, out, asdict(facts_of(source)))
     elif out.suffix == ".pth":
         save_pth(tensors, out)
     elif names_file(out):

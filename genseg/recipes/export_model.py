@@ -39,7 +39,7 @@ def export_model(run: Path, out: Path) -> str:
         else:
             with whole(out) as temporary:
                 save_file(tensors, temporary)
-        return f"{len(tensors)} tensors of {run} in {out}{_how(predictor, facts['encoder']['name'], out)}"
+        return f"{len(tensors)} tensors of {run} in {out}{_how(predictor, facts.encoder.name, out)}"
     if not isinstance(model, Segmenter):
         what = "ONNX" if out.suffix == ".onnx" else "a folder"
         raise ValueError(

@@ -291,8 +291,11 @@ class FinetuneSession:
                 write_text(self.run / SCORES_NAME, json.dumps(scores.as_json(), indent=1) + "\n")
 
     def _keep(self, name: str, step: int) -> None:
-        facts = {"genseg": __version__, "step": step, "start": self.config.encoder, "config": described(self.parts)}
-        save_predictor(self.predictor, self.parts.architecture, self.run / name, facts)
+        c = self.config
+        save_predictor(
+            self.predictor, self.parts.architecture, self.run / name, step=step, precision=c.precision,
+            detections=c.validate.detections,
+        )  # fmt: skip
 
     def _agree(self) -> None:
         """Give all ranks the mean of their batch norms' statistics: each has averaged its own crops."""

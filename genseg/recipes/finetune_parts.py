@@ -29,7 +29,8 @@ from genseg.data.loader import told
 from genseg.data.samples import CropDataset, Sample, SemanticSample, crop_batches, cropped, cropped_semantic
 from genseg.data.semantic import check_classes, read_mask_folder
 from genseg.data.uneven import notes_on
-from genseg.nn.encoder import MULTIPLE, WEIGHTS_NAME, Encoder, EncoderConfig, build_encoder, metadata_of
+from genseg.nn.encoder import MULTIPLE, WEIGHTS_NAME, Encoder, EncoderConfig, EncoderFacts, build_encoder, facts_of
+from genseg.nn.weights import read_facts
 from genseg.recipes.assemble import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -259,7 +260,7 @@ def start_encoder(config: FinetuneConfig) -> tuple[Encoder, EncoderConfig, list[
         return build_encoder(architecture, pyramid=True)[0], architecture, ["encoder: random weights"]
     facts = run_facts(config.encoder)
     weights = str(_weights(config.encoder)) if _is_file(config.encoder) else config.encoder
-    architecture = EncoderConfig(**facts["encoder"]) if facts else EncoderConfig(config.architecture)
+    architecture = facts.encoder if facts else EncoderConfig(config.architecture)
     encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
     return encoder, replace(architecture, weights=None), [f"encoder: {config.encoder}: {report or 'loaded by its tag'}"]
 
@@ -282,24 +283,25 @@ def start_decoder(config: FinetuneConfig, encoder: Encoder, notes: list[str]) ->
 
 def prepared_as(config: FinetuneConfig) -> Preparation:
     """How images are prepared: as the encoder's run did, where the config does not say."""
-    facts = {} if config.encoder == RANDOM else run_facts(config.encoder)
+    facts = None if config.encoder == RANDOM else run_facts(config.encoder)
     given = Path(config.encoder)
     alpha = (given.parent if given.is_file() else given) / ALPHA_NAME
     look = load_alpha(alpha)[0].look if alpha.is_file() else None
     spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
-    mean, std = (facts.get(k, default) for k, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)))
+    mean, std = (facts.mean, facts.std) if facts else (IMAGENET_MEAN, IMAGENET_STD)
     fit = config.augment.size if config.augment.fit else 0
     return Preparation(config.data.mean or mean, config.data.std or std, fit, spread)
 
 
-def run_facts(encoder: str) -> dict[str, Any]:
-    """What the file of an encoder says about it; nothing when another library has written it, or for a tag."""
+def run_facts(encoder: str) -> EncoderFacts | None:
+    """What the file of an encoder says about it; None when another library has written it, or for a tag.
+
+    Raises ValueError when there is no such file, or when its facts do not fit.
+    """
     if not _is_file(encoder):
-        return {}
-    try:
-        return metadata_of(_weights(encoder))
-    except ValueError:
-        return {}
+        return None
+    file = _weights(encoder)
+    return facts_of(file) if read_facts(file) else None
 
 
 def _is_file(encoder: str) -> bool:

@@ -44,19 +44,17 @@ class Judge:
         self.run = run
         self.predictor, self.facts = load_predictor(run)
         self.predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
-        self.predictor.precision = scoring_precision(self.facts["config"]["precision"], self.predictor.device)
+        self.predictor.precision = scoring_precision(self.facts.precision, self.predictor.device)
         self.semantic = isinstance(self.predictor.model, Segmenter)
         self.boxes = not self.semantic and not getattr(self.predictor.model, "masks", True)
 
     def judged(self) -> list[Judged]:
         """Some validation images, the best first; none where the run has none, or they have gone."""
-        val = self.facts["config"]["data.val"]
-        if val is not None and not Path(val).exists():  # as it was given: from another folder
-            file = self.run / "env.json"
-            val = json.loads(file.read_text("utf-8")).get("val") if file.is_file() else None
+        file = self.run / "env.json"
+        val = json.loads(file.read_text("utf-8")).get("val") if file.is_file() else None
         if val is None or not Path(val).exists():
             return []
-        labelled, _ = read_labels(val, self.facts["model"]["name"], categories=self.predictor.categories)
+        labelled, _ = read_labels(val, self.facts.model.name, categories=self.predictor.categories)
         drawn = sorted(np.random.default_rng(0).permutation(len(labelled.images))[:LOOKED].tolist())
         every = [self._judged(labelled.images[i]) for i in drawn]
         return sorted(filter(None, every), key=lambda j: -j.score)

@@ -110,7 +110,7 @@ def predict(
     if isinstance(predictor.model, Segmenter):
         refuse_inside(out, folder)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
-    predictor.precision = scoring_precision(made["config"]["precision"], predictor.device)
+    predictor.precision = scoring_precision(made.precision, predictor.device)
     images = list_images(folder)
     work = _Work(predictor, images, out, score)
     weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()

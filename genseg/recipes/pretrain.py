@@ -1,7 +1,6 @@
 """Pretraining: from a folder of unlabelled images to an encoder, killed and resumed as often as it happens."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from genseg.data.views import colour_batch
 from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
-from genseg.nn.encoder import WEIGHTS_NAME, save_encoder
+from genseg.nn.encoder import WEIGHTS_NAME, EncoderFacts, save_encoder
 from genseg.recipes.assemble import ALWAYS_BROKEN, FREE_KEYS, Parts, PretrainConfig, assemble
 from genseg.recipes.notes import notes
 from genseg.recipes.online_probe import build_probe
@@ -349,12 +348,11 @@ class Session:
     def _export(self, step: int, *, ends: bool) -> None:
         """The encoder as it is now, in the formats that other libraries read."""
         c, parts = self.config, self.parts
-        metadata = {
-            "genseg": __version__, "method": c.method.name, "encoder": dataclasses.asdict(c.encoder),
-            "mean": c.data.mean, "std": c.data.std, "size": parts.size, "fingerprint": parts.fingerprint,
-            "images_seen": step * parts.plan.batch,
-        }  # fmt: skip
-        save_encoder(parts.module.encoder, self.run / WEIGHTS_NAME, metadata)
+        facts = EncoderFacts(
+            encoder=c.encoder, method=c.method.name, mean=c.data.mean, std=c.data.std, size=parts.size,
+            images_seen=step * parts.plan.batch, fingerprint=parts.fingerprint, genseg=__version__,
+        )  # fmt: skip
+        save_encoder(parts.module.encoder, self.run / WEIGHTS_NAME, facts)
         save_timm_folder(self.run / WEIGHTS_NAME, self.run / "timm")
         if self.rounds is not None and ends:
             self.rounds.save(step)  # not with each checkpoint: calibration takes seconds

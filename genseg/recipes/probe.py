@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from genseg.data.uneven import notes_on
 from genseg.measure.features import features, fit_batch_norms
 from genseg.measure.knn import accuracy, knn
 from genseg.measure.linear import draw_shots, few_shots, linear
-from genseg.nn.encoder import Encoder, EncoderConfig, encoder_file, load_weights, metadata_of
+from genseg.nn.encoder import Encoder, encoder_file, facts_of, load_weights
 from genseg.recipes.probed import LabelledImages, labelled_pair
 
 FITTED = "random weights, batch norms fitted"
@@ -44,12 +45,12 @@ def probe_encoders(
     known, asked = labelled_pair(train, test, limit=limit, margin=margin)
     if kind == "fewshot":
         draw_shots(known.labels, max(shots), 0)  # raises now, and not after all features, when a class has fewer
-    facts_of = [metadata_of(file) for file in files]
+    facts = [facts_of(file) for file in files]
     found: dict[str, Features] = {"raw pixels (16 x 16)": (raw_pixels(known), raw_pixels(asked))}
     found["random weights"] = _both(_embedding(files[0], pretrained=False, fitted=None), known, asked)
     found[FITTED] = _both(_embedding(files[0], pretrained=False, fitted=known), known, asked)
-    for run, file, facts in zip(runs, files, facts_of, strict=True):
-        name = f"{run}: {facts['method']}, {facts['images_seen']} images seen"
+    for run, file, of_file in zip(runs, files, facts, strict=True):
+        name = f"{run}: {of_file.method}, {of_file.images_seen} images seen"
         found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
     notes = [f"{p}:\n{format_findings(i.findings)}" for p, i in ((train, known), (test, asked)) if i.findings]
     notes += [f"{p}: {more}" for p, i in ((train, known), (test, asked)) if (more := notes_on(i.files))]
@@ -107,13 +108,13 @@ def _embedding(
 ) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
     """The encoder of a file as a function of images; with random weights of seed 0 when not `pretrained`, with batch
     norms fitted to the images `fitted`."""
-    facts = metadata_of(file)
+    facts = facts_of(file)
     torch.manual_seed(0)
-    encoder = Encoder(EncoderConfig(**{**facts["encoder"], "weights": None}))
+    encoder = Encoder(facts.encoder)
     if pretrained:
         load_weights(encoder, file)
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-    view = {"size": facts["size"], "mean": facts["mean"], "std": facts["std"]}
+    view: dict[str, Any] = {"size": facts.size, "mean": facts.mean, "std": facts.std}
     if fitted is not None:
         fit_batch_norms(encoder, fitted.source, fitted.indices, **view)
     return lambda images: features(encoder, images.source, images.indices, **view)

@@ -11,7 +11,7 @@ from torch import Tensor
 from genseg.data.images import ImageSource
 from genseg.data.pixels import centre
 from genseg.measure.features import features
-from genseg.nn.encoder import WEIGHTS_NAME, EncoderConfig, build_encoder, metadata_of
+from genseg.nn.encoder import WEIGHTS_NAME, build_encoder, facts_of
 from genseg.recipes.report_pictures import TILE, Shrunk, small
 from genseg.recipes.report_run import Run, chosen
 from genseg.show.brightness import brightened, display_gain
@@ -59,12 +59,10 @@ def _cell(source: ImageSource, i: int, text: str) -> str:
 
 def embeddings(file: Path, source: ImageSource, numbers: list[int]) -> Float[Tensor, "n d"]:
     """What the encoder of `file` makes of images, as it is evaluated in training."""
-    facts = metadata_of(file)
-    encoder, _ = build_encoder(replace(EncoderConfig(**facts["encoder"]), weights=str(file)))
+    facts = facts_of(file)
+    encoder, _ = build_encoder(replace(facts.encoder, weights=str(file)))
     encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-    return features(
-        encoder, source, numbers, size=facts["size"], mean=facts["mean"], std=facts["std"]
-    )  # fmt: skip
+    return features(encoder, source, numbers, size=facts.size, mean=facts.mean, std=facts.std)
 
 
 def nearest_of(

@@ -3,7 +3,7 @@
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -172,15 +172,16 @@ class Rounds:
     def save(self, step: int) -> None:
         """Leave `alpha.safetensors` in the run directory."""
         p = self.parts
-        facts = {"encoder": asdict(p.config.encoder), "method": p.config.method.name,
-                 "fingerprint": p.fingerprint, "images_seen": step * p.plan.batch}  # fmt: skip
         model, least = self.model(), self.config.generate.score
         if (likeliest := model.calibration.probability(SURE)) < least:
             self.say(
                 f"alpha maps: in composites no instance is right more often than {likeliest:.2g}, so from "
                 f"alpha.generate.score={least:g} on nothing is left; train longer, or give a lower --score"
             )
-        save_alpha(model, self.folder.parent / ALPHA_NAME, facts)
+        save_alpha(
+            model, self.folder.parent / ALPHA_NAME, p.config.encoder, method=p.config.method.name,
+            images_seen=step * p.plan.batch, fingerprint=p.fingerprint,
+        )  # fmt: skip
 
 
 class _Proposed(Dataset[list[Instance]]):

@@ -8,7 +8,7 @@ from pathlib import Path
 import timm
 import torch
 
-from genseg.nn.encoder import Encoder, EncoderConfig, metadata_of, torchvision_state
+from genseg.nn.encoder import Encoder, EncoderConfig, facts_of, torchvision_state
 from genseg.nn.weights import whole
 
 TAG = "genseg_"  # and the method
@@ -19,18 +19,19 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
 
     False, and nothing written, when timm has no model of the encoder's name, stem and tensors that computes the same.
     """
-    metadata = metadata_of(encoder_file)
-    encoder = metadata["encoder"]
-    name = encoder["name"].removeprefix("tu-")
-    if not timm.is_model(name) or encoder["stem"] != "imagenet" or not _is_timms(encoder["name"]):
+    facts = facts_of(encoder_file)
+    name = facts.encoder.name.removeprefix("tu-")
+    if not timm.is_model(name) or facts.encoder.stem != "imagenet" or not _is_timms(facts.encoder.name):
         return False
-    size = metadata["size"]
+    known = timm.get_pretrained_cfg(name)
+    # by these timm finds what it replaces for other classes or channels
+    ends = {key: getattr(known, key) for key in ("first_conv", "classifier") if getattr(known, key, None)}
     content = {
         "architecture": name,
         "num_classes": 0,
         "pretrained_cfg": {
-            "input_size": [3, size, size], "mean": metadata["mean"], "std": metadata["std"], "num_classes": 0,
-            "interpolation": "bilinear", "crop_pct": 1.0, "tag": TAG + metadata["method"],
+            "input_size": [3, facts.size, facts.size], "mean": facts.mean, "std": facts.std, "num_classes": 0,
+            "interpolation": "bilinear", "crop_pct": 1.0, "tag": TAG + facts.method, **ends,
         },
     }  # fmt: skip
     _refuse_foreign(folder)

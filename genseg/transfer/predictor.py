@@ -11,15 +11,16 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
-from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.objective import ObjectiveConfig
+from genseg import __version__
+from genseg.alpha.decoder import AlphaDecoder
+from genseg.core.check import at_least, normalisation
+from genseg.core.precision import Precision
 from genseg.data.categories import Categories
 from genseg.data.instances import Instance, resized
 from genseg.data.pixels import normalise, stretch
 from genseg.data.run_length import encode
 from genseg.nn.encoder import Encoder, EncoderConfig
-from genseg.nn.weights import read_facts, read_weights, save_weights
+from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig
 from genseg.transfer.model import Detection, Pixels
 from genseg.transfer.places import PlaceDetector, PlacesConfig
@@ -46,6 +47,10 @@ class Preparation:
     fit: int  # images are resized to this long side; 0: they stay as they are
     stretch: bool  # values are spread over the whole range
 
+    def __post_init__(self) -> None:
+        normalisation(self.mean, self.std)
+        at_least(0, fit=self.fit)
+
     def scale(self, height: int, width: int) -> float:
         """By how much an image of that size is resized."""
         return self.fit / max(height, width) if self.fit else 1.0
@@ -62,6 +67,25 @@ class Preparation:
     def normalised(self, pixels: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
         """Pixels as the model takes them."""
         return normalise(pixels, mean=self.mean, std=self.std)
+
+
+@dataclass(frozen=True)
+class PredictorFacts:
+    """What the file of a fine-tuned model says of itself."""
+
+    encoder: EncoderConfig
+    model: Any  # one of MODELS, by its name
+    categories: Categories
+    preparation: Preparation
+    precision: Precision = "auto"  # in which it was trained
+    detections: int = 100  # an image may have for AP, where the caller does not say
+    step: int = 0
+    genseg: str = ""  # the version that has written it
+
+    def __post_init__(self) -> None:
+        if not self.categories:
+            raise ValueError("categories=[]: there has to be one")
+        at_least(1, detections=self.detections)
 
 
 class Predictor:
@@ -155,16 +179,24 @@ def build_model(
     return PlaceDetector(encoder, decoder or AlphaDecoder(encoder, config.decoder), config, classes=classes)
 
 
-def save_predictor(predictor: Predictor, architecture: EncoderConfig, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write the model; how to build and use it stands in the file, beside `metadata`.
+def save_predictor(
+    predictor: Predictor,
+    architecture: EncoderConfig,
+    path: Path,
+    *,
+    step: int = 0,
+    precision: Precision = "auto",
+    detections: int = 100,
+) -> None:
+    """Write the model; how to build and use it stands in the file, and no path of the author's.
 
     Raises WeightsError when the disk is full.
     """
-    facts = {
-        **metadata, "model": asdict(predictor.model.config), "encoder": {**asdict(architecture), "weights": None},
-        "categories": predictor.categories, "preparation": asdict(predictor.preparation),
-    }  # fmt: skip
-    save_weights(predictor.model.state_dict(), path, facts)
+    facts = PredictorFacts(
+        encoder=replace(architecture, weights=None), model=predictor.model.config, categories=predictor.categories,
+        preparation=predictor.preparation, precision=precision, detections=detections, step=step, genseg=__version__,
+    )  # fmt: skip
+    save_weights(predictor.model.state_dict(), path, asdict(facts))
 
 
 def predictor_file(path: Path) -> Path:
@@ -176,25 +208,31 @@ def predictor_file(path: Path) -> Path:
     return file
 
 
-def load_predictor(path: Path) -> tuple[Predictor, dict[str, Any]]:
-    """What `save_predictor` has written, and its metadata; of a run directory, the best. Raises ValueError."""
+def load_predictor(path: Path) -> tuple[Predictor, PredictorFacts]:
+    """What `save_predictor` has written, and what its file says; of a run directory, the best. Raises ValueError.
+
+    Nothing is fetched: the weights are in the file.
+    """
     file = predictor_file(path)
-    facts = read_facts(file)
-    if "preparation" not in facts:
+    values = read_facts(file)
+    if "preparation" not in values:
         raise ValueError(f"{file} holds no model of genseg finetune")
-    architecture = EncoderConfig(**facts["encoder"])
-    categories = tuple((int(number), str(name)) for number, name in facts["categories"])
-    config = model_config(facts["model"])
-    model = build_model(config, Encoder(architecture), architecture, classes=len(categories))
-    model.load_state_dict(read_weights(file))
+    facts = checked_facts(file, _without_paths(values), PredictorFacts, choices={"model": MODELS})
+    architecture = replace(facts.encoder, weights=None)
+
+    def make() -> Model:
+        return build_model(facts.model, Encoder(architecture), architecture, classes=len(facts.categories))
+
+    model = fill(make, file)
     model.to(memory_format=torch.channels_last)
-    return Predictor(model, categories, Preparation(**facts["preparation"])), facts
+    return Predictor(model, facts.categories, facts.preparation), facts
 
 
-def model_config(values: Mapping[str, Any]) -> Any:
-    """The dataclass of a model from its values."""
-    made = dict(values)
-    if made["name"] == "places":
-        parts = {"decoder": DecoderConfig, "objective": ObjectiveConfig, "generate": GenerateConfig}
-        made |= {name: kind(**made[name]) for name, kind in parts.items()}
-    return MODELS[made["name"]](**made)
+def _without_paths(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts as they are written now: those of early files hold the whole config, with its paths."""
+    known = {name: value for name, value in values.items() if name not in ("config", "start")}
+    config = values.get("config")
+    if isinstance(config, dict):
+        old = {"precision": "precision", "detections": "validate.detections"}
+        known |= {name: config[key] for name, key in old.items() if key in config}
+    return known

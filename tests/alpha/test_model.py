@@ -18,7 +18,7 @@ from genseg.alpha.decoder import AlphaDecoder, Codes, Places
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.data.instances import Instance
-from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder, save_encoder
+from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, save_encoder
 from genseg.nn.norms import with_norms
 from genseg.nn.weights import WeightsError
 
@@ -110,17 +110,17 @@ def test_a_saved_model_finds_the_same(model: AlphaModel, tmp_path: Path) -> None
     doubles = replace(ALL, overlap=1.0, inside=1.0)  # untrained, it finds little else
     model = AlphaModel(model.encoder, model.decoder, look, doubles)
     model.calibration = Calibration(2.0, 0.3)
-    facts = {"encoder": {"name": "resnet18", "stem": "imagenet", "weights": "somewhere"}, "note": "kept"}
+    facts = EncoderConfig(weights="somewhere")
     file = tmp_path / "alpha.safetensors"
-    save_alpha(model, file, facts)
+    save_alpha(model, file, facts, images_seen=5)
     again, found = load_alpha(file)
-    assert found["note"] == "kept" and again.look == look and again.config == doubles
+    assert found.images_seen == 5 and found.encoder.weights is None and again.look == look and again.config == doubles
     assert again.calibration == model.calibration
     assert again.decoder.config == SMALL and not again.training
     image = textured(100, 130)
     want = model.instances(image)
     assert len(want) > 3 and same(again.instances(image), want)
-    save_alpha(again, tmp_path / "again.safetensors", facts)
+    save_alpha(again, tmp_path / "again.safetensors", facts, images_seen=5)
     assert (tmp_path / "again.safetensors").read_bytes() == file.read_bytes()
     assert sorted(f.name for f in tmp_path.iterdir()) == ["again.safetensors", "alpha.safetensors"]
 
@@ -131,12 +131,16 @@ def test_a_full_disk_leaves_no_half_model(model: AlphaModel, tmp_path: Path) -> 
         no_file_above(100_000),
         pytest.raises(WeightsError, match="alpha.safetensors cannot be written: File too large"),
     ):
-        save_alpha(model, file, {})
+        save_alpha(model, file, EncoderConfig())
     assert not list(tmp_path.iterdir())
 
 
 def test_another_file_is_named_as_such(model: AlphaModel, tmp_path: Path) -> None:
-    save_encoder(model.encoder, tmp_path / "encoder.safetensors", {"method": "moco"})
+    save_encoder(
+        model.encoder,
+        tmp_path / "encoder.safetensors",
+        EncoderFacts(EncoderConfig(), "moco", (0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 64),
+    )
     save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
     for name in ("encoder", "other"):

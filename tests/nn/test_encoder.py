@@ -1,6 +1,7 @@
 """The encoder: stems, weights, and the libraries that read what it writes."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,10 @@ from torch import nn
 
 from genseg.nn.encoder import (
     EncoderConfig,
+    EncoderFacts,
     build_encoder,
+    facts_of,
     load_weights,
-    metadata_of,
     save_encoder,
     torchvision_state,
 )
@@ -23,10 +25,10 @@ from genseg.nn.momentum import teacher_of
 from genseg.recipes.export import export
 from genseg.recipes.timm_folder import save_timm_folder
 
-METADATA = {
-    "genseg": "0.1.0", "method": "byol", "encoder": {"name": "resnet18", "stem": "imagenet", "weights": None},
-    "mean": (0.5, 0.5, 0.5), "std": (0.2, 0.2, 0.2), "size": 64, "fingerprint": "abc", "images_seen": 100,
-}  # fmt: skip
+FACTS = EncoderFacts(
+    encoder=EncoderConfig(), method="byol", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), size=64, images_seen=100,
+    fingerprint="abc", genseg="0.1.0",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +39,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, Path]:
         if isinstance(m, nn.BatchNorm2d):
             m.running_mean.normal_()
     path = tmp_path_factory.mktemp("run") / "encoder.safetensors"
-    save_encoder(encoder, path, METADATA)
+    save_encoder(encoder, path, FACTS)
     return encoder.eval(), path
 
 
@@ -58,6 +60,24 @@ def test_timm_loads_the_folder_and_computes_the_same(saved: tuple[nn.Module, Pat
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(model.eval()(x), encoder(x))
     assert model.pretrained_cfg["mean"] == [0.5, 0.5, 0.5]
+
+
+@pytest.mark.parametrize(("name", "first"), [("resnet50", "conv1"), ("tu-resnet10t", "conv1.0")])
+def test_timm_adapts_the_folder_to_classes_and_channels(name: str, first: str, tmp_path: Path) -> None:
+    encoder, _ = build_encoder(EncoderConfig(name))
+    save_encoder(encoder, tmp_path / "e.safetensors", replace(FACTS, encoder=EncoderConfig(name)))
+    assert save_timm_folder(tmp_path / "e.safetensors", tmp_path / "timm")
+    own = torchvision_state(encoder)
+    new = {"fc.weight", "fc.bias"}
+    for changed, unlike in (({"num_classes": 5}, new), ({"in_chans": 1}, {f"{first}.weight"}), ({}, set())):
+        model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True, **changed)
+        state = model.state_dict()
+        assert {k for k, v in state.items() if k not in own or not torch.equal(v, own[k])} == unlike
+        assert model(torch.zeros(2, changed.get("in_chans", 3), 64, 64)).shape == (
+            2, changed.get("num_classes", model.num_features))  # fmt: skip
+        if "in_chans" in changed:  # grey images are seen as by the sum over channels
+            torch.testing.assert_close(state[f"{first}.weight"], own[f"{first}.weight"].sum(1, keepdim=True))
+    timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True, features_only=True, in_chans=1)
 
 
 def test_smp_loads_it(saved: tuple[nn.Module, Path]) -> None:
@@ -83,10 +103,10 @@ def test_mask_rcnn_loads_it_by_a_prefix(saved: tuple[nn.Module, Path], tmp_path:
 
 
 def test_metadata_comes_back_as_it_went_in(saved: tuple[nn.Module, Path], tmp_path: Path) -> None:
-    assert metadata_of(saved[1]) == METADATA
+    assert facts_of(saved[1]) == FACTS
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     with pytest.raises(ValueError, match="was not written by genseg"):
-        metadata_of(tmp_path / "other.safetensors")
+        facts_of(tmp_path / "other.safetensors")
 
 
 def test_weights_come_from_a_run_directory_or_a_file_and_the_rest_is_said(saved: tuple[nn.Module, Path]) -> None:
@@ -153,7 +173,7 @@ def test_timm_encoders_export_timms_own_names(tmp_path: Path) -> None:
     encoder, _ = build_encoder(EncoderConfig(name="tu-resnet18"))
     assert set(torchvision_state(encoder)) == set(timm.create_model("resnet18", num_classes=0).state_dict())
     save_encoder(
-        encoder, tmp_path / "e.safetensors", {**METADATA, "encoder": {"name": "tu-resnet18", "stem": "imagenet"}}
+        encoder, tmp_path / "e.safetensors", replace(FACTS, encoder=EncoderConfig("tu-resnet18"))
     )
     assert save_timm_folder(tmp_path / "e.safetensors", tmp_path / "timm")
     timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True)
@@ -163,7 +183,7 @@ def test_timm_encoders_export_timms_own_names(tmp_path: Path) -> None:
 def test_what_timm_computes_otherwise_has_no_timm_folder(tmp_path: Path) -> None:
     encoder, _ = build_encoder(EncoderConfig(name="densenet121"))  # smp's has the names, and one ReLU less
     assert {*torchvision_state(encoder)} == {*timm.create_model("densenet121", num_classes=0).state_dict()}
-    facts = {**METADATA, "encoder": {"name": "densenet121", "stem": "imagenet"}}
+    facts = replace(FACTS, encoder=EncoderConfig("densenet121"))
     save_encoder(encoder, tmp_path / "e.safetensors", facts)
     assert not save_timm_folder(tmp_path / "e.safetensors", tmp_path / "timm") and not (tmp_path / "timm").exists()
 

@@ -51,7 +51,7 @@ def test_two_processes_score_as_one(tmp_path: Path, config: DetectorConfig | Seg
     torch.manual_seed(0)
     model = build_model(config, build_encoder(ARCHITECTURE)[0], ARCHITECTURE, classes=2)
     predictor = Predictor(model, ((3, "cat"), (7, "dog")), PREPARATION)
-    save_predictor(predictor, ARCHITECTURE, tmp_path / MODEL_NAME, {})
+    save_predictor(predictor, ARCHITECTURE, tmp_path / MODEL_NAME)
     one = scored(tmp_path)
     mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
     assert [(tmp_path / f"{rank}.json").read_text() for rank in (0, 1)] == [one, one]

@@ -29,7 +29,7 @@ def finetuned(run: Path, config: SegmenterConfig | DetectorConfig, *, fit: int =
     model = build_model(config, build_encoder(ARCHITECTURE)[0], ARCHITECTURE, classes=2)
     run.mkdir()
     predictor = Predictor(model, ((3, "cat"), (7, "dog")), replace(PREPARATION, fit=fit))
-    save_predictor(predictor, ARCHITECTURE, run / MODEL_NAME, {})
+    save_predictor(predictor, ARCHITECTURE, run / MODEL_NAME)
     return run
 
 

@@ -294,7 +294,7 @@ def test_a_fresh_start_leaves_no_model_of_before(data: Path, tmp_path: Path) -> 
     run = run_through(data, tmp_path / "run", "unet", "steps=2", "validate.every=1 steps")
     run_through(data, run, "unet", "steps=1", "data.val=null", "patience=0", "--fresh")
     assert not (run / "best.safetensors").exists() and not (run / "scores.json").exists()
-    assert load_predictor(run)[1]["step"] == 1
+    assert load_predictor(run)[1].step == 1
 
 
 def test_a_run_without_scores_on_the_way_is_scored_at_its_end(data: Path, tmp_path: Path) -> None:

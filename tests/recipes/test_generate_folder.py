@@ -35,8 +35,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     look = Look(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), side=0, stretch=True)
     config = GenerateConfig(candidate=0.0, score=0.0)
     root = tmp_path_factory.mktemp("run")
-    facts = {"encoder": {"name": "resnet18", "stem": "imagenet", "weights": None}}
-    save_alpha(AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, config), root / ALPHA_NAME, facts)
+    save_alpha(AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, config), root / ALPHA_NAME, EncoderConfig())
     return root
 
 
@@ -218,7 +217,7 @@ def test_each_model_json_and_score_is_evaluated_in_a_folder_of_its_own(
     files = []
     for name, least in (("a", 0.0), ("b", 1.0)):
         model.config = replace(model.config, score=least)
-        save_alpha(model, tmp_path / f"{name}.safetensors", {"encoder": facts["encoder"]})
+        save_alpha(model, tmp_path / f"{name}.safetensors", facts.encoder)
         files.append(generated(tmp_path / f"{name}.safetensors", data, tmp_path, alphas=False, wanted=Wanted()))
     files.append(generated(tmp_path / "a.safetensors", data, tmp_path, alphas=False, wanted=Wanted(score=1.0)))
     many, none, few = (len(json.loads(f.read_text())["annotations"]) for f in files)
@@ -321,7 +320,7 @@ def test_a_large_image_is_shrunk_as_trained_or_as_asked_for(run: Path, folder: P
     model, facts = load_alpha(run / ALPHA_NAME)
     model.look = replace(model.look, side=32)
     (tmp_path / "small").mkdir()
-    save_alpha(model, tmp_path / "small" / ALPHA_NAME, {"encoder": facts["encoder"]})
+    save_alpha(model, tmp_path / "small" / ALPHA_NAME, facts.encoder)
     one = tmp_path / "one.txt"
     one.write_text(f"{folder}/0.png\n")
 

@@ -84,7 +84,7 @@ def test_two_processes_generate_the_bytes_of_one(images: Path, tmp_path: Path) -
     decoder = AlphaDecoder(encoder, DecoderConfig(channels=(16, 16, 8, 8), tower=8))
     look = Look((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), side=0, stretch=True)
     model = AlphaModel(encoder, decoder, look, GenerateConfig(candidate=0, score=0))
-    save_alpha(model, tmp_path / ALPHA_NAME, {"encoder": {"name": "resnet18"}})
+    save_alpha(model, tmp_path / ALPHA_NAME, EncoderConfig())
     (images / "broken.png").write_bytes(b"no image")
     tool, run = str(ROOT / "tools/generate.py"), str(tmp_path / ALPHA_NAME)
     said = launch("torchrun", tool, run, str(images), "--out", str(tmp_path / "two"))
