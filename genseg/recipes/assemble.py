@@ -34,6 +34,7 @@ from genseg.methods import METHODS
 from genseg.methods.method import Method, check_two_large
 from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
+from genseg.recipes.launched import check_precision, refuse_sharding
 from genseg.recipes.online_probe import ProbeConfig
 from genseg.train.optim import OptimizerConfig, build_optimizer
 
@@ -88,7 +89,7 @@ class PretrainConfig:
     steps: int | None = None
     images: float | None = None  # images seen
     batch_size: int = 256  # images of one update, over all processes and accumulated passes
-    accumulate: int = 1  # passes of one update; SimCLR's negatives and all batch norms see one pass only
+    accumulate: int = 1  # passes of one update; batch norms, negatives and all that notes name see one pass only
     precision: Precision = "auto"  # auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
     compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
@@ -256,9 +257,12 @@ def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = Fals
     """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it is an error."""
     if tensorboard and not is_tensorboard_available():
         raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
+    chosen = choose_precision(precision)
+    refuse_sharding()
+    check_precision(chosen)
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
-        mixed_precision=choose_precision(precision),
+        mixed_precision=chosen,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
             InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # one rank decodes or probes while the others wait

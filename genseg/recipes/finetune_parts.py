@@ -39,6 +39,7 @@ from genseg.recipes.assemble import (
     make_accelerator,
     prepare,
 )
+from genseg.recipes.launched import precision_note
 from genseg.train.optim import OptimizerConfig, build_optimizer
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
 from genseg.transfer.places import PlacesConfig
@@ -89,7 +90,7 @@ class FinetuneConfig:
     steps: int | None = None
     images: float | None = None  # images seen
     batch_size: int = 8  # images of one update, over all processes and accumulated passes
-    accumulate: int = 1  # passes of one update
+    accumulate: int = 1  # passes of one update; batch norms, and what a loss averages over, see one pass only
     precision: Precision = "auto"  # auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
     threads: int = 0  # of the processor for the training process; 0: torch's choice
@@ -221,6 +222,11 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
     encoder.check_size(**{"augment.size": -(-config.augment.size // MULTIPLE) * MULTIPLE})
     if val is not None and (both := {i.path.resolve() for i in train.images} & {i.path.resolve() for i in val.images}):
         notes.append(f"{len(both)} images are trained on and scored: of new images the scores say nothing")
+    if note := precision_note(accelerator.mixed_precision):
+        notes.append(note)
+    if config.accumulate > 1:
+        notes.append(f"accumulate={config.accumulate}: batch norms and what a loss averages over (objects, pixels) see "
+                     f"one pass of {config.batch_size // pieces} images in a process only")  # fmt: skip
     preparation = prepared_as(config)
     config = with_anchors(config, train, preparation)
     if isinstance(config.model, DetectorConfig):

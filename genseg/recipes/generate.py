@@ -26,6 +26,7 @@ from genseg.data.png import write_png
 from genseg.data.run_length import polygons
 from genseg.data.uneven import notes_on
 from genseg.recipes.finder import Finder, Pixels, Wanted, alpha_file, finder_of, is_proposer, shrinking_of
+from genseg.recipes.launched import refuse_sharding
 from genseg.recipes.rows import (
     MOST,
     as_coco,
@@ -82,7 +83,8 @@ def generate_folder(
     `out/broken.txt`. Raises ValueError for what a user can mend.
     """
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), kwargs_handlers=[patient])
+    refuse_sharding()
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=[patient])
     if options.alphas or options.cutouts:
         refuse_inside(out, folder)
     finder, origin = finder_of(run, options.wanted, accelerator.device)

@@ -79,6 +79,11 @@ def test_a_home_folder_is_one_everywhere(
     [
         ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "say accumulate=N"),
         ("ACCELERATE_DYNAMO_BACKEND", "EAGER", "compile=true"),
+        ("ACCELERATE_MIXED_PRECISION", "fp16", "leave that out, or say precision=fp16"),
+        ("ACCELERATE_MIXED_PRECISION", "fp8", "leave that out; genseg knows"),
+        ("ACCELERATE_USE_FSDP", "true", "told to use FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "told to use DeepSpeed"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", "told to use Megatron-LM"),
     ],
 )
 def test_a_launcher_changes_no_training_in_silence(
