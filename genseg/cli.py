@@ -97,7 +97,7 @@ def parser() -> argparse.ArgumentParser:
                             formatter_class=raw)  # fmt: skip
     p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
     p.add_argument("--fresh", action="store_true", help="start over in a run directory that is in use")
-    p.add_argument("--dry-run", action="store_true", help="build everything, take two steps, estimate memory and time")
+    p.add_argument("--dry-run", action="store_true", help="build everything, take a few steps, tell memory and time")
     p.add_argument("--print-config", action="store_true", help="print every key with its value and stop")
     p.add_argument("--keys", action="store_true", help="explain every key and stop")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the config")

@@ -29,8 +29,8 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates of one epoch; the incomplete last batch is dropped."""
-        return self.images // self.batch
+        """Updates of one epoch; the incomplete last batch is dropped. One where there are fewer images than a batch."""
+        return max(1, self.images // self.batch)
 
     def steps(self, duration: str) -> int:
         """A duration such as "10 epochs", "500 steps", "2e4 images" or "5 percent" (of the run) in updates.
@@ -49,16 +49,20 @@ class Plan:
         return self.steps(duration) / self.total
 
 
-def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, samples: float | None) -> Plan:
+def plan(
+    *, images: int, batch: int, epochs: float | None, steps: int | None, samples: float | None, again: bool = False
+) -> Plan:
     """The plan of a run that is given as epochs, steps or images seen (`samples`): exactly one of them.
 
-    Raises ValueError when none or several are given, or when the data are fewer than one batch.
+    again: fewer images than a batch are drawn again until it is full, and an epoch is one batch
+
+    Raises ValueError when none or several are given, or when the data are fewer than one batch without `again`.
     """
     given = {k: v for k, v in (("epochs", epochs), ("steps", steps), ("images", samples)) if v is not None}
     if len(given) != 1:
         got = " and ".join(f"{k}={v:g}" for k, v in given.items()) or "none of them"
         raise ValueError(f"give the length of the run as one of epochs=, steps=, images=; got {got}")
-    if images < batch:
+    if images < batch and not again:
         raise ValueError(
             f"{images} images are fewer than one batch of {batch}; "
             + (f"use batch_size={max(images // 2, 2)}" if images > 1 else "give two or more")
@@ -66,7 +70,7 @@ def plan(*, images: int, batch: int, epochs: float | None, steps: int | None, sa
     name, value = next(iter(given.items()))
     if not 0 < value < LONGEST:
         raise ValueError(f"{name}={value:g}: a run has to be longer than nothing, and to end ({LONGEST:g} at most)")
-    per_unit = {"epochs": images // batch, "steps": 1, "images": 1 / batch}
+    per_unit = {"epochs": max(1, images // batch), "steps": 1, "images": 1 / batch}
     return Plan(images=images, batch=batch, total=max(1, math.ceil(value * per_unit[name] - 1e-9)))
 
 

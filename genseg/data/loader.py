@@ -44,7 +44,8 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Lists of (epoch, index) for one rank, from `start` updates into the run to its end.
 
     An epoch is a permutation drawn from (seed, epoch), cut into global batches; rank r takes every world-th
-    image of a global batch from the r-th. The incomplete last batch of an epoch is dropped.
+    image of a global batch from the r-th. The incomplete last batch of an epoch is dropped. Fewer images than a batch
+    are drawn again until it is full: one permutation after another, each an epoch of its own, and nothing is dropped.
     """
 
     def __init__(
@@ -57,16 +58,18 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
         return (self.total - self.start) * self.passes
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        per_epoch = self.images // self.batch
+        used = self.images // self.batch * self.batch or self.images  # of each permutation
         epoch, order = -1, np.empty(0, np.int64)
         for step in range(self.start, self.total):
-            if step // per_epoch != epoch:
-                epoch = step // per_epoch
-                order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
-            first = (step % per_epoch) * self.batch
-            mine = order[first : first + self.batch][self.rank :: self.world]
-            for part in np.array_split(mine, self.passes):
-                yield [(epoch, int(i)) for i in part]
+            keys = list[tuple[int, int]]()
+            for position in range(step * self.batch, (step + 1) * self.batch):
+                if position // used != epoch:
+                    epoch = position // used
+                    order = np.random.default_rng([self.seed, epoch]).permutation(self.images)
+                keys.append((epoch, int(order[position % used])))
+            mine = keys[self.rank :: self.world]
+            for part in np.array_split(np.arange(len(mine)), self.passes):
+                yield [mine[i] for i in part]
 
 
 class Composer:

@@ -182,8 +182,9 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     views = tuple(v for v in config.views.values() if v.count > 0)
     _check(config, views, accelerator)
     length = plan(
-        images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images
-    )
+        images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images,
+        again=not views,  # the alpha task alone makes any number of composites of an image
+    )  # fmt: skip
     torch.manual_seed(config.seed % 2**63)
     start = replace(config.encoder, weights=None) if begun else config.encoder
     encoder, loaded = build_encoder(start, pyramid=config.alpha.name != "none")

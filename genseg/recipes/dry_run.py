@@ -1,14 +1,19 @@
-"""Two steps of a run without leaving anything in its run directory."""
+"""A few steps of a run without leaving anything in its run directory."""
 
 import contextlib
 import dataclasses
+import itertools
 import os
+import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from genseg.core import dist
 from genseg.core.paths import expand
@@ -19,17 +24,29 @@ from genseg.recipes.online_probe import build_probe
 from genseg.recipes.pretrain import Session
 from genseg.recipes.resume import begun, described, refuse_leftovers, reopen
 from genseg.train.log import ProgressLine, duration
-from genseg.train.loop import train
+from genseg.train.loop import Timing, train
 from genseg.train.run import RunError, refuse_foreign
 
 if sys.platform != "win32":
     import resource
 
-STEPS = 2
+STEPS = 4  # the first is slower than all others: memory is taken, workers start
+
+
+class TimedSession(Session):
+    """A session that knows when each of its steps was over."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.over: list[float] = []
+
+    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+        self.over.append(time.perf_counter())
+        super().measured(step, outputs, timing, grad_norm)
 
 
 def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
-    """What `pretrain` would do: data, model, memory and time, from two real steps. Only the first process tells.
+    """What `pretrain` would do: data, model, memory and time, from a few real steps. Only the first process tells.
 
     Raises what `pretrain` would raise, for its run directory too, unless another process is at work in it.
     """
@@ -55,14 +72,16 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
     short = dataclasses.replace(parts.plan, total=min(STEPS, total))
     with tempfile.TemporaryDirectory() as own, open(os.devnull, "w") as nowhere:
         folder = dist.gather_objects(own)[0]  # the first process makes banks for all
-        session = Session(dataclasses.replace(parts, config=quiet), Path(folder), None)
+        session = TimedSession(dataclasses.replace(parts, config=quiet), Path(folder), None)
         session.save_every = 0
         session.progress = ProgressLine(nowhere)  # it would name files that are gone when it is read
         with contextlib.closing(session):
             began = time.perf_counter()
-            train(parts.wrapped, parts.optimizer, session.batches(), parts.accelerator, session, plan=short, start=0,
+            batches = session.batches()  # makes the first proposals, once for all runs
+            ready = time.perf_counter()
+            train(parts.wrapped, parts.optimizer, batches, parts.accelerator, session, plan=short, start=0,
                   passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
-            seconds = (time.perf_counter() - began) / short.total
+    took = [b - a for a, b in itertools.pairwise((ready, *session.over))]
     views = [f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count]
     if config.alpha.name != "none":
         views.append(
@@ -85,10 +104,17 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
             f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
             f"length    {total} steps of {length.batch} images = {total / length.steps_per_epoch:.1f} epochs",
             f"memory    {_peak(parts.accelerator.device)} at the peak of this process",
-            f"time      {seconds:.2f} s a step over the first two, so about {duration(seconds * total)} "
-            "(the first steps are the slowest)",
+            f"time      {_time(took, total)}",
+            *([] if config.alpha.name != "places" else [f"proposals {duration(ready - began)}, kept for the run"]),
         )
     )
+
+
+def _time(took: Sequence[float], total: int) -> str:
+    """Seconds of a step, and of all of them."""
+    usual = statistics.median(took[1:] or took)
+    over = f" (median of steps 2 to {len(took)}; the first takes {took[0]:.2f} s)" if len(took) > 1 else ""
+    return f"{usual:.2f} s a step, so about {duration(took[0] + usual * (total - 1))}{over}"
 
 
 def _peak(device: torch.device) -> str:

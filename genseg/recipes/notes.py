@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from genseg.core import dist
+from genseg.core.words import amount
 from genseg.data.uneven import notes_on
 from genseg.recipes.assemble import Parts, PretrainConfig
 from genseg.recipes.launched import precision_note
@@ -40,7 +41,10 @@ def _of_images(parts: Parts) -> Iterator[str]:
     images, batch = parts.images, parts.plan.batch
     if more := notes_on(images.paths):
         yield more
-    if (left := len(images) % batch) > 0.1 * len(images):
+    if len(images) < batch:
+        yield (f"{amount(len(images), 'image')} for a batch of {batch}: they are drawn again, for new composites each "
+               "time; an epoch is one batch")  # fmt: skip
+    elif (left := len(images) % batch) > 0.1 * len(images):
         yield f"an epoch leaves out {left} of {len(images)} images, others each time: it is whole batches of {batch}"
 
 

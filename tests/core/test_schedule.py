@@ -30,6 +30,8 @@ def test_a_duration_that_is_none_says_how_to_write_one(text: str) -> None:
 def test_the_incomplete_last_batch_of_an_epoch_is_dropped() -> None:
     assert plan(images=1050, batch=100, epochs=3, steps=None, samples=None) == Plan(images=1050, batch=100, total=30)
     assert plan(images=1050, batch=100, epochs=None, steps=7, samples=None).total == 7
+    few = plan(images=4, batch=100, epochs=3, steps=None, samples=None, again=True)
+    assert (few.total, few.steps_per_epoch, few.steps("2 epochs")) == (3, 1, 2)
     assert plan(images=1050, batch=100, epochs=None, steps=None, samples=5000).total == 50
 
 

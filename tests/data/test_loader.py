@@ -42,18 +42,37 @@ def test_an_epoch_holds_every_image_at_most_once_and_the_next_another_order() ->
     assert [e for e, _ in steps[4] + steps[5]] == [0, 0, 0, 0, 1, 1, 1, 1]
 
 
-def test_a_resumed_sampler_goes_on_where_it_was() -> None:
-    whole = list(sampler())
+def test_an_order_is_the_one_that_runs_have_had() -> None:
+    """A run that was begun by an earlier version goes on to the bit."""
+    for epoch, step in ((0, 1), (1, 7)):
+        order = np.random.default_rng([0, epoch]).permutation(21)
+        first = step % 5 * 4
+        assert list(sampler())[step] == [(epoch, int(i)) for i in order[first : first + 4]]
+
+
+@pytest.mark.parametrize("images", [1, 2, 3])
+def test_fewer_images_than_a_batch_are_drawn_again(images: int) -> None:
+    """Each draw has an epoch of its own, so that its composite is another one."""
+    drawn = [key for step in sampler(images=images) for key in step]
+    assert len(drawn) == len(set(drawn)) == 40 and all(len(step) == 4 for step in sampler(images=images))
+    whole = [{i for _, i in drawn[n : n + images]} for n in range(0, 40 - images, images)]
+    assert all(seen == set(range(images)) for seen in whole)  # none is left out, none is seen more often
+
+
+@pytest.mark.parametrize("images", [21, 3])
+def test_a_resumed_sampler_goes_on_where_it_was(images: int) -> None:
+    whole = list(sampler(images=images))
     for start in (1, 5, 7, 10):
-        assert list(sampler(start=start)) == whole[start:]
+        assert list(sampler(images=images, start=start)) == whole[start:]
 
 
-def test_ranks_and_passes_share_one_global_batch() -> None:
-    whole = list(sampler())
-    ranks = [list(sampler(rank=r, world=2)) for r in (0, 1)]
+@pytest.mark.parametrize("images", [21, 3])
+def test_ranks_and_passes_share_one_global_batch(images: int) -> None:
+    whole = list(sampler(images=images))
+    ranks = [list(sampler(images=images, rank=r, world=2)) for r in (0, 1)]
     for one, *parts in zip(whole, *ranks, strict=True):
         assert parts == [one[::2], one[1::2]]  # so that a pass of all ranks is a run of the batch
-    passes = list(sampler(passes=2))
+    passes = list(sampler(images=images, passes=2))
     assert [passes[2 * i] + passes[2 * i + 1] for i in range(10)] == whole
 
 

@@ -3,6 +3,7 @@
 import json
 import multiprocessing as mp
 import random
+import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -295,6 +296,16 @@ def test_a_fresh_start_leaves_no_model_of_before(data: Path, tmp_path: Path) -> 
     run_through(data, run, "unet", "steps=1", "data.val=null", "patience=0", "--fresh")
     assert not (run / "best.safetensors").exists() and not (run / "scores.json").exists()
     assert load_predictor(run)[1].step == 1
+
+
+def test_equal_runs_in_two_folders_leave_equal_bytes(data: Path, tmp_path: Path) -> None:
+    """The facts in the files held the run's folder and those of the data."""
+    shutil.copytree(data, tmp_path / "elsewhere")
+    for name, labelled in (("one", data), ("two", tmp_path / "elsewhere")):
+        run_through(labelled, tmp_path / name / "run", "places", "steps=1", "validate.every=1 steps")
+    for file in ("model.safetensors", "best.safetensors"):
+        one, two = ((tmp_path / name / "run" / file).read_bytes() for name in ("one", "two"))
+        assert one == two and str(tmp_path).encode() not in one
 
 
 def test_a_run_without_scores_on_the_way_is_scored_at_its_end(data: Path, tmp_path: Path) -> None:
