@@ -58,7 +58,7 @@ def finetuned(run: Path, config: object, *, fit: int = 0) -> Path:
     model = build_model(config, build_encoder(EncoderConfig())[0], EncoderConfig(), classes=2)
     run.mkdir()
     predictor = Predictor(model, CLASSES, Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), fit, False))
-    save_predictor(predictor, EncoderConfig(), run / MODEL_NAME, {"config": {"precision": "no"}})
+    save_predictor(predictor, EncoderConfig(), run / MODEL_NAME, precision="no")
     return run
 
 
