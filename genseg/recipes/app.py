@@ -118,7 +118,7 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         if file is not None:
             try:
                 seen = preview(look(runs[name], read(file)), folder)
-                note = notes(seen)
+                note = notes(runs[name], seen)
             except ImageError as error:
                 note = str(error)
             remove(file)
@@ -129,8 +129,11 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
 
     @one_at_a_time
     def another(name: str, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
-        after = look(runs[name], seen) if seen else None
-        return after, INVITATION if after else "", *show(after, score, how, former)
+        """Another run looks at the same image; one that cannot be read keeps its note."""
+        if seen is None:
+            return tuple(gr.skip() for _ in range(9))
+        after, note = look(runs[name], seen), notes(runs[name], seen)
+        return gr.update(value=note, visible=bool(note)), after, INVITATION, *show(after, score, how, former)
 
     @one_at_a_time
     def clicked(
@@ -174,7 +177,7 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         # preprocess=False: else Gradio opens the file with PIL, and says no more than "Error" of what that cannot read
         looked = file.change(first, [run, file, *given, seen], [file, note, seen, said, *shown], preprocess=False,
                              **private)  # fmt: skip
-        run.change(another, [run, seen, *given], [seen, said, *shown], **private)
+        run.change(another, [run, seen, *given], [note, seen, said, *shown], **private)
         for setting in (score, how):
             setting.change(reset, [seen, *given], [*shown, said], **quiet)
         result.select(clicked, [run, seen, *given], [seen, said, *shown], **quiet)
@@ -250,7 +253,7 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
             served.launch(
                 server_name=ADDRESS, server_port=port, share=False, allowed_paths=[str(folder)],
                 theme=gr.themes.Base(font=list(FONT), font_mono=["ui-monospace", "monospace"]), css=CSS,
-                footer_links=[], quiet=True, prevent_thread_lock=True, ssr_mode=False,
+                footer_links=[], quiet=True, prevent_thread_lock=True, ssr_mode=False, show_error=True,
                 _app=Served(port=port, max_mb=max_mb, room_mb=room, folder=folder),
             )  # fmt: skip
         except OSError as error:

@@ -12,6 +12,8 @@ from genseg.core.precision import fast_precision, scoring_precision
 from genseg.data.categories import Categories
 from genseg.data.instances import Instance, filled
 from genseg.nn.weights import read_facts
+from genseg.recipes import finder, predict
+from genseg.recipes.shrinking import Shrinking
 from genseg.transfer.detector import Detector
 from genseg.transfer.model import Detection, Pixels
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
@@ -28,6 +30,7 @@ class Opened(Protocol):
     score: from which on instances usually count; lower ones are found, too
     categories: id and name of each class
     boxes: whether it finds boxes alone; its instances then fill their boxes
+    shrinking: how it makes images smaller
     """
 
     @property
@@ -36,6 +39,8 @@ class Opened(Protocol):
     def categories(self) -> Categories: ...
     @property
     def boxes(self) -> bool: ...
+    @property
+    def shrinking(self) -> Shrinking: ...
 
     def instances(self, pixels: Pixels) -> list[Instance]:
         """All that it finds in an image, best first."""
@@ -55,6 +60,10 @@ class AlphaRun:
     categories: Categories = ONE_CLASS
     boxes: bool = False
 
+    @property
+    def shrinking(self) -> Shrinking:
+        return finder.shrinking_of(self.model)
+
     def instances(self, pixels: Pixels) -> list[Instance]:
         return self.model.instances(pixels)
 
@@ -73,6 +82,10 @@ class DetectorRun:
     @property
     def categories(self) -> Categories:
         return self.predictor.categories
+
+    @property
+    def shrinking(self) -> Shrinking:
+        return predict.shrinking_of(self.predictor)
 
     def instances(self, pixels: Pixels) -> list[Instance]:
         return [_instance(d, *pixels.shape[:2]) for d in self.predictor.detect(pixels)]

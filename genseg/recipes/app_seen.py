@@ -1,6 +1,7 @@
 """What the live page keeps of an image: its pixels, what a run finds in them, and what a click has asked for."""
 
 import json
+import math
 import tempfile
 import zipfile
 from collections import Counter
@@ -147,17 +148,15 @@ def _at_most(pixels: Pixels, longest: int) -> Pixels:
     return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
 
 
-def notes(seen: Seen) -> str:
-    """What a user has to know of the file and of how it is shown; nothing where all is plain."""
-    said = []
-    if seen.whole is not None and seen.whole != seen.pixels.shape[:2]:
-        h, w = seen.pixels.shape[:2]
-        said.append(f"{seen.whole[1]} x {seen.whole[0]} px, looked at in {w} x {h}")
-    if seen.more:
-        said.append(seen.more)
-    if words := gain_words(display_gain(seen.pixels)):
-        said.append(words)
-    return f"{seen.name}: {'; '.join(said)}." if said else ""
+def notes(run: Opened, seen: Seen) -> str:
+    """What a user has to know of the file, and of how it is looked at and shown; nothing where all is plain."""
+    (h, w), shrinking = seen.pixels.shape[:2], run.shrinking
+    height, width = seen.whole or (h, w)
+    times = height / h * max(1.0, shrinking.factor(h, w))
+    smaller = f"{width:,} x {height:,} px, looked at in 1/{times:.1f} of its sides, where nothing of less than "
+    smaller += f"{math.ceil(times * shrinking.least)} px across can be found"
+    said = [seen.more, smaller if times > 1 else "", gain_words(display_gain(seen.pixels))]
+    return f"{seen.name}: {'; '.join(filter(None, said))}." if any(said) else ""
 
 
 def preview(seen: Seen, folder: Path) -> Seen:

@@ -20,6 +20,7 @@ from genseg.data.labelled import Categories
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.recipes import app_seen as app
 from genseg.recipes.app_models import ONE_CLASS, open_run, open_runs
+from genseg.recipes.shrinking import Shrinking
 from genseg.transfer.detector import BoxDetectorConfig, DetectorConfig
 from genseg.transfer.places import PlacesConfig
 from genseg.transfer.predictor import MODEL_NAME, Predictor, Preparation, build_model, save_predictor
@@ -37,6 +38,9 @@ def seen() -> app.Seen:
     return app.Seen("<x>.png", pixels, found)
 
 
+UNSHRUNK = Shrinking(lambda h, w: 1.0, 1.0, "")
+
+
 @dataclass
 class Guessing:
     """A run that finds nothing, and makes one guess wherever it is asked."""
@@ -45,6 +49,7 @@ class Guessing:
     score: float = 0.5
     categories: Categories = ONE_CLASS
     boxes: bool = False
+    shrinking: Shrinking = UNSHRUNK
 
     def instances(self, pixels: np.ndarray) -> list[Instance]:
         return []
@@ -67,7 +72,12 @@ def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -
     cv2.imwrite(str(tmp_path / "large.png"), np.full((300, 2 * app.LONGEST, 3), 90, np.uint8))
     image = app.look(run, app.read(str(tmp_path / "large.png")))
     assert image.pixels.shape == (150, app.LONGEST, 3)
-    assert app.notes(image) == f"large.png: {2 * app.LONGEST} x 300 px, looked at in {app.LONGEST} x 150."
+    assert app.notes(run, image) == (
+        "large.png: 4,096 x 300 px, looked at in 1/2.0 of its sides, "
+        "where nothing of less than 4 px across can be found."
+    )
+    square = replace(image, pixels=np.full((1024, 1024, 3), 90, np.uint8), whole=(1024, 1024))  # the run's side is 512
+    assert "looked at in 1/2.0 of its sides" in app.notes(run, square)
     made = app.coco(image, 0.0)
     assert (made["images"][0]["height"], made["images"][0]["width"]) == (300, 2 * app.LONGEST)
     assert made["annotations"][0]["segmentation"]["size"] == [300, 2 * app.LONGEST]
@@ -88,15 +98,18 @@ def test_a_dim_picture_is_shown_brighter_with_a_word_and_looked_at_as_it_is(tmp_
     pixels[20:40, 20:40] = 25
     tifffile.imwrite(tmp_path / "dim.tif", pixels)
     image = app.preview(app.read(str(tmp_path / "dim.tif")), tmp_path)
-    assert image.pixels.max() == 25 and app.notes(image) == "dim.tif: shown 10 times as bright."
+    assert image.pixels.max() == 25 and app.notes(Guessing(None), image) == "dim.tif: shown 10 times as bright."
     assert app.drawn(image, 0.5, "Image").max() == 255
     assert image.preview is not None
     shown = cv2.imread(image.preview)  # a format that browsers know
     assert Path(image.preview).suffix == ".png" and shown is not None and shown.max() == 255
     tifffile.imwrite(tmp_path / "stack.tif", np.full((5, 40, 50), 90, np.uint8), metadata=None)
     stack = app.read(str(tmp_path / "stack.tif"))
-    assert app.notes(stack) == "stack.tif: the file holds more than is used: 5 pages; the first page is used."
-    assert app.notes(app.Seen("x.png", np.full((40, 50, 3), 90, np.uint8))) == ""
+    assert (
+        app.notes(Guessing(None), stack)
+        == "stack.tif: the file holds more than is used: 5 pages; the first page is used."
+    )
+    assert app.notes(Guessing(None), app.Seen("x.png", np.full((40, 50, 3), 90, np.uint8))) == ""
 
 
 def test_what_is_shown_is_what_is_downloaded(tmp_path: Path) -> None:
