@@ -12,6 +12,7 @@ from genseg import __version__
 from genseg.commands.recipes import recipe, recipes
 from genseg.commands.show import add_show
 from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
+from genseg.core import interrupts
 from genseg.core.words import print_any_name
 from genseg.schema import MissingKey
 
@@ -219,7 +220,8 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code: 0 done, 1 it broke, 2 a user's mistake, 130 interrupted."""
+    """Run a command; returns the exit code: 0 done, 1 it broke, 2 a user's mistake, and of one that was asked to end
+    130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP)."""
     print_any_name()
     options, rest = parser().parse_known_args(arguments)
     if rest and (not hasattr(options, "overrides") or any(word.startswith("-") for word in rest)):
@@ -228,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(options, "overrides"):
         options.overrides += rest  # argparse stops collecting them at the first option
     try:
-        return options.act(options)
+        with interrupts.raised():
+            return options.act(options)
     except MissingKey as error:
         kind = "pretrain" if options.command == "pretrain" else "finetune"
         start = "" if options.config else f"; or start from a recipe by --config: {', '.join(recipes(kind))}"
@@ -236,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt as stopped:
         print(*stopped.args, file=sys.stderr)
-        return 130
+        return interrupts.exit_code()
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
         return 0
@@ -254,6 +257,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"genseg {options.command}: {error}; the last checkpoint is untouched", file=sys.stderr)
         return 1
     except RuntimeError as error:
+        if any(word in str(error) for word in ("gloo", "NCCL")):  # the words of torch's collectives
+            print(f"genseg {options.command}: another process of this run has ended, and this one with it; what it "
+                  "said stands above. The same command goes on from the last checkpoint", file=sys.stderr)  # fmt: skip
+            return 1
         if type(error).__module__.split(".")[0] != "genseg":
             raise
         print(f"genseg {options.command}: {error}", file=sys.stderr)
@@ -281,7 +288,7 @@ def _pretrain(options: argparse.Namespace) -> int:
         if text := dry_run(config, fresh=options.fresh):
             print(text)
         return 0
-    return 0 if pretrain(config, fresh=options.fresh, watch=LiveReport) else 130
+    return 0 if pretrain(config, fresh=options.fresh, watch=LiveReport) else interrupts.exit_code()
 
 
 def _scan(options: argparse.Namespace) -> int:

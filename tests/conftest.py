@@ -43,6 +43,23 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_lives_on() -> Iterator[None]:
+    """No process that a test has started outlives the suite. The server of forks, which several tests share and which
+    holds torch in memory, is ended here; all else has to end with its test."""
+    yield
+    import multiprocessing.forkserver
+
+    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    psutil = pytest.importorskip("psutil")
+    ours = [p for p in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
+    _, alive = psutil.wait_procs(ours, timeout=30)
+    told = [" ".join(p.cmdline()) for p in alive]
+    for process in alive:
+        process.kill()
+    assert not told, f"tests have left processes behind: {told}"
+
+
 @pytest.fixture(autouse=True)
 def fresh_accelerate() -> Iterator[None]:
     """Accelerate keeps one state for a process; here one process stands for many commands."""

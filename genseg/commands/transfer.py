@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from genseg.commands.recipes import recipe
+from genseg.core import interrupts
 
 LENGTHS = ("epochs", "steps", "images")
 FINETUNE_HELP = """\
@@ -154,7 +155,7 @@ def _finetune(options: argparse.Namespace) -> int:
     if options.check:
         print(check(config))
         return 0
-    return 0 if finetune(config, fresh=options.fresh, watch=LiveReport) else 130
+    return 0 if finetune(config, fresh=options.fresh, watch=LiveReport) else interrupts.exit_code()
 
 
 def _compare(options: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from genseg.core.interrupts import ASKING
 from genseg.data.annotations import CocoError
 from genseg.data.bank import Bank
 from genseg.data.compose import ComposeConfig, Composites, Images, collate, compose
@@ -188,7 +189,7 @@ def _stop_workers() -> None:
 
 def _start_worker(worker: int) -> None:
     """In each worker of a loader."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # for the training process, which saves, then stops the workers
+    for number in ASKING:  # for the training process, which saves, then stops the workers
         signal.signal(number, signal.SIG_IGN)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

@@ -23,8 +23,10 @@ import numpy as np
 import torch
 
 from genseg import config as configs
+from genseg.core import interrupts
 from genseg.core.check import at_least
 from genseg.core.paths import expand
+from genseg.core.processes import end_with_parent, ignored, parent_lives
 from genseg.core.words import amount
 from genseg.data.labelled import LabelledSet
 from genseg.recipes.compared import as_table, by_seed, contrasts
@@ -252,15 +254,30 @@ def _run_all(tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable
     threads = max(1, (os.cpu_count() or 1) // jobs)
     waiting = [replace(t, config=replace(t.config, threads=t.config.threads or threads)) for t in reversed(tasks)]
     done = 0
-    with ProcessPoolExecutor(jobs, mp_context=context) as pool:
-        running = {pool.submit(run_cell, waiting.pop()) for _ in range(jobs)}
-        while running:
-            ended, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in ended:
-                done += 1
-                told(done, future.result())
-                if waiting:
-                    running.add(pool.submit(run_cell, waiting.pop()))
+    stop = context.Event()
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent, initargs=(stop,)) as pool:
+        with ignored():  # Ctrl-C goes to all processes of a terminal: the first one tells the others by `stop`
+            running = {pool.submit(_run_in_pool, waiting.pop()) for _ in range(jobs)}
+        try:
+            while running:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    done += 1
+                    told(done, future.result())
+                    if waiting:
+                        running.add(pool.submit(_run_in_pool, waiting.pop()))
+        except BaseException:
+            stop.set()
+            raise
+
+
+def _run_in_pool(task: Task) -> str:
+    """`run_cell` in a process of a pool, which would wait for its next task without end once its parent is gone."""
+    try:
+        return run_cell(task)
+    finally:
+        if not parent_lives():
+            os._exit(interrupts.exit_code())  # the cell has been saved
 
 
 def run_cell(task: Task, progress: ProgressLine | None = None) -> str:

@@ -4,7 +4,7 @@ import contextlib
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -12,7 +12,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from genseg.core import dist
+from genseg.core import dist, interrupts
 from genseg.core.schedule import Plan
 
 SKIPS = 30  # updates that fp16 may skip in a row: its scale of 65536 is below 1 after 17
@@ -81,8 +81,8 @@ def train(
     clip: float,
     seed: int,
 ) -> int:
-    """Train from update `start` to the end of `plan`, or to that of the step in which SIGINT or SIGTERM comes or after
-    which the hooks have finished.
+    """Train from update `start` to the end of `plan`, or to that of the step in which SIGINT, SIGTERM or SIGHUP comes
+    or after which the hooks have finished.
 
     `module` and `optimizer` are prepared by `accelerator`; one update is `passes` batches of `loader`.
     Returns the number of updates made so far.
@@ -128,21 +128,20 @@ def train(
 
 
 class StopSignal:
-    """Catches SIGINT and SIGTERM while it is entered; the second one of them acts as usual."""
+    """Catches SIGINT, SIGTERM and SIGHUP while it is entered; the second one of them acts as usual."""
 
     def __init__(self) -> None:
         self.called = False
 
     def __enter__(self) -> "StopSignal":
-        self.before: dict[int, Callable[..., object] | int | None] = {}
-        with contextlib.suppress(ValueError):  # not the main thread: signals are somebody else's
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._handle)
+        self.before = interrupts.replaced(self._handle)
         return self
 
     def _handle(self, number: int, frame: object) -> None:
         self.called = True
-        signal.signal(number, self.before[number])
+        interrupts.note(number)
+        for caught, handler in self.before.items():
+            signal.signal(caught, handler)
 
     def __exit__(self, *error: object) -> None:
         for number, handler in self.before.items():

@@ -182,7 +182,7 @@ def test_the_end_of_the_whole_group_of_processes_is_an_interrupt(images: Path, t
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGTERM)
     said = job.communicate(timeout=120)[1]
-    assert job.returncode == 130, said
+    assert job.returncode == 143, said
     assert "the same command goes on from there" in said and "Traceback" not in said
     assert load_latest(run)[1]["step"] == steps_made(run) >= 3
 
