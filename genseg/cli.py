@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genseg import __version__
+from genseg.commands.probe import add_probe
 from genseg.commands.recipes import recipe, recipes
 from genseg.commands.show import add_show
 from genseg.commands.transfer import add_evaluate_detector, add_transfer, one_length
@@ -69,23 +70,6 @@ TP / (TP + FP + FN) stays as it was, mBO, FG-ARI and recall are of all that was 
 
   genseg evaluate alpha runs/mine --data val.json --score 0.05 --threshold 0.5
 """
-PROBE_HELP = """\
-What is an encoder worth? Simple classifiers on its frozen features, beside random weights and raw pixels.
-
-  genseg probe runs/mine --train photos/train --test photos/test
-  genseg probe runs/mine runs/other --train train.json --test val.json --kind fewshot --shots 1,5,10
-
---train and --test are class folders (a sub-folder for each class) or COCO jsons, whose boxes are cut out with --margin
-and whose categories are the classes. Training labels are used here alone; nothing is chosen on the test images.
-  knn      k nearest neighbours vote: needs no training, shows what the features are as they are
-  linear   logistic regression on standardised features, its strength chosen on a fifth of the training images
-  fewshot  the same on 1, 5, 10 images of each class, drawn --seeds times, the same for all encoders:
-           mean ± standard deviation, and of the difference to random weights draw by draw
-
-Look at the gain over both rows of random weights: as they are, and with batch norms fitted to the training images,
-which is all that an encoder learns from them without learning any weight.
-"""
-
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
@@ -109,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("path", metavar="FOLDER", help="a folder tree, a text list or a COCO json")
     p.set_defaults(act=_scan)
 
-    _add_probe(commands)
+    add_probe(commands)
     _add_generate(commands)
     _add_evaluate(commands)
     add_transfer(commands)
@@ -145,23 +129,6 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--alphas", action="store_true", help="also alphas/IMAGE-DEPTH.png, the true 8-bit soft alphas")
     p.set_defaults(act=_scenes)
     return top
-
-
-def _add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add probe."""
-    raw = argparse.RawDescriptionHelpFormatter
-    p = commands.add_parser("probe", help="measure an encoder by classifiers on its features", description=PROBE_HELP,
-                            formatter_class=raw)  # fmt: skip
-    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run directory or an encoder.safetensors")
-    p.add_argument("--train", required=True, metavar="FOLDER|JSON", help="labelled images to learn from")
-    p.add_argument("--test", required=True, metavar="FOLDER|JSON", help="labelled images that are classified")
-    p.add_argument("--kind", choices=("knn", "linear", "fewshot"), default="knn", help="which probe (default: knn)")
-    p.add_argument("-k", type=int, default=20, help="neighbours of knn (default: 20)")
-    p.add_argument("--shots", type=_numbers, default=(1, 5, 10), metavar="N,N", help="of fewshot (default: 1,5,10)")
-    p.add_argument("--seeds", type=int, default=5, help="draws of fewshot (default: 5)")
-    p.add_argument("--limit", type=int, default=0, help="at most so many images of each (default: all)")
-    p.add_argument("--margin", type=float, default=0.1, help="around boxes, in parts of their side (default: 0.1)")
-    p.set_defaults(act=_probe)
 
 
 def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -295,32 +262,6 @@ def _scan(options: argparse.Namespace) -> int:
     from genseg.data.scan import format_report, scan
 
     print(format_report(scan(options.path)))
-    return 0
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers from 1 with commas between them, as an argument. Raises ArgumentTypeError for something else."""
-    try:
-        found = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        found = (0,)
-    if min(found) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers from 1, such as 1,5,10")
-    return found
-
-
-def _probe(o: argparse.Namespace) -> int:
-    from genseg.core.check import at_least
-    from genseg.recipes.probe import probe_encoders
-
-    at_least(0, limit=o.limit, margin=o.margin)
-    at_least(1, seeds=o.seeds, k=o.k)
-    print(
-        probe_encoders(
-            o.runs, train=o.train, test=o.test, kind=o.kind, limit=o.limit, k=o.k, shots=o.shots, seeds=o.seeds,
-            margin=o.margin,
-        )
-    )  # fmt: skip
     return 0
 
 
