@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,7 +51,8 @@ def nothing_lives_on() -> Iterator[None]:
     yield
     import multiprocessing.forkserver
 
-    multiprocessing.forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    if server := multiprocessing.forkserver._forkserver._forkserver_pid:  # type: ignore[attr-defined]
+        os.kill(server, signal.SIGKILL)  # it would wait for all that has inherited its pipe
     psutil = pytest.importorskip("psutil")
     ours = [p for p in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
     _, alive = psutil.wait_procs(ours, timeout=30)

@@ -1,6 +1,5 @@
 """The cut-out bank: the proposals of all images, in a few arrays that workers share."""
 
-import secrets
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from genseg.core.files import replacing
 from genseg.data.instances import Instance
 
 
@@ -55,13 +55,8 @@ def build_bank(images: Sequence[Sequence[Instance]]) -> Bank:
 
 def save_bank(bank: Bank, path: Path) -> None:
     """Write a bank; the file gets its name when it is whole."""
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")  # several runs may write one file
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, rows=bank.rows, scores=bank.scores, alphas=bank.alphas)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, rows=bank.rows, scores=bank.scores, alphas=bank.alphas)
 
 
 def load_bank(path: Path) -> Bank:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from genseg import __version__
+from genseg.core.files import replacing
 from genseg.schema import Choices, ConfigError, UnknownKey, build
 
 _T = TypeVar("_T")
@@ -34,13 +35,9 @@ def whole(path: Path) -> Iterator[Path]:
 
     Raises WeightsError when the disk is full, and OSError for what else hinders, also where safetensors writes.
     """
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the user's umask has it; safetensors lets nobody else read its files
-        yield temporary
-        temporary.chmod(mode)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            yield temporary
     except (OSError, SafetensorError) as error:
         number = number_of(error)
         if number is None:
@@ -52,8 +49,6 @@ def whole(path: Path) -> Iterator[Path]:
             f"{path} cannot be written: {reason}; make room there or choose another folder. What was there before is "
             "untouched."
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def number_of(error: OSError | SafetensorError) -> int | None:

@@ -25,6 +25,7 @@ import torch
 from genseg import config as configs
 from genseg.core import interrupts
 from genseg.core.check import at_least
+from genseg.core.files import write_text
 from genseg.core.paths import expand
 from genseg.core.processes import end_with_parent, ignored, parent_lives
 from genseg.core.words import amount
@@ -37,7 +38,7 @@ from genseg.recipes.report import LiveReport
 from genseg.recipes.report_numbers import transfer_plot
 from genseg.show.page import svg_file
 from genseg.train.log import ProgressLine, duration
-from genseg.train.run import RunError, write_environment, write_text
+from genseg.train.run import RunError, write_environment
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import numpy as np
 
 from genseg.core.check import between
+from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, instance_of, read_usable
 from genseg.data.annotations import CocoError, file_key, named_after_each
@@ -22,7 +23,6 @@ from genseg.data.preflight import Box, Entry, Label
 from genseg.data.run_length import is_polygon, polygons
 from genseg.measure.masks import partition
 from genseg.recipes.to_coco import from_label_images, from_yolo
-from genseg.train.run import write_text
 
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
 BUCKETS = ("s3://", "gs://", "azure-blob://")  # Label Studio takes what follows as it is, and nothing for quoted

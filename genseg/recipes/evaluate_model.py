@@ -13,6 +13,7 @@ from torch import Tensor
 
 from genseg.core import dist
 from genseg.core.check import at_least
+from genseg.core.files import write_text
 from genseg.core.precision import scoring_precision
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.findings import format_findings
@@ -26,7 +27,7 @@ from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
 from genseg.recipes.finetune_parts import read_labels
 from genseg.recipes.predict import shrinking_of
 from genseg.recipes.rows import stands
-from genseg.train.run import check_out, write_text
+from genseg.train.run import check_out
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
 

@@ -17,6 +17,7 @@ from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
 
 from genseg.core import dist
+from genseg.core.files import write_text
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.annotations import annotation, named_after, picture_name
@@ -41,7 +42,7 @@ from genseg.recipes.rows import (
     unseen,
 )
 from genseg.recipes.shrinking import Shrinking
-from genseg.train.run import RunError, lock, write_environment, write_text
+from genseg.train.run import RunError, lock, write_environment
 
 RESULT = "instances.json"
 ALPHAS, CUTOUTS = "alphas", "cutouts"  # folders below that of the result

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, UInt8
 from PIL import Image
 
+from genseg.core.files import write_text
 from genseg.data.annotations import annotation
 from genseg.data.instances import OPAQUE, Instance
 from genseg.data.label_images import write_label_image
 from genseg.show.draw import overlay
-from genseg.train.run import write_text
 
 FORMATS = (".json", ".png", ".tif", ".tiff", ".npz")
 

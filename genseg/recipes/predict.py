@@ -16,6 +16,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from genseg.core.check import between
+from genseg.core.files import write_text
 from genseg.core.precision import scoring_precision
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
@@ -37,7 +38,7 @@ from genseg.recipes.rows import (
 )
 from genseg.recipes.shrinking import Shrinking
 from genseg.show.draw import colour
-from genseg.train.run import RunError, lock, write_environment, write_text
+from genseg.train.run import RunError, lock, write_environment
 from genseg.transfer.model import Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter

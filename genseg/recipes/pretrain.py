@@ -12,6 +12,7 @@ from torch import Tensor
 from genseg import __version__
 from genseg import config as configs
 from genseg.core import dist
+from genseg.core.files import write_text
 from genseg.core.paths import expand
 from genseg.core.words import amount
 from genseg.data.images import ImageError
@@ -34,7 +35,7 @@ from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row, read_metrics
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
-from genseg.train.run import write_environment, write_text
+from genseg.train.run import write_environment
 from genseg.train.watch import Watcher
 
 

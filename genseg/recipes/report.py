@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.recipes.evaluate_model import SHOWN
 from genseg.recipes.report_neighbours import alike
@@ -14,7 +15,7 @@ from genseg.recipes.report_run import LEFT_BEHIND, Run
 from genseg.recipes.report_sizes import size_figures, sizes, tally
 from genseg.recipes.report_start import proposals
 from genseg.show.page import Page, Section, render
-from genseg.train.run import RunError, write_text
+from genseg.train.run import RunError
 
 REPORT = "report.html"
 NO_BREAK = "\N{NO-BREAK SPACE}"

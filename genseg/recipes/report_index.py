@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
+from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.recipes.report import REPORT
 from genseg.recipes.report_numbers import gain, series, transfer_plot
 from genseg.recipes.report_run import COMPARED, LEFT_BEHIND, VAL, Run
 from genseg.show.chart import Line, chart, number
 from genseg.show.page import Page, Section, as_text, data_of, render
-from genseg.train.run import RunError, write_text
+from genseg.train.run import RunError
 
 INDEX = "index.html"
 KINDS = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "compare": "Comparisons", "found": "Instances found"}

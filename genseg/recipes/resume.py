@@ -10,10 +10,11 @@ from torch import Tensor
 
 from genseg import config as configs
 from genseg.core import dist
+from genseg.core.files import remove_leftovers
 from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, circumstances
 from genseg.recipes.finetune_parts import FinetuneParts
 from genseg.train import checkpoint
-from genseg.train.run import WEIGHTS, RunError, clear, lock, refuse_foreign
+from genseg.train.run import BANKS, WEIGHTS, RunError, clear, lock, refuse_foreign
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.train.checkpoint keeps them
 
@@ -83,6 +84,8 @@ def take(
             stack.enter_context(lock(run))
         if main and fresh:
             clear(run)
+        for folder in (run, run / BANKS, run / "timm") if main else ():
+            remove_leftovers(folder)
     with dist.together():
         saved = reopen(run, config, fingerprint=fingerprint, source=source, free=free)
     with dist.together():

@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from genseg.core.files import write_text
 from genseg.core.threads import in_order
 from genseg.core.words import amount
 from genseg.data.images import ImageError, ImageList, decode
 from genseg.recipes.shrinking import Shrinking
-from genseg.train.run import write_text
 
 ROWS = "rows.jsonl"  # where genseg predict keeps them; genseg generate has a file for each part
 INSTANCE = ((1, "instance"),)  # the only category of instances without a label

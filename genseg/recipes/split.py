@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from genseg.core.check import between
+from genseg.core.files import write_text
 from genseg.core.paths import exists
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, read_usable
@@ -16,7 +17,6 @@ from genseg.data.annotations import CocoError, read_json
 from genseg.data.findings import KINDS, counted
 from genseg.data.images import coco_folders
 from genseg.data.preflight import Entry, as_number, is_among
-from genseg.train.run import write_text
 
 Content = Mapping[str, Any]
 HALVES = ("train", "val")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import yaml
 
+from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.annotations import CocoError, annotation
 from genseg.data.decode import decoded_size
 from genseg.data.images import ImageList, decode, list_images
 from genseg.data.label_images import ENDINGS, instances_of, label_file, read_label_image
-from genseg.train.run import write_text
 
 SPLITS = ("train", "val", "test")
 BEYOND = 0.01  # by this part of the image a shape may lie outside of it: rounding

@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 import shutil
 import sys
 import time
 from pathlib import Path
 from typing import TextIO
 
+from genseg.core.files import write_text
 from genseg.core.words import rate
 
 METRICS_NAME = "metrics.jsonl"
@@ -25,9 +25,7 @@ class MetricsFile:
     def __init__(self, path: Path, step: int) -> None:
         kept = [row for row in read_metrics(path) if row["step"] <= step] if step and path.exists() else []
         text = "".join(map(_as_line, kept))
-        temporary = path.with_name(path.name + ".tmp")
-        temporary.write_text(text)
-        os.replace(temporary, path)
+        write_text(path, text)
         self.file = path.open("a")
 
     def write(self, row: Row) -> None:

@@ -1,10 +1,11 @@
 """The run directory: `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/`."""
 
+import errno
 import importlib.metadata
 import json
 import os
 import platform
-import secrets
+import re
 import shutil
 import sys
 import weakref
@@ -12,6 +13,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 import torch
+
+from genseg.core.files import write_text
 
 if sys.platform == "win32":
     fcntl = None
@@ -26,6 +29,8 @@ CONTENT = (
     *WEIGHTS,
     "env.json",  # removed last: by it the others are known as genseg's
 )
+STEP = re.compile(r"step_\d{8,}")  # the folder of a checkpoint
+OURS = re.compile(r"step_\d{8,}|latest.*|\.tmp-.*|.+\.tmp")  # names in checkpoints/
 FOLDERS = ("checkpoints", BANKS, SNAPSHOTS, "timm", "tensorboard")
 PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
 
@@ -55,8 +60,12 @@ def lock(run: Path, name: str = ".lock") -> TextIO:
     """
     try:
         run.mkdir(parents=True, exist_ok=True)
-        file = (run / name).open("w")
+        # never through a link, which a run directory from elsewhere may hold, and without emptying anything
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
+        file = os.fdopen(os.open(run / name, flags, 0o666), "r+")
     except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise RunError(f"{run / name} is a link; remove it: genseg writes its lock there") from None
         raise RunError(f"{run}: cannot write there ({error.strerror}); choose another folder") from None
     if fcntl is not None:
         try:
@@ -74,7 +83,7 @@ def refuse_foreign(run: Path) -> None:
     """Raise RunError when what a run would overwrite or remove was there before genseg ran in `run`."""
     found = [name for name in FOLDERS if (run / name).is_dir() and any((run / name).iterdir())]
     found += [name for name in CONTENT if (run / name).exists()]
-    if not found or (run / "checkpoints" / "latest").is_file():
+    if not found or _has_checkpoint(run):
         return
     try:
         ours = "genseg" in json.loads((run / "env.json").read_bytes())["packages"]
@@ -87,26 +96,56 @@ def refuse_foreign(run: Path) -> None:
         )
 
 
-def clear(run: Path) -> None:
-    """Remove what a run has left in its directory, and nothing else. Raises RunError where that is not a run's."""
-    refuse_foreign(run)
-    for name in FOLDERS:  # checkpoints first: without them the rest is a new run
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in CONTENT:
-        (run / name).unlink(missing_ok=True)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Write all of a text or nothing, in UTF-8; what that lacks, as bytes of an odd file name, is written as \\udcNN.
-
-    Several processes may write one file: the last one stays.
-    """
-    temporary = file.with_name(f"{file.name}.{secrets.token_hex(4)}.tmp")
+def _has_checkpoint(run: Path) -> bool:
+    """Whether `checkpoints/latest` is ours: other tools have a file of that name, too, as DeepSpeed does."""
+    folder = run / "checkpoints"
     try:
-        temporary.write_text(text, "utf-8", errors="backslashreplace")
-        os.replace(temporary, file)
-    finally:
-        temporary.unlink(missing_ok=True)
+        name = (folder / "latest").read_text("utf-8").strip()
+        return bool(STEP.fullmatch(name)) and "sha256" in json.loads((folder / name / "state.json").read_bytes())
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def clear(run: Path) -> None:
+    """Remove what a run has left in its directory, and nothing else.
+
+    Raises RunError where that is not a run's, and when something cannot be removed: a new run must not find old
+    weights.
+    """
+    refuse_foreign(run)
+    linked = [name for name in FOLDERS if (run / name).is_symlink()]
+    if linked:
+        where = ", ".join(f"{name} -> {os.readlink(run / name)}" for name in linked)
+        raise RunError(
+            f"run={run}: {where} is a link, and --fresh removes nothing outside of a run directory; empty the folder "
+            "that it names, or remove the link, and give the command again"
+        )
+    kept = run / "checkpoints"
+    if foreign := [f.name for f in (kept.iterdir() if kept.is_dir() else ()) if not OURS.fullmatch(f.name)]:
+        raise RunError(f"run={run}: checkpoints/ holds {', '.join(sorted(foreign))}, not written by genseg; move that "
+                       "elsewhere, or choose another run=")  # fmt: skip
+    left = list[str]()
+    for name in FOLDERS:  # checkpoints first: without them the rest is a new run
+        left += _removed(run / name, name)
+    for name in CONTENT:
+        try:
+            (run / name).unlink(missing_ok=True)
+        except OSError as error:
+            left.append(f"{name} ({error.strerror})")
+    if left:
+        raise RunError(
+            f"run={run}: --fresh cannot remove {', '.join(left)}; remove it yourself, or choose another run="
+        )
+
+
+def _removed(folder: Path, name: str) -> list[str]:
+    """Remove a folder of a run. Returns what could not be removed."""
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        return [f"{name} ({error.strerror})"]
+    return []
 
 
 def check_out(file: Path) -> None:

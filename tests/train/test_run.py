@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from genseg.core.files import write_text
 from genseg.train import run
-from genseg.train.run import CONTENT, RunError, clear, lock, refuse_foreign, write_text
+from genseg.train.run import CONTENT, RunError, clear, lock, refuse_foreign
 
 
 def test_a_file_name_that_is_no_text_is_written_all_the_same(tmp_path: Path) -> None:
@@ -98,3 +99,52 @@ def test_a_run_is_known_as_genseg_s_until_all_of_it_is_gone(tmp_path: Path, monk
     monkeypatch.setattr(Path, "unlink", watched)
     clear(tmp_path)
     assert all("env.json" in names or not names for names in left) and left[-1] == set()
+
+
+def test_another_tool_s_checkpoints_are_no_proof_of_a_run(tmp_path: Path) -> None:
+    """DeepSpeed writes a file `latest`, too."""
+    kept = tmp_path / "checkpoints/global_step100/states.pt"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("mine")
+    (tmp_path / "checkpoints/latest").write_text("global_step100")
+    (tmp_path / "config.yaml").write_text("user: me")
+    for act in (clear, refuse_foreign):
+        with pytest.raises(RunError, match="holds checkpoints, config.yaml, and no env.json of genseg's"):
+            act(tmp_path)
+    (tmp_path / "env.json").write_text('{"packages": {"genseg": "0"}}')
+    with pytest.raises(RunError, match="checkpoints/ holds global_step100, not written by genseg"):
+        clear(tmp_path)
+    assert kept.read_text() == "mine" and (tmp_path / "config.yaml").read_text() == "user: me"
+
+
+def test_a_linked_folder_is_told_and_what_it_names_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch/step_00000001").mkdir()
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "env.json").write_text('{"packages": {"genseg": "0"}}')
+    (run / "checkpoints").symlink_to(tmp_path / "scratch")
+    with pytest.raises(RunError, match="checkpoints -> .*scratch is a link, and --fresh removes nothing outside"):
+        clear(run)
+    assert (tmp_path / "scratch/step_00000001").is_dir() and (run / "env.json").exists()
+
+
+def test_what_cannot_be_removed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "env.json").write_text('{"packages": {"genseg": "0"}}')
+    (tmp_path / "banks").mkdir()
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("shutil.rmtree", refused)
+    with pytest.raises(RunError, match=r"--fresh cannot remove banks \(Permission denied\)"):
+        clear(tmp_path)
+
+
+def test_a_lock_that_is_a_link_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/.lock").symlink_to(tmp_path / "mine")
+    with pytest.raises(RunError, match=".lock is a link; remove it"):
+        lock(tmp_path / "run")
+    assert (tmp_path / "mine").read_text() == "mine"
