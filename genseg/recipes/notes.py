@@ -28,8 +28,8 @@ def _of_classes(parts: Parts) -> Iterator[str]:
         if single == len(images.classes):
             yield f"no kNN while training: each of the {single} classes has one image, which no other can find"
             return
-        alone = f"; {single} of them have one image, which votes and is not asked about" if single else ""
-        yield f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}{alone}"
+        singles = f"; {single} of them have one image, which votes and is not asked about" if single else ""
+        yield f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}{singles}"
         return
     alone = sum("/" not in file for file in images.files)
     stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""
