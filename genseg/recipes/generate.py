@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.state import is_initialized
 from accelerate.utils import InitProcessGroupKwargs
 
 from genseg.core import dist
@@ -85,7 +86,9 @@ def generate_folder(
     """
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
     refuse_sharding()
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision="no", kwargs_handlers=[patient])
+    # a finder has a precision of its own; Accelerate keeps one state for a process, which may have trained before
+    precision = None if is_initialized() else "no"
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[patient])
     if options.alphas or options.cutouts:
         refuse_inside(out, folder)
     finder, origin = finder_of(run, options.wanted, accelerator.device)
