@@ -86,11 +86,8 @@ def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
 
 
 def test_the_page_of_a_run_holds_no_absolute_path(run: Path, images: Path) -> None:
-    """Its command, config and folder have them; pictures are base64, in which nothing can be told."""
-    assert (
-        str(images) in (run / "config.yaml").read_text()
-        and "/" in json.loads((run / "env.json").read_text())["command"][0]
-    )
+    """Its config and folder have them; pictures are base64, in which nothing can be told."""
+    assert str(images) in (run / "config.yaml").read_text()
     html = re.sub(r"data:image/[^\"]*", "", (run / REPORT).read_text())
     assert str(images.parent) not in html and str(run.parent) not in html and str(Path.home()) not in html
     assert short_paths(str(images)) in html and f"run: {short_paths(str(run))}" in html
