@@ -1,8 +1,9 @@
 """What every test relies on: checked shapes and types, few threads, one cache folder, no network; and a browser."""
 
+import contextlib
+import multiprocessing
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+MARK = "GENSEG_TESTS"  # of the environment of all that a process of tests starts: its number
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SHARED = "PYTEST_XDIST_WORKER" in os.environ or os.environ.get("OMP_NUM_THREADS") == "1"  # others use the cores, too
 THREADS = 1 if SHARED else min(2, os.cpu_count() or 1)
@@ -46,20 +48,20 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def nothing_lives_on() -> Iterator[None]:
-    """No process that a test has started outlives the suite. The server of forks, which several tests share and which
-    holds torch in memory, is ended here; all else has to end with its test."""
-    yield
-    import multiprocessing.forkserver
+    """No process that the tests have started outlives them: all that carry their mark are ended.
 
-    if server := multiprocessing.forkserver._forkserver._forkserver_pid:  # type: ignore[attr-defined]
-        os.kill(server, signal.SIGKILL)  # it would wait for all that has inherited its pipe
+    Servers of forks hold torch in memory, and that of a run which a test has killed waits for its loader's workers,
+    whose parent it is, without end. Loaders of this process end with it.
+    """
+    os.environ[MARK] = str(os.getpid())
+    yield
     psutil = pytest.importorskip("psutil")
-    ours = [p for p in psutil.Process().children(recursive=True) if "resource_tracker" not in " ".join(p.cmdline())]
-    _, alive = psutil.wait_procs(ours, timeout=30)
-    told = [" ".join(p.cmdline()) for p in alive]
-    for process in alive:
-        process.kill()
-    assert not told, f"tests have left processes behind: {told}"
+    own = {os.getpid(), *(process.pid for process in multiprocessing.active_children() if process.daemon)}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            marked = process.pid not in own and process.environ().get(MARK) == os.environ[MARK]
+            if marked and "resource_tracker" not in " ".join(process.cmdline()):
+                process.kill()
 
 
 @pytest.fixture(autouse=True)
