@@ -149,3 +149,9 @@ def test_no_file_is_long_and_none_is_named_utils() -> None:
 def test_datasets_is_no_package() -> None:
     """It would shadow Hugging Face's `datasets` for everyone who runs from the repository."""
     assert not (ROOT / "datasets" / "__init__.py").exists()
+
+
+def test_base_names_of_tests_are_unique() -> None:
+    """pytest refuses to collect two files of one name, and says so at the end of a whole suite."""
+    names = [f.name for f in python_files("tests") if f.name != "conftest.py"]
+    assert sorted(set(names)) == sorted(names)

@@ -30,12 +30,13 @@ def _raise(number: int, frame: object) -> None:
 
 
 def replaced(handle: Callable[[int, object], None], numbers: tuple[int, ...] = ASKING) -> dict[int, Handler]:
-    """Give signals a handler; those that had one before. None are touched that the process ignores, as nohup has it,
-    and outside of the main thread, where signals are somebody else's."""
+    """Give signals a handler; those that had one before. SIGHUP and SIGTERM that the process ignores stay ignored, as
+    nohup wants it; SIGINT does not, which a shell ignores for what runs behind it. Outside of the main thread signals
+    are somebody else's."""
     before: dict[int, Handler] = {}
     with contextlib.suppress(ValueError):
         for number in numbers:
-            if signal.getsignal(number) != signal.SIG_IGN:
+            if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN:
                 before[number] = signal.signal(number, handle)
     return before
 

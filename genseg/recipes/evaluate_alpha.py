@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, read_scored, read_usable
 from genseg.data.annotations import (
@@ -85,7 +86,7 @@ def evaluate_alpha(
     if out:
         known = {p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()} for p, groups in table.items()}
         content = {"data": str(data), "threshold": threshold, "notes": notes, "predictions": known}
-        out.write_text(json.dumps(content, indent=1), "utf-8")
+        write_text(out, json.dumps(content, indent=1))
     low, high = thirds_of(truth)
     head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
     head.append(f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "

@@ -30,7 +30,8 @@ CONTENT = (
     "env.json",  # removed last: by it the others are known as genseg's
 )
 STEP = re.compile(r"step_\d{8,}")  # the folder of a checkpoint
-OURS = re.compile(r"step_\d{8,}|latest.*|\.tmp-.*|.+\.tmp")  # names in checkpoints/
+# names in checkpoints/; with an ending, what a kill leaves of writing them
+OURS = re.compile(r"(step_\d{8,}|latest)(\.tmp-[0-9a-f]{8})?")
 FOLDERS = ("checkpoints", BANKS, SNAPSHOTS, "timm", "tensorboard")
 PACKAGES = ("genseg", "torch", "torchvision", "segmentation-models-pytorch", "albumentations", "kornia", "accelerate")
 

@@ -10,9 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 
 from genseg.core.files import write_text
-from genseg.train import run
+from genseg.train import checkpoint, run
 from genseg.train.run import CONTENT, RunError, clear, lock, refuse_foreign
 
 
@@ -115,6 +116,27 @@ def test_another_tool_s_checkpoints_are_no_proof_of_a_run(tmp_path: Path) -> Non
     with pytest.raises(RunError, match="checkpoints/ holds global_step100, not written by genseg"):
         clear(tmp_path)
     assert kept.read_text() == "mine" and (tmp_path / "config.yaml").read_text() == "user: me"
+
+
+def test_what_a_kill_leaves_of_a_checkpoint_is_a_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else --fresh refuses a run that was killed while it saved."""
+    monkeypatch.setattr(checkpoint, "_remove_unfinished", lambda root: None)  # as if killed before it
+    checkpoint.save(tmp_path, 1, {"a": torch.zeros(2)}, {"step": 1}, keep=1)
+    checkpoint.save(tmp_path, 2, {"a": torch.zeros(2)}, {"step": 2}, keep=1)  # puts step 1 aside
+    pointer = tmp_path / "checkpoints/latest"
+    checkpoint._aside(pointer).write_text("step_00000002")
+    assert len([f for f in pointer.parent.iterdir() if checkpoint._UNFINISHED in f.name]) == 2
+    clear(tmp_path)
+    assert not pointer.parent.exists()
+
+
+@pytest.mark.parametrize("name", ["latest_universal", "notes.tmp", "step_1", "step_00000001.zip"])
+def test_a_name_like_ours_in_checkpoints_is_not_removed(name: str, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, 1, {"a": torch.zeros(2)}, {"step": 1}, keep=1)
+    (tmp_path / "checkpoints" / name).write_text("mine")
+    with pytest.raises(RunError, match=f"checkpoints/ holds {name}, not written by genseg"):
+        clear(tmp_path)
+    assert (tmp_path / "checkpoints" / name).read_text() == "mine"
 
 
 def test_a_linked_folder_is_told_and_what_it_names_is_left_alone(tmp_path: Path) -> None:
