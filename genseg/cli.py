@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genseg import __version__
+from genseg.commands.arguments import path, source
 from genseg.commands.probe import add_probe
 from genseg.commands.recipes import recipe, recipes
 from genseg.commands.show import add_show
@@ -80,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
 
     p = commands.add_parser("pretrain", help="an encoder from unlabelled images", description=PRETRAIN_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
+    p.add_argument("--config", type=path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
     p.add_argument("--fresh", action="store_true", help="start over in a run directory that is in use")
     p.add_argument("--dry-run", action="store_true", help="build everything, take a few steps, tell memory and time")
     p.add_argument("--print-config", action="store_true", help="print every key with its value and stop")
@@ -90,7 +91,7 @@ def parser() -> argparse.ArgumentParser:
 
     text = "Report sizes, formats, broken files and duplicates of a folder, a list or a COCO json, whose labels too."
     p = commands.add_parser("scan", help="what is in a folder of images", description=text)
-    p.add_argument("path", metavar="FOLDER", help="a folder tree, a text list or a COCO json")
+    p.add_argument("path", type=source, metavar="FOLDER", help="a folder tree, a text list or a COCO json")
     p.set_defaults(act=_scan)
 
     add_probe(commands)
@@ -102,10 +103,10 @@ def parser() -> argparse.ArgumentParser:
     text = """Write the encoder of a run, also of one that is not finished, for another library; or the model of a run
     of genseg finetune, for torchvision, smp or ONNX."""
     p = commands.add_parser("export", help="write a run's encoder for another library", description=text)
-    p.add_argument("run", type=Path, metavar="RUN", help="a run directory or an encoder.safetensors")
+    p.add_argument("run", type=path, metavar="RUN", help="a run directory or an encoder.safetensors")
     p.add_argument(
         "--out",
-        type=Path,
+        type=path,
         required=True,
         metavar="PATH",
         help="FILE.safetensors, FILE.pth, a folder (timm; smp for a segmenter), FILE.onnx (a segmenter)",
@@ -119,7 +120,7 @@ def parser() -> argparse.ArgumentParser:
 
     text = "Compose pictures of textured objects with exact alpha maps and COCO json."
     p = commands.add_parser("scenes", help="write the embedded example images", description=text)
-    p.add_argument("folder", type=Path, metavar="FOLDER")
+    p.add_argument("folder", type=path, metavar="FOLDER")
     p.add_argument("--count", type=int, default=200, help="images of several objects (default: 200)")
     p.add_argument("--size", type=int, default=128, help="pixels of their sides (default: 128)")
     p.add_argument("--seed", type=int, default=0, help="another draw (default: 0)")
@@ -138,12 +139,12 @@ def _add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
                             formatter_class=raw)  # fmt: skip
     p.add_argument(
         "run",
-        type=Path,
+        type=path,
         metavar="RUN",
         help="a run directory, an alpha.safetensors, or a classical proposer: tree, felzenszwalb, ...",
     )
-    p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
+    p.add_argument("folder", type=source, metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
+    p.add_argument("--out", type=path, required=True, metavar="DIR", help="what is found goes here")
     _add_wanted(p)
     p.add_argument("--polygons", action="store_true", help="outlines in place of RLE; they lose holes")
     p.add_argument("--alphas", action="store_true", help="also DIR/alphas/IMAGE-ID.png, 8-bit soft alpha maps")
@@ -174,14 +175,14 @@ def _add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]
     kinds = evaluate.add_subparsers(dest="what", required=True, metavar="what")
     p = kinds.add_parser("alpha", help="instance alpha maps against a labelled COCO json",
                          description=EVALUATE_ALPHA_HELP, formatter_class=raw)  # fmt: skip
-    p.add_argument("found", type=Path, nargs="+", metavar="RUN|FILE",
+    p.add_argument("found", type=path, nargs="+", metavar="RUN|FILE",
                    help="a run, a classical proposer, or a json of instances; several are compared")  # fmt: skip
-    p.add_argument("--data", type=Path, required=True, metavar="JSON", help="COCO json with the labels")
-    p.add_argument("--alphas", type=Path, metavar="DIR",
+    p.add_argument("--data", type=path, required=True, metavar="JSON", help="COCO json with the labels")
+    p.add_argument("--alphas", type=path, metavar="DIR",
                    help="soft alphas of the labels, IMAGE-N.png; those found lie in alphas/ beside FILE")  # fmt: skip
     _add_wanted(p)
     p.add_argument("--threshold", type=float, metavar="SCORE", help="least score for TP/(TP+FP+FN) (default: all)")
-    p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
+    p.add_argument("--out", type=path, metavar="JSON", help="write all numbers there")
     p.set_defaults(act=_evaluate_alpha)
     add_evaluate_detector(kinds)
 
@@ -205,7 +206,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"genseg {options.command}: {error}{start}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:
-        print(*stopped.args, file=sys.stderr)
+        if stopped.args:  # where the work stands
+            print(*stopped.args, file=sys.stderr)
         return interrupts.exit_code()
     except BrokenPipeError:  # the reader of a pipe has seen enough
         sys.stderr.close()
@@ -225,8 +227,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except RuntimeError as error:
         if any(word in str(error) for word in ("gloo", "NCCL")):  # the words of torch's collectives
-            print(f"genseg {options.command}: another process of this run has ended, and this one with it; what it "
-                  "said stands above. The same command goes on from the last checkpoint", file=sys.stderr)  # fmt: skip
+            print(f"genseg {options.command}: the other processes of this run cannot be reached, so this one ends; "
+                  "what they said stands above. The same command goes on from the last checkpoint",
+                  file=sys.stderr)  # fmt: skip
             return 1
         if type(error).__module__.split(".")[0] != "genseg":
             raise

@@ -1,7 +1,8 @@
 """`genseg probe`: what an encoder is worth."""
 
 import argparse
-from pathlib import Path
+
+from genseg.commands.arguments import path, source
 
 PROBE_HELP = """\
 What is an encoder worth? Simple classifiers on its frozen features, beside random weights and raw pixels.
@@ -26,9 +27,9 @@ def add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     raw = argparse.RawDescriptionHelpFormatter
     p = commands.add_parser("probe", help="measure an encoder by classifiers on its features", description=PROBE_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="a run directory or an encoder.safetensors")
-    p.add_argument("--train", required=True, metavar="FOLDER|JSON", help="labelled images to learn from")
-    p.add_argument("--test", required=True, metavar="FOLDER|JSON", help="labelled images that are classified")
+    p.add_argument("runs", type=path, nargs="+", metavar="RUN", help="a run directory or an encoder.safetensors")
+    p.add_argument("--train", type=source, required=True, metavar="FOLDER|JSON", help="labelled images to learn from")
+    p.add_argument("--test", type=source, required=True, metavar="FOLDER|JSON", help="those that are classified")
     p.add_argument("--kind", choices=("knn", "linear", "fewshot"), default="knn", help="which probe (default: knn)")
     p.add_argument("-k", type=int, default=20, help="neighbours of knn (default: 20)")
     p.add_argument("--shots", type=_numbers, default=(1, 5, 10), metavar="N,N", help="of fewshot (default: 1,5,10)")

@@ -1,7 +1,8 @@
 """The commands that show what came out, or hand it over: visualize, app, convert."""
 
 import argparse
-from pathlib import Path
+
+from genseg.commands.arguments import path
 
 VISUALIZE_HELP = """\
 Pictures. What comes out depends on what PATH is.
@@ -55,10 +56,10 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     raw = argparse.RawDescriptionHelpFormatter
     p = commands.add_parser("visualize", help="a report of a run, an index of runs, or a PNG of instances",
                             description=VISUALIZE_HELP, formatter_class=raw)  # fmt: skip
-    p.add_argument("paths", type=Path, nargs="+", metavar="PATH", help="RUN [FOLDER], RUNS, or JSON...")
+    p.add_argument("paths", type=path, nargs="+", metavar="PATH", help="RUN [FOLDER], RUNS, or JSON...")
     grid = p.add_argument_group("for a PNG of jsons")
-    grid.add_argument("--images", type=Path, metavar="FOLDER", help="where the images lie")
-    grid.add_argument("--out", type=Path, metavar="FILE.png")
+    grid.add_argument("--images", type=path, metavar="FOLDER", help="where the images lie")
+    grid.add_argument("--out", type=path, metavar="FILE.png")
     grid.add_argument("--count", type=int, help="images, drawn by --seed (default: 12; 0: all)")
     grid.add_argument("--columns", type=int, help="images in a row (default: 3)")
     grid.add_argument("--side", type=int, help="pixels of each picture (default: 192)")
@@ -70,7 +71,7 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
     p = commands.add_parser("app", help="a live page: drop an image, see its instances", description=APP_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("runs", type=Path, nargs="+", metavar="RUN",
+    p.add_argument("runs", type=path, nargs="+", metavar="RUN",
                    help="a run with the alpha task, or a detector; several are compared")  # fmt: skip
     p.add_argument("--port", type=int, default=7860, help="of this machine's own address (default: 7860)")
     p.add_argument("--max-mb", type=int, default=200, help="largest image in megabytes (default: 200)")
@@ -78,11 +79,11 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
     p = commands.add_parser("convert", help="instances for a labelling tool", description=CONVERT_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("file", type=Path, metavar="JSON|FOLDER",
+    p.add_argument("file", type=path, metavar="JSON|FOLDER",
                    help="instances.json, or any COCO json; for coco label images (a folder) or data.yaml")  # fmt: skip
     kinds = ("cvat", "fiftyone", "labelstudio", "labels", "coco")
     p.add_argument("--to", required=True, choices=kinds, help="the tool, or what it writes")
-    p.add_argument("--out", type=Path, required=True, metavar="FILE",
+    p.add_argument("--out", type=path, required=True, metavar="FILE",
                    help="FILE.zip for CVAT, a folder for labels, else FILE.json")  # fmt: skip
     p.add_argument("--score", type=float, default=0.0, help="leave out instances of a lower score")
     p.add_argument("--images", metavar="WHERE", help="goes before each file name: a folder for FiftyOne, a URL for "

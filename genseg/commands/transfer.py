@@ -1,8 +1,8 @@
 """The commands that work with labels: split, finetune, compare, predict, evaluate detector."""
 
 import argparse
-from pathlib import Path
 
+from genseg.commands.arguments import path, source
 from genseg.commands.recipes import recipe
 from genseg.core import interrupts
 
@@ -70,7 +70,7 @@ def add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     raw = argparse.RawDescriptionHelpFormatter
     p = commands.add_parser("split", help="a labelled json in two, for training and validation",
                             description=SPLIT_HELP, formatter_class=raw)  # fmt: skip
-    p.add_argument("file", type=Path, metavar="LABELS.json", help="a COCO json")
+    p.add_argument("file", type=path, metavar="LABELS.json", help="a COCO json")
     p.add_argument("--val", type=float, default=0.3, metavar="PART", help="of the images, for val (default: 0.3)")
     p.add_argument("--by", default="group", metavar="KEY",
                    help="images with an equal value of it stay together (default: group)")  # fmt: skip
@@ -79,7 +79,7 @@ def add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     p = commands.add_parser("finetune", help="a detector or segmenter from labelled images",
                             description=FINETUNE_HELP, formatter_class=raw)  # fmt: skip
-    p.add_argument("--config", type=Path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
+    p.add_argument("--config", type=path, metavar="FILE", help="a recipe in YAML, or the name of one of genseg's")
     p.add_argument("--fresh", action="store_true", help="start over in a run directory that is in use")
     p.add_argument("--print-config", action="store_true", help="print every key with its value and stop")
     p.add_argument("--keys", action="store_true", help="explain every key and stop")
@@ -89,20 +89,20 @@ def add_transfer(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
     p = commands.add_parser("compare", help="what pretraining is worth, in labels", description=COMPARE_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("--config", type=Path, metavar="FILE", help="a recipe of genseg finetune")
+    p.add_argument("--config", type=path, metavar="FILE", help="a recipe of genseg finetune")
     p.add_argument("--arms", required=True, metavar="LIST", help="encoders by commas; the first is compared with")
     p.add_argument("--labels", required=True, metavar="LIST", help="labelled images by commas: 4,16,10%%,100%%")
     p.add_argument("--seeds", type=int, default=3, metavar="N", help="draws of labels for each number (default: 3)")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="cells and tables go here")
+    p.add_argument("--out", type=path, required=True, metavar="DIR", help="cells and tables go here")
     p.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time, on one machine (default: 1)")
     p.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the recipe")
     p.set_defaults(act=_compare)
 
     p = commands.add_parser("predict", help="what a fine-tuned model finds in images", description=PREDICT_HELP,
                             formatter_class=raw)  # fmt: skip
-    p.add_argument("run", type=Path, metavar="RUN", help="a run of genseg finetune, or its model.safetensors")
-    p.add_argument("folder", metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
-    p.add_argument("--out", type=Path, required=True, metavar="DIR", help="what is found goes here")
+    p.add_argument("run", type=path, metavar="RUN", help="a run of genseg finetune, or its model.safetensors")
+    p.add_argument("folder", type=source, metavar="FOLDER", help="images: a folder tree, a text list or a COCO json")
+    p.add_argument("--out", type=path, required=True, metavar="DIR", help="what is found goes here")
     p.add_argument("--score", type=float, default=0.5, help="least score of an object (default: 0.5)")
     p.add_argument("--fresh", action="store_true", help="start over in a DIR that holds another result")
     p.set_defaults(act=_predict)
@@ -112,12 +112,12 @@ def add_evaluate_detector(kinds: "argparse._SubParsersAction[argparse.ArgumentPa
     """Add detector to genseg evaluate."""
     p = kinds.add_parser("detector", help="a fine-tuned model against a labelled COCO json", description=EVALUATE_HELP,
                          formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
-    p.add_argument("run", type=Path, metavar="RUN", help="a run of genseg finetune, or its model.safetensors")
-    p.add_argument("--data", type=Path, required=True, metavar="JSON", help="labels")
+    p.add_argument("run", type=path, metavar="RUN", help="a run of genseg finetune, or its model.safetensors")
+    p.add_argument("--data", type=path, required=True, metavar="JSON", help="labels")
     p.add_argument("--detections", type=int, metavar="N", help="of an image, for AP (default: as the run has it)")
     p.add_argument("--at-least", type=float, metavar="SCORE", help="exit code 3 when the main number is lower")
-    p.add_argument("--out", type=Path, metavar="JSON", help="write all numbers there")
-    p.add_argument("--predictions", type=Path, metavar="JSON", help="write COCO's results there")
+    p.add_argument("--out", type=path, metavar="JSON", help="write all numbers there")
+    p.add_argument("--predictions", type=path, metavar="JSON", help="write COCO's results there")
     p.set_defaults(act=_evaluate_detector)
 
 

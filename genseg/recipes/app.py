@@ -3,16 +3,15 @@
 import functools
 import os
 import shutil
-import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # else its import asks the network for a newer version
 
+from genseg.core import interrupts
 from genseg.data.images import ImageError
 from genseg.recipes.app_guard import Asgi, Guard
 from genseg.recipes.app_models import Opened, open_runs
@@ -78,81 +77,87 @@ def one_at_a_time(answer: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple
     return waiting
 
 
-def page(runs: Mapping[str, Opened], folder: Path) -> Any:
-    """The Gradio page. Files are written below `folder`, of each session the latest alone; an upload is removed as
-    soon as it is read."""
-    names = list(runs)
+class Answers:
+    """What the page does on each event. Files are written below `folder`, of each session the latest alone; an upload
+    is removed as soon as it is read."""
 
-    def remove(file: str | None) -> None:
+    def __init__(self, runs: Mapping[str, Opened], folder: Path) -> None:
+        self.runs, self.folder = runs, folder
+
+    def remove(self, file: str | None) -> None:
         """A file that has a folder of its own below `folder`, with that."""
-        if file is not None and Path(file).parent.parent == folder:
+        if file is not None and Path(file).parent.parent == self.folder:
             shutil.rmtree(Path(file).parent, ignore_errors=True)
 
-    def forget(seen: Seen | None) -> None:
-        remove(seen.preview if seen else None)
+    def forget(self, seen: Seen | None) -> None:
+        self.remove(seen.preview if seen else None)
 
-    def show(seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+    def show(self, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
         """Picture, count, downloads, the file of these that is kept in mind, and whether there is a guess to keep."""
         out: tuple[Any, ...] = (None, NOTHING, None, None, None)
         if seen is not None:
-            json_file, zip_file = downloads(seen, score, folder)
+            json_file, zip_file = downloads(seen, score, self.folder)
             out = drawn(seen, score, how), count(seen, score), json_file, zip_file, json_file
-        remove(former)
+        self.remove(former)
         return *out, gr.update(interactive=seen is not None and seen.may_keep(score))
 
     @one_at_a_time
-    def reset(seen: Seen | None, *given: Any) -> tuple[Any, ...]:
+    def reset(self, seen: Seen | None, *given: Any) -> tuple[Any, ...]:
         """Another threshold, or way to show it: the guess may count now, or no longer."""
-        return *show(seen, *given), describe(seen, given[0]) if seen and seen.guess else gr.skip()
+        return *self.show(seen, *given), describe(seen, given[0]) if seen and seen.guess else gr.skip()
 
     @one_at_a_time
     def first(
-        name: str, given: dict[str, Any] | None, score: float, how: str, former: str | None, before: Seen | None
+        self, name: str, given: dict[str, Any] | None, score: float, how: str, former: str | None, before: Seen | None
     ) -> tuple[Any, ...]:
         """A file is dropped, or taken away. Its picture is put in its place, which calls this again."""
         file: str | None = given["path"] if given else None
         if file == (before.preview if before else None):
             return tuple(gr.skip() for _ in range(10))
-        forget(before)
+        self.forget(before)
         seen, note = None, ""
         if file is not None:
             try:
-                seen = preview(look(runs[name], read(file)), folder)
-                note = notes(runs[name], seen)
+                seen = preview(look(self.runs[name], read(file)), self.folder)
+                note = notes(self.runs[name], seen)
             except ImageError as error:
                 note = str(error)
-            remove(file)
+            self.remove(file)
         return (
             seen.preview if seen else None, gr.update(value=note, visible=bool(note)), seen, INVITATION if seen else "",
-            *show(seen, score, how, former),
+            *self.show(seen, score, how, former),
         )  # fmt: skip
 
     @one_at_a_time
-    def another(name: str, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+    def another(self, name: str, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
         """Another run looks at the same image; one that cannot be read keeps its note."""
         if seen is None:
             return tuple(gr.skip() for _ in range(9))
-        after, note = look(runs[name], seen), notes(runs[name], seen)
-        return gr.update(value=note, visible=bool(note)), after, INVITATION, *show(after, score, how, former)
+        after, note = look(self.runs[name], seen), notes(self.runs[name], seen)
+        return gr.update(value=note, visible=bool(note)), after, INVITATION, *self.show(after, score, how, former)
 
     @one_at_a_time
     def clicked(
-        name: str, seen: Seen | None, score: float, how: str, former: str | None, event: gr.SelectData
+        self, name: str, seen: Seen | None, score: float, how: str, former: str | None, event: gr.SelectData
     ) -> tuple[Any, ...]:
         said = ""
         if seen is not None:
             x, y = (int(n) // enlargement(seen) for n in event.index)
-            seen, said = click(runs[name], seen, x, y, score)
-        return seen, said, *show(seen, score, how, former)
+            seen, said = click(self.runs[name], seen, x, y, score)
+        return seen, said, *self.show(seen, score, how, former)
 
     @one_at_a_time
-    def kept(seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+    def kept(self, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
         seen, said = (None, "") if seen is None else keep(seen)
-        return seen, said, *show(seen, score, how, former)
+        return seen, said, *self.show(seen, score, how, former)
 
+
+def page(runs: Mapping[str, Opened], folder: Path) -> Any:
+    """The Gradio page."""
+    names, answers = list(runs), Answers(runs, folder)
     with gr.Blocks(title="genseg", analytics_enabled=False) as blocks:
         gr.Markdown("# Instances of an image\nNothing leaves this machine.")
-        seen, made = gr.State(None, delete_callback=forget), gr.State(None, delete_callback=remove)
+        seen, made = gr.State(None, delete_callback=answers.forget), gr.State(None, delete_callback=answers.remove)
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
                 file = gr.Image(type="filepath", image_mode=None, label="Your image", sources=["upload", "clipboard"],
@@ -175,13 +180,14 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         quiet = private | {"show_progress": "hidden"}
         given = [score, how, made]
         # preprocess=False: else Gradio opens the file with PIL, and says no more than "Error" of what that cannot read
-        looked = file.change(first, [run, file, *given, seen], [file, note, seen, said, *shown], preprocess=False,
-                             **private)  # fmt: skip
-        run.change(another, [run, seen, *given], [note, seen, said, *shown], **private)
+        looked = file.change(
+            answers.first, [run, file, *given, seen], [file, note, seen, said, *shown], preprocess=False, **private
+        )
+        run.change(answers.another, [run, seen, *given], [note, seen, said, *shown], **private)
         for setting in (score, how):
-            setting.change(reset, [seen, *given], [*shown, said], **quiet)
-        result.select(clicked, [run, seen, *given], [seen, said, *shown], **quiet)
-        keeper.click(kept, [seen, *given], [seen, said, *shown], **quiet)
+            setting.change(answers.reset, [seen, *given], [*shown, said], **quiet)
+        result.select(answers.clicked, [run, seen, *given], [seen, said, *shown], **quiet)
+        keeper.click(answers.kept, [seen, *given], [seen, said, *shown], **quiet)
         if len(names) > 1:
             _side_by_side(runs, looked, seen, [score, how])
     return blocks
@@ -222,22 +228,6 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         changed.change(again, [sides, *given], pictures, **private)
 
 
-@contextmanager
-def ended() -> Iterator[None]:
-    """Within it, SIGTERM and a closed terminal end the process as Ctrl-C does: what is to be removed is removed."""
-
-    def end(number: int, _: object) -> NoReturn:
-        raise SystemExit(128 + number)
-
-    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) != signal.SIG_IGN]  # nohup's
-    before = [signal.signal(n, end) for n in numbers]
-    try:
-        yield
-    finally:
-        for number, former in zip(numbers, before, strict=True):
-            signal.signal(number, former)
-
-
 def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
     """Serve the page until it is interrupted. Raises ValueError for what a user can mend."""
     if not 1 <= port <= 65535:
@@ -245,7 +235,7 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
     if max_mb < 1:
         raise ValueError(f"--max-mb {max_mb}: use 1 or more")
     opened, room = open_runs(runs), max(ROOM, 5 * max_mb)
-    with ended(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+    with interrupts.raised(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary).resolve()
         os.environ["GRADIO_TEMP_DIR"] = str(folder)  # else Gradio copies each download, and keeps the copies for ever
         served = page(opened, folder)

@@ -56,9 +56,7 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
         refuse_foreign(run)
     elif not goes_on:
         refuse_leftovers(run)
-    at = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
-    if not at.is_dir() or not os.access(at, os.W_OK):
-        raise RunError(f"run={run}: cannot write in {at}; choose another folder")
+    _refuse_unwritable(run)
     parts = assemble(config, begun=goes_on)
     if goes_on:
         reopen(run, described(parts), fingerprint=parts.fingerprint, source=f"the images of {config.data.path}",
@@ -108,6 +106,13 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
             *([] if config.alpha.name != "places" else [f"proposals {duration(ready - began)}, kept for the run"]),
         )
     )
+
+
+def _refuse_unwritable(run: Path) -> None:
+    """Raise RunError for a run directory that could not be made."""
+    at = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
+    if not at.is_dir() or not os.access(at, os.W_OK):
+        raise RunError(f"run={run}: cannot write in {at}; choose another folder")
 
 
 def _time(took: Sequence[float], total: int) -> str:

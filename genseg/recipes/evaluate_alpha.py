@@ -61,10 +61,7 @@ def evaluate_alpha(
         check_out(out)
     labels, truth = read_truth(data, alphas)
     names = [str(path) for path in predictions] if names is None else names
-    head = [f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"]
-    if crowds := sum(int(t.crowd.sum()) for t in truth):
-        head[0] += f"; {amount(crowds, 'crowd')} ignored"
-    head += [format_findings(labels.lost)] if labels.lost else []
+    head = _of_labels(data, labels, truth)
     boxed = [] if labels.outlined else [str(data)]  # files of boxes alone
     notes: list[str] = []
     table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
@@ -95,6 +92,14 @@ def evaluate_alpha(
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return "\n".join(head) + "\n\n" + "\n\n".join(_blocks(table))
+
+
+def _of_labels(data: Path, labels: Usable, truth: Images) -> list[str]:
+    """What is measured against, a line or two."""
+    said = f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"
+    if crowds := sum(int(t.crowd.sum()) for t in truth):
+        said += f"; {amount(crowds, 'crowd')} ignored"
+    return [said, *([format_findings(labels.lost)] if labels.lost else [])]
 
 
 def read_truth(data: Path, alphas: Path | None) -> tuple[Usable, list[AnnotatedImage]]:

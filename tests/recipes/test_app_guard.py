@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,8 @@ def asked(guard: Guard, body: bytes = b"", *, kind: str = "http", **headers: str
         sent.append(message)
 
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-    asyncio.run(guard({"type": kind, "headers": pairs}, receive, send))  # type: ignore[arg-type]
+    with ThreadPoolExecutor(1) as pool:  # a browser's client keeps a loop in the main thread
+        pool.submit(lambda: asyncio.run(guard({"type": kind, "headers": pairs}, receive, send))).result()
     if kind == "websocket":
         return 0, sent[0]["type"]
     return sent[0]["status"], sent[1]["body"].decode()
