@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.paths import exists, expand, file_bytes
-from genseg.data.annotations import load_json, slashed
+from genseg.data.annotations import YAML, load_json, slashed
 from genseg.data.decode import read_file, reason_of, regular, rgb_pixels
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -85,7 +85,7 @@ def list_images(path: str | Path) -> ImageList:
         raise ValueError(f"{path} does not exist; give a folder of images, a .txt list or a COCO .json")
     if path.suffix.lower() in SUFFIXES:
         return ImageList(path.parent, (path.name,))
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if path.suffix.lower() in YAML:
         raise ValueError(
             f"{path} is YOLO's: give the folder of its images, or make a COCO json of it with its labels: genseg "
             f"convert {path} --to coco --out FILE.json"

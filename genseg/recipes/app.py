@@ -14,7 +14,6 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # else its import as
 from genseg.core import interrupts
 from genseg.data.images import ImageError
 from genseg.recipes.app_guard import Asgi, Guard
-from genseg.recipes.app_models import Opened, open_runs
 from genseg.recipes.app_seen import (
     SHOWS,
     Seen,
@@ -30,6 +29,7 @@ from genseg.recipes.app_seen import (
     preview,
     read,
 )
+from genseg.recipes.opened import Opened, open_runs
 
 try:
     import gradio as gr

@@ -20,7 +20,7 @@ from genseg.data.images import ImageError, decode
 from genseg.data.instances import OPAQUE, Instance, resized
 from genseg.data.uneven import notes_on
 from genseg.measure.masks import mask_overlap
-from genseg.recipes.app_models import ONE_CLASS, Opened
+from genseg.recipes.opened import ONE_CLASS, Opened
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import boxes, cut_outs, overlay
 

@@ -14,7 +14,7 @@ from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, instance_of, read_usable
-from genseg.data.annotations import CocoError, file_key, named_after_each
+from genseg.data.annotations import YAML, CocoError, file_key, named_after_each
 from genseg.data.categories import Categories
 from genseg.data.findings import format_findings
 from genseg.data.label_images import resolution_of, write_label_image
@@ -40,7 +40,7 @@ def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str
     Raises CocoError or ValueError for what a user can mend.
     """
     between(0, 1, score=score)
-    yolo = file.suffix.lower() in (".yaml", ".yml")
+    yolo = file.suffix.lower() in YAML
     if images is not None and (tool == "cvat" or yolo):
         raise ValueError(f"--images {images} is not for {'YOLO' if yolo else tool}, which knows images by their names; "
                          "leave it out")  # fmt: skip

@@ -19,7 +19,7 @@ from genseg.data.instances import Instance
 from genseg.data.labelled import Categories
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.recipes import app_seen as app
-from genseg.recipes.app_models import ONE_CLASS, open_run, open_runs
+from genseg.recipes.opened import ONE_CLASS, open_run, open_runs
 from genseg.recipes.shrinking import Shrinking
 from genseg.transfer.detector import BoxDetectorConfig, DetectorConfig
 from genseg.transfer.places import PlacesConfig

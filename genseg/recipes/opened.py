@@ -1,4 +1,4 @@
-"""What the live page asks of a run: its instances in a whole image, and at one place of it."""
+"""A run, opened to ask it for instances: in a whole image, and at one place of it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -133,7 +133,7 @@ def _detector(file: Path, device: torch.device) -> DetectorRun:
     if isinstance(predictor.model, Segmenter):
         raise ValueError(
             f"{file}: {predictor.model.config.name} gives each pixel a class and finds no single instances; genseg "
-            "predict writes its masks. The page opens runs with the alpha task, places, mask_rcnn and faster_rcnn"
+            "predict writes its masks. Give a run with the alpha task, or one of places, mask_rcnn and faster_rcnn"
         )
     predictor.model.to(device)
     predictor.precision = scoring_precision(facts.precision, device)
