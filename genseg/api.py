@@ -44,8 +44,10 @@ class Model:
         """The least score of an instance by default: that of the run."""
         return self._run.score
 
-    @overload
-    def instances(self, image: Picture, *, score: float | None = None) -> Instances: ...
+    @overload  # a str is a sequence of str, too
+    def instances(  # type: ignore[overload-overlap]
+        self, image: Picture, *, score: float | None = None
+    ) -> Instances: ...
     @overload
     def instances(self, image: Sequence[Picture], *, score: float | None = None) -> list[Instances]: ...
     def instances(
@@ -68,7 +70,8 @@ class Model:
     def _found(self, image: Picture, least: float) -> Instances:
         pixels = _pixels(image)
         kept = tuple(a for a in self._run.instances(pixels) if a.score >= least)
-        return Instances(kept, *pixels.shape[:2], pixels, self.classes)
+        height, width = pixels.shape[:2]
+        return Instances(kept, height, width, pixels, self.classes)
 
 
 def load(run: str | Path) -> Model:

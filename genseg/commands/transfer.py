@@ -160,12 +160,13 @@ def _finetune(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from genseg.recipes.compare import compare, parse_arms
-    from genseg.recipes.report import try_report
+    from genseg.recipes.report import LiveReport, try_report
 
     print(
         compare(
             parse_arms(options.arms), labels=options.labels, seeds=options.seeds, out=options.out,
             file=recipe(options.config, "finetune"), overrides=one_length(options.overrides), jobs=options.jobs,
+            watch=LiveReport,
         )
     )  # fmt: skip
     try_report(options.out)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from genseg.data.annotations import AnnotatedImage, CocoError, read_json
+from genseg.data.annotations import AnnotatedImage, read_json
 from genseg.data.categories import Categories, read_categories
+from genseg.data.coco_files import CocoError
 from genseg.data.findings import Findings, Tally, counted
 from genseg.data.instances import Instance, filled
 from genseg.data.preflight import (

@@ -1,7 +1,6 @@
 """COCO's json: its images with what is annotated in them, read and written, and told when it is damaged."""
 
 import hashlib
-import json
 import posixpath
 from collections import Counter
 from collections.abc import Sequence
@@ -13,16 +12,11 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from genseg.core.paths import file_bytes
+from genseg.data.coco_files import CocoError, load_json, slashed
 from genseg.data.instances import Instance
 from genseg.data.run_length import encode
 
-PACKED = {b"\x1f\x8b": "gzip", b"PK\x03\x04": "zip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
-
 NAME_BYTES = 255  # of a file's name, the most on nearly all disks
-
-
-class CocoError(ValueError):
-    """A COCO json that cannot be used; the message says where and why."""
 
 
 @dataclass(frozen=True)
@@ -49,29 +43,6 @@ class AnnotatedImage:
     outlined: bool = True
     kind: str = ""
     alphas: tuple[Instance, ...] | None = None
-
-
-YAML = (".yaml", ".yml")  # of YOLO's description of a data set
-
-
-def load_json(path: Path) -> Any:
-    """Whatever json a file holds. Raises CocoError when it is missing or no json."""
-    try:
-        if path.suffix.lower() in YAML:
-            raise ValueError(f"it is YOLO's; genseg convert {path} --to coco --out FILE.json makes a COCO json of it")
-        content = path.read_bytes()
-        if packed := next((name for start, name in PACKED.items() if content.startswith(start)), None):
-            raise ValueError(f"it is compressed ({packed}); unpack it")
-        return json.loads(content)  # in any of json's encodings, with or without a byte order mark
-    except json.JSONDecodeError as error:
-        why = f"it is no json: {error.msg} at line {error.lineno}, column {error.colno}"
-    except UnicodeDecodeError as error:
-        why = f"it is no json: not UTF-8 ({error.reason})"
-    except RecursionError:
-        why = "its brackets are nested without end"
-    except (OSError, ValueError) as error:
-        why = str(error)
-    raise CocoError(f"{path} cannot be read as a COCO json: {why}")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -121,11 +92,6 @@ def by_file(images: Sequence[AnnotatedImage]) -> dict[str, AnnotatedImage]:
 def file_key(name: str) -> str:
     """A file_name as it is compared: a json names images relative to itself or to the images/ beside it."""
     return posixpath.normpath(slashed(name)).removeprefix("images/")
-
-
-def slashed(name: str) -> str:
-    """A file_name as Windows writes it, with the slashes of all other systems."""
-    return name.replace("\\", "/")
 
 
 def picture_name(file_name: str, number: int) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genseg.data.annotations import CocoError
+from genseg.data.coco_files import CocoError
 from genseg.data.findings import Tally
 from genseg.data.preflight import as_number
 

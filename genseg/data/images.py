@@ -4,7 +4,7 @@ import hashlib
 import os
 import posixpath
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.paths import exists, expand, file_bytes
-from genseg.data.annotations import YAML, load_json, slashed
+from genseg.data.coco_files import YAML, coco_folders, find_file, load_json
 from genseg.data.decode import read_file, reason_of, regular, rgb_pixels
 
 SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -193,34 +193,6 @@ def _from_text(path: Path) -> ImageList:
     if "" in names.values():
         return ImageList(path.parent, tuple(sorted(names)))
     return _labelled(path.parent, names)
-
-
-def coco_folders(json_file: Path) -> tuple[Path, ...]:
-    """What the file names of a COCO json may be relative to: `images/` beside it, its own folder, its subset's.
-
-    The last word of its name is the subset: the images of annotations/instances_train2017.json lie in train2017/, as
-    COCO has them, or in images/train2017/ or images/, as CVAT and Datumaro write them.
-    """
-    folder, above = json_file.parent, json_file.absolute().parent.parent
-    subsets = dict.fromkeys((json_file.stem.rpartition("_")[2], json_file.stem.partition("_")[2] or json_file.stem))
-    return (
-        folder / "images",
-        folder,
-        *(above / subset for subset in subsets),
-        *(above / "images" / subset for subset in subsets),
-        above / "images",
-    )
-
-
-def find_file(name: str, folders: Sequence[Path]) -> tuple[Path, str]:
-    """The file of a file_name in the first of the folders that has it, and the name as that system writes it: one with
-    backslashes is of Windows. Where none has it: the place in the first."""
-    names = dict.fromkeys((name, slashed(name)))
-    for spelled in names:
-        for folder in folders:
-            if exists(place := folder / posixpath.normpath(spelled)):
-                return place, spelled
-    return folders[0] / posixpath.normpath(slashed(name)), slashed(name)
 
 
 def _from_coco(path: Path) -> ImageList:

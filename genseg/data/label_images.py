@@ -13,7 +13,7 @@ from jaxtyping import Int, Shaped
 from PIL import Image
 from scipy.ndimage import find_objects, label
 
-from genseg.data.annotations import CocoError
+from genseg.data.coco_files import CocoError
 from genseg.data.decode import reason_of
 from genseg.data.instances import OPAQUE, Instance
 

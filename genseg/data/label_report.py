@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genseg.data.annotations import CocoError, load_json
+from genseg.data.coco_files import CocoError, load_json
 from genseg.data.findings import Findings
 from genseg.data.labelled import LabelledSet, read_labelled
 

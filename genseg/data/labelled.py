@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from genseg.data.annotations import CocoError, read_json
+from genseg.data.annotations import read_json
 from genseg.data.categories import Categories, matched, read_categories
+from genseg.data.coco_files import CocoError
 from genseg.data.findings import Findings, Tally
 from genseg.data.preflight import (
     Entry,

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genseg.core.interrupts import ASKING
-from genseg.data.annotations import CocoError
 from genseg.data.bank import Bank
+from genseg.data.coco_files import CocoError
 from genseg.data.compose import ComposeConfig, Composites, Images, collate, compose
 from genseg.data.images import ImageError, ImageSource
 from genseg.data.views import View, ViewConfig, colour_view, crop_view, draw_view

@@ -16,10 +16,10 @@ from typing import Any
 from PIL import Image
 from pycocotools import mask as rle
 
-from genseg.data.annotations import CocoError, file_key
+from genseg.data.annotations import file_key
+from genseg.data.coco_files import CocoError, coco_folders, find_file
 from genseg.data.decode import decoded_size, kind_of, read_file, reason_of
 from genseg.data.findings import KINDS, Tally, counted
-from genseg.data.images import coco_folders, find_file
 from genseg.data.run_length import code_segmentation, polygon_fault, run_lengths
 
 Box = tuple[float, float, float, float]

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from genseg.data.annotations import CocoError
 from genseg.data.categories import Categories
+from genseg.data.coco_files import CocoError
 from genseg.data.decode import decoded_size
 from genseg.data.findings import Finding, Findings
 from genseg.data.images import list_images

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -36,6 +37,7 @@ from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
 from genseg.recipes.launched import check_precision, refuse_sharding
 from genseg.recipes.online_probe import ProbeConfig
+from genseg.recipes.resume import begun, described
 from genseg.train.optim import OptimizerConfig, build_optimizer
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -142,6 +144,11 @@ class Parts:
         return circumstances(self.config.precision)
 
     @property
+    def described(self) -> dict[str, Any]:
+        """All that decides the run's weights beside its data, as its checkpoints keep it."""
+        return described(self.config, self.circumstances)
+
+    @property
     def known_broken(self) -> set[int] | None:
         """Which images cannot be read; None where no cache has looked at all of them."""
         kept = [s for s in (self.source, self.composed) if s is not None and s.cached is not None]
@@ -167,6 +174,12 @@ class Parts:
 def circumstances(precision: Precision) -> dict[str, Any]:
     """What is not in a config and changes the weights that come out."""
     return {"processes": dist.world(), "mixed_precision": choose_precision(precision)}
+
+
+def goes_on(run: Path, config: PretrainConfig) -> bool:
+    """Whether the run has a checkpoint to go on from. Raises RunError when it is another run's, before anything that
+    takes long."""
+    return begun(run, described(config, circumstances(config.precision)), free=FREE_KEYS)
 
 
 def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:

@@ -30,15 +30,14 @@ from genseg.core.paths import expand
 from genseg.core.processes import end_with_parent, ignored, parent_lives
 from genseg.core.words import amount
 from genseg.data.labelled import LabelledSet
-from genseg.recipes.compared import as_table, by_seed, contrasts
+from genseg.recipes.compared import as_table, by_seed, contrasts, transfer_plot
 from genseg.recipes.evaluate_model import MAIN, read_scores
 from genseg.recipes.finetune import SCORES_NAME, Within, finetune, images_of
 from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, fingerprint_of, is_semantic, read_labels
-from genseg.recipes.report import LiveReport
-from genseg.recipes.report_numbers import transfer_plot
 from genseg.show.page import svg_file
 from genseg.train.log import ProgressLine, duration
 from genseg.train.run import RunError, write_environment
+from genseg.train.watch import Watcher
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
@@ -124,9 +123,18 @@ def drawn_labels(labelled: LabelledSet, count: int, seed: int) -> list[int]:
 
 
 def compare(
-    arms: Sequence[Arm], *, labels: str, seeds: int, out: Path, file: Path | None, overrides: Sequence[str], jobs: int
+    arms: Sequence[Arm],
+    *,
+    labels: str,
+    seeds: int,
+    out: Path,
+    file: Path | None,
+    overrides: Sequence[str],
+    jobs: int,
+    watch: Watcher | None = None,
 ) -> str:
-    """Run what is missing of all cells, and write compare.json, table.txt and plot.svg in `out`. Returns the table.
+    """Run what is missing of all cells, and write compare.json, table.txt and plot.svg in `out`, and what `watch` makes
+    of them. Returns the table.
 
     Raises ValueError for what a user can mend, RunError when `out` holds cells of other settings.
     """
@@ -149,6 +157,7 @@ def compare(
         settings = settings_of(config) | {"fingerprint": fingerprint_of(drawn, config.encoder, scored)}
         if not is_done(cell.folder(out), settings):
             tasks[cell] = Task(cell, config, numbers, settings, out)
+    gathered(out, base, configs_of)  # refuses cells of other settings before hours are spent
     line = ProgressLine(every=60)
     line.say(f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in {out}")
 
@@ -162,11 +171,13 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     write_environment(out, device=device, facts={"folder": images_of(base)})
-    live = LiveReport(out, line.say, keep)
+    live = watch(out, line.say) if watch else None
 
     def say(text: str) -> None:
         line.say(text)
-        live.update()
+        keep()
+        if live is not None:
+            live.update()
 
     try:
         _run_all(list(tasks.values()), jobs, line, say)

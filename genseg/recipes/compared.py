@@ -1,4 +1,4 @@
-"""What the cells of a comparison say: numbers first, then the words that follow from them.
+"""What the cells of a comparison say: numbers first, then the words and the plot that follow from them.
 
 compare.json holds the numbers. The console and the page put them into words here; nothing reads those words again.
 """
@@ -6,10 +6,13 @@ compare.json holds the numbers. The console and the page put them into words her
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from genseg.core.words import amount
 from genseg.measure.paired import Difference, mean_and_spread, paired_difference
+from genseg.show.chart import Line, chart
+from genseg.train.run import RunError
 
 Values = Mapping[tuple[str, int], Mapping[int, float]]  # by arm and labels, then by seed
 WORDS = ("better", "worse", "no clear difference", "too few pairs to tell")
@@ -136,3 +139,25 @@ def as_table(result: Mapping[str, Any]) -> str:
             row += f"{text:>20s}"
         lines.append(row)
     return "\n".join([*lines, "", *sentences(result["arms"], result["labels"], values)])
+
+
+def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
+    """The chart of a compare.json: mean and standard deviation of each arm over the number of labelled images."""
+    values, lines = checked_values(content, source), []
+    for arm in map(str, content["arms"]):
+        known = [(n, values[arm, n]) for n in map(int, content["labels"]) if (arm, n) in values]
+        own = [(n, *mean_and_spread(list(found.values()))) for n, found in known]
+        spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
+        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
+    return chart(str(content["metric"]), lines, x_label="labelled images", dots=True)
+
+
+def checked_values(content: Mapping[str, Any], source: Path) -> Values:
+    """The numbers of a compare.json's cells. Raises RunError when `source`, whose content it is, has another form."""
+    try:
+        _ = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
+        return by_seed(content["cells"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(
+            f"{source} needs arms, labels, metric and cells of arm, labels, seed and value; got {error!r}"
+        ) from None

@@ -14,8 +14,9 @@ from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, instance_of, read_usable
-from genseg.data.annotations import YAML, CocoError, file_key, named_after_each
+from genseg.data.annotations import file_key, named_after_each
 from genseg.data.categories import Categories
+from genseg.data.coco_files import YAML, CocoError
 from genseg.data.findings import format_findings
 from genseg.data.label_images import resolution_of, write_label_image
 from genseg.data.label_studio import encode_brush

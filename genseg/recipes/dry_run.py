@@ -19,10 +19,10 @@ from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.data.loader import EpochSampler
 from genseg.data.uneven import notes_on
-from genseg.recipes.assemble import FREE_KEYS, PretrainConfig, assemble
+from genseg.recipes.assemble import FREE_KEYS, PretrainConfig, assemble, goes_on
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.pretrain import Session
-from genseg.recipes.resume import begun, described, refuse_leftovers, reopen
+from genseg.recipes.resume import refuse_leftovers, reopen
 from genseg.train.log import ProgressLine, duration
 from genseg.train.loop import Timing, train
 from genseg.train.run import RunError, refuse_foreign
@@ -51,15 +51,15 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
     Raises what `pretrain` would raise, for its run directory too, unless another process is at work in it.
     """
     run = expand(config.run)
-    goes_on = not fresh and begun(run, config)
+    resumed = not fresh and goes_on(run, config)
     if fresh:
         refuse_foreign(run)
-    elif not goes_on:
+    elif not resumed:
         refuse_leftovers(run)
     _refuse_unwritable(run)
-    parts = assemble(config, begun=goes_on)
-    if goes_on:
-        reopen(run, described(parts), fingerprint=parts.fingerprint, source=f"the images of {config.data.path}",
+    parts = assemble(config, begun=resumed)
+    if resumed:
+        reopen(run, parts.described, fingerprint=parts.fingerprint, source=f"the images of {config.data.path}",
                free=FREE_KEYS)  # fmt: skip
     with dist.together():
         if parts.accelerator.is_main_process and parts.plan.steps(config.probe.every):

@@ -11,16 +11,8 @@ import numpy as np
 from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, read_scored, read_usable
-from genseg.data.annotations import (
-    AnnotatedImage,
-    CocoError,
-    annotate,
-    by_file,
-    file_key,
-    load_json,
-    picture_name,
-    read_json,
-)
+from genseg.data.annotations import AnnotatedImage, annotate, by_file, file_key, picture_name, read_json
+from genseg.data.coco_files import CocoError, load_json
 from genseg.data.findings import counted, format_findings
 from genseg.data.instances import Instance, cut
 from genseg.data.png import read_png

@@ -30,7 +30,7 @@ from genseg.recipes.finetune_parts import (
     assemble_finetune,
     read_labels,
 )
-from genseg.recipes.resume import Saved, described, due, take
+from genseg.recipes.resume import Saved, due, take
 from genseg.train import checkpoint
 from genseg.train.log import METRICS_NAME, MetricsFile, ProgressLine, Row
 from genseg.train.loop import Timing, train
@@ -68,7 +68,7 @@ def finetune(
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
         saved = take(
-            stack, run, described(parts), main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
+            stack, run, parts.described, main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
             source=f"the labels of {' or '.join(parts.findings)}, or encoder={config.encoder},",
         )  # fmt: skip
         with dist.together():
@@ -320,7 +320,7 @@ class FinetuneSession:
             }
         )
         state = {
-            "step": step, "structure": structure, "config": described(self.parts), "version": __version__,
+            "step": step, "structure": structure, "config": self.parts.described, "version": __version__,
             "fingerprint": self.parts.fingerprint, "best": self.best, "stale": self.stale, "finished": self.finished,
         }  # fmt: skip
         self._keep(MODEL_NAME, step)  # before the checkpoint: a kill between them must not leave a run without it

@@ -40,6 +40,7 @@ from genseg.recipes.assemble import (
     prepare,
 )
 from genseg.recipes.launched import precision_note
+from genseg.recipes.resume import described
 from genseg.train.optim import OptimizerConfig, build_optimizer
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
 from genseg.transfer.places import PlacesConfig
@@ -152,6 +153,11 @@ class FinetuneParts:
     def circumstances(self) -> dict[str, Any]:
         """What is not in the config and changes the weights that come out."""
         return circumstances(self.config.precision)
+
+    @property
+    def described(self) -> dict[str, Any]:
+        """All that decides the run's weights beside its data, as its checkpoints keep it."""
+        return described(self.config, self.circumstances)
 
     def loader(self, start: int) -> Iterator[list[Sample]] | Iterator[list[SemanticSample]]:
         """Crops of this rank from update `start` on, a list for each pass."""

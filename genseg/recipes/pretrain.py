@@ -23,11 +23,11 @@ from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
 from genseg.nn.encoder import WEIGHTS_NAME, EncoderFacts, save_encoder
-from genseg.recipes.assemble import ALWAYS_BROKEN, FREE_KEYS, Parts, PretrainConfig, assemble
+from genseg.recipes.assemble import ALWAYS_BROKEN, FREE_KEYS, Parts, PretrainConfig, assemble, goes_on
 from genseg.recipes.notes import notes
 from genseg.recipes.online_probe import build_probe
 from genseg.recipes.probed import LabelledImages
-from genseg.recipes.resume import begun, described, due, take
+from genseg.recipes.resume import due, take
 from genseg.recipes.rounds import Rounds
 from genseg.recipes.snapshots import Snapshots
 from genseg.recipes.timm_folder import save_timm_folder
@@ -47,11 +47,11 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False, watch: Watcher | No
     Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     run = expand(config.run)
-    parts = assemble(config, begun=not fresh and begun(run, config))
+    parts = assemble(config, begun=not fresh and goes_on(run, config))
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
         saved = take(
-            stack, run, described(parts), main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
+            stack, run, parts.described, main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
             source=f"the images of {parts.config.data.path}",
         )  # fmt: skip
         with dist.together():
@@ -330,7 +330,7 @@ class Session:
             }
         )
         state = {
-            "step": step, "structure": structure, "config": described(self.parts), "version": __version__,
+            "step": step, "structure": structure, "config": self.parts.described, "version": __version__,
             "fingerprint": self.parts.fingerprint, "broken": sorted(self.broken),
         }  # fmt: skip
         self._export(step, ends=ends)  # first: a kill between them must not leave a finished run without it

@@ -117,9 +117,7 @@ def class_parts(run: Run) -> list[tuple[str, float]]:
 class LiveReport:
     """The report of a run that goes on. It is written now and then, so that it never takes much of the run's time."""
 
-    def __init__(self, run: Path, say: Callable[[str], None], prepare: Callable[[], object] = lambda: None) -> None:
-        """`prepare` is called before each: it brings up to date what the report is made of."""
-        self.prepare = prepare
+    def __init__(self, run: Path, say: Callable[[str], None]) -> None:
         self.run, self.say, self.last, self.cost = run, say, time.monotonic(), 0.0
         self.broken = False
 
@@ -129,7 +127,6 @@ class LiveReport:
         if self.broken or begun - self.last < max(EARLIEST, PATIENCE * self.cost):
             return
         try:
-            self.prepare()
             write_report(self.run, look=False, live=True)
         except (ValueError, OSError) as error:
             self.broken = True

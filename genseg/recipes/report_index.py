@@ -6,8 +6,9 @@ from urllib.parse import quote
 
 from genseg.core.files import write_text
 from genseg.core.words import amount
+from genseg.recipes.compared import transfer_plot
 from genseg.recipes.report import REPORT
-from genseg.recipes.report_numbers import gain, series, transfer_plot
+from genseg.recipes.report_numbers import gain, series
 from genseg.recipes.report_run import COMPARED, LEFT_BEHIND, VAL, Run
 from genseg.show.chart import Line, chart, number
 from genseg.show.page import Page, Section, as_text, data_of, render

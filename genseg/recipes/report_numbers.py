@@ -2,20 +2,17 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Iterator, Sequence
 
 from genseg.core.words import amount, rate
 from genseg.data.decode import kind_of
 from genseg.data.uneven import notes_on
 from genseg.measure.paired import mean_and_spread
-from genseg.recipes.compared import Contrast, Values, by_seed, contrasts, verdict
+from genseg.recipes.compared import Contrast, checked_values, contrasts, transfer_plot, verdict
 from genseg.recipes.evaluate_model import MAIN, SHOWN
 from genseg.recipes.report_run import COMPARED, VAL, Run, chosen
 from genseg.show.chart import Line, chart
 from genseg.show.page import Section, as_text, facts, folded, table
-from genseg.train.run import RunError
 
 SAMPLED = 48  # images whose headers are read
 LOSSES = (
@@ -114,7 +111,7 @@ def transfer(run: Run) -> Section | None:
     content = run.compared
     if content is None:
         return None
-    values = _values(content, run.path / COMPARED)
+    values = checked_values(content, run.path / COMPARED)
     counts = [int(n) for n in content["labels"]]
     arms = [str(arm) for arm in content["arms"]]
     rows = [[arm, *(_cell(list(values.get((arm, n), {}).values())) for n in counts)] for arm in arms]
@@ -143,28 +140,6 @@ def _differences(made: Sequence[Contrast]) -> str:
     return f"<h3>Differences</h3>{table(head, rows)}<p>{said}</p>"
 
 
-def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
-    """The chart of a compare.json: mean and standard deviation of each arm over the number of labelled images."""
-    values, lines = _values(content, source), []
-    for arm in map(str, content["arms"]):
-        known = [(n, values[arm, n]) for n in map(int, content["labels"]) if (arm, n) in values]
-        own = [(n, *mean_and_spread(list(found.values()))) for n, found in known]
-        spreads = [0.0 if math.isnan(s) else s for _, _, s in own]
-        lines.append(Line(arm, [float(n) for n, _, _ in own], [m for _, m, _ in own], spreads))
-    return chart(str(content["metric"]), lines, x_label="labelled images", dots=True)
-
-
-def _values(content: Mapping[str, Any], source: Path) -> Values:
-    """The numbers of a compare.json's cells. Raises RunError when `source`, whose content it is, has another form."""
-    try:
-        _ = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
-        return by_seed(content["cells"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            f"{source} needs arms, labels, metric and cells of arm, labels, seed and value; got {error!r}"
-        ) from None
-
-
 def _cell(values: Sequence[float]) -> str:
     if not values:
         return "–"
@@ -178,7 +153,7 @@ def gain(run: Run) -> str:
     content = run.compared
     if content is None:
         return ""
-    values = _values(content, run.path / COMPARED)
+    values = checked_values(content, run.path / COMPARED)
     arms, labels, metric = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
     fewest = min((n for _, n in values), default=0)
     means = {arm: mean_and_spread(list(found.values()))[0] for (arm, n), found in values.items() if n == fewest}

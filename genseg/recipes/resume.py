@@ -11,21 +11,15 @@ from torch import Tensor
 from genseg import config as configs
 from genseg.core import dist
 from genseg.core.files import remove_leftovers
-from genseg.recipes.assemble import FREE_KEYS, Parts, PretrainConfig, circumstances
-from genseg.recipes.finetune_parts import FinetuneParts
 from genseg.train import checkpoint
 from genseg.train.run import BANKS, WEIGHTS, RunError, clear, lock, refuse_foreign
 
 Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.train.checkpoint keeps them
 
 
-def described(parts: Parts | FinetuneParts) -> dict[str, Any]:
+def described(config: Any, circumstances: Mapping[str, Any]) -> dict[str, Any]:
     """All that decides a run's weights beside its data, as JSON gives it back."""
-    return _plain({**configs.flatten(parts.config), **parts.circumstances})
-
-
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return dict(json.loads(json.dumps(values)))
+    return dict(json.loads(json.dumps({**configs.flatten(config), **circumstances})))
 
 
 def reopen(
@@ -48,13 +42,12 @@ def reopen(
     return saved
 
 
-def begun(run: Path, config: PretrainConfig) -> bool:
-    """Whether a pretraining run has a checkpoint to go on from. Raises RunError when it is another run's, before
-    anything that takes long."""
+def begun(run: Path, config: Mapping[str, Any], *, free: tuple[str, ...]) -> bool:
+    """Whether a run has a checkpoint to go on from. Raises RunError when it is another run's, before anything that
+    takes long."""
     state = checkpoint.peek(run)
     if state is not None:
-        now = _plain({**configs.flatten(config), **circumstances(config.precision)})
-        _refuse(run, state["config"], now, (*FREE_KEYS, "processes:"))  # how many take part is not known yet
+        _refuse(run, state["config"], config, (*free, "processes:"))  # how many take part is not known yet
     return state is not None
 
 

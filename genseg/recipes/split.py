@@ -13,9 +13,9 @@ from genseg.core.files import write_text
 from genseg.core.paths import exists
 from genseg.core.words import amount
 from genseg.data.annotated import Usable, read_usable
-from genseg.data.annotations import CocoError, read_json
+from genseg.data.annotations import read_json
+from genseg.data.coco_files import CocoError, coco_folders
 from genseg.data.findings import KINDS, counted
-from genseg.data.images import coco_folders
 from genseg.data.preflight import Entry, as_number, is_among
 
 Content = Mapping[str, Any]

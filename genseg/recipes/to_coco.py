@@ -12,7 +12,8 @@ import yaml
 
 from genseg.core.files import write_text
 from genseg.core.words import amount
-from genseg.data.annotations import CocoError, annotation
+from genseg.data.annotations import annotation
+from genseg.data.coco_files import CocoError
 from genseg.data.decode import decoded_size
 from genseg.data.images import ImageList, decode, list_images
 from genseg.data.label_images import ENDINGS, instances_of, label_file, read_label_image

@@ -9,7 +9,8 @@ from jaxtyping import UInt8
 from genseg.core.check import at_least
 from genseg.core.words import amount
 from genseg.data.annotated import read_usable
-from genseg.data.annotations import AnnotatedImage, CocoError, by_file
+from genseg.data.annotations import AnnotatedImage, by_file
+from genseg.data.coco_files import CocoError
 from genseg.data.findings import counted
 from genseg.data.images import decode
 from genseg.data.png import write_png

@@ -11,13 +11,8 @@ from decoded import decode_segmentation
 from pycocotools import mask as rle
 
 from genseg.data.annotated import read_scored
-from genseg.data.annotations import (
-    CocoError,
-    annotate,
-    annotation,
-    load_json,
-    read_json,
-)
+from genseg.data.annotations import annotate, annotation, read_json
+from genseg.data.coco_files import CocoError, load_json
 from genseg.data.instances import Instance, cut, cut_instance, filled, mirrored, resized
 from genseg.data.run_length import code_segmentation, encode
 

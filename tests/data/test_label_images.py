@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from genseg.data.annotations import CocoError
+from genseg.data.coco_files import CocoError
 from genseg.data.label_images import (
     Resolution,
     instances_of,

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from coco_made import CATEGORIES, note, write_blobs, write_json
 
-from genseg.data.annotations import CocoError
+from genseg.data.coco_files import CocoError
 from genseg.data.labelled import read_labelled
 
 TRAIN = ((3, "cat"), (7, "dog"), (8, "emu"))

@@ -10,7 +10,7 @@ from coco_made import code, note, square, write_image, write_json
 from PIL import Image
 
 from genseg.data import decode
-from genseg.data.annotations import CocoError
+from genseg.data.coco_files import CocoError
 from genseg.data.decode import rgb_pixels
 from genseg.data.findings import KINDS, Finding, format_findings
 from genseg.data.labelled import LabelledSet, read_labelled

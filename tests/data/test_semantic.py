@@ -9,7 +9,7 @@ from coco_made import note, write_blobs, write_image, write_json
 from PIL import Image
 from pycocotools import mask as rle
 
-from genseg.data.annotations import CocoError
+from genseg.data.coco_files import CocoError
 from genseg.data.labelled import read_labelled
 from genseg.data.semantic import read_class_map, read_mask_folder, semantic_target
 

@@ -14,7 +14,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from genseg.cli import main
-from genseg.data.annotations import CocoError, annotation, read_json
+from genseg.data.annotations import annotation, read_json
+from genseg.data.coco_files import CocoError
 from genseg.data.images import ImageError, list_images
 from genseg.data.instances import cut_instance
 from genseg.data.label_images import write_label_image

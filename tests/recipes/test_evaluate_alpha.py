@@ -12,7 +12,8 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from genseg.cli import main
-from genseg.data.annotations import CocoError, annotate, annotation
+from genseg.data.annotations import annotate, annotation
+from genseg.data.coco_files import CocoError
 from genseg.data.instances import Instance
 from genseg.data.proposals import PROPOSERS
 from genseg.data.scenes import write_scenes

@@ -10,7 +10,7 @@ import tifffile
 from PIL import Image
 
 from genseg.cli import main
-from genseg.data.annotations import CocoError
+from genseg.data.coco_files import CocoError
 from genseg.data.labelled import read_labelled
 from genseg.recipes.convert import convert
 from genseg.recipes.to_coco import from_yolo

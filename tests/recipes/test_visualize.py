@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import pytest
 
-from genseg.data.annotations import CocoError, annotation
+from genseg.data.annotations import annotation
+from genseg.data.coco_files import CocoError
 from genseg.data.images import ImageError
 from genseg.data.instances import Instance
 from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
