@@ -11,10 +11,10 @@ from PIL import Image
 
 from genseg.core.paths import expand
 from genseg.core.threads import in_order, several_at_once
-from genseg.data.depth import as_rgb
-from genseg.data.images import decode
-from genseg.recipes.instances import Instances
-from genseg.recipes.opened import open_run
+from genseg.data.images.depth import as_rgb
+from genseg.data.images.source import decode
+from genseg.workflows.generate.instances import Instances
+from genseg.workflows.generate.opened import open_run
 
 Picture = str | Path | Image.Image | np.ndarray
 

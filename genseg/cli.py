@@ -19,7 +19,7 @@ from genseg.core.words import print_any_name
 from genseg.schema import MissingKey
 
 if TYPE_CHECKING:
-    from genseg.recipes.finder import Wanted
+    from genseg.workflows.generate.finder import Wanted
 
 MISTAKEN_PATHS = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 PRETRAIN_HELP = """\
@@ -239,10 +239,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _pretrain(options: argparse.Namespace) -> int:
     from genseg import config as configs
-    from genseg.recipes.assemble import CHOICES, PretrainConfig
-    from genseg.recipes.dry_run import dry_run
-    from genseg.recipes.pretrain import pretrain
-    from genseg.recipes.report import LiveReport
+    from genseg.reports.report import LiveReport
+    from genseg.workflows.pretrain.dry_run import dry_run
+    from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig
+    from genseg.workflows.pretrain.pretrain import pretrain
 
     if options.keys:
         print(configs.key_help(PretrainConfig, CHOICES))
@@ -262,21 +262,21 @@ def _pretrain(options: argparse.Namespace) -> int:
 
 
 def _scan(options: argparse.Namespace) -> int:
-    from genseg.data.scan import format_report, scan
+    from genseg.workflows.labels.scan import format_report, scan
 
     print(format_report(scan(options.path)))
     return 0
 
 
 def _wanted(options: argparse.Namespace) -> "Wanted":
-    from genseg.recipes.finder import Wanted
+    from genseg.workflows.generate.finder import Wanted
 
     return Wanted(score=options.score, min_area=options.min_area, side=options.side)
 
 
 def _generate(options: argparse.Namespace) -> int:
-    from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
-    from genseg.recipes.report import LiveReport, try_report
+    from genseg.reports.report import LiveReport, try_report
+    from genseg.workflows.generate.generate import RESULT, GenerateOptions, generate_folder
 
     chosen = GenerateOptions(
         polygons=options.polygons, alphas=options.alphas, cutouts=options.cutouts, wanted=_wanted(options),
@@ -292,10 +292,10 @@ def _generate(options: argparse.Namespace) -> int:
 
 def _evaluate_alpha(options: argparse.Namespace) -> int:
     from genseg.core.check import between
-    from genseg.recipes.evaluate_alpha import evaluate_alpha, read_truth
-    from genseg.recipes.finder import Wanted, is_proposer
-    from genseg.recipes.generate import generated
-    from genseg.train.run import check_out
+    from genseg.runs.folder import check_out
+    from genseg.workflows.evaluate.alpha import evaluate_alpha, read_truth
+    from genseg.workflows.generate.finder import Wanted, is_proposer
+    from genseg.workflows.generate.generate import generated
 
     alphas = options.alphas is not None  # all that may be wrong is told before hours of work
     if alphas and not options.alphas.is_dir():
@@ -324,8 +324,8 @@ def _evaluate_alpha(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from genseg.recipes.export import export
-    from genseg.recipes.export_model import export_model, is_finetuned
+    from genseg.workflows.export.encoder import export
+    from genseg.workflows.export.model import export_model, is_finetuned
 
     if is_finetuned(options.run):
         if options.prefix:
@@ -337,7 +337,7 @@ def _export(options: argparse.Namespace) -> int:
 
 
 def _scenes(options: argparse.Namespace) -> int:
-    from genseg.data.scenes import write_scenes
+    from genseg.data.scenes.scenes import write_scenes
 
     write_scenes(
         options.folder, count=options.count, size=options.size, seed=options.seed, split=options.split,

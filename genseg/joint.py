@@ -14,8 +14,8 @@ from genseg.alpha.mine import RoundsConfig
 from genseg.alpha.objective import ObjectiveConfig, contrast_head, instance_contrast, objective
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
 from genseg.core.check import above, at_least, between
-from genseg.data.compose import ComposeConfig, Composites
-from genseg.data.proposals import Proposals
+from genseg.data.composites.compose import ComposeConfig, Composites
+from genseg.data.proposals.propose import Proposals
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import Grouped

@@ -15,7 +15,7 @@ from PIL import Image
 
 import genseg
 from genseg.cli import main
-from genseg.recipes.instances import Instances
+from genseg.workflows.generate.instances import Instances
 
 
 @pytest.fixture(scope="module")

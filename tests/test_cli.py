@@ -12,7 +12,7 @@ from PIL import Image
 
 from genseg.cli import main
 from genseg.core.schedule import ema_momentum
-from genseg.train.log import read_metrics
+from genseg.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
 BYOL = ["pretrain", "--config", str(ROOT / "configs/pretrain/byol.yaml")]

@@ -19,8 +19,8 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
-from genseg.data.annotations import annotation
-from genseg.data.instances import Instance
+from genseg.data.instances.coco import annotation
+from genseg.data.instances.instance import Instance
 from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, EncoderFacts, save_encoder
 
 HOW_TO = (Path(__file__).parents[1] / "docs" / "how_to.md").read_text()

@@ -7,17 +7,22 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = (  # each imports from itself and from those before it
-    *("schema", "core", "nn", "data", "methods", "alpha", "energy", "joint", "transfer", "measure", "show"),
-    *("train", "recipes", "api", "config", "commands", "cli", "__main__"),
+    *("schema", "config", "core", "nn"),
+    *("data.images", "data.instances", "data.scenes", "data.proposals", "data.composites", "data.labels"),
+    *("methods", "alpha", "energy", "joint", "transfer", "measure", "runs", "train", "show"),
+    *("workflows.labels", "workflows.export", "workflows.generate"),
+    *("workflows.evaluate", "workflows.pretrain", "workflows.finetune"),
+    *("reports", "api", "commands", "cli", "__main__"),
 )
 HOMES = {  # the only files that import these
     "omegaconf": {"config.py"},
-    "albumentations": {"data/views.py"},
-    "gradio": {"recipes/app.py"},
+    "albumentations": {"data/images/views.py"},
+    "gradio": {"reports/app.py"},
 }
 BY_NAME = {"imread", "imreadmulti", "imreadanimation", "imwrite", "imwritemulti", "imwriteanimation", "imcount"}
 CONFIG = {"schema", "config"}  # general: they import nothing else of genseg
-CONFIG_READERS = {"recipes", "commands", "cli"}  # a part takes its own dataclass, never the whole config
+# a part takes its own dataclass, never the whole config
+CONFIG_READERS = {"runs", "workflows", "reports", "api", "commands", "cli"}
 UNKNOWN_TO_TRAIN = {"methods", "alpha", "energy", "joint"}  # the loop knows no method
 
 
@@ -41,17 +46,19 @@ def files_by_opencv(tree: ast.Module) -> list[str]:
     return sorted(BY_NAME & set(names))
 
 
-def room_of(path: str) -> str:
-    """The room of a file such as `core/dist.py` or `cli.py`, below genseg/."""
-    return path.split("/")[0].removesuffix(".py")
+def room_of(name: str) -> str | None:
+    """The room of a module such as `data.images.files` or `cli`, below genseg; None where there is none."""
+    parts = name.split(".")
+    return next((room for n in (2, 1) if (room := ".".join(parts[:n])) in ROOMS), None)
 
 
 def violations(path: str, source: str) -> list[str]:
     """What a file of genseg, at `path` below it, imports against the rules."""
-    room = room_of(path)
-    if room not in {*ROOMS, "__init__"}:
+    module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    room = module if module in ("__init__", "data", "workflows") else room_of(module)
+    if room is None:
         return [f"{path} is in no room: put it into one, or add the room to docs/DESIGN.md and to this test"]
-    wrong = [f"{path}: cv2.{name} dies of a name that is no UTF-8: use data/png.py, or data/decode.py"
+    wrong = [f"{path}: cv2.{name} dies of a name that is no UTF-8: use data/images/png.py or decode.py"
              for name in files_by_opencv(ast.parse(source))]  # fmt: skip
     for name in imported(ast.parse(source)):
         top, _, rest = name.partition(".")
@@ -62,20 +69,19 @@ def violations(path: str, source: str) -> list[str]:
         elif path not in HOMES.get(top, {path}):
             wrong.append(f"{path}: {top} belongs into {sorted(HOMES[top])}")
         elif top == "genseg" and rest != "__version__":
-            wrong += [f"{path}: {name}: {why}" for why in [against(room, rest.split(".")[0])] if why]
+            wrong += [f"{path}: {name}: {why}" for why in [against(room, rest)] if why]
     return wrong
 
 
-def against(room: str, target: str) -> str | None:
-    """Why `room` may not import from `target`, or None."""
-    if target not in ROOMS:
+def against(room: str, name: str) -> str | None:
+    """Why `room` may not import `name`, a module of genseg or a name in one, or None."""
+    target, top = room_of(name), room.split(".")[0]
+    if room in ("__init__", "data", "workflows"):
+        return f"importing {'genseg' if room == '__init__' else room} imports nothing"
+    if target is None:
         return "no such room"
-    if room == "__init__":
-        return "importing genseg imports nothing"
-    if target == "config" and room in CONFIG_READERS:
-        return None
-    if target == "config" and room not in CONFIG:
-        return "only recipes and the command line know the config"
+    if target == "config" and top not in CONFIG | CONFIG_READERS:
+        return "only workflows and what is above them know the config"
     if room in CONFIG and target not in CONFIG:
         return "the config knows no part"
     if room == "train" and target in UNKNOWN_TO_TRAIN:
@@ -102,18 +108,19 @@ def test_genseg_keeps_the_rules() -> None:
     [
         ("core/dist.py", "from genseg.nn.heads import mlp", "core lies below nn"),
         ("core/dist.py", "from genseg import nn", "core lies below nn"),
-        ("data/loader.py", "def f():\n    import genseg.recipes.pretrain", "data lies below recipes"),
-        ("methods/moco.py", "from genseg.config import load", "only recipes and the command line"),
-        ("config.py", "from genseg.data.views import ViewConfig", "the config knows no part"),
-        ("nn/encoder.py", "from genseg.config import load", "only recipes and the command line"),
+        ("data/images/loader.py", "def f():\n    import genseg.workflows.pretrain.pretrain", "data.images lies below"),
+        ("data/images/loader.py", "from genseg.data.labels import read", "data.images lies below data.labels"),
+        ("methods/moco.py", "from genseg.config import load", "only workflows and what is above them"),
+        ("config.py", "from genseg.data.images.views import ViewConfig", "the config knows no part"),
+        ("nn/encoder.py", "from genseg.config import load", "only workflows and what is above them"),
         ("schema.py", "from genseg.config import load", "schema lies below config"),
         ("train/loop.py", "from genseg.methods import METHODS", "the loop knows no method"),
         ("nn/heads.py", "from .encoder import Encoder", "relative import"),
         ("nn/heads.py", "from __future__ import annotations", "turns checked shapes"),
-        ("recipes/pretrain.py", "from omegaconf import OmegaConf", "omegaconf belongs into"),
-        ("data/loader.py", "import albumentations.augmentations as A", "albumentations belongs into"),
-        ("recipes/generate.py", "import cv2\ncv2.imwrite('a.png', x)", "cv2.imwrite dies of a name"),
-        ("data/png.py", "def f():\n    from cv2 import imread as read", "cv2.imread dies of a name"),
+        ("workflows/pretrain/parts.py", "from omegaconf import OmegaConf", "omegaconf belongs into"),
+        ("data/images/loader.py", "import albumentations.augmentations as A", "albumentations belongs into"),
+        ("workflows/generate/predict.py", "import cv2\ncv2.imwrite('a.png', x)", "cv2.imwrite dies of a name"),
+        ("data/images/png.py", "def f():\n    from cv2 import imread as read", "cv2.imread dies of a name"),
         ("helpers/text.py", "", "is in no room"),
         ("nn/heads.py", "from genseg.helpers.text import x", "no such room"),
         ("__init__.py", "from genseg.cli import main", "importing genseg imports nothing"),
@@ -127,9 +134,9 @@ def test_a_breach_is_found(path: str, source: str, expected: str) -> None:
     ("path", "source"),
     [
         ("core/contrast.py", "from genseg.core import dist"),
-        ("data/loader.py", "from genseg.data.images import ImageSource\nimport torch"),
-        ("recipes/pretrain.py", "from genseg.config import resolve\nfrom genseg.methods import METHODS"),
-        ("cli.py", "from genseg import __version__\nfrom genseg.recipes.pretrain import run_pretrain"),
+        ("data/images/loader.py", "from genseg.data.images.source import ImageSource\nimport torch"),
+        ("workflows/pretrain/parts.py", "from genseg.config import resolve\nfrom genseg.methods import METHODS"),
+        ("cli.py", "from genseg import __version__\nfrom genseg.workflows.pretrain.pretrain import run_pretrain"),
         ("train/loop.py", "from genseg.measure.knn import knn"),
         ("config.py", "from omegaconf import OmegaConf\nfrom genseg.schema import keys_of"),
     ],
@@ -149,9 +156,3 @@ def test_no_file_is_long_and_none_is_named_utils() -> None:
 def test_datasets_is_no_package() -> None:
     """It would shadow Hugging Face's `datasets` for everyone who runs from the repository."""
     assert not (ROOT / "datasets" / "__init__.py").exists()
-
-
-def test_base_names_of_tests_are_unique() -> None:
-    """pytest refuses to collect two files of one name, and says so at the end of a whole suite."""
-    names = [f.name for f in python_files("tests") if f.name != "conftest.py"]
-    assert sorted(set(names)) == sorted(names)

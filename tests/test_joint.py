@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.objective import ObjectiveConfig
 from genseg.core.schedule import Plan
-from genseg.data.compose import ComposeConfig, Composites
+from genseg.data.composites.compose import ComposeConfig, Composites
 from genseg.joint import AlphaConfig, Inputs, Joint, frozen_statistics
 from genseg.methods import METHODS
 from genseg.nn.encoder import EncoderConfig, build_encoder

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from genseg.cli import main
-from genseg.data.annotations import annotation
-from genseg.data.instances import Instance
+from genseg.data.instances.coco import annotation
+from genseg.data.instances.instance import Instance
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

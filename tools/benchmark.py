@@ -50,14 +50,15 @@ from genseg import config as configs
 from genseg.alpha.model import load_alpha
 from genseg.core.precision import fast_precision
 from genseg.core.threads import AT_ONCE, in_order, several_at_once
-from genseg.data.images import ImageSource, list_images
-from genseg.data.instances import Instance
-from genseg.data.pixels import centre
-from genseg.data.proposals import PROPOSERS
-from genseg.recipes.assemble import CHOICES, PretrainConfig, assemble
-from genseg.recipes.finder import Pixels, alpha_file
-from genseg.recipes.pretrain import Session
+from genseg.data.images.files import list_images
+from genseg.data.images.pixels import centre
+from genseg.data.images.source import ImageSource
+from genseg.data.instances.instance import Instance
+from genseg.data.proposals.propose import PROPOSERS
 from genseg.train.loop import Timing, train
+from genseg.workflows.generate.finder import Pixels, alpha_file
+from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig, assemble
+from genseg.workflows.pretrain.pretrain import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "tools" / "peers" / "lightly_pretrain.py"

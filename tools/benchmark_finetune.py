@@ -25,13 +25,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from genseg import config as configs
-from genseg.data.labelled import read_labelled
-from genseg.data.samples import Sample
+from genseg.data.labels.labelled_set import read_labelled
+from genseg.data.labels.samples import Sample
 from genseg.measure.detection import detection_scores
-from genseg.recipes.finetune import FinetuneSession, Within
-from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig, FinetuneParts, assemble_finetune
 from genseg.train.loop import train
 from genseg.transfer.detector import Detector
+from genseg.workflows.finetune.finetune import FinetuneSession, Within
+from genseg.workflows.finetune.parts import CHOICES, FinetuneConfig, FinetuneParts, assemble_finetune
 
 ROOT = Path(__file__).resolve().parent.parent
 WARMUP_STEPS = 3  # not counted

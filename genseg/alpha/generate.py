@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
 from genseg.core.check import at_least, between
-from genseg.data.instances import HALF, OPAQUE, Instance, cut_instance, resized
+from genseg.data.instances.instance import HALF, OPAQUE, Instance, cut_instance, resized
 
 FAINT = 8  # of 255: less of an alpha counts as nothing
 BEYOND = 2 / 3  # an instance of which more lies in what was mirrored at an edge is none of the image

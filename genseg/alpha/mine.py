@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 from genseg.alpha.model import AlphaModel
 from genseg.alpha.tiles import meeting, shared, windows
 from genseg.core.check import at_least, between
-from genseg.data.instances import Instance, mirrored, resized
+from genseg.data.instances.instance import Instance, mirrored, resized
 
 MAGNIFIED = 1.25  # the second look at an image is mirrored and so much larger
 

@@ -18,9 +18,9 @@ from genseg.alpha.generate import GenerateConfig, covering, generate, proposed_a
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.core.check import at_least, normalisation
-from genseg.data.decode import shrunk
-from genseg.data.instances import Instance, resized
-from genseg.data.pixels import normalise, stretch
+from genseg.data.images.decode import shrunk
+from genseg.data.images.pixels import normalise, stretch
+from genseg.data.instances.instance import Instance, resized
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
 from genseg.nn.weights import checked_facts, fill, read_facts, save_weights

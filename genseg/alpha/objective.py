@@ -16,8 +16,8 @@ from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.contrast import full_precision, info_nce
-from genseg.core.masks import balanced_cross_entropy, dice, focal, overlap
-from genseg.data.compose import Composites
+from genseg.core.mask_losses import balanced_cross_entropy, dice, focal, overlap
+from genseg.data.composites.compose import Composites
 from genseg.nn.heads import mlp
 
 LEAST = 4.0  # visible pixels of a layer that is asked something

@@ -16,7 +16,7 @@ from genseg.alpha.decoder import STRIDE, AlphaDecoder, Codes, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
-from genseg.data.instances import Instance, cut_instance, resized
+from genseg.data.instances.instance import Instance, cut_instance, resized
 from genseg.nn.encoder import Encoder
 
 GRID = 8  # stride of the features that slots attend to

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Int
 
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 
 PIECE = 0.7  # of an instance that a tile cuts: so much of it in another one is a piece of that
 

@@ -52,7 +52,7 @@ def _numbers(text: str) -> tuple[int, ...]:
 
 def _probe(o: argparse.Namespace) -> int:
     from genseg.core.check import at_least
-    from genseg.recipes.probe import probe_encoders
+    from genseg.workflows.evaluate.probe import probe_encoders
 
     at_least(0, limit=o.limit, margin=o.margin)
     at_least(1, seeds=o.seeds, k=o.k)

@@ -92,10 +92,10 @@ def add_show(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _visualize(options: argparse.Namespace) -> int:
-    from genseg.recipes.report import write_report
-    from genseg.recipes.report_index import write_index
-    from genseg.recipes.report_run import LEFT_BEHIND
-    from genseg.recipes.visualize import visualize
+    from genseg.reports.grid import visualize
+    from genseg.reports.index import write_index
+    from genseg.reports.report import write_report
+    from genseg.reports.run import LEFT_BEHIND
 
     first, *more = options.paths
     if first.is_dir():
@@ -121,14 +121,14 @@ def _visualize(options: argparse.Namespace) -> int:
 
 
 def _app(options: argparse.Namespace) -> int:
-    from genseg.recipes.app import serve
+    from genseg.reports.app import serve
 
     serve(options.runs, port=options.port, max_mb=options.max_mb)
     return 0
 
 
 def _convert(options: argparse.Namespace) -> int:
-    from genseg.recipes.convert import convert
+    from genseg.workflows.labels.convert import convert
 
     print(convert(options.file, options.to, options.out, score=options.score, images=options.images))
     return 0

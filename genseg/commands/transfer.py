@@ -128,7 +128,7 @@ def one_length(overrides: list[str]) -> list[str]:
 
 
 def _split(options: argparse.Namespace) -> int:
-    from genseg.recipes.split import split_labels
+    from genseg.workflows.labels.split import split_labels
 
     print(split_labels(options.file, part=options.val, by=options.by, seed=options.seed))
     return 0
@@ -136,9 +136,9 @@ def _split(options: argparse.Namespace) -> int:
 
 def _finetune(options: argparse.Namespace) -> int:
     from genseg import config as configs
-    from genseg.recipes.finetune import check, finetune
-    from genseg.recipes.finetune_parts import CHOICES, FinetuneConfig
-    from genseg.recipes.report import LiveReport
+    from genseg.reports.report import LiveReport
+    from genseg.workflows.finetune.finetune import check, finetune
+    from genseg.workflows.finetune.parts import CHOICES, FinetuneConfig
 
     if options.keys:
         print(configs.key_help(FinetuneConfig, CHOICES))
@@ -159,8 +159,8 @@ def _finetune(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from genseg.recipes.compare import compare, parse_arms
-    from genseg.recipes.report import LiveReport, try_report
+    from genseg.reports.report import LiveReport, try_report
+    from genseg.workflows.finetune.compare import compare, parse_arms
 
     print(
         compare(
@@ -174,8 +174,8 @@ def _compare(options: argparse.Namespace) -> int:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from genseg.recipes.predict import predict
-    from genseg.recipes.report import LiveReport, try_report
+    from genseg.reports.report import LiveReport, try_report
+    from genseg.workflows.generate.predict import predict
 
     live = LiveReport(options.out, print)
     said = predict(
@@ -188,7 +188,7 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _evaluate_detector(options: argparse.Namespace) -> int:
     from genseg.core.check import between
-    from genseg.recipes.evaluate_model import evaluate_files
+    from genseg.workflows.evaluate.detector import evaluate_files
 
     if options.at_least is not None:
         between(0, 1, at_least=options.at_least)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from genseg.data.annotations import AnnotatedImage
-from genseg.data.run_length import encode
+from genseg.data.instances.coco import AnnotatedImage
+from genseg.data.instances.run_length import encode
 from genseg.measure.coco import coco_scores
-from genseg.measure.masks import (
+from genseg.measure.overlaps import (
     alpha_errors,
     best_overlaps,
     box_overlap,

@@ -3,7 +3,7 @@
 * An empty list of results raises in `loadRes`: results are made into a COCO object here, empty or not.
 * A detection that is matched by the annotation with id 0 counts as unmatched: ids are counted from 1 here.
 * `summarize` answers -1 unless 100 is among `maxDets`: the mean over the arrays is taken here.
-* A polygon of four numbers is taken for a box and raises: see genseg.data.run_length.code_segmentation.
+* A polygon of four numbers is taken for a box and raises: see genseg.data.instances.run_length.code_segmentation.
 * Results with a box and a mask are sized by their box, also when masks are compared: here by what is compared.
 * It prints: not here.
 """
@@ -20,7 +20,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from genseg.data.run_length import code_segmentation
+from genseg.data.instances.run_length import code_segmentation
 
 Records = Sequence[Mapping[str, Any]]
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pycocotools import mask as rle
 
-from genseg.data.labelled import LabelledImage, LabelledSet
+from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 from genseg.measure.coco import CocoScores, Records, coco_scores
 
 MAX_DETS = 100

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genseg.data.images import Readable
-from genseg.data.pixels import centre, normalise
+from genseg.data.images.pixels import centre, normalise
+from genseg.data.images.source import Readable
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import average_anew
 

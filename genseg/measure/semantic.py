@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genseg.data.semantic import IGNORED
+from genseg.data.labels.class_maps import IGNORED
 
 
 def confusion(found: Int[Tensor, "*n"], target: Int[Tensor, "*n"], classes: int) -> Int[Tensor, "{classes} {classes}"]:

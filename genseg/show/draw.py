@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 # Okabe and Ito (2008), without black: told apart by the colour-blind, ordered so that those that follow differ most

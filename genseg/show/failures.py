@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 
 BLOB = 0.5  # part of the image from which on a single instance is suspicious
 MOST = 0.5  # of the instances

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from genseg.data.instances import Instance, resized
+from genseg.data.instances.instance import Instance, resized
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import PALETTE, boxes, colours, overlay
 from genseg.show.paths import short_paths

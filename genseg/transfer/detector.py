@@ -19,13 +19,13 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool
 
 from genseg.core.check import above, at_least
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import GroupNorm, Norm, with_norms
 from genseg.nn.regions import RegionAlign
-from genseg.transfer.masks import MaskHeads, pasted
-from genseg.transfer.model import Detection, Labelled
-from genseg.transfer.tiles import detections_by_tiles
+from genseg.transfer.box_masks import MaskHeads, pasted
+from genseg.transfer.box_tiles import detections_by_tiles
+from genseg.transfer.contract import Detection, Labelled
 
 SEEN = 20_000  # boxes to which anchors are fitted, at most
 BINS = 7  # across a region, as its box head sees it

@@ -19,11 +19,11 @@ from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
-from genseg.data.compose import Composites
-from genseg.data.instances import OPAQUE, Instance
+from genseg.data.composites.compose import Composites
+from genseg.data.instances.instance import OPAQUE, Instance
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import with_norms
-from genseg.transfer.model import Detection, Labelled, padded
+from genseg.transfer.contract import Detection, Labelled, padded
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from genseg import __version__
 from genseg.alpha.decoder import AlphaDecoder
 from genseg.core.check import at_least, normalisation
 from genseg.core.precision import Precision
-from genseg.data.categories import Categories
-from genseg.data.instances import Instance, resized
-from genseg.data.pixels import normalise, stretch
-from genseg.data.run_length import encode
+from genseg.data.images.pixels import normalise, stretch
+from genseg.data.instances.instance import Instance, resized
+from genseg.data.instances.run_length import encode
+from genseg.data.labels.categories import Categories
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
+from genseg.transfer.contract import Detection, Pixels
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig
-from genseg.transfer.model import Detection, Pixels
 from genseg.transfer.places import PlaceDetector, PlacesConfig
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, Segmenter, SegmenterConfig
 

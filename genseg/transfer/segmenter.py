@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
-from genseg.data.semantic import IGNORED
+from genseg.data.labels.class_maps import IGNORED
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.norms import Norm, with_norms
-from genseg.transfer.model import Labelled, padded
-from genseg.transfer.tiles import logits_by_tiles
+from genseg.transfer.box_tiles import logits_by_tiles
+from genseg.transfer.contract import Labelled, padded
 
 
 @dataclass(frozen=True)

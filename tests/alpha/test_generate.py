@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, Codes, Places
 from genseg.alpha.generate import GenerateConfig, _peaks, generate, proposed_at, suppress, unpadded
-from genseg.data.instances import Instance, cut_instance
+from genseg.data.instances.instance import Instance, cut_instance
 
 SIZE = 64
 GRIDS = ((4, 16, 16), (16, 4, 4))

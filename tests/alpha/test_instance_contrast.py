@@ -13,7 +13,7 @@ from genseg.alpha.objective import (
     contrast_head,
     instance_contrast,
 )
-from genseg.data.compose import Composites
+from genseg.data.composites.compose import Composites
 from genseg.nn.encoder import Encoder
 
 # Composites 0 and 1 share the cut-outs 7 (twice in 1) and 3, composites 2 and 3 share 5. 9 and 1 are in two of no pair,

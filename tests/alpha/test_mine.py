@@ -10,7 +10,7 @@ from torch import nn
 
 from genseg.alpha.mine import MAGNIFIED, Mined, mine
 from genseg.alpha.model import AlphaModel
-from genseg.data.instances import Instance, mirrored, resized
+from genseg.data.instances.instance import Instance, mirrored, resized
 
 H, W = 80, 120
 SURE = 0.5

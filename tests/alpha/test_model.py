@@ -17,7 +17,7 @@ from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, Codes, Places
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, save_encoder
 from genseg.nn.norms import with_norms
 from genseg.nn.weights import WeightsError

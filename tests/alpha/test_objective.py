@@ -19,7 +19,7 @@ from genseg.alpha.objective import (
     assign,
     objective,
 )
-from genseg.data.compose import Composites
+from genseg.data.composites.compose import Composites
 from genseg.nn.encoder import Encoder
 
 

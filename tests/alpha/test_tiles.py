@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from genseg.alpha.tiles import Tile, _agree, joined, meeting, merge_tiles, shared, tiles_of, windows
-from genseg.data.instances import Instance, cut_instance
+from genseg.data.instances.instance import Instance, cut_instance
 
 
 def test_tiles_cover_every_pixel_and_overlap_as_asked() -> None:

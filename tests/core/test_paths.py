@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from genseg.core.paths import EMBEDDED, exists, expand
-from genseg.data.annotations import read_json
-from genseg.data.images import decode, list_images
+from genseg.data.images.files import list_images
+from genseg.data.images.source import decode
+from genseg.data.instances.coco import read_json
 
 
 def test_home_is_expanded_and_a_home_that_cannot_be_determined_stays(monkeypatch: pytest.MonkeyPatch) -> None:

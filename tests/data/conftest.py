@@ -11,7 +11,7 @@ import pytest
 @pytest.fixture
 def pasted(monkeypatch: pytest.MonkeyPatch) -> list:
     """The layers that `compose` has pasted, from the back, each as large as the canvas."""
-    import genseg.data.compose as module  # not before the shapes of genseg are checked
+    import genseg.data.composites.compose as module  # not before the shapes of genseg are checked
 
     seen = []
     draw: Callable[..., Any] = module._draw_layer

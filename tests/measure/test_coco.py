@@ -10,8 +10,8 @@ import pytest
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from genseg.data.annotations import annotation
-from genseg.data.instances import cut
+from genseg.data.instances.coco import annotation
+from genseg.data.instances.instance import cut
 from genseg.measure.coco import CocoScores, coco_scores
 
 HEIGHT, WIDTH = 150, 160

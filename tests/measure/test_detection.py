@@ -11,7 +11,7 @@ from pycocotools import mask as rle
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from genseg.data.labelled import LabelledSet, read_labelled
+from genseg.data.labels.labelled_set import LabelledSet, read_labelled
 from genseg.measure.coco import CocoScores
 from genseg.measure.detection import detection_scores
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from genseg.data.pixels import centre, normalise
+from genseg.data.images.pixels import centre, normalise
 from genseg.measure.features import features, fit_batch_norms
 from genseg.nn.encoder import Encoder, EncoderConfig
 

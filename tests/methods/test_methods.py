@@ -13,7 +13,7 @@ from genseg.core.contrast import sinkhorn
 from genseg.core.schedule import Plan, ema_momentum
 from genseg.methods import METHODS
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.train.checkpoint import flatten, load_latest, save, unflatten
+from genseg.runs.checkpoint import flatten, load_latest, save, unflatten
 
 SMALL = {
     "moco": {"queue": 24, "dim": 16},

@@ -22,8 +22,8 @@ from genseg.nn.encoder import (
     torchvision_state,
 )
 from genseg.nn.momentum import teacher_of
-from genseg.recipes.export import export
-from genseg.recipes.timm_folder import save_timm_folder
+from genseg.workflows.export.encoder import export
+from genseg.workflows.export.timm_folder import save_timm_folder
 
 FACTS = EncoderFacts(
     encoder=EncoderConfig(), method="byol", mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), size=64, images_seen=100,

@@ -18,11 +18,11 @@ from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_al
 from genseg.cli import main
 from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, EncoderFacts, build_encoder, facts_of, save_encoder
 from genseg.nn.weights import read_facts, read_weights
-from genseg.recipes.finetune_parts import run_facts
 from genseg.transfer.detector import DetectorConfig
 from genseg.transfer.places import PlacesConfig
 from genseg.transfer.predictor import MODEL_NAME, Predictor, Preparation, build_model, load_predictor, save_predictor
 from genseg.transfer.segmenter import SegmenterConfig
+from genseg.workflows.finetune.parts import run_facts
 
 Change = Callable[[dict[str, Any]], Any]
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)

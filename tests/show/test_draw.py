@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 from genseg.show.draw import CHECKER, GAP, PALETTE, SQUARE, colour, colours, cut_outs, grid, overlay, titled
 
 SOFT = np.zeros((12, 14), np.uint8)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 from genseg.show.failures import FAILURES, in_pieces
 
 H, W = 40, 60

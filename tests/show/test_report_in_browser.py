@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from found import DISCS, NAMES, SIDE, disc, write_found
 
-from genseg.data.instances import filled
-from genseg.recipes.report import write_report
+from genseg.data.instances.instance import filled
+from genseg.reports.report import write_report
 from genseg.show.draw import PALETTE
 from genseg.show.page import Page, Section, render
 from genseg.show.viewer import LONGEST, Picture, picture_data, viewer

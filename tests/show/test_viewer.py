@@ -5,7 +5,7 @@ import base64
 import cv2
 import numpy as np
 
-from genseg.data.instances import Instance
+from genseg.data.instances.instance import Instance
 from genseg.show.viewer import LONGEST, Picture, atlas, data_uri, picture_data, viewer
 
 

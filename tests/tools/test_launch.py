@@ -15,8 +15,8 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.recipes.generate import RESULT, GenerateOptions, generate_folder
-from genseg.train.log import read_metrics
+from genseg.runs.metrics import read_metrics
+from genseg.workflows.generate.generate import RESULT, GenerateOptions, generate_folder
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -8,9 +8,9 @@ from torch import Tensor
 from torchvision.models.detection.roi_heads import RoIHeads
 
 from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.transfer.box_masks import MaskHeads, mask_targets, pasted
+from genseg.transfer.contract import Labelled
 from genseg.transfer.detector import Detector, DetectorConfig
-from genseg.transfer.masks import MaskHeads, mask_targets, pasted
-from genseg.transfer.model import Labelled
 
 SIZE = DetectorConfig(width=16, hidden=32, anchors=(8.0, 16.0, 32.0, 64.0, 128.0))
 

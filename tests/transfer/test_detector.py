@@ -16,8 +16,8 @@ from torchvision.ops import box_iou
 
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.nn.norms import with_norms
+from genseg.transfer.contract import Labelled
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig, fitted_anchors, head_norm
-from genseg.transfer.model import Labelled
 
 ANCHORS = (32.0, 64.0, 128.0, 256.0, 512.0)
 

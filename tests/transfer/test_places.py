@@ -12,9 +12,9 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
 from genseg.core import dist
-from genseg.data.instances import Instance, cut_instance
+from genseg.data.instances.instance import Instance, cut_instance
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.transfer.model import Labelled, padded
+from genseg.transfer.contract import Labelled, padded
 from genseg.transfer.places import PlaceDetector, PlacesConfig, as_composites
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), tower=8)

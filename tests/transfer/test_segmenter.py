@@ -9,7 +9,7 @@ import torch
 
 from genseg.core import dist
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.transfer.model import Labelled
+from genseg.transfer.contract import Labelled
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, Segmenter, SegmenterConfig
 
 KINDS = [SegmenterConfig(), FPNConfig(), DeepLabConfig()]

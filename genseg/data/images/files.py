@@ -1,0 +1,277 @@
+"""Lists of image files, and the right RGB pixels of each."""
+
+import hashlib
+import os
+import posixpath
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genseg.core.paths import exists, expand, file_bytes
+from genseg.data.images.coco_files import YAML, coco_folders, find_file, load_json
+from genseg.data.images.decode import regular
+
+SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces
+
+
+
+
+@dataclass(frozen=True)
+class ImageList:
+    """Image files below a root.
+
+    files: POSIX paths relative to root (an absolute path stays one), sorted
+    labels: one index into `classes` per file, or None
+    classes: sorted names; empty without labels
+    numbers: the ids of the images in a COCO json, where each has one that is a whole number; else None
+    """
+
+    root: Path
+    files: tuple[str, ...]
+    labels: tuple[int, ...] | None = None
+    classes: tuple[str, ...] = ()
+    numbers: tuple[int, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Where all files lie."""
+        return tuple(self.root / file for file in self.files)
+
+    def path(self, i: int) -> Path:
+        """Where the i-th file lies."""
+        return self.root / self.files[i]
+
+    def number(self, i: int) -> int:
+        """The id of the i-th image: that of the json, or else its place, from 1 on."""
+        return i + 1 if self.numbers is None else self.numbers[i]
+
+    def bytes(self, i: int) -> int:
+        """The size of the i-th file; -1 where it is missing."""
+        try:
+            return self.path(i).stat().st_size
+        except OSError:
+            return -1
+
+
+def list_images(path: str | Path) -> ImageList:
+    """The images of a folder tree, a .txt list or a COCO .json. None is opened: broken files are listed too.
+
+    Folder: every file with an image's suffix; hidden files and folders are left out, links followed. When all
+    lie in sub-folders directly under the root, two or more, the folder's name is the class.
+    List: one path per line, absolute or relative to the list's folder; optionally a tab and a class on each. A line
+    that begins with # and is no file's name is a comment.
+    COCO: each `file_name` relative to `images/` beside the json, else to the json's folder; where none of them is
+    there, all relative to the split's folder (`coco_folders`); no labels.
+    A file with an image's suffix: that image alone.
+
+    Raises ValueError when there is no such path, no image, or a list that cannot be understood.
+    """
+    path = expand(path)
+    if path.is_dir():
+        return _from_folder(path)
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give a folder of images, a .txt list or a COCO .json")
+    if path.suffix.lower() in SUFFIXES:
+        return ImageList(path.parent, (path.name,))
+    if path.suffix.lower() in YAML:
+        raise ValueError(
+            f"{path} is YOLO's: give the folder of its images, or make a COCO json of it with its labels: genseg "
+            f"convert {path} --to coco --out FILE.json"
+        )
+    readers = {".txt": _from_text, ".json": _from_coco}
+    if path.suffix.lower() not in readers:
+        raise ValueError(f"{path} is neither a folder, nor a .txt list, nor a COCO .json; give one of these")
+    return readers[path.suffix.lower()](path)
+
+
+def walk(root: Path) -> tuple[list[str], Counter[str]]:
+    """Sorted relative paths of all images below root, and how many other files there are of each suffix.
+
+    Links are followed, except one to a folder that holds it, which would never end. Hidden files and folders, and
+    run directories of genseg, which hold pictures, are left out. Raises ValueError for a folder that cannot be read.
+    """
+    images: list[str] = []
+    others: Counter[str] = Counter()
+    pending = [("", frozenset([_identity(os.stat(root))]))]
+    while pending:
+        prefix, above = pending.pop()
+        try:
+            entries = list(os.scandir(root / prefix))
+        except OSError as error:
+            raise ValueError(f"cannot read the folder {root / prefix}: {error.strerror}") from error
+        if prefix and {"config.yaml", "checkpoints"} <= {entry.name for entry in entries}:
+            others["run of genseg"] += 1
+            continue
+        for entry in entries:
+            suffix = os.path.splitext(entry.name)[1].lower()
+            if entry.name.startswith("."):
+                continue
+            if _is_folder(entry):
+                if (identity := _identity(entry.stat())) not in above:
+                    pending.append((f"{prefix}{entry.name}/", above | {identity}))
+            elif suffix in SUFFIXES:
+                images.append(prefix + entry.name)
+            else:
+                others[suffix or "no suffix"] += 1
+    return sorted(images), others
+
+
+def _identity(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_dev, stat.st_ino
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself: left to the reader, which says so
+        return False
+
+
+def _from_folder(root: Path) -> ImageList:
+    files, others = walk(root)
+    if not files:
+        found = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5)) or "no files"
+        raise ValueError(
+            f"no images in {root}: looked for {' '.join(SUFFIXES)} in it and its sub-folders (hidden ones "
+            f"left out) and found {found}"
+        )
+    parts = [f.split("/") for f in files]
+    if all(len(p) == 2 for p in parts) and len({p[0] for p in parts}) > 1:
+        return _labelled(root, dict(zip(files, (p[0] for p in parts), strict=True)))
+    return ImageList(root, tuple(files))
+
+
+def _labelled(root: Path, names: Mapping[str, str]) -> ImageList:
+    """names: file -> class."""
+    files, classes = sorted(names), sorted(set(names.values()))
+    number = {name: n for n, name in enumerate(classes)}
+    return ImageList(root, tuple(files), tuple(number[names[f]] for f in files), tuple(classes))
+
+
+def _from_text(path: Path) -> ImageList:
+    names: dict[str, str] = {}
+    first: dict[str, int] = {}  # file -> line
+    for n, raw in enumerate(path.read_bytes().removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+        where = f"{path}, line {n}"
+        try:
+            line = raw.decode("utf-8")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{where}: not UTF-8 ({error.reason}); save the list as UTF-8") from error
+        if not line.strip() or (line.startswith("#") and not exists(path.parent / line.strip())):
+            continue
+        name, *label = (part.strip() for part in line.split("\t"))
+        if not name or len(label) > 1 or label == [""]:
+            raise ValueError(f"{where}: {line!r} is not a path, or a path, one tab and a class")
+        if "\0" in name:
+            raise ValueError(f"{where}: a path cannot hold a zero byte; save the list as UTF-8")
+        name = posixpath.normpath(name)
+        if name in names:
+            raise ValueError(f"{where}: {name} stands on line {first[name]} already; list a file once")
+        names[name], first[name] = (label or [""])[0], n
+        if bool(label) != bool(next(iter(names.values()))):
+            other = next(iter(first.values()))
+            raise ValueError(f"{where} and line {other}: one has a class, one has none; give one to all")
+    if not names:
+        raise ValueError(f"{path} lists no images; write one path per line, relative to {path.parent}")
+    if not any((path.parent / name).exists() for name in names):
+        raise ValueError(
+            f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; write a path on each "
+            f"line, absolute or relative to {path.parent}, and a class after a tab"
+        )
+    if "" in names.values():
+        return ImageList(path.parent, tuple(sorted(names)))
+    return _labelled(path.parent, names)
+
+
+def _from_coco(path: Path) -> ImageList:
+    content = load_json(path)
+    entries = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f'{path} is no COCO json: it needs a list "images" with at least one entry')
+    folders = coco_folders(path)
+    inside, beside, *others = folders
+    names: dict[str, Any] = {}  # and their ids
+    files: dict[str, Any] = {}
+    for n, entry in enumerate(entries):
+        name = entry.get("file_name") if isinstance(entry, dict) else None
+        if not isinstance(name, str) or not name:
+            raise ValueError(f'{path}: images[{n}] has no "file_name"')
+        name = posixpath.normpath(find_file(name, folders)[1])
+        file = name if exists(beside / name) and not exists(inside / name) else posixpath.join("images", name)
+        if file in files:
+            raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
+        names[name] = files[file] = entry.get("id")
+    if any(exists(beside / file) for file in files):
+        return _numbered(beside, files)
+    for folder in others:
+        if any(exists(folder / name) for name in names):
+            return _numbered(folder, names)
+    raise ValueError(
+        f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; looked in "
+        f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their folder in its place"
+    )
+
+
+def _numbered(root: Path, numbers: Mapping[str, Any]) -> ImageList:
+    """numbers: file -> id."""
+    files = tuple(sorted(numbers))
+    ids = tuple(numbers[file] for file in files)
+    known = all(type(n) is int and n >= 0 for n in ids) and len(set(ids)) == len(ids)
+    return ImageList(root, files, numbers=ids if known else None)
+
+
+
+
+def fingerprint(images: ImageList) -> str:
+    """32 hexadecimal digits that change when a name, a size or the content of a file changes.
+
+    Independent of where the root lies and of dates. Of a file over 64 KiB four pieces of 16 KiB are read:
+    where compressed pixels change, so does the size or what follows; a few pixels of a large uncompressed
+    file may escape.
+    """
+    total = hashlib.blake2b(digest_size=16)
+    with ThreadPoolExecutor(8) as pool:  # they hide the latency of a disk or a network
+        parts = [range(i, min(i + 256, len(images))) for i in range(0, len(images), 256)]
+        for digest in pool.map(lambda part: b"".join(_digest(images, i) for i in part), parts):
+            total.update(digest)
+    return total.hexdigest()
+
+
+def listing(images: ImageList) -> str:
+    """32 hexadecimal digits that change when a name or an id changes; the files may change, and need not be there."""
+    total = hashlib.blake2b(digest_size=16)
+    for i, file in enumerate(images.files):
+        total.update(file_bytes(file) + b"\0%d\0" % images.number(i))
+    return total.hexdigest()
+
+
+def _digest(images: ImageList, i: int) -> bytes:
+    found = hashlib.blake2b(file_bytes(images.files[i]), digest_size=16)
+    try:
+        with open(images.path(i), "rb", buffering=0, opener=regular) as file:
+            size = os.fstat(file.fileno()).st_size
+            found.update(b"\0%d\0" % size)
+            if size <= 4 * PIECE:
+                found.update(file.read())
+            else:
+                for quarter in range(4):
+                    file.seek(quarter * (size - PIECE) // 3)
+                    found.update(file.read(PIECE))
+    except OSError as error:  # missing or forbidden: it is one of the broken ones until that changes
+        found.update(b"\0error %d" % (error.errno or 0))
+    except ValueError:  # a null in its name, or no regular file
+        found.update(b"\0error")
+    return found.digest()
+
+
+
+
+
+

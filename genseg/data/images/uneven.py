@@ -1,0 +1,57 @@
+"""Whether deep images jump in brightness: `to_8bit` has a rule for each image, and none for a set."""
+
+import functools
+from pathlib import Path
+
+import tifffile
+
+from genseg.data.images.decode import TIFF_STARTS, regular
+from genseg.data.images.depth import noted_ranges
+from genseg.data.images.source import ImageError, decode
+from genseg.data.images.unused import unused
+
+SUFFIXES = (".pgm", ".png", ".ppm", ".tif", ".tiff")  # of files that may have more than 8 bits
+ASKED, DECODED = 64, 8  # files whose headers are read, and deep ones that are decoded, evenly from all
+JUMP = 1.5  # times as bright: less is hardly seen
+
+
+def notes_on(files: tuple[Path, ...]) -> str:
+    """What a user should know of images before they are used, in a sentence or two; empty where all is plain."""
+    return ". ".join(filter(None, (unused(files), uneven(files))))
+
+
+@functools.lru_cache(maxsize=8)  # a command asks again for its console, its json and its page
+def uneven(files: tuple[Path, ...]) -> str:
+    """A sentence where images of more than 8 bits become brighter by different factors; empty where none do."""
+    deep = [file for file in _spread([f for f in files if f.suffix.lower() in SUFFIXES], ASKED) if _is_deep(file)]
+    with noted_ranges() as ranges:
+        for file in _spread(deep, DECODED):
+            try:
+                decode(file, short_side=1)
+            except ImageError:  # the reader tells
+                continue
+    widths = [high - low for low, high in ranges if high > low]
+    if len(widths) < 2 or max(widths) < JUMP * min(widths):
+        return ""
+    return (f"images of more than 8 bits are made 8 bits by the values of each alone: of {len(widths)} looked at "
+            f"one becomes {max(widths) / min(widths):.3g} times as bright as another, so the same structure may look "
+            "different in two images")  # fmt: skip
+
+
+def _spread(files: list[Path], count: int) -> list[Path]:
+    return [files[i * len(files) // count] for i in range(count)] if len(files) > count else files
+
+
+def _is_deep(file: Path) -> bool:
+    """Whether the header says more than 8 bits; False for a damaged one."""
+    try:
+        with open(file, "rb", opener=regular) as opened:
+            head = opened.peek(32)
+            if head[:4] in TIFF_STARTS:
+                with tifffile.TiffFile(opened, _multifile=False) as tiff:
+                    return bool(tiff.pages.first.bitspersample > 8)
+            return head[24:25] == b"\x10" if head.startswith(b"\x89PNG") else head.startswith((b"P5", b"P6"))
+    except MemoryError:
+        raise
+    except Exception:  # a damaged file makes tifffile raise nearly anything
+        return False

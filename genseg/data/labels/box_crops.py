@@ -1,0 +1,43 @@
+"""The objects of a labelled set, each a crop of its own: for measures of classes."""
+
+import threading
+
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
+from genseg.data.labels.samples import read_sample
+
+
+class BoxCrops:
+    """Squares around the boxes of a set, no crowd among them; `read` gives what an ImageSource gives.
+
+    margin: of the longer side of the box, on each of the four sides. A square is moved into the image; where it is
+    larger than the image's short side it is cut to that.
+    labels: the class of each
+    """
+
+    def __init__(self, labelled: LabelledSet, margin: float) -> None:
+        self.margin = margin
+        self._held = [(image, n) for image in labelled.images for n in np.flatnonzero(~image.crowd).tolist()]
+        self.files = tuple(image.path for image in labelled.images)
+        self.labels = [int(image.classes[n]) for image, n in self._held]
+        self._last: tuple[LabelledImage, UInt8[np.ndarray, "h w 3"]] | None = None
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "s s 3"], int]:
+        """The i-th crop, and i. Neighbours are of one image, which is then read once."""
+        image, n = self._held[i]
+        with self._lock:
+            if self._last is None or self._last[0] is not image:
+                self._last = (image, read_sample(image))
+            pixels = self._last[1]
+        left, top, right, bottom = image.boxes[n].tolist()
+        longer = max(right - left, bottom - top)
+        side = min(max(1, round(longer * (1 + 2 * self.margin))), image.height, image.width)
+        y = min(max(round((top + bottom - side) / 2), 0), image.height - side)
+        x = min(max(round((left + right - side) / 2), 0), image.width - side)
+        return pixels[y : y + side, x : x + side], i

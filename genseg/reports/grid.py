@@ -1,0 +1,108 @@
+"""Pictures of what was generated."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.core.check import at_least
+from genseg.core.words import amount
+from genseg.data.images.coco_files import CocoError
+from genseg.data.images.png import write_png
+from genseg.data.images.source import decode
+from genseg.data.images.uneven import notes_on
+from genseg.data.instances.coco import AnnotatedImage, by_file
+from genseg.data.labels.annotated import read_usable
+from genseg.data.labels.findings import counted
+from genseg.data.labels.preflight import by_json
+from genseg.show.brightness import brightened, display_gain
+from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+MOST = 1e9  # pixels of a picture: three bytes each, and as many again while it is put together
+
+
+def visualize(
+    files: Sequence[Path],
+    folder: Path,
+    out: Path,
+    *,
+    count: int,
+    columns: int,
+    side: int,
+    seed: int,
+    cutouts: bool = False,
+    titles: bool = False,
+) -> str:
+    """A grid of images, each followed by its instances from each COCO json of `files`, in one PNG.
+
+    folder: where the images of the jsons lie, or lie in images/
+    count: images, drawn by `seed` from those of the first json; 0: all
+    cutouts: what the instances of each json cut out of the image comes too
+    titles: what each picture is stands above the first row
+
+    Raises ValueError for what a user can mend.
+    """
+    at_least(0, count=count, seed=seed)
+    at_least(1, columns=columns, side=side)
+    if out.suffix.lower() != ".png":
+        raise ValueError(f"--out {out}: pictures are PNG; end it in .png")
+    places = [folder, folder / "images"]  # also for sizes that a json does not give
+    read = [read_usable(file, folders=places, size=by_json) for file in files]
+    jsons = [by_file(found.images()) for found in read]
+    classes = [[name for _, name in found.categories or ()] for found in read]
+    names = sorted(jsons[0])
+    missing = [name for name in names if any(name not in found for found in jsons)]
+    if missing:
+        raise CocoError(f"{len(missing)} images of {files[0]} are not in the other jsons, the first is {missing[0]}")
+    drawn = np.random.default_rng(seed).permutation(len(names))[: count or None]
+    pixels = len(drawn) * (1 + len(files) * (1 + cutouts)) * side**2
+    if pixels > MOST:
+        raise ValueError(
+            f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are {MOST / 1e6:,.0f}; "
+            "give a smaller --side or --count"
+        )
+    pictures, brighter, used = [], 0, list[Path]()
+    for name in (names[i] for i in sorted(drawn.tolist())):
+        used.append(_place(folder, name, files[0]))
+        image = _pixels(used[-1], [(found[name], file) for found, file in zip(jsons, files, strict=True)])
+        gain = display_gain(image)
+        image, brighter = brightened(image, gain), brighter + (gain > 1)
+        pictures.append(image)
+        pictures += [_drawn(image, found[name], names_of) for found, names_of in zip(jsons, classes, strict=True)]
+        pictures += [cut_outs(image, found[name].instances) for found in jsons] if cutouts else []
+    names = [f.stem for f in files]
+    row = ["image", *names, *(f"{name}, cut out" for name in names if cutouts)]
+    sheet = grid(pictures, columns=columns * len(row), side=side)
+    sheet = titled(sheet, row * columns, side=side) if titles else sheet
+    write_png(out, sheet)
+    dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
+    lost = [f"{found.source}: {counted(found.lost)}: left out" for found in read if found.lost]
+    more = [f"note: {note}" for note in (notes_on(tuple(used)),) if note]
+    return "\n".join([f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more])
+
+
+def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:
+    """The instances over their image: masks as veils, boxes as lines in the colours of their classes."""
+    return overlay(image, found.instances) if found.outlined else boxes(image, found.instances, classes)
+
+
+def _place(folder: Path, name: str, file: Path) -> Path:
+    """Where an image of that name lies; `file` is a json that has it."""
+    places = (folder / name, folder / "images" / name)
+    found = next((p for p in places if p.is_file()), None)
+    if found is None:
+        raise CocoError(f"there is no {places[0]} and no {places[1]}; give --images the folder of {file}'s images")
+    return found
+
+
+def _pixels(found: Path, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixels:
+    """An image, as large as the jsons say."""
+    image = decode(found)
+    for entry, file in listed:
+        if image.shape[:2] != (entry.height, entry.width):
+            swapped = " (height and width are swapped)" if image.shape[1::-1] == (entry.height, entry.width) else ""
+            raise CocoError(f"{found} has {image.shape[1]} x {image.shape[0]} pixels, in {file} {entry.width} x "
+                            f"{entry.height}{swapped}; give --images the folder that it was made from")  # fmt: skip
+    return image

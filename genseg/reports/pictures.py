@@ -1,0 +1,346 @@
+"""The sections of a report that are pictures."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from genseg.core.words import amount
+from genseg.data.composites.bank import load_bank
+from genseg.data.composites.composer import Composer
+from genseg.data.composites.dataset import ViewDataset
+from genseg.data.images.files import ImageList
+from genseg.data.images.png import read_png
+from genseg.data.images.source import ImageError, ImageSource, decode
+from genseg.data.instances.coco import AnnotatedImage, file_key, picture_name
+from genseg.data.instances.instance import cut
+from genseg.reports.judge import COUNTS, OVERLAP
+from genseg.reports.run import SHOWN, Ranked, Run, chosen
+from genseg.runs.folder import BANKS
+from genseg.show.brightness import brightened, display_gain, gain_words
+from genseg.show.draw import overlay
+from genseg.show.failures import FAILURES
+from genseg.show.page import Section, figure
+from genseg.show.viewer import DIGITS, Picture, data_uri, picture_data, thumbnail, viewer
+from genseg.workflows.generate.records import MOST as NUMBERS
+from genseg.workflows.pretrain.snapshots import spaced
+
+EXTREMES = 4  # images that are shown as the best, and as the worst
+EXAMPLES = 3  # of each way to fail
+COMPOSITES = 6
+VIEWED = 3  # images whose views are shown
+NAMES = {"moco": "MoCo", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV"}
+TILE = 192  # pixels of a small picture, for screens of two pixels a point
+COLUMNS = 6  # snapshots side by side
+BUDGET = 9_000_000  # characters of pictures in a viewer, so that a report stays below 15 MB
+Pixels = UInt8[np.ndarray, "_ _ 3"]
+
+
+def found(run: Run) -> Section | None:
+    """The images with their instances, in the viewer."""
+    pictures, score, low = pictures_of(run)
+    if not pictures:
+        return None
+    data = within_budget(pictures, score)
+    run.kept["fitting"] = len(data)
+    everything = max(run.total, len(run.ranked), len(data))  # what is still found has no ranks
+    title = f"What was found in {f'{len(data)} of ' if everything > len(data) else ''}{amount(everything, 'image')}"
+    lead = "Point at an instance to see its score; click it, or its chip, to hide it."
+    if everything > len(data):
+        lead += " Shown are some drawn at random, the surest, the least sure, and those that may have failed."
+    if not run.judged:
+        lead += (" Scores order the instances of one source; those of a run with the alpha task are calibrated, as far "
+                 "as it could.")  # fmt: skip
+    if run.semantic:
+        lead = "Each class that was found is a layer of its own colour: click it, or its chip, to hide it."
+        lead += " What is labelled has a line of the same colour." if run.judged else ""
+    if run.judged:
+        title = f"What was found in {amount(len(data), 'validation image')}, and what is labelled"
+        lead += " From the best image to the worst."
+    return Section(
+        "found", "Found", title, viewer("found", data, scored=not run.semantic), lead,
+        {"pictures": data, "threshold": score, "low": low},
+    )  # fmt: skip
+
+
+def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
+    """What the viewer shows, the score from which instances count, and the least that is kept: rounded down to the
+    viewer's digits, or the instance that scores least could not be shown."""
+    if "pictures" not in run.kept:
+        pictures, *scores = _shown(run)
+        score, low = (math.floor(s * 10**DIGITS + 1e-6) / 10**DIGITS for s in scores)
+        run.kept["pictures"] = pictures, score, low
+    return cast(tuple[list[Picture], float, float], run.kept["pictures"])
+
+
+def _shown(run: Run) -> tuple[list[Picture], float, float]:
+    if run.listed:
+        pictures = list(_listed(run))
+        least = min((a.score for p in pictures for a in p.instances), default=0.0)
+        return pictures, least, least
+    pictures, score, low = run.looked
+    if run.judged:
+        pictures = best_middle_worst(pictures)
+    if not pictures and run.looked_at and (taken := run.snapshots)[1]:
+        images, last = taken[0], taken[1][-1]
+        pictures = [
+            Picture(f"image {n + 1}, step {last.step}", image, instances)
+            for n, (image, instances) in enumerate(zip(images, last.found, strict=True))
+        ]
+        score = low = min((a.score for p in pictures for a in p.instances), default=0.0)
+    return pictures, score, low
+
+
+def _listed(run: Run) -> Any:
+    """The pictures of an instances.json: some by chance, then the best, the worst, and those that may have failed."""
+    by_name = {i.name: i for i in run.listed}
+    names = [run.listed[i].name for i in chosen(len(run.listed), SHOWN)]
+    for r in (*best(run), *worst(run), *(r for _, rs in failed(run) for r in rs[:EXAMPLES])):
+        names += [r.name] if r.name not in names else []
+    for name in names:
+        if (pixels := read(run, by_name[name])) is not None:
+            yield picture(run, by_name[name], pixels)
+
+
+def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
+    """An image of an instances.json, with soft alphas where they were written."""
+    files = [run.path / "alphas" / picture_name(image.name, n) for n in image.numbers]
+    soft = bool(files) and all(f.is_file() for f in files)
+    instances = image.instances
+    if soft:
+        instances = tuple(cut(read_png(f), a.score) for f, a in zip(files, image.instances, strict=True))
+    labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes or run.semantic else ()
+    hues = tuple(n % NUMBERS - 1 for n in image.numbers) if run.semantic else ()
+    if not image.outlined and labels:  # a class has the colour of its place in the json
+        order = [*run.class_names, "?"]
+        instances = tuple(replace(a, category=order.index(c)) for a, c in zip(instances, labels, strict=True))
+    return Picture(image.name, pixels, instances, labels, soft, hues=hues, boxes=not image.outlined)
+
+
+def read(run: Run, image: AnnotatedImage) -> Pixels | None:
+    """The pixels of an image of an instances.json, or None where they are not to be had at the size it names."""
+    images = run.images
+    if images is None:
+        return None
+    root = images.root
+    for place in (root / image.name, root / "images" / image.name, root / file_key(image.name)):
+        if place.is_file():
+            try:
+                pixels = decode(place)
+            except ImageError:
+                return None
+            return pixels if pixels.shape[:2] == (image.height, image.width) else None
+    return None
+
+
+def within_budget(pictures: Sequence[Picture], score: float) -> list[dict[str, Any]]:
+    """The data of the pictures, as many as fit; instances count from a score on."""
+    data: list[dict[str, Any]] = []
+    size = 0
+    for p in pictures:
+        entry = picture_data(p, score)
+        size += len(entry["image"]) + len(entry["atlas"]) + 60 * len(entry["found"])
+        if data and size > BUDGET:
+            break
+        data.append(entry)
+    return data
+
+
+def steps(run: Run) -> Section | None:
+    """The same images as training went on."""
+    images, taken = run.snapshots
+    if not images or not taken or taken[-1].step == 0:
+        return None
+    shown = spaced(taken, COLUMNS)
+    columns, gains = [], [display_gain(image) for image in images]
+    for snapshot in shown:
+        cells = "".join(
+            f'<img src="{data_uri(small(overlay(brightened(image, gain), found)), quality=82)}" '
+            f'width="{TILE}" height="{TILE}" alt="image {n + 1} after {snapshot.step} steps: {len(found)} instances">'
+            for n, (image, gain, found) in enumerate(zip(images, gains, snapshot.found, strict=True))
+        )
+        total = sum(map(len, snapshot.found))
+        before = "" if snapshot.step else "training has not begun<br>"
+        caption = f"<figcaption>step {snapshot.step:,}<br>{before}{total:,} instances</figcaption>"
+        columns.append(f"<figure>{caption}{cells}</figure>")
+    return Section(
+        "steps", "Steps", "The same images as training went on",
+        f'<div class="scroll"><div class="steps">{"".join(columns)}</div></div>',
+        f"The middles of {len(images)} images, drawn once; no label was used." + _dim(gains),
+    )  # fmt: skip
+
+
+def _dim(gains: Sequence[float]) -> str:
+    """A sentence on the pictures that are shown brighter than they are; nothing where there is none."""
+    return " Dim images are shown brighter than they are." if any(g > 1 for g in gains) else ""
+
+
+def small(pixels: Pixels, side: int = TILE) -> Pixels:
+    """A square picture at the size of a tile."""
+    return np.asarray(
+        cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if len(pixels) > side else cv2.INTER_LINEAR)
+    )
+
+
+def composites(run: Run) -> Section | None:
+    """What the alpha task is asked, with the answer: composites and their true layers."""
+    c, images = run.config, run.images
+    banks = sorted((run.path / BANKS).glob("*.npz"), key=lambda f: int(f.stem))
+    if c is None or images is None or c.alpha.name == "none" or not banks or run.folder is not None:
+        return None
+    bank = load_bank(banks[-1])
+    source = Shrunk(images, c.alpha.side)
+    composer = Composer(source, bank, c.alpha.compose, share=1.0, seed=c.seed)
+    made = composer([(0, i) for i in chosen(len(images), COMPOSITES)])
+    pictures = []
+    for n, pixels in enumerate(made.image.numpy()):
+        layers = [cut(a) for a in made.visible[made.owner == n].numpy()]
+        pictures.append(Picture(f"composite {n + 1}", pixels, tuple(layers)))
+    data = [picture_data(p) for p in pictures]
+    return Section(
+        "composites", "Composites", "What the network was shown, and the layers it had to give back",
+        viewer("composites", data, scored=False),
+        f"Composites as the run draws them, from the proposals of round {len(banks)}. The layers are what is visible "
+        "of each cut-out and of the host's own instances; they are known because the image was composed of them.",
+        {"pictures": data},
+    )  # fmt: skip
+
+
+class Shrunk(ImageSource):
+    """Images as the cache holds them, without making a cache. `side`: their short side at most; 0: as they are."""
+
+    def __init__(self, images: ImageList, side: int) -> None:
+        super().__init__(images, None)
+        self.side = side
+
+    def _get(self, i: int) -> Pixels | None:
+        try:
+            return None if i in self.broken else decode(self.images.path(i), short_side=self.side)
+        except ImageError as error:
+            self.broken[i] = str(error)
+            return None
+
+
+def views(run: Run) -> Section | None:
+    """The views that the contrastive method compares."""
+    c, images = run.config, run.images
+    kinds = () if c is None else tuple(v for v in c.views.values() if v.count > 0)
+    if c is None or images is None or not kinds or run.folder is not None:
+        return None
+    source = Shrunk(images, c.data.cache)
+    dataset = ViewDataset(source, kinds, seed=c.seed, colour=True)
+    rows = []
+    for i in chosen(len(images), VIEWED):
+        pixels, at = source.read(i)
+        gain = display_gain(pixels)
+        word = "; ".join(filter(None, ("image", gain_words(gain))))
+        whole = brightened(small(_square(pixels)), gain)
+        cells = [figure(data_uri(whole), word, alt=images.files[at], size=(TILE, TILE))]
+        for group in dataset[[(0, i)]].images:
+            for view in group[:, 0].numpy()[:8]:
+                size = view.shape[0]
+                alt = f"a view of {images.files[at]}"
+                cells.append(
+                    figure(data_uri(brightened(small(view), gain)), f"view, {size} px", alt=alt, size=(TILE, TILE))
+                )
+        rows.append(f'<div class="views">{"".join(cells)}</div>')
+    return Section(
+        "views", "Views", f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
+        "".join(rows), "As the run draws them, in its first epoch; the image itself is framed, and its views are "
+        "shown as bright as it.",
+    )  # fmt: skip
+
+
+def _square(pixels: Pixels) -> Pixels:
+    n = min(pixels.shape[:2])
+    top, left = (pixels.shape[0] - n) // 2, (pixels.shape[1] - n) // 2
+    return pixels[top : top + n, left : left + n]
+
+
+# by score and by failure
+
+
+def best(run: Run) -> list[Ranked]:
+    return _scored(run)[:EXTREMES]
+
+
+def worst(run: Run) -> list[Ranked]:
+    return _scored(run)[EXTREMES:][-EXTREMES:][::-1]
+
+
+def _scored(run: Run) -> list[Ranked]:
+    """The images that have a score: without labels an empty one has none."""
+    return [r for r in run.ranked if r.instances or r.judged is not None]
+
+
+def best_middle_worst(pictures: Sequence[Picture]) -> list[Picture]:
+    """Of many, the best first, as many of each as are shown."""
+    middle = max(EXTREMES, (len(pictures) - EXTREMES) // 2)
+    places = [*range(EXTREMES), *range(middle, middle + EXTREMES), *range(len(pictures) - EXTREMES, len(pictures))]
+    return [pictures[n] for n in sorted(set(places)) if 0 <= n < len(pictures)]
+
+
+def failed(run: Run) -> list[tuple[int, list[Ranked]]]:
+    """For each way to fail its number in FAILURES, and the images."""
+    if "failed" not in run.kept:
+        run.kept["failed"] = [
+            (n, [r for r in run.ranked if f.holds(r.instances, r.height, r.width)]) for n, f in enumerate(FAILURES)
+        ]
+    return cast(list[tuple[int, list[Ranked]]], run.kept["failed"])
+
+
+def extremes(run: Run) -> Section | None:
+    """The images whose instances score best and worst, and those in which something may have gone wrong."""
+    if not run.ranked or (run.semantic and not run.judged):  # without labels a class of pixels has no score
+        return None
+    pictures, score, _ = pictures_of(run)
+    known = {p.name: (n, p) for n, p in enumerate(pictures[: run.kept.get("fitting")])}  # the viewer has these alone
+    most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
+    body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
+    some = any(p.instances for p in pictures)
+    boxes = any(p.boxes for p in pictures) or any(not i.outlined for i in run.listed)
+    nothing = "There are too few images to tell." if some else "Nothing was found: try a lower score, or train longer."
+    least = _cards(worst(run), known, score) or f"<p>{nothing}</p>"
+    body += f"<div><h3>{fewest}</h3>{least}</div></div>"
+    if run.semantic:
+        return Section("extremes", "Best and worst", "Best and worst by mIoU", body, "By the mean over the classes of "
+                       f"an image, background among them, of {len(run.ranked)} images.")  # fmt: skip
+    groups = ""
+    for n, images in failed(run):
+        f, kind = FAILURES[n], "group some" if images else "group"
+        if f.of_masks and boxes:
+            continue
+        title = f"{f.name.capitalize()}: {len(images):,} of {len(run.ranked):,} images"
+        groups += (
+            f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
+        )
+    body += f'<div class="groups">{groups}</div>'
+    by = "By the mean score of an image's instances."
+    if run.total > len(run.ranked):
+        by += f" These are {len(run.ranked):,} of the {run.total:,} images, drawn at random."
+    if run.judged:
+        by = (f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} images; instances "
+              f"count from a score of {COUNTS} on.")  # fmt: skip
+    return Section(
+        "extremes", "Best and worst", "Best and worst by score, and where to look for failures", body,
+        f"{by} The groups are told from what was found alone, so an image in one "
+        "may still be right.",
+    )  # fmt: skip
+
+
+def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], score: float) -> str:
+    cards = []
+    for r in images:
+        if r.name in known:
+            n, p = known[r.name]
+            source = thumbnail(p, score, side=200)
+            count = f"{len(r.instances)} instance{'' if len(r.instances) == 1 else 's'}"
+            caption = p.note or (f"{count}, {r.score:.2f}" if r.instances else "nothing")
+            cards.append(
+                figure(source, caption, alt=f"{r.name}: {caption}; open it", size=(200, 200), jump=("found", n))
+            )
+    return f'<div class="cards">{"".join(cards)}</div>' if cards else ""

@@ -1,0 +1,54 @@
+"""What a model that is fine-tuned is asked for: a loss on a batch of labelled crops, and what is in a whole image."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from genseg.data.instances.instance import Instance
+from genseg.nn.encoder import MULTIPLE
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A batch of crops of one size, normalised, with their labels.
+
+    boxes: left, top, right and bottom in pixels, of each image
+    classes: from 0, of each box
+    masks: 0 or 1, of each box; None when boxes are all that is known
+    semantic: class of each pixel, 0 for background, 255 where it is not asked; None for instances
+    """
+
+    images: Float[Tensor, "b 3 h w"]
+    boxes: list[Float[Tensor, "_ 4"]]
+    classes: list[Int[Tensor, "_"]]
+    masks: list[UInt8[Tensor, "_ h w"]] | None
+    semantic: Int[Tensor, "b h w"] | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """One object that was found.
+
+    box: left, top, right and bottom in pixels of the image
+    category: from 0
+    instance: its mask; None from a detector of boxes
+    """
+
+    box: tuple[float, float, float, float]
+    category: int
+    score: float
+    instance: Instance | None = None
+
+
+def padded(image: Float[Tensor, "c h w"], multiple: int = MULTIPLE) -> Float[Tensor, "1 c _ _"]:
+    """The image as a batch, mirrored at its lower and right edge to a multiple; repeated where it is too small."""
+    h, w = image.shape[1:]
+    below, right = -h % multiple, -w % multiple
+    mode = "reflect" if below < h and right < w else "replicate"
+    x = torch.nn.functional.pad(image[None], (0, right, 0, below), mode=mode) if below or right else image[None]
+    return x.contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,126 @@
+"""Measure finished encoders by what simple classifiers make of their frozen features."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from genseg.data.images.pixels import centre
+from genseg.data.images.uneven import notes_on
+from genseg.data.labels.findings import format_findings
+from genseg.measure.features import features, fit_batch_norms
+from genseg.measure.knn import accuracy, knn
+from genseg.measure.linear import draw_shots, few_shots, linear
+from genseg.nn.encoder import Encoder, encoder_file, facts_of, load_weights
+from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled_pair
+
+FITTED = "random weights, batch norms fitted"
+Features = tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]  # of the training and of the test images
+
+
+def probe_encoders(
+    runs: Sequence[Path],
+    *,
+    train: str,
+    test: str,
+    kind: str = "knn",
+    limit: int = 0,
+    k: int = 20,
+    shots: Sequence[int] = (1, 5, 10),
+    seeds: int = 5,
+    margin: float = 0.1,
+) -> str:
+    """A table of the accuracy of the encoders of `runs`, beside random weights and raw pixels.
+
+    kind: a key of PROBES; shots and seeds are of `fewshot`, k is of `knn`. The random weights are those of the first
+    run's architecture, size and normalisation; as they are, and with batch norms fitted to the training images.
+    """
+    if kind not in PROBES:
+        raise ValueError(f"--kind {kind}: choose one of {', '.join(PROBES)}")
+    files = [encoder_file(run) for run in runs]
+    known, asked = labelled_pair(train, test, limit=limit, margin=margin)
+    if kind == "fewshot":
+        draw_shots(known.labels, max(shots), 0)  # raises now, and not after all features, when a class has fewer
+    facts = [facts_of(file) for file in files]
+    found: dict[str, Features] = {"raw pixels (16 x 16)": (raw_pixels(known), raw_pixels(asked))}
+    found["random weights"] = _both(_embedding(files[0], pretrained=False, fitted=None), known, asked)
+    found[FITTED] = _both(_embedding(files[0], pretrained=False, fitted=known), known, asked)
+    for run, file, of_file in zip(runs, files, facts, strict=True):
+        name = f"{run}: {of_file.method}, {of_file.images_seen} images seen"
+        found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
+    notes = [f"{p}:\n{format_findings(i.findings)}" for p, i in ((train, known), (test, asked)) if i.findings]
+    notes += [f"{p}: {more}" for p, i in ((train, known), (test, asked)) if (more := notes_on(i.files))]
+    if kind == "fewshot":
+        return "\n".join([*notes, _few_shot_table(found, known, asked, shots, seeds)])
+    lines = [*notes, PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]
+    width = max(map(len, found))
+    for name, (x, z) in found.items():
+        guess = knn(x, known.labels, z, k=k) if kind == "knn" else linear(x, known.labels, z)
+        a = accuracy(guess, asked.labels)
+        lines.append(f"  {name:{width}s}  top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %")
+    return "\n".join(lines)
+
+
+PROBES = {  # the kinds of probes, and the first line of their tables
+    "knn": "{k}-nearest neighbours: {test} images by {train}",
+    "linear": "linear classifier on frozen features: {test} images by {train}",
+    "fewshot": "linear classifier on {shots} image{s} of each class, balanced accuracy over {seeds} draws",
+}
+
+
+def _few_shot_table(
+    found: Mapping[str, Features], known: LabelledImages, asked: LabelledImages, shots: Sequence[int], seeds: int
+) -> str:
+    """For each number of shots a line an encoder: mean and standard deviation over draws, which all encoders share, and
+    of the differences to fitted random weights, draw by draw."""
+    lines, width = [], max(map(len, found))
+    for n in shots:
+        lines.append(PROBES["fewshot"].format(shots=n, s="" if n == 1 else "s", seeds=seeds))
+        scores = {
+            name: 100 * few_shots(x, known.labels, z, asked.labels, shots=n, seeds=seeds)
+            for name, (x, z) in found.items()
+        }
+        for name, s in scores.items():
+            line = f"  {name:{width}s}  {s.mean():5.1f}{_spread(s)} %"
+            d = s - scores[FITTED]
+            gain = "" if name == FITTED else f"   over fitted random {d.mean():+5.1f}{_spread(d)}"
+            lines.append(line + gain)
+    return "\n".join(lines)
+
+
+def _spread(values: Float[np.ndarray, "n"]) -> str:
+    """The standard deviation; of one draw there is none."""
+    return f" ± {values.std(ddof=1):4.1f}" if len(values) > 1 else ""
+
+
+def _both(
+    embed: Callable[[LabelledImages], Float[Tensor, "_ d"]], known: LabelledImages, asked: LabelledImages
+) -> Features:
+    return embed(known), embed(asked)
+
+
+def _embedding(
+    file: Path, *, pretrained: bool, fitted: LabelledImages | None
+) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
+    """The encoder of a file as a function of images; with random weights of seed 0 when not `pretrained`, with batch
+    norms fitted to the images `fitted`."""
+    facts = facts_of(file)
+    torch.manual_seed(0)
+    encoder = Encoder(facts.encoder)
+    if pretrained:
+        load_weights(encoder, file)
+    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    view: dict[str, Any] = {"size": facts.size, "mean": facts.mean, "std": facts.std}
+    if fitted is not None:
+        fit_batch_norms(encoder, fitted.source, fitted.indices, **view)
+    return lambda images: features(encoder, images.source, images.indices, **view)
+
+
+def raw_pixels(images: LabelledImages) -> Float[Tensor, "n 768"]:
+    """Pixels of the images at 16 x 16, mean removed: what needs no network."""
+    x = np.stack([centre(images.source.read(i)[0], 16).reshape(-1) for i in images.indices]).astype(np.float32)
+    return torch.from_numpy(x - x.mean(1, keepdims=True))

@@ -1,0 +1,111 @@
+"""What finds the instances of an image: the model of a run, or a classical proposer."""
+
+import hashlib
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+
+from genseg.alpha.decoder import STRIDE
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
+from genseg.core.check import at_least, between
+from genseg.core.precision import fast_precision
+from genseg.data.images.decode import shrunk
+from genseg.data.instances.instance import Instance, resized
+from genseg.data.proposals.component_tree import MIN_AREA
+from genseg.data.proposals.propose import PROPOSERS, propose
+from genseg.workflows.generate.shrinking import Shrinking
+
+Pixels = UInt8[np.ndarray, "h w 3"]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What counts as an instance, in place of what a run has set, or a proposer sets by itself (None)."""
+
+    score: float | None = None  # least score, a probability; proposers have scores of their own and keep all
+    min_area: int | None = None  # pixels of the smallest, in the image's own
+    side: int | None = None  # larger images are shrunk to this short side; 0: none
+
+    def __post_init__(self) -> None:
+        if self.score is not None:
+            between(0, 1, score=self.score)
+        if self.min_area is not None:
+            at_least(1, min_area=self.min_area)
+        if self.side is not None and self.side != 0 and self.side < 32:
+            raise ValueError(f"side={self.side}: use 0, which shrinks no image, or 32 or more")
+
+
+@runtime_checkable
+class Finder(Protocol):
+    """What gives the instances of an image, best first."""
+
+    def instances(self, image: Pixels) -> list[Instance]: ...
+
+
+@dataclass(frozen=True)
+class Classical:
+    """A proposer without learning, for comparison. Where `wanted` says nothing it looks at images in their own size,
+    and its least area counts pixels of what it looks at."""
+
+    name: str
+    wanted: Wanted = Wanted()
+
+    def instances(self, image: Pixels) -> list[Instance]:
+        small, whole = shrunk(image, self.wanted.side or 0), image.shape[:2]
+        part = small.shape[0] * small.shape[1] / (whole[0] * whole[1])
+        least = self.wanted.min_area
+        found = propose(self.name, small, min_area=MIN_AREA if least is None else max(1, round(least * part)))
+        if small.shape == image.shape:
+            return found
+        large = (resized(a, small.shape[:2], whole) for a in found)
+        return [a for a in large if a is not None and a.area >= (least or 1)]
+
+
+def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, str]:
+    """What finds the instances, on a device, and a word that changes when it does. Raises ValueError."""
+    if is_proposer(run):
+        if wanted.score is not None:
+            raise ValueError(f"--score is for runs; {run} is a proposer with scores of its own")
+        return Classical(str(run), wanted), str(run)
+    file = alpha_file(run)
+    model, _ = load_alpha(file)
+    chosen = {name: value for name in ("score", "min_area") if (value := getattr(wanted, name)) is not None}
+    model.config = replace(model.config, **chosen)
+    if wanted.side is not None:
+        model.look = replace(model.look, side=wanted.side)
+    model.precision = fast_precision(device)
+    return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+
+
+def shrinking_of(finder: Finder) -> Shrinking:
+    """How a finder shrinks images, and the smallest object that it can find then."""
+    side, least = 0, 1.0
+    if isinstance(finder, AlphaModel):
+        side, least = finder.look.side, float(STRIDE)  # a pixel of its maps
+    elif isinstance(finder, Classical):
+        side = finder.wanted.side or 0
+        least = math.sqrt(MIN_AREA) if finder.wanted.min_area is None else least
+    return Shrinking(
+        lambda h, w: min(h, w) / side if side else 1.0, least, "--side 0 looks at images in their own size"
+    )
+
+
+def is_proposer(name: Path) -> bool:
+    """Whether a classical proposer is meant, and no run."""
+    return str(name) in PROPOSERS and not name.exists()
+
+
+def alpha_file(run: Path) -> Path:
+    """The alpha decoder of a run directory, or the file itself. Raises ValueError when there is none."""
+    file = run / ALPHA_NAME if run.is_dir() else run
+    if not file.is_file():
+        raise ValueError(
+            f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it when it ends or is "
+            f"interrupted, if its recipe has the alpha task. Classical proposers: {', '.join(PROPOSERS)}"
+        )
+    return file

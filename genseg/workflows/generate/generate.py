@@ -1,0 +1,232 @@
+"""Generate the instance alpha maps of a folder of images: resumable, in shards, on several processes."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import is_initialized
+from accelerate.utils import InitProcessGroupKwargs
+
+from genseg.core import dist
+from genseg.core.files import write_text
+from genseg.core.threads import in_order, several_at_once
+from genseg.core.words import amount
+from genseg.data.images.files import ImageList, list_images, listing
+from genseg.data.images.png import write_png
+from genseg.data.images.source import ImageError
+from genseg.data.images.uneven import notes_on
+from genseg.data.instances.coco import annotation, named_after, picture_name
+from genseg.data.instances.instance import Instance
+from genseg.data.instances.run_length import polygons
+from genseg.runs.folder import RunError, lock, write_environment
+from genseg.train.launched import refuse_sharding
+from genseg.workflows.generate.finder import Finder, Pixels, Wanted, alpha_file, finder_of, is_proposer, shrinking_of
+from genseg.workflows.generate.records import (
+    MOST,
+    as_coco,
+    decoded,
+    keep_rows,
+    list_broken,
+    notes_of,
+    part_files,
+    read_settings,
+    refuse_inside,
+    rows_of,
+    unseen,
+)
+from genseg.workflows.generate.shrinking import Shrinking
+
+RESULT = "instances.json"
+ALPHAS, CUTOUTS = "alphas", "cutouts"  # folders below that of the result
+
+
+@dataclass(frozen=True)
+class GenerateOptions:
+    """What is written, and by whom."""
+
+    polygons: bool = False  # outlines in place of RLE; they lose holes
+    alphas: bool = False  # alphas/<image>-<id>.png, 8 bits
+    cutouts: bool = False  # cutouts/<image>-<id>.png, RGBA, cut to the box
+    wanted: Wanted = Wanted()
+    shard: int = 0
+    shards: int = 1
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.shard < self.shards:
+            raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: use 0 to {self.shards - 1}")
+        if self.fresh and self.shards > 1:
+            raise ValueError("--fresh would remove what the other shards have found: remove the folder of --out before "
+                             "the first of them starts, or choose another --out")  # fmt: skip
+
+
+def generate_folder(
+    run: Path, folder: str, out: Path, options: GenerateOptions, *, after: Callable[[], object] = lambda: None,
+    say: Callable[[str], object] = print,
+) -> str:  # fmt: skip
+    """Write `out/instances.json`, COCO with RLE, scores and one category, and say what was found.
+
+    run: a run directory or its alpha.safetensors; or the name of a classical proposer
+    after: called after each image, by the first process of the first shard
+    say: told what the user should know before the work begins
+
+    Each image's result is kept as soon as it is there: the same command goes on where it was, also on another number of
+    processes, and looks anew at images that could not be read, or have changed. Several shards, and processes of a
+    launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are listed in
+    `out/broken.txt`. Raises ValueError for what a user can mend.
+    """
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
+    refuse_sharding()
+    # a finder has a precision of its own; Accelerate keeps one state for a process, which may have trained before
+    precision = None if is_initialized() else "no"
+    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[patient])
+    if options.alphas or options.cutouts:
+        refuse_inside(out, folder)
+    finder, origin = finder_of(run, options.wanted, accelerator.device)
+    images = list_images(folder)
+    with contextlib.ExitStack() as stack:
+        with dist.together():
+            if accelerator.is_main_process:
+                stack.enter_context(lock(out, ".lock" if options.shards == 1 else f".lock-{options.shard}"))
+                _open(out, origin, images, options)
+                if options.shard == 0:
+                    facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
+                    write_environment(out, device=accelerator.device, facts=facts)
+                if more := notes_on(images.paths):
+                    say(f"note: {more}")
+        part = part_of(out, options, rank=accelerator.process_index, world=accelerator.num_processes)
+        after = after if part.number == 0 else lambda: None
+        part.write(finder, images, options, device=accelerator.device, after=after)
+        accelerator.wait_for_everyone()
+        return merge(out, images, shrinking_of(finder)) if accelerator.is_main_process else ""
+
+
+def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted) -> Path:
+    """The json of the instances of a COCO json's images: `found` itself, or made with the run or proposer of that name.
+
+    What a run has found is kept below it, in evaluated/, in a folder for each model, json and `wanted`: if it is killed
+    it goes on there. What a proposer has found, whose scores are its own, is in `scratch`.
+    """
+    if found.suffix == ".json":
+        return found
+    if is_proposer(found):
+        out, options = scratch / found.name, GenerateOptions(alphas=alphas, wanted=replace(wanted, score=None))
+    else:
+        file = alpha_file(found)
+        told = hashlib.blake2b(f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4)
+        out = file.parent / "evaluated" / named_after(Path(data.stem), f"-{told.hexdigest()}")
+        options = GenerateOptions(alphas=alphas, wanted=wanted, fresh=(out / RESULT).exists())
+    generate_folder(found, str(data), out, options, say=lambda note: None)  # the json has it
+    return out / RESULT
+
+
+def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -> None:
+    """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
+    settings = {
+        "source": origin,
+        "images": listing(images),
+        "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, **asdict(options.wanted),
+    }  # fmt: skip
+    kept = out / "settings.json"
+    before = read_settings(kept)
+    if options.fresh:
+        for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / "broken.txt", kept):
+            file.unlink(missing_ok=True)
+        for folder in (ALPHAS, CUTOUTS):
+            if before.get(folder):  # else they are not ours: `out` may hold the data, whose alphas are called so, too
+                shutil.rmtree(out / folder, ignore_errors=True)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "parts").mkdir(exist_ok=True)
+    if kept.exists():
+        changed = [name for name in settings if before.get(name) != settings[name]]
+        if changed:
+            raise RunError(f"{out} holds the result of other {', '.join(changed)}; choose another --out, or --fresh")
+    else:
+        write_text(kept, json.dumps(settings, indent=1) + "\n")
+
+
+class Part:
+    """Every `count`-th image from the `number`-th, one line of json each in a file of its own."""
+
+    def __init__(self, out: Path, number: int, count: int) -> None:
+        self.out, self.number, self.count = out, number, count
+        self.file = out / "parts" / f"{number}-of-{count}.jsonl"
+
+    def write(
+        self,
+        finder: Finder,
+        images: ImageList,
+        options: GenerateOptions,
+        *,
+        device: torch.device,
+        after: Callable[[], object],
+    ) -> None:
+        """The lines that are missing, also in parts of another count: a run may go on with more or fewer processes.
+        A line that a kill has cut is written again."""
+        own = list(rows_of([self.file]))
+        write_text(self.file, "".join(json.dumps(row) + "\n" for row in own))
+        former = [f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl")]
+        mine = range(self.number, len(images), self.count)
+        todo = unseen(rows_of([self.file, *former]), images, mine)
+
+        def look(read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
+            i, image = read
+            row: dict[str, Any] = {"id": images.number(i), "file_name": images.files[i], "bytes": images.bytes(i)}
+            if isinstance(image, ImageError):
+                return row | {"broken": str(image)}
+            found = finder.instances(image)
+            row |= {"height": image.shape[0], "width": image.shape[1]}
+            return row | {"annotations": self._keep(found, image, row, options)}
+
+        with ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
+            made = in_order(looking, look, decoded(images, todo, reading))
+            done, total = len(mine) - len(todo), len(mine)
+            keep_rows(self.file, made, done=done, total=total, name="generate", after=after)
+
+    def _keep(
+        self, found: Sequence[Instance], image: Pixels, row: dict[str, Any], options: GenerateOptions
+    ) -> list[dict[str, Any]]:
+        """The annotations of an image; its alphas and cut-outs are written if wanted."""
+        annotations = []
+        for n, instance in enumerate(found, start=1):
+            number = row["id"] * MOST + n
+            a = annotation(instance, number=number, image=row["id"], height=row["height"], width=row["width"])
+            if options.polygons:
+                a["segmentation"] = polygons(instance)
+            annotations.append(a)
+            name = picture_name(row["file_name"], number)
+            if options.alphas:
+                write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
+            if options.cutouts:
+                write_png(self.out / CUTOUTS / name, np.dstack([image[instance.window], instance.alpha]))
+        return annotations
+
+
+def part_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> Part:
+    """What one of `world` processes of a shard looks at: images of the shard's remainder by the number of shards, so
+    that shards may have different numbers of processes."""
+    return Part(out, options.shard + options.shards * rank, options.shards * world)
+
+
+def merge(out: Path, images: ImageList, shrinking: Shrinking) -> str:
+    """Put the parts together if they hold all images, and say what there is."""
+    rows = rows_of(part_files(out))
+    if len(rows) < len(images):
+        return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
+    broken = [row for row in rows if "broken" in row]
+    more = notes_on(images.paths)
+    coco = as_coco(rows, shrinking=shrinking, more=more)
+    write_text(out / RESULT, json.dumps(coco))
+    text = f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in {amount(len(coco['images']), 'image')}"
+    text += list_broken(broken, out / "broken.txt")
+    return "\n".join([text, *(f"note: {note}" for note in notes_of(coco) if note != more)])

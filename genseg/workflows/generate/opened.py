@@ -1,0 +1,140 @@
+"""A run, opened to ask it for instances: in a whole image, and at one place of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
+from genseg.core.precision import fast_precision, scoring_precision
+from genseg.data.instances.instance import Instance, filled
+from genseg.data.labels.categories import Categories
+from genseg.nn.weights import read_facts
+from genseg.transfer.contract import Detection, Pixels
+from genseg.transfer.detector import Detector
+from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
+from genseg.transfer.segmenter import Segmenter
+from genseg.workflows.generate import finder, predict
+from genseg.workflows.generate.shrinking import Shrinking
+
+ONE_CLASS: Categories = ((1, "instance"),)  # of what is found without a label
+USUAL = 0.5  # the least score of a detection that counts, as in genseg predict
+
+
+@runtime_checkable
+class Opened(Protocol):
+    """A run that finds instances.
+
+    score: from which on instances usually count; lower ones are found, too
+    categories: id and name of each class
+    boxes: whether it finds boxes alone; its instances then fill their boxes
+    shrinking: how it makes images smaller
+    """
+
+    @property
+    def score(self) -> float: ...
+    @property
+    def categories(self) -> Categories: ...
+    @property
+    def boxes(self) -> bool: ...
+    @property
+    def shrinking(self) -> Shrinking: ...
+
+    def instances(self, pixels: Pixels) -> list[Instance]:
+        """All that it finds in an image, best first."""
+        ...
+
+    def at(self, pixels: Pixels, y: int, x: int) -> Instance | None:
+        """Its best guess at a pixel, however little that scores; None for a run that looks at whole images alone."""
+        ...
+
+
+@dataclass(frozen=True)
+class AlphaRun:
+    """A run with the alpha task. The model's own least score is halved, so that a threshold can go below `score`."""
+
+    model: AlphaModel
+    score: float
+    categories: Categories = ONE_CLASS
+    boxes: bool = False
+
+    @property
+    def shrinking(self) -> Shrinking:
+        return finder.shrinking_of(self.model)
+
+    def instances(self, pixels: Pixels) -> list[Instance]:
+        return self.model.instances(pixels)
+
+    def at(self, pixels: Pixels, y: int, x: int) -> Instance | None:
+        return self.model.instance_at(pixels, y, x)
+
+
+@dataclass(frozen=True)
+class DetectorRun:
+    """A run of genseg finetune that finds single objects."""
+
+    predictor: Predictor
+    boxes: bool
+    score: float = USUAL
+
+    @property
+    def categories(self) -> Categories:
+        return self.predictor.categories
+
+    @property
+    def shrinking(self) -> Shrinking:
+        return predict.shrinking_of(self.predictor)
+
+    def instances(self, pixels: Pixels) -> list[Instance]:
+        return [_instance(d, *pixels.shape[:2]) for d in self.predictor.detect(pixels)]
+
+    def at(self, pixels: Pixels, y: int, x: int) -> Instance | None:
+        return self.predictor.instance_at(pixels, y, x)
+
+
+def _instance(d: Detection, height: int, width: int) -> Instance:
+    whole = filled(d.box, height, width) if d.instance is None else d.instance
+    return replace(whole, score=d.score, category=d.category)
+
+
+def open_runs(runs: Sequence[Path]) -> dict[str, Opened]:
+    """The models of some runs by name. Raises ValueError for a run that finds no instances."""
+    opened: dict[str, Opened] = {}
+    for run in runs:
+        name = run.absolute().name if run.is_dir() else run.absolute().parent.name
+        opened[name if name not in opened else str(run)] = open_run(run)
+    return opened
+
+
+def open_run(run: Path) -> Opened:
+    """The model of a run directory, or of a file of one. Raises ValueError for anything else."""
+    file = next((f for n in (ALPHA_NAME, BEST_NAME, MODEL_NAME) if (f := run / n).is_file()), run)
+    if not file.is_file():
+        raise ValueError(
+            f"{run} holds neither {ALPHA_NAME} nor {MODEL_NAME}: give a run of genseg pretrain with the alpha task, or "
+            "a detector of genseg finetune; a run leaves its file when it ends or is interrupted"
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return _detector(file, device) if "preparation" in read_facts(file) else _alpha(file, device)
+
+
+def _alpha(file: Path, device: torch.device) -> AlphaRun:
+    model, _ = load_alpha(file)
+    usual = model.config.score
+    model.precision = fast_precision(device)
+    model.config = replace(model.config, score=usual / 2)
+    return AlphaRun(model.to(device), usual)
+
+
+def _detector(file: Path, device: torch.device) -> DetectorRun:
+    predictor, facts = load_predictor(file)
+    if isinstance(predictor.model, Segmenter):
+        raise ValueError(
+            f"{file}: {predictor.model.config.name} gives each pixel a class and finds no single instances; genseg "
+            "predict writes its masks. Give a run with the alpha task, or one of places, mask_rcnn and faster_rcnn"
+        )
+    predictor.model.to(device)
+    predictor.precision = scoring_precision(facts.precision, device)
+    return DetectorRun(predictor, boxes=isinstance(predictor.model, Detector) and not predictor.model.masks)

@@ -1,0 +1,176 @@
+"""Predictions of a fine-tuned model for a folder of images: COCO json for instances, PNG of classes for pixels."""
+
+import functools
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+
+from genseg.core.check import between
+from genseg.core.files import write_text
+from genseg.core.precision import scoring_precision
+from genseg.core.threads import in_order, several_at_once
+from genseg.core.words import amount
+from genseg.data.images.files import ImageList, list_images, listing
+from genseg.data.images.source import ImageError
+from genseg.data.images.uneven import notes_on
+from genseg.data.instances.coco import named_after_each
+from genseg.runs.folder import RunError, lock, write_environment
+from genseg.show.draw import colour
+from genseg.transfer.contract import Pixels
+from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
+from genseg.transfer.segmenter import Segmenter
+from genseg.workflows.generate.records import (
+    MOST,
+    ROWS,
+    as_coco,
+    decoded,
+    keep_rows,
+    list_broken,
+    notes_of,
+    read_settings,
+    refuse_inside,
+    rows_of,
+    unseen,
+)
+from genseg.workflows.generate.shrinking import Shrinking
+
+RESULT, MASKS = "predictions.json", "masks"
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What is written where."""
+
+    predictor: Predictor
+    images: ImageList
+    out: Path
+    score: float
+
+    @property
+    def rows(self) -> Path:
+        return self.out / ROWS
+
+    @functools.cached_property
+    def mask_names(self) -> list[str]:
+        """Where the map of each image lies below masks/: as genseg finetune reads it."""
+        return named_after_each(self.images.files, ".png")
+
+    def row(self, read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
+        """What is kept of an image: its size and what was found, or why it cannot be read."""
+        i, image = read
+        number = self.images.number(i)
+        row: dict[str, Any] = {"id": number, "file_name": self.images.files[i], "bytes": self.images.bytes(i)}
+        if isinstance(image, ImageError):
+            return row | {"broken": str(image)}
+        h, w = image.shape[:2]
+        row |= {"height": h, "width": w}
+        if isinstance(self.predictor.model, Segmenter):
+            classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
+            name = f"{MASKS}/{self.mask_names[i]}"
+            write_class_map(self.out / name, classes)
+            return row | {"mask": name}
+        found = [d for d in self.predictor.detect(image) if d.score >= self.score]
+        records = as_records(found, image=number, height=h, width=w, categories=self.predictor.categories)
+        for n, (record, d) in enumerate(zip(records, found, strict=True), start=1):
+            record |= {"id": number * MOST + n, "iscrowd": 0}
+            record["area"] = d.instance.area if d.instance else record["bbox"][2] * record["bbox"][3]
+        return row | {"annotations": records}
+
+
+def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:
+    """A PNG of class indices with a palette, so that it is seen: background is black."""
+    image = Image.fromarray(classes)
+    image.putpalette([0, 0, 0, *(v for n in range(255) for v in colour(n))])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file)
+
+
+def predict(
+    run: Path, folder: str, out: Path, *, score: float = 0.5, fresh: bool = False,
+    after: Callable[[], object] = lambda: None,
+) -> str:  # fmt: skip
+    """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`, and say what it is.
+
+    Of a semantic model: a PNG of indices for each image in `out/masks`, 0 for background, 1, 2, ... in the order of the
+    json's `categories`. score: detections that score less are left out; after: called after each image
+
+    Each image's result is kept as soon as it is there: the same command goes on where it was. Images that cannot be
+    read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
+    """
+    between(0, 1, score=score)
+    predictor, made = load_predictor(run)
+    if isinstance(predictor.model, Segmenter):
+        refuse_inside(out, folder)
+    predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
+    predictor.precision = scoring_precision(made.precision, predictor.device)
+    images = list_images(folder)
+    work = _Work(predictor, images, out, score)
+    weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()
+    origin = hashlib.blake2b(json.dumps([weights, listing(images), score]).encode(), digest_size=16).hexdigest()
+    with lock(out):
+        _open(work, origin, fresh)
+        facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
+        write_environment(out, device=predictor.device, facts=facts)
+        if more := notes_on(images.paths):
+            print(f"note: {more}")
+        _look(work, after)
+        return _finish(work)
+
+
+def _look(work: _Work, after: Callable[[], object]) -> None:
+    """Keep a row of each image that has none yet."""
+    rows = rows_of([work.rows])
+    write_text(work.rows, "".join(json.dumps(row) + "\n" for row in rows))  # without a line that a kill has cut
+    images = work.images
+    todo = unseen(rows, images, range(len(images)))
+    with ThreadPoolExecutor(1) as reading, several_at_once(work.predictor.device) as looking:
+        made = in_order(looking, work.row, decoded(images, todo, reading))
+        done, total = len(images) - len(todo), len(images)
+        keep_rows(work.rows, made, done=done, total=total, name="predict", after=after)
+
+
+def _open(work: _Work, origin: str, fresh: bool) -> None:
+    """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
+    kept = work.out / "settings.json"
+    if fresh:
+        if kept.exists():  # else they are not ours: a folder of labels has masks/ too
+            shutil.rmtree(work.out / MASKS, ignore_errors=True)
+        for file in (work.rows, work.out / RESULT, work.out / "broken.txt", kept):
+            file.unlink(missing_ok=True)
+    work.out.mkdir(parents=True, exist_ok=True)
+    if kept.exists() and read_settings(kept) != {"origin": origin}:
+        raise RunError(f"{work.out} holds the result of another model, other images or another --score; choose "
+                       "another --out, or --fresh")  # fmt: skip
+    write_text(kept, json.dumps({"origin": origin}) + "\n")
+
+
+def _finish(work: _Work) -> str:
+    """Put the json together and say what there is."""
+    rows = rows_of([work.rows])
+    broken = [row for row in rows if "broken" in row]
+    more, shrinking = notes_on(work.images.paths), shrinking_of(work.predictor)
+    coco = as_coco(rows, work.predictor.categories, shrinking=shrinking, more=more)
+    write_text(work.out / RESULT, json.dumps(coco))
+    semantic = isinstance(work.predictor.model, Segmenter)
+    what = "masks of" if semantic else f"{amount(len(coco['annotations']), 'object')} in"
+    text = f"{work.out / RESULT}: {what} {amount(len(coco['images']), 'image')}"
+    text += list_broken(broken, work.out / "broken.txt")
+    return "\n".join([text, *(f"note: {note}" for note in notes_of(coco) if note != more)])
+
+
+def shrinking_of(predictor: Predictor) -> Shrinking:
+    """How a fine-tuned model shrinks images; of an object of less than two pixels none keeps a shape."""
+    preparation = predictor.preparation
+    return Shrinking(
+        lambda h, w: 1 / preparation.scale(h, w), 2.0, "a model trained with augment.fit=false sees them by tiles"
+    )

@@ -1,0 +1,132 @@
+"""A few steps of a run without leaving anything in its run directory."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genseg.core import dist
+from genseg.core.paths import expand
+from genseg.data.images.loader import EpochSampler
+from genseg.data.images.uneven import notes_on
+from genseg.runs.folder import RunError, refuse_foreign
+from genseg.runs.metrics import ProgressLine, duration
+from genseg.runs.resume import refuse_leftovers, reopen
+from genseg.train.loop import Timing, train
+from genseg.workflows.pretrain.online_probe import build_probe
+from genseg.workflows.pretrain.parts import FREE_KEYS, PretrainConfig, assemble, goes_on
+from genseg.workflows.pretrain.pretrain import Session
+
+if sys.platform != "win32":
+    import resource
+
+STEPS = 4  # the first is slower than all others: memory is taken, workers start
+
+
+class TimedSession(Session):
+    """A session that knows when each of its steps was over."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.over: list[float] = []
+
+    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+        self.over.append(time.perf_counter())
+        super().measured(step, outputs, timing, grad_norm)
+
+
+def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
+    """What `pretrain` would do: data, model, memory and time, from a few real steps. Only the first process tells.
+
+    Raises what `pretrain` would raise, for its run directory too, unless another process is at work in it.
+    """
+    run = expand(config.run)
+    resumed = not fresh and goes_on(run, config)
+    if fresh:
+        refuse_foreign(run)
+    elif not resumed:
+        refuse_leftovers(run)
+    _refuse_unwritable(run)
+    parts = assemble(config, begun=resumed)
+    if resumed:
+        reopen(run, parts.described, fingerprint=parts.fingerprint, source=f"the images of {config.data.path}",
+               free=FREE_KEYS)  # fmt: skip
+    with dist.together():
+        if parts.accelerator.is_main_process and parts.plan.steps(config.probe.every):
+            build_probe(config.probe, parts.source)
+    total = parts.plan.total
+    parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
+    quiet = dataclasses.replace(config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False)
+    short = dataclasses.replace(parts.plan, total=min(STEPS, total))
+    with tempfile.TemporaryDirectory() as own, open(os.devnull, "w") as nowhere:
+        folder = dist.gather_objects(own)[0]  # the first process makes banks for all
+        session = TimedSession(dataclasses.replace(parts, config=quiet), Path(folder), None)
+        session.save_every = 0
+        session.progress = ProgressLine(nowhere)  # it would name files that are gone when it is read
+        with contextlib.closing(session):
+            began = time.perf_counter()
+            batches = session.batches()  # makes the first proposals, once for all runs
+            ready = time.perf_counter()
+            train(parts.wrapped, parts.optimizer, batches, parts.accelerator, session, plan=short, start=0,
+                  passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
+    took = [b - a for a, b in itertools.pairwise((ready, *session.over))]
+    views = [f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count]
+    if config.alpha.name != "none":
+        views.append(
+            f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % of the images"
+        )
+    length = parts.plan
+    drawn = EpochSampler(images=len(parts.images), batch=length.batch, start=0, total=short.total, passes=1,
+                         seed=config.seed, rank=0, world=1)  # fmt: skip
+    looked = len({i for keys in drawn for _, i in keys})
+    among = "" if parts.known_broken is not None else f" of the {looked} looked at; genseg scan looks at all"
+    if not session.main:
+        return None
+    more = notes_on(parts.images.paths)
+    return "\n".join(
+        (
+            f"data      {len(parts.images)} images in {config.data.path}; broken: {len(session.broken)}{among}"
+            + (f"; {len(parts.images.classes)} classes, seen by the probe alone" if parts.images.classes else ""),
+            *([f"note      {more}"] if more else ()),
+            f"views     {', '.join(views)}",
+            f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
+            f"length    {total} steps of {length.batch} images = {total / length.steps_per_epoch:.1f} epochs",
+            f"memory    {_peak(parts.accelerator.device)} at the peak of this process",
+            f"time      {_time(took, total)}",
+            *([] if config.alpha.name != "places" else [f"proposals {duration(ready - began)}, kept for the run"]),
+        )
+    )
+
+
+def _refuse_unwritable(run: Path) -> None:
+    """Raise RunError for a run directory that could not be made."""
+    at = next(folder for folder in (run, *run.absolute().parents) if folder.exists())
+    if not at.is_dir() or not os.access(at, os.W_OK):
+        raise RunError(f"run={run}: cannot write in {at}; choose another folder")
+
+
+def _time(took: Sequence[float], total: int) -> str:
+    """Seconds of a step, and of all of them."""
+    usual = statistics.median(took[1:] or took)
+    over = f" (median of steps 2 to {len(took)}; the first takes {took[0]:.2f} s)" if len(took) > 1 else ""
+    return f"{usual:.2f} s a step, so about {duration(took[0] + usual * (total - 1))}{over}"
+
+
+def _peak(device: torch.device) -> str:
+    """The most memory that this process has held: of a GPU what is on it, else of the machine."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MiB"
+    if sys.platform == "win32":
+        return "not known on this system"
+    per_mib = 2**20 if sys.platform == "darwin" else 2**10  # macOS counts bytes, others KiB
+    return f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / per_mib:.0f} MiB"

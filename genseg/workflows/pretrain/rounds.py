@@ -1,0 +1,237 @@
+"""The alpha task within a pretraining run: banks of proposals, rounds, and the model that is left behind."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
+
+from genseg.alpha.calibration import Calibration, fit_calibration
+from genseg.alpha.mine import Mined, mine
+from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
+from genseg.core import dist
+from genseg.core.threads import in_order, several_at_once
+from genseg.data.composites.bank import Bank, build_bank, load_bank, save_bank
+from genseg.data.composites.composer import Composer
+from genseg.data.composites.dataset import Batch
+from genseg.data.images.cache import cache_folder
+from genseg.data.images.source import ImageSource
+from genseg.data.instances.instance import Instance, cut_instance
+from genseg.data.proposals.component_tree import MIN_AREA
+from genseg.data.proposals.propose import propose
+from genseg.joint import AlphaConfig, Joint, SlotsConfig
+from genseg.measure.overlaps import mask_overlap, match
+from genseg.runs.folder import BANKS
+from genseg.runs.metrics import METRICS_NAME, Row, read_metrics
+from genseg.workflows.generate.finder import Finder
+from genseg.workflows.pretrain.parts import Parts
+
+_Work = TypeVar("_Work")
+VERSION = 3  # of the proposals: other numbers come out of other code
+FITTED = 256  # images, at most, whose statistics the batch norms get for generation
+SURE = 0.99  # hardly any score, before it is calibrated, is higher
+JUDGED = 64  # composites on which scores are calibrated
+UNSEEN = 2**31  # epochs from here on are those of no training: their composites are new
+
+
+class Rounds:
+    """The rounds of a run: which steps they have, the bank of each, and batches with composites.
+
+    Banks are kept in the run directory. A round's bank is a function of the weights at its first step, so a run that
+    is killed and goes on makes or finds the same.
+    """
+
+    def __init__(self, parts: Parts, run: Path, record: Callable[[Row], None], say: Callable[[str], None]) -> None:
+        assert isinstance(parts.module, Joint) and parts.composed is not None
+        self.parts, self.folder, self.record, self.say = parts, run / BANKS, record, say
+        self.config: AlphaConfig = parts.module.config
+        self.source: ImageSource = parts.composed
+        total, count = parts.plan.total, self.config.rounds.count
+        self.bounds = sorted({round(total * i / count) for i in range(count + 1)})  # a round has a step or is none
+
+    def batches(self, start: int) -> Iterator[Batch]:
+        """This rank's batches from update `start` on; between two rounds the bank is renewed."""
+        with dist.together():
+            if self.parts.accelerator.is_main_process:
+                for number, first in enumerate(self.bounds):
+                    if first > start:  # of a later checkpoint that was lost
+                        self._file(number).unlink(missing_ok=True)
+                if start == 0:  # now, and not at the first step, whose time is measured
+                    self._provide(0, step=0)
+        return self._batches(start)
+
+    def _batches(self, start: int) -> Iterator[Batch]:
+        c = self.config
+        for number, (first, last) in enumerate(zip(self.bounds, self.bounds[1:], strict=False)):
+            if start < last:
+                with dist.together():
+                    if self.parts.accelerator.is_main_process:
+                        self._provide(number, step=max(first, start))
+                bank = load_bank(self._file(number))
+                composer = Composer(self.source, bank, c.compose, share=c.share, seed=self.parts.config.seed)
+                yield from self.parts.loader(max(first, start), last, composer)
+
+    def _file(self, number: int) -> Path:
+        return self.folder / f"{number}.npz"
+
+    def _provide(self, number: int, *, step: int) -> None:
+        """Make the bank of a round unless it is there."""
+        file = self._file(number)
+        if file.exists():
+            return
+        self.folder.mkdir(exist_ok=True)
+        if isinstance(self.config, SlotsConfig):
+            bank = build_bank([[] for _ in range(len(self.source))])
+        elif number == 0:
+            bank = first_bank(self.parts.fingerprint, self.source, self.config, workers=self.parts.config.data.workers)
+            sure = _sure(bank, self.config)
+            self.say(f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images, {sure} sure")
+        else:
+            bank = self._mined(number, step)
+        save_bank(bank, file)
+
+    def _mined(self, number: int, step: int) -> Bank:
+        """The bank that the model proposes, or the former one if the model's word is no better."""
+        before = load_bank(self._file(number - 1))
+        model, c = self.model(), self.config
+        model.config = replace(model.config, score=model.config.score / 2)  # doubtful ones are proposals to ignore
+        model.look = replace(model.look, side=0)  # the images are shrunk already, and the second look shall be larger
+        found = [[before[k] for k in before.of_image(i)] for i in range(len(self.source))]
+        agreements: list[float] = []
+        drawn = np.random.default_rng([self.parts.config.seed, number, *b"mined"]).permutation(len(self.source))
+        todo = sorted(drawn[: c.rounds.images or None].tolist())
+
+        def look(i: int) -> Mined | None:
+            image, at = self.source.read(i)
+            if at != i:  # another stands in for a broken one
+                return None
+            sure, doubtful = c.compose.sure, min(c.compose.sure, c.compose.native)  # doubtful ones are ignored
+            return mine(model, image, found[i], sure=sure, doubtful=doubtful, agreement=c.rounds.agreement)
+
+        with several_at_once(model.device) as looking:
+            made = in_order(looking, look, progress(todo, f"round {number + 1}"))
+            for i, mined in zip(todo, made, strict=True):
+                if mined is not None:
+                    found[i] = [a for a in mined.proposals if a.area >= c.min_area]
+                    agreements += [] if mined.agreement is None else [mined.agreement]
+        bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
+        sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
+        rows = {r["round"]: r for r in read_metrics(self.folder.parent / METRICS_NAME) if "round" in r}
+        least = max((r["agreement"] for n, r in rows.items() if n < number), default=0.0) - c.rounds.tolerance
+        adopted = agreement >= least and sure >= former / 2
+        if number not in rows:
+            self.record({"step": step, "round": number, "sure": sure, "proposals": len(bank), "agreement": agreement})
+        self.say(
+            f"step {step}: round {number + 1}: {sure} sure proposals of {len(bank)} (before: {former} of "
+            f"{len(before)}); two looks at an image agree by {100 * agreement:.1f} %"
+            + ("" if adopted else ": no better, so the former proposals stay")
+        )
+        return bank if adopted else before
+
+    def model(self, *, fitted: int = FITTED, judged: int = JUDGED) -> AlphaModel:
+        """A copy of encoder and decoder as they are now, made ready for generation: batch norms fitted to so many
+        images of the run, scores calibrated on so many composites of the first proposals."""
+        joint, p = self.parts.module, self.parts.config
+        assert isinstance(joint, Joint)
+        look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
+        model = snapshot(joint.encoder, joint.decoder, look, self.config.generate)
+        model.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+            self.parts.accelerator.mixed_precision, torch.float32
+        )
+        chosen = np.random.default_rng(0).permutation(len(self.source))[:fitted]
+        model.fit_norms((self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size)
+        if not isinstance(self.config, SlotsConfig):  # slots have no composites
+            model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
+            model.config = replace(self.config.generate, score=0.05, candidate=0.05)
+            model.calibration = self._calibration(model, judged)
+            model.look, model.config = look, self.config.generate
+        return model
+
+    def _calibration(self, model: Finder, composites: int) -> Calibration:
+        """How often instances of a score are right, at an overlap of 0.5, in composites that training has not seen."""
+        bank = load_bank(self._file(0))  # those of later rounds are the model's own word
+        composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed)
+        scores, right = list[float](), list[bool]()
+        for n, i in enumerate(np.random.default_rng(0).integers(len(self.source), size=composites).tolist()):
+            made = composer([(UNSEEN + n, i)])
+            layers = [a for a in (cut_instance(v) for v in made.visible.numpy()) if a is not None]
+            found = model.instances(made.image[0].numpy())
+            overlap = mask_overlap(found, layers, np.zeros(len(layers), bool))
+            hit, ignored = {k for k, _ in match(overlap, 0.5)}, made.ignored[0].numpy()
+            for k, a in enumerate(found):
+                if k in hit or ignored[a.window][a.mask].mean() < 0.5:
+                    scores.append(a.score)
+                    right.append(k in hit)
+        return fit_calibration(np.array(scores, float), np.array(right, bool))
+
+    def save(self, step: int) -> None:
+        """Leave `alpha.safetensors` in the run directory."""
+        p = self.parts
+        model, least = self.model(), self.config.generate.score
+        if (likeliest := model.calibration.probability(SURE)) < least:
+            self.say(
+                f"alpha maps: in composites no instance is right more often than {likeliest:.2g}, so from "
+                f"alpha.generate.score={least:g} on nothing is left; train longer, or give a lower --score"
+            )
+        save_alpha(
+            model, self.folder.parent / ALPHA_NAME, p.config.encoder, method=p.config.method.name,
+            images_seen=step * p.plan.batch, fingerprint=p.fingerprint,
+        )  # fmt: skip
+
+
+class _Proposed(Dataset[list[Instance]]):
+    """The proposals of each image."""
+
+    def __init__(self, source: ImageSource, config: AlphaConfig) -> None:
+        self.source, self.name = source, config.proposals
+        self.min_area = min(config.min_area, MIN_AREA)  # larger ones are a matter of choice, in `first_bank`
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> list[Instance]:
+        image, at = self.source.read(i)
+        return propose(self.name, image, min_area=self.min_area) if at == i else []  # a broken image has none
+
+
+def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
+    """The proposals of all images by a classical method, kept in the user's cache for the next run."""
+    name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
+    kept = cache_folder() / "proposals" / name
+    with contextlib.suppress(ValueError):  # a damaged file is made anew
+        if kept.exists():
+            return load_bank(kept)
+    loader = DataLoader(_Proposed(source, config), batch_size=None, num_workers=workers)
+    found = progress(loader, f"proposals by {config.proposals}")
+    bank = build_bank([[a for a in many if a.area >= config.min_area] for many in found])
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    save_bank(bank, kept)
+    return bank
+
+
+def _sure(bank: Bank, config: AlphaConfig) -> int:
+    """How many proposals may be pasted. Raises ValueError when there is none: nothing could be learnt."""
+    c = config.compose
+    sure = int((bank.scores >= c.sure).sum())
+    if sure or not c.pasted[1]:
+        return sure
+    if not len(bank):
+        raise ValueError(
+            f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is nothing to paste; try "
+            "alpha.proposals=blobs alpha.compose.sure=0, or a smaller alpha.min_area"
+        )
+    raise ValueError(
+        f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores so much (the best "
+        f"{bank.scores.max():.2f}), so there is nothing to paste; set alpha.compose.sure lower"
+    )
+
+
+def progress(work: _Work, what: str) -> _Work:
+    """`work` with a line that shows how far it is, every half minute where nobody looks on."""
+    return tqdm(work, desc=what, unit=" images", leave=False, mininterval=0.5 if sys.stderr.isatty() else 30)

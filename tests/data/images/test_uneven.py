@@ -1,0 +1,37 @@
+"""Deep images that jump in brightness are told of."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from genseg.data.images.uneven import DECODED, notes_on, uneven
+
+
+def written(folder: Path, tops: list[int], kind: str = "uint16") -> tuple[Path, ...]:
+    """TIFFs whose values go from 0 to each of `tops`."""
+    files = []
+    for n, top in enumerate(tops):
+        files.append(folder / f"{n}.tif")
+        tifffile.imwrite(files[-1], np.linspace(0, top, 1600).reshape(40, 40).astype(kind))
+    return tuple(files)
+
+
+def test_a_factor_between_deep_images_is_said(tmp_path: Path) -> None:
+    said = uneven(written(tmp_path, [60000, 6000, 60000]))  # the second is spread by its own values, the others are not
+    assert "of 3 looked at one becomes 10.9 times as bright as another" in said  # 65535 to what 99.9 % stay below
+    assert notes_on(written(tmp_path, [60000, 6000, 60000])) == said
+
+
+@pytest.mark.parametrize(
+    ("tops", "kind"), [([60000, 20000], "uint16"), ([6000, 6600], "uint16"), ([200, 20], "uint8"), ([6000], "uint16")]
+)
+def test_images_alike_or_of_8_bits_need_no_word(tmp_path: Path, tops: list[int], kind: str) -> None:
+    assert uneven(written(tmp_path, tops, kind)) == ""
+
+
+def test_few_of_many_are_decoded_and_broken_ones_left_out(tmp_path: Path) -> None:
+    files = written(tmp_path, [60000, 6000] * 20)
+    files[0].write_bytes(files[0].read_bytes()[:-2000])
+    assert f"of {DECODED - 1} looked at" in uneven(files)
