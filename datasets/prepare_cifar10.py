@@ -24,10 +24,12 @@ from sources import (
 )
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
-MD5 = "c32a1d4ab5d03f1284b67883e8d87530"  # as the page https://www.cs.toronto.edu/~kriz/cifar.html says
+# as the page https://www.cs.toronto.edu/~kriz/cifar.html says
+MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 FULL = {"train": 50_000, "test": 10_000}
-ROW = 1 + 3 * 32 * 32  # bytes of one image in the binary version: label, then the red, green and blue planes
+# bytes of one image in the binary version: label, then the red, green and blue planes
+ROW = 1 + 3 * 32 * 32
 
 EPILOG = """\
 examples
@@ -52,7 +54,9 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("source", type=Path, nargs="?", help="a zip, a folder or the binary tar.gz")
-    parser.add_argument("--download", action="store_true", help=f"fetch {URL} and keep it beside OUT")
+    parser.add_argument(
+        "--download", action="store_true", help=f"fetch {URL} and keep it beside OUT"
+    )
     parser.add_argument(
         "--out",
         type=Path,
@@ -92,7 +96,8 @@ def _from_class_folders(path: Path, out: Path) -> None:
             wrong = sorted({image.label for image in found if image.split == split} ^ set(CLASSES))
             if wrong:
                 raise SourceError(
-                    f"{path} is not CIFAR-10: {split}/ lacks, or should not have, {', '.join(wrong)}"
+                    f"{path} is not CIFAR-10: {split}/ lacks, or should not have, "
+                    f"{', '.join(wrong)}"
                 )
         with publish(out, record) as folder:
             for image in found:
@@ -124,16 +129,22 @@ def binary_images(path: Path) -> Iterator[tuple[str, int, UInt8[np.ndarray, "32 
     with tarfile.open(path) as archive:
         members = {PurePosixPath(m.name).name: m for m in archive if m.isfile()}
         if "data_batch_1" in members:
-            raise SourceError(f"{path} is the Python version, made of pickles, which are not read: use {URL}")
+            raise SourceError(
+                f"{path} is the Python version, made of pickles, which are not read: use {URL}"
+            )
         batches = [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
         missing = [name for name in batches if name not in members]
         if missing:
-            raise SourceError(f"{path} is not the binary version of CIFAR-10: it has no {', '.join(missing)}")
+            raise SourceError(
+                f"{path} is not the binary version of CIFAR-10: it has no {', '.join(missing)}"
+            )
         for name in batches:
             file = archive.extractfile(members[name])
             assert file is not None  # it is a regular file
             split = "test" if name == "test_batch.bin" else "train"
-            for label, pixels in _rows(read_bounded(file, f"{name} in {path}"), f"{name} in {path}"):
+            for label, pixels in _rows(
+                read_bounded(file, f"{name} in {path}"), f"{name} in {path}"
+            ):
                 yield split, label, pixels
 
 
@@ -144,7 +155,9 @@ def _rows(data: bytes, name: str) -> Iterator[tuple[int, UInt8[np.ndarray, "32 3
         )
     rows = np.frombuffer(data, np.uint8).reshape(-1, ROW)
     if len(rows) and rows[:, 0].max() >= len(CLASSES):
-        raise SourceError(f"{name} has label {rows[:, 0].max()}; CIFAR-10 has 0 to {len(CLASSES) - 1}")
+        raise SourceError(
+            f"{name} has label {rows[:, 0].max()}; CIFAR-10 has 0 to {len(CLASSES) - 1}"
+        )
     for row in rows:
         yield int(row[0]), np.ascontiguousarray(row[1:].reshape(3, 32, 32).transpose(1, 2, 0))
 

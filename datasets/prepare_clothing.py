@@ -51,7 +51,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
         "--link", action="store_true", help="symbolic links instead of copies; SOURCE is a folder"
     )
     how.add_argument(
-        "--short-side", type=int, metavar="PIXELS", help="shrink larger images to this; none is enlarged"
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="shrink larger images to this; none is enlarged",
     )
     parser.add_argument(
         "--out",
@@ -89,11 +92,15 @@ def prepare(path: Path, out: Path, *, link: bool, short_side: int | None) -> Non
     parts = [f"{split} {counts[split]:,} images" for split in SPLITS if counts[split]]
     print(f"{out}: {', '.join(parts)} in {len({image.label for image in found})} classes")
     if broken:
-        print(f"note: {len(broken):,} could not be decoded and are copied as they are, such as {broken[0]}")
+        print(
+            f"note: {len(broken):,} could not be decoded and are copied as they are, such as "
+            f"{broken[0]}"
+        )
 
 
 def shrink(data: bytes, target: Path, short_side: int) -> bool:
-    """Write the image upright with at most this short side; the bytes as they are when it is small or broken.
+    """Write the image upright with at most this short side; the bytes as they are when it is small
+    or broken.
 
     False when it is broken.
     """

@@ -1,4 +1,5 @@
-"""2018 Data Science Bowl, nuclei in microscope images, as COCO: OUT/images/ID.png and OUT/train.json."""
+"""2018 Data Science Bowl, nuclei in microscope images, as COCO: OUT/images/ID.png and
+OUT/train.json."""
 
 import argparse
 import io
@@ -79,13 +80,17 @@ def fields(source: Source) -> list[Field]:
     for name in images(source):
         *_, id_, kind, _ = ("", "", *PurePosixPath(name).parts)
         if kind == "images" and id_ in found:
-            raise SourceError(f"{source.path} has two images with id {id_}: {found[id_]} and {name}")
+            raise SourceError(
+                f"{source.path} has two images with id {id_}: {found[id_]} and {name}"
+            )
         if kind == "images" and id_:
             found[id_] = name
         elif kind == "masks" and id_:
             masks.setdefault(id_, []).append(name)
     if not found:
-        raise SourceError(f"{source.path} has no ID/images/ID.png: give the original layout of stage1_train")
+        raise SourceError(
+            f"{source.path} has no ID/images/ID.png: give the original layout of stage1_train"
+        )
     if not masks:
         raise SourceError(
             f"{source.path} has no ID/masks/: pretrain on a test stage as a plain folder of images"
@@ -136,7 +141,9 @@ def convert(source: Source, folder: Path) -> tuple[dict[str, Any], list[str]]:
                 empty.append(name)
     coco = {
         "info": {"description": "2018 Data Science Bowl, stage 1, as prepared by genseg"},
-        "licenses": [{"id": 1, "name": "CC0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}],
+        "licenses": [
+            {"id": 1, "name": "CC0", "url": "https://creativecommons.org/publicdomain/zero/1.0/"}
+        ],
         "images": records,
         "annotations": annotations,
         "categories": [{"id": 1, "name": "nucleus"}],
@@ -147,12 +154,15 @@ def convert(source: Source, folder: Path) -> tuple[dict[str, Any], list[str]]:
 def read_masks(
     source: Source, field: Field, *, height: int, width: int
 ) -> Iterator[tuple[str, UInt8[np.ndarray, "h w"]]]:
-    """Name and 0/1 pixels of each mask of an image; SourceError for one of another size than the image."""
+    """Name and 0/1 pixels of each mask of an image; SourceError for one of another size than the
+    image."""
     for name in field.masks:
         pixels = np.asarray(_open(source.read(name), name).convert("L"))
         if pixels.shape != (height, width):
             got = f"{pixels.shape[1]}x{pixels.shape[0]}"
-            raise SourceError(f"{name} is {got}, its image {width}x{height}: the archive is mixed up")
+            raise SourceError(
+                f"{name} is {got}, its image {width}x{height}: the archive is mixed up"
+            )
         yield name, (pixels > 0).astype(np.uint8)
 
 
@@ -166,7 +176,10 @@ def annotation(annotation_id: int, image_id: int, mask: UInt8[np.ndarray, "h w"]
         "iscrowd": 0,
         "area": int(coco_mask.area(rle)),
         "bbox": [float(v) for v in coco_mask.toBbox(rle)],
-        "segmentation": {"size": [int(v) for v in rle["size"]], "counts": rle["counts"].decode("ascii")},
+        "segmentation": {
+            "size": [int(v) for v in rle["size"]],
+            "counts": rle["counts"].decode("ascii"),
+        },
     }
 
 

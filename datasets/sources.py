@@ -1,4 +1,5 @@
-"""What the prepare scripts share: reading a zip or a folder, and making a data folder whole or not at all."""
+"""What the prepare scripts share: reading a zip or a folder, and making a data folder whole or not
+at all."""
 
 import contextlib
 import hashlib
@@ -28,7 +29,8 @@ BROKEN_ARCHIVE = (EOFError, RuntimeError, zipfile.BadZipFile, tarfile.TarError, 
 
 
 class SourceError(ValueError):
-    """The source or the output folder is not what the script can work with; the message says what to do."""
+    """The source or the output folder is not what the script can work with; the message says what
+    to do."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,9 @@ def open_source(path: Path) -> Iterator[Source]:
     elif not path.exists():
         raise SourceError(f"{path} does not exist: give the archive or the folder that you have")
     elif not zipfile.is_zipfile(path):
-        raise SourceError(f"{path} is neither a folder nor a zip archive: unpack it and give the folder")
+        raise SourceError(
+            f"{path} is neither a folder nor a zip archive: unpack it and give the folder"
+        )
     else:
         with zipfile.ZipFile(path) as archive:
             entries = [e for e in archive.infolist() if not e.is_dir() and _wanted(e.filename)]
@@ -67,7 +71,8 @@ def open_source(path: Path) -> Iterator[Source]:
 
 
 class _Unpacking:
-    """Reads the files of an archive, up to a limit on what comes out; its headers may claim less."""
+    """Reads the files of an archive, up to a limit on what comes out; its headers may claim
+    less."""
 
     def __init__(self, archive: zipfile.ZipFile, path: Path) -> None:
         self.archive, self.path, self.total = archive, path, 0
@@ -78,34 +83,42 @@ class _Unpacking:
         self.total += len(data)
         if self.total > MOST_OF_ALL:
             raise SourceError(
-                f"{self.path} unpacks to more than {MOST_OF_ALL / 2**30:g} GiB: this is not the archive it should be; "
+                f"{self.path} unpacks to more than {MOST_OF_ALL / 2**30:g} GiB: this is not the "
+                "archive it should be; "
                 "if it is, unpack it yourself and give the folder"
             )
         return data
 
 
 def read_bounded(file: IO[bytes], name: str) -> bytes:
-    """All of a file of an archive. Raises SourceError once it is larger than any file of these sets."""
+    """All of a file of an archive. Raises SourceError once it is larger than any file of these
+    sets."""
     data = file.read(MOST_OF_A_FILE + 1)
     if len(data) > MOST_OF_A_FILE:
         raise SourceError(
-            f"{name} unpacks to more than {MOST_OF_A_FILE / 2**20:g} MiB: this is not the archive it should be; if it "
+            f"{name} unpacks to more than {MOST_OF_A_FILE / 2**20:g} MiB: this is not the archive "
+            "it should be; if it "
             "is, unpack it yourself and give the folder"
         )
     return data
 
 
 def _wanted(name: str) -> bool:
-    """False for hidden files and those that macOS adds; SourceError for a name that leads outside."""
+    """False for hidden files and those that macOS adds; SourceError for a name that leads
+    outside."""
     parts = PurePosixPath(name).parts
     if ".." in parts or "\\" in name or name.startswith("/"):
-        raise SourceError(f"{name!r} in the source leads outside it: this is not the archive it should be")
+        raise SourceError(
+            f"{name!r} in the source leads outside it: this is not the archive it should be"
+        )
     return not any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def images(source: Source) -> list[str]:
     """Names of the image files, sorted."""
-    return sorted(name for name in source.marks if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(
+        name for name in source.marks if PurePosixPath(name).suffix.lower() in IMAGE_SUFFIXES
+    )
 
 
 class ClassImage(NamedTuple):
@@ -137,14 +150,18 @@ def class_folders(
         if label and split in (*required, *optional):
             found.append(ClassImage(split, label, name))
             places.add("/".join(place))
-    missing = [f"{split}/CLASS/" for split in required if split not in {image.split for image in found}]
+    missing = [
+        f"{split}/CLASS/" for split in required if split not in {image.split for image in found}
+    ]
     if missing:
         raise SourceError(
             f"{source.path} has no images in {', '.join(missing)}: give what holds these folders"
         )
     if len(places) > 1:
         one = sorted(place.strip("/") or "." for place in places)
-        raise SourceError(f"{source.path} holds several sets: give one of the folders {', '.join(one)}")
+        raise SourceError(
+            f"{source.path} holds several sets: give one of the folders {', '.join(one)}"
+        )
     if len(names) > len(found):
         unused = len(names) - len(found)
         print(f"note: {unused:,} images lie outside SPLIT/CLASS/ and are left out")
@@ -165,14 +182,17 @@ def already_prepared(out: Path, record: dict[str, Any]) -> bool:
         raise SourceError(f"{out} exists and was not made by this script: {remedy}") from None
     different = sorted(key for key in {*have, *record} if have.get(key) != record.get(key))
     if different:
-        raise SourceError(f"{out} was made from something else ({', '.join(different)} differ): {remedy}")
+        raise SourceError(
+            f"{out} was made from something else ({', '.join(different)} differ): {remedy}"
+        )
     print(f"{out} is already prepared: nothing to do")
     return True
 
 
 @contextlib.contextmanager
 def publish(out: Path, record: dict[str, Any]) -> Iterator[Path]:
-    """A new folder to write into: it becomes `out` when the block ends well, and is removed when not."""
+    """A new folder to write into: it becomes `out` when the block ends well, and is removed when
+    not."""
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
     try:
@@ -200,20 +220,24 @@ def fetch(url: str, target: Path, md5: str) -> None:
             shutil.copyfileobj(response, file, 1 << 20)
         got = file_md5(part)
         if got != md5:
-            raise SourceError(f"{url} came with MD5 {got} instead of {md5}: broken on the way, try again")
+            raise SourceError(
+                f"{url} came with MD5 {got} instead of {md5}: broken on the way, try again"
+            )
         part.replace(target)
     finally:
         part.unlink(missing_ok=True)
 
 
 def file_md5(path: Path) -> str:
-    """Hex MD5 of a file: the checksum that the sources publish, against damage and not against malice."""
+    """Hex MD5 of a file: the checksum that the sources publish, against damage and not against
+    malice."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def exit_code(script: str, work: Callable[[], None]) -> int:
-    """Run `work`: 0 when it went well, 2 and one line on stderr when the user has to change something."""
+    """Run `work`: 0 when it went well, 2 and one line on stderr when the user has to change
+    something."""
     try:
         work()
     except (SourceError, OSError, *BROKEN_ARCHIVE) as error:

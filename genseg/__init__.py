@@ -1,4 +1,5 @@
-"""genseg: from a folder of unlabelled images to a pretrained encoder, instance alpha maps, and a measured answer."""
+"""genseg: from a folder of unlabelled images to a pretrained encoder, instance alpha maps, and a
+measured answer."""
 
 import importlib
 from typing import Any

@@ -20,8 +20,8 @@ Picture = str | Path | Image.Image | np.ndarray
 
 
 class Model:
-    """A run that finds instances: one of the alpha task, or a detector of fine-tuning. It may be used by several
-    threads, and pickles by its path."""
+    """A run that finds instances: one of the alpha task, or a detector of fine-tuning. It may be
+    used by several threads, and pickles by its path."""
 
     def __init__(self, run: str | Path) -> None:
         """Raises ValueError for a run that finds no instances, with what to give."""
@@ -49,16 +49,21 @@ class Model:
         self, image: Picture, *, score: float | None = None
     ) -> Instances: ...
     @overload
-    def instances(self, image: Sequence[Picture], *, score: float | None = None) -> list[Instances]: ...
+    def instances(
+        self, image: Sequence[Picture], *, score: float | None = None
+    ) -> list[Instances]: ...
     def instances(
         self, image: Picture | Sequence[Picture], *, score: float | None = None
     ) -> Instances | list[Instances]:
-        """The instances of an image, best first, in its own pixels; of a list, those of each, several at once.
+        """The instances of an image, best first, in its own pixels; of a list, those of each,
+        several at once.
 
-        image: a file, a PIL image, or an array: h w (grey), h w 3 (RGB) or h w 4 (RGB with alpha), of any depth
+        image: a file, a PIL image, or an array: h w (grey), h w 3 (RGB) or h w 4 (RGB with alpha),
+            of any depth
         score: the least score, from half of the run's own on; by default the run's own
 
-        Raises ImageError for a file that cannot be read, and ValueError for an array that is no image.
+        Raises ImageError for a file that cannot be read, and ValueError for an array that is no
+        image.
         """
         least = self.score if score is None else score
         if isinstance(image, str | Path | Image.Image | np.ndarray):

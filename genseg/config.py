@@ -1,9 +1,9 @@
 """Configuration: a frozen dataclass, filled from its defaults, then a YAML file, then `key=value`.
 
-OmegaConf reads and writes YAML (1e-3 is a number, a repeated key an error) and resolves `${other.key}`. Types
-are checked by our own schema and not by OmegaConf's structured configs: those read `flag: 1` as true and
-`name: on` as the text 'True', have no section whose schema depends on a name, and their messages know neither
-file nor line.
+OmegaConf reads and writes YAML (1e-3 is a number, a repeated key an error) and resolves
+`${other.key}`. Types are checked by our own schema and not by OmegaConf's structured configs: those
+read `flag: 1` as true and `name: on` as the text 'True', have no section whose schema depends on a
+name, and their messages know neither file nor line.
 """
 
 import dataclasses
@@ -58,13 +58,14 @@ def load(
     choices: Choices | None = None,
     standins: Sequence[str] = (),
 ) -> _T:
-    """The defaults of `schema`, changed by the YAML `file`, then by `overrides` such as "optimizer.lr=0.1".
+    """The defaults of `schema`, changed by the YAML `file`, then by `overrides` such as
+    "optimizer.lr=0.1".
 
-    Sections merge key by key and lists are replaced. The entries of a `dict[str, Dataclass]` are those that
-    the file lists, else those of the default; "views.local.count=4" changes one, "views.local={count: 4}" may
-    also add one. `choices` holds the dataclasses of each chosen section, such as "method", by name: the
-    section's key `name` selects one. `standins` are values for keys that neither gives.
-    Raises ConfigError with the key, its source and the remedy.
+    Sections merge key by key and lists are replaced. The entries of a `dict[str, Dataclass]` are
+    those that the file lists, else those of the default; "views.local.count=4" changes one,
+    "views.local={count: 4}" may also add one. `choices` holds the dataclasses of each chosen
+    section, such as "method", by name: the section's key `name` selects one. `standins` are values
+    for keys that neither gives. Raises ConfigError with the key, its source and the remedy.
     """
     choices = choices or {}
     read = {} if file is None else _from_file(file)
@@ -81,9 +82,13 @@ def load(
     sections = {key[:i] for key in keys for i, letter in enumerate(key) if letter == "."}
     for key, got in given.items():
         if key in sections and got.value != {}:
-            raise ConfigError(f"{_got(key, got)}, but it is a section; its keys are {inside(key, keys)}")
+            raise ConfigError(
+                f"{_got(key, got)}, but it is a section; its keys are {inside(key, keys)}"
+            )
         if key not in keys and key not in sections:
-            advice = _elsewhere(key, choices, names) or nearest(key, keys) + _addable(key, keys, dicts)
+            advice = _elsewhere(key, choices, names) or nearest(key, keys) + _addable(
+                key, keys, dicts
+            )
             raise ConfigError(f"unknown key {key} ({got.source}); {advice}")
     return cast(_T, _make(schema, _values(keys, given), chosen))
 
@@ -106,7 +111,9 @@ def to_yaml(config: Any) -> str:
 
 def difference(a: Any, b: Any) -> list[str]:
     """Lines `key: value in a -> value in b`, one for each key whose values differ."""
-    old, new = ({key: as_text(value) for key, value in flatten(config).items()} for config in (a, b))
+    old, new = (
+        {key: as_text(value) for key, value in flatten(config).items()} for config in (a, b)
+    )
     absent = "(no such key)"
     changed = [key for key in old | new if old.get(key) != new.get(key)]
     return [f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}" for key in changed]
@@ -128,11 +135,15 @@ def _from_file(file: Path) -> dict[str, _Given]:
     except (yaml.YAMLError, OmegaConfBaseException) as error:
         raise ConfigError(f"config file {file} is not valid YAML: {error}") from None
     except RecursionError:
-        raise ConfigError(f"config file {file}: its sections are nested too deep for a recipe") from None
+        raise ConfigError(
+            f"config file {file}: its sections are nested too deep for a recipe"
+        ) from None
     if node is None:
         return {}
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"config file {file} has to hold `key: value` lines, but it is a {node.id}")
+        raise ConfigError(
+            f"config file {file} has to hold `key: value` lines, but it is a {node.id}"
+        )
     return _leaves(values, str(file), dict(_lines(node, str(file))))
 
 
@@ -140,7 +151,9 @@ def _lines(node: yaml.MappingNode, file: str, prefix: str = "") -> Iterator[tupl
     for name, value in node.value:
         key, line = f"{prefix}{name.value}", name.start_mark.line + 1
         if name.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
-            raise ConfigError(f"key {key} ({file}:{line}): YAML does not read it as text; put it in quotes")
+            raise ConfigError(
+                f"key {key} ({file}:{line}): YAML does not read it as text; put it in quotes"
+            )
         yield key, line
         if isinstance(value, yaml.MappingNode):
             yield from _lines(value, file, key + ".")
@@ -152,7 +165,9 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, _Given]:
         key, equals, text = override.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ConfigError(f"{override!r} ({_LINE}) is not of the form key=value, as in optimizer.lr=0.1")
+            raise ConfigError(
+                f"{override!r} ({_LINE}) is not of the form key=value, as in optimizer.lr=0.1"
+            )
         value = _yaml(key, text) if text.startswith("{") else None
         if value == {}:
             raise ConfigError(f"{override} ({_LINE}) changes nothing; name a key")
@@ -161,7 +176,9 @@ def _from_command_line(overrides: Sequence[str]) -> dict[str, _Given]:
     return given
 
 
-def _leaves(values: Any, source: str, lines: Mapping[str, int], prefix: str = "") -> dict[str, _Given]:
+def _leaves(
+    values: Any, source: str, lines: Mapping[str, int], prefix: str = ""
+) -> dict[str, _Given]:
     given: dict[str, _Given] = {}
     for name, value in values.items():
         key = f"{prefix}{name}"
@@ -180,9 +197,13 @@ def _add(given: dict[str, _Given], more: dict[str, _Given]) -> None:
 
 def _yaml(key: str, text: str) -> Any:
     try:
-        parsed: Any = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)
+        parsed: Any = OmegaConf.to_container(
+            OmegaConf.from_dotlist([f"value={text}"]), resolve=False
+        )
     except (yaml.YAMLError, OmegaConfBaseException):
-        raise ConfigError(f"{key}={text} ({_LINE}): the value is not valid YAML; try it in quotes") from None
+        raise ConfigError(
+            f"{key}={text} ({_LINE}): the value is not valid YAML; try it in quotes"
+        ) from None
     return parsed["value"]
 
 
@@ -192,7 +213,9 @@ def _yaml(key: str, text: str) -> Any:
 def _entries(given: Mapping[str, _Given], key: str, default: Mapping[str, Any]) -> list[str]:
     below = {k: got for k, got in given.items() if f"{k}.".startswith(f"{key}.")}
     listed = any(got.source != _LINE for got in below.values())
-    names = [k[len(key) + 1 :].split(".")[0] for k, got in below.items() if k != key and not got.verbatim]
+    names = [
+        k[len(key) + 1 :].split(".")[0] for k, got in below.items() if k != key and not got.verbatim
+    ]
     return list(dict.fromkeys([*([] if listed else default), *names]))
 
 
@@ -204,7 +227,9 @@ def _names(schema: type, choices: Choices, given: Mapping[str, _Given]) -> dict[
         if got.value is None:
             raise MissingKey(f"missing: {key}; choose one of {', '.join(kinds)}")
         if got.value not in list(kinds):
-            raise ConfigError(f"{_got(key, got)}, wanted {' | '.join(kinds)}{_meant(got.value, kinds)}")
+            raise ConfigError(
+                f"{_got(key, got)}, wanted {' | '.join(kinds)}{_meant(got.value, kinds)}"
+            )
         names[section] = got.value
     return names
 
@@ -229,7 +254,9 @@ def _elsewhere(key: str, choices: Choices, names: Mapping[str, str]) -> str:
     entries = functools.partial(_entries, {key: _Given(None, _LINE)})
     for section, name in names.items():
         kinds = choices[section].items()
-        owners = [other for other, kind in kinds if key in keys_of(kind, entries, {}, section + ".")]
+        owners = [
+            other for other, kind in kinds if key in keys_of(kind, entries, {}, section + ".")
+        ]
         if owners:
             return f"{section}.name is {name}, but this key belongs to {', '.join(owners)}"
     return ""
@@ -250,7 +277,8 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
         section[last] = _read(key, given[key], entry.hint) if key in given else entry.default
         if key in given and _calls(section[last]):
             raise ConfigError(
-                f"{_got(key, given[key])}: a recipe may refer to its own keys, as in ${{seed}}, and calls no function: "
+                f"{_got(key, given[key])}: a recipe may refer to its own keys, as in ${{seed}}, "
+                "and calls no function: "
                 "that would copy the machine's secrets into config.yaml; write the value itself"
             )
     try:
@@ -266,16 +294,25 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
         try:
             values[key] = checked(entry.hint, value)
         except TypeError:
-            remedy = "; put it in quotes" if is_text(entry.hint) and isinstance(value, int | float) else ""
+            remedy = (
+                "; put it in quotes"
+                if is_text(entry.hint) and isinstance(value, int | float)
+                else ""
+            )
             remedy = remedy or _meant(value, get_args(entry.hint))
-            if isinstance(value, float) and value.is_integer() and int in (entry.hint, *get_args(entry.hint)):
+            if (
+                isinstance(value, float)
+                and value.is_integer()
+                and int in (entry.hint, *get_args(entry.hint))
+            ):
                 remedy = f"; write {int(value)}"
             raise ConfigError(f"{_got(key, got)}, wanted {wanted(entry.hint)}{remedy}") from None
     return values
 
 
 def _calls(value: Any) -> bool:
-    """Whether a text, or one in a list, has an interpolation that calls something, as ${oc.env:HOME} does."""
+    """Whether a text, or one in a list, has an interpolation that calls something, as
+    ${oc.env:HOME} does."""
     if isinstance(value, list | tuple):
         return any(map(_calls, value))
     if not isinstance(value, str):
@@ -289,14 +326,17 @@ def _calls(value: Any) -> bool:
 
 
 def _read(key: str, got: _Given, hint: Any) -> Any:
-    """The value of an override. A key of text takes it as it stands, unless null, empty or in quotes."""
+    """The value of an override. A key of text takes it as it stands, unless null, empty or in
+    quotes."""
     if not got.verbatim:
         return got.value
     plain = got.value != "null" and got.value[:1] not in ("", "'", '"')
     return got.value if is_text(hint) and plain else _yaml(key, got.value)
 
 
-def _make(kind: Any, values: Mapping[str, Any], chosen: Mapping[str, type], prefix: str = "") -> Any:
+def _make(
+    kind: Any, values: Mapping[str, Any], chosen: Mapping[str, type], prefix: str = ""
+) -> Any:
     made: dict[str, Any] = {}
     for name, hint, _ in members(kind):
         key = prefix + name
@@ -306,7 +346,9 @@ def _make(kind: Any, values: Mapping[str, Any], chosen: Mapping[str, type], pref
         elif get_origin(inner) is dict:
             below = (k[len(key) + 1 :] for k in values if k.startswith(key + "."))
             entries = dict.fromkeys(k.split(".")[0] for k in below)
-            made[name] = {e: _make(get_args(inner)[1], values, chosen, f"{key}.{e}.") for e in entries}
+            made[name] = {
+                e: _make(get_args(inner)[1], values, chosen, f"{key}.{e}.") for e in entries
+            }
         else:
             made[name] = values[key]
     try:

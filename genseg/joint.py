@@ -30,7 +30,8 @@ class AlphaConfig:
     share: float = 0.125  # part of a batch's images over which composites are made
     proposals: Proposals = "tree"  # where the first come from
     min_area: int = 20  # pixels of the smallest proposal
-    side: int = 512  # larger images are shrunk to this short side for proposals, composites and generation
+    # larger images are shrunk to this short side for proposals, composites and generation
+    side: int = 512
     rounds: RoundsConfig = field(default_factory=RoundsConfig)
     compose: ComposeConfig = field(default_factory=ComposeConfig)
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
@@ -45,24 +46,28 @@ class AlphaConfig:
         at_least(1, min_area=self.min_area)
         if self.rounds.count > 1 and min(self.compose.sure, self.compose.native) <= 0:
             raise ValueError(
-                "alpha.rounds.count: after a round what is doubted scores too little to be pasted, and with "
+                "alpha.rounds.count: after a round what is doubted scores too little to be "
+                "pasted, and with "
                 "alpha.compose.sure=0 or native=0 nothing does; set both above 0, or rounds.count=1"
             )
         if self.objective.contrast and not self.compose.shared:
             raise ValueError(
-                "alpha.objective.contrast compares cut-outs that composites have in common, and there are none: "
+                "alpha.objective.contrast compares cut-outs that composites have in common, and "
+                "there are none: "
                 "set alpha.compose.shared=3, or alpha.objective.contrast=0"
             )
 
 
 @dataclass(frozen=True)
 class SlotsConfig(AlphaConfig):
-    """The alternative without composites and proposals: slot attention that reconstructs windows of real images."""
+    """The alternative without composites and proposals: slot attention that reconstructs windows of
+    real images."""
 
     name: str = "slots"
     slots: SlotAttentionConfig = field(default_factory=SlotAttentionConfig)
     compose: ComposeConfig = field(default_factory=lambda: ComposeConfig(pasted=(0, 0)))
-    # a slot wins pixels with any alpha above 1 / slots.count: half would hide all of a model that is not yet sure
+    # a slot wins pixels with any alpha above 1 / slots.count: half would hide all of a model that
+    # is not yet sure
     generate: GenerateConfig = field(default_factory=lambda: GenerateConfig(score=0))
 
     def __post_init__(self) -> None:
@@ -80,7 +85,8 @@ def build_decoder(encoder: Encoder, config: AlphaConfig) -> AlphaDecoder | SlotD
 
 @dataclass(frozen=True)
 class Inputs:
-    """What an update sees: views by crop size, normalised; composites, and their images normalised."""
+    """What an update sees: views by crop size, normalised; composites, and their images
+    normalised."""
 
     views: list[Float[Tensor, "_ b c _ _"]]
     composed: Float[Tensor, "n c h w"]
@@ -90,8 +96,9 @@ class Inputs:
 class Joint(nn.Module):
     """loss = method's loss + weight * (sum of the alpha task's terms), one backward pass for both.
 
-    Without a method the alpha task is trained alone. Beside a method, composites leave the running statistics of the
-    encoder's batch norms alone: those belong to its views, and generation makes its own (`AlphaModel.fit_norms`).
+    Without a method the alpha task is trained alone. Beside a method, composites leave the running
+    statistics of the encoder's batch norms alone: those belong to its views, and generation makes
+    its own (`AlphaModel.fit_norms`).
     """
 
     def __init__(self, encoder: Encoder, method: Method | None, config: AlphaConfig) -> None:
@@ -111,16 +118,25 @@ class Joint(nn.Module):
         terms, facts = self._terms(pyramid, inputs)
         alpha = self.config.weight * torch.stack(list(terms.values())).sum()
         if self.method is None:
-            return {"loss": alpha, "embeddings": pyramid[-1].mean((2, 3)).detach(), **terms, **facts}
+            return {
+                "loss": alpha,
+                "embeddings": pyramid[-1].mean((2, 3)).detach(),
+                **terms,
+                **facts,
+            }
         contrast = outputs.pop("loss")
         return {"loss": contrast + alpha, "contrast": contrast, **outputs, **terms, **facts}
 
-    def _terms(self, pyramid: list[Tensor], inputs: Inputs) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def _terms(
+        self, pyramid: list[Tensor], inputs: Inputs
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """The alpha task's terms, and what is only for the log."""
         if isinstance(self.decoder, SlotDecoder):
             return {"reconstruction": reconstruction(self.decoder(pyramid)[1], inputs.composed)}, {}
         embeddings, places = self.decoder(pyramid)
-        terms, facts = objective(self.decoder, embeddings, places, inputs.composites, self.config.objective)
+        terms, facts = objective(
+            self.decoder, embeddings, places, inputs.composites, self.config.objective
+        )
         if self.head is not None:
             config = self.config.objective
             terms["instances"] = instance_contrast(self.head, embeddings, inputs.composites, config)
@@ -148,8 +164,13 @@ class Joint(nn.Module):
 
 @contextmanager
 def frozen_statistics(module: nn.Module, *, frozen: bool) -> Iterator[None]:
-    """While entered, batch norms use the whole batch's statistics, in no groups, and do not average them."""
-    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)] if frozen else []
+    """While entered, batch norms use the whole batch's statistics, in no groups, and do not average
+    them."""
+    norms = (
+        [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        if frozen
+        else []
+    )
     before = [m.momentum for m in norms]
     grouped = [m for m in norms if isinstance(m, Grouped)]
     for m in norms:

@@ -1,9 +1,11 @@
-"""What a config dataclass says about its keys: full name, type, default, help; and what a wrong one may mean.
+"""What a config dataclass says about its keys: full name, type, default, help; and what a wrong one
+may mean.
 
-A schema is a frozen dataclass of str, int, float, bool, Literal, `X | None`, tuples of these, further frozen
-dataclasses and `dict[str, Dataclass]`. A field without default has to be given. The help of a key is the
-comment at the end of its field's line, or in the lines above it. A chosen section, such as `method`, has its
-dataclass selected by its key `name`; in the schema its type may be Any.
+A schema is a frozen dataclass of str, int, float, bool, Literal, `X | None`, tuples of these,
+further frozen dataclasses and `dict[str, Dataclass]`. A field without default has to be given. The
+help of a key is the comment at the end of its field's line, or in the lines above it. A chosen
+section, such as `method`, has its dataclass selected by its key `name`; in the schema its type may
+be Any.
 """
 
 import ast
@@ -22,7 +24,8 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 Choices = Mapping[str, Mapping[str, type]]  # section -> name -> dataclass
 _T = TypeVar("_T")
-Entries = Callable[[str, Mapping[str, Any]], list[str]]  # a dict's full key and default -> the names in it
+# a dict's full key and default -> the names in it
+Entries = Callable[[str, Mapping[str, Any]], list[str]]
 
 
 class ConfigError(ValueError):
@@ -47,16 +50,24 @@ class Key:
 
 
 def members(owner: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Name, type and default of each field of a dataclass. An instance's values are its defaults."""
+    """Name, type and default of each field of a dataclass. An instance's values are its
+    defaults."""
     kind = owner if isinstance(owner, type) else type(owner)
     hints = get_type_hints(kind)
     for field in dataclasses.fields(kind):
         default = field.default if field.default_factory is MISSING else field.default_factory()
-        yield field.name, hints[field.name], default if owner is kind else getattr(owner, field.name)
+        yield (
+            field.name,
+            hints[field.name],
+            default if owner is kind else getattr(owner, field.name),
+        )
 
 
-def keys_of(owner: Any, entries: Entries, chosen: Mapping[str, type | None], prefix: str = "") -> dict[str, Key]:
-    """All keys below a dataclass or an instance, by full name. A section chosen to be None is left out."""
+def keys_of(
+    owner: Any, entries: Entries, chosen: Mapping[str, type | None], prefix: str = ""
+) -> dict[str, Key]:
+    """All keys below a dataclass or an instance, by full name. A section chosen to be None is left
+    out."""
     keys: dict[str, Key] = {}
     comments = _comments(owner if isinstance(owner, type) else type(owner))
     for name, hint, default in members(owner):
@@ -68,7 +79,9 @@ def keys_of(owner: Any, entries: Entries, chosen: Mapping[str, type | None], pre
             known = {} if default is MISSING else default
             inside = entries(key, known)
             for entry in inside:
-                keys |= keys_of(known.get(entry, get_args(kind)[1]), entries, chosen, f"{key}.{entry}.")
+                keys |= keys_of(
+                    known.get(entry, get_args(kind)[1]), entries, chosen, f"{key}.{entry}."
+                )
             if not inside:
                 keys[key] = Key(hint, {}, "")
         elif kind is not None:
@@ -80,7 +93,9 @@ def default_name(schema: type, section: str) -> str | None:
     """The name that selects a chosen section's dataclass when none is given."""
     owner: Any = schema
     for part in section.split("."):
-        hint, default = next((hint, default) for name, hint, default in members(owner) if name == part)
+        hint, default = next(
+            (hint, default) for name, hint, default in members(owner) if name == part
+        )
         owner = hint if default is MISSING and is_dataclass(hint) else default
     return getattr(owner, "name", None)
 
@@ -95,8 +110,14 @@ def _comments(kind: type) -> dict[str, str]:
         except (OSError, TypeError):  # made at run time: there is no text to read
             continue
         tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-        comments = {t.start[0]: t.string.lstrip("#: ") for t in tokens if t.type == tokenize.COMMENT}
-        alone = {n for n, line in enumerate(source.splitlines(), start=1) if line.lstrip().startswith("#")}
+        comments = {
+            t.start[0]: t.string.lstrip("#: ") for t in tokens if t.type == tokenize.COMMENT
+        }
+        alone = {
+            n
+            for n, line in enumerate(source.splitlines(), start=1)
+            if line.lstrip().startswith("#")
+        }
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
                 first = node.lineno
@@ -108,7 +129,8 @@ def _comments(kind: type) -> dict[str, str]:
 
 
 def key_help(schema: type, choices: Choices) -> str:
-    """A table of all keys: type, default, help. The keys of a chosen section follow, once for each name."""
+    """A table of all keys: type, default, help. The keys of a chosen section follow, once for each
+    name."""
 
     def shown(key: str, default: Mapping[str, Any]) -> list[str]:
         return list(default) or ["<name>"]
@@ -116,18 +138,26 @@ def key_help(schema: type, choices: Choices) -> str:
     parts = [("", keys_of(schema, shown, dict.fromkeys(choices)))]
     for section, kinds in choices.items():
         default = default_name(schema, section) or MISSING
-        parts[0][1][f"{section}.name"] = Key(Literal[tuple(kinds)], default, "selects the keys below")
+        parts[0][1][f"{section}.name"] = Key(
+            Literal[tuple(kinds)], default, "selects the keys below"
+        )
         for name, kind in kinds.items():
             keys = keys_of(kind, shown, {}, f"{section}.")
             del keys[f"{section}.name"]
             parts.append((f"with {section}.name={name}", keys))
-    rows = [[(key, wanted(k.hint), as_text(k.default), k.help) for key, k in keys.items()] for _, keys in parts]
+    rows = [
+        [(key, wanted(k.hint), as_text(k.default), k.help) for key, k in keys.items()]
+        for _, keys in parts
+    ]
     longest = [max(len(row[column]) for part in rows for row in part) for column in range(3)]
-    width = [longest[0], *(min(n, 26) for n in longest[1:])]  # a few lists are longer: they move their own line alone
+    # a few lists are longer: they move their own line alone
+    width = [longest[0], *(min(n, 26) for n in longest[1:])]
     lines = []
     for (title, _), part in zip(parts, rows, strict=True):
         lines += ["", title] if title else []
-        lines += [f"{k:{width[0]}}  {t:{width[1]}}  {d:{width[2]}}  {h}".rstrip() for k, t, d, h in part]
+        lines += [
+            f"{k:{width[0]}}  {t:{width[1]}}  {d:{width[2]}}  {h}".rstrip() for k, t, d, h in part
+        ]
     return "\n".join(lines)
 
 
@@ -144,13 +174,16 @@ def is_text(hint: Any) -> bool:
 
 
 def checked(hint: Any, value: Any) -> Any:
-    """The value in its type: integers become floats, lists tuples. Raises TypeError when it does not fit."""
+    """The value in its type: integers become floats, lists tuples. Raises TypeError when it does
+    not fit."""
     for option in _options(hint):
         if type(value) is option or (get_origin(option) is dict and value == {}):
             return value
         if option is float and type(value) is int:
             return float(value)
-        if get_origin(option) is Literal and any(type(v) is type(value) and v == value for v in get_args(option)):
+        if get_origin(option) is Literal and any(
+            type(v) is type(value) and v == value for v in get_args(option)
+        ):
             return value
         if get_origin(option) is tuple and isinstance(value, list | tuple):
             parts = get_args(option)
@@ -168,7 +201,9 @@ def wanted(hint: Any) -> str:
         return " | ".join(map(str, get_args(hint)))
     if len(_options(hint)) > 1:
         return " | ".join(map(wanted, _options(hint)))
-    return {dict: "a section", type(None): "null"}.get(get_origin(hint) or hint) or str(hint.__name__)
+    return {dict: "a section", type(None): "null"}.get(get_origin(hint) or hint) or str(
+        hint.__name__
+    )
 
 
 def as_text(value: Any) -> str:
@@ -182,10 +217,11 @@ def as_text(value: Any) -> str:
 
 
 def build(kind: type[_T], values: Any, *, choices: Choices | None = None, section: str = "") -> _T:
-    """The instance of a dataclass that `values`, as JSON reads them, describe. A key that is left out has its default.
+    """The instance of a dataclass that `values`, as JSON reads them, describe. A key that is left
+    out has its default.
 
-    `choices` are the dataclasses of a chosen section, as for `config.load`. Raises UnknownKey, MissingKey, or
-    ConfigError where a value does not fit; each names the full key and what was got.
+    `choices` are the dataclasses of a chosen section, as for `config.load`. Raises UnknownKey,
+    MissingKey, or ConfigError where a value does not fit; each names the full key and what was got.
     """
     if not isinstance(values, dict):
         raise ConfigError(f"{section or 'facts'}: got {_short(values)}, wanted a section")

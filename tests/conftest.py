@@ -1,4 +1,5 @@
-"""What every test relies on: checked shapes and types, few threads, one cache folder, no network; and a browser."""
+"""What every test relies on: checked shapes and types, few threads, one cache folder, no network;
+and a browser."""
 
 import contextlib
 import multiprocessing
@@ -13,7 +14,8 @@ import pytest
 
 MARK = "GENSEG_TESTS"  # of the environment of all that a process of tests starts: its number
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SHARED = "PYTEST_XDIST_WORKER" in os.environ or os.environ.get("OMP_NUM_THREADS") == "1"  # others use the cores, too
+# others use the cores, too
+SHARED = "PYTEST_XDIST_WORKER" in os.environ or os.environ.get("OMP_NUM_THREADS") == "1"
 THREADS = 1 if SHARED else min(2, os.cpu_count() or 1)
 
 
@@ -22,7 +24,8 @@ def pytest_configure() -> None:
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(THREADS)
     os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # its import asks the network for a newer version
-    os.environ["HF_HUB_OFFLINE"] = "1"  # a test that wants a download fails at once, here and not on a train
+    # a test that wants a download fails at once, here and not on a train
+    os.environ["HF_HUB_OFFLINE"] = "1"
 
     import jaxtyping
 
@@ -39,7 +42,8 @@ def pytest_configure() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The session's GENSEG_CACHE: scenes are generated once, and the user's own cache is left alone."""
+    """The session's GENSEG_CACHE: scenes are generated once, and the user's own cache is left
+    alone."""
     folder = tmp_path_factory.mktemp("genseg_cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GENSEG_CACHE", str(folder))
@@ -50,13 +54,16 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def nothing_lives_on() -> Iterator[None]:
     """No process that the tests have started outlives them: all that carry their mark are ended.
 
-    Servers of forks hold torch in memory, and that of a run which a test has killed waits for its loader's workers,
-    whose parent it is, without end. Loaders of this process end with it.
+    Servers of forks hold torch in memory, and that of a run which a test has killed waits for its
+    loader's workers, whose parent it is, without end. Loaders of this process end with it.
     """
     os.environ[MARK] = str(os.getpid())
     yield
     psutil = pytest.importorskip("psutil")
-    own = {os.getpid(), *(process.pid for process in multiprocessing.active_children() if process.daemon)}
+    own = {
+        os.getpid(),
+        *(process.pid for process in multiprocessing.active_children() if process.daemon),
+    }
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             marked = process.pid not in own and process.environ().get(MARK) == os.environ[MARK]
@@ -76,12 +83,16 @@ def fresh_accelerate() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A headless browser: the system's, driven by Playwright's client, which downloads none. Tests that need one
-    are skipped where there is none, and say so."""
+    """A headless browser: the system's, driven by Playwright's client, which downloads none. Tests
+    that need one are skipped where there is none, and say so."""
     program = next(filter(None, map(shutil.which, BROWSERS)), None)
     if program is None:
-        pytest.skip("no browser: install chromium (Debian: apt-get install chromium) to test pages in one")
-    api = pytest.importorskip("playwright.sync_api", reason="pages are tested with Playwright: pip install playwright")
+        pytest.skip(
+            "no browser: install chromium (Debian: apt-get install chromium) to test pages in one"
+        )
+    api = pytest.importorskip(
+        "playwright.sync_api", reason="pages are tested with Playwright: pip install playwright"
+    )
     with api.sync_playwright() as playwright:
         # no sandbox: as root, and in a container, Chromium has none; the pages are our own
         browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])

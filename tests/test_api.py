@@ -26,7 +26,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (place / "photos").mkdir()
     rng = np.random.default_rng(0)
     for n in range(3):
-        pixels = cv2.GaussianBlur(rng.integers(0, 256, (70, 90 + n, 3)).astype(np.float32), (0, 0), 4)
+        pixels = cv2.GaussianBlur(
+            rng.integers(0, 256, (70, 90 + n, 3)).astype(np.float32), (0, 0), 4
+        )
         pixels = ((pixels - pixels.min()) * (255 / np.ptp(pixels))).astype(np.uint8)
         Image.fromarray(pixels).save(place / f"photos/{n}.png")
     return place
@@ -37,7 +39,10 @@ def same(a: Instances, b: Instances) -> bool:
 
 
 def test_they_are_those_of_the_command(place: Path) -> None:
-    assert main(["generate", str(place / "run"), str(place / "photos"), "--out", str(place / "found")]) == 0
+    assert (
+        main(["generate", str(place / "run"), str(place / "photos"), "--out", str(place / "found")])
+        == 0
+    )
     content = json.loads((place / "found/instances.json").read_text())
     model = genseg.load(place / "run")
     files = [place / "photos" / i["file_name"] for i in content["images"]]
@@ -53,7 +58,13 @@ def test_every_kind_of_picture_gives_the_same(place: Path) -> None:
     model, file = genseg.load(str(place / "run")), place / "photos/0.png"
     found, pixels = model.instances(file), np.asarray(Image.open(file))
     deep = pixels.astype(np.uint16) * 257
-    for picture in (str(file), Image.open(file), pixels, deep, np.dstack([pixels, np.full((70, 90), 255, np.uint8)])):
+    for picture in (
+        str(file),
+        Image.open(file),
+        pixels,
+        deep,
+        np.dstack([pixels, np.full((70, 90), 255, np.uint8)]),
+    ):
         assert same(model.instances(picture), found)
     grey = model.instances(pixels[..., 0])
     assert same(model.instances(np.repeat(pixels[..., :1], 3, axis=2)), grey)
@@ -84,14 +95,21 @@ def test_it_pickles_by_its_path_and_is_used_by_threads(place: Path) -> None:
 
 
 def test_what_finds_no_instances_says_what_to_give(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="give a run of genseg pretrain with the alpha task, or a detector of"):
+    with pytest.raises(
+        ValueError, match="give a run of genseg pretrain with the alpha task, or a detector of"
+    ):
         genseg.load(tmp_path)
 
 
 def test_importing_genseg_imports_no_torch() -> None:
-    script = "import sys, genseg; assert 'torch' not in sys.modules and 'load' in dir(genseg); genseg.load"
+    script = (
+        "import sys, genseg; assert 'torch' not in sys.modules and 'load' in dir(genseg); "
+        "genseg.load"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
     with pytest.raises(AttributeError, match="module 'genseg' has no attribute 'nothing'"):
         _ = genseg.nothing
-    done = subprocess.run([sys.executable, "-m", "genseg", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "genseg", "--version"], capture_output=True, text=True, check=True
+    )
     assert done.stdout.strip() == f"genseg {genseg.__version__}"

@@ -35,24 +35,49 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one epoch."""
     run = tmp_path_factory.mktemp("runs") / "byol"
-    assert main([*BYOL, *TINY, f"data.path={images}", f"run={run}", "epochs=1", "log_every=1 steps"]) == 0
+    assert (
+        main([*BYOL, *TINY, f"data.path={images}", f"run={run}", "epochs=1", "log_every=1 steps"])
+        == 0
+    )
     return run
 
 
 def test_pretrain_leaves_the_run_directory_that_the_readme_shows(run: Path) -> None:
     names = {p.name for p in run.iterdir()}
-    assert names >= {"config.yaml", "env.json", "metrics.jsonl", "checkpoints", "encoder.safetensors", "timm"}
+    assert names >= {
+        "config.yaml",
+        "env.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "encoder.safetensors",
+        "timm",
+    }
     assert json.loads((run / "env.json").read_text())["processes"] == 1
     rows = read_metrics(run / "metrics.jsonl")
     assert [row["step"] for row in rows if "loss" in row] == [1, 2, 3]
-    assert {"loss", "lr", "tau", "spread", "rank", "images_per_second", "data_wait", "eta_seconds"} <= rows[1].keys()
+    assert {
+        "loss",
+        "lr",
+        "tau",
+        "spread",
+        "rank",
+        "images_per_second",
+        "data_wait",
+        "eta_seconds",
+    } <= rows[1].keys()
     assert {"knn_top1", "knn_balanced"} <= rows[-1].keys()
-    applied = [ema_momentum(update / 3, 0.99) for update in range(3)]  # the recipe's momentum; three updates
+    # the recipe's momentum; three updates
+    applied = [ema_momentum(update / 3, 0.99) for update in range(3)]
     assert [row["tau"] for row in rows if "tau" in row] == pytest.approx(applied, abs=1e-9)
 
 
-def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["export", str(run), "--out", str(tmp_path / "e.pth"), "--prefix", "backbone.body."]) == 0
+def test_export_and_scan(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        main(["export", str(run), "--out", str(tmp_path / "e.pth"), "--prefix", "backbone.body."])
+        == 0
+    )
     assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0  # its own, again
     assert main(["export", str(run), "--out", str(tmp_path / "e.onnx")]) == 2
@@ -74,7 +99,19 @@ def test_export_and_scan(run: Path, images: Path, tmp_path: Path, capsys: pytest
 def test_a_dry_run_tells_what_would_happen_and_leaves_nothing(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*BYOL, *TINY, f"data.path={images}", f"run={tmp_path / 'run'}", "epochs=4", "--dry-run"]) == 0
+    assert (
+        main(
+            [
+                *BYOL,
+                *TINY,
+                f"data.path={images}",
+                f"run={tmp_path / 'run'}",
+                "epochs=4",
+                "--dry-run",
+            ]
+        )
+        == 0
+    )
     said = capsys.readouterr().out
     assert "12 steps of 4 images = 4.0 epochs" in said and "memory" in said and "so about" in said
     assert not (tmp_path / "run").exists()
@@ -110,17 +147,23 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["method.queue=1"], "this key belongs to moco, swav"),
         (["optimizer.lr=fast"], 'optimizer.lr: got "fast"'),
         (["epochs=1", "steps=2"], "epochs=1 and steps=2"),
-        (["optimizer.warmup=5"], "optimizer: warmup=5: write a number and epochs, steps, images or percent, such as"),
+        (
+            ["optimizer.warmup=5"],
+            "optimizer: warmup=5: write a number and epochs, steps, images or percent, such as",
+        ),
         (["log_every=1.2.3 steps"], "log_every=1.2.3 steps: write a number"),
         (["checkpoint.every=often"], "checkpoint: every=often: write a number"),
         (["probe.every=often"], "probe: every=often: write a number"),
         (["data.path=/nowhere/at/all"], "/nowhere/at/all does not exist"),
         (["batch_size=999"], "12 images are fewer than one batch of 999"),
         (["accumulate=4", "batch_size=6"], "use batch_size=8"),
-        (["precision=fp8"], "precision: got \"fp8\" (command line), wanted auto | no | bf16 | fp16"),
+        (["precision=fp8"], 'precision: got "fp8" (command line), wanted auto | no | bf16 | fp16'),
         (["precision=fp16"], "needs a GPU"),
         (["views.first.count=0"], "compares two views of the largest size"),
-        (["encoder.name=resnet17"], "encoder.name=resnet17: there is no such encoder; did you mean resnet1"),
+        (
+            ["encoder.name=resnet17"],
+            "encoder.name=resnet17: there is no such encoder; did you mean resnet1",
+        ),
         (["encoder.weights=/nowhere/e.safetensors"], "there is no file /nowhere/e.safetensors"),
         (["colour_on=gpu"], "wanted cpu | device"),
         (["optimizer.name=adam"], "wanted sgd | adamw | lars; did you mean adamw?"),
@@ -135,7 +178,10 @@ def test_weights_continue_and_what_did_not_match_is_said(
         (["checkpoint.keep=0"], "keep=0: use 1 or more"),
         (["threads=-1"], "threads=-1: use 0 or more"),
         (["encoder.name=tu-resnet17"], "encoder.name=tu-resnet17"),
-        (["encoder.name=tu-resnet18", "encoder.weights=runs/typo"], "there is no file runs/typo; tu-resnet18 knows"),
+        (
+            ["encoder.name=tu-resnet18", "encoder.weights=runs/typo"],
+            "there is no file runs/typo; tu-resnet18 knows",
+        ),
         (["--frsh"], "does not know --frsh"),
         (["seed=-1"], "seed=-1: use 0 or more"),
         (["epochs=.inf"], "epochs=inf: a run has to be longer than nothing, and to end"),
@@ -152,7 +198,11 @@ def test_weights_continue_and_what_did_not_match_is_said(
     ],
 )
 def test_a_users_mistake_ends_with_code_2_and_the_remedy(
-    words: list[str], complaint: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    complaint: str,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     keys = {w.split("=")[0] for w in words}
     usual = [f"data.path={images}", f"run={tmp_path / 'run'}", *TINY]
@@ -176,20 +226,36 @@ LABELS = {
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        ("generate nowhere IMAGES --out OUT", "there is no nowhere: give a run directory that has alpha.safetensors"),
+        (
+            "generate nowhere IMAGES --out OUT",
+            "there is no nowhere: give a run directory that has alpha.safetensors",
+        ),
         ("generate trees IMAGES --out OUT", "Classical proposers: tree, otsu, "),
-        ("generate RUN IMAGES --out OUT", "alpha.safetensors: give a run directory"),  # it has no alpha task
-        ("generate RUN/encoder.safetensors IMAGES --out OUT", "holds no alpha decoder that genseg has written"),
+        # it has no alpha task
+        ("generate RUN IMAGES --out OUT", "alpha.safetensors: give a run directory"),
+        (
+            "generate RUN/encoder.safetensors IMAGES --out OUT",
+            "holds no alpha decoder that genseg has written",
+        ),
         ("generate LABELS IMAGES --out OUT", "is not a safetensors file"),
         ("generate tree EMPTY --out OUT", "no image"),
         ("generate tree nowhere --out OUT", "nowhere does not exist; give a folder of images"),
         ("generate tree IMAGES --out LABELS", "File exists"),
         ("generate tree IMAGES --out LABELS/deep", "Not a directory"),
-        ("generate tree IMAGES --out OUT --score 0.4", "--score is for runs; tree is a proposer with scores of its"),
+        (
+            "generate tree IMAGES --out OUT --score 0.4",
+            "--score is for runs; tree is a proposer with scores of its",
+        ),
         ("generate RUN IMAGES --out OUT --score 7", "score=7: use 0 to 1"),
         ("generate RUN IMAGES --out OUT --min-area 0", "min_area=0: use 1 or more"),
-        ("generate RUN IMAGES --out OUT --side 16", "side=16: use 0, which shrinks no image, or 32 or more"),
-        ("generate tree IMAGES --out OUT --num-shards 2 --shard-index 2", "--shard-index 2 of --num-shards 2"),
+        (
+            "generate RUN IMAGES --out OUT --side 16",
+            "side=16: use 0, which shrinks no image, or 32 or more",
+        ),
+        (
+            "generate tree IMAGES --out OUT --num-shards 2 --shard-index 2",
+            "--shard-index 2 of --num-shards 2",
+        ),
         ("evaluate alpha tree --data nowhere.json", "nowhere.json cannot be read as a COCO json"),
         ("evaluate alpha tree --data EMPTY/none.json", "it has no images and no annotations"),
         ("evaluate alpha nowhere.json --data LABELS", "nowhere.json cannot be read as a COCO json"),
@@ -197,29 +263,52 @@ LABELS = {
         ("evaluate alpha RUN --data LABELS", "alpha.safetensors: give a run directory"),
         ("evaluate alpha EMPTY/none.json --data LABELS", "it has no images"),
         ("evaluate beta", "invalid choice: 'beta'"),
-        ("generate tree IMAGES --out IMAGES/found --cutouts", "the pictures that are written would count as images"),
+        (
+            "generate tree IMAGES --out IMAGES/found --cutouts",
+            "the pictures that are written would count as images",
+        ),
         ("evaluate alpha tree otsu tree --data LABELS", "tree is given twice; give it once"),
         ("evaluate alpha tree --data LABELS --out EMPTY", "is a folder; name a file in it"),
         ("evaluate alpha tree --data LABELS --alphas nowhere", "--alphas nowhere is no folder"),
         ("evaluate alpha tree --data LABELS --threshold nan", "threshold=nan: use 0 to 1"),
         ("convert LABELS --to labelstudio --out OUT.json --score nan", "score=nan: use 0 to 1"),
-        ("export RUN --out RUN", "is a run directory (it has config.yaml), whose files would be overwritten"),
-        ("export RUN --out RUN/encoder.safetensors --prefix x.", "is the run's own encoder, and would be overwritten"),
+        (
+            "export RUN --out RUN",
+            "is a run directory (it has config.yaml), whose files would be overwritten",
+        ),
+        (
+            "export RUN --out RUN/encoder.safetensors --prefix x.",
+            "is the run's own encoder, and would be overwritten",
+        ),
         ("scan ~nobodyhere/x", "~nobodyhere/x does not exist"),
         (f"scan {'a' * 300}", "File name too long"),
-        ("visualize nowhere.json --images IMAGES --out OUT.png", "nowhere.json cannot be read as a COCO json"),
-        ("visualize EMPTY/none.json --images IMAGES --out OUT.png", "it has no images and no annotations"),
+        (
+            "visualize nowhere.json --images IMAGES --out OUT.png",
+            "nowhere.json cannot be read as a COCO json",
+        ),
+        (
+            "visualize EMPTY/none.json --images IMAGES --out OUT.png",
+            "it has no images and no annotations",
+        ),
         ("visualize LABELS --images EMPTY --out OUT.png", "give --images the folder of"),
         ("visualize LABELS --images IMAGES --out OUT.jpg", "pictures are PNG; end it in .png"),
         ("visualize LABELS --images IMAGES --out EMPTY/folder.png", "Is a directory"),
         ("visualize LABELS --images IMAGES --out OUT.png --columns 0", "columns=0: use 1 or more"),
-        ("visualize LABELS --images IMAGES --out OUT.png --side 100000", "give a smaller --side or --count"),
+        (
+            "visualize LABELS --images IMAGES --out OUT.png --side 100000",
+            "give a smaller --side or --count",
+        ),
     ],
 )
 def test_a_mistake_with_instances_is_one_line_and_code_2(
-    words: str, complaint: str, run: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    complaint: str,
+    run: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "labels.json").write_text(json.dumps(LABELS))
     (tmp_path / "empty" / "folder.png").mkdir(parents=True)
@@ -239,7 +328,9 @@ def test_a_mistake_with_instances_is_one_line_and_code_2(
     assert not list(tmp_path.glob("out*"))
 
 
-def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_folder_and_too_many_broken_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "images"
     folder.mkdir()
     usual = [*BYOL, *TINY, f"data.path={folder}", f"run={tmp_path / 'run'}", "steps=3"]
@@ -255,16 +346,26 @@ def test_an_empty_folder_and_too_many_broken_files(tmp_path: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("cache", [0, 40])
-def test_broken_images_are_counted_to_the_user(cache: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_broken_images_are_counted_to_the_user(
+    cache: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, run, rng = tmp_path / "images", tmp_path / "run", np.random.default_rng(0)
     folder.mkdir()
     for i in range(11):
         cv2.imwrite(str(folder / f"{i:02}.png"), rng.integers(0, 255, (40, 44, 3), dtype=np.uint8))
     (folder / "broken.png").write_bytes(b"\x89PNG nothing")
-    usual = [*BYOL, *TINY[:-1], f"data.cache={cache}", "data.max_broken=0.1", f"data.path={folder}", f"run={run}"]
+    usual = [
+        *BYOL,
+        *TINY[:-1],
+        f"data.cache={cache}",
+        "data.max_broken=0.1",
+        f"data.path={folder}",
+        f"run={run}",
+    ]
     assert main([*usual, "epochs=1", "--dry-run"]) == 0
     said = capsys.readouterr()
-    assert ("broken: 1\n" if cache else "broken: 1 of the 12 looked at") in said.out  # in three steps of four
+    # in three steps of four
+    assert ("broken: 1\n" if cache else "broken: 1 of the 12 looked at") in said.out
     assert "broken.txt" not in said.err
     assert main([*usual, "epochs=1"]) == 0
     said, told = capsys.readouterr(), f"1 image cannot be read: see {run / 'broken.txt'}"
@@ -277,19 +378,39 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
 ) -> None:
     run = tmp_path / "run"
     assert (
-        main([*BYOL, *TINY, f"data.path={images}", f"run={run}", "steps=9", "optimizer.lr=1e30", "precision=no"]) == 1
+        main(
+            [
+                *BYOL,
+                *TINY,
+                f"data.path={images}",
+                f"run={run}",
+                "steps=9",
+                "optimizer.lr=1e30",
+                "precision=no",
+            ]
+        )
+        == 1
     )
     said = capsys.readouterr().err
     assert "not finite, so no update was made" in said and "Lower optimizer.lr" in said
 
 
-def test_a_full_disk_is_told_in_a_line(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_full_disk_is_told_in_a_line(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = tmp_path / "run"
     with no_file_above(1_000_000):
         assert main([*BYOL, *TINY, f"data.path={images}", f"run={run}", "steps=1"]) == 1
     said = capsys.readouterr().err
-    assert "encoder.safetensors cannot be written: File too large; make room there" in said.splitlines()[-1]
-    assert "Traceback" not in said and not list(run.glob("*.tmp")) and not (run / "encoder.safetensors").exists()
+    assert (
+        "encoder.safetensors cannot be written: File too large; make room there"
+        in said.splitlines()[-1]
+    )
+    assert (
+        "Traceback" not in said
+        and not list(run.glob("*.tmp"))
+        and not (run / "encoder.safetensors").exists()
+    )
 
 
 @pytest.mark.parametrize("name", ["x.pth", "x.safetensors", "folder"])
@@ -303,12 +424,24 @@ def test_an_export_goes_whole_to_the_disk_or_not_at_all(
     (tmp_path / "text").write_text("no weights")
     assert main(["export", str(tmp_path / "text"), "--out", str(tmp_path / name)]) == 2
     said = capsys.readouterr().err
-    assert said.startswith("genseg export: ") and "text is not a safetensors file" in said and "Traceback" not in said
+    assert (
+        said.startswith("genseg export: ")
+        and "text is not a safetensors file" in said
+        and "Traceback" not in said
+    )
 
 
 @pytest.mark.parametrize("colour_on", ["cpu", "device"])
-def test_both_photometric_backends_and_accumulation_train(colour_on: str, images: Path, tmp_path: Path) -> None:
-    more = [f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", f"colour_on={colour_on}", "accumulate=2"]
+def test_both_photometric_backends_and_accumulation_train(
+    colour_on: str, images: Path, tmp_path: Path
+) -> None:
+    more = [
+        f"data.path={images}",
+        f"run={tmp_path / 'run'}",
+        "steps=2",
+        f"colour_on={colour_on}",
+        "accumulate=2",
+    ]
     assert main([*BYOL, *TINY, *more, "tensorboard=true"]) == 0
     assert (tmp_path / "run" / "tensorboard").is_dir()
 
@@ -321,18 +454,27 @@ def test_every_recipe_is_a_config(recipe: str, capsys: pytest.CaptureFixture[str
     """With the keys that its own command gives."""
     needed = ["data.path=FOLDER"] if "pretrain" in recipe else ["data.train=TRAIN.json"]
     command = "pretrain" if "pretrain" in recipe else "finetune"
-    assert main([command, "--config", str(ROOT / recipe), *needed, "run=RUN", "--print-config"]) == 0
+    assert (
+        main([command, "--config", str(ROOT / recipe), *needed, "run=RUN", "--print-config"]) == 0
+    )
     assert "run: RUN" in capsys.readouterr().out
 
 
-def test_no_recipe_leads_to_one(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_recipe_leads_to_one(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["pretrain", f"data.path={images}", f"run={tmp_path / 'run'}", "epochs=1"]) == 2
     assert "or start from a recipe by --config: alpha, byol, " in capsys.readouterr().err
     assert main(["finetune", "data.train=x.json", f"run={tmp_path / 'run'}", "epochs=1"]) == 2
-    assert "missing: model.name" in (said := capsys.readouterr().err) and "by --config: deeplabv3plus, " in said
+    assert (
+        "missing: model.name" in (said := capsys.readouterr().err)
+        and "by --config: deeplabv3plus, " in said
+    )
 
 
-def test_pages_and_images_that_are_left_out_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_pages_and_images_that_are_left_out_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """And the same command again says that it is finished."""
     (tmp_path / "images").mkdir()
     for n in range(6):
@@ -342,6 +484,9 @@ def test_pages_and_images_that_are_left_out_are_said(tmp_path: Path, capsys: pyt
     assert main(words) == 0
     said = capsys.readouterr().err
     assert "note: 6 of 6 files hold more than is used: 2 pages; the first page is used" in said
-    assert "note: an epoch leaves out 2 of 6 images, others each time: it is whole batches of 4" in said
+    assert (
+        "note: an epoch leaves out 2 of 6 images, others each time: it is whole batches of 4"
+        in said
+    )
     assert main(words) == 0
     assert ", finished already" in capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""Config: defaults, file and command line; every mistake is answered with key, source and remedy."""
+"""Config: defaults, file and command line; every mistake is answered with key, source and
+remedy."""
 
 import random
 import re
@@ -83,7 +84,10 @@ def failure(*overrides: str, yaml: str | None = None, folder: Path | None = None
 
 
 def test_defaults_file_and_command_line_in_this_order(tmp_path: Path) -> None:
-    yaml = "run: file\nseed: 1\noptimizer: {lr: 1}\nmethod: {name: swav, prototypes: 300}\nmean: [1, 2, 3]\n"
+    yaml = (
+        "run: file\nseed: 1\noptimizer: {lr: 1}\nmethod: {name: swav, prototypes: 300}\nmean: [1, "
+        "2, 3]\n"
+    )
     config = read("run=line", "method.prototypes=30", "epochs=2e1", yaml=yaml, folder=tmp_path)
     expected = Config(
         run="line",
@@ -133,7 +137,9 @@ def test_defaults_file_and_command_line_in_this_order(tmp_path: Path) -> None:
 def test_one_override_changes_one_key(override: str, value: Any) -> None:
     key = override.split("=")[0]
     if override == "optimizer.lr=${mean}":
-        assert failure("run=x", override).startswith("optimizer.lr: got [0.5, 0.25, 0.125] (command line)")
+        assert failure("run=x", override).startswith(
+            "optimizer.lr: got [0.5, 0.25, 0.125] (command line)"
+        )
         return
     if override == "method={queue: 5}":
         key, value = "method.queue", 5
@@ -145,7 +151,9 @@ def test_one_override_changes_one_key(override: str, value: Any) -> None:
     ]
 
 
-def test_a_file_lists_the_entries_of_a_dict_and_the_command_line_changes_them(tmp_path: Path) -> None:
+def test_a_file_lists_the_entries_of_a_dict_and_the_command_line_changes_them(
+    tmp_path: Path,
+) -> None:
     yaml = "run: x\nviews:\n  large: {size: 96}\n  both: {size: 32}\n"
     config = read("views.large.count=5", "views.small={size: 16}", yaml=yaml, folder=tmp_path)
     assert config.views == {"large": View(5, 96), "both": View(3, 32), "small": View(2, 16)}
@@ -158,11 +166,17 @@ def test_a_file_lists_the_entries_of_a_dict_and_the_command_line_changes_them(tm
 
 def test_the_name_of_a_section_selects_its_schema(tmp_path: Path) -> None:
     assert read("run=x").method == MoCo(queue=7)
-    assert read("run=x", "method.name=moco", "method.temperature=1").method == MoCo(queue=7, temperature=1.0)
+    assert read("run=x", "method.name=moco", "method.temperature=1").method == MoCo(
+        queue=7, temperature=1.0
+    )
     assert read("run=x", "method.name=swav").method == SwAV()
-    assert read("run=x", "method.name=swav", "method.optimizer.lr=1").method.optimizer == Optimizer(lr=1.0)
+    assert read("run=x", "method.name=swav", "method.optimizer.lr=1").method.optimizer == Optimizer(
+        lr=1.0
+    )
     yaml = "run: x\nmethod:\n  name: swav\n  queue: 5\n"
-    expected = "unknown key method.queue (c.yaml:4); method.name is swav, but this key belongs to moco"
+    expected = (
+        "unknown key method.queue (c.yaml:4); method.name is swav, but this key belongs to moco"
+    )
     assert failure(yaml=yaml, folder=tmp_path) == expected
     assert read("method.name=moco", yaml=yaml, folder=tmp_path).method == MoCo(queue=5)
     wrong = 'method.name: got "swaw" (command line), wanted moco | swav; did you mean swav?'
@@ -191,11 +205,20 @@ def test_a_chosen_section_may_lie_deeper_and_have_no_default() -> None:
     [
         (["lr=1"], "unknown key lr (command line); did you mean optimizer.lr?"),
         (["optimzer.lr=1"], "unknown key optimzer.lr (command line); did you mean optimizer.lr?"),
-        (["optimizer.lrr=1"], "unknown key optimizer.lrr (command line); did you mean optimizer.lr?"),
+        (
+            ["optimizer.lrr=1"],
+            "unknown key optimizer.lrr (command line); did you mean optimizer.lr?",
+        ),
         (["optimizer.zzzz=1"], "the keys of optimizer are lr, scaling, warmup"),
-        (["zzzz=1"], "the keys here are run, optimizer, views, mean, layers, method, probe, epochs, seed"),
+        (
+            ["zzzz=1"],
+            "the keys here are run, optimizer, views, mean, layers, method, probe, epochs, seed",
+        ),
         (["mean.0=1"], "unknown key mean.0 (command line); did you mean mean?"),
-        (["views.more.count=4"], "did you mean views.both.count? views.more={count: VALUE, ...} adds more"),
+        (
+            ["views.more.count=4"],
+            "did you mean views.both.count? views.more={count: VALUE, ...} adds more",
+        ),
         (["seed=1e3"], "seed: got 1000.0 (command line), wanted int; write 1000"),
         (["optimizer.lr=fast"], 'optimizer.lr: got "fast" (command line), wanted float'),
         (["optimizer.lr=true"], "optimizer.lr: got true (command line), wanted float"),
@@ -212,8 +235,14 @@ def test_a_chosen_section_may_lie_deeper_and_have_no_default() -> None:
         (["layers=[1.5]"], "layers: got [1.5] (command line), wanted [int, ...]"),
         (["layers=3"], "layers: got 3 (command line), wanted [int, ...]"),
         (["optimizer.scaling=sqrt"], 'got "sqrt" (command line), wanted none | linear'),
-        (["optimizer=3"], 'optimizer: got "3" (command line), but it is a section; its keys are lr, scaling'),
-        (["method=swav"], 'method: got "swav" (command line), but it is a section; its keys are name, queue'),
+        (
+            ["optimizer=3"],
+            'optimizer: got "3" (command line), but it is a section; its keys are lr, scaling',
+        ),
+        (
+            ["method=swav"],
+            'method: got "swav" (command line), but it is a section; its keys are name, queue',
+        ),
         (["views={}"], "views={} (command line) changes nothing; name a key"),
         (["seed"], "'seed' (command line) is not of the form key=value"),
         (["=3"], "'=3' (command line) is not of the form key=value"),
@@ -221,7 +250,10 @@ def test_a_chosen_section_may_lie_deeper_and_have_no_default() -> None:
         (["method={queue: 1}", "method.queue=2"], "method.queue is given twice (command line)"),
         (["tag=${nope}"], "tag (command line): Interpolation key 'nope' not found"),
         (["tag=${a"], "tag (command line): "),
-        (["tag=${oc.env:HOME}"], 'tag: got "${oc.env:HOME}" (command line): a recipe may refer to its own keys'),
+        (
+            ["tag=${oc.env:HOME}"],
+            'tag: got "${oc.env:HOME}" (command line): a recipe may refer to its own keys',
+        ),
         (["tag=a ${seed} ${ oc.env:HOME,x}"], "calls no function"),
         (["tag=\\\\${oc.env:HOME}"], "calls no function"),
         (["tag=${oc.decode:'${seed}'}"], "calls no function"),
@@ -271,8 +303,14 @@ def test_everything_missing_is_named_at_once() -> None:
         ("run: x\nrun: y\n", "config file c.yaml:2 is not valid YAML: found duplicate key run"),
         ("optimizer.lr: 1\noptimizer: {lr: 2}\n", "optimizer.lr is given twice (c.yaml:2)"),
         ("run: [\n", "config file c.yaml:2 is not valid YAML"),
-        ("".join(f"{' ' * i}k{i}:\n" for i in range(600)), "config file c.yaml: its sections are nested too deep"),
-        ("run: x\ntag: ${oc.env:HOME}\n", 'tag: got "${oc.env:HOME}" (c.yaml:2): a recipe may refer to its own keys'),
+        (
+            "".join(f"{' ' * i}k{i}:\n" for i in range(600)),
+            "config file c.yaml: its sections are nested too deep",
+        ),
+        (
+            "run: x\ntag: ${oc.env:HOME}\n",
+            'tag: got "${oc.env:HOME}" (c.yaml:2): a recipe may refer to its own keys',
+        ),
         ("\trun: x\n", "config file c.yaml:1 is not valid YAML"),
         ("run: x\nmean: !!python/name:os.system\n", "config file c.yaml:2 is not valid YAML"),
         ("run: &a [*a]\n", "config file c.yaml:1 is not valid YAML"),
@@ -293,7 +331,11 @@ def test_a_mistake_in_a_file(tmp_path: Path, yaml: str, expected: str) -> None:
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"run: \xff\n")
-    for name, reason in (("none.yaml", "No such file"), (".", "directory"), ("latin.yaml", "decode")):
+    for name, reason in (
+        ("none.yaml", "No such file"),
+        (".", "directory"),
+        ("latin.yaml", "decode"),
+    ):
         with pytest.raises(ConfigError, match=reason):
             load(Config, file=tmp_path / name, overrides=[])
 
@@ -312,8 +354,18 @@ def test_yaml_round_trip_is_complete_and_exact(tmp_path: Path) -> None:
     assert to_yaml(read(yaml=text, folder=tmp_path)) == text
     keys = [key for key in flatten(config) if "." not in key]
     assert [line.split(":")[0] for line in text.splitlines() if line[0].isalpha()] == [
-        "run", "optimizer", "views", "mean", "layers", "method", "probe", "epochs", "seed", "tag", "compile"
-    ]  # fmt: skip
+        "run",
+        "optimizer",
+        "views",
+        "mean",
+        "layers",
+        "method",
+        "probe",
+        "epochs",
+        "seed",
+        "tag",
+        "compile",
+    ]
     assert keys == ["run", "mean", "layers", "epochs", "seed", "tag", "compile"]
     empty = replace(config, views={})
     assert read(yaml=to_yaml(empty), folder=tmp_path) == empty
@@ -356,7 +408,11 @@ def test_difference_names_each_changed_key_once() -> None:
     a = Config(run="x")
     assert difference(a, a) == []
     b = replace(
-        a, optimizer=Optimizer(lr=0.1), mean=(1.0, 0.0, 0.0), epochs=3.0, views={"both": View(3), "c": View()}
+        a,
+        optimizer=Optimizer(lr=0.1),
+        mean=(1.0, 0.0, 0.0),
+        epochs=3.0,
+        views={"both": View(3), "c": View()},
     )
     assert difference(a, b) == [
         "optimizer.lr: 0.05 -> 0.1",

@@ -26,7 +26,10 @@ from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, EncoderFacts
 HOW_TO = (Path(__file__).parents[1] / "docs" / "how_to.md").read_text()
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 PATIENCE = 240  # seconds that Ray may take
-START = "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=100_000_000)\n"
+START = (
+    "ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, "
+    "object_store_memory=100_000_000)\n"
+)
 
 
 def blocks(language: str) -> list[str]:
@@ -35,12 +38,18 @@ def blocks(language: str) -> list[str]:
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The current folder: FOLDER/ with five images, and runs/alpha with random weights that find something."""
+    """The current folder: FOLDER/ with five images, and runs/alpha with random weights that find
+    something."""
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     encoder = Encoder(EncoderConfig())
     look = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 512, True)
-    model = AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, GenerateConfig(candidate=0, score=0, min_area=1))
+    model = AlphaModel(
+        encoder,
+        AlphaDecoder(encoder, SMALL),
+        look,
+        GenerateConfig(candidate=0, score=0, min_area=1),
+    )
     (tmp_path / "runs/alpha").mkdir(parents=True)
     save_alpha(model, tmp_path / "runs/alpha" / ALPHA_NAME, EncoderConfig())
     facts = EncoderFacts(EncoderConfig(), "none", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 32)
@@ -55,7 +64,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def labels() -> dict[str, object]:
     """Six squares of each of two categories in every image of FOLDER."""
-    listed = [{"id": i, "file_name": f"FOLDER/{i}.png", "height": 40, "width": 48} for i in range(1, 5)]
+    listed = [
+        {"id": i, "file_name": f"FOLDER/{i}.png", "height": 40, "width": 48} for i in range(1, 5)
+    ]
     annotations = []
     for n in range(48):
         square = Instance(np.full((9, 9), 255, np.uint8), 8 * (n % 4), 9 * (n % 5))
@@ -73,11 +84,15 @@ def images() -> np.ndarray:
 
 
 def test_the_commands(place: Path) -> None:
-    found = [line.strip() for block in blocks("bash") for line in block.splitlines() if line.strip()]
+    found = [
+        line.strip() for block in blocks("bash") for line in block.splitlines() if line.strip()
+    ]
     assert len(found) == 13 and all(line.startswith("genseg ") for line in found)
     for line in found:
         words = ["runs/alpha" if w == "RUN" else w for w in shlex.split(line)[1:]]
-        shards = range(int(words[words.index("--num-shards") + 1]) if "--num-shards" in words else 1)
+        shards = range(
+            int(words[words.index("--num-shards") + 1]) if "--num-shards" in words else 1
+        )
         for shard in shards:
             own = ["--shard-index", str(shard)] if len(shards) > 1 else []
             assert not (place / "SHARED/instances.json").exists()
@@ -107,26 +122,43 @@ def test_the_imports_of_the_ray_recipe_exist() -> None:
 
 
 def test_the_ray_recipe_gives_what_the_model_gives(place: Path) -> None:
-    """In a process of its own, which may be ended: Ray has waited for ever on a machine that was too busy."""
+    """In a process of its own, which may be ended: Ray has waited for ever on a machine that was
+    too busy."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("the recipe needs Ray, which genseg does not: pip install 'ray[data]'")
     (recipe,) = blocks("python")
     (place / "recipe.py").write_text(recipe.replace("import ray\n", "import ray\n\n" + START, 1))
-    environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "RAY_memory_monitor_refresh_ms": "0"}
+    environment = {
+        **os.environ,
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_memory_monitor_refresh_ms": "0",
+    }
     with (place / "said.txt").open("w") as said:
         process = subprocess.Popen(
-            [sys.executable, "recipe.py"], env=environment, stdout=said, stderr=said, start_new_session=True
+            [sys.executable, "recipe.py"],
+            env=environment,
+            stdout=said,
+            stderr=said,
+            start_new_session=True,
         )
         try:
             code = process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            pytest.skip(f"Ray has not finished within {PATIENCE} s: it waits for CPUs, or this machine is too busy")
+            pytest.skip(
+                f"Ray has not finished within {PATIENCE} s: it waits for CPUs, or this machine is "
+                "too busy"
+            )
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)  # Ray's own processes go when this one has gone
+                # Ray's own processes go when this one has gone
+                os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
     assert code == 0, (place / "said.txt").read_text()
-    rows = [json.loads(line) for file in (place / "found").glob("*.json") for line in file.read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for file in (place / "found").glob("*.json")
+        for line in file.read_text().splitlines()
+    ]
     found = {Path(row["file"]).stem: row["instances"] for row in rows}
     assert sorted(found) == ["0", "1", "2", "3", "4"]
     model, _ = load_alpha(place / "runs/alpha" / ALPHA_NAME)
@@ -134,4 +166,5 @@ def test_the_ray_recipe_gives_what_the_model_gives(place: Path) -> None:
         expected = model.instances(image)
         assert len(found[str(i)]) == len(expected) > 0
         areas = np.array([[a["area"] for a in found[str(i)]], [a.area for a in expected]])
-        np.testing.assert_allclose(areas[0], areas[1], rtol=0.02, atol=2)  # another number of threads, another sum
+        # another number of threads, another sum
+        np.testing.assert_allclose(areas[0], areas[1], rtol=0.02, atol=2)

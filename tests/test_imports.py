@@ -1,4 +1,5 @@
-"""The rooms of docs/DESIGN.md, section 3: imports point one way, and each outside library has its place."""
+"""The rooms of docs/DESIGN.md, section 3: imports point one way, and each outside library has its
+place."""
 
 import ast
 from pathlib import Path
@@ -8,7 +9,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = (  # each imports from itself and from those before it
     *("schema", "config", "core", "nn"),
-    *("data.images", "data.instances", "data.scenes", "data.proposals", "data.composites", "data.labels"),
+    *(
+        "data.images",
+        "data.instances",
+        "data.scenes",
+        "data.proposals",
+        "data.composites",
+        "data.labels",
+    ),
     *("methods", "alpha", "energy", "joint", "transfer", "measure", "runs", "train", "show"),
     *("workflows.labels", "workflows.export", "workflows.generate"),
     *("workflows.evaluate", "workflows.pretrain", "workflows.finetune"),
@@ -19,7 +27,15 @@ HOMES = {  # the only files that import these
     "albumentations": {"data/images/views.py"},
     "gradio": {"reports/app.py"},
 }
-BY_NAME = {"imread", "imreadmulti", "imreadanimation", "imwrite", "imwritemulti", "imwriteanimation", "imcount"}
+BY_NAME = {
+    "imread",
+    "imreadmulti",
+    "imreadanimation",
+    "imwrite",
+    "imwritemulti",
+    "imwriteanimation",
+    "imcount",
+}
 CONFIG = {"schema", "config"}  # general: they import nothing else of genseg
 # a part takes its own dataclass, never the whole config
 CONFIG_READERS = {"runs", "workflows", "reports", "api", "commands", "cli"}
@@ -41,13 +57,18 @@ def imported(tree: ast.Module) -> list[str]:
 def files_by_opencv(tree: ast.Module) -> list[str]:
     """Functions of OpenCV that take a file's name, wherever a file names them."""
     attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
-    names = [node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "cv2"]
+    names = [
+        node.attr
+        for node in attributes
+        if isinstance(node.value, ast.Name) and node.value.id == "cv2"
+    ]
     names += [name.removeprefix("cv2.") for name in imported(tree) if name.startswith("cv2.")]
     return sorted(BY_NAME & set(names))
 
 
 def room_of(name: str) -> str | None:
-    """The room of a module such as `data.images.files` or `cli`, below genseg; None where there is none."""
+    """The room of a module such as `data.images.files` or `cli`, below genseg; None where there is
+    none."""
     parts = name.split(".")
     return next((room for n in (2, 1) if (room := ".".join(parts[:n])) in ROOMS), None)
 
@@ -57,9 +78,14 @@ def violations(path: str, source: str) -> list[str]:
     module = path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
     room = module if module in ("__init__", "data", "workflows") else room_of(module)
     if room is None:
-        return [f"{path} is in no room: put it into one, or add the room to docs/DESIGN.md and to this test"]
-    wrong = [f"{path}: cv2.{name} dies of a name that is no UTF-8: use data/images/png.py or decode.py"
-             for name in files_by_opencv(ast.parse(source))]  # fmt: skip
+        return [
+            f"{path} is in no room: put it into one, or add the room to docs/DESIGN.md and to "
+            "this test"
+        ]
+    wrong = [
+        f"{path}: cv2.{name} dies of a name that is no UTF-8: use data/images/png.py or decode.py"
+        for name in files_by_opencv(ast.parse(source))
+    ]
     for name in imported(ast.parse(source)):
         top, _, rest = name.partition(".")
         if name.startswith("."):
@@ -99,7 +125,9 @@ def test_genseg_keeps_the_rules() -> None:
     files = python_files("genseg")
     assert files
     base = ROOT / "genseg"
-    wrong = [w for f in files for w in violations(f.relative_to(base).as_posix(), f.read_text("utf-8"))]
+    wrong = [
+        w for f in files for w in violations(f.relative_to(base).as_posix(), f.read_text("utf-8"))
+    ]
     assert not wrong, "\n".join(wrong)
 
 
@@ -108,19 +136,55 @@ def test_genseg_keeps_the_rules() -> None:
     [
         ("core/dist.py", "from genseg.nn.heads import mlp", "core lies below nn"),
         ("core/dist.py", "from genseg import nn", "core lies below nn"),
-        ("data/images/loader.py", "def f():\n    import genseg.workflows.pretrain.pretrain", "data.images lies below"),
-        ("data/images/loader.py", "from genseg.data.labels import read", "data.images lies below data.labels"),
-        ("methods/moco.py", "from genseg.config import load", "only workflows and what is above them"),
-        ("config.py", "from genseg.data.images.views import ViewConfig", "the config knows no part"),
-        ("nn/encoder.py", "from genseg.config import load", "only workflows and what is above them"),
+        (
+            "data/images/loader.py",
+            "def f():\n    import genseg.workflows.pretrain.pretrain",
+            "data.images lies below",
+        ),
+        (
+            "data/images/loader.py",
+            "from genseg.data.labels import read",
+            "data.images lies below data.labels",
+        ),
+        (
+            "methods/moco.py",
+            "from genseg.config import load",
+            "only workflows and what is above them",
+        ),
+        (
+            "config.py",
+            "from genseg.data.images.views import ViewConfig",
+            "the config knows no part",
+        ),
+        (
+            "nn/encoder.py",
+            "from genseg.config import load",
+            "only workflows and what is above them",
+        ),
         ("schema.py", "from genseg.config import load", "schema lies below config"),
         ("train/loop.py", "from genseg.methods import METHODS", "the loop knows no method"),
         ("nn/heads.py", "from .encoder import Encoder", "relative import"),
         ("nn/heads.py", "from __future__ import annotations", "turns checked shapes"),
-        ("workflows/pretrain/parts.py", "from omegaconf import OmegaConf", "omegaconf belongs into"),
-        ("data/images/loader.py", "import albumentations.augmentations as A", "albumentations belongs into"),
-        ("workflows/generate/predict.py", "import cv2\ncv2.imwrite('a.png', x)", "cv2.imwrite dies of a name"),
-        ("data/images/png.py", "def f():\n    from cv2 import imread as read", "cv2.imread dies of a name"),
+        (
+            "workflows/pretrain/parts.py",
+            "from omegaconf import OmegaConf",
+            "omegaconf belongs into",
+        ),
+        (
+            "data/images/loader.py",
+            "import albumentations.augmentations as A",
+            "albumentations belongs into",
+        ),
+        (
+            "workflows/generate/predict.py",
+            "import cv2\ncv2.imwrite('a.png', x)",
+            "cv2.imwrite dies of a name",
+        ),
+        (
+            "data/images/png.py",
+            "def f():\n    from cv2 import imread as read",
+            "cv2.imread dies of a name",
+        ),
         ("helpers/text.py", "", "is in no room"),
         ("nn/heads.py", "from genseg.helpers.text import x", "no such room"),
         ("__init__.py", "from genseg.cli import main", "importing genseg imports nothing"),
@@ -134,9 +198,19 @@ def test_a_breach_is_found(path: str, source: str, expected: str) -> None:
     ("path", "source"),
     [
         ("core/contrast.py", "from genseg.core import dist"),
-        ("data/images/loader.py", "from genseg.data.images.source import ImageSource\nimport torch"),
-        ("workflows/pretrain/parts.py", "from genseg.config import resolve\nfrom genseg.methods import METHODS"),
-        ("cli.py", "from genseg import __version__\nfrom genseg.workflows.pretrain.pretrain import run_pretrain"),
+        (
+            "data/images/loader.py",
+            "from genseg.data.images.source import ImageSource\nimport torch",
+        ),
+        (
+            "workflows/pretrain/parts.py",
+            "from genseg.config import resolve\nfrom genseg.methods import METHODS",
+        ),
+        (
+            "cli.py",
+            "from genseg import __version__\nfrom genseg.workflows.pretrain.pretrain import "
+            "run_pretrain",
+        ),
         ("train/loop.py", "from genseg.measure.knn import knn"),
         ("config.py", "from omegaconf import OmegaConf\nfrom genseg.schema import keys_of"),
     ],
@@ -147,9 +221,15 @@ def test_what_is_allowed_is_no_breach(path: str, source: str) -> None:
 
 def test_no_file_is_long_and_none_is_named_utils() -> None:
     files = python_files("genseg", "tools", "datasets", "tests")
-    long = {str(f.relative_to(ROOT)): n for f in files if (n := len(f.read_text("utf-8").splitlines())) > 400}
+    long = {
+        str(f.relative_to(ROOT)): n
+        for f in files
+        if (n := len(f.read_text("utf-8").splitlines())) > 400
+    }
     assert not long, f"over 400 lines: {long}"
-    utils = [str(f.relative_to(ROOT)) for f in files if "utils" in (f.stem, *f.relative_to(ROOT).parts)]
+    utils = [
+        str(f.relative_to(ROOT)) for f in files if "utils" in (f.stem, *f.relative_to(ROOT).parts)
+    ]
     assert not utils, f"every helper has an owner: {utils}"
 
 

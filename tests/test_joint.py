@@ -1,4 +1,5 @@
-"""Method and alpha task as one module: one loss, one backward pass, and neither disturbs the other."""
+"""Method and alpha task as one module: one loss, one backward pass, and neither disturbs the
+other."""
 
 import math
 from dataclasses import replace
@@ -33,7 +34,11 @@ def build(name: str | None, weight: float = 1.0, contrast: float = 0.0) -> Joint
         changes = {"simclr": {"hidden": 32, "dim": 16}, "byol": {"hidden": 32, "dim": 16}}[name]
         method = kind(encoder, config(**changes), PLAN)
     compose, objective = ComposeConfig(size=SIZE, shared=3), ObjectiveConfig(contrast=contrast)
-    return Joint(encoder, method, AlphaConfig(weight=weight, decoder=SMALL, compose=compose, objective=objective))
+    return Joint(
+        encoder,
+        method,
+        AlphaConfig(weight=weight, decoder=SMALL, compose=compose, objective=objective),
+    )
 
 
 @pytest.mark.parametrize("images", [4, 16])
@@ -45,28 +50,43 @@ def test_composites_are_normalised_as_one_batch_though_views_are_in_groups(image
     with frozen_statistics(encoder, frozen=True), torch.no_grad():
         torch.testing.assert_close(encoder.pyramid(x)[-1], plain.pyramid(x)[-1])
     grouped = [m for m in encoder.modules() if isinstance(m, Grouped)]
-    assert len(grouped) == 20 and {m.groups for m in grouped} == {8} and {m.momentum for m in grouped} == {0.1}
+    assert (
+        len(grouped) == 20
+        and {m.groups for m in grouped} == {8}
+        and {m.momentum for m in grouped} == {0.1}
+    )
 
 
 DISCS = [(18, 20, 6), (40, 44, 13), (32, 30, 22)]
 
 
-def inputs_of(images: int, *, views: bool = True, layers: tuple[int, ...] = (0, 1), seed: int = 0) -> Inputs:
+def inputs_of(
+    images: int, *, views: bool = True, layers: tuple[int, ...] = (0, 1), seed: int = 0
+) -> Inputs:
     """Random views and images; on each image the same discs."""
     g = torch.Generator().manual_seed(seed)
     at = torch.arange(SIZE) + 0.5
-    masks = [(at[:, None] - y) ** 2 + (at - x) ** 2 < r**2 for y, x, r in (DISCS[k] for k in layers)]
-    alpha = torch.stack(masks * images).byte() * 255 if masks else torch.zeros(0, SIZE, SIZE, dtype=torch.uint8)
+    masks = [
+        (at[:, None] - y) ** 2 + (at - x) ** 2 < r**2 for y, x, r in (DISCS[k] for k in layers)
+    ]
+    alpha = (
+        torch.stack(masks * images).byte() * 255
+        if masks
+        else torch.zeros(0, SIZE, SIZE, dtype=torch.uint8)
+    )
     return Inputs(
         views=[torch.randn(2, images, 3, 32, 32, generator=g)] * views,
         composed=torch.randn(images, 3, SIZE, SIZE, generator=g),
         composites=Composites(
-            image=torch.zeros(images, SIZE, SIZE, 3, dtype=torch.uint8), visible=alpha, amodal=alpha,
+            image=torch.zeros(images, SIZE, SIZE, 3, dtype=torch.uint8),
+            visible=alpha,
+            amodal=alpha,
             owner=torch.arange(images).repeat_interleave(len(layers)),
-            known=torch.ones(len(alpha), dtype=torch.bool), ignored=torch.zeros(images, SIZE, SIZE, dtype=torch.bool),
+            known=torch.ones(len(alpha), dtype=torch.bool),
+            ignored=torch.zeros(images, SIZE, SIZE, dtype=torch.bool),
             source=torch.arange(len(layers)).repeat(images),
         ),
-    )  # fmt: skip
+    )
 
 
 def part_of(whole: Inputs, rank: int) -> Inputs:
@@ -78,9 +98,16 @@ def part_of(whole: Inputs, rank: int) -> Inputs:
     return Inputs(
         [v[:, images] for v in whole.views],
         whole.composed[images],
-        Composites(c.image[images], c.visible[mine], c.amodal[mine], c.owner[mine] - images.start, c.known[mine],
-                   c.ignored[images], c.source[mine]),
-    )  # fmt: skip
+        Composites(
+            c.image[images],
+            c.visible[mine],
+            c.amodal[mine],
+            c.owner[mine] - images.start,
+            c.known[mine],
+            c.ignored[images],
+            c.source[mine],
+        ),
+    )
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
@@ -108,7 +135,8 @@ def test_without_a_method_the_alpha_task_is_trained_alone() -> None:
     torch.testing.assert_close(out["loss"], 0.5 * sum(out[t] for t in TERMS))
     assert "contrast" not in out and joint.trivial(8) is None and joint.scheduled(0.5) == {}
     assert out["embeddings"].shape == (3, 512) and not out["embeddings"].requires_grad
-    assert not torch.equal(joint.encoder.net.bn1.running_mean, before)  # the statistics are those of composites
+    # the statistics are those of composites
+    assert not torch.equal(joint.encoder.net.bn1.running_mean, before)
     for hook in (joint.begin_step, lambda: joint.before_step(0.1), lambda: joint.after_step(0.1)):
         hook()
     out["loss"].backward()
@@ -118,7 +146,9 @@ def test_without_a_method_the_alpha_task_is_trained_alone() -> None:
 def test_gradients_reach_encoder_decoder_and_head() -> None:
     joint = build("byol")
     joint(inputs_of(3))["loss"].backward()
-    reached = {n for n, p in joint.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    reached = {
+        n for n, p in joint.named_parameters() if p.grad is not None and p.grad.abs().max() > 0
+    }
     assert reached == {n for n, p in joint.named_parameters() if p.requires_grad}
     for part in ("encoder.", "decoder.", "method.head", "method.predictor"):
         assert any(n.startswith(part) for n in reached)
@@ -126,10 +156,15 @@ def test_gradients_reach_encoder_decoder_and_head() -> None:
 
 
 def test_instance_contrast_has_a_head_only_when_it_is_on() -> None:
-    """Encoder, decoder and the other terms begin the same; the head is no part of what is exported."""
+    """Encoder, decoder and the other terms begin the same; the head is no part of what is
+    exported."""
     off, on, inputs = build(None), build(None, contrast=0.5), inputs_of(4, views=False)
     before, after = off.state_dict(), on.state_dict()
-    assert {n for n in after if n not in before} == {n for n in after if n.startswith("head.")} != set()
+    assert (
+        {n for n in after if n not in before}
+        == {n for n in after if n.startswith("head.")}
+        != set()
+    )
     assert all(torch.equal(after[n], x) for n, x in before.items())
     found = []
     for joint in (off, on):
@@ -146,7 +181,11 @@ def test_every_parameter_has_a_gradient_without_any_layer(contrast: float) -> No
     loss = joint(inputs_of(3, layers=()))["loss"]
     loss.backward()
     assert math.isfinite(float(loss.detach()))
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in joint.parameters() if p.requires_grad)
+    assert all(
+        p.grad is not None and p.grad.isfinite().all()
+        for p in joint.parameters()
+        if p.requires_grad
+    )
 
 
 def statistics(module: nn.Module) -> dict[str, Tensor]:
@@ -194,7 +233,9 @@ def gradients(inputs: Inputs) -> tuple[float, dict[str, Tensor]]:
     finally:
         torch.randperm = draw
     loss.backward()
-    return float(loss.detach()), {n: p.grad for n, p in joint.named_parameters() if p.grad is not None}
+    return float(loss.detach()), {
+        n: p.grad for n, p in joint.named_parameters() if p.grad is not None
+    }
 
 
 def without(whole: Inputs, bare: tuple[int, ...]) -> Inputs:
@@ -217,7 +258,9 @@ def _one_rank(rank: int, folder: str, bare: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize("bare", [(), (0,), (0, 1)])
-def test_two_processes_equal_one_with_the_whole_batch(bare: tuple[int, ...], tmp_path: Path) -> None:
+def test_two_processes_equal_one_with_the_whole_batch(
+    bare: tuple[int, ...], tmp_path: Path
+) -> None:
     """2 x 2 images equal 1 x 4, also when one rank has fewer layers than the other, or none."""
     loss, want = gradients(without(inputs_of(4), bare))
     mp.spawn(_one_rank, (str(tmp_path), bare), nprocs=2)
@@ -226,12 +269,18 @@ def test_two_processes_equal_one_with_the_whole_batch(bare: tuple[int, ...], tmp
     assert want.keys() == ranks[0]["gradients"].keys()
     for name, g in want.items():
         scale = float(g.abs().max())
-        torch.testing.assert_close(ranks[0]["gradients"][name], g, atol=2e-3 * scale + 1e-7, rtol=0, msg=name)
+        torch.testing.assert_close(
+            ranks[0]["gradients"][name], g, atol=2e-3 * scale + 1e-7, rtol=0, msg=name
+        )
 
 
 def test_the_decoder_is_the_one_of_the_config() -> None:
     assert isinstance(build(None).decoder, AlphaDecoder)
-    for values, message in (({"share": 0.0}, "share"), ({"weight": -1.0}, "weight"), ({"side": 16}, "side")):
+    for values, message in (
+        ({"share": 0.0}, "share"),
+        ({"weight": -1.0}, "weight"),
+        ({"side": 16}, "side"),
+    ):
         with pytest.raises(ValueError, match=message):
             AlphaConfig(**values)
 

@@ -20,11 +20,24 @@ TINY = {
     "moco": ["batch_size=4", "data.cache=0", "data.workers=0", "method.splits=2"],
     "swav": [],
     "mask_rcnn": [
-        "steps=1", "batch_size=2", "augment.size=64", "model.width=16", "model.hidden=32", "data.workers=0",
-        "threads=1", "checkpoint.every=1 steps", "validate.every=1 steps",
+        "steps=1",
+        "batch_size=2",
+        "augment.size=64",
+        "model.width=16",
+        "model.hidden=32",
+        "data.workers=0",
+        "threads=1",
+        "checkpoint.every=1 steps",
+        "validate.every=1 steps",
     ],
-    "alpha": ["batch_size=4", "data.workers=0", "steps=2", "alpha.compose.size=64", "alpha.side=64"],
-}  # fmt: skip
+    "alpha": [
+        "batch_size=4",
+        "data.workers=0",
+        "steps=2",
+        "alpha.compose.size=64",
+        "alpha.side=64",
+    ],
+}
 
 
 def blocks(language: str) -> list[str]:
@@ -32,7 +45,9 @@ def blocks(language: str) -> list[str]:
 
 
 def commands(start: str) -> list[str]:
-    return [line for block in blocks("bash") for line in block.splitlines() if line.startswith(start)]
+    return [
+        line for block in blocks("bash") for line in block.splitlines() if line.startswith(start)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -48,9 +63,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = rng.integers(0, 90, (64, 64, 3), dtype=np.uint8)
         pixels[20:40, 10 + i : 30 + i] += 150
         cv2.imwrite(str(place / "FOLDER" / f"{i}.jpg"), pixels)
-        content["images"].append({"id": i, "file_name": f"FOLDER/{i}.jpg", "height": 64, "width": 64})
+        content["images"].append(
+            {"id": i, "file_name": f"FOLDER/{i}.jpg", "height": 64, "width": 64}
+        )
         square = Instance(np.full((20, 20), 255, np.uint8), 20, 10 + i)
-        content["annotations"].append(annotation(square, number=i + 1, image=i, height=64, width=64))
+        content["annotations"].append(
+            annotation(square, number=i + 1, image=i, height=64, width=64)
+        )
     (place / "LABELS.json").write_text(json.dumps(content))
     return place
 
@@ -72,9 +91,9 @@ def test_the_commands_and_the_lines_that_load_the_encoder(
     table = capsys.readouterr().out
     for row in ("1: runs/alpha: ", "mask AP50", "TP/(TP+FP+FN) at IoU 0.75"):
         assert row in table
-    assert sorted(f.name for f in (place / "found").iterdir() if f.is_file() and f.name != ".lock") == [
-        "cvat.zip", "env.json", "grid.png", "instances.json", "report.html", "settings.json"
-    ]  # fmt: skip
+    assert sorted(
+        f.name for f in (place / "found").iterdir() if f.is_file() and f.name != ".lock"
+    ) == ["cvat.zip", "env.json", "grid.png", "instances.json", "report.html", "settings.json"]
     for python in blocks("python"):
         exec(compile(python, "README.md", "exec"), {})
     assert (place / "found/0.png").is_file()
@@ -90,14 +109,22 @@ def test_what_the_readme_says_a_run_leaves_is_left(place: Path) -> None:
 
 
 def test_the_launch_commands_name_files_and_keys_that_exist() -> None:
-    """That two processes train is tested in tools/test_launch.py; here, that the README says the same words."""
-    found = [c for start in ("accelerate", "torchrun", "ACCELERATE_USE_CPU=true accelerate") for c in commands(start)]
+    """That two processes train is tested in tools/test_launch.py; here, that the README says the
+    same words."""
+    found = [
+        c
+        for start in ("accelerate", "torchrun", "ACCELERATE_USE_CPU=true accelerate")
+        for c in commands(start)
+    ]
     assert len(found) == 3
     for line in found:
         for name in re.findall(r"(?:tools|configs)/\S+", line):
             assert (ROOT / name).is_file(), name
     assert "torchrun --nproc_per_node 2 tools/pretrain.py" in README
-    assert "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 tools/pretrain.py" in README
+    assert (
+        "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 tools/pretrain.py"
+        in README
+    )
 
 
 def test_links_lead_somewhere() -> None:

@@ -58,7 +58,9 @@ def test_help_lists_every_key_with_type_default_and_comment() -> None:
         ["with", "method.name=moco"],
         ["method.queue", "int", "65536", "keys", "kept:", "a", "multiple", "of", "the", "batch"],
     ]
-    assert len({line.index(" int ") for line in lines if " int " in line}) == 1, "columns are aligned"
+    assert len({line.index(" int ") for line in lines if " int " in line}) == 1, (
+        "columns are aligned"
+    )
 
 
 def test_help_reads_inherited_fields_and_those_over_several_lines() -> None:
@@ -88,7 +90,9 @@ def test_help_reads_inherited_fields_and_those_over_several_lines() -> None:
         (tuple[int, int] | None, "[int, int] | null", [(1, 2), None], [(1,)]),
     ],
 )
-def test_a_type_takes_its_values_and_no_others(hint: Any, text: str, good: list[Any], bad: list[Any]) -> None:
+def test_a_type_takes_its_values_and_no_others(
+    hint: Any, text: str, good: list[Any], bad: list[Any]
+) -> None:
     assert wanted(hint) == text
     for value in good:
         assert checked(hint, value) == value
@@ -101,7 +105,9 @@ def test_a_type_takes_its_values_and_no_others(hint: Any, text: str, good: list[
 
 def test_only_keys_that_can_be_nothing_but_text_take_it_as_it_stands() -> None:
     assert [is_text(h) for h in (str, str | None, Literal["a"], Literal["a"] | None)] == [True] * 4
-    assert [is_text(h) for h in (int, int | str, tuple[str, ...], Literal[1, 2], float | None)] == [False] * 5
+    assert [is_text(h) for h in (int, int | str, tuple[str, ...], Literal[1, 2], float | None)] == [
+        False
+    ] * 5
 
 
 @pytest.mark.parametrize(
@@ -117,5 +123,8 @@ def test_only_keys_that_can_be_nothing_but_text_take_it_as_it_stands() -> None:
     ],
 )
 def test_the_nearest_key(key: str, expected: str) -> None:
-    keys = {name: Key(int, 0, "") for name in ("optimizer.lr", "optimizer.warmup", "head.hidden", "steps")}
+    keys = {
+        name: Key(int, 0, "")
+        for name in ("optimizer.lr", "optimizer.warmup", "head.hidden", "steps")
+    }
     assert nearest(key, keys) == expected

@@ -1,12 +1,14 @@
 """How fast genseg is, measured beside its own floor and beside a peer. On an idle machine:
 
-  python tools/benchmark.py pretrain --data photos --out docs/results/pretrain_speed.json precision=bf16
+  python tools/benchmark.py pretrain --data photos --out docs/results/pretrain_speed.json
+  precision=bf16
 
 `pretrain` trains each method for some steps of its recipe, over and over in turn
 * with genseg, end to end: reading, views, training, logs;
 * with genseg on one ready batch, so without reading and views: the floor;
-* with lightly's own blocks in its documented style (tools/peers, in the environment of `make peers`), on the
-  same images, batch, sizes, number of views, stem, queue, prototypes and optimiser, with its own defaults for the rest.
+* with lightly's own blocks in its documented style (tools/peers, in the environment of `make
+  peers`), on the same images, batch, sizes, number of views, stem, queue, prototypes and optimiser,
+  with its own defaults for the rest.
 
 The same for the alpha task, where the floor is without composition too:
 
@@ -14,15 +16,17 @@ The same for the alpha task, where the floor is without composition too:
 
   python tools/benchmark.py generate runs/alpha --data photos --size 256
 
-`generate` gives the instances of images of one size: with a run, and with the classical tree beside it.
+`generate` gives the instances of images of one size: with a run, and with the classical tree beside
+it.
 
   python tools/benchmark.py finetune --train train.json --val val.json
 
-`finetune` trains Mask R-CNN with genseg and with torchvision's reference loop, the same model and crops, in turn;
-and scores as many detections as there are labels with genseg and with pycocotools as it comes.
+`finetune` trains Mask R-CNN with genseg and with torchvision's reference loop, the same model and
+crops, in turn; and scores as many detections as there are labels with genseg and with pycocotools
+as it comes.
 
-Each measurement of `pretrain` is a process of its own. Speeds are medians over the rounds. Memory is the peak of a
-process and its workers together, shared pages counted once.
+Each measurement of `pretrain` is a process of its own. Speeds are medians over the rounds. Memory
+is the peak of a process and its workers together, shared pages counted once.
 """
 
 import argparse
@@ -66,7 +70,8 @@ PEER_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 METHODS = tuple(name for name in CHOICES["method"] if name != "none")
 STAGES = ("wait", "prepare", "forward", "backward", "optimizer")
 WHO = ("genseg", "floor", "lightly")
-WARMUP_STEPS = 3  # not counted: allocation, oneDNN's choices, the workers' start; as many as the peer's
+# not counted: allocation, oneDNN's choices, the workers' start; as many as the peer's
+WARMUP_STEPS = 3
 SAMPLE_SECONDS = 0.5  # between two looks at the memory
 
 
@@ -84,43 +89,71 @@ def pretrain(o: argparse.Namespace) -> None:
         for number, (who, command) in itertools.product(range(o.rounds), commands.items()):
             found = measured(command)
             rounds[method][who].append(found)
-            said = f"{method} {who} {number + 1}/{o.rounds}: {found['images_per_second']:.1f} images/s"
+            said = (
+                f"{method} {who} {number + 1}/{o.rounds}: {found['images_per_second']:.1f} images/s"
+            )
             print(said, file=sys.stderr, flush=True)
-        summary = {method: {who: summarised(rs) for who, rs in by.items()} for method, by in rounds.items()}
+        summary = {
+            method: {who: summarised(rs) for who, rs in by.items()} for method, by in rounds.items()
+        }
         if o.out:
             recipes = {method: configs.to_yaml(recipe(method, o)).splitlines() for method in rounds}
-            facts = {"command": ["tools/benchmark.py", *sys.argv[1:]], "machine": machine(), "recipes": recipes}
+            facts = {
+                "command": ["tools/benchmark.py", *sys.argv[1:]],
+                "machine": machine(),
+                "recipes": recipes,
+            }
             text = json.dumps(facts | {"summary": summary, "rounds": rounds}, indent=1)
             o.out.parent.mkdir(parents=True, exist_ok=True)
-            o.out.write_text(text.replace(o.data, Path(o.data).name) + "\n")  # no path of this machine
+            # no path of this machine
+            o.out.write_text(text.replace(o.data, Path(o.data).name) + "\n")
     print(speed_table(summary), stage_table(summary), sep="\n\n")
 
 
 def recipe(method: str, o: argparse.Namespace, run: str = "unused") -> PretrainConfig:
-    """The small recipe of a method at the benchmark's batch size. Raises ConfigError for a wrong key."""
+    """The small recipe of a method at the benchmark's batch size. Raises ConfigError for a wrong
+    key."""
     given = [f"data.path={o.data}", f"run={run}", f"batch_size={o.batch}", "probe.every=0 steps"]
     file = ROOT / "configs" / "pretrain" / f"{method}.yaml"
-    return configs.load(PretrainConfig, file=file, overrides=[*given, *o.overrides], choices=CHOICES)
+    return configs.load(
+        PretrainConfig, file=file, overrides=[*given, *o.overrides], choices=CHOICES
+    )
 
 
 def own_command(method: str, o: argparse.Namespace, who: str, steps: int) -> list[str]:
     """This script, for one measurement of genseg or of its floor."""
     given = {"data": o.data, "batch": o.batch, "steps": steps, "methods": method, "only": who}
     script = str(Path(__file__).resolve())
-    return [sys.executable, script, "pretrain", *(f"--{k}={v}" for k, v in given.items()), *o.overrides]
+    return [
+        sys.executable,
+        script,
+        "pretrain",
+        *(f"--{k}={v}" for k, v in given.items()),
+        *o.overrides,
+    ]
 
 
 def peer_command(config: PretrainConfig, o: argparse.Namespace) -> list[str]:
-    """The same amount of work for lightly. Raises SystemExit where it has no transform for the views."""
+    """The same amount of work for lightly. Raises SystemExit where it has no transform for the
+    views."""
     method = config.method
     sizes = sorted({v.size for v in config.views.values() if v.count}, reverse=True)
     if len(sizes) > 1 and (method.name != "swav" or sizes[1:] != [sizes[0] // 2]):
-        raise SystemExit(f"benchmark: lightly has no {method.name} with views of {sizes} px: give --no-peer")
+        raise SystemExit(
+            f"benchmark: lightly has no {method.name} with views of {sizes} px: give --no-peer"
+        )
     given = {
-        "method": method.name, "data": config.data.path, "size": sizes[0], "stem": config.encoder.stem,
-        "batch": config.batch_size, "workers": o.peer_workers, "threads": config.threads, "speed": o.steps,
-        "optimizer": config.optimizer.name, "lr": config.optimizer.lr,
-    }  # fmt: skip
+        "method": method.name,
+        "data": config.data.path,
+        "size": sizes[0],
+        "stem": config.encoder.stem,
+        "batch": config.batch_size,
+        "workers": o.peer_workers,
+        "threads": config.threads,
+        "speed": o.steps,
+        "optimizer": config.optimizer.name,
+        "lr": config.optimizer.lr,
+    }
     if method.name in ("moco", "swav"):
         given["queue"] = method.queue
     if method.name == "swav":
@@ -133,7 +166,8 @@ def peer_command(config: PretrainConfig, o: argparse.Namespace) -> list[str]:
 
 
 def measured(command: Sequence[str]) -> dict[str, Any]:
-    """Run a command whose last line is a JSON object; returns that with the peak memory of its processes."""
+    """Run a command whose last line is a JSON object; returns that with the peak memory of its
+    processes."""
     peak = 0
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
         child = psutil.Popen(command, stdout=out, stderr=errors, text=True)
@@ -144,7 +178,9 @@ def measured(command: Sequence[str]) -> dict[str, Any]:
             file.seek(0)
         if child.returncode:
             said = errors.read()
-            raise SystemExit(f"benchmark: {shlex.join(command)} ended with {child.returncode}\n{said}")
+            raise SystemExit(
+                f"benchmark: {shlex.join(command)} ended with {child.returncode}\n{said}"
+            )
         found: dict[str, Any] = json.loads(out.read().splitlines()[-1])
     return found | {"peak_mib": round(peak / 2**20)}
 
@@ -162,7 +198,8 @@ def memory(process: psutil.Process) -> int:
 
 
 class Stopwatch:
-    """The hooks of a session, timed stage by stage. `ready`: what every step trains on, if it is given."""
+    """The hooks of a session, timed stage by stage. `ready`: what every step trains on, if it is
+    given."""
 
     finished = False
 
@@ -196,7 +233,9 @@ class Stopwatch:
     def after_step(self, progress: float) -> None:
         self.session.after_step(progress)
 
-    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+    def measured(
+        self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float
+    ) -> None:
         if self.ready is None:
             self.session.measured(step, outputs, timing, grad_norm)
         self.lap("optimizer")
@@ -217,8 +256,18 @@ def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
         batches = session.batches() if ready is None else itertools.repeat(None)
         watch = Stopwatch(session, ready)
         short = dataclasses.replace(parts.plan, total=WARMUP_STEPS + o.steps)
-        train(parts.wrapped, parts.optimizer, batches, parts.accelerator, watch, plan=short, start=0,
-              passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
+        train(
+            parts.wrapped,
+            parts.optimizer,
+            batches,
+            parts.accelerator,
+            watch,
+            plan=short,
+            start=0,
+            passes=config.accumulate,
+            clip=config.optimizer.clip,
+            seed=config.seed,
+        )
     seconds = sum(watch.seconds.values())
     return {
         "method": method,
@@ -243,8 +292,8 @@ def summarised(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def generate(o: argparse.Namespace) -> None:
-    """Images/s of a run's generation on images that are in memory, several at once as `genseg generate` does and one
-    after the other, and of the classical proposer; median of rounds."""
+    """Images/s of a run's generation on images that are in memory, several at once as `genseg
+    generate` does and one after the other, and of the classical proposer; median of rounds."""
     model, _ = load_alpha(alpha_file(o.run))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device).precision = fast_precision(device)
@@ -266,8 +315,18 @@ def generate(o: argparse.Namespace) -> None:
     rows = []
     for name, r in rates.items():
         each = found[name] / len(images)
-        rows.append([name, f"{statistics.median(r):.1f} images/s", f"{min(r):.1f} to {max(r):.1f}", f"{each:.1f}"])
-    print(f"{len(images)} images of {o.size} px, {torch.get_num_threads()} threads, {machine()['cpu']}")
+        rows.append(
+            [
+                name,
+                f"{statistics.median(r):.1f} images/s",
+                f"{min(r):.1f} to {max(r):.1f}",
+                f"{each:.1f}",
+            ]
+        )
+    print(
+        f"{len(images)} images of {o.size} px, {torch.get_num_threads()} threads, "
+        f"{machine()['cpu']}"
+    )
     print(table(["", "median", "range", "instances an image"], rows))
 
 
@@ -289,7 +348,8 @@ def speed_table(summary: dict[str, dict[str, dict[str, Any]]]) -> str:
 
 
 def stage_table(summary: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Milliseconds of a step in each stage; the teacher, the queue and the logs count as optimizer."""
+    """Milliseconds of a step in each stage; the teacher, the queue and the logs count as
+    optimizer."""
     rows = [
         [method, who, *(f"{1000 * found['stages'][name]:.0f}" for name in STAGES)]
         for method, by in summary.items()
@@ -321,34 +381,69 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    top = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = top.add_subparsers(dest="command", required=True)
-    p = commands.add_parser("pretrain", help="images/s of the contrastive methods, or of the alpha task")
+    p = commands.add_parser(
+        "pretrain", help="images/s of the contrastive methods, or of the alpha task"
+    )
     add = p.add_argument
     add("--data", required=True, metavar="FOLDER", help="images")
-    add("--methods", default=",".join(METHODS), help="or alpha, with --no-peer --batch 8 (default: %(default)s)")
+    add(
+        "--methods",
+        default=",".join(METHODS),
+        help="or alpha, with --no-peer --batch 8 (default: %(default)s)",
+    )
     add("--batch", type=int, default=128)
-    add("--steps", type=int, default=15, help=f"of a measurement, after {WARMUP_STEPS} uncounted ones")
+    add(
+        "--steps",
+        type=int,
+        default=15,
+        help=f"of a measurement, after {WARMUP_STEPS} uncounted ones",
+    )
     add("--rounds", type=int, default=3)
-    add("--peer", default="", metavar="OPTIONS", help='more for the peer: --peer="--precision bf16"')
+    add(
+        "--peer", default="", metavar="OPTIONS", help='more for the peer: --peer="--precision bf16"'
+    )
     add("--peer-workers", type=int, default=2)
     add("--no-peer", action="store_true")
     add("--out", type=Path, metavar="FILE.json")
-    add("--only", choices=("genseg", "floor"), help=argparse.SUPPRESS)  # one measurement, in this process
-    add("overrides", nargs="*", metavar="key=value", help="any key of genseg's recipe: precision=bf16")
+    # one measurement, in this process
+    add("--only", choices=("genseg", "floor"), help=argparse.SUPPRESS)
+    add(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="any key of genseg's recipe: precision=bf16",
+    )
     p = commands.add_parser("generate", help="images/s of instance alpha maps")
     p.add_argument("run", type=Path, metavar="RUN", help="a run directory or an alpha.safetensors")
-    p.add_argument("--data", required=True, metavar="FOLDER", help="images; the middle of each is taken")
+    p.add_argument(
+        "--data", required=True, metavar="FOLDER", help="images; the middle of each is taken"
+    )
     p.add_argument("--size", type=int, default=256)
     p.add_argument("--count", type=int, default=60, help="images (default: %(default)s)")
     p.add_argument("--rounds", type=int, default=3)
     p.set_defaults(only=None)
-    p = commands.add_parser("finetune", help="images/s of Mask R-CNN beside torchvision's reference loop")
+    p = commands.add_parser(
+        "finetune", help="images/s of Mask R-CNN beside torchvision's reference loop"
+    )
     p.add_argument("--train", required=True, metavar="JSON", help="labels to train on")
     p.add_argument("--val", required=True, metavar="JSON", help="labels to score")
-    p.add_argument("--steps", type=int, default=10, help=f"of a measurement, after {WARMUP_STEPS} uncounted ones")
+    p.add_argument(
+        "--steps",
+        type=int,
+        default=10,
+        help=f"of a measurement, after {WARMUP_STEPS} uncounted ones",
+    )
     p.add_argument("--rounds", type=int, default=3)
-    p.add_argument("overrides", nargs="*", metavar="key=value", help="any key of configs/finetune/mask_rcnn.yaml")
+    p.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="any key of configs/finetune/mask_rcnn.yaml",
+    )
     p.set_defaults(only=None)
     o = top.parse_args()
     try:

@@ -1,11 +1,13 @@
-"""Digests of what every recipe learns and generates: a change that should alter no number is run before and after.
+"""Digests of what every recipe learns and generates: a change that should alter no number is run
+before and after.
 
     python tools/digests.py --out before.json
     python tools/digests.py --against before.json
 
-Each recipe of configs/ trains for some steps on 96 scenes with one thread. The digest is the SHA-256 of its
-tensors' names and bytes; files are not compared, because their facts name versions. Trained alpha models and classical
-proposers then generate the instances of 12 scenes. Digests differ from machine to machine: compare on one.
+Each recipe of configs/ trains for some steps on 96 scenes with one thread. The digest is the
+SHA-256 of its tensors' names and bytes; files are not compared, because their facts name versions.
+Trained alpha models and classical proposers then generate the instances of 12 scenes. Digests
+differ from machine to machine: compare on one.
 """
 
 import argparse
@@ -27,9 +29,15 @@ SMALL = ["data.workers=0", "threads=1", "epochs=null", "images=null"]
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, help="write the digests as JSON")
-    parser.add_argument("--against", type=Path, help="compare with digests written earlier; exit code 1 if one differs")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        help="compare with digests written earlier; exit code 1 if one differs",
+    )
     parser.add_argument("--steps", type=int, default=20, help="steps of each recipe (default: 20)")
     parser.add_argument("--only", default="", help="recipes whose path holds this text")
     args = parser.parse_args()
@@ -39,12 +47,16 @@ def main() -> None:
     if args.out:
         args.out.write_text(json.dumps(digests, indent=1) + "\n")
     changed = [name for name, value in digests.items() if before.get(name, value) != value]
-    print(f"{len(digests)} digests" + (f", {len(changed)} differ: {', '.join(changed)}" if before else ""))
+    print(
+        f"{len(digests)} digests"
+        + (f", {len(changed)} differ: {', '.join(changed)}" if before else "")
+    )
     sys.exit(bool(changed))
 
 
 def measure(folder: Path, *, steps: int, only: str, before: dict[str, str]) -> dict[str, str]:
-    """The digest of each recipe's weights, and of the instances that alpha models and proposers generate."""
+    """The digest of each recipe's weights, and of the instances that alpha models and proposers
+    generate."""
     digests: dict[str, str] = {}
 
     def note(name: str, value: str, begun: float) -> None:
@@ -75,8 +87,20 @@ def words(name: str, recipe: Path, run: Path, steps: int) -> list[str]:
     """The command that trains a recipe for some steps, with few images in a batch."""
     kind, papers = name.split("/")[0], "imagenet" in name
     if kind == "finetune":
-        data = ["data.train=scenes/annotations.json", "data.val=few/annotations.json", "batch_size=2"]
-        return ["finetune", "--config", str(recipe), *data, f"run={run}", f"steps={steps // 2}", *SMALL]
+        data = [
+            "data.train=scenes/annotations.json",
+            "data.val=few/annotations.json",
+            "batch_size=2",
+        ]
+        return [
+            "finetune",
+            "--config",
+            str(recipe),
+            *data,
+            f"run={run}",
+            f"steps={steps // 2}",
+            *SMALL,
+        ]
     whitens = "byol" in name and not papers  # wants more views than dimensions
     batch = 80 if whitens else 8 if papers or "alpha" in name else 32
     data = ["data.path=scenes/images", f"batch_size={batch}", f"run={run}", "probe.every=0 steps"]
@@ -107,11 +131,25 @@ def of_tensors(file: Path) -> str:
 
 def genseg(folder: Path, *arguments: str) -> None:
     """Run the command; what it says is shown where it fails."""
-    threads = {"OMP_NUM_THREADS": "1", "GENSEG_CACHE": str(folder / "cache"), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", "from genseg.cli import main; raise SystemExit(main())", *arguments]
-    done = subprocess.run(command, cwd=folder, env=os.environ | threads, capture_output=True, text=True)
+    threads = {
+        "OMP_NUM_THREADS": "1",
+        "GENSEG_CACHE": str(folder / "cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [
+        sys.executable,
+        "-c",
+        "from genseg.cli import main; raise SystemExit(main())",
+        *arguments,
+    ]
+    done = subprocess.run(
+        command, cwd=folder, env=os.environ | threads, capture_output=True, text=True
+    )
     if done.returncode:
-        sys.exit(f"genseg {' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+        sys.exit(
+            f"genseg {' '.join(arguments)}: exit code "
+            f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+        )
 
 
 if __name__ == "__main__":

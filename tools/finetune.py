@@ -1,4 +1,5 @@
-"""`accelerate launch tools/finetune.py ...` is `genseg finetune ...`, on as many processes as it starts."""
+"""`accelerate launch tools/finetune.py ...` is `genseg finetune ...`, on as many processes as it
+starts."""
 
 import sys
 

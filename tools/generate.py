@@ -1,4 +1,5 @@
-"""`accelerate launch tools/generate.py ...` is `genseg generate ...`, on as many processes as it starts."""
+"""`accelerate launch tools/generate.py ...` is `genseg generate ...`, on as many processes as it
+starts."""
 
 import sys
 

@@ -1,4 +1,5 @@
-"""`accelerate launch tools/pretrain.py ...` is `genseg pretrain ...`, on as many processes as it starts."""
+"""`accelerate launch tools/pretrain.py ...` is `genseg pretrain ...`, on as many processes as it
+starts."""
 
 import sys
 

@@ -1,4 +1,5 @@
-"""Scores that are probabilities: how often an instance of a score is right, learnt where the truth is known.
+"""Scores that are probabilities: how often an instance of a score is right, learnt where the truth
+is known.
 
 Composites know their layers, so no label is needed.
 """
@@ -14,12 +15,15 @@ from sklearn.linear_model import LogisticRegression
 from genseg.core.check import above
 
 LEAST = 20  # instances, without which nothing is learnt
-FLAT = 0.1  # a slope at the least: where scores say nothing, all are about as likely as instances are in the mean
+# a slope at the least: where scores say nothing, all are about as likely as instances are in the
+# mean
+FLAT = 0.1
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """logit(probability) = slope * logit(score) + offset (Platt, 1999, of the logit). By default the identity."""
+    """logit(probability) = slope * logit(score) + offset (Platt, 1999, of the logit). By default
+    the identity."""
 
     slope: float = 1.0
     offset: float = 0.0
@@ -39,8 +43,9 @@ class Calibration:
 
 
 def fit_calibration(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]) -> Calibration:
-    """The likeliest calibration, with Platt's targets: (r + 1) / (r + 2) for each of r right ones, 1 / (w + 2) for each
-    of w wrong ones, so that it is finite where a score parts them. Of fewer than LEAST instances nothing is learnt.
+    """The likeliest calibration, with Platt's targets: (r + 1) / (r + 2) for each of r right ones,
+    1 / (w + 2) for each of w wrong ones, so that it is finite where a score parts them. Of fewer
+    than LEAST instances nothing is learnt.
     """
     r, w = int(right.sum()), int((~right).sum())
     if r + w < LEAST:
@@ -53,7 +58,9 @@ def fit_calibration(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]
     slope, offset = float(both.coef_[0, 0]), float(both.intercept_[0])
     if slope >= FLAT:
         return Calibration(slope, offset)
-    offset = brentq(lambda o: np.mean([_sigmoid(FLAT * v + o) for v in x[:, 0]]) - target.mean(), -30, 30)
+    offset = brentq(
+        lambda o: np.mean([_sigmoid(FLAT * v + o) for v in x[:, 0]]) - target.mean(), -30, 30
+    )
     return Calibration(FLAT, offset)
 
 

@@ -1,8 +1,8 @@
 """The alpha decoder: from the encoder's pyramid and a code to the alpha map of one instance.
 
-Codes are proposed by place, as in SOLOv2 (Wang et al., 2020) and CondInst (Tian et al., 2020): each cell of a
-few grids says whether an instance of the grid's sizes has its centre there, and gives the code of it. The decoder
-does not care where a code comes from.
+Codes are proposed by place, as in SOLOv2 (Wang et al., 2020) and CondInst (Tian et al., 2020): each
+cell of a few grids says whether an instance of the grid's sizes has its centre there, and gives the
+code of it. The decoder does not care where a code comes from.
 """
 
 import math
@@ -23,7 +23,8 @@ GRIDS = (4, 8, 16)  # strides of the grids of places, for small, middle and larg
 MANY = 64  # large instances looked for at once: memory for each is that of an image
 COARSER = 4  # times the stride at which large instances are looked for before they are decoded
 FAINT = -3.0  # logit from which on something is seen there
-REACH = 4  # a grid's places hold instances of a side (square root of the area) up to this many strides
+# a grid's places hold instances of a side (square root of the area) up to this many strides
+REACH = 4
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,13 @@ class DecoderConfig:
     tower: int = 48  # width of the layers that propose codes
 
     def __post_init__(self) -> None:
-        at_least(1, channels=min(self.channels), embedding=self.embedding, code=self.code, hidden=self.hidden)
+        at_least(
+            1,
+            channels=min(self.channels),
+            embedding=self.embedding,
+            code=self.code,
+            hidden=self.hidden,
+        )
         if self.tower < 8 or self.tower % 8:
             raise ValueError(f"tower={self.tower}: use a multiple of 8, the groups of its norms")
 
@@ -55,7 +62,9 @@ class Codes:
     image: Int[Tensor, "n"]
 
     def __getitem__(self, chosen: Tensor) -> "Codes":
-        return Codes(self.vector[chosen], self.place[chosen], self.scale[chosen], self.image[chosen])
+        return Codes(
+            self.vector[chosen], self.place[chosen], self.scale[chosen], self.image[chosen]
+        )
 
 
 @dataclass(frozen=True)
@@ -63,7 +72,8 @@ class Places:
     """What every place of all grids proposes: p places an image, grid after grid, row after row."""
 
     objectness: Float[Tensor, "b p"]  # logits
-    quality: Float[Tensor, "b p"]  # logits of the overlap that the decoded alpha will have with the truth
+    # logits of the overlap that the decoded alpha will have with the truth
+    quality: Float[Tensor, "b p"]
     vector: Float[Tensor, "b p d"]
     grids: tuple[tuple[int, int, int], ...]  # (stride, rows, columns) of each grid
 
@@ -91,29 +101,41 @@ class AlphaDecoder(nn.Module):
         self.config = c = config
         self.pixels = UnetDecoder(encoder.net.out_channels, c.channels, n_blocks=len(c.channels))
         self.embed = nn.Conv2d(c.channels[-1], c.embedding, 1)
-        self.levels = nn.ModuleList(nn.Conv2d(n, c.tower, 1) for n in c.channels[-2 : -2 - len(GRIDS) : -1])
+        self.levels = nn.ModuleList(
+            nn.Conv2d(n, c.tower, 1) for n in c.channels[-2 : -2 - len(GRIDS) : -1]
+        )
         self.tower = nn.Sequential(*(layer for _ in range(2) for layer in _layer(c.tower)))
         self.propose = nn.Conv2d(c.tower, 2 + c.code, 1)
-        # of a code: weights and offsets of the hidden layer over (embedding, dy, dx, r^2), and of two outputs
+        # of a code: weights and offsets of the hidden layer over (embedding, dy, dx, r^2), and of
+        # two outputs
         self.shapes = ((c.hidden, c.embedding + 3), (c.hidden,), (2, c.hidden), (2,))
         self.kernel = nn.Linear(c.code, sum(torch.Size(s).numel() for s in self.shapes))
         assert self.propose.bias is not None
-        nn.init.constant_(self.propose.bias[:1], -4.0)  # few places have an instance (RetinaNet's prior)
+        # few places have an instance (RetinaNet's prior)
+        nn.init.constant_(self.propose.bias[:1], -4.0)
 
-    def forward(self, pyramid: Sequence[Float[Tensor, "b _ _ _"]]) -> tuple[Float[Tensor, "b e h w"], Places]:
-        """Pixel embeddings at stride 2 and what all places propose, from the encoder's `pyramid`."""
+    def forward(
+        self, pyramid: Sequence[Float[Tensor, "b _ _ _"]]
+    ) -> tuple[Float[Tensor, "b e h w"], Places]:
+        """Pixel embeddings at stride 2 and what all places propose, from the encoder's
+        `pyramid`."""
         skips = list(pyramid[1:-1])[::-1]
         x, levels = pyramid[-1], []
         for block, skip in zip(self.pixels.blocks, skips, strict=True):
             x = block(x, *skip.shape[2:], skip_connection=skip)
             levels.append(x)
-        heads = [self.propose(self.tower(f(x))) for f, x in zip(self.levels, levels[-2::-1], strict=True)]
+        heads = [
+            self.propose(self.tower(f(x))) for f, x in zip(self.levels, levels[-2::-1], strict=True)
+        ]
         found = torch.cat([h.flatten(2) for h in heads], 2).transpose(1, 2).float()
         grids = tuple((s, h.shape[2], h.shape[3]) for s, h in zip(GRIDS, heads, strict=True))
         return self.embed(levels[-1]), Places(found[..., 0], found[..., 1], found[..., 2:], grids)
 
-    def decode(self, embeddings: Float[Tensor, "b e h w"], codes: Codes) -> Float[Tensor, "n 2 h w"]:
-        """Logits of the visible and the amodal alpha of each code, at the stride of the embeddings."""
+    def decode(
+        self, embeddings: Float[Tensor, "b e h w"], codes: Codes
+    ) -> Float[Tensor, "n 2 h w"]:
+        """Logits of the visible and the amodal alpha of each code, at the stride of the
+        embeddings."""
         parts = []
         order = torch.argsort(codes.image, stable=True)
         counts = torch.bincount(codes.image, minlength=len(embeddings)).tolist()
@@ -127,11 +149,13 @@ class AlphaDecoder(nn.Module):
     def decode_near(
         self, pixels: Float[Tensor, "e h w"], codes: Codes
     ) -> Iterator[tuple[Int[Tensor, "m"], Int[Tensor, "m 2"], Float[Tensor, "m _ _"]]]:
-        """Visible alphas of codes of one image, looked for within two scales around their places; everywhere for codes
-        of the last grid, and for those that reach beyond: a fibre has the scale of its area, not of its length.
+        """Visible alphas of codes of one image, looked for within two scales around their places;
+        everywhere for codes
+        of the last grid, and for those that reach beyond: a fibre has the scale of its area, not of
+        its length.
 
-        Yields, for each scale: which codes, the first row and column of the window of each, and the alphas in them.
-        The same as `decode` there, at a fraction of the cost for small instances.
+        Yields, for each scale: which codes, the first row and column of the window of each, and the
+        alphas in them. The same as `decode` there, at a fraction of the cost for small instances.
         """
         size = torch.tensor(pixels.shape[1:], device=pixels.device)
         for scale in codes.scale.unique().tolist():
@@ -143,19 +167,26 @@ class AlphaDecoder(nn.Module):
             corner = (codes.place[chosen] / STRIDE - span / 2).round().long()
             corner = torch.minimum(corner.clamp_min(0), size - span)
             rows, columns = span.tolist()
-            near = torch.stack([pixels[:, y : y + rows, x : x + columns] for y, x in corner.tolist()])
+            near = torch.stack(
+                [pixels[:, y : y + rows, x : x + columns] for y, x in corner.tolist()]
+            )
             alpha = self._decode(near, codes[chosen], corner)[:, 0].float().sigmoid()
             cut = _cut(alpha > 0.5, corner, size)
             yield chosen[~cut], corner[~cut], alpha[~cut]
             start = torch.zeros(1, 2, dtype=torch.long, device=pixels.device)
-            for code in chosen[cut][:, None]:  # at full resolution: at less, what is thin would not be seen
-                yield code, start, self._decode(pixels[None], codes[code], start)[:, 0].float().sigmoid()
+            # at full resolution: at less, what is thin would not be seen
+            for code in chosen[cut][:, None]:
+                yield (
+                    code,
+                    start,
+                    self._decode(pixels[None], codes[code], start)[:, 0].float().sigmoid(),
+                )
 
     def _decode_large(
         self, pixels: Float[Tensor, "e h w"], codes: Codes, chosen: Int[Tensor, "m"]
     ) -> Iterator[tuple[Int[Tensor, "1"], Int[Tensor, "1 2"], Float[Tensor, "1 _ _"]]]:
-        """The same for codes of the last grid, whose instances have any size: looked for everywhere at a quarter of the
-        resolution, then decoded where something was found."""
+        """The same for codes of the last grid, whose instances have any size: looked for everywhere
+        at a quarter of the resolution, then decoded where something was found."""
         coarse = F.avg_pool2d(pixels[None], COARSER, ceil_mode=True)
         for some in chosen.split(MANY):
             nowhere = torch.zeros(len(some), 2, device=pixels.device)
@@ -163,7 +194,11 @@ class AlphaDecoder(nn.Module):
             yield from self._decode_seen(pixels, codes, some, seen)
 
     def _decode_seen(
-        self, pixels: Float[Tensor, "e h w"], codes: Codes, chosen: Int[Tensor, "m"], seen: Bool[Tensor, "m y x"]
+        self,
+        pixels: Float[Tensor, "e h w"],
+        codes: Codes,
+        chosen: Int[Tensor, "m"],
+        seen: Bool[Tensor, "m y x"],
     ) -> Iterator[tuple[Int[Tensor, "1"], Int[Tensor, "1 2"], Float[Tensor, "1 _ _"]]]:
         """The same where a look at a quarter of the resolution has seen something."""
         for code, mask in zip(chosen.split(1), seen, strict=True):
@@ -172,24 +207,39 @@ class AlphaDecoder(nn.Module):
             spans = []
             for axis, limit in ((1, pixels.shape[1]), (0, pixels.shape[2])):
                 at = mask.any(axis).nonzero()[:, 0]
-                spans.append((max(int(at[0]) - 1, 0) * COARSER, min((int(at[-1]) + 2) * COARSER, limit)))
+                spans.append(
+                    (max(int(at[0]) - 1, 0) * COARSER, min((int(at[-1]) + 2) * COARSER, limit))
+                )
             (top, bottom), (left, right) = spans
             corner = torch.tensor([[top, left]], device=pixels.device)
             found = self._decode(pixels[None, :, top:bottom, left:right], codes[code], corner)
             yield code, corner, found[:, 0].float().sigmoid()
 
     def _decode(
-        self, pixels: Float[Tensor, "m e h w"], codes: Codes, corner: Real[Tensor, "n 2"], *, stride: int = STRIDE
+        self,
+        pixels: Float[Tensor, "m e h w"],
+        codes: Codes,
+        corner: Real[Tensor, "n 2"],
+        *,
+        stride: int = STRIDE,
     ) -> Float[Tensor, "n 2 h w"]:
-        """Logits over one window for all codes (m = 1), or over one of each; `corner` is its first row and column."""
+        """Logits over one window for all codes (m = 1), or over one of each; `corner` is its first
+        row and column."""
         e, h, w = pixels.shape[1:]
         sizes = [torch.Size(s).numel() for s in self.shapes]
         parts = self.kernel(codes.vector).to(pixels.dtype).split(sizes, 1)
-        first, offset, second, last = (p.unflatten(1, s) for p, s in zip(parts, self.shapes, strict=True))
+        first, offset, second, last = (
+            p.unflatten(1, s) for p, s in zip(parts, self.shapes, strict=True)
+        )
         corner = corner.to(codes.place)
-        dy, dx = (_distance(codes, corner, axis, n, stride).to(pixels.dtype) for axis, n in ((0, h), (1, w)))
+        dy, dx = (
+            _distance(codes, corner, axis, n, stride).to(pixels.dtype)
+            for axis, n in ((0, h), (1, w))
+        )
         if len(pixels) == 1:
-            hidden = (first[..., :e].flatten(0, 1) @ pixels[0].flatten(1)).view(len(codes.vector), -1, h, w)
+            hidden = (first[..., :e].flatten(0, 1) @ pixels[0].flatten(1)).view(
+                len(codes.vector), -1, h, w
+            )
         else:
             hidden = (first[..., :e] @ pixels.flatten(2)).unflatten(2, (h, w))
         wy, wx, wr = first[..., e:, None].unbind(2)
@@ -199,8 +249,11 @@ class AlphaDecoder(nn.Module):
         return (second @ hidden.flatten(2)).unflatten(2, (h, w)) + last[..., None, None]
 
 
-def _cut(mask: Bool[Tensor, "m h w"], corner: Int[Tensor, "m 2"], size: Int[Tensor, "2"]) -> Bool[Tensor, "m"]:
-    """Which masks reach a side of their window, which begins at `corner`, inside an image of that size."""
+def _cut(
+    mask: Bool[Tensor, "m h w"], corner: Int[Tensor, "m 2"], size: Int[Tensor, "2"]
+) -> Bool[Tensor, "m"]:
+    """Which masks reach a side of their window, which begins at `corner`, inside an image of that
+    size."""
     first, last = corner > 0, corner + torch.tensor(mask.shape[1:], device=corner.device) < size
     rows = mask[:, 0].any(1) & first[:, 0] | mask[:, -1].any(1) & last[:, 0]
     return rows | mask[..., 0].any(1) & first[:, 1] | mask[..., -1].any(1) & last[:, 1]
@@ -216,4 +269,8 @@ def _distance(
 
 def _layer(width: int) -> tuple[nn.Module, ...]:
     """Group norm, since grids of all sizes share the layer."""
-    return nn.Conv2d(width, width, 3, padding=1, bias=False), nn.GroupNorm(8, width), nn.ReLU(inplace=True)
+    return (
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+        nn.GroupNorm(8, width),
+        nn.ReLU(inplace=True),
+    )

@@ -14,20 +14,29 @@ from genseg.core.check import at_least, between
 from genseg.data.instances.instance import HALF, OPAQUE, Instance, cut_instance, resized
 
 FAINT = 8  # of 255: less of an alpha counts as nothing
-BEYOND = 2 / 3  # an instance of which more lies in what was mirrored at an edge is none of the image
+# an instance of which more lies in what was mirrored at an edge is none of the image
+BEYOND = 2 / 3
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
     candidate: float = 0.1  # places whose objectness is below are not decoded
     score: float = 0.5  # instances that score less are left out
-    overlap: float = 0.4  # of two instances that overlap by more (intersection over union), the better one stays
+    # of two instances that overlap by more (intersection over union), the better one stays
+    overlap: float = 0.4
     inside: float = 0.7  # nor may so much of an instance lie in better ones
     min_area: int = 12  # pixels of the smallest instance, in the image's own size
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
     def __post_init__(self) -> None:
-        between(0, 1, candidate=self.candidate, score=self.score, overlap=self.overlap, inside=self.inside)
+        between(
+            0,
+            1,
+            candidate=self.candidate,
+            score=self.score,
+            overlap=self.overlap,
+            inside=self.inside,
+        )
         at_least(1, min_area=self.min_area)
         at_least(32, tile=self.tile)
 
@@ -41,16 +50,20 @@ def generate(
 ) -> list[list[Instance]]:
     """The instances of each image, best first. Their number has no limit; an empty image has none.
 
-    categories: probabilities of classes at each place, where there are any: the likeliest is an instance's, and its
-        probability a part of the score
+    categories: probabilities of classes at each place, where there are any: the likeliest is an
+        instance's, and its probability a part of the score
     """
     peaks = _peaks(places) & (places.objectness.sigmoid() >= config.candidate)
     rows = [None] * len(peaks) if categories is None else categories
-    return [_of_image(decoder, embeddings, places, i, peaks[i], config, rows[i]) for i in range(len(peaks))]
+    return [
+        _of_image(decoder, embeddings, places, i, peaks[i], config, rows[i])
+        for i in range(len(peaks))
+    ]
 
 
 def _peaks(places: Places) -> Bool[Tensor, "b p"]:
-    """Places that no neighbour of their grid exceeds: most doubles go before anything is decoded."""
+    """Places that no neighbour of their grid exceeds: most doubles go before anything is
+    decoded."""
     found, first = [], 0
     for _, rows, columns in places.grids:
         grid = places.objectness[:, first : first + rows * columns].unflatten(1, (rows, columns))
@@ -82,17 +95,21 @@ def proposed_at(
     x: float,
     categories: Float[Tensor, "p c"] | None = None,
 ) -> list[Instance]:
-    """What the places around a point (in pixels) propose, best first: in each grid the cell that holds it and those
-    beside that, however little they score. categories: as `generate` takes them, of the one image."""
+    """What the places around a point (in pixels) propose, best first: in each grid the cell that
+    holds it and those beside that, however little they score. categories: as `generate` takes them,
+    of the one image."""
     centres, scales = places.centres()
     away = (centres - torch.tensor([y, x], device=centres.device)).abs().amax(1)
     place = (away <= 1.5 * scales / REACH).nonzero()[:, 0]
-    found = _decoded(decoder, embeddings, places, 0, place, GenerateConfig(score=0, min_area=1), categories)
+    found = _decoded(
+        decoder, embeddings, places, 0, place, GenerateConfig(score=0, min_area=1), categories
+    )
     return _enlarged(found, *embeddings.shape[2:])
 
 
 def covering(found: Sequence[Instance], h: int, w: int, y: int, x: int) -> Instance | None:
-    """The first of some instances that holds a pixel, or its part in the image of h x w pixels; None without one."""
+    """The first of some instances that holds a pixel, or its part in the image of h x w pixels;
+    None without one."""
     there = (cropped(a, h, w) for a in found if a.covers(y, x))
     return next((a for a in there if a is not None), None)
 
@@ -112,36 +129,46 @@ def _decoded(
     config: GenerateConfig,
     categories: Float[Tensor, "p c"] | None,
 ) -> list[Instance]:
-    """The instances of some places of an image that score enough, best first, at the stride of the embeddings."""
-    likely = (places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()).sqrt()
+    """The instances of some places of an image that score enough, best first, at the stride of the
+    embeddings."""
+    likely = (
+        places.objectness[image, place].sigmoid() * places.quality[image, place].sigmoid()
+    ).sqrt()
     category = torch.zeros(len(place), dtype=torch.long, device=place.device)
     if categories is not None:
         probability, category = categories[place].max(1)
         likely = likely * probability
-    chance = likely >= config.score  # the others need no decoding: no alpha is surer of itself than 1
+    # the others need no decoding: no alpha is surer of itself than 1
+    chance = likely >= config.score
     place, likely, category = place[chance], likely[chance], category[chance]
     codes = places.codes(torch.full_like(place, image), place)
     found = []
     for chosen, corner, alpha in decoder.decode_near(embeddings[image], codes):
         mask = alpha > 0.5
         area = mask.flatten(1).sum(1)
-        # how sure the alpha is of its own pixels (SOLO's maskness), times what its place and its code say
+        # how sure the alpha is of its own pixels (SOLO's maskness), times what its place and its
+        # code say
         score = likely[chosen] * (alpha * mask).flatten(1).sum(1) / area.clamp_min(1)
         usable = ((score >= config.score) & (area * STRIDE**2 >= config.min_area)).nonzero()[:, 0]
         levels = (alpha[usable] * OPAQUE).round().byte()
         maps = (levels * (levels >= FAINT)).cpu().numpy()
         which = category[chosen][usable].tolist()
-        for a, (top, left), s, c in zip(maps, corner[usable].tolist(), score[usable].tolist(), which, strict=True):
+        for a, (top, left), s, c in zip(
+            maps, corner[usable].tolist(), score[usable].tolist(), which, strict=True
+        ):
             if (cut := cut_instance(a, s)) is not None:
                 found.append(Instance(cut.alpha, cut.top + top, cut.left + left, s, c))
     return sorted(found, key=lambda a: -a.score)
 
 
-def suppress(found: Sequence[Instance], h: int, w: int, *, overlap: float, inside: float) -> list[Instance]:
+def suppress(
+    found: Sequence[Instance], h: int, w: int, *, overlap: float, inside: float
+) -> list[Instance]:
     """Which instances of an image of h x w pixels stay, the best first.
 
-    One that overlaps a better one by `overlap` (intersection over union) is its double; one of which better ones
-    together hold the part `inside` shows nothing new. Where kept ones overlap, the pixels count for the better one.
+    One that overlaps a better one by `overlap` (intersection over union) is its double; one of
+    which better ones together hold the part `inside` shows nothing new. Where kept ones overlap,
+    the pixels count for the better one.
     """
     owner = np.full((h, w), -1, np.int32)
     areas: list[int] = []
@@ -160,9 +187,11 @@ def suppress(found: Sequence[Instance], h: int, w: int, *, overlap: float, insid
 
 
 def unpadded(found: Sequence[Instance], h: int, w: int, config: GenerateConfig) -> list[Instance]:
-    """The instances of an image of h x w pixels from those of the same image mirrored at its lower and right edge.
+    """The instances of an image of h x w pixels from those of the same image mirrored at its lower
+    and right edge.
 
-    What is mirrored counted when doubles were sought, so they are sought again, and small ones left out.
+    What is mirrored counted when doubles were sought, so they are sought again, and small ones left
+    out.
     """
     if all(a.window[0].stop <= h and a.window[1].stop <= w for a in found):
         return list(found)
@@ -172,9 +201,11 @@ def unpadded(found: Sequence[Instance], h: int, w: int, config: GenerateConfig) 
 
 
 def cropped(instance: Instance, h: int, w: int) -> Instance | None:
-    """The part of an instance in the first h x w pixels; None when most of it lies below them, or right of them.
+    """The part of an instance in the first h x w pixels; None when most of it lies below them, or
+    right of them.
 
-    An instance that the image's edge cuts is seen together with its mirror image: half of it lies beyond the edge.
+    An instance that the image's edge cuts is seen together with its mirror image: half of it lies
+    beyond the edge.
     """
     rows, columns = max(h - instance.top, 0), max(w - instance.left, 0)
     mask = instance.mask
@@ -184,4 +215,6 @@ def cropped(instance: Instance, h: int, w: int) -> Instance | None:
     cut = cut_instance(part) if part.size else None
     if cut is None:
         return None
-    return replace(instance, alpha=cut.alpha, top=cut.top + instance.top, left=cut.left + instance.left)
+    return replace(
+        instance, alpha=cut.alpha, top=cut.top + instance.top, left=cut.left + instance.left
+    )

@@ -19,10 +19,14 @@ MAGNIFIED = 1.25  # the second look at an image is mirrored and so much larger
 class RoundsConfig:
     """Self-training: after each round the model's own instances become proposals."""
 
-    count: int = 1  # rounds of equal length; 1: the first proposals are kept (nuclei gain nothing by more)
-    images: int = 1000  # looked at between two rounds, drawn anew; the others keep their proposals. 0: all
-    agreement: float = 0.6  # least overlap of an instance with one of the mirrored and enlarged image, to be sure of
-    tolerance: float = 0.02  # no more rounds once the agreement over these images has fallen by more than this
+    # rounds of equal length; 1: the first proposals are kept (nuclei gain nothing by more)
+    count: int = 1
+    # looked at between two rounds, drawn anew; the others keep their proposals. 0: all
+    images: int = 1000
+    # least overlap of an instance with one of the mirrored and enlarged image, to be sure of
+    agreement: float = 0.6
+    # no more rounds once the agreement over these images has fallen by more than this
+    tolerance: float = 0.02
 
     def __post_init__(self) -> None:
         at_least(1, count=self.count)
@@ -32,8 +36,8 @@ class RoundsConfig:
 
 @dataclass(frozen=True)
 class Mined:
-    """Proposals of an image, and how well two looks at it agree: TP / (TP + FP + FN) at an overlap of 0.75, or None
-    when neither finds anything."""
+    """Proposals of an image, and how well two looks at it agree: TP / (TP + FP + FN) at an overlap
+    of 0.75, or None when neither finds anything."""
 
     proposals: list[Instance]
     agreement: float | None
@@ -48,16 +52,22 @@ def mine(
     doubtful: float,
     agreement: float,
 ) -> Mined:
-    """The model's instances that a second look at the image confirms, as proposals with the score of the first look.
+    """The model's instances that a second look at the image confirms, as proposals with the score
+    of the first look.
 
-    Those that it does not confirm, and old proposals (`before`) that no instance overlaps, stay with half their score,
-    and less than `doubtful`: they may be instances or not. Old proposals that were overlapped are replaced.
+    Those that it does not confirm, and old proposals (`before`) that no instance overlaps, stay
+    with half their score, and less than `doubtful`: they may be instances or not. Old proposals
+    that were overlapped are replaced.
     """
     found = model.instances(image)
     again = _second_look(model, image)
     best = [max((_iou(a, b) for b in near), default=0.0) for a, near in _meeting(found, again)]
-    kept = [a if iou >= agreement else _doubted(a, doubtful) for a, iou in zip(found, best, strict=True)]
-    alone = [b for b, near in _meeting(before, found) if all(shared(a, b) < 0.1 * b.area for a in near)]
+    kept = [
+        a if iou >= agreement else _doubted(a, doubtful) for a, iou in zip(found, best, strict=True)
+    ]
+    alone = [
+        b for b, near in _meeting(before, found) if all(shared(a, b) < 0.1 * b.area for a in near)
+    ]
     lost = [_doubted(b, doubtful) for b in alone]
     firm, second = ([a for a in many if a.score >= sure] for many in (found, again))
     solid = sum(any(_iou(a, b) >= 0.75 for b in near) for a, near in _meeting(firm, second))
@@ -65,7 +75,9 @@ def mine(
     return Mined(kept + lost, solid / (many - solid) if many else None)
 
 
-def _meeting(some: Sequence[Instance], others: Sequence[Instance]) -> list[tuple[Instance, list[Instance]]]:
+def _meeting(
+    some: Sequence[Instance], others: Sequence[Instance]
+) -> list[tuple[Instance, list[Instance]]]:
     """Each with those of the others that may have a pixel in common with it."""
     places = windows(others)
     return [(a, [others[i] for i in meeting(a, places)]) for a in some]
@@ -78,7 +90,9 @@ def _doubted(instance: Instance, below: float) -> Instance:
 def _second_look(model: AlphaModel, image: UInt8[np.ndarray, "h w 3"]) -> list[Instance]:
     """Instances of the mirrored and enlarged image, in the pixels of the image."""
     h, w = image.shape[:2]
-    large = cv2.resize(image[:, ::-1], (round(w * MAGNIFIED), round(h * MAGNIFIED)), interpolation=cv2.INTER_LINEAR)
+    large = cv2.resize(
+        image[:, ::-1], (round(w * MAGNIFIED), round(h * MAGNIFIED)), interpolation=cv2.INTER_LINEAR
+    )
     back = (resized(a, large.shape[:2], (h, w)) for a in model.instances(large))
     return [mirrored(a, w) for a in back if a is not None]
 

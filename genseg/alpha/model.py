@@ -63,31 +63,47 @@ class AlphaModel(nn.Module):
     """Encoder, decoder and how images are prepared for them. It is always in evaluation mode."""
 
     def __init__(
-        self, encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig
+        self,
+        encoder: Encoder,
+        decoder: AlphaDecoder | SlotDecoder,
+        look: Look,
+        config: GenerateConfig,
     ) -> None:
         super().__init__()
         self.encoder, self.decoder = encoder, decoder
         self.look, self.config = look, config
-        self.calibration = Calibration()  # of the scores that places have, and what they say of themselves
+        # of the scores that places have, and what they say of themselves
+        self.calibration = Calibration()
         self.precision = torch.float32
         self.eval()
 
     @torch.no_grad()
     def instances(self, image: Pixels) -> list[Instance]:
-        """All instances of an image, best first, in its own pixels. Large images are seen by overlapping tiles. Scores,
-        and the least score, are probabilities, as far as the model is calibrated."""
+        """All instances of an image, best first, in its own pixels. Large images are seen by
+        overlapping tiles. Scores, and the least score, are probabilities, as far as the model is
+        calibrated."""
         small, whole = self._prepared(image), image.shape[:2]
         h, w = small.shape[:2]
         c = self.config
-        found = by_tiles(h, w, lambda t: self._tile(small[t.window]), tile=c.tile, overlap=c.overlap, inside=c.inside)
+        found = by_tiles(
+            h,
+            w,
+            lambda t: self._tile(small[t.window]),
+            tile=c.tile,
+            overlap=c.overlap,
+            inside=c.inside,
+        )
         if small.shape[:2] != whole:
-            found = [a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None]
+            found = [
+                a for a in (resized(a, small.shape[:2], whole) for a in found) if a is not None
+            ]
         return [a for a in found if a.area >= self.config.min_area]
 
     @torch.no_grad()
     def instance_at(self, image: Pixels, y: float, x: float) -> Instance | None:
-        """The instance whose code is proposed at a place of an image, in pixels, however little it scores; None where
-        nothing is seen. Of a large image the tile whose middle is nearest is looked at."""
+        """The instance whose code is proposed at a place of an image, in pixels, however little it
+        scores; None where nothing is seen. Of a large image the tile whose middle is nearest is
+        looked at."""
         small, whole = self._prepared(image), image.shape[:2]
         y, x = (y + 0.5) * small.shape[0] / whole[0], (x + 0.5) * small.shape[1] / whole[1]
         h, w = small.shape[:2]
@@ -113,8 +129,11 @@ class AlphaModel(nn.Module):
     def _tile(self, pixels: Pixels) -> list[Instance]:
         h, w = pixels.shape[:2]
         least = self.calibration.score(self.config.score)
-        config = replace(self.config, score=least, min_area=1)  # that counts pixels of the image, not of pieces
-        with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
+        # that counts pixels of the image, not of pieces
+        config = replace(self.config, score=least, min_area=1)
+        with torch.autocast(
+            self.device.type, self.precision, enabled=self.precision != torch.float32
+        ):
             pyramid = self.encoder.pyramid(self.tensor([pixels]))
             if isinstance(self.decoder, SlotDecoder):
                 (found,) = slots_found(self.decoder(pyramid)[0], config)
@@ -125,7 +144,8 @@ class AlphaModel(nn.Module):
         return [replace(a, score=self.calibration.probability(a.score)) for a in whole]
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
-        """Images of one size as the encoder takes them: normalised, mirrored at the edges to a multiple of 32."""
+        """Images of one size as the encoder takes them: normalised, mirrored at the edges to a
+        multiple of 32."""
         h, w = images[0].shape[:2]
         below, right = -h % MULTIPLE, -w % MULTIPLE
         mirrored = [_mirrored(x, below, right) for x in images]
@@ -139,8 +159,8 @@ class AlphaModel(nn.Module):
 
     @torch.no_grad()
     def fit_norms(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]], *, size: int) -> None:
-        """Make the batch norms' statistics anew, from windows of real images as generation sees them: training has
-        averaged those of composites, or of views."""
+        """Make the batch norms' statistics anew, from windows of real images as generation sees
+        them: training has averaged those of composites, or of views."""
         norms = average_anew(self)
         batch: list[Pixels] = []
         for image in images:
@@ -152,7 +172,8 @@ class AlphaModel(nn.Module):
             if len(batch) == 16:
                 self.decoder(self.encoder.pyramid(self.tensor(batch)))
                 batch = []
-        if batch and not norms[0].num_batches_tracked:  # a last small batch would weigh as a full one
+        # a last small batch would weigh as a full one
+        if batch and not norms[0].num_batches_tracked:
             self.decoder(self.encoder.pyramid(self.tensor(batch)))
         self.eval()
 
@@ -166,22 +187,31 @@ def save_alpha(
     images_seen: int = 0,
     fingerprint: str = "",
 ) -> None:
-    """Write encoder and decoder; how to build and use them stands in the file, and no path of the author's.
+    """Write encoder and decoder; how to build and use them stands in the file, and no path of the
+    author's.
 
     Raises WeightsError when the disk is full.
     """
     slots = model.decoder.config if isinstance(model.decoder, SlotDecoder) else None
     decoder = model.decoder.decoder if isinstance(model.decoder, SlotDecoder) else model.decoder
     facts = AlphaFacts(
-        encoder=replace(encoder, weights=None), look=model.look, decoder=decoder.config, slots=slots,
-        generate=model.config, calibration=model.calibration, method=method, images_seen=images_seen,
-        fingerprint=fingerprint, genseg=__version__,
-    )  # fmt: skip
+        encoder=replace(encoder, weights=None),
+        look=model.look,
+        decoder=decoder.config,
+        slots=slots,
+        generate=model.config,
+        calibration=model.calibration,
+        method=method,
+        images_seen=images_seen,
+        fingerprint=fingerprint,
+        genseg=__version__,
+    )
     save_weights(model.state_dict(), path, asdict(facts))
 
 
 def load_alpha(path: Path) -> tuple[AlphaModel, AlphaFacts]:
-    """The model that `save_alpha` has written, and what its file says. Raises ValueError for any other file.
+    """The model that `save_alpha` has written, and what its file says. Raises ValueError for any
+    other file.
 
     Nothing is fetched: the weights are in the file.
     """
@@ -198,12 +228,19 @@ def _built(facts: AlphaFacts) -> AlphaModel:
     """The model as a file describes it, with random weights."""
     encoder = Encoder(replace(facts.encoder, weights=None))
     slots = facts.slots
-    decoder = SlotDecoder(encoder, slots, facts.decoder) if slots else AlphaDecoder(encoder, facts.decoder)
+    decoder = (
+        SlotDecoder(encoder, slots, facts.decoder)
+        if slots
+        else AlphaDecoder(encoder, facts.decoder)
+    )
     return AlphaModel(encoder, decoder, facts.look, facts.generate)
 
 
-def snapshot(encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig) -> AlphaModel:
-    """A model of copies: what is made of it leaves the training alone, and asks nothing of the other processes."""
+def snapshot(
+    encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, config: GenerateConfig
+) -> AlphaModel:
+    """A model of copies: what is made of it leaves the training alone, and asks nothing of the
+    other processes."""
     model = AlphaModel(copy.deepcopy(encoder), copy.deepcopy(decoder), look, config)
     unsynced(model)
     return model.eval()
@@ -211,5 +248,7 @@ def snapshot(encoder: Encoder, decoder: AlphaDecoder | SlotDecoder, look: Look, 
 
 def _mirrored(image: Pixels, below: int, right: int) -> UInt8[np.ndarray, "_ _ 3"]:
     return (
-        np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101)) if below or right else image
+        np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101))
+        if below or right
+        else image
     )

@@ -1,7 +1,8 @@
 """What the alpha decoder is trained for: composites give every alpha back.
 
-Places near the centre of an instance shall propose it, its code shall decode to its alphas, and its quality shall
-be the overlap that comes out. Where a host shows something that nobody knows, places are asked nothing.
+Places near the centre of an instance shall propose it, its code shall decode to its alphas, and its
+quality shall be the overlap that comes out. Where a host shows something that nobody knows, places
+are asked nothing.
 """
 
 from dataclasses import dataclass
@@ -30,13 +31,17 @@ class ObjectiveConfig:
     amodal: float = 0.25  # the amodal alphas of pasted layers, beside the visible ones
     quality: float = 0.5
     boundary: float = 1.0  # extra weight of pixels at an alpha's border, in the cross-entropy
-    places: int = 4  # places of each instance, at most, whose codes are decoded, drawn anew each update
+    # places of each instance, at most, whose codes are decoded, drawn anew each update
+    places: int = 4
     decoded: int = 256  # codes of a batch that are decoded, at most
-    contrast: float = 0.0  # cut-outs that neighbouring composites share (compose.shared) attract, other layers repel
+    # cut-outs that neighbouring composites share (compose.shared) attract, other layers repel
+    contrast: float = 0.0
     contrast_temperature: float = 0.2  # of the softmax over the layers
 
     def __post_init__(self) -> None:
-        at_least(0, objectness=self.objectness, mask=self.mask, amodal=self.amodal, quality=self.quality)
+        at_least(
+            0, objectness=self.objectness, mask=self.mask, amodal=self.amodal, quality=self.quality
+        )
         at_least(0, boundary=self.boundary, contrast=self.contrast)
         at_least(1, places=self.places, decoded=self.decoded)
         above(0, contrast_temperature=self.contrast_temperature)
@@ -57,18 +62,22 @@ class Assignment:
 def assign(places: Places, visible: Float[Tensor, "n h w"], truth: Composites) -> Assignment:
     """The places of each layer: near its centroid, on its alpha, on the grid of its size.
 
-    A grid of stride s holds sides (square root of the area) below REACH s, and from half of that; the first grid
-    also smaller ones, the last also larger ones. Neighbouring grids are not asked about sides within a quarter of
-    their limit. Of several layers that want a place the one nearest to it wins, measured in its own side. Layers of
-    less than LEAST visible pixels are asked nothing.
+    A grid of stride s holds sides (square root of the area) below REACH s, and from half of that;
+    the first grid also smaller ones, the last also larger ones. Neighbouring grids are not asked
+    about sides within a quarter of their limit. Of several layers that want a place the one nearest
+    to it wins, measured in its own side. Layers of less than LEAST visible pixels are asked
+    nothing.
     """
     b, device = places.objectness.shape[0], visible.device
     area = visible.sum((1, 2))
     side = area.sqrt().clamp_min(1)
     y, x = (torch.arange(n, device=device) + 0.5 for n in visible.shape[1:])
     mass = area.clamp_min(1e-6)
-    # no matrix product: autocast would take it, and the places with it, to bf16, which at 512 px has steps of 2
-    centre = torch.stack([(visible.sum(2) * y).sum(1) / mass, (visible.sum(1) * x).sum(1) / mass], 1)
+    # no matrix product: autocast would take it, and the places with it, to bf16, which at 512 px
+    # has steps of 2
+    centre = torch.stack(
+        [(visible.sum(2) * y).sum(1) / mass, (visible.sum(1) * x).sum(1) / mass], 1
+    )
     centres, scales = places.centres()
     strides = scales / REACH
     low = torch.where(strides == strides.min(), 0.0, scales / 2)
@@ -121,7 +130,8 @@ def objective(
         asked = focal(places.objectness[assignment.counted], positive[assignment.counted].float())
         terms = {"objectness": config.objectness * asked.sum() / dist.over_ranks(positive.sum())}
     image, place = _chosen(assignment.layer, config.places, config.decoded)
-    if not len(image):  # no layer at all: decode one place for nothing, so that every parameter has its gradient
+    # no layer at all: decode one place for nothing, so that every parameter has its gradient
+    if not len(image):
         image = place = torch.zeros(1, dtype=torch.long, device=image.device)
     layer = assignment.layer[image, place]
     real = (layer >= 0).float()
@@ -129,13 +139,19 @@ def objective(
     with full_precision(logits):
         pixels, width = logits.shape[2], embeddings.shape[3]
         visible = _shrunk(truth.visible, layer, pixels)
-        terms["mask"] = config.mask * _mean(_mask_loss(logits[:, 0], visible, config.boundary, width), real)
+        terms["mask"] = config.mask * _mean(
+            _mask_loss(logits[:, 0], visible, config.boundary, width), real
+        )
         if config.amodal:
             known = real * truth.known[layer] if len(truth.known) else real
             whole = _shrunk(truth.amodal, layer, pixels)
-            terms["amodal"] = config.amodal * _mean(_mask_loss(logits[:, 1], whole, config.boundary, width), known)
+            terms["amodal"] = config.amodal * _mean(
+                _mask_loss(logits[:, 1], whole, config.boundary, width), known
+            )
         found = overlap(logits[:, 0].detach() > 0, visible > 0.5)
-        judged = F.binary_cross_entropy_with_logits(places.quality[image, place], found, reduction="none")
+        judged = F.binary_cross_entropy_with_logits(
+            places.quality[image, place], found, reduction="none"
+        )
         terms["quality"] = config.quality * _mean(judged, real)
     return terms, {"overlap": _mean(found, real)}
 
@@ -146,13 +162,17 @@ def contrast_head(decoder: AlphaDecoder) -> nn.Sequential:
 
 
 def instance_contrast(
-    head: nn.Module, embeddings: Float[Tensor, "b e h w"], truth: Composites, config: ObjectiveConfig
+    head: nn.Module,
+    embeddings: Float[Tensor, "b e h w"],
+    truth: Composites,
+    config: ObjectiveConfig,
 ) -> Tensor:
-    """Weighted InfoNCE over the layers of the composites 2j and 2j + 1. A layer's key is a layer of the same source in
-    the other composite, its negatives are the layers of other sources in both.
+    """Weighted InfoNCE over the layers of the composites 2j and 2j + 1. A layer's key is a layer of
+    the same source in the other composite, its negatives are the layers of other sources in both.
 
-    A layer is the mean of the pixel embeddings under its visible alpha, through `head`, normalised. Layers of less
-    than 4 visible pixels do not count. Without a pair the term is 0, and every parameter has its gradient.
+    A layer is the mean of the pixel embeddings under its visible alpha, through `head`, normalised.
+    Layers of less than 4 visible pixels do not count. Without a pair the term is 0, and every
+    parameter has its gradient.
     """
     with full_precision(embeddings):
         pooled, owner, source = _pooled(embeddings.float(), truth)
@@ -161,14 +181,17 @@ def instance_contrast(
         same = source[:, None] == source
         anchor, key = (neighbours & same & (owner[:, None] != owner)).nonzero(as_tuple=True)
         negative = (neighbours & ~same)[anchor]
-        losses = info_nce(z[anchor], z[key], z, temperature=config.contrast_temperature, negative=negative)
+        losses = info_nce(
+            z[anchor], z[key], z, temperature=config.contrast_temperature, negative=negative
+        )
         return config.contrast * _mean(losses, torch.ones_like(losses))
 
 
 def _pooled(
     embeddings: Float[Tensor, "b e h w"], truth: Composites
 ) -> tuple[Float[Tensor, "n e"], Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Mean embedding under each visible alpha of at least LEAST pixels, its image and its source."""
+    """Mean embedding under each visible alpha of at least LEAST pixels, its image and its
+    source."""
     pooled, owner, source = [], [], []
     for i, pixels in enumerate(embeddings):
         mine = truth.owner == i
@@ -181,20 +204,25 @@ def _pooled(
     return torch.cat(pooled), torch.cat(owner), torch.cat(source)
 
 
-def _shrunk(alphas: UInt8[Tensor, "m h w"], layer: Int[Tensor, "n"], pixels: int) -> Float[Tensor, "n {pixels}"]:
+def _shrunk(
+    alphas: UInt8[Tensor, "m h w"], layer: Int[Tensor, "n"], pixels: int
+) -> Float[Tensor, "n {pixels}"]:
     """The alphas of some layers at the stride at which alphas are decoded; 0 for a layer -1."""
     if not len(alphas):
         return torch.zeros(len(layer), pixels, device=layer.device)
     return F.avg_pool2d(alphas[layer].float() / 255, STRIDE).flatten(1) * (layer >= 0)[:, None]
 
 
-def _chosen(layer: Int[Tensor, "b p"], places: int, limit: int) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
+def _chosen(
+    layer: Int[Tensor, "b p"], places: int, limit: int
+) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
     """Up to `places` places of each layer, drawn by chance; of more than `limit` in all, some."""
     image, place = (layer >= 0).nonzero(as_tuple=True)
     order = torch.randperm(len(image), device=image.device)
     owner, sort = layer[image[order], place[order]].sort(stable=True)
     order = order[sort]
-    before = torch.arange(len(owner), device=owner.device) - torch.searchsorted(owner, owner)  # of the same layer
+    # of the same layer
+    before = torch.arange(len(owner), device=owner.device) - torch.searchsorted(owner, owner)
     kept = order[before < places]
     kept = kept[torch.randperm(len(kept), device=kept.device)][:limit]
     return image[kept], place[kept]
@@ -218,7 +246,8 @@ def _border(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
 
 
 def _highest(x: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """The largest of the 5 x 5 pixels around each: a max_pool2d, which takes many times as long on CPUs."""
+    """The largest of the 5 x 5 pixels around each: a max_pool2d, which takes many times as long on
+    CPUs."""
     for axis, pad in ((1, (0, 0, 2, 2)), (2, (2, 2))):
         padded = F.pad(x, pad, value=-torch.inf)
         x = reduce(torch.maximum, (padded.narrow(axis, i, x.shape[axis]) for i in range(5)))

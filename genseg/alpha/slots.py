@@ -1,7 +1,8 @@
 """Codes proposed by slot attention, learnt by reconstructing pixels: the alternative to places.
 
-A fixed number of slots compete for the pixels of an image (Locatello et al., Object-Centric Learning with Slot
-Attention, 2020). It needs no composites and no proposals, and has no more instances than slots.
+A fixed number of slots compete for the pixels of an image (Locatello et al., Object-Centric
+Learning with Slot Attention, 2020). It needs no composites and no proposals, and has no more
+instances than slots.
 """
 
 from collections.abc import Sequence
@@ -44,14 +45,24 @@ class SlotAttention(nn.Module):
         self.position = nn.Linear(4, features)
         self.norm = nn.LayerNorm(features)
         self.hidden = nn.Sequential(nn.Linear(features, d), nn.ReLU(), nn.Linear(d, d))
-        self.norm_inputs, self.norm_slots, self.norm_mlp = nn.LayerNorm(d), nn.LayerNorm(d), nn.LayerNorm(d)
+        self.norm_inputs, self.norm_slots, self.norm_mlp = (
+            nn.LayerNorm(d),
+            nn.LayerNorm(d),
+            nn.LayerNorm(d),
+        )
         self.k, self.v, self.q = (nn.Linear(d, d, bias=False) for _ in range(3))
         self.gru = nn.GRUCell(d, d)
         self.mlp = nn.Sequential(nn.Linear(d, 2 * d), nn.ReLU(), nn.Linear(2 * d, d))
-        self.mean, self.log_deviation = nn.Parameter(torch.randn(d) * d**-0.5), nn.Parameter(torch.zeros(d))
+        self.mean, self.log_deviation = (
+            nn.Parameter(torch.randn(d) * d**-0.5),
+            nn.Parameter(torch.zeros(d)),
+        )
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k n"]]:
-        """Slots, and the share of each slot's attention that a pixel has (they sum to one over pixels)."""
+    def forward(
+        self, x: Float[Tensor, "b c h w"]
+    ) -> tuple[Float[Tensor, "b k d"], Float[Tensor, "b k n"]]:
+        """Slots, and the share of each slot's attention that a pixel has (they sum to one over
+        pixels)."""
         h, w = x.shape[2:]
         inputs = self.norm_inputs(
             self.hidden(self.norm(x.flatten(2).transpose(1, 2) + self.position(_corners(h, w, x))))
@@ -69,7 +80,8 @@ class SlotAttention(nn.Module):
         return slots, share
 
     def _noise(self, images: int) -> Float[Tensor, "b k d"]:
-        """What tells slots apart at first. In generation the same for each image, so that it is found again alike."""
+        """What tells slots apart at first. In generation the same for each image, so that it is
+        found again alike."""
         shape = (self.config.count, self.config.width)
         if self.training:
             return torch.randn(images, *shape)
@@ -84,9 +96,12 @@ def _corners(h: int, w: int, like: Tensor) -> Float[Tensor, "n 4"]:
 
 
 class SlotDecoder(nn.Module):
-    """Slots as codes of the alpha decoder; each also has a colour, a second-degree surface over the image."""
+    """Slots as codes of the alpha decoder; each also has a colour, a second-degree surface over the
+    image."""
 
-    def __init__(self, encoder: Encoder, config: SlotAttentionConfig, decoder: DecoderConfig) -> None:
+    def __init__(
+        self, encoder: Encoder, config: SlotAttentionConfig, decoder: DecoderConfig
+    ) -> None:
         super().__init__()
         self.config = config
         self.decoder = AlphaDecoder(encoder, decoder)
@@ -107,16 +122,25 @@ class SlotDecoder(nn.Module):
             logits = self.decoder.decode(embeddings.float(), codes)[:, 0]
             alpha = logits.unflatten(0, slots.shape[:2]).softmax(1)
             y, x = torch.meshgrid(
-                *(torch.linspace(-1, 1, n, device=alpha.device) for n in alpha.shape[2:]), indexing="ij"
+                *(torch.linspace(-1, 1, n, device=alpha.device) for n in alpha.shape[2:]),
+                indexing="ij",
             )
             surface = torch.stack([torch.ones_like(y), y, x, y * y, x * y, x * x])
-            colour = torch.einsum("bkcs,shw->bkchw", self.colour(slots).unflatten(2, (3, SURFACE)), surface)
+            colour = torch.einsum(
+                "bkcs,shw->bkchw", self.colour(slots).unflatten(2, (3, SURFACE)), surface
+            )
             return alpha, torch.einsum("bkhw,bkchw->bchw", alpha, colour), codes
 
-    def _codes(self, slots: Float[Tensor, "b k d"], share: Float[Tensor, "b k n"], width: int) -> Codes:
+    def _codes(
+        self, slots: Float[Tensor, "b k d"], share: Float[Tensor, "b k n"], width: int
+    ) -> Codes:
         """A slot is placed at the mean of its attention, and as large as that is wide."""
         n = share.shape[2]
-        at = torch.stack([torch.arange(n) // width, torch.arange(n) % width], -1).float().to(share.device)
+        at = (
+            torch.stack([torch.arange(n) // width, torch.arange(n) % width], -1)
+            .float()
+            .to(share.device)
+        )
         place = share @ (at + 0.5) * GRID
         square = share @ (at + 0.5).square() * GRID**2
         scale = 2 * (square - place.square()).sum(-1).clamp_min(GRID**2).sqrt()
@@ -124,15 +148,18 @@ class SlotDecoder(nn.Module):
         return Codes(self.code(slots).flatten(0, 1), place.flatten(0, 1), scale.flatten(), image)
 
 
-def reconstruction(made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t"]) -> Float[Tensor, ""]:
-    """Mean squared error of the normalised pixels at the stride of the alphas (the paper's objective)."""
+def reconstruction(
+    made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t"]
+) -> Float[Tensor, ""]:
+    """Mean squared error of the normalised pixels at the stride of the alphas (the paper's
+    objective)."""
     return F.mse_loss(made, F.avg_pool2d(image.float(), STRIDE))
 
 
 def slots_found(alpha: Float[Tensor, "b k h w"], config: GenerateConfig) -> list[list[Instance]]:
-    """Each slot as an instance: the pixels that it wins, all opaque since its alpha there may be little, scored by how
-    sure it is of them, its mean alpha there; best first. The slot with the longest part of the image's edge is the
-    background, and left out."""
+    """Each slot as an instance: the pixels that it wins, all opaque since its alpha there may be
+    little, scored by how sure it is of them, its mean alpha there; best first. The slot with the
+    longest part of the image's edge is the background, and left out."""
     results = []
     size = (alpha.shape[2], alpha.shape[3])
     for maps in alpha:

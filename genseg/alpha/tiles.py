@@ -13,7 +13,8 @@ PIECE = 0.7  # of an instance that a tile cuts: so much of it in another one is 
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of an image, and which of its sides lie inside the image: there it may cut instances."""
+    """A part of an image, and which of its sides lie inside the image: there it may cut
+    instances."""
 
     top: int
     left: int
@@ -26,7 +27,8 @@ class Tile:
         return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
 
     def cuts(self, box: tuple[float, float, float, float], *, within: float = 1) -> bool:
-        """Whether a box (left, top, width, height in pixels of the tile) comes so near to a side inside the image."""
+        """Whether a box (left, top, width, height in pixels of the tile) comes so near to a side
+        inside the image."""
         left, top, w, h = box
         right, bottom = self.width - left - w, self.height - top - h
         reaches = (top <= within, left <= within, bottom <= within, right <= within)
@@ -34,7 +36,8 @@ class Tile:
 
 
 def tiles_of(height: int, width: int, *, tile: int, overlap: int | None = None) -> list[Tile]:
-    """Tiles of at most `tile` pixels that overlap by at least `overlap`, or a quarter; one for an image that fits."""
+    """Tiles of at most `tile` pixels that overlap by at least `overlap`, or a quarter; one for an
+    image that fits."""
     overlap = tile // 4 if overlap is None else overlap
     tiles = []
     for top, h in _spans(height, tile, overlap):
@@ -51,9 +54,16 @@ def tile_at(height: int, width: int, y: float, x: float, *, tile: int) -> Tile:
 
 
 def by_tiles(
-    height: int, width: int, instances: Callable[[Tile], list[Instance]], *, tile: int, overlap: float, inside: float
+    height: int,
+    width: int,
+    instances: Callable[[Tile], list[Instance]],
+    *,
+    tile: int,
+    overlap: float,
+    inside: float,
 ) -> list[Instance]:
-    """The instances of an image, best first, where `instances` gives those of a tile in its own pixels.
+    """The instances of an image, best first, where `instances` gives those of a tile in its own
+    pixels.
 
     tile: as `tiles_of` takes it
     overlap, inside: as `merge_tiles` takes them
@@ -71,18 +81,26 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     return [(round(i * (length - span) / (count - 1)), span) for i in range(count)]
 
 
-def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float, inside: float) -> list[Instance]:
+def merge_tiles(
+    parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float, inside: float
+) -> list[Instance]:
     """The instances of an image from those of its tiles, best first.
 
-    Whole ones come first, then those that a tile's side cuts, which the neighbour mostly sees whole. An instance that
-    overlaps one that is there already (intersection over union above `overlap`, or more than the part `inside` of it in
-    that one, of a cut one PIECE) is its double and is dropped; cut ones that agree where their tiles overlap are pieces
-    of one and are joined.
+    Whole ones come first, then those that a tile's side cuts, which the neighbour mostly sees
+    whole. An instance that overlaps one that is there already (intersection over union above
+    `overlap`, or more than the part `inside` of it in that one, of a cut one PIECE) is its double
+    and is dropped; cut ones that agree where their tiles overlap are pieces of one and are joined.
     """
-    found = [(t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a.box)) for t, many in parts for a in many]
+    found = [
+        (t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a.box))
+        for t, many in parts
+        for a in many
+    ]
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
-    kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []  # pieces, what they make, whether it is cut
-    places = np.zeros((len(found), 4), int)  # windows of those kept; one that was joined to another lies nowhere
+    # pieces, what they make, whether it is cut
+    kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []
+    # windows of those kept; one that was joined to another lies nowhere
+    places = np.zeros((len(found), 4), int)
     for tile, instance, cut in found:
         halves = []
         for i in meeting(instance, places[: len(kept)]):
@@ -97,7 +115,11 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
             if (
                 cut
                 and other_cut
-                and (double and both < 0.9 * least or any(_agree(tile, instance, t, a) for t, a in pieces))
+                and (
+                    double
+                    and both < 0.9 * least
+                    or any(_agree(tile, instance, t, a) for t, a in pieces)
+                )
             ):
                 halves.append(i)
             elif double:
@@ -110,12 +132,18 @@ def merge_tiles(parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: fl
                 places[i] = 0
             places[len(kept)] = windows([whole])[0]
             kept.append((together, whole, cut))
-    return sorted((a for (_, a, _), place in zip(kept, places, strict=False) if place.any()), key=lambda a: -a.score)
+    return sorted(
+        (a for (_, a, _), place in zip(kept, places, strict=False) if place.any()),
+        key=lambda a: -a.score,
+    )
 
 
 def windows(instances: Sequence[Instance]) -> Int[np.ndarray, "n 4"]:
     """The windows of instances: first row and column, and those behind the last."""
-    spans = [(rows.start, columns.start, rows.stop, columns.stop) for rows, columns in (a.window for a in instances)]
+    spans = [
+        (rows.start, columns.start, rows.stop, columns.stop)
+        for rows, columns in (a.window for a in instances)
+    ]
     return np.array(spans, int).reshape(-1, 4)
 
 
@@ -123,12 +151,15 @@ def meeting(instance: Instance, places: Int[np.ndarray, "n 4"]) -> list[int]:
     """Which of many `windows` have a pixel in common with that of an instance, in their order."""
     rows, columns = instance.window
     top, left, bottom, right = places.T
-    meets = (top < rows.stop) & (bottom > rows.start) & (left < columns.stop) & (right > columns.start)
+    meets = (
+        (top < rows.stop) & (bottom > rows.start) & (left < columns.stop) & (right > columns.start)
+    )
     return np.flatnonzero(meets).tolist()
 
 
 def _agree(a: Tile, one: Instance, b: Tile, other: Instance) -> bool:
-    """Whether two instances overlap by half of all that they have in the area that both tiles see."""
+    """Whether two instances overlap by half of all that they have in the area that both tiles
+    see."""
     top, left = max(a.top, b.top), max(a.left, b.left)
     bottom, right = min(a.top + a.height, b.top + b.height), min(a.left + a.width, b.left + b.width)
     if bottom <= top or right <= left:
@@ -146,27 +177,38 @@ def _within(instance: Instance, area: tuple[slice, slice]) -> Bool[np.ndarray, "
     top, left = max(rows.start, instance.top), max(columns.start, instance.left)
     bottom, right = min(rows.stop, instance.top + h), min(columns.stop, instance.left + w)
     if bottom > top and right > left:
-        mask = instance.mask[top - instance.top : bottom - instance.top, left - instance.left : right - instance.left]
-        out[top - rows.start : bottom - rows.start, left - columns.start : right - columns.start] = mask
+        mask = instance.mask[
+            top - instance.top : bottom - instance.top, left - instance.left : right - instance.left
+        ]
+        out[
+            top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
+        ] = mask
     return out
 
 
 def shared(a: Instance, b: Instance) -> int:
     """Pixels that belong to both masks."""
-    rows, columns = (slice(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a.window, b.window, strict=True))
+    rows, columns = (
+        slice(max(x.start, y.start), min(x.stop, y.stop))
+        for x, y in zip(a.window, b.window, strict=True)
+    )
     if rows.stop <= rows.start or columns.stop <= columns.start:
         return 0
     return int((_within(a, (rows, columns)) & _within(b, (rows, columns))).sum())
 
 
 def joined(a: Instance, b: Instance) -> Instance:
-    """The larger alpha of the two everywhere, with the better score and the category that has it."""
+    """The larger alpha of the two everywhere, with the better score and the category that has
+    it."""
     top, left = min(a.top, b.top), min(a.left, b.left)
     bottom = max(x.top + x.alpha.shape[0] for x in (a, b))
     right = max(x.left + x.alpha.shape[1] for x in (a, b))
     out = np.zeros((bottom - top, right - left), np.uint8)
     for x in (a, b):
         rows, columns = x.window
-        window = (slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left))
+        window = (
+            slice(rows.start - top, rows.stop - top),
+            slice(columns.start - left, columns.stop - left),
+        )
         out[window] = np.maximum(out[window], x.alpha)
     return replace(max(a, b, key=lambda x: x.score), alpha=out, top=top, left=left)

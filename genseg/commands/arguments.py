@@ -2,12 +2,17 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genseg.core.paths import expand
 
+if TYPE_CHECKING:
+    from genseg.workflows.generate.finder import Wanted
+
 
 def path(text: str) -> Path:
-    """A path with `~` and `embedded:` resolved. Raises ArgumentTypeError for embedded data that do not exist."""
+    """A path with `~` and `embedded:` resolved. Raises ArgumentTypeError for embedded data that do
+    not exist."""
     try:
         return expand(text)
     except ValueError as error:
@@ -17,3 +22,33 @@ def path(text: str) -> Path:
 def source(text: str) -> str:
     """Where images are, as `path`."""
     return str(path(text))
+
+
+def add_wanted(parser: argparse.ArgumentParser) -> None:
+    """Add what counts as an instance."""
+    parser.add_argument(
+        "--score",
+        type=float,
+        help="least score of an instance of a run, a probability (default: that of the run)",
+    )
+    parser.add_argument(
+        "--min-area",
+        type=int,
+        metavar="PIXELS",
+        help="least area of an instance, in the image's own pixels (default: that of the run; of a "
+        "proposer 20)",
+    )
+    parser.add_argument(
+        "--side",
+        type=int,
+        metavar="PIXELS",
+        help="shrink larger images to this short side; 0: never (default: as the run has; of a "
+        "proposer 0)",
+    )
+
+
+def wanted(options: argparse.Namespace) -> "Wanted":
+    """What `add_wanted` was given."""
+    from genseg.workflows.generate.finder import Wanted
+
+    return Wanted(score=options.score, min_area=options.min_area, side=options.side)

@@ -4,62 +4,108 @@ import argparse
 
 from genseg.commands.arguments import path, source
 
-PROBE_HELP = """\
-What is an encoder worth? Simple classifiers on its frozen features, beside random weights and raw pixels.
+SUMMARY = "measure an encoder by classifiers on its features"
+HELP = """\
+Measure an encoder by simple classifiers on its frozen features, beside random weights and raw pixels.
 
   genseg probe runs/mine --train photos/train --test photos/test
   genseg probe runs/mine runs/other --train train.json --test val.json --kind fewshot --shots 1,5,10
 
---train and --test are class folders (a sub-folder for each class) or COCO jsons, whose boxes are cut out with --margin
-and whose categories are the classes. Training labels are used here alone; nothing is chosen on the test images.
-  knn      k nearest neighbours vote: needs no training, shows what the features are as they are
-  linear   logistic regression on standardised features, its strength chosen on a fifth of the training images
-  fewshot  the same on 1, 5, 10 images of each class, drawn --seeds times, the same for all encoders:
-           mean ± standard deviation, and of the difference to random weights draw by draw
+--train and --test are class folders (a sub-folder for each class) or COCO jsons, whose boxes are
+cut out with --margin and whose categories are the classes. Training labels are used here alone;
+nothing is chosen on the test images.
+  knn      k nearest neighbours vote: needs no training, shows the features as they are
+  linear   logistic regression on standardised features; its strength is chosen on a fifth of the
+           training images
+  fewshot  the same on 1, 5, 10 images of each class, drawn --seeds times, the same for all
+           encoders: mean ± standard deviation, and the difference to random weights draw by draw
 
-Look at the gain over both rows of random weights: as they are, and with batch norms fitted to the training images,
-which is all that an encoder learns from them without learning any weight.
+Look at the gain over both rows of random weights: as they are, and with batch norms fitted to the
+training images, which is all that an encoder learns from them without learning any weight.
 """
 
 
-def add_probe(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add probe."""
-    raw = argparse.RawDescriptionHelpFormatter
-    p = commands.add_parser("probe", help="measure an encoder by classifiers on its features", description=PROBE_HELP,
-                            formatter_class=raw)  # fmt: skip
-    p.add_argument("runs", type=path, nargs="+", metavar="RUN", help="a run directory or an encoder.safetensors")
-    p.add_argument("--train", type=source, required=True, metavar="FOLDER|JSON", help="labelled images to learn from")
-    p.add_argument("--test", type=source, required=True, metavar="FOLDER|JSON", help="those that are classified")
-    p.add_argument("--kind", choices=("knn", "linear", "fewshot"), default="knn", help="which probe (default: knn)")
-    p.add_argument("-k", type=int, default=20, help="neighbours of knn (default: 20)")
-    p.add_argument("--shots", type=_numbers, default=(1, 5, 10), metavar="N,N", help="of fewshot (default: 1,5,10)")
-    p.add_argument("--seeds", type=int, default=5, help="draws of fewshot (default: 5)")
-    p.add_argument("--limit", type=int, default=0, help="at most so many images of each (default: all)")
-    p.add_argument("--margin", type=float, default=0.1, help="around boxes, in parts of their side (default: 0.1)")
-    p.set_defaults(act=_probe)
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "runs",
+        type=path,
+        nargs="+",
+        metavar="RUN",
+        help="a run directory or an encoder.safetensors",
+    )
+    parser.add_argument(
+        "--train",
+        type=source,
+        required=True,
+        metavar="FOLDER|JSON",
+        help="labelled images to learn from",
+    )
+    parser.add_argument(
+        "--test",
+        type=source,
+        required=True,
+        metavar="FOLDER|JSON",
+        help="those that are classified",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("knn", "linear", "fewshot"),
+        default="knn",
+        help="which probe (default: knn)",
+    )
+    parser.add_argument("-k", type=int, default=20, help="neighbours of knn (default: 20)")
+    parser.add_argument(
+        "--shots",
+        type=_numbers,
+        default=(1, 5, 10),
+        metavar="N,N",
+        help="of fewshot (default: 1,5,10)",
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="draws of fewshot (default: 5)")
+    parser.add_argument(
+        "--limit", type=int, default=0, help="at most so many images of each (default: all)"
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        default=0.1,
+        help="around boxes, in parts of their side (default: 0.1)",
+    )
+
+
+def act(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from genseg.core.check import at_least
+    from genseg.workflows.evaluate.probe import probe_encoders
+
+    at_least(0, limit=options.limit, margin=options.margin)
+    at_least(1, seeds=options.seeds, k=options.k)
+    print(
+        probe_encoders(
+            options.runs,
+            train=options.train,
+            test=options.test,
+            kind=options.kind,
+            limit=options.limit,
+            k=options.k,
+            shots=options.shots,
+            seeds=options.seeds,
+            margin=options.margin,
+        )
+    )
+    return 0
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Whole numbers from 1 with commas between them, as an argument. Raises ArgumentTypeError for something else."""
+    """Whole numbers from 1 with commas between them, as an argument. Raises ArgumentTypeError for
+    something else."""
     try:
         found = tuple(int(part) for part in text.split(","))
     except ValueError:
         found = (0,)
     if min(found) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no list of whole numbers from 1, such as 1,5,10")
-    return found
-
-
-def _probe(o: argparse.Namespace) -> int:
-    from genseg.core.check import at_least
-    from genseg.workflows.evaluate.probe import probe_encoders
-
-    at_least(0, limit=o.limit, margin=o.margin)
-    at_least(1, seeds=o.seeds, k=o.k)
-    print(
-        probe_encoders(
-            o.runs, train=o.train, test=o.test, kind=o.kind, limit=o.limit, k=o.k, shots=o.shots, seeds=o.seeds,
-            margin=o.margin,
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no list of whole numbers from 1, such as 1,5,10"
         )
-    )  # fmt: skip
-    return 0
+    return found

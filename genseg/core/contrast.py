@@ -1,7 +1,7 @@
 """Contrastive objectives as pure functions: a loss per sample, reduced by the caller.
 
-Embeddings come L2-normalised where it is said. All run in the precision of their inputs: call them outside
-autocast (`full_precision`), because a bf16 similarity has three digits.
+Embeddings come L2-normalised where it is said. All run in the precision of their inputs: call them
+outside autocast (`full_precision`), because a bf16 similarity has three digits.
 """
 
 import torch
@@ -27,7 +27,8 @@ def info_nce(
 ) -> Float[Tensor, "b"]:
     """InfoNCE of each query against its key and a queue of negatives, all normalised (MoCo, eq. 1).
 
-    All-equal logits give ln(n + 1). `negative` says which of the queue count for which query; without it all do.
+    All-equal logits give ln(n + 1). `negative` says which of the queue count for which query;
+    without it all do.
     """
     positive = (q * k).sum(-1, keepdim=True)
     others = q @ queue.T
@@ -47,10 +48,11 @@ def nt_xent(
 ) -> Float[Tensor, "v b"]:
     """NT-Xent (SimCLR, eq. 1) for any number of views, all normalised.
 
-    Image i of `anchors` is image `first + i` of `candidates`. Every candidate view of the same image is a positive in a
-    term of its own, the candidates of all other images are its negatives, and the terms of one anchor are
-    averaged. `shared`: the anchor views are the first v candidate views, so that an anchor is not its own
-    positive. With v = w = 2 this is the paper's loss over 2N embeddings; all-equal embeddings give ln(2N - 1).
+    Image i of `anchors` is image `first + i` of `candidates`. Every candidate view of the same
+    image is a positive in a term of its own, the candidates of all other images are its negatives,
+    and the terms of one anchor are averaged. `shared`: the anchor views are the first v candidate
+    views, so that an anchor is not its own positive. With v = w = 2 this is the paper's loss over
+    2N embeddings; all-equal embeddings give ln(2N - 1).
     """
     v, b, _ = anchors.shape
     w, n, _ = candidates.shape
@@ -72,12 +74,15 @@ def regression(p: Float[Tensor, "*b d"], z: Float[Tensor, "*b d"]) -> Float[Tens
 
 
 @torch.no_grad()
-def sinkhorn(scores: Float[Tensor, "b p"], *, epsilon: float = 0.05, iterations: int = 3) -> Float[Tensor, "b p"]:
+def sinkhorn(
+    scores: Float[Tensor, "b p"], *, epsilon: float = 0.05, iterations: int = 3
+) -> Float[Tensor, "b p"]:
     """Assignments of samples to prototypes, prototypes used equally (SwAV, eq. 3 and its appendix).
 
-    `scores` are cosines. Rows of the result sum to one; columns are equal before the last row step. The batch is
-    the batch of all ranks. Scores are shifted by their largest possible value, which changes nothing in the
-    result and keeps exp() finite; in float64 it is above 0 from an epsilon of 0.003 on.
+    `scores` are cosines. Rows of the result sum to one; columns are equal before the last row step.
+    The batch is the batch of all ranks. Scores are shifted by their largest possible value, which
+    changes nothing in the result and keeps exp() finite; in float64 it is above 0 from an epsilon
+    of 0.003 on.
     """
     q = ((scores.double() - 1) / epsilon).exp()
     samples = scores.shape[0] * dist.world()

@@ -35,8 +35,8 @@ class _Gather(torch.autograd.Function):
 def gather(x: Num[Tensor, "b *rest"]) -> Num[Tensor, "n *rest"]:
     """Rows of all ranks in rank order, with gradient: n = world * b.
 
-    The backward pass sums every rank's gradient for the rows that this rank sent, so a local mean loss under
-    DDP's averaging has the gradient of the one-process loss.
+    The backward pass sums every rank's gradient for the rows that this rank sent, so a local mean
+    loss under DDP's averaging has the gradient of the one-process loss.
     """
     if world() == 1:
         return x
@@ -69,8 +69,8 @@ def mean(x: Num[Tensor, "*shape"]) -> Num[Tensor, "*shape"]:
 
 
 def over_ranks(count: Real[Tensor, ""]) -> Float[Tensor, ""]:
-    """What a sum over `count` things is divided by, so that the mean of the ranks' gradients is that of one process
-    with all things; without any, it is 1 over the ranks."""
+    """What a sum over `count` things is divided by, so that the mean of the ranks' gradients is
+    that of one process with all things; without any, it is 1 over the ranks."""
     return mean(count.float()).clamp_min(1 / world())
 
 
@@ -80,9 +80,11 @@ class OtherProcess(RuntimeError):
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """A block after which all ranks go on or none does: an error on one rank is raised on all of them.
+    """A block after which all ranks go on or none does: an error on one rank is raised on all of
+    them.
 
-    For work that only some ranks do (files, probes). Also a barrier. Where nothing went wrong here, OtherProcess.
+    For work that only some ranks do (files, probes). Also a barrier. Where nothing went wrong here,
+    OtherProcess.
     """
     failure: Exception | None = None
     try:
@@ -90,7 +92,9 @@ def together() -> Iterator[None]:
     except Exception as error:
         failure = error
     if any_rank(failure is not None):
-        raise failure or OtherProcess("another process of this run has failed; its message says why")
+        raise failure or OtherProcess(
+            "another process of this run has failed; its message says why"
+        )
 
 
 def any_rank(flag: bool) -> bool:
@@ -102,7 +106,8 @@ def any_rank(flag: bool) -> bool:
 
 
 def gather_objects(x: Any) -> list[Any]:
-    """What each rank gives, in rank order, on all ranks: small things such as records of detections."""
+    """What each rank gives, in rank order, on all ranks: small things such as records of
+    detections."""
     if world() == 1:
         return [x]
     found: list[Any] = [None] * world()

@@ -1,16 +1,20 @@
-"""Signals that ask a command to end: what is under way is saved, and the exit code is 128 and the signal's number."""
+"""Signals that ask a command to end: what is under way is saved, and the exit code is 128 and the
+signal's number."""
 
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
 
 Handler = Callable[..., object] | int | None
-ASKING = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+ASKING = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
 _last = int(signal.SIGINT)
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, told as Ctrl-C is: files are closed and temporary ones removed on its way."""
+    """SIGTERM or SIGHUP, told as Ctrl-C is: files are closed and temporary ones removed on its
+    way."""
 
 
 def note(number: int) -> None:
@@ -29,10 +33,12 @@ def _raise(number: int, frame: object) -> None:
     raise Interrupted
 
 
-def replaced(handle: Callable[[int, object], None], numbers: tuple[int, ...] = ASKING) -> dict[int, Handler]:
-    """Give signals a handler; those that had one before. SIGHUP and SIGTERM that the process ignores stay ignored, as
-    nohup wants it; SIGINT does not, which a shell ignores for what runs behind it. Outside of the main thread signals
-    are somebody else's."""
+def replaced(
+    handle: Callable[[int, object], None], numbers: tuple[int, ...] = ASKING
+) -> dict[int, Handler]:
+    """Give signals a handler; those that had one before. SIGHUP and SIGTERM that the process
+    ignores stay ignored, as nohup wants it; SIGINT does not, which a shell ignores for what runs
+    behind it. Outside of the main thread signals are somebody else's."""
     before: dict[int, Handler] = {}
     with contextlib.suppress(ValueError):
         for number in numbers:

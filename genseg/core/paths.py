@@ -16,8 +16,8 @@ def exists(path: Path) -> bool:
 
 
 def expand(path: str | Path) -> Path:
-    """A path with the home folder for `~`, where it can be determined; `embedded:nuclei/train` is data that genseg
-    ships.
+    """A path with the home folder for `~`, where it can be determined; `embedded:nuclei/train` is
+    data that genseg ships.
 
     Raises ValueError for embedded data that do not exist.
     """

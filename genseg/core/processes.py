@@ -19,9 +19,11 @@ def parent_lives() -> bool:
 
 
 def end_with_parent(stop: Event) -> None:
-    """In a process of a pool: once `stop` is set, or the parent is gone, it gets SIGTERM, on which a training saves.
+    """In a process of a pool: once `stop` is set, or the parent is gone, it gets SIGTERM, on which
+    a training saves.
 
-    A parent that SIGKILL ends can tell its children nothing, and a pool's process waits for its next task for ever.
+    A parent that SIGKILL ends can tell its children nothing, and a pool's process waits for its
+    next task for ever.
     """
 
     def watch() -> None:
@@ -34,7 +36,8 @@ def end_with_parent(stop: Event) -> None:
 
 @contextlib.contextmanager
 def ignored() -> Iterator[None]:
-    """SIGINT is ignored, also by the processes that are started meanwhile, which would print tracebacks."""
+    """SIGINT is ignored, also by the processes that are started meanwhile, which would print
+    tracebacks."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -7,7 +7,9 @@ from typing import Literal
 
 LONGEST = 1e12  # epochs, steps or images: more is a slip
 Scaling = Literal["linear", "sqrt", "none"]
-_DURATION = re.compile(r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?)\s*(epochs?|steps?|images?|percent)\s*")
+_DURATION = re.compile(
+    r"\s*([0-9]+(?:\.[0-9]*)?(?:e[0-9]{1,2})?)\s*(epochs?|steps?|images?|percent)\s*"
+)
 
 
 def check_durations(**texts: str) -> None:
@@ -15,13 +17,15 @@ def check_durations(**texts: str) -> None:
     for name, text in texts.items():
         if _DURATION.fullmatch(text) is None:
             raise ValueError(
-                f"{name}={text}: write a number and epochs, steps, images or percent, such as {name}='10 epochs'"
+                f"{name}={text}: write a number and epochs, steps, images or percent, such as "
+                f"{name}='10 epochs'"
             )
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long a run is. `batch` counts images of one update over all ranks and accumulated passes."""
+    """How long a run is. `batch` counts images of one update over all ranks and accumulated
+    passes."""
 
     images: int  # in the data set
     batch: int
@@ -29,11 +33,13 @@ class Plan:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Updates of one epoch; the incomplete last batch is dropped. One where there are fewer images than a batch."""
+        """Updates of one epoch; the incomplete last batch is dropped. One where there are fewer
+        images than a batch."""
         return max(1, self.images // self.batch)
 
     def steps(self, duration: str) -> int:
-        """A duration such as "10 epochs", "500 steps", "2e4 images" or "5 percent" (of the run) in updates.
+        """A duration such as "10 epochs", "500 steps", "2e4 images" or "5 percent" (of the run) in
+        updates.
 
         Raises ValueError when the text is none of these.
         """
@@ -41,7 +47,12 @@ class Plan:
         match = _DURATION.fullmatch(duration)
         assert match is not None
         number, unit = float(match[1]), match[2].rstrip("s")
-        per_unit = {"epoch": self.steps_per_epoch, "step": 1, "image": 1 / self.batch, "percent": self.total / 100}
+        per_unit = {
+            "epoch": self.steps_per_epoch,
+            "step": 1,
+            "image": 1 / self.batch,
+            "percent": self.total / 100,
+        }
         return math.ceil(number * per_unit[unit] - 1e-9)
 
     def progress(self, duration: str) -> float:
@@ -50,18 +61,32 @@ class Plan:
 
 
 def plan(
-    *, images: int, batch: int, epochs: float | None, steps: int | None, samples: float | None, again: bool = False
+    *,
+    images: int,
+    batch: int,
+    epochs: float | None,
+    steps: int | None,
+    samples: float | None,
+    again: bool = False,
 ) -> Plan:
-    """The plan of a run that is given as epochs, steps or images seen (`samples`): exactly one of them.
+    """The plan of a run that is given as epochs, steps or images seen (`samples`): exactly one of
+    them.
 
     again: fewer images than a batch are drawn again until it is full, and an epoch is one batch
 
-    Raises ValueError when none or several are given, or when the data are fewer than one batch without `again`.
+    Raises ValueError when none or several are given, or when the data are fewer than one batch
+    without `again`.
     """
-    given = {k: v for k, v in (("epochs", epochs), ("steps", steps), ("images", samples)) if v is not None}
+    given = {
+        k: v
+        for k, v in (("epochs", epochs), ("steps", steps), ("images", samples))
+        if v is not None
+    }
     if len(given) != 1:
         got = " and ".join(f"{k}={v:g}" for k, v in given.items()) or "none of them"
-        raise ValueError(f"give the length of the run as one of epochs=, steps=, images=; got {got}")
+        raise ValueError(
+            f"give the length of the run as one of epochs=, steps=, images=; got {got}"
+        )
     if images < batch and not again:
         raise ValueError(
             f"{images} images are fewer than one batch of {batch}; "
@@ -69,7 +94,10 @@ def plan(
         )
     name, value = next(iter(given.items()))
     if not 0 < value < LONGEST:
-        raise ValueError(f"{name}={value:g}: a run has to be longer than nothing, and to end ({LONGEST:g} at most)")
+        raise ValueError(
+            f"{name}={value:g}: a run has to be longer than nothing, and to end ({LONGEST:g} at "
+            "most)"
+        )
     per_unit = {"epochs": max(1, images // batch), "steps": 1, "images": 1 / batch}
     return Plan(images=images, batch=batch, total=max(1, math.ceil(value * per_unit[name] - 1e-9)))
 
@@ -80,10 +108,12 @@ def cosine(progress: float, start: float, end: float) -> float:
 
 
 def ema_momentum(progress: float, base: float) -> float:
-    """BYOL's target rate: tau = 1 - (1 - base)(cos(pi k/K) + 1)/2, from `base` at 0 to 1 at the end."""
+    """BYOL's target rate: tau = 1 - (1 - base)(cos(pi k/K) + 1)/2, from `base` at 0 to 1 at the
+    end."""
     return cosine(progress, base, 1.0)
 
 
 def scaled_lr(lr: float, batch: int, rule: Scaling) -> float:
-    """Learning rate for a batch: `none`, `linear` (lr * batch/256, Goyal 2017) or `sqrt` (lr * sqrt(batch/256))."""
+    """Learning rate for a batch: `none`, `linear` (lr * batch/256, Goyal 2017) or `sqrt` (lr *
+    sqrt(batch/256))."""
     return lr * {"none": 1.0, "linear": batch / 256, "sqrt": math.sqrt(batch / 256)}[rule]

@@ -15,7 +15,8 @@ def amount(count: int, what: str) -> str:
 
 
 def print_any_name() -> None:
-    """From now on `print` writes what the terminal's encoding lacks, such as an odd byte of a name, as \\udcNN."""
+    """From now on `print` writes what the terminal's encoding lacks, such as an odd byte of a name,
+    as \\udcNN."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

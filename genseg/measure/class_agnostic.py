@@ -23,8 +23,10 @@ from genseg.measure.overlaps import (
     tp_ratio,
 )
 
-MAX_DETS = 1000  # detections an image may have for AP: nuclei images hold up to 375, COCO's limit is 100
-SIZES = {"small": 32**2, "medium": 96**2, "large": math.inf}  # COCO's: pixels up to which a label belongs to it
+# detections an image may have for AP: nuclei images hold up to 375, COCO's limit is 100
+MAX_DETS = 1000
+# COCO's: pixels up to which a label belongs to it
+SIZES = {"small": 32**2, "medium": 96**2, "large": math.inf}
 THIRDS = ("smallest third", "middle third", "largest third")
 
 Images = Sequence[AnnotatedImage]
@@ -32,14 +34,21 @@ Measures = dict[str, float]
 
 
 def by_kind(found: Images, truth: Images, *, threshold: float | None = None) -> dict[str, Measures]:
-    """The measures of all images, and of each kind when there are several. Image i of both is the same."""
+    """The measures of all images, and of each kind when there are several. Image i of both is the
+    same."""
     groups = {"all": list(range(len(truth)))}
     kinds = sorted({t.kind for t in truth})
     if len(kinds) > 1:
-        groups |= {kind or "no kind": [i for i, t in enumerate(truth) if t.kind == kind] for kind in kinds}
+        groups |= {
+            kind or "no kind": [i for i, t in enumerate(truth) if t.kind == kind] for kind in kinds
+        }
     thirds = thirds_of(truth)
     return {
-        name: dict(class_agnostic([found[i] for i in of], [truth[i] for i in of], threshold=threshold, thirds=thirds))
+        name: dict(
+            class_agnostic(
+                [found[i] for i in of], [truth[i] for i in of], threshold=threshold, thirds=thirds
+            )
+        )
         for name, of in groups.items()
     }
 
@@ -51,14 +60,15 @@ def class_agnostic(
     threshold: float | None = None,
     thirds: tuple[float, float] | None = None,
 ) -> Iterator[tuple[str, float]]:
-    """Names and values of all measures; image i of both is the same. nan: not known, or nothing to measure it on.
+    """Names and values of all measures; image i of both is the same. nan: not known, or nothing to
+    measure it on.
 
     threshold: predictions of a lower score are left out of TP/(TP+FP+FN)
     thirds: areas that part the labels by size; by default those of `truth`
 
-    mBO and recall are means over labels, AP and AR are COCO's, the errors of alphas are means over pairs that match at
-    IoU 0.5, the calibration error is that of scores as probabilities of such a match, the rest are means over images.
-    Where only boxes are known, recall is that of boxes.
+    mBO and recall are means over labels, AP and AR are COCO's, the errors of alphas are means over
+    pairs that match at IoU 0.5, the calibration error is that of scores as probabilities of such a
+    match, the rest are means over images. Where only boxes are known, recall is that of boxes.
     """
     outlined = all(image.outlined for image in (*found, *truth))
     yield "images", len(truth)
@@ -66,18 +76,29 @@ def class_agnostic(
     yield "predictions", sum(len(f.instances) for f in found)
     yield from _coco("box", found, truth, known=True)
     yield from _coco("mask", found, truth, known=outlined)
-    each = [_compare(f, t, outlined=outlined, threshold=threshold) for f, t in zip(found, truth, strict=True)]
+    each = [
+        _compare(f, t, outlined=outlined, threshold=threshold)
+        for f, t in zip(found, truth, strict=True)
+    ]
     yield "TP/(TP+FP+FN) at IoU 0.5", _mean([c.ratio50 for c in each])
     yield "TP/(TP+FP+FN) at IoU 0.75", _mean([c.ratio75 for c in each])
     yield "mBO", _mean(np.concatenate([c.best for c in each]))
     yield "CorLoc", _mean([c.located for c in each])
     yield "FG-ARI", _mean([c.ari for c in each])
-    mad, mse = zip(*[pair for c in each for pair in c.errors], strict=True) if any(c.errors for c in each) else ([], [])
+    mad, mse = (
+        zip(*[pair for c in each for pair in c.errors], strict=True)
+        if any(c.errors for c in each)
+        else ([], [])
+    )
     yield "alpha MAD", _mean(mad)
     yield "alpha MSE", _mean(mse)
-    scores, right = (np.concatenate([getattr(c, name) for c in each]) for name in ("scores", "right"))
+    scores, right = (
+        np.concatenate([getattr(c, name) for c in each]) for name in ("scores", "right")
+    )
     yield "calibration error", calibration_error(scores, right)
-    areas, recalled = (np.concatenate([getattr(c, name) for c in each]) for name in ("areas", "recalled"))
+    areas, recalled = (
+        np.concatenate([getattr(c, name) for c in each]) for name in ("areas", "recalled")
+    )
     parts = zip(THIRDS, (*(thirds or thirds_of(truth)), math.inf), strict=True)
     for scale in (SIZES.items(), parts):
         over = -math.inf
@@ -97,12 +118,15 @@ class _Comparison:
     best: Float[np.ndarray, "m"]  # of each label
     areas: Float[np.ndarray, "m"]
     recalled: Bool[np.ndarray, "m"]
-    scores: Float[np.ndarray, "n"]  # of each prediction; not of those in crowds, which are neither right nor wrong
+    # of each prediction; not of those in crowds, which are neither right nor wrong
+    scores: Float[np.ndarray, "n"]
     right: Bool[np.ndarray, "n"]
     errors: list[tuple[float, float]]  # MAD and MSE of each pair
 
 
-def _compare(found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, threshold: float | None) -> _Comparison:
+def _compare(
+    found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, threshold: float | None
+) -> _Comparison:
     single = ~truth.crowd
     labels = [i for i, one in zip(truth.instances, single, strict=True) if one]
     scores = np.array([i.score for i in found.instances], float)
@@ -125,7 +149,9 @@ def _compare(found: AnnotatedImage, truth: AnnotatedImage, *, outlined: bool, th
         ratio50=tp_ratio(used, truth.crowd, 0.5) if outlined else math.nan,
         ratio75=tp_ratio(used, truth.crowd, 0.75) if outlined else math.nan,
         located=float(located(found.boxes, scores, truth.boxes[single])) if labels else math.nan,
-        ari=foreground_ari(found.instances, labels, truth.height, truth.width) if outlined else math.nan,
+        ari=foreground_ari(found.instances, labels, truth.height, truth.width)
+        if outlined
+        else math.nan,
         best=best_overlaps(overlap[:, single]) if outlined else np.full(len(labels), math.nan),
         areas=truth.areas[single],
         recalled=recalled,
@@ -142,16 +168,30 @@ def _coco(what: str, found: Images, truth: Images, *, known: bool) -> Iterator[t
         yield from ((name, math.nan) for name in names)
         return
     images = [{"id": i, "height": t.height, "width": t.width} for i, t in enumerate(truth)]
-    sides = [[r for i, image in enumerate(s) for r in _records(i, image, what == "mask")] for s in (truth, found)]
+    sides = [
+        [r for i, image in enumerate(s) for r in _records(i, image, what == "mask")]
+        for s in (truth, found)
+    ]
     s = coco_scores(images, *sides, masks=what == "mask", per_category=False, max_dets=MAX_DETS)
     values = (s.ap, s.ap50, s.ap75, s.recall[100], s.small, s.medium, s.large)
     yield from zip(names, values, strict=False)
 
 
 def _records(number: int, image: AnnotatedImage, masks: bool) -> Iterator[dict[str, Any]]:
-    for instance, box, area, crowd in zip(image.instances, image.boxes, image.areas, image.crowd, strict=True):
-        shape = {"segmentation": encode(instance, image.height, image.width)} if masks else {"bbox": box.tolist()}
-        yield {"image_id": number, "area": area, "iscrowd": bool(crowd), "score": instance.score} | shape
+    for instance, box, area, crowd in zip(
+        image.instances, image.boxes, image.areas, image.crowd, strict=True
+    ):
+        shape = (
+            {"segmentation": encode(instance, image.height, image.width)}
+            if masks
+            else {"bbox": box.tolist()}
+        )
+        yield {
+            "image_id": number,
+            "area": area,
+            "iscrowd": bool(crowd),
+            "score": instance.score,
+        } | shape
 
 
 def thirds_of(truth: Images) -> tuple[float, float]:

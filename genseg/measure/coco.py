@@ -1,10 +1,14 @@
 """COCO's average precision and recall: pycocotools behind one function that knows its traps.
 
-* An empty list of results raises in `loadRes`: results are made into a COCO object here, empty or not.
-* A detection that is matched by the annotation with id 0 counts as unmatched: ids are counted from 1 here.
+* An empty list of results raises in `loadRes`: results are made into a COCO object here, empty or
+not.
+* A detection that is matched by the annotation with id 0 counts as unmatched: ids are counted from
+1 here.
 * `summarize` answers -1 unless 100 is among `maxDets`: the mean over the arrays is taken here.
-* A polygon of four numbers is taken for a box and raises: see genseg.data.instances.run_length.code_segmentation.
-* Results with a box and a mask are sized by their box, also when masks are compared: here by what is compared.
+* A polygon of four numbers is taken for a box and raises: see
+genseg.data.instances.run_length.code_segmentation.
+* Results with a box and a mask are sized by their box, also when masks are compared: here by what
+is compared.
 * It prints: not here.
 """
 
@@ -31,8 +35,10 @@ class CocoScores:
 
     ap: average precision, mean over IoU 0.50, 0.55 .. 0.95; ap50 and ap75 at one IoU
     small, medium, large: ap of labels of up to 32^2, up to 96^2 and of more pixels
-    recall: average recall over the same IoUs, by how many detections an image may have: 1, 10, 100 and `max_dets`
-    recall_small, recall_medium, recall_large: average recall of labels of these sizes, of `max_dets` detections
+    recall: average recall over the same IoUs, by how many detections an image may have: 1, 10, 100
+        and `max_dets`
+    recall_small, recall_medium, recall_large: average recall of labels of these sizes, of
+    `max_dets` detections
     per_class: the same of each category, by its id; empty for one category
     """
 
@@ -92,11 +98,16 @@ def coco_scores(
     if not per_category:
         return whole
     parts = ((c, precision[:, :, k : k + 1], recall[:, k : k + 1]) for k, c in enumerate(p.catIds))
-    return replace(whole, per_class={int(c): _summarise(p, some, those, max_dets) for c, some, those in parts})
+    return replace(
+        whole, per_class={int(c): _summarise(p, some, those, max_dets) for c, some, those in parts}
+    )
 
 
-def _record(r: Mapping[str, Any], number: int, height: int, width: int, *, masks: bool, labels: bool) -> dict[str, Any]:
-    """What is compared of a label or detection. Labels keep their area, as COCO's are those of its polygons."""
+def _record(
+    r: Mapping[str, Any], number: int, height: int, width: int, *, masks: bool, labels: bool
+) -> dict[str, Any]:
+    """What is compared of a label or detection. Labels keep their area, as COCO's are those of its
+    polygons."""
     kept = {k: r[k] for k in ("image_id", "category_id", "score") if k in r}
     kept |= {"id": number, "iscrowd": int(bool(r.get("iscrowd", 0))) if labels else 0}
     if masks:
@@ -121,12 +132,13 @@ def _coco(images: Records, annotations: list[dict[str, Any]], categories: set[in
 
 
 class _Evaluation(COCOeval):
-    """COCOeval that keeps and matches overlapping pairs only: the same numbers, on nuclei 20 times as fast, and in a
-    sixth of the memory where an image has a thousand detections and labels."""
+    """COCOeval that keeps and matches overlapping pairs only: the same numbers, on nuclei 20 times
+    as fast, and in a sixth of the memory where an image has a thousand detections and labels."""
 
     def computeIoU(self, imgId: np.int64, catId: np.int64) -> Any:
         """Which detection overlaps which label enough for any match, and by how much."""
-        overlap = np.atleast_2d(np.array(super().computeIoU(imgId, catId), float))  # of nothing: a bare []
+        # of nothing: a bare []
+        overlap = np.atleast_2d(np.array(super().computeIoU(imgId, catId), float))
         pairs = np.nonzero(overlap >= needed(self.params.iouThrs).min())
         return pairs, overlap[pairs]
 
@@ -169,8 +181,8 @@ def greedy(
 ) -> Int[np.ndarray, "t n"]:
     """The label that each detection takes at each overlap, -1 for none, as COCO matches.
 
-    Detections choose in their order: of the labels still free the one that overlaps most, an ignored one only when
-    there is no other; of equal overlaps the last. A crowd is never used up.
+    Detections choose in their order: of the labels still free the one that overlaps most, an
+    ignored one only when there is no other; of equal overlaps the last. A crowd is never used up.
     """
     least = needed(thresholds)
     choice = np.full((len(thresholds), len(overlap)), -1)
@@ -185,7 +197,8 @@ def greedy(
 
 
 def _summarise(p: Any, precision: np.ndarray, recall: np.ndarray, max_dets: int) -> CocoScores:
-    """p: parameters; precision: IoU, recall, category, area, detections; recall: IoU, category, area, detections."""
+    """p: parameters; precision: IoU, recall, category, area, detections; recall: IoU, category,
+    area, detections."""
     most = p.maxDets.index(max_dets)
     sizes = [p.areaRngLbl.index(a) for a in ("all", "small", "medium", "large")]
     all_, small, medium, large = (precision[..., a, most] for a in sizes)
@@ -205,7 +218,8 @@ def _summarise(p: Any, precision: np.ndarray, recall: np.ndarray, max_dets: int)
 
 
 def _mean(values: np.ndarray) -> float:
-    """Mean over those that are not -1, which stands for a category without labels; nan when none is left."""
+    """Mean over those that are not -1, which stands for a category without labels; nan when none is
+    left."""
     known = values[values > -1]
     return float(known.mean()) if known.size else float("nan")
 
@@ -216,7 +230,9 @@ def _faster(truth: COCO, found: COCO, kind: str) -> Any:
         from faster_coco_eval import COCO as FasterCOCO
         from faster_coco_eval import COCOeval_faster
     except ImportError:
-        raise ValueError("the backend faster needs faster-coco-eval: pip install 'genseg[fast]'") from None
+        raise ValueError(
+            "the backend faster needs faster-coco-eval: pip install 'genseg[fast]'"
+        ) from None
     sides = []
     for side in (truth, found):
         sides.append(FasterCOCO())
@@ -225,4 +241,7 @@ def _faster(truth: COCO, found: COCO, kind: str) -> Any:
     return COCOeval_faster(*sides, kind)
 
 
-BACKENDS: dict[str, Callable[[COCO, COCO, str], Any]] = {"pycocotools": _Evaluation, "faster": _faster}
+BACKENDS: dict[str, Callable[[COCO, COCO, str], Any]] = {
+    "pycocotools": _Evaluation,
+    "faster": _faster,
+}

@@ -26,7 +26,9 @@ def detection_scores(
     for image in labelled.images:
         truth += _truth(image, labelled)
     images = [{"id": i.number, "height": i.height, "width": i.width} for i in labelled.images]
-    return coco_scores(images, truth, found, masks=masks, per_category=True, max_dets=max_dets, backend=backend)
+    return coco_scores(
+        images, truth, found, masks=masks, per_category=True, max_dets=max_dets, backend=backend
+    )
 
 
 def _truth(image: LabelledImage, labelled: LabelledSet) -> list[dict[str, Any]]:
@@ -38,7 +40,9 @@ def _truth(image: LabelledImage, labelled: LabelledSet) -> list[dict[str, Any]]:
             "iscrowd": int(crowd),
             "bbox": [left, top, right - left, bottom - top],
         }
-        for (left, top, right, bottom), c, crowd in zip(boxes, image.classes, image.crowd, strict=True)
+        for (left, top, right, bottom), c, crowd in zip(
+            boxes, image.classes, image.crowd, strict=True
+        )
     ]
     for n, record in enumerate(records):
         if image.masks is not None:

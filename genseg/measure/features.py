@@ -18,26 +18,43 @@ Colour = tuple[float, float, float]
 
 @torch.no_grad()
 def features(
-    encoder: Encoder, source: Readable, indices: Sequence[int], *, size: int, mean: Colour, std: Colour,
+    encoder: Encoder,
+    source: Readable,
+    indices: Sequence[int],
+    *,
+    size: int,
+    mean: Colour,
+    std: Colour,
     batch: int = 256,
-) -> Float[Tensor, "n d"]:  # fmt: skip
-    """Embeddings (on the CPU) of the centre view of each image in evaluation mode, which is undone afterwards."""
+) -> Float[Tensor, "n d"]:
+    """Embeddings (on the CPU) of the centre view of each image in evaluation mode, which is undone
+    afterwards."""
     training = encoder.training
     encoder.eval()
-    found = [encoder(x).float().cpu() for x in _batches(encoder, source, indices, size, mean, std, batch)]
+    found = [
+        encoder(x).float().cpu() for x in _batches(encoder, source, indices, size, mean, std, batch)
+    ]
     encoder.train(training)
     return torch.cat(found)
 
 
 @torch.no_grad()
 def fit_batch_norms(
-    encoder: Encoder, source: Readable, indices: Sequence[int], *, size: int, mean: Colour, std: Colour,
+    encoder: Encoder,
+    source: Readable,
+    indices: Sequence[int],
+    *,
+    size: int,
+    mean: Colour,
+    std: Colour,
     batch: int = 256,
-) -> None:  # fmt: skip
-    """Give the batch norms the statistics of the centre views of these images, and leave evaluation mode.
+) -> None:
+    """Give the batch norms the statistics of the centre views of these images, and leave evaluation
+    mode.
 
-    Every training does this to random weights in its first updates, for better or worse (docs/LOG.md): with fitted
-    statistics they are the baseline of what it has learnt since; they start with a mean of 0 and a variance of 1.
+    Every training does this to random weights in its first updates, for better or worse
+    (docs/LOG.md): with fitted statistics they are the baseline of what it has learnt since; they
+    start with a mean of 0 and a variance of 1.
     """
     encoder.eval()
     average_anew(encoder)
@@ -48,7 +65,13 @@ def fit_batch_norms(
 
 
 def _batches(
-    encoder: Encoder, source: Readable, indices: Sequence[int], size: int, mean: Colour, std: Colour, batch: int
+    encoder: Encoder,
+    source: Readable,
+    indices: Sequence[int],
+    size: int,
+    mean: Colour,
+    std: Colour,
+    batch: int,
 ) -> Iterator[Float[Tensor, "b 3 size size"]]:
     device = next(encoder.parameters()).device
     with ThreadPoolExecutor(2) as pool:

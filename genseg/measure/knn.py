@@ -26,9 +26,11 @@ def knn(
     temperature: float = 0.1,
     leave_one_out: bool = False,
 ) -> Int[Tensor, "m"]:
-    """Classes of `test` by the k nearest in `train`, each voting exp(cosine / temperature) (Wu et al., 2018, 3.4).
+    """Classes of `test` by the k nearest in `train`, each voting exp(cosine / temperature) (Wu et
+    al., 2018, 3.4).
 
-    k is reduced to the number of training images. `leave_one_out`: `test` is `train`, and no image votes for itself.
+    k is reduced to the number of training images. `leave_one_out`: `test` is `train`, and no image
+    votes for itself.
     """
     train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
     classes = int(train_labels.max()) + 1
@@ -39,7 +41,9 @@ def knn(
             similarity.diagonal(first).fill_(-torch.inf)
         similarity, nearest = similarity.topk(min(k, len(train) - leave_one_out), dim=1)
         score = torch.zeros(len(part), classes, device=part.device)
-        votes.append(score.scatter_add_(1, train_labels[nearest], (similarity / temperature).exp()).argmax(1))
+        votes.append(
+            score.scatter_add_(1, train_labels[nearest], (similarity / temperature).exp()).argmax(1)
+        )
     return torch.cat(votes)
 
 

@@ -26,16 +26,22 @@ def linear(
 ) -> Int[Tensor, "m"]:
     """Classes of `test` by logistic regression on standardised features.
 
-    strength: C; None: that of STRENGTHS which is best on a fifth of each class of `train`, held out by `seed` (of equal
-        ones the least); then all of `train` is learnt from. `test` decides on nothing.
+    strength: C; None: that of STRENGTHS which is best on a fifth of each class of `train`, held out
+        by `seed` (of equal ones the least); then all of `train` is learnt from. `test` decides on
+        nothing.
 
     Raises ValueError for fewer than two classes.
     """
     if len(labels.unique()) < 2:
-        raise ValueError(f"a linear probe needs two classes or more, the training images have {len(labels.unique())}")
+        raise ValueError(
+            "a linear probe needs two classes or more, the training images have "
+            f"{len(labels.unique())}"
+        )
     x, z = _standardised(train, test)
     y = labels.numpy()
-    return torch.from_numpy(_fit(x, y, [_chosen(x, y, seed) if strength is None else strength], seed, z)[0])
+    return torch.from_numpy(
+        _fit(x, y, [_chosen(x, y, seed) if strength is None else strength], seed, z)[0]
+    )
 
 
 def _standardised(
@@ -55,14 +61,19 @@ def _chosen(x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n"], seed: int) -> 
         held[own[: round(HELD_OUT * len(own))]] = True
     if not held.any():
         return FEW
-    right = [float((p == y[held]).mean()) for p in _fit(x[~held], y[~held], STRENGTHS, seed, x[held])]
+    right = [
+        float((p == y[held]).mean()) for p in _fit(x[~held], y[~held], STRENGTHS, seed, x[held])
+    ]
     return STRENGTHS[int(np.argmax(right))]
 
 
 def _fit(
-    x: Float[np.ndarray, "n d"], y: Int[np.ndarray, "n"], strengths: Sequence[float], seed: int,
+    x: Float[np.ndarray, "n d"],
+    y: Int[np.ndarray, "n"],
+    strengths: Sequence[float],
+    seed: int,
     z: Float[np.ndarray, "m d"],
-) -> list[Int[np.ndarray, "m"]]:  # fmt: skip
+) -> list[Int[np.ndarray, "m"]]:
     """The classes of `z` by a model of each strength."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression, SGDClassifier
@@ -72,24 +83,30 @@ def _fit(
     found = []
     for strength in strengths:  # increasing: each starts from the one before
         if large:
-            model = SGDClassifier(loss="log_loss", alpha=1 / (strength * len(y)), random_state=seed, average=True)
+            model = SGDClassifier(
+                loss="log_loss", alpha=1 / (strength * len(y)), random_state=seed, average=True
+            )
         else:
             model.set_params(C=strength)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits do not change a class
+            # the last digits do not change a class
+            warnings.simplefilter("ignore", ConvergenceWarning)
             found.append(model.fit(x, y).predict(z))
     return found
 
 
 def draw_shots(labels: Int[Tensor, "n"], shots: int, seed: int) -> Int[Tensor, "k"]:
-    """Places of `shots` images of each class, a function of the labels, `shots` and `seed` alone: so all encoders see
-    the same images. More shots hold those of fewer. Raises ValueError when a class has not so many."""
+    """Places of `shots` images of each class, a function of the labels, `shots` and `seed` alone:
+    so all encoders see the same images. More shots hold those of fewer. Raises ValueError when a
+    class has not so many."""
     rng = np.random.default_rng([seed, *b"shots"])
     chosen = []
     for c in labels.unique().tolist():
         own = np.flatnonzero(labels.numpy() == c)
         if len(own) < shots:
-            raise ValueError(f"class {c} has {len(own)} training images, fewer than {shots} shots; ask for fewer")
+            raise ValueError(
+                f"class {c} has {len(own)} training images, fewer than {shots} shots; ask for fewer"
+            )
         chosen.append(rng.permutation(own)[:shots])
     return torch.from_numpy(np.sort(np.concatenate(chosen)))
 
@@ -105,7 +122,8 @@ def few_shots(
 ) -> Float[np.ndarray, "seeds"]:
     """Balanced accuracy of `linear` on `shots` images of each class, for each of so many draws.
 
-    Features are standardised by all of `train`, which takes no label: a few images say nothing about a scale.
+    Features are standardised by all of `train`, which takes no label: a few images say nothing
+    about a scale.
     """
     x, z = _standardised(train, test)
     found = []

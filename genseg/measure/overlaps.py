@@ -1,7 +1,8 @@
-"""Instances against the labels of one image: overlaps, one-to-one matches, and what is made of them.
+"""Instances against the labels of one image: overlaps, one-to-one matches, and what is made of
+them.
 
-The overlap of found and labelled is their IoU; that of found and a crowd is, as in COCO, the share of the found that
-lies in the crowd.
+The overlap of found and labelled is their IoU; that of found and a crowd is, as in COCO, the share
+of the found that lies in the crowd.
 """
 
 from collections.abc import Sequence
@@ -16,28 +17,41 @@ from genseg.data.instances.instance import OPAQUE, Instance
 def intersections(found: Sequence[Instance], truth: Sequence[Instance]) -> Int[np.ndarray, "n m"]:
     """Pixels that two masks share, for each pair.
 
-    Only pairs whose windows meet are looked at, and only where they meet: 375 by 375 nuclei take some 20 ms.
+    Only pairs whose windows meet are looked at, and only where they meet: 375 by 375 nuclei take
+    some 20 ms.
     """
     shared = np.zeros((len(found), len(truth)), int)
-    (top, left, bottom, right), (above, before, below, behind) = _edges(found)[..., None], _edges(truth)
+    (top, left, bottom, right), (above, before, below, behind) = (
+        _edges(found)[..., None],
+        _edges(truth),
+    )
     top, left = np.maximum(top, above), np.maximum(left, before)
     bottom, right = np.minimum(bottom, below), np.minimum(right, behind)
     a, b = [f.mask for f in found], [t.mask for t in truth]
     for i, j in np.argwhere((bottom > top) & (right > left)):
         rows, columns = slice(top[i, j], bottom[i, j]), slice(left[i, j], right[i, j])
-        shared[i, j] = np.count_nonzero(_part(a[i], found[i], rows, columns) & _part(b[j], truth[j], rows, columns))
+        shared[i, j] = np.count_nonzero(
+            _part(a[i], found[i], rows, columns) & _part(b[j], truth[j], rows, columns)
+        )
     return shared
 
 
 def _edges(instances: Sequence[Instance]) -> Int[np.ndarray, "4 n"]:
-    """Top, left, bottom and right of the windows; the last two are the first row and column behind them."""
-    edges = [(i.top, i.left, i.top + i.alpha.shape[0], i.left + i.alpha.shape[1]) for i in instances]
+    """Top, left, bottom and right of the windows; the last two are the first row and column behind
+    them."""
+    edges = [
+        (i.top, i.left, i.top + i.alpha.shape[0], i.left + i.alpha.shape[1]) for i in instances
+    ]
     return np.array(edges, int).reshape(-1, 4).T
 
 
-def _part(mask: Bool[np.ndarray, "h w"], of: Instance, rows: slice, columns: slice) -> Bool[np.ndarray, "y x"]:
+def _part(
+    mask: Bool[np.ndarray, "h w"], of: Instance, rows: slice, columns: slice
+) -> Bool[np.ndarray, "y x"]:
     """A mask, known in its window, at rows and columns of the image."""
-    return mask[rows.start - of.top : rows.stop - of.top, columns.start - of.left : columns.stop - of.left]
+    return mask[
+        rows.start - of.top : rows.stop - of.top, columns.start - of.left : columns.stop - of.left
+    ]
 
 
 def mask_overlap(
@@ -53,17 +67,23 @@ def mask_overlap(
 def box_overlap(
     found: Float[np.ndarray, "n 4"], truth: Float[np.ndarray, "m 4"], crowd: Bool[np.ndarray, "m"]
 ) -> Float[np.ndarray, "n m"]:
-    """Overlap of each found box with each labelled one. Boxes: left, top, width, height in pixels, not rounded."""
+    """Overlap of each found box with each labelled one. Boxes: left, top, width, height in pixels,
+    not rounded."""
     if not len(found) or not len(truth):  # pycocotools returns a list then
         return np.zeros((len(found), len(truth)))
-    return rle.iou(np.ascontiguousarray(found, float), np.ascontiguousarray(truth, float), crowd.tolist())
+    return rle.iou(
+        np.ascontiguousarray(found, float), np.ascontiguousarray(truth, float), crowd.tolist()
+    )
 
 
 def match(overlap: Float[np.ndarray, "n m"], threshold: float) -> list[tuple[int, int]]:
-    """Pairs (found, labelled) that overlap by `threshold` or more, each in one pair at most: the best overlap first.
+    """Pairs (found, labelled) that overlap by `threshold` or more, each in one pair at most: the
+    best overlap first.
 
-    Scores play no part. When labels do not overlap each other and the threshold is over 0.5, no other matching has
-    more pairs: each found mask can then belong to one label only. Of equal overlaps the first found is taken.
+    Scores play no part. When labels do not overlap each other and the threshold is over 0.5, no
+    other matching has
+    more pairs: each found mask can then belong to one label only. Of equal overlaps the first found
+    is taken.
     """
     candidates = np.argwhere(overlap >= threshold)
     best_first = np.argsort(-overlap[tuple(candidates.T)], kind="stable")
@@ -76,24 +96,33 @@ def match(overlap: Float[np.ndarray, "n m"], threshold: float) -> list[tuple[int
     return sorted(pairs.items())
 
 
-def tp_ratio(overlap: Float[np.ndarray, "n m"], crowd: Bool[np.ndarray, "m"], threshold: float) -> float:
-    """TP / (TP + FP + FN) at an overlap (2018 Data Science Bowl). Nothing found where nothing is: 1 by definition.
+def tp_ratio(
+    overlap: Float[np.ndarray, "n m"], crowd: Bool[np.ndarray, "m"], threshold: float
+) -> float:
+    """TP / (TP + FP + FN) at an overlap (2018 Data Science Bowl). Nothing found where nothing is: 1
+    by definition.
 
     A crowd is no label to find, and what overlaps it by `threshold` or more is not wrong.
     """
     right = match(overlap[:, ~crowd], threshold)
-    wrong = set(np.flatnonzero((overlap[:, crowd] < threshold).all(1)).tolist()) - {i for i, _ in right}
+    wrong = set(np.flatnonzero((overlap[:, crowd] < threshold).all(1)).tolist()) - {
+        i for i, _ in right
+    }
     counted = int((~crowd).sum()) + len(wrong)  # TP + FN are the labels
     return len(right) / counted if counted else 1.0
 
 
 def best_overlaps(overlap: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "m"]:
-    """The best overlap that each label gets, 0 when nothing is found; their mean is mBO (Pont-Tuset et al., 2017)."""
+    """The best overlap that each label gets, 0 when nothing is found; their mean is mBO (Pont-Tuset
+    et al., 2017)."""
     return overlap.max(0, initial=0.0)
 
 
-def located(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], truth: Float[np.ndarray, "m 4"]) -> bool:
-    """Whether the box with the best score has an IoU of 0.5 or more with a labelled one (Deselaers et al., 2010).
+def located(
+    boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], truth: Float[np.ndarray, "m 4"]
+) -> bool:
+    """Whether the box with the best score has an IoU of 0.5 or more with a labelled one (Deselaers
+    et al., 2010).
 
     The part of all images where it has is CorLoc. Of equal scores the first counts.
     """
@@ -102,10 +131,11 @@ def located(boxes: Float[np.ndarray, "n 4"], scores: Float[np.ndarray, "n"], tru
 
 
 def calibration_error(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n"]) -> float:
-    """How far scores are from being probabilities; nan for none, and where one is not in [0, 1] (expected calibration
-    error, Guo et al., 2017).
+    """How far scores are from being probabilities; nan for none, and where one is not in [0, 1]
+    (expected calibration error, Guo et al., 2017).
 
-    The mean over all, in ten bins of equal width, of the distance between a bin's mean score and its share of right.
+    The mean over all, in ten bins of equal width, of the distance between a bin's mean score and
+    its share of right.
     """
     if not len(scores) or scores.min() < 0 or scores.max() > 1:
         return float("nan")
@@ -114,10 +144,14 @@ def calibration_error(scores: Float[np.ndarray, "n"], right: Bool[np.ndarray, "n
     return float(np.abs(apart).sum() / len(scores))
 
 
-def partition(instances: Sequence[Instance], height: int, width: int) -> Int[np.ndarray, "height width"]:
-    """One number a pixel: 0 for none, n + 1 for instance n. Where instances overlap the one with the best score wins.
+def partition(
+    instances: Sequence[Instance], height: int, width: int
+) -> Int[np.ndarray, "height width"]:
+    """One number a pixel: 0 for none, n + 1 for instance n. Where instances overlap the one with
+    the best score wins.
 
-    Of equal scores the smaller wins, which keeps a part that lies on a whole; of equal areas the first.
+    Of equal scores the smaller wins, which keeps a part that lies on a whole; of equal areas the
+    first.
     """
     order = sorted(range(len(instances)), key=lambda n: (-instances[n].score, instances[n].area, n))
     numbers = np.zeros((height, width), int)
@@ -126,10 +160,14 @@ def partition(instances: Sequence[Instance], height: int, width: int) -> Int[np.
     return numbers
 
 
-def foreground_ari(found: Sequence[Instance], truth: Sequence[Instance], height: int, width: int) -> float:
-    """FG-ARI: adjusted Rand index over the pixels that a label covers; nan when there are none (Greff et al., 2019).
+def foreground_ari(
+    found: Sequence[Instance], truth: Sequence[Instance], height: int, width: int
+) -> float:
+    """FG-ARI: adjusted Rand index over the pixels that a label covers; nan when there are none
+    (Greff et al., 2019).
 
-    Both sides are made into partitions. Labelled pixels that no instance covers are one class of their own.
+    Both sides are made into partitions. Labelled pixels that no instance covers are one class of
+    their own.
     """
     labels = partition(truth, height, width)
     foreground = labels > 0
@@ -137,7 +175,8 @@ def foreground_ari(found: Sequence[Instance], truth: Sequence[Instance], height:
 
 
 def adjusted_rand(a: Int[np.ndarray, "n"], b: Int[np.ndarray, "n"]) -> float:
-    """Adjusted Rand index of two partitions (Hubert and Arabie, 1985, eq. 5), 1 for equal ones; nan for n = 0.
+    """Adjusted Rand index of two partitions (Hubert and Arabie, 1985, eq. 5), 1 for equal ones; nan
+    for n = 0.
 
     Class numbers are 0 or more.
     """
@@ -152,16 +191,21 @@ def adjusted_rand(a: Int[np.ndarray, "n"], b: Int[np.ndarray, "n"]) -> float:
 
 
 def _pairs(counts: Int[np.ndarray, "k"]) -> float:
-    """Pairs of elements in one class; as a float, since products of two such numbers leave 64 bits."""
+    """Pairs of elements in one class; as a float, since products of two such numbers leave 64
+    bits."""
     return float((counts * (counts - 1) // 2).sum())
 
 
 def alpha_errors(found: Instance, truth: Instance) -> tuple[float, float]:
-    """Mean absolute and mean squared difference of two alpha maps, in [0, 1], where at least one of them is not 0."""
+    """Mean absolute and mean squared difference of two alpha maps, in [0, 1], where at least one of
+    them is not 0."""
     edges = np.hstack([_edges([found]), _edges([truth])])
     (top, left), (bottom, right) = edges[:2].min(1).tolist(), edges[2:].max(1).tolist()
     a, b = (
-        Instance(i.alpha, i.top - top, i.left - left).paint(bottom - top, right - left).astype(float) / OPAQUE
+        Instance(i.alpha, i.top - top, i.left - left)
+        .paint(bottom - top, right - left)
+        .astype(float)
+        / OPAQUE
         for i in (found, truth)
     )
     difference = (a - b)[(a > 0) | (b > 0)]

@@ -30,18 +30,22 @@ def effective_rank(features: Float[Tensor, "b d"]) -> float:
 def verdict(
     *, loss: float, trivial: float, spread: float, rank: float, progress: float, temperature: bool
 ) -> str | None:
-    """A plain word when a run has collapsed or has not left its method's trivial value; None when neither.
+    """A plain word when a run has collapsed or has not left its method's trivial value; None when
+    neither.
 
     temperature: whether the method has one that can be lowered
     """
     if spread < 0.05 or rank < 1.5:
         return (
-            f"collapsed: all images get nearly the same embedding (spread {spread:.3f}, effective rank {rank:.1f}). "
+            f"collapsed: all images get nearly the same embedding (spread {spread:.3f}, effective "
+            f"rank {rank:.1f}). "
             "Lower the learning rate, lengthen the warm-up, or use a larger batch."
         )
     if progress > 0.1 and abs(loss - trivial) < 0.01 * trivial:
         return (
-            f"not learning: the loss {loss:.3f} is that of a network that knows nothing ({trivial:.3f}). "
-            f"Raise the learning rate,{' lower method.temperature,' if temperature else ''} or weaken the views."
+            f"not learning: the loss {loss:.3f} is that of a network that knows nothing "
+            f"({trivial:.3f}). "
+            f"Raise the learning rate,{' lower method.temperature,' if temperature else ''} or "
+            "weaken the views."
         )
     return None

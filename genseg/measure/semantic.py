@@ -7,21 +7,29 @@ from torch import Tensor
 from genseg.data.labels.class_maps import IGNORED
 
 
-def confusion(found: Int[Tensor, "*n"], target: Int[Tensor, "*n"], classes: int) -> Int[Tensor, "{classes} {classes}"]:
-    """How many pixels of each true class (row) were found to be of each class (column); 255 in `target` is ignored.
+def confusion(
+    found: Int[Tensor, "*n"], target: Int[Tensor, "*n"], classes: int
+) -> Int[Tensor, "{classes} {classes}"]:
+    """How many pixels of each true class (row) were found to be of each class (column); 255 in
+    `target` is ignored.
 
-    Matrices of parts add up to that of the whole. Raises ValueError for another class than 0 ... classes - 1.
+    Matrices of parts add up to that of the whole. Raises ValueError for another class than 0 ...
+    classes - 1.
     """
     kept = target != IGNORED
     true, said = target[kept].long(), found[kept].long()
     for what, x in (("target", true), ("found", said)):
         if x.numel() and not 0 <= int(x.min()) <= int(x.max()) < classes:
-            raise ValueError(f"{what} has classes from {int(x.min())} to {int(x.max())}; there are 0 to {classes - 1}")
+            raise ValueError(
+                f"{what} has classes from {int(x.min())} to {int(x.max())}; there are 0 to "
+                f"{classes - 1}"
+            )
     return torch.bincount(true * classes + said, minlength=classes**2).reshape(classes, classes)
 
 
 def iou(matrix: Int[Tensor, "c c"]) -> Float[Tensor, "c"]:
-    """Intersection over union of each class, TP / (TP + FP + FN); nan for a class that is in neither."""
+    """Intersection over union of each class, TP / (TP + FP + FN); nan for a class that is in
+    neither."""
     right = matrix.diagonal().double()
     return right / (matrix.sum(0) + matrix.sum(1) - right)
 

@@ -19,10 +19,12 @@ from genseg.nn.momentum import TeacherNorm, follow, teacher_of
 class BYOLConfig:
     name: str = "byol"
     momentum: float = 0.996  # of the teacher at the start; rises to 1 by half a cosine
-    teacher_norm: TeacherNorm = "batch"  # batch: statistics of its own batches (paper), ema: averages of the student's
+    # batch: statistics of its own batches (paper), ema: averages of the student's
+    teacher_norm: TeacherNorm = "batch"
     hidden: int = 4096  # width of the hidden layer of projector and predictor
     dim: int = 256  # width of the embedding
-    head: Head = "mlp"  # of the projector: mlp: paper, mlp_bn: a batch norm at its end, mlp_whiten: and whitening
+    # of the projector: mlp: paper, mlp_bn: a batch norm at its end, mlp_whiten: and whitening
+    head: Head = "mlp"
 
     def __post_init__(self) -> None:
         at_least(1, hidden=self.hidden, dim=self.dim)
@@ -30,10 +32,11 @@ class BYOLConfig:
 
 
 class BYOL(Method):
-    """The student predicts, from one view, the teacher's embedding of another; there are no negatives.
+    """The student predicts, from one view, the teacher's embedding of another; there are no
+    negatives.
 
-    Both views pass the network as one batch, so that batch norm sees them together; the official code
-    passes one after the other. It costs half the passes.
+    Both views pass the network as one batch, so that batch norm sees them together; the official
+    code passes one after the other. It costs half the passes.
     """
 
     def __init__(self, encoder: Encoder, config: BYOLConfig, plan: Plan) -> None:
@@ -55,7 +58,8 @@ class BYOL(Method):
             target = embed(self.teacher, views[:1]).float()
         with full_precision(p):
             pairs = [regression(p[i], target[j]) for i in range(len(p)) for j in range(2) if i != j]
-            loss = torch.stack(pairs).mean() * 2  # both directions summed: 2 pairs when there are two views
+            # both directions summed: 2 pairs when there are two views
+            loss = torch.stack(pairs).mean() * 2
         return {"loss": loss, "embeddings": z[0].detach()}
 
     def after_step(self, progress: float) -> None:

@@ -10,7 +10,8 @@ from genseg.nn.encoder import Encoder
 
 
 class Method(nn.Module, ABC):
-    """A contrastive objective with its heads around an encoder, built as `Method(encoder, config, plan)`."""
+    """A contrastive objective with its heads around an encoder, built as `Method(encoder, config,
+    plan)`."""
 
     encoder: Encoder
 
@@ -21,10 +22,12 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def trivial(self, batch: int) -> float:
-        """Loss of a network that has learnt nothing, for a pass of `batch` images over all ranks."""
+        """Loss of a network that has learnt nothing, for a pass of `batch` images over all
+        ranks."""
 
     def begin_step(self) -> None:
-        """Called before the first pass of an update: what a skipped update has left behind is dropped."""
+        """Called before the first pass of an update: what a skipped update has left behind is
+        dropped."""
 
     def before_step(self, progress: float) -> None:
         """Called when the gradients of an update are complete."""
@@ -38,7 +41,8 @@ class Method(nn.Module, ABC):
 
 
 def embed(encoder: nn.Module, groups: list[Float[Tensor, "_ b c _ _"]]) -> Float[Tensor, "n b d"]:
-    """Encoder output of all views, the largest crop size first: one pass per crop size group (SwAV)."""
+    """Encoder output of all views, the largest crop size first: one pass per crop size group
+    (SwAV)."""
     return torch.cat([encoder(g.flatten(0, 1)).unflatten(0, g.shape[:2]) for g in groups])
 
 
@@ -48,9 +52,11 @@ def project(head: nn.Module, x: Float[Tensor, "n b d"]) -> Float[Tensor, "n b e"
 
 
 def check_two_large(count: int, size: int, method: str) -> None:
-    """Raise ValueError unless the largest crop size, of `size` pixels, has the two views that every method compares."""
+    """Raise ValueError unless the largest crop size, of `size` pixels, has the two views that every
+    method compares."""
     if count != 2:
         raise ValueError(
-            f"{method} compares two views of the largest size; the recipe has {count} of {size} px: set "
+            f"{method} compares two views of the largest size; the recipe has {count} of {size} "
+            "px: set "
             "views.NAME.count or views.NAME.size so that there are two"
         )

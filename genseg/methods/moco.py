@@ -25,12 +25,17 @@ class MoCoConfig:
     name: str = "moco"
     temperature: float = 0.2  # 0.07 in v1
     momentum: float = 0.999  # of the key encoder
-    teacher_norm: TeacherNorm = "batch"  # batch: statistics of its own batches (paper), ema: averages of the student's
-    queue: int = 65536  # keys that are kept as negatives; fewer than images, or an image meets its own old keys
-    head: Literal["mlp", "linear", "mlp_bn"] = "mlp"  # v2, v1, or as in v3 with batch norms: leaves the start faster
+    # batch: statistics of its own batches (paper), ema: averages of the student's
+    teacher_norm: TeacherNorm = "batch"
+    # keys that are kept as negatives; fewer than images, or an image meets its own old keys
+    queue: int = 65536
+    # v2, v1, or as in v3 with batch norms: leaves the start faster
+    head: Literal["mlp", "linear", "mlp_bn"] = "mlp"
     dim: int = 128  # width of the embedding
-    splits: int = 1  # batch-norm groups of one device; keys are grouped across queries. Several devices split anyway
-    symmetric: bool = False  # true: both large views are query and key in turn, at the cost of one more pass each
+    # batch-norm groups of one device; keys are grouped across queries. Several devices split anyway
+    splits: int = 1
+    # true: both large views are query and key in turn, at the cost of one more pass each
+    symmetric: bool = False
 
     def __post_init__(self) -> None:
         above(0, temperature=self.temperature)
@@ -41,16 +46,20 @@ class MoCoConfig:
 class MoCo(Method):
     """A query finds its key, made by a slowly moving teacher, among a queue of older keys.
 
-    Order of one update as in the official code: query, key, logits, then enqueue; the teacher moves after the
-    optimiser, which is before the next key. Small views are further queries. The official code starts with a queue
-    of random vectors; here only keys are negatives, because telling keys from noise teaches a short run to
-    gather all images in one place.
+    Order of one update as in the official code: query, key, logits, then enqueue; the teacher moves
+    after the optimiser, which is before the next key. Small views are further queries. The official
+    code starts with a queue of random vectors; here only keys are negatives, because telling keys
+    from noise teaches a short run to gather all images in one place.
     """
 
     def __init__(self, encoder: Encoder, config: MoCoConfig, plan: Plan) -> None:
         super().__init__()
         self.config = config
-        widths = (encoder.width, config.dim) if config.head == "linear" else (encoder.width, encoder.width, config.dim)
+        widths = (
+            (encoder.width, config.dim)
+            if config.head == "linear"
+            else (encoder.width, encoder.width, config.dim)
+        )
         norm = config.head == "mlp_bn"
         self.encoder = encoder
         self.head = mlp(*widths, norm=norm, head="mlp_bn" if norm else "mlp")
@@ -59,7 +68,8 @@ class MoCo(Method):
         self.queue: Tensor
         self.enqueued: Tensor
         self.register_buffer("queue", torch.zeros(config.queue, config.dim))
-        self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))  # keys so far, over all ranks
+        # keys so far, over all ranks
+        self.register_buffer("enqueued", torch.zeros((), dtype=torch.long))
         self.pending: list[Tensor] = []
         self.negatives = 0  # keys that the last pass was contrasted with
 
@@ -68,12 +78,14 @@ class MoCo(Method):
         b, splits = views[0].shape[1], self.config.splits
         if b < 2 * splits or b % splits:
             raise ValueError(
-                f"method.splits={splits} batch-norm groups need at least 2 images each and have to divide a pass, "
+                f"method.splits={splits} batch-norm groups need at least 2 images each and have "
+                "to divide a pass, "
                 f"which has {b}; change batch_size or method.splits"
             )
         large = views[0] if self.config.symmetric else views[0][:1]
         q = torch.cat([self._queries(g) for g in (large, *views[1:])])
-        key_views = views[0].flip(0) if self.config.symmetric else views[0][1:]  # key of query view i
+        # key of query view i
+        key_views = views[0].flip(0) if self.config.symmetric else views[0][1:]
         keys = torch.stack([self._keys(view) for view in key_views])
         negatives = self.queue[: int(self.enqueued)]
         self.negatives = len(negatives)
@@ -87,9 +99,11 @@ class MoCo(Method):
         return {"loss": torch.stack(losses).mean(), "embeddings": q[0].detach()}
 
     def _queries(self, views: Float[Tensor, "v b c h w"]) -> Float[Tensor, "v b d"]:
-        """Queries of all views: the batch in `splits` runs of neighbours, each with its own batch-norm statistics."""
+        """Queries of all views: the batch in `splits` runs of neighbours, each with its own
+        batch-norm statistics."""
         v, splits = len(views), self.config.splits
-        runs = views.unflatten(1, (splits, -1)).transpose(0, 1)  # splits v b/splits ...: a run is one group
+        # splits v b/splits ...: a run is one group
+        runs = views.unflatten(1, (splits, -1)).transpose(0, 1)
         q = self.head(self.encoder(runs.flatten(0, 2))).float()
         return q.unflatten(0, (splits, v, -1)).transpose(0, 1).flatten(1, 2)
 
@@ -97,8 +111,10 @@ class MoCo(Method):
     def _keys(self, view: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         """Normalised keys, batch-normalised among other neighbours than the queries.
 
-        The official code shuffles over devices. A fixed stride over all ranks and splits does the same without
-        drawing numbers, because the sampler has already shuffled: group g holds images g, g + groups, ...
+        The official code shuffles over devices. A fixed stride over all ranks and splits does the
+        same without
+        drawing numbers, because the sampler has already shuffled: group g holds images g, g +
+        groups, ...
         """
         if self.config.teacher_norm == "ema":
             self.teacher.eval()
@@ -107,7 +123,9 @@ class MoCo(Method):
             return F.normalize(self.teacher(view).float(), dim=1)
         everyone = dist.gather_constant(view)
         if len(everyone) % groups:
-            raise ValueError(f"a global batch of {len(everyone)} does not divide into {groups} batch-norm groups")
+            raise ValueError(
+                f"a global batch of {len(everyone)} does not divide into {groups} batch-norm groups"
+            )
         mine = range(dist.rank() * self.config.splits, (dist.rank() + 1) * self.config.splits)
         order = [torch.arange(len(everyone), device=view.device)[g::groups] for g in range(groups)]
         own = everyone[torch.cat([order[g] for g in mine])]
@@ -123,7 +141,12 @@ class MoCo(Method):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Move the teacher, then the keys of this update into the queue, oldest out."""
-        follow(self.teacher, nn.Sequential(self.encoder, self.head), self.config.momentum, self.config.teacher_norm)
+        follow(
+            self.teacher,
+            nn.Sequential(self.encoder, self.head),
+            self.config.momentum,
+            self.config.teacher_norm,
+        )
         for keys in self.pending:
             kept = keys[-len(self.queue) :]
             places = (self.enqueued + torch.arange(len(kept), device=keys.device)) % len(self.queue)
@@ -135,5 +158,6 @@ class MoCo(Method):
         return {"tau": self.config.momentum}
 
     def trivial(self, batch: int) -> float:
-        """Loss of equal logits in the last pass: ln(negatives + 1); only a full queue makes that ln(queue + 1)."""
+        """Loss of equal logits in the last pass: ln(negatives + 1); only a full queue makes that
+        ln(queue + 1)."""
         return math.log(self.negatives + 1)

@@ -1,4 +1,5 @@
-"""SimCLR: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations, 2020."""
+"""SimCLR: Chen et al., A Simple Framework for Contrastive Learning of Visual Representations,
+2020."""
 
 import math
 from dataclasses import dataclass
@@ -38,7 +39,14 @@ class SimCLR(Method):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.head = mlp(encoder.width, config.hidden, config.dim, hidden_bias=False, last_bias=False, head="mlp_bn")
+        self.head = mlp(
+            encoder.width,
+            config.hidden,
+            config.dim,
+            hidden_bias=False,
+            last_bias=False,
+            head="mlp_bn",
+        )
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
         check_two_large(len(views[0]), views[0].shape[-1], "simclr")
@@ -50,7 +58,11 @@ class SimCLR(Method):
             first = dist.rank() * z.shape[1]
             t = self.config.temperature
             losses = nt_xent(z[:2], everyone, temperature=t, first=first)
-            small = [nt_xent(z[2:], everyone, temperature=t, first=first, shared=False)] if len(z) > 2 else []
+            small = (
+                [nt_xent(z[2:], everyone, temperature=t, first=first, shared=False)]
+                if len(z) > 2
+                else []
+            )
         loss = sum((part.sum(0) for part in small), losses.sum(0)).mean() / len(z)
         return {"loss": loss, "embeddings": z[0].detach()}
 

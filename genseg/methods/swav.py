@@ -1,4 +1,5 @@
-"""SwAV: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments, 2020."""
+"""SwAV: Caron et al., Unsupervised Learning of Visual Features by Contrasting Cluster Assignments,
+2020."""
 
 import math
 from dataclasses import dataclass
@@ -20,12 +21,14 @@ from genseg.nn.heads import Head, mlp
 @dataclass(frozen=True)
 class SwAVConfig:
     name: str = "swav"
-    prototypes: int = 3000  # more than dim: with fewer, embeddings can turn where no prototype sees them
+    # more than dim: with fewer, embeddings can turn where no prototype sees them
+    prototypes: int = 3000
     temperature: float = 0.1
     epsilon: float = 0.05  # of Sinkhorn: higher gives softer assignments
     iterations: int = 3  # of Sinkhorn
     freeze: str = "1 epochs"  # the prototypes stand still for so long
-    queue: int = 0  # embeddings of earlier batches per large view that join Sinkhorn; for batches below 256
+    # embeddings of earlier batches per large view that join Sinkhorn; for batches below 256
+    queue: int = 0
     queue_start: str = "15 epochs"  # the queue is filled from here, and used when full
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
@@ -34,7 +37,13 @@ class SwAVConfig:
     def __post_init__(self) -> None:
         above(0, temperature=self.temperature)
         at_least(0.003, epsilon=self.epsilon)  # below, sinkhorn divides by 0
-        at_least(1, prototypes=self.prototypes, iterations=self.iterations, hidden=self.hidden, dim=self.dim)
+        at_least(
+            1,
+            prototypes=self.prototypes,
+            iterations=self.iterations,
+            hidden=self.hidden,
+            dim=self.dim,
+        )
         at_least(0, queue=self.queue)
         check_durations(freeze=self.freeze, queue_start=self.queue_start)
 
@@ -42,18 +51,22 @@ class SwAVConfig:
 class SwAV(Method):
     """Each view predicts the prototype assignment of another view of the same image.
 
-    Assignments come from the two large views alone. The queue is the same on all ranks, and each rank gives its
-    share of it to the all-reduced Sinkhorn.
+    Assignments come from the two large views alone. The queue is the same on all ranks, and each
+    rank gives its share of it to the all-reduced Sinkhorn.
     """
 
     def __init__(self, encoder: Encoder, config: SwAVConfig, plan: Plan) -> None:
         super().__init__()
         if config.queue % dist.world():
-            raise ValueError(f"method.queue={config.queue} has to divide into {dist.world()} processes")
+            raise ValueError(
+                f"method.queue={config.queue} has to divide into {dist.world()} processes"
+            )
         self.config = config
         self.encoder = encoder
         self.head = mlp(encoder.width, config.hidden, config.dim, head=config.head)
-        self.prototypes = nn.Parameter(F.normalize(torch.randn(config.prototypes, config.dim), dim=1))
+        self.prototypes = nn.Parameter(
+            F.normalize(torch.randn(config.prototypes, config.dim), dim=1)
+        )
         self.freeze = plan.progress(config.freeze)
         self.queue_start = plan.progress(config.queue_start)
         self.queue: Tensor
@@ -68,17 +81,25 @@ class SwAV(Method):
         z = project(self.head, h)
         with full_precision(z):
             z = F.normalize(z, dim=-1)
-            scores = z @ self.prototypes.T  # of unit length: normalised at the start and after each update
+            # of unit length: normalised at the start and after each update
+            scores = z @ self.prototypes.T
             targets = [self._assign(z[i].detach(), scores[i].detach(), i) for i in range(2)]
             t = self.config.temperature
             pairs = [
-                cross_entropy(scores[v], targets[i], temperature=t) for i in range(2) for v in range(len(z)) if v != i
+                cross_entropy(scores[v], targets[i], temperature=t)
+                for i in range(2)
+                for v in range(len(z))
+                if v != i
             ]
         if self.training and self.config.queue:
-            self.pending.append(dist.gather_constant(z[:2].detach().transpose(0, 1)).transpose(0, 1))
+            self.pending.append(
+                dist.gather_constant(z[:2].detach().transpose(0, 1)).transpose(0, 1)
+            )
         return {"loss": torch.stack(pairs).mean(), "embeddings": z[0].detach()}
 
-    def _assign(self, z: Float[Tensor, "b d"], scores: Float[Tensor, "b p"], view: int) -> Float[Tensor, "b p"]:
+    def _assign(
+        self, z: Float[Tensor, "b d"], scores: Float[Tensor, "b p"], view: int
+    ) -> Float[Tensor, "b p"]:
         """Sinkhorn over the batch, and over the queue of this view when it is full."""
         if self.config.queue and self.filled >= self.config.queue:
             share = self.queue[view, dist.rank() :: dist.world()]

@@ -1,4 +1,5 @@
-"""The encoder: any segmentation-models-pytorch pyramid encoder, with torchvision's key names at the border."""
+"""The encoder: any segmentation-models-pytorch pyramid encoder, with torchvision's key names at the
+border."""
 
 import difflib
 from collections.abc import Mapping
@@ -23,15 +24,20 @@ MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest str
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    name: str = "resnet18"  # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME (no plain ViTs)
+    # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME (no plain ViTs)
+    name: str = "resnet18"
     stem: Literal["imagenet", "small"] = "imagenet"  # small: 3x3, stride 1, no max-pool, for 32 px
-    weights: str | None = None  # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
+    # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
+    weights: str | None = None
 
     def __post_init__(self) -> None:
-        if ":" in self.name:  # timm would fetch it, or read it from any folder; it comes from files of others, too
+        # timm would fetch it, or read it from any folder; it comes from files of others, too
+        if ":" in self.name:
             raise ValueError(
-                f"name={self.name}: an encoder is built by a name that timm or segmentation-models-pytorch knows, and "
-                "none is fetched from elsewhere; give tu-NAME for timm's NAME, and its weights by encoder.weights"
+                f"name={self.name}: an encoder is built by a name that timm or "
+                "segmentation-models-pytorch knows, and "
+                "none is fetched from elsewhere; give tu-NAME for timm's NAME, and its weights by "
+                "encoder.weights"
             )
 
 
@@ -78,10 +84,14 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         tag = config.weights if _is_tag(config) else None
-        flexible = {"strict_img_size": False} if config.name.startswith("tu-swin") else {}  # else one size alone
+        # else one size alone
+        flexible = {"strict_img_size": False} if config.name.startswith("tu-swin") else {}
         try:
-            self.net = smp.encoders.get_encoder(config.name, in_channels=3, depth=5, weights=tag, **flexible)
-        except (KeyError, RuntimeError, OSError, ValueError) as error:  # no such name, no pyramid, or no network
+            self.net = smp.encoders.get_encoder(
+                config.name, in_channels=3, depth=5, weights=tag, **flexible
+            )
+        # no such name, no pyramid, or no network
+        except (KeyError, RuntimeError, OSError, ValueError) as error:
             raise ValueError(_refusal(config.name, tag, error)) from None
         if config.stem == "small":
             _small_stem(self.net, config.name)
@@ -93,9 +103,11 @@ class Encoder(nn.Module):
         return self.net(x)
 
     def stages(self) -> list[list[nn.Parameter]]:
-        """The parameters that are trained, by the finest level of the pyramid that depends on them, finest first.
+        """The parameters that are trained, by the finest level of the pyramid that depends on them,
+        finest first.
 
-        By gradients, because the order in which modules are registered is not that of depth in all encoders.
+        By gradients, because the order in which modules are registered is not that of depth in all
+        encoders.
         """
         trained = [p for p in self.net.parameters() if p.requires_grad]
         training = self.training
@@ -106,7 +118,9 @@ class Encoder(nn.Module):
         for level in levels:
             if not trained:
                 break
-            gradients = torch.autograd.grad(level.sum(), trained, retain_graph=True, allow_unused=True)
+            gradients = torch.autograd.grad(
+                level.sum(), trained, retain_graph=True, allow_unused=True
+            )
             stages.append([p for p, g in zip(trained, gradients, strict=True) if g is not None])
             trained = [p for p, g in zip(trained, gradients, strict=True) if g is None]
         return [stage for stage in stages if stage]
@@ -116,28 +130,36 @@ class Encoder(nn.Module):
 
     @torch.no_grad()
     def check_size(self, **sizes: int) -> None:
-        """Raise ValueError naming the first of these sides of square images that it does not take."""
+        """Raise ValueError naming the first of these sides of square images that it does not
+        take."""
         training = self.training
         self.eval()
         for name, side in sizes.items():
             try:
                 self.net(torch.zeros(1, 3, side, side))
-            except (AssertionError, RuntimeError, ValueError) as error:  # timm's models have no common way to refuse
+            # timm's models have no common way to refuse
+            except (AssertionError, RuntimeError, ValueError) as error:
                 raise ValueError(
-                    f"{name}={side}: the encoder takes no images of {side} px ({error}); use {self.side}, or an "
+                    f"{name}={side}: the encoder takes no images of {side} px ({error}); use "
+                    f"{self.side}, or an "
                     "encoder for images of any size"
                 ) from None
         self.train(training)
 
     def check_strides(self, **sizes: int) -> None:
-        """Raise ValueError naming the first of these sides at which a strided convolution sees a single pixel.
+        """Raise ValueError naming the first of these sides at which a strided convolution sees a
+        single pixel.
 
         Its weights' gradient is uninitialised memory in bf16 on a CPU (torch 2.14).
         """
         seen = list[str]()
 
         def look(name: str, module: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
-            if max(module.stride) > 1 and max(module.kernel_size) > 1 and min(inputs[0].shape[-2:]) == 1:
+            if (
+                max(module.stride) > 1
+                and max(module.kernel_size) > 1
+                and min(inputs[0].shape[-2:]) == 1
+            ):
                 seen.append(name)
 
         hooks = [
@@ -152,8 +174,10 @@ class Encoder(nn.Module):
                 self.net(torch.zeros(1, 3, side, side))
                 if seen:
                     raise ValueError(
-                        f"{key}={side}: {seen[0]} of the encoder sees a single pixel, for which torch's gradients in "
-                        f"bf16 on a CPU are wrong; use {2 * side}, encoder.stem=small, or precision=no"
+                        f"{key}={side}: {seen[0]} of the encoder sees a single pixel, for which "
+                        "torch's gradients in "
+                        f"bf16 on a CPU are wrong; use {2 * side}, encoder.stem=small, or "
+                        "precision=no"
                     )
         finally:
             for hook in hooks:
@@ -161,12 +185,16 @@ class Encoder(nn.Module):
             self.train(training)
 
 
-def build_encoder(config: EncoderConfig, *, pyramid: bool = False) -> tuple[Encoder, LoadReport | None]:
+def build_encoder(
+    config: EncoderConfig, *, pyramid: bool = False
+) -> tuple[Encoder, LoadReport | None]:
     """The encoder of a config, and what was loaded into it (None for random weights).
 
-    pyramid: all levels of its pyramid will be used, not the last one alone; what is not used is frozen
+    pyramid: all levels of its pyramid will be used, not the last one alone; what is not used is
+        frozen
 
-    Raises ValueError when the encoder, the stem or the weights do not exist, or when no tensor of a file fits.
+    Raises ValueError when the encoder, the stem or the weights do not exist, or when no tensor of a
+    file fits.
     """
     encoder = Encoder(config)
     _freeze_unused(encoder, pyramid=pyramid)
@@ -175,14 +203,16 @@ def build_encoder(config: EncoderConfig, *, pyramid: bool = False) -> tuple[Enco
     path = expand(config.weights)
     if not path.exists():
         raise ValueError(
-            f"encoder.weights: there is no file {path}; {config.name} knows {_tags(config.name)}, any other name is "
+            f"encoder.weights: there is no file {path}; {config.name} knows {_tags(config.name)}, "
+            "any other name is "
             "that of a run directory or a .safetensors file"
         )
     return encoder, load_weights(encoder, path / WEIGHTS_NAME if path.is_dir() else path)
 
 
 def load_weights(encoder: Encoder, path: Path) -> LoadReport:
-    """Copy the tensors of a .safetensors file with torchvision's (or the encoder's own) key names into `encoder`."""
+    """Copy the tensors of a .safetensors file with torchvision's (or the encoder's own) key names
+    into `encoder`."""
     if not path.is_file():
         raise ValueError(f"encoder.weights: there is no file {path}")
     try:
@@ -192,7 +222,10 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     own = torchvision_state(encoder)
     fits = {name for name in own.keys() & found.keys() if own[name].shape == found[name].shape}
     if not any(own[name].ndim for name in fits):  # counters fit in any encoder
-        raise ValueError(f"encoder.weights: no tensor of {path} fits this encoder; is encoder.name the right one?")
+        raise ValueError(
+            f"encoder.weights: no tensor of {path} fits this encoder; is encoder.name the right "
+            "one?"
+        )
     with torch.no_grad():
         for name in fits:
             own[name].copy_(found[name])
@@ -205,34 +238,47 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
 
 
 def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
-    """The encoder's tensors under the names of torchvision (timm's where torchvision has no such model)."""
-    return {name.removeprefix("model."): tensor for name, tensor in encoder.net.state_dict().items()}
+    """The encoder's tensors under the names of torchvision (timm's where torchvision has no such
+    model)."""
+    return {
+        name.removeprefix("model."): tensor for name, tensor in encoder.net.state_dict().items()
+    }
 
 
 def save_encoder(encoder: Encoder, path: Path, facts: EncoderFacts) -> None:
-    """Write `encoder.safetensors`: tensors under torchvision's names, with facts, which hold no path of the author's.
+    """Write `encoder.safetensors`: tensors under torchvision's names, with facts, which hold no
+    path of the author's.
 
     Raises WeightsError when the disk is full.
     """
-    save_weights(torchvision_state(encoder), path, asdict(replace(facts, encoder=replace(facts.encoder, weights=None))))
+    save_weights(
+        torchvision_state(encoder),
+        path,
+        asdict(replace(facts, encoder=replace(facts.encoder, weights=None))),
+    )
 
 
 def encoder_file(run: Path) -> Path:
     """The weights of a run directory, or the file itself. Raises ValueError when there is none."""
     file = run / WEIGHTS_NAME if run.is_dir() else run
     if not file.is_file():
-        raise ValueError(f"there is no {file}: give a run directory that has {WEIGHTS_NAME}, or such a file")
+        raise ValueError(
+            f"there is no {file}: give a run directory that has {WEIGHTS_NAME}, or such a file"
+        )
     return file
 
 
 def facts_of(file: Path) -> EncoderFacts:
-    """What a file of `save_encoder` says of itself; its encoder has no weights to load, since they are in the file.
+    """What a file of `save_encoder` says of itself; its encoder has no weights to load, since they
+    are in the file.
 
     Raises ValueError for a file of others, and for facts that do not fit.
     """
     facts = read_facts(file)
     if not facts:
-        raise ValueError(f"{file} was not written by genseg: its method, mean, std and size are not known")
+        raise ValueError(
+            f"{file} was not written by genseg: its method, mean, std and size are not known"
+        )
     refuse_more(file, facts)
     found = checked_facts(file, facts, EncoderFacts)
     return replace(found, encoder=replace(found.encoder, weights=None))
@@ -241,12 +287,16 @@ def facts_of(file: Path) -> EncoderFacts:
 def refuse_more(file: Path, facts: Mapping[str, Any]) -> None:
     """Raise ValueError when the facts of a file are those of a whole model."""
     if unlike := {"look", "preparation"} & facts.keys():
-        raise ValueError(f"{file} holds more than an encoder ({', '.join(unlike)}): give its run directory, or the "
-                         f"{WEIGHTS_NAME} there")  # fmt: skip
+        raise ValueError(
+            f"{file} holds more than an encoder ({', '.join(unlike)}): give its run directory, or "
+            "the "
+            f"{WEIGHTS_NAME} there"
+        )
 
 
 def _is_tag(config: EncoderConfig) -> bool:
-    """Whether the weights are a name that smp (for its own encoders) or timm (`timm`, for tu- ones) downloads."""
+    """Whether the weights are a name that smp (for its own encoders) or timm (`timm`, for tu- ones)
+    downloads."""
     if config.name.startswith("tu-"):
         return config.weights == "timm"
     return config.weights in _settings(config.name)
@@ -266,21 +316,32 @@ def _tags(name: str) -> str:
 def _refusal(name: str, tag: str | None, error: Exception) -> str:
     """Why there is no such encoder, and what to do."""
     timms = name.startswith("tu-")
-    known = [f"tu-{model}" for model in timm.list_models()] if timms else smp.encoders.get_encoder_names()
+    known = (
+        [f"tu-{model}" for model in timm.list_models()]
+        if timms
+        else smp.encoders.get_encoder_names()
+    )
     if name.partition(".")[0] not in known:
         near = ", ".join(difflib.get_close_matches(name, known))
-        advice = f"did you mean {near}?" if near else "give one of segmentation-models-pytorch, or tu-NAME for timm's"
+        advice = (
+            f"did you mean {near}?"
+            if near
+            else "give one of segmentation-models-pytorch, or tu-NAME for timm's"
+        )
         return f"encoder.name={name}: there is no such encoder; {advice}"
     if not timms or tag is not None:
         return f"encoder.name={name}, encoder.weights={tag}: {error}"
     return (
-        f"encoder.name={name}: its feature maps do not halve from level to level ({error}), as those of plain ViTs; "
-        "use a pyramid encoder, such as resnet50, tu-convnext_tiny or tu-swin_tiny_patch4_window7_224"
+        f"encoder.name={name}: its feature maps do not halve from level to level ({error}), as "
+        "those of plain ViTs; "
+        "use a pyramid encoder, such as resnet50, tu-convnext_tiny or "
+        "tu-swin_tiny_patch4_window7_224"
     )
 
 
 def _side(name: str) -> int:
-    """Pixels of a square image for trying an encoder: few, unless timm has made it for one size alone."""
+    """Pixels of a square image for trying an encoder: few, unless timm has made it for one size
+    alone."""
     known = timm.get_pretrained_cfg(name.removeprefix("tu-")) if name.startswith("tu-") else None
     if known is None or not known.fixed_input_size or name.startswith("tu-swin"):
         return 64
@@ -288,11 +349,13 @@ def _side(name: str) -> int:
 
 
 def _freeze_unused(encoder: Encoder, *, pyramid: bool) -> None:
-    """Take from training what is not used (a classifier's last convolution, branches to other levels): DDP would wait
-    for it."""
+    """Take from training what is not used (a classifier's last convolution, branches to other
+    levels): DDP would wait for it."""
     training = encoder.training
     levels = encoder.eval().pyramid(torch.zeros(1, 3, encoder.side, encoder.side))
-    torch.stack([level.sum() for level in levels[0 if pyramid else -1 :] if level.requires_grad]).sum().backward()
+    torch.stack(
+        [level.sum() for level in levels[0 if pyramid else -1 :] if level.requires_grad]
+    ).sum().backward()
     for p in encoder.train(training).parameters():
         p.requires_grad_(p.grad is not None)
         p.grad = None
@@ -302,7 +365,10 @@ def _small_stem(net: nn.Module, name: str) -> None:
     """The CIFAR stem of the ResNet paper's followers: 3x3 convolution of stride 1, no max-pool."""
     owner: Any = net.model if hasattr(net, "model") else net
     if not (isinstance(getattr(owner, "conv1", None), nn.Conv2d) and hasattr(owner, "maxpool")):
-        raise ValueError(f"encoder.stem=small is made for ResNets; {name} has another stem: use encoder.stem=imagenet")
+        raise ValueError(
+            f"encoder.stem=small is made for ResNets; {name} has another stem: use "
+            "encoder.stem=imagenet"
+        )
     out = owner.conv1.out_channels
     owner.conv1 = nn.Conv2d(3, out, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(owner.conv1.weight, mode="fan_out", nonlinearity="relu")

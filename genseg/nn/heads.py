@@ -13,8 +13,9 @@ Head = Literal["mlp", "mlp_bn", "mlp_whiten"]
 
 
 class Whitening(nn.Module):
-    """Embeddings of a batch with mean 0 and nearly no correlation: Σ^(-1/2) (x - mean), by Newton's iterations, which
-    leave directions of little variance as they are (Huang et al., Iterative Normalization, 2019, algorithm 1).
+    """Embeddings of a batch with mean 0 and nearly no correlation: Σ^(-1/2) (x - mean), by Newton's
+    iterations, which leave directions of little variance as they are (Huang et al., Iterative
+    Normalization, 2019, algorithm 1).
 
     Statistics are those of the batch over all processes, in evaluation too.
     """
@@ -32,7 +33,8 @@ class Whitening(nn.Module):
             covariance = everyone.T @ everyone / max(len(everyone) - 1, 1)
             covariance = covariance + (self.RIDGE * covariance.diagonal().mean() + 1e-12) * identity
             trace = covariance.trace()
-            y, root = covariance / trace, identity  # coupled: in one product of `root` rounding errors grow without end
+            # coupled: in one product of `root` rounding errors grow without end
+            y, root = covariance / trace, identity
             for _ in range(self.ITERATIONS):
                 step = 1.5 * identity - 0.5 * root @ y
                 y, root = y @ step, step @ root
@@ -40,13 +42,18 @@ class Whitening(nn.Module):
 
 
 def mlp(
-    *widths: int, norm: bool = True, hidden_bias: bool = True, last_bias: bool = True, head: Head = "mlp"
+    *widths: int,
+    norm: bool = True,
+    hidden_bias: bool = True,
+    last_bias: bool = True,
+    head: Head = "mlp",
 ) -> nn.Sequential:
     """Linear layers through `widths` with (batch norm and) ReLU between them.
 
     hidden_bias: of every layer but the last
-    head: what is behind the last layer: nothing (mlp), a batch norm without offset, as in SimCLR (mlp_bn), or such a
-        one and whitening (mlp_whiten; Hua et al., On Feature Decorrelation in Self-Supervised Learning, 2021)
+    head: what is behind the last layer: nothing (mlp), a batch norm without offset, as in SimCLR
+        (mlp_bn), or such a one and whitening (mlp_whiten; Hua et al., On Feature Decorrelation in
+        Self-Supervised Learning, 2021)
     """
     assert head in get_args(Head)
     layers: list[nn.Module] = []
@@ -54,7 +61,9 @@ def mlp(
         last = i == len(widths) - 2
         layers.append(nn.Linear(a, b, bias=last_bias if last else hidden_bias))
         if not last:
-            layers += [nn.BatchNorm1d(b), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
+            layers += (
+                [nn.BatchNorm1d(b), nn.ReLU(inplace=True)] if norm else [nn.ReLU(inplace=True)]
+            )
     if head != "mlp":
         scale = nn.BatchNorm1d(widths[-1])
         scale.bias.requires_grad_(False)

@@ -19,8 +19,9 @@ Norm = Literal["bn", "sync", "frozen", "group"]
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group norm (Wu and He, 2018) that is fast on CPUs, too: torch's kernel for channels_last takes ten times and more
-    as long there as the one for channels first with two copies (docs/LOG.md). The same numbers, in the input's layout.
+    """Group norm (Wu and He, 2018) that is fast on CPUs, too: torch's kernel for channels_last
+    takes ten times and more as long there as the one for channels first with two copies
+    (docs/LOG.md). The same numbers, in the input's layout.
     """
 
     def forward(self, input: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
@@ -31,14 +32,17 @@ class GroupNorm(nn.GroupNorm):
 
 
 def with_norms(module: nn.Module, norm: Norm) -> nn.Module:
-    """The module with each batch norm kept (bn), over all processes (sync), frozen (frozen) or by groups (group).
+    """The module with each batch norm kept (bn), over all processes (sync), frozen (frozen) or by
+    groups (group).
 
-    Frozen ones keep the statistics and the affine part that pretraining has left, as detectron2 does; they are no use
-    with random weights, whose statistics are nobody's. Group norms (Wu and He, 2018: 32 groups, or fewer where the
-    width does not divide) take over the affine part alone. timm's batch norms hold an activation, which stays.
+    Frozen ones keep the statistics and the affine part that pretraining has left, as detectron2
+    does; they are no use with random weights, whose statistics are nobody's. Group norms (Wu and
+    He, 2018: 32 groups, or fewer where the width does not divide) take over the affine part alone.
+    timm's batch norms hold an activation, which stays.
     """
     assert norm in get_args(Norm)
-    if norm == "bn" or isinstance(module, nn.SyncBatchNorm):  # made before: two parts of a module may share an encoder
+    # made before: two parts of a module may share an encoder
+    if norm == "bn" or isinstance(module, nn.SyncBatchNorm):
         return module
     if norm == "sync" and isinstance(module, nn.modules.batchnorm._BatchNorm):
         return convert_sync_batchnorm(module)  # timm's: torch's own loses the activations
@@ -50,8 +54,9 @@ def with_norms(module: nn.Module, norm: Norm) -> nn.Module:
 
 
 def unsynced(module: nn.Module) -> None:
-    """Make the batch norms over all processes in `module` those of this process again, in place: for what one process
-    does alone, where the others would never answer. `module` itself is none, and what they see are maps."""
+    """Make the batch norms over all processes in `module` those of this process again, in place:
+    for what one process does alone, where the others would never answer. `module` itself is none,
+    and what they see are maps."""
     for name, child in module.named_children():
         if isinstance(child, nn.SyncBatchNorm):
             kind = BatchNormAct2d if isinstance(child, SyncBatchNormAct) else nn.BatchNorm2d
@@ -83,8 +88,9 @@ def _in_place_of(norm: nn.BatchNorm2d | nn.SyncBatchNorm, made: nn.Module) -> nn
 
 
 def average_anew(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
-    """Have the module's batch norms forget their statistics and average plainly over the batches that follow (precise
-    batch norm, Wu and Johnson, 2021, sec. 3). They are in training mode until the module's eval()."""
+    """Have the module's batch norms forget their statistics and average plainly over the batches
+    that follow (precise batch norm, Wu and Johnson, 2021, sec. 3). They are in training mode until
+    the module's eval()."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     for m in norms:
         m.reset_running_stats()

@@ -1,4 +1,5 @@
-"""RoIAlign over the levels of a pyramid as one weighted sum of rows, which on a CPU is several times faster."""
+"""RoIAlign over the levels of a pyramid as one weighted sum of rows, which on a CPU is several
+times faster."""
 
 import torch
 import torch.nn.functional as F
@@ -12,12 +13,14 @@ SAMPLES = 2  # in each direction of a bin
 
 
 class RegionAlign(MultiScaleRoIAlign):
-    """RoIAlign (He et al., 2017) of boxes on the levels that suit their size (Lin et al., 2017, equation 1).
+    """RoIAlign (He et al., 2017) of boxes on the levels that suit their size (Lin et al., 2017,
+    equation 1).
 
-    Gives what torchvision's gives, half-pixel shifts included. A bin is a sum of 16 pixels (2 x 2 samples of 4
-    neighbours each), so all bins of all levels are one `embedding_bag` of pixels. torchvision's kernel goes through
-    channel after channel: its gradient took 29 % of a step of Mask R-CNN at torchvision's widths on a CPU. Other
-    devices have kernels of their own.
+    Gives what torchvision's gives, half-pixel shifts included. A bin is a sum of 16 pixels (2 x 2
+    samples of 4 neighbours each), so all bins of all levels are one `embedding_bag` of pixels.
+    torchvision's kernel goes through
+    channel after channel: its gradient took 29 % of a step of Mask R-CNN at torchvision's widths on
+    a CPU. Other devices have kernels of their own.
     """
 
     def __init__(self, bins: int) -> None:
@@ -27,17 +30,24 @@ class RegionAlign(MultiScaleRoIAlign):
     def forward(
         self, x: dict[str, Tensor], boxes: list[Tensor], image_shapes: list[tuple[int, int]]
     ) -> Float[Tensor, "n c bins bins"]:
-        """Features of each box, those of the first image first; boxes are left, top, right, bottom in its pixels."""
+        """Features of each box, those of the first image first; boxes are left, top, right, bottom
+        in its pixels."""
         if x[NAMES[0]].device.type != "cpu":
             pooled: Tensor = super().forward(x, boxes, image_shapes)
             return pooled
         maps = [x[name].float() for name in NAMES]
         channels = maps[0].shape[1]
         corners = torch.cat(boxes).float()
-        image = torch.cat([torch.full_like(b[:, 0], i, dtype=torch.long) for i, b in enumerate(boxes)])
+        image = torch.cat(
+            [torch.full_like(b[:, 0], i, dtype=torch.long) for i, b in enumerate(boxes)]
+        )
         level = level_of(corners, first=STRIDE.bit_length() - 1, count=len(maps))
-        heights, widths = (torch.tensor([m.shape[d] for m in maps], device=level.device)[level] for d in (2, 3))
-        sizes = torch.tensor([m.shape[0] * m.shape[2] * m.shape[3] for m in maps], device=level.device)
+        heights, widths = (
+            torch.tensor([m.shape[d] for m in maps], device=level.device)[level] for d in (2, 3)
+        )
+        sizes = torch.tensor(
+            [m.shape[0] * m.shape[2] * m.shape[3] for m in maps], device=level.device
+        )
         begins = (sizes.cumsum(0) - sizes)[level] + image * heights * widths
         scaled = corners / (STRIDE * 2**level)[:, None]
         column, across = neighbours(scaled[:, 0], scaled[:, 2], widths, self.bins)
@@ -52,7 +62,8 @@ class RegionAlign(MultiScaleRoIAlign):
 
 
 def level_of(boxes: Float[Tensor, "n 4"], *, first: int, count: int) -> Int[Tensor, "n"]:
-    """The level of a pyramid for each box: 224 pixels belong to stride 16, half the side to half the stride.
+    """The level of a pyramid for each box: 224 pixels belong to stride 16, half the side to half
+    the stride.
 
     `first` is the logarithm of the first level's stride to the base 2.
     """

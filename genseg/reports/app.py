@@ -1,4 +1,5 @@
-"""The live page: an image, its instances, the one at a place, two runs side by side. For this machine alone."""
+"""The live page: an image, its instances, the one at a place, two runs side by side. For this
+machine alone."""
 
 import functools
 import os
@@ -9,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # else its import asks the network for a newer version
+# else its import asks the network for a newer version
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from genseg.core import interrupts
 from genseg.data.images.source import ImageError
@@ -52,7 +54,8 @@ INVITATION = "Click a place in the picture to see the instance there."
 
 
 class Served(App):
-    """Gradio's server behind a guard. That has to be the outermost: Gradio's own middleware answers other origins."""
+    """Gradio's server behind a guard. That has to be the outermost: Gradio's own middleware answers
+    other origins."""
 
     def __init__(self, **guard: Any) -> None:
         super().__init__(default_response_class=ORJSONResponse)
@@ -66,8 +69,8 @@ AT_WORK = threading.Lock()
 
 
 def one_at_a_time(answer: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
-    """Requests wait for each other, and the end of the process for them: PyTorch and OpenCV abort it in a thread that
-    is at work."""
+    """Requests wait for each other, and the end of the process for them: PyTorch and OpenCV abort
+    it in a thread that is at work."""
 
     @functools.wraps(answer)
     def waiting(*given: Any) -> tuple[Any, ...]:
@@ -78,8 +81,8 @@ def one_at_a_time(answer: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple
 
 
 class Answers:
-    """What the page does on each event. Files are written below `folder`, of each session the latest alone; an upload
-    is removed as soon as it is read."""
+    """What the page does on each event. Files are written below `folder`, of each session the
+    latest alone; an upload is removed as soon as it is read."""
 
     def __init__(self, runs: Mapping[str, Opened], folder: Path) -> None:
         self.runs, self.folder = runs, folder
@@ -92,8 +95,11 @@ class Answers:
     def forget(self, seen: Seen | None) -> None:
         self.remove(seen.preview if seen else None)
 
-    def show(self, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
-        """Picture, count, downloads, the file of these that is kept in mind, and whether there is a guess to keep."""
+    def show(
+        self, seen: Seen | None, score: float, how: str, former: str | None
+    ) -> tuple[Any, ...]:
+        """Picture, count, downloads, the file of these that is kept in mind, and whether there is a
+        guess to keep."""
         out: tuple[Any, ...] = (None, NOTHING, None, None, None)
         if seen is not None:
             json_file, zip_file = downloads(seen, score, self.folder)
@@ -104,13 +110,22 @@ class Answers:
     @one_at_a_time
     def reset(self, seen: Seen | None, *given: Any) -> tuple[Any, ...]:
         """Another threshold, or way to show it: the guess may count now, or no longer."""
-        return *self.show(seen, *given), describe(seen, given[0]) if seen and seen.guess else gr.skip()
+        return *self.show(seen, *given), describe(
+            seen, given[0]
+        ) if seen and seen.guess else gr.skip()
 
     @one_at_a_time
     def first(
-        self, name: str, given: dict[str, Any] | None, score: float, how: str, former: str | None, before: Seen | None
+        self,
+        name: str,
+        given: dict[str, Any] | None,
+        score: float,
+        how: str,
+        former: str | None,
+        before: Seen | None,
     ) -> tuple[Any, ...]:
-        """A file is dropped, or taken away. Its picture is put in its place, which calls this again."""
+        """A file is dropped, or taken away. Its picture is put in its place, which calls this
+        again."""
         file: str | None = given["path"] if given else None
         if file == (before.preview if before else None):
             return tuple(gr.skip() for _ in range(10))
@@ -124,21 +139,37 @@ class Answers:
                 note = str(error)
             self.remove(file)
         return (
-            seen.preview if seen else None, gr.update(value=note, visible=bool(note)), seen, INVITATION if seen else "",
+            seen.preview if seen else None,
+            gr.update(value=note, visible=bool(note)),
+            seen,
+            INVITATION if seen else "",
             *self.show(seen, score, how, former),
-        )  # fmt: skip
+        )
 
     @one_at_a_time
-    def another(self, name: str, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+    def another(
+        self, name: str, seen: Seen | None, score: float, how: str, former: str | None
+    ) -> tuple[Any, ...]:
         """Another run looks at the same image; one that cannot be read keeps its note."""
         if seen is None:
             return tuple(gr.skip() for _ in range(9))
         after, note = look(self.runs[name], seen), notes(self.runs[name], seen)
-        return gr.update(value=note, visible=bool(note)), after, INVITATION, *self.show(after, score, how, former)
+        return (
+            gr.update(value=note, visible=bool(note)),
+            after,
+            INVITATION,
+            *self.show(after, score, how, former),
+        )
 
     @one_at_a_time
     def clicked(
-        self, name: str, seen: Seen | None, score: float, how: str, former: str | None, event: gr.SelectData
+        self,
+        name: str,
+        seen: Seen | None,
+        score: float,
+        how: str,
+        former: str | None,
+        event: gr.SelectData,
     ) -> tuple[Any, ...]:
         said = ""
         if seen is not None:
@@ -147,7 +178,9 @@ class Answers:
         return seen, said, *self.show(seen, score, how, former)
 
     @one_at_a_time
-    def kept(self, seen: Seen | None, score: float, how: str, former: str | None) -> tuple[Any, ...]:
+    def kept(
+        self, seen: Seen | None, score: float, how: str, former: str | None
+    ) -> tuple[Any, ...]:
         seen, said = (None, "") if seen is None else keep(seen)
         return seen, said, *self.show(seen, score, how, former)
 
@@ -157,21 +190,55 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
     names, answers = list(runs), Answers(runs, folder)
     with gr.Blocks(title="genseg", analytics_enabled=False) as blocks:
         gr.Markdown("# Instances of an image\nNothing leaves this machine.")
-        seen, made = gr.State(None, delete_callback=answers.forget), gr.State(None, delete_callback=answers.remove)
+        seen, made = (
+            gr.State(None, delete_callback=answers.forget),
+            gr.State(None, delete_callback=answers.remove),
+        )
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
-                file = gr.Image(type="filepath", image_mode=None, label="Your image", sources=["upload", "clipboard"],
-                                height=260, elem_id="image", buttons=["fullscreen"])  # fmt: skip
-                note = gr.Textbox("", label="This file", interactive=False, visible=False, elem_id="note")
-                run = gr.Dropdown(names, value=names[0], label="Run", visible=len(names) > 1, elem_id="run")
-                score = gr.Slider(0, 1, value=runs[names[0]].score, step=0.01, label="Score at least", elem_id="score")
+                file = gr.Image(
+                    type="filepath",
+                    image_mode=None,
+                    label="Your image",
+                    sources=["upload", "clipboard"],
+                    height=260,
+                    elem_id="image",
+                    buttons=["fullscreen"],
+                )
+                note = gr.Textbox(
+                    "", label="This file", interactive=False, visible=False, elem_id="note"
+                )
+                run = gr.Dropdown(
+                    names, value=names[0], label="Run", visible=len(names) > 1, elem_id="run"
+                )
+                score = gr.Slider(
+                    0,
+                    1,
+                    value=runs[names[0]].score,
+                    step=0.01,
+                    label="Score at least",
+                    elem_id="score",
+                )
                 how = gr.Radio(SHOWS, value=SHOWS[0], label="Show as", elem_id="show")
             with gr.Column(scale=2, min_width=320):
-                result = gr.Image(label="Instances", interactive=False, format="png", height=560, elem_id="result",
-                                  buttons=BUTTONS)  # fmt: skip
+                result = gr.Image(
+                    label="Instances",
+                    interactive=False,
+                    format="png",
+                    height=560,
+                    elem_id="result",
+                    buttons=BUTTONS,
+                )
                 total = gr.Textbox(NOTHING, label="Found", interactive=False, elem_id="count")
-                said = gr.Textbox("", label="At the place you clicked", interactive=False, elem_id="said")
-                keeper = gr.Button("Keep the guess: count and export it", interactive=False, elem_id="keep", size="sm")
+                said = gr.Textbox(
+                    "", label="At the place you clicked", interactive=False, elem_id="said"
+                )
+                keeper = gr.Button(
+                    "Keep the guess: count and export it",
+                    interactive=False,
+                    elem_id="keep",
+                    size="sm",
+                )
                 with gr.Row():
                     json_file = gr.DownloadButton("Download COCO json", elem_id="json")
                     zip_file = gr.DownloadButton("Download cut-outs", elem_id="cutouts")
@@ -179,9 +246,14 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         private: dict[str, Any] = {"api_visibility": "private"}
         quiet = private | {"show_progress": "hidden"}
         given = [score, how, made]
-        # preprocess=False: else Gradio opens the file with PIL, and says no more than "Error" of what that cannot read
+        # preprocess=False: else Gradio opens the file with PIL, and says no more than "Error" of
+        # what that cannot read
         looked = file.change(
-            answers.first, [run, file, *given, seen], [file, note, seen, said, *shown], preprocess=False, **private
+            answers.first,
+            [run, file, *given, seen],
+            [file, note, seen, said, *shown],
+            preprocess=False,
+            **private,
         )
         run.change(answers.another, [run, seen, *given], [note, seen, said, *shown], **private)
         for setting in (score, how):
@@ -194,7 +266,8 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
 
 
 def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: list[Any]) -> None:
-    """Two runs on the same image, after `looked`; `given` are the components of the score and the way to show it."""
+    """Two runs on the same image, after `looked`; `given` are the components of the score and the
+    way to show it."""
     names = list(runs)
 
     @one_at_a_time
@@ -207,9 +280,13 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         return redrawn(sides, score, how)
 
     def redrawn(sides: tuple[Seen, Seen] | None, score: float, how: str) -> tuple[Any, ...]:
-        return (None, NOTHING) * 2 if sides is None else tuple(
-            part for side in sides for part in (drawn(side, score, how), count(side, score))
-        )  # fmt: skip
+        return (
+            (None, NOTHING) * 2
+            if sides is None
+            else tuple(
+                part for side in sides for part in (drawn(side, score, how), count(side, score))
+            )
+        )
 
     gr.Markdown("## Two runs side by side")
     sides, chosen, pictures = gr.State(None), list[Any](), list[Any]()
@@ -217,8 +294,15 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         for name in names[:2]:
             with gr.Column(min_width=300):
                 chosen.append(gr.Dropdown(names, value=name, label="Run"))
-                pictures.append(gr.Image(show_label=False, interactive=False, format="png", height=420,
-                                         buttons=BUTTONS))  # fmt: skip
+                pictures.append(
+                    gr.Image(
+                        show_label=False,
+                        interactive=False,
+                        format="png",
+                        height=420,
+                        buttons=BUTTONS,
+                    )
+                )
                 pictures.append(gr.Textbox("", show_label=False, interactive=False))
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     looked.then(both, [*chosen, seen, *given], [sides, *pictures], **private)
@@ -237,22 +321,35 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
     opened, room = open_runs(runs), max(ROOM, 5 * max_mb)
     with interrupts.raised(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary).resolve()
-        os.environ["GRADIO_TEMP_DIR"] = str(folder)  # else Gradio copies each download, and keeps the copies for ever
+        # else Gradio copies each download, and keeps the copies for ever
+        os.environ["GRADIO_TEMP_DIR"] = str(folder)
         served = page(opened, folder)
         try:
             served.launch(
-                server_name=ADDRESS, server_port=port, share=False, allowed_paths=[str(folder)],
-                theme=gr.themes.Base(font=list(FONT), font_mono=["ui-monospace", "monospace"]), css=CSS,
-                footer_links=[], quiet=True, prevent_thread_lock=True, ssr_mode=False, show_error=True,
+                server_name=ADDRESS,
+                server_port=port,
+                share=False,
+                allowed_paths=[str(folder)],
+                theme=gr.themes.Base(font=list(FONT), font_mono=["ui-monospace", "monospace"]),
+                css=CSS,
+                footer_links=[],
+                quiet=True,
+                prevent_thread_lock=True,
+                ssr_mode=False,
+                show_error=True,
                 _app=Served(port=port, max_mb=max_mb, room_mb=room, folder=folder),
-            )  # fmt: skip
+            )
         except OSError as error:
             raise ValueError(f"--port {port} cannot be used ({error}); choose another") from None
         print(f"http://{ADDRESS}:{port}  (Ctrl-C ends it)", flush=True)
-        print(f"images of {max_mb:,} MB at most (--max-mb); {room:,} MB of temporary files, the oldest are removed",
-              flush=True)  # fmt: skip
+        print(
+            f"images of {max_mb:,} MB at most (--max-mb); {room:,} MB of temporary files, the "
+            "oldest are removed",
+            flush=True,
+        )
         try:
             threading.Event().wait()
         finally:
-            served.close(verbose=False)  # else a request at work writes into the folder while it is removed
+            # else a request at work writes into the folder while it is removed
+            served.close(verbose=False)
             AT_WORK.acquire(timeout=LAST)  # and never released: no other begins

@@ -18,14 +18,14 @@ FRAMING = 1 << 16  # bytes that a form adds to the file it carries
 class Guard:
     """Stands before an ASGI server: refuses whoever is not its own page, and what is too large.
 
-    A web page elsewhere can send its reader's browser here: under a name of its own that it has pointed at this
-    machine, which the Host header gives away, or by a form or a script, which the Origin header does. Programs of this
-    machine send no Origin, and may come in.
+    A web page elsewhere can send its reader's browser here: under a name of its own that it has
+    pointed at this machine, which the Host header gives away, or by a form or a script, which the
+    Origin header does. Programs of this machine send no Origin, and may come in.
 
     port: that of the page
     max_mb: largest body of a request
-    folder: what the server keeps on disk; before a request with a body its oldest files are removed, until all of it
-        has no more than `room_mb` with that body
+    folder: what the server keeps on disk; before a request with a body its oldest files are
+        removed, until all of it has no more than `room_mb` with that body
     """
 
     def __init__(self, app: Asgi, *, port: int, max_mb: int, room_mb: int, folder: Path) -> None:
@@ -51,9 +51,14 @@ class Guard:
             return
         size = int(length[0]) if length else 0
         if size > self.most:
-            await _drain(receive)  # else the browser shows a broken connection in place of the words
-            await _answer(send, 413, f"The file is larger than {self.max_mb} MB, the limit of this page; "
-                                     f"genseg app --max-mb {-((FRAMING - size) >> 20)} raises it.")  # fmt: skip
+            # else the browser shows a broken connection in place of the words
+            await _drain(receive)
+            await _answer(
+                send,
+                413,
+                f"The file is larger than {self.max_mb} MB, the limit of this page; "
+                f"genseg app --max-mb {-((FRAMING - size) >> 20)} raises it.",
+            )
             return
         if size:
             make_room(self.folder, self.room - size)
@@ -62,7 +67,10 @@ class Guard:
     def _stranger(self, scope: Message) -> str:
         """Why a request is refused; nothing for one of the page's own."""
         if foreign := [h for h in _values(scope, b"host") if h.lower() not in self.hosts]:
-            return f"Host {foreign[0]}: this page is at {self.home} alone; forward that port under the same number."
+            return (
+                f"Host {foreign[0]}: this page is at {self.home} alone; forward that port under "
+                "the same number."
+            )
         if foreign := [o for o in _values(scope, b"origin") if o.lower() not in self.origins]:
             return f"Origin {foreign[0]}: only the page at {self.home} may ask."
         return ""
@@ -98,7 +106,9 @@ def _values(scope: Message, name: bytes) -> list[str]:
 
 
 async def _drain(receive: Receive) -> None:
-    while (message := await receive())["type"] == "http.request" and message.get("more_body", False):
+    while (message := await receive())["type"] == "http.request" and message.get(
+        "more_body", False
+    ):
         pass
 
 

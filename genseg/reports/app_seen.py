@@ -1,4 +1,5 @@
-"""What the live page keeps of an image: its pixels, what a run finds in them, and what a click has asked for."""
+"""What the live page keeps of an image: its pixels, what a run finds in them, and what a click has
+asked for."""
 
 import json
 import math
@@ -25,8 +26,10 @@ from genseg.show.draw import boxes, cut_outs, overlay
 from genseg.workflows.generate.opened import ONE_CLASS, Opened
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
-LONGEST = 2048  # pixels of the longer side of an image; larger ones are shrunk, so that a click answers soon
-SHORTEST = 720  # up to which a small image is enlarged: Gradio's component shows none larger than it is
+# pixels of the longer side of an image; larger ones are shrunk, so that a click answers soon
+LONGEST = 2048
+# up to which a small image is enlarged: Gradio's component shows none larger than it is
+SHORTEST = 720
 PREVIEW = 520  # pixels of the longer side of an image's preview
 SHOWS = ("Soft alpha", "Hard mask", "Cut-outs", "Image")
 SAME = 0.5  # overlap from which on two instances are one
@@ -77,24 +80,29 @@ class Seen:
 
 
 def read(file: str) -> Seen:
-    """An image file, in which nothing has been looked for. Raises ImageError for one that cannot be read."""
+    """An image file, in which nothing has been looked for. Raises ImageError for one that cannot be
+    read."""
     name = Path(file).name
     try:
         pixels = decode(file)
     except ImageError as error:
         raise ImageError(f"{name} cannot be read: {str(error).removeprefix(f'{file}: ')}") from None
-    return Seen(name, _at_most(pixels, LONGEST), whole=pixels.shape[:2], more=notes_on((Path(file),)))
+    return Seen(
+        name, _at_most(pixels, LONGEST), whole=pixels.shape[:2], more=notes_on((Path(file),))
+    )
 
 
 def look(run: Opened, seen: Seen) -> Seen:
     """What a run finds in an image; what another has found, or a click, is forgotten."""
     found = tuple(run.instances(seen.pixels))
-    return replace(seen, found=found, kept=(), guess=None, categories=run.categories, boxes=run.boxes)
+    return replace(
+        seen, found=found, kept=(), guess=None, categories=run.categories, boxes=run.boxes
+    )
 
 
 def click(run: Opened, seen: Seen, x: int, y: int, score: float) -> tuple[Seen, str]:
-    """The run's guess at a pixel, not counted yet, and a word on it. A click on what was kept, or on the guess of the
-    click before, removes it."""
+    """The run's guess at a pixel, not counted yet, and a word on it. A click on what was kept, or
+    on the guess of the click before, removes it."""
     if here := [a for a in seen.added(score) if a.covers(y, x)]:
         kept = tuple(a for a in seen.kept if a not in here)
         return replace(seen, kept=kept, guess=None), f"Removed: what you had kept at {x}, {y}."
@@ -115,7 +123,10 @@ def describe(seen: Seen, score: float) -> str:
     if not seen.may_keep(score):
         return f"At {x}, {y}: {what}, score {own:.2f}. It counts already."
     if own < score:
-        return f"Nothing here (best guess {own:.2f}). The dashed line at {x}, {y} is that guess: {what}."
+        return (
+            f"Nothing here (best guess {own:.2f}). The dashed line at {x}, {y} is that guess: "
+            f"{what}."
+        )
     return f"At {x}, {y}: {what}, score {own:.2f}, besides what was found. It does not count yet."
 
 
@@ -128,7 +139,8 @@ def keep(seen: Seen) -> tuple[Seen, str]:
 
 
 def _guess(run: Opened, seen: Seen, y: int, x: int, score: float) -> Instance | None:
-    """What the run draws at a pixel; where that scores too little, what it has found there in the whole image."""
+    """What the run draws at a pixel; where that scores too little, what it has found there in the
+    whole image."""
     drawn = run.at(seen.pixels, y, x)
     found = next((a for a in seen.found if a.covers(y, x)), None)
     if drawn is None or (found is not None and drawn.score < score):
@@ -137,7 +149,9 @@ def _guess(run: Opened, seen: Seen, y: int, x: int, score: float) -> Instance | 
 
 
 def _one_of(a: Instance, others: list[Instance]) -> bool:
-    return bool(others) and bool(mask_overlap([a], others, np.zeros(len(others), bool)).max() >= SAME)
+    return bool(others) and bool(
+        mask_overlap([a], others, np.zeros(len(others), bool)).max() >= SAME
+    )
 
 
 def _at_most(pixels: Pixels, longest: int) -> Pixels:
@@ -149,18 +163,23 @@ def _at_most(pixels: Pixels, longest: int) -> Pixels:
 
 
 def notes(run: Opened, seen: Seen) -> str:
-    """What a user has to know of the file, and of how it is looked at and shown; nothing where all is plain."""
+    """What a user has to know of the file, and of how it is looked at and shown; nothing where all
+    is plain."""
     (h, w), shrinking = seen.pixels.shape[:2], run.shrinking
     height, width = seen.whole or (h, w)
     times = height / h * max(1.0, shrinking.factor(h, w))
-    smaller = f"{width:,} x {height:,} px, looked at in 1/{times:.1f} of its sides, where nothing of less than "
+    smaller = (
+        f"{width:,} x {height:,} px, looked at in 1/{times:.1f} of its sides, where nothing of "
+        "less than "
+    )
     smaller += f"{math.ceil(times * shrinking.least)} px across can be found"
     said = [seen.more, smaller if times > 1 else "", gain_words(display_gain(seen.pixels))]
     return f"{seen.name}: {'; '.join(filter(None, said))}." if any(said) else ""
 
 
 def preview(seen: Seen, folder: Path) -> Seen:
-    """A small picture of the image, in a folder of its own below `folder`: browsers show no TIFF."""
+    """A small picture of the image, in a folder of its own below `folder`: browsers show no
+    TIFF."""
     small = _at_most(brightened(seen.pixels, display_gain(seen.pixels)), PREVIEW)
     file = Path(tempfile.mkdtemp(dir=folder)) / "preview.png"
     file.write_bytes(_png(small))
@@ -173,7 +192,8 @@ def enlargement(seen: Seen) -> int:
 
 
 def drawn(seen: Seen, score: float, show: str) -> Pixels:
-    """The image as `show` says, enlarged; a white line around what was kept, a dashed one around a guess."""
+    """The image as `show` says, enlarged; a white line around what was kept, a dashed one around a
+    guess."""
     times, before = enlargement(seen), seen.pixels.shape[:2]
     after = (before[0] * times, before[1] * times)
     bright = brightened(seen.pixels, display_gain(seen.pixels))
@@ -232,7 +252,8 @@ def count(seen: Seen, score: float) -> str:
 
 
 def coco(seen: Seen, score: float) -> dict[str, Any]:
-    """COCO json of the instances that are shown, in the pixels of the file's image; boxes alone have no masks."""
+    """COCO json of the instances that are shown, in the pixels of the file's image; boxes alone
+    have no masks."""
     small = seen.pixels.shape[:2]
     h, w = seen.whole or small
     large = [a if small == (h, w) else resized(a, small, (h, w)) for a in seen.counted(score)]
@@ -250,7 +271,8 @@ def coco(seen: Seen, score: float) -> dict[str, Any]:
 
 
 def downloads(seen: Seen, score: float, folder: Path) -> tuple[str, str]:
-    """instances.json and cutouts.zip, of the instances that are shown, in a folder of their own below `folder`."""
+    """instances.json and cutouts.zip, of the instances that are shown, in a folder of their own
+    below `folder`."""
     place = Path(tempfile.mkdtemp(dir=folder))
     (place / "instances.json").write_text(json.dumps(coco(seen, score)))
     with zipfile.ZipFile(place / "cutouts.zip", "w") as archive:  # PNGs are compressed already

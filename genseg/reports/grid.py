@@ -55,22 +55,31 @@ def visualize(
     names = sorted(jsons[0])
     missing = [name for name in names if any(name not in found for found in jsons)]
     if missing:
-        raise CocoError(f"{len(missing)} images of {files[0]} are not in the other jsons, the first is {missing[0]}")
+        raise CocoError(
+            f"{len(missing)} images of {files[0]} are not in the other jsons, the first is "
+            f"{missing[0]}"
+        )
     drawn = np.random.default_rng(seed).permutation(len(names))[: count or None]
     pixels = len(drawn) * (1 + len(files) * (1 + cutouts)) * side**2
     if pixels > MOST:
         raise ValueError(
-            f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are {MOST / 1e6:,.0f}; "
+            f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are "
+            f"{MOST / 1e6:,.0f}; "
             "give a smaller --side or --count"
         )
     pictures, brighter, used = [], 0, list[Path]()
     for name in (names[i] for i in sorted(drawn.tolist())):
         used.append(_place(folder, name, files[0]))
-        image = _pixels(used[-1], [(found[name], file) for found, file in zip(jsons, files, strict=True)])
+        image = _pixels(
+            used[-1], [(found[name], file) for found, file in zip(jsons, files, strict=True)]
+        )
         gain = display_gain(image)
         image, brighter = brightened(image, gain), brighter + (gain > 1)
         pictures.append(image)
-        pictures += [_drawn(image, found[name], names_of) for found, names_of in zip(jsons, classes, strict=True)]
+        pictures += [
+            _drawn(image, found[name], names_of)
+            for found, names_of in zip(jsons, classes, strict=True)
+        ]
         pictures += [cut_outs(image, found[name].instances) for found in jsons] if cutouts else []
     names = [f.stem for f in files]
     row = ["image", *names, *(f"{name}, cut out" for name in names if cutouts)]
@@ -84,8 +93,13 @@ def visualize(
 
 
 def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:
-    """The instances over their image: masks as veils, boxes as lines in the colours of their classes."""
-    return overlay(image, found.instances) if found.outlined else boxes(image, found.instances, classes)
+    """The instances over their image: masks as veils, boxes as lines in the colours of their
+    classes."""
+    return (
+        overlay(image, found.instances)
+        if found.outlined
+        else boxes(image, found.instances, classes)
+    )
 
 
 def _place(folder: Path, name: str, file: Path) -> Path:
@@ -93,7 +107,10 @@ def _place(folder: Path, name: str, file: Path) -> Path:
     places = (folder / name, folder / "images" / name)
     found = next((p for p in places if p.is_file()), None)
     if found is None:
-        raise CocoError(f"there is no {places[0]} and no {places[1]}; give --images the folder of {file}'s images")
+        raise CocoError(
+            f"there is no {places[0]} and no {places[1]}; give --images the folder of {file}'s "
+            "images"
+        )
     return found
 
 
@@ -102,7 +119,14 @@ def _pixels(found: Path, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixel
     image = decode(found)
     for entry, file in listed:
         if image.shape[:2] != (entry.height, entry.width):
-            swapped = " (height and width are swapped)" if image.shape[1::-1] == (entry.height, entry.width) else ""
-            raise CocoError(f"{found} has {image.shape[1]} x {image.shape[0]} pixels, in {file} {entry.width} x "
-                            f"{entry.height}{swapped}; give --images the folder that it was made from")  # fmt: skip
+            swapped = (
+                " (height and width are swapped)"
+                if image.shape[1::-1] == (entry.height, entry.width)
+                else ""
+            )
+            raise CocoError(
+                f"{found} has {image.shape[1]} x {image.shape[0]} pixels, in {file} {entry.width} "
+                "x "
+                f"{entry.height}{swapped}; give --images the folder that it was made from"
+            )
     return image

@@ -1,4 +1,5 @@
-"""The page that compares the runs of a folder, task by task: a table, and a chart for each number of the task."""
+"""The page that compares the runs of a folder, task by task: a table, and a chart for each number
+of the task."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,11 +16,20 @@ from genseg.show.page import Page, Section, as_text, data_of, render
 from genseg.workflows.finetune.comparison import transfer_plot
 
 INDEX = "index.html"
-KINDS = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "compare": "Comparisons", "found": "Instances found"}
+KINDS = {
+    "pretrain": "Pretraining",
+    "finetune": "Fine-tuning",
+    "compare": "Comparisons",
+    "found": "Instances found",
+}
 MOST = 7  # runs in a chart: as many as there are colours
-MEASURED = (  # key of metrics.jsonl, the head of its column, the title of its chart, whether it is a part of one
+# key of metrics.jsonl, the head of its column, the title of its chart, whether it is a part of one
+MEASURED = (
     ("loss", "loss", "Loss", False),
-    *((f"{VAL}{name}", name, f"{name} on the validation images", False) for name in ("mask AP", "box AP", "mIoU")),
+    *(
+        (f"{VAL}{name}", name, f"{name} on the validation images", False)
+        for name in ("mask AP", "box AP", "mIoU")
+    ),
     ("knn_top1", "kNN", "Nearest neighbours vote for the right class", True),
     ("agreement", "agreement", "Two looks at an image agree", True),
     ("rank", "rank", "Effective rank of the embeddings", False),
@@ -29,26 +39,35 @@ MEASURED = (  # key of metrics.jsonl, the head of its column, the title of its c
 
 def runs_in(folder: Path) -> list[Path]:
     """The run directories directly in a folder, the newest first."""
-    found = [p for p in folder.iterdir() if p.is_dir() and any((p / name).exists() for name in LEFT_BEHIND)]
-    return sorted(found, key=lambda p: -max((p / n).stat().st_mtime for n in LEFT_BEHIND if (p / n).exists()))
+    found = [
+        p
+        for p in folder.iterdir()
+        if p.is_dir() and any((p / name).exists() for name in LEFT_BEHIND)
+    ]
+    return sorted(
+        found, key=lambda p: -max((p / n).stat().st_mtime for n in LEFT_BEHIND if (p / n).exists())
+    )
 
 
 def write_index(folder: Path) -> Path:
-    """Write `folder/index.html`, which compares the runs in it, task by task, and links to the report of each. Raises
-    RunError when there is none."""
+    """Write `folder/index.html`, which compares the runs in it, task by task, and links to the
+    report of each. Raises RunError when there is none."""
     paths = runs_in(folder)
     if not paths:
         raise RunError(
-            f"{folder} holds no run and is none: there is none of {', '.join(LEFT_BEHIND)} in it or in its folders"
+            f"{folder} holds no run and is none: there is none of {', '.join(LEFT_BEHIND)} in it "
+            "or in its folders"
         )
     runs = [Run(p, look=False) for p in paths]
     groups = {anchor: [r for r in runs if _kind(r) == anchor] for anchor in KINDS}
     count = amount(len(runs), "run")
     page = Page(
-        title=folder.absolute().name, state=count, running=any(r.running for r in runs),
+        title=folder.absolute().name,
+        state=count,
+        running=any(r.running for r in runs),
         sections=[_group(anchor, group) for anchor, group in groups.items() if group],
-        verdict="Every run with its last numbers, the newest first. Its name opens its report."
-    )  # fmt: skip
+        verdict="Every run with its last numbers, the newest first. Its name opens its report.",
+    )
     write_text(folder / INDEX, render(page))
     return folder / INDEX
 
@@ -85,7 +104,8 @@ def _comparison(run: Run) -> str:
 
 
 def _table(runs: Sequence[Run]) -> str:
-    """A row for each run; on a narrow screen each is a card, in which a number has the name of its column before it."""
+    """A row for each run; on a narrow screen each is a card, in which a number has the name of its
+    column before it."""
     shown = [m for m in MEASURED if any(m[0] in row for r in runs for row in r.rows)]
     words = ["task", "state", *(word for _, word, _, _ in shown)]
     head = "".join(f'<th scope="col">{h}</th>' for h in ("run", "", *words))
@@ -98,16 +118,25 @@ def _table(runs: Sequence[Run]) -> str:
         cells = [task(r), r.state, *(_last(r, key, percent) for key, _, _, percent in shown)]
         body += (
             f'<tr><th scope="row">{link}</th><td>{picture}</td>'
-            + "".join(f'<td data-word="{w}">{as_text(c)}</td>' for w, c in zip(words, cells, strict=True))
+            + "".join(
+                f'<td data-word="{w}">{as_text(c)}</td>' for w, c in zip(words, cells, strict=True)
+            )
             + "</tr>"
         )
-    return f'<div class="scroll runs"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        '<div class="scroll '
+        f'runs"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _picture(run: Run) -> str:
     """The first picture of a run's report, as it stands there."""
     file = run.path / REPORT
-    pictures = data_of(file.read_text("utf-8")).get("found", {}).get("pictures", []) if file.exists() else []
+    pictures = (
+        data_of(file.read_text("utf-8")).get("found", {}).get("pictures", [])
+        if file.exists()
+        else []
+    )
     return str(pictures[0]["thumb"]) if pictures else ""
 
 
@@ -122,7 +151,9 @@ def task(run: Run) -> str:
     """What a run is for, in a few words."""
     c = run.config
     if c is not None:
-        return " and ".join(n for n in (c.method.name, "alpha" if c.alpha.name != "none" else "none") if n != "none")
+        return " and ".join(
+            n for n in (c.method.name, "alpha" if c.alpha.name != "none" else "none") if n != "none"
+        )
     if run.compared is not None:
         return "compare"
     if run.model:
@@ -132,8 +163,11 @@ def task(run: Run) -> str:
 
 
 def _charts(runs: Sequence[Run]) -> str:
-    """Over images seen where every run says how many: a step of one is not that of another with a larger batch."""
-    batches = [next((row["images"] / row["step"] for row in r.rows if row.get("images")), 0) for r in runs]
+    """Over images seen where every run says how many: a step of one is not that of another with a
+    larger batch."""
+    batches = [
+        next((row["images"] / row["step"] for row in r.rows if row.get("images")), 0) for r in runs
+    ]
     over, batches = ("images seen", batches) if all(batches) else ("step", [1.0] * len(runs))
     drawn = ""
     for key, _, title, percent in MEASURED:

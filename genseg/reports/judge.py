@@ -49,7 +49,8 @@ class Judge:
         self.boxes = not self.semantic and not getattr(self.predictor.model, "masks", True)
 
     def judged(self) -> list[Judged]:
-        """Some validation images, the best first; none where the run has none, or they have gone."""
+        """Some validation images, the best first; none where the run has none, or they have
+        gone."""
         file = self.run / "env.json"
         val = json.loads(file.read_text("utf-8")).get("val") if file.is_file() else None
         if val is None or not Path(val).exists():
@@ -68,7 +69,11 @@ class Judge:
             classes = self._classes(pixels)
             target = semantic_target(image, len(self.predictor.categories))
             pair = torch.from_numpy(classes), torch.from_numpy(target).long()
-            score = float(np.nan_to_num(mean_iou(confusion(*pair, len(self.predictor.categories) + 1)), nan=1.0))
+            score = float(
+                np.nan_to_num(
+                    mean_iou(confusion(*pair, len(self.predictor.categories) + 1)), nan=1.0
+                )
+            )
             found, truth = regions(classes), regions(target)
             note = f"mIoU {score:.2f}"
         else:
@@ -77,7 +82,9 @@ class Judge:
             truth = [a for a, many in zip(truth, crowd, strict=True) if not many]
             note = f"{right} of {len(truth)} found, {score:.2f}"
         hues = tuple(a.category for a in (*found, *truth)) if self.semantic else ()
-        made = replace(self._picture(image.name, pixels, found), truth=tuple(truth), note=note, hues=hues)
+        made = replace(
+            self._picture(image.name, pixels, found), truth=tuple(truth), note=note, hues=hues
+        )
         return Judged(made, score)
 
     def picture(self, name: str, pixels: Pixels) -> Picture:
@@ -91,7 +98,8 @@ class Judge:
         return Picture(name, pixels, tuple(found), labels, soft=False, hues=hues, boxes=self.boxes)
 
     def instances(self, pixels: Pixels) -> list[Instance]:
-        """Objects, best first, each a box where the model has no masks; of a semantic model, regions of its classes."""
+        """Objects, best first, each a box where the model has no masks; of a semantic model,
+        regions of its classes."""
         if self.semantic:
             return regions(self._classes(pixels))
         found = []
@@ -111,7 +119,9 @@ def labels_of(image: LabelledImage) -> tuple[list[Instance], Bool[np.ndarray, "n
         shapes = [windowed(mask) for mask in image.masks]
     else:
         shapes = [filled(box, image.height, image.width) for box in image.boxes.tolist()]
-    return [replace(a, category=int(c)) for a, c in zip(shapes, image.classes, strict=True)], image.crowd
+    return [
+        replace(a, category=int(c)) for a, c in zip(shapes, image.classes, strict=True)
+    ], image.crowd
 
 
 def regions(classes: Integer[np.ndarray, "h w"]) -> list[Instance]:
@@ -121,9 +131,14 @@ def regions(classes: Integer[np.ndarray, "h w"]) -> list[Instance]:
     return [replace(a, category=n - 1) for n, a in cuts if a is not None]
 
 
-def agreement(found: Sequence[Instance], truth: Sequence[Instance], crowd: Bool[np.ndarray, "n"]) -> tuple[float, int]:
-    """TP / (TP + FP + FN) at an overlap of a half, and TP; an instance of another class is not right."""
+def agreement(
+    found: Sequence[Instance], truth: Sequence[Instance], crowd: Bool[np.ndarray, "n"]
+) -> tuple[float, int]:
+    """TP / (TP + FP + FN) at an overlap of a half, and TP; an instance of another class is not
+    right."""
     overlap = mask_overlap(found, truth, crowd)
-    other = np.array([[a.category != b.category for b in truth] for a in found], bool).reshape(overlap.shape)
+    other = np.array([[a.category != b.category for b in truth] for a in found], bool).reshape(
+        overlap.shape
+    )
     overlap = np.where(other & ~crowd, 0, overlap)
     return tp_ratio(overlap, crowd, OVERLAP), len(match(overlap[:, ~crowd], OVERLAP))

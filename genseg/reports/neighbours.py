@@ -35,18 +35,27 @@ def alike(run: Run) -> Section | None:
     if len(known) < 2:
         return None
     numbers, embedded = [numbers[n] for n in known], embedded[known]
-    queries = sorted(torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))[:QUERIES].tolist())
+    queries = sorted(
+        torch.randperm(len(numbers), generator=torch.Generator().manual_seed(0))[:QUERIES].tolist()
+    )
     cosines, nearest = nearest_of(embedded, torch.tensor(queries), NEAREST)
     rows = ""
     for q, found, alikeness in zip(queries, nearest.tolist(), cosines.tolist(), strict=True):
         cells = [_cell(source, numbers[q], "image")]
-        cells += [_cell(source, numbers[n], f"{cosine:.2f}") for n, cosine in zip(found, alikeness, strict=True)]
+        cells += [
+            _cell(source, numbers[n], f"{cosine:.2f}")
+            for n, cosine in zip(found, alikeness, strict=True)
+        ]
         rows += f'<div class="alike">{"".join(cells)}</div>'
     return Section(
-        "alike", "Neighbours", "What the encoder finds alike", rows,
-        f"Each framed image, drawn by chance, and the nearest of {len(numbers):,} images to it, by the cosine of their "
+        "alike",
+        "Neighbours",
+        "What the encoder finds alike",
+        rows,
+        f"Each framed image, drawn by chance, and the nearest of {len(numbers):,} images to it, "
+        "by the cosine of their "
         "embeddings. No label was used. Dim images are shown brighter.",
-    )  # fmt: skip
+    )
 
 
 def _cell(source: ImageSource, i: int, text: str) -> str:
@@ -68,7 +77,8 @@ def embeddings(file: Path, source: ImageSource, numbers: list[int]) -> Float[Ten
 def nearest_of(
     embedded: Float[Tensor, "n d"], queries: Int[Tensor, "q"], count: int
 ) -> tuple[Float[Tensor, "q k"], Int[Tensor, "q k"]]:
-    """Cosines and numbers of those that lie nearest to each query, itself left out; at most `count`."""
+    """Cosines and numbers of those that lie nearest to each query, itself left out; at most
+    `count`."""
     x = F.normalize(embedded.float(), dim=1)
     similarity = x[queries] @ x.T
     similarity[torch.arange(len(queries)), queries] = -torch.inf

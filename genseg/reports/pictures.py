@@ -48,28 +48,44 @@ def found(run: Run) -> Section | None:
     data = within_budget(pictures, score)
     run.kept["fitting"] = len(data)
     everything = max(run.total, len(run.ranked), len(data))  # what is still found has no ranks
-    title = f"What was found in {f'{len(data)} of ' if everything > len(data) else ''}{amount(everything, 'image')}"
+    title = (
+        "What was found in "
+        f"{f'{len(data)} of ' if everything > len(data) else ''}{amount(everything, 'image')}"
+    )
     lead = "Point at an instance to see its score; click it, or its chip, to hide it."
     if everything > len(data):
-        lead += " Shown are some drawn at random, the surest, the least sure, and those that may have failed."
+        lead += (
+            " Shown are some drawn at random, the surest, the least sure, and those that may have "
+            "failed."
+        )
     if not run.judged:
-        lead += (" Scores order the instances of one source; those of a run with the alpha task are calibrated, as far "
-                 "as it could.")  # fmt: skip
+        lead += (
+            " Scores order the instances of one source; those of a run with the alpha task are "
+            "calibrated, as far "
+            "as it could."
+        )
     if run.semantic:
-        lead = "Each class that was found is a layer of its own colour: click it, or its chip, to hide it."
+        lead = (
+            "Each class that was found is a layer of its own colour: click it, or its chip, to "
+            "hide it."
+        )
         lead += " What is labelled has a line of the same colour." if run.judged else ""
     if run.judged:
         title = f"What was found in {amount(len(data), 'validation image')}, and what is labelled"
         lead += " From the best image to the worst."
     return Section(
-        "found", "Found", title, viewer("found", data, scored=not run.semantic), lead,
+        "found",
+        "Found",
+        title,
+        viewer("found", data, scored=not run.semantic),
+        lead,
         {"pictures": data, "threshold": score, "low": low},
-    )  # fmt: skip
+    )
 
 
 def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
-    """What the viewer shows, the score from which instances count, and the least that is kept: rounded down to the
-    viewer's digits, or the instance that scores least could not be shown."""
+    """What the viewer shows, the score from which instances count, and the least that is kept:
+    rounded down to the viewer's digits, or the instance that scores least could not be shown."""
     if "pictures" not in run.kept:
         pictures, *scores = _shown(run)
         score, low = (math.floor(s * 10**DIGITS + 1e-6) / 10**DIGITS for s in scores)
@@ -96,7 +112,8 @@ def _shown(run: Run) -> tuple[list[Picture], float, float]:
 
 
 def _listed(run: Run) -> Any:
-    """The pictures of an instances.json: some by chance, then the best, the worst, and those that may have failed."""
+    """The pictures of an instances.json: some by chance, then the best, the worst, and those that
+    may have failed."""
     by_name = {i.name: i for i in run.listed}
     names = [run.listed[i].name for i in chosen(len(run.listed), SHOWN)]
     for r in (*best(run), *worst(run), *(r for _, rs in failed(run) for r in rs[:EXAMPLES])):
@@ -112,17 +129,24 @@ def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
     soft = bool(files) and all(f.is_file() for f in files)
     instances = image.instances
     if soft:
-        instances = tuple(cut(read_png(f), a.score) for f, a in zip(files, image.instances, strict=True))
-    labels = tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes or run.semantic else ()
+        instances = tuple(
+            cut(read_png(f), a.score) for f, a in zip(files, image.instances, strict=True)
+        )
+    labels = (
+        tuple(run.classes.get(n, "?") for n in image.numbers) if run.classes or run.semantic else ()
+    )
     hues = tuple(n % NUMBERS - 1 for n in image.numbers) if run.semantic else ()
     if not image.outlined and labels:  # a class has the colour of its place in the json
         order = [*run.class_names, "?"]
-        instances = tuple(replace(a, category=order.index(c)) for a, c in zip(instances, labels, strict=True))
+        instances = tuple(
+            replace(a, category=order.index(c)) for a, c in zip(instances, labels, strict=True)
+        )
     return Picture(image.name, pixels, instances, labels, soft, hues=hues, boxes=not image.outlined)
 
 
 def read(run: Run, image: AnnotatedImage) -> Pixels | None:
-    """The pixels of an image of an instances.json, or None where they are not to be had at the size it names."""
+    """The pixels of an image of an instances.json, or None where they are not to be had at the size
+    it names."""
     images = run.images
     if images is None:
         return None
@@ -160,29 +184,39 @@ def steps(run: Run) -> Section | None:
     for snapshot in shown:
         cells = "".join(
             f'<img src="{data_uri(small(overlay(brightened(image, gain), found)), quality=82)}" '
-            f'width="{TILE}" height="{TILE}" alt="image {n + 1} after {snapshot.step} steps: {len(found)} instances">'
-            for n, (image, gain, found) in enumerate(zip(images, gains, snapshot.found, strict=True))
+            f'width="{TILE}" height="{TILE}" alt="image {n + 1} after {snapshot.step} steps: '
+            f'{len(found)} instances">'
+            for n, (image, gain, found) in enumerate(
+                zip(images, gains, snapshot.found, strict=True)
+            )
         )
         total = sum(map(len, snapshot.found))
         before = "" if snapshot.step else "training has not begun<br>"
         caption = f"<figcaption>step {snapshot.step:,}<br>{before}{total:,} instances</figcaption>"
         columns.append(f"<figure>{caption}{cells}</figure>")
     return Section(
-        "steps", "Steps", "The same images as training went on",
+        "steps",
+        "Steps",
+        "The same images as training went on",
         f'<div class="scroll"><div class="steps">{"".join(columns)}</div></div>',
         f"The middles of {len(images)} images, drawn once; no label was used." + _dim(gains),
-    )  # fmt: skip
+    )
 
 
 def _dim(gains: Sequence[float]) -> str:
-    """A sentence on the pictures that are shown brighter than they are; nothing where there is none."""
+    """A sentence on the pictures that are shown brighter than they are; nothing where there is
+    none."""
     return " Dim images are shown brighter than they are." if any(g > 1 for g in gains) else ""
 
 
 def small(pixels: Pixels, side: int = TILE) -> Pixels:
     """A square picture at the size of a tile."""
     return np.asarray(
-        cv2.resize(pixels, (side, side), interpolation=cv2.INTER_AREA if len(pixels) > side else cv2.INTER_LINEAR)
+        cv2.resize(
+            pixels,
+            (side, side),
+            interpolation=cv2.INTER_AREA if len(pixels) > side else cv2.INTER_LINEAR,
+        )
     )
 
 
@@ -202,16 +236,21 @@ def composites(run: Run) -> Section | None:
         pictures.append(Picture(f"composite {n + 1}", pixels, tuple(layers)))
     data = [picture_data(p) for p in pictures]
     return Section(
-        "composites", "Composites", "What the network was shown, and the layers it had to give back",
+        "composites",
+        "Composites",
+        "What the network was shown, and the layers it had to give back",
         viewer("composites", data, scored=False),
-        f"Composites as the run draws them, from the proposals of round {len(banks)}. The layers are what is visible "
-        "of each cut-out and of the host's own instances; they are known because the image was composed of them.",
+        f"Composites as the run draws them, from the proposals of round {len(banks)}. The layers "
+        "are what is visible "
+        "of each cut-out and of the host's own instances; they are known because the image was "
+        "composed of them.",
         {"pictures": data},
-    )  # fmt: skip
+    )
 
 
 class Shrunk(ImageSource):
-    """Images as the cache holds them, without making a cache. `side`: their short side at most; 0: as they are."""
+    """Images as the cache holds them, without making a cache. `side`: their short side at most; 0:
+    as they are."""
 
     def __init__(self, images: ImageList, side: int) -> None:
         super().__init__(images, None)
@@ -245,14 +284,22 @@ def views(run: Run) -> Section | None:
                 size = view.shape[0]
                 alt = f"a view of {images.files[at]}"
                 cells.append(
-                    figure(data_uri(brightened(small(view), gain)), f"view, {size} px", alt=alt, size=(TILE, TILE))
+                    figure(
+                        data_uri(brightened(small(view), gain)),
+                        f"view, {size} px",
+                        alt=alt,
+                        size=(TILE, TILE),
+                    )
                 )
         rows.append(f'<div class="views">{"".join(cells)}</div>')
     return Section(
-        "views", "Views", f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
-        "".join(rows), "As the run draws them, in its first epoch; the image itself is framed, and its views are "
+        "views",
+        "Views",
+        f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
+        "".join(rows),
+        "As the run draws them, in its first epoch; the image itself is framed, and its views are "
         "shown as bright as it.",
-    )  # fmt: skip
+    )
 
 
 def _square(pixels: Pixels) -> Pixels:
@@ -280,7 +327,11 @@ def _scored(run: Run) -> list[Ranked]:
 def best_middle_worst(pictures: Sequence[Picture]) -> list[Picture]:
     """Of many, the best first, as many of each as are shown."""
     middle = max(EXTREMES, (len(pictures) - EXTREMES) // 2)
-    places = [*range(EXTREMES), *range(middle, middle + EXTREMES), *range(len(pictures) - EXTREMES, len(pictures))]
+    places = [
+        *range(EXTREMES),
+        *range(middle, middle + EXTREMES),
+        *range(len(pictures) - EXTREMES, len(pictures)),
+    ]
     return [pictures[n] for n in sorted(set(places)) if 0 <= n < len(pictures)]
 
 
@@ -288,27 +339,41 @@ def failed(run: Run) -> list[tuple[int, list[Ranked]]]:
     """For each way to fail its number in FAILURES, and the images."""
     if "failed" not in run.kept:
         run.kept["failed"] = [
-            (n, [r for r in run.ranked if f.holds(r.instances, r.height, r.width)]) for n, f in enumerate(FAILURES)
+            (n, [r for r in run.ranked if f.holds(r.instances, r.height, r.width)])
+            for n, f in enumerate(FAILURES)
         ]
     return cast(list[tuple[int, list[Ranked]]], run.kept["failed"])
 
 
 def extremes(run: Run) -> Section | None:
-    """The images whose instances score best and worst, and those in which something may have gone wrong."""
-    if not run.ranked or (run.semantic and not run.judged):  # without labels a class of pixels has no score
+    """The images whose instances score best and worst, and those in which something may have gone
+    wrong."""
+    # without labels a class of pixels has no score
+    if not run.ranked or (run.semantic and not run.judged):
         return None
     pictures, score, _ = pictures_of(run)
-    known = {p.name: (n, p) for n, p in enumerate(pictures[: run.kept.get("fitting")])}  # the viewer has these alone
+    # the viewer has these alone
+    known = {p.name: (n, p) for n, p in enumerate(pictures[: run.kept.get("fitting")])}
     most, fewest = ("Best", "Worst") if run.judged else ("Surest", "Least sure")
     body = f'<div class="two"><div><h3>{most}</h3>{_cards(best(run), known, score)}</div>'
     some = any(p.instances for p in pictures)
     boxes = any(p.boxes for p in pictures) or any(not i.outlined for i in run.listed)
-    nothing = "There are too few images to tell." if some else "Nothing was found: try a lower score, or train longer."
+    nothing = (
+        "There are too few images to tell."
+        if some
+        else "Nothing was found: try a lower score, or train longer."
+    )
     least = _cards(worst(run), known, score) or f"<p>{nothing}</p>"
     body += f"<div><h3>{fewest}</h3>{least}</div></div>"
     if run.semantic:
-        return Section("extremes", "Best and worst", "Best and worst by mIoU", body, "By the mean over the classes of "
-                       f"an image, background among them, of {len(run.ranked)} images.")  # fmt: skip
+        return Section(
+            "extremes",
+            "Best and worst",
+            "Best and worst by mIoU",
+            body,
+            "By the mean over the classes of "
+            f"an image, background among them, of {len(run.ranked)} images.",
+        )
     groups = ""
     for n, images in failed(run):
         f, kind = FAILURES[n], "group some" if images else "group"
@@ -316,20 +381,27 @@ def extremes(run: Run) -> Section | None:
             continue
         title = f"{f.name.capitalize()}: {len(images):,} of {len(run.ranked):,} images"
         groups += (
-            f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
+            "<div "
+            f'class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
         )
     body += f'<div class="groups">{groups}</div>'
     by = "By the mean score of an image's instances."
     if run.total > len(run.ranked):
         by += f" These are {len(run.ranked):,} of the {run.total:,} images, drawn at random."
     if run.judged:
-        by = (f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} images; instances "
-              f"count from a score of {COUNTS} on.")  # fmt: skip
+        by = (
+            f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} "
+            "images; instances "
+            f"count from a score of {COUNTS} on."
+        )
     return Section(
-        "extremes", "Best and worst", "Best and worst by score, and where to look for failures", body,
+        "extremes",
+        "Best and worst",
+        "Best and worst by score, and where to look for failures",
+        body,
         f"{by} The groups are told from what was found alone, so an image in one "
         "may still be right.",
-    )  # fmt: skip
+    )
 
 
 def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], score: float) -> str:
@@ -341,6 +413,12 @@ def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], scor
             count = f"{len(r.instances)} instance{'' if len(r.instances) == 1 else 's'}"
             caption = p.note or (f"{count}, {r.score:.2f}" if r.instances else "nothing")
             cards.append(
-                figure(source, caption, alt=f"{r.name}: {caption}; open it", size=(200, 200), jump=("found", n))
+                figure(
+                    source,
+                    caption,
+                    alt=f"{r.name}: {caption}; open it",
+                    size=(200, 200),
+                    jump=("found", n),
+                )
             )
     return f'<div class="cards">{"".join(cards)}</div>' if cards else ""

@@ -44,12 +44,15 @@ FOUND = (RESULT, "predictions.json")  # of genseg generate, and of genseg predic
 LEFT_BEHIND = ("config.yaml", METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED, "parts", ROWS)
 SHOWN = 12  # images in the viewer
 MOST = 1000  # images of an instances.json that are looked through
-SIDE = 512  # pixels of the window of an image that a run looks at for its report; a whole one may be of any size
+# pixels of the window of an image that a run looks at for its report; a whole one may be of any
+# size
+SIDE = 512
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """An image by name, and the instances in it that count. judged: how well they agree with its labels, if any"""
+    """An image by name, and the instances in it that count. judged: how well they agree with its
+    labels, if any"""
 
     name: str
     height: int
@@ -95,11 +98,16 @@ class Run:
 
     @functools.cached_property
     def scores(self) -> Scores | None:
-        """Of a fine-tuned model on its validation images: the best one's, or so far the last ones."""
+        """Of a fine-tuned model on its validation images: the best one's, or so far the last
+        ones."""
         if (content := self._json(SCORED)) is not None:
             return read_scores(content)
         taken = [row for row in self.rows if any(k.startswith(VAL) for k in row)]
-        return Scores({k.removeprefix(VAL): v for k, v in taken[-1].items() if k.startswith(VAL)}) if taken else None
+        return (
+            Scores({k.removeprefix(VAL): v for k, v in taken[-1].items() if k.startswith(VAL)})
+            if taken
+            else None
+        )
 
     def _json(self, name: str) -> dict[str, Any] | None:
         file = self.path / name
@@ -122,13 +130,16 @@ class Run:
         if not self.config_text:
             return None
         try:
-            return configs.load(PretrainConfig, file=self.path / "config.yaml", overrides=[], choices=CHOICES)
+            return configs.load(
+                PretrainConfig, file=self.path / "config.yaml", overrides=[], choices=CHOICES
+            )
         except configs.ConfigError:
             return None
 
     @property
     def command(self) -> str:
-        """What was typed, without absolute paths. A file of genseg that was called stands as `genseg`."""
+        """What was typed, without absolute paths. A file of genseg that was called stands as
+        `genseg`."""
         words = [str(w) for w in self.environment.get("command", [])]
         if words and Path(words[0]).name in ("cli.py", "genseg", "__main__.py"):
             words[0] = "genseg"
@@ -140,7 +151,9 @@ class Run:
         if (self.path / SCORED).exists():  # it may have stopped early
             return 1.0
         if self.compared is not None:
-            return len(self.compared.get("cells", ())) / max(1, int(self.compared.get("planned", 0)))
+            return len(self.compared.get("cells", ())) / max(
+                1, int(self.compared.get("planned", 0))
+            )
         if self._parts:
             return len(self._parts) / max(1, int(self.environment.get("images", 0)))
         logged = [row for row in self.rows if "eta_seconds" in row]
@@ -171,15 +184,17 @@ class Run:
 
     @functools.cached_property
     def images(self) -> ImageList | None:
-        """The images it was made from, or those given by hand; None where they are not there. Raises ValueError for a
-        folder that was given and cannot be used."""
+        """The images it was made from, or those given by hand; None where they are not there.
+        Raises ValueError for a folder that was given and cannot be used."""
         if self.folder is not None:
             return list_images(self.folder)
         c = self.config
         path = self.environment.get("folder") if c is None else c.data.path
         try:
             if c is not None and path == "embedded":
-                return list_images(default_scenes("objects" if c.alpha.name == "none" else "images"))
+                return list_images(
+                    default_scenes("objects" if c.alpha.name == "none" else "images")
+                )
             return list_images(str(path)) if path else None
         except ValueError:
             return None
@@ -188,8 +203,8 @@ class Run:
 
     @functools.cached_property
     def listed(self) -> list[AnnotatedImage]:
-        """The images of instances.json, which generation leaves behind, or of predictions.json; while it is at work,
-        those that are done."""
+        """The images of instances.json, which generation leaves behind, or of predictions.json;
+        while it is at work, those that are done."""
         content, file = self.content, self._found or self.path
         images = [content["images"][i] for i in chosen(len(content["images"]), MOST)]
         ids = {i.get("id") for i in images}
@@ -239,14 +254,19 @@ class Run:
 
     @functools.cached_property
     def looked(self) -> tuple[list[Picture], float, float]:
-        """Some images, seen by the run's model; the score from which an instance counts, and the least kept."""
+        """Some images, seen by the run's model; the score from which an instance counts, and the
+        least kept."""
         file, images = self.path / ALPHA_NAME, self.images
         if self.judged:
             return [j.picture for j in self.judged], COUNTS, LEAST
         if not self.look or images is None or self.listed:
             return [], 0.0, 0.0
         if self.folder is not None and self._judge is not None:
-            return [self._judge.picture(name, pixels) for name, pixels in _decoded(images, 0)], COUNTS, LEAST
+            return (
+                [self._judge.picture(name, pixels) for name, pixels in _decoded(images, 0)],
+                COUNTS,
+                LEAST,
+            )
         if not file.is_file():
             return [], 0.0, 0.0
         model, _ = load_alpha(file)
@@ -261,7 +281,8 @@ class Run:
 
     @functools.cached_property
     def _judge(self) -> Judge | None:
-        """The model of a fine-tuning run that is looked at; None for what another command has made."""
+        """The model of a fine-tuning run that is looked at; None for what another command has
+        made."""
         return Judge(self.path) if self.look and is_finetuned(self.path) else None
 
     @functools.cached_property
@@ -278,25 +299,35 @@ class Run:
             return ""
         try:
             file = self.path / "config.yaml"
-            return configs.load(FinetuneConfig, file=file, overrides=[], choices=FINETUNE_CHOICES).model.name
+            return configs.load(
+                FinetuneConfig, file=file, overrides=[], choices=FINETUNE_CHOICES
+            ).model.name
         except configs.ConfigError:
             return ""
 
     @functools.cached_property
     def judged(self) -> list[Judged]:
-        """Some validation images of a fine-tuning run with what its model finds in them, the best first."""
+        """Some validation images of a fine-tuning run with what its model finds in them, the best
+        first."""
         return self._judge.judged() if self._judge is not None and self.folder is None else []
 
     @functools.cached_property
     def ranked(self) -> list[Ranked]:
-        """All images whose instances are known, the surest first; of a run, those that it looked at."""
+        """All images whose instances are known, the surest first; of a run, those that it looked
+        at."""
         if self.listed:
             every = [Ranked(i.name, i.height, i.width, i.instances) for i in self.listed]
         else:
             pictures, score, _ = self.looked
             judged: list[float | None] = [j.score for j in self.judged]
             every = [
-                Ranked(p.name, len(p.pixels), p.pixels.shape[1], tuple(a for a in p.instances if a.score >= score), j)
+                Ranked(
+                    p.name,
+                    len(p.pixels),
+                    p.pixels.shape[1],
+                    tuple(a for a in p.instances if a.score >= score),
+                    j,
+                )
                 for p, j in zip(pictures, judged or [None] * len(pictures), strict=True)
             ]
         return sorted(every, key=lambda r: -r.score)
@@ -312,9 +343,12 @@ class Run:
 
     @functools.cached_property
     def looked_at(self) -> bool:
-        """Whether something is known of what a trained model finds. At step 0 it is that of random weights."""
+        """Whether something is known of what a trained model finds. At step 0 it is that of random
+        weights."""
         taken = self.snapshots[1]
-        return bool(taken and taken[-1].step > 0) or (self.look and (self.path / ALPHA_NAME).is_file())
+        return bool(taken and taken[-1].step > 0) or (
+            self.look and (self.path / ALPHA_NAME).is_file()
+        )
 
 
 def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
@@ -327,8 +361,9 @@ def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
 def regions(
     images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """What a semantic model has found, each class of an image as one instance; `mask` of an image names its map. While
-    it is at work `categories` may not be known: then a class has its number."""
+    """What a semantic model has found, each class of an image as one instance; `mask` of an image
+    names its map. While it is at work `categories` may not be known: then a class has its
+    number."""
     ids = dict(enumerate((c["id"] for c in categories), start=1))
     for image in images:
         if "mask" in image:
@@ -337,7 +372,9 @@ def regions(
                 whole = cut_instance(classes == c)
                 assert whole is not None
                 size = {"height": classes.shape[0], "width": classes.shape[1]}
-                found = annotation(whole, number=image["id"] * NUMBERS + c, image=image["id"], **size)
+                found = annotation(
+                    whole, number=image["id"] * NUMBERS + c, image=image["id"], **size
+                )
                 yield found | {"category_id": ids.get(c, c)}
 
 

@@ -1,4 +1,5 @@
-"""How many instances were found and how large they are: the first numbers of a report, and their histogram."""
+"""How many instances were found and how large they are: the first numbers of a report, and their
+histogram."""
 
 import functools
 import math
@@ -18,7 +19,8 @@ FEWEST = 10  # instances from which on a histogram says something
 
 @dataclass(frozen=True)
 class Tally:
-    """What was found in all images. areas: in pixels, of each instance; empty: images without any"""
+    """What was found in all images. areas: in pixels, of each instance; empty: images without
+    any"""
 
     images: int
     empty: int
@@ -31,7 +33,8 @@ class Tally:
 
 
 def tally(run: Run) -> Tally | None:
-    """Of all images of an instances.json, else of those that the run has looked at; None for what has no instances."""
+    """Of all images of an instances.json, else of those that the run has looked at; None for what
+    has no instances."""
     if run.semantic:
         return None
     if "tally" not in run.kept:
@@ -43,7 +46,9 @@ def tally(run: Run) -> Tally | None:
 def _listed(run: Run) -> Tally:
     content = run.content
     counts = Counter(a["image_id"] for a in content["annotations"])
-    areas = [a["area"] if "area" in a else a["bbox"][2] * a["bbox"][3] for a in content["annotations"]]
+    areas = [
+        a["area"] if "area" in a else a["bbox"][2] * a["bbox"][3] for a in content["annotations"]
+    ]
     empty = sum(i["id"] not in counts for i in content["images"])
     return Tally(len(content["images"]), empty, np.array(areas, float))
 
@@ -59,7 +64,12 @@ def size_figures(run: Run) -> list[tuple[str, str]]:
     if t is None:
         return []
     count, none = len(t.areas), 100 * t.empty / t.images
-    shown = [(f"{count:,}", f"{'instance' if count == 1 else 'instances'} in {amount(t.images, 'image')}")]
+    shown = [
+        (
+            f"{count:,}",
+            f"{'instance' if count == 1 else 'instances'} in {amount(t.images, 'image')}",
+        )
+    ]
     if count:
         across, area = (number(float(np.median(v))) for v in (t.across, t.areas))
         shown.append((f"{across} px", f"median diameter ({area} px²)"))
@@ -75,7 +85,11 @@ def sizes(run: Run) -> Section | None:
     body = f'<div class="charts"><figure>{drawn}</figure></div>'
     low, middle, high = (number(float(v)) for v in np.quantile(t.across, (0.1, 0.5, 0.9)))
     return Section(
-        "sizes", "Sizes", f"How large the {len(t.areas):,} instances are", body,
-        f"The diameter of a disc of the same area. Eight of ten are between {low} and {high} px across, the median is "
+        "sizes",
+        "Sizes",
+        f"How large the {len(t.areas):,} instances are",
+        body,
+        f"The diameter of a disc of the same area. Eight of ten are between {low} and {high} px "
+        "across, the median is "
         f"{middle} px.",
-    )  # fmt: skip
+    )

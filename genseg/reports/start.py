@@ -1,4 +1,5 @@
-"""What a run with the alpha task starts from: its proposals, before its model has found anything."""
+"""What a run with the alpha task starts from: its proposals, before its model has found
+anything."""
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from genseg.show.viewer import Picture, viewer
 
 
 def proposals(run: Run) -> Section | None:
-    """The proposals of the first round, until the model has been looked at for the first time in training."""
+    """The proposals of the first round, until the model has been looked at for the first time in
+    training."""
     c, images, file = run.config, run.images, run.path / BANKS / "0.npz"
     if c is None or images is None or not file.is_file() or run.looked_at or run.folder is not None:
         return None
@@ -29,9 +31,13 @@ def proposals(run: Run) -> Section | None:
     score, low = c.alpha.compose.sure, float(np.floor(bank.scores.min() * 100) / 100)
     data = within_budget(pictures, score)
     return Section(
-        "proposals", "Proposals", f"What training starts from: {len(bank):,} proposals in {len(images):,} images",
+        "proposals",
+        "Proposals",
+        f"What training starts from: {len(bank):,} proposals in {len(images):,} images",
         viewer("proposals", data, scored=True),
-        f"Regions by the method {c.alpha.proposals}, without a label and before any training. Those that score "
-        f"{score:g} or more are pasted over other images. They need not be right: the model learns to do better.",
+        f"Regions by the method {c.alpha.proposals}, without a label and before any training. "
+        "Those that score "
+        f"{score:g} or more are pasted over other images. They need not be right: the model "
+        "learns to do better.",
         {"pictures": data, "threshold": min(score, 1.0), "low": max(0.0, min(low, score))},
-    )  # fmt: skip
+    )

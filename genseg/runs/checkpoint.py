@@ -4,8 +4,9 @@
     RUN/checkpoints/step_00000500/state.json           with size and SHA-256 of the tensors
     RUN/checkpoints/latest                             the name of the newest
 
-A folder gets its name only when all of it is on the disk, and `latest` moves after that: a kill or a power
-failure at any moment leaves a good checkpoint behind. A name with `.tmp-` is unfinished work. The next save
+A folder gets its name only when all of it is on the disk, and `latest` moves after that: a kill or
+a power failure at any moment leaves a good checkpoint behind. A name with `.tmp-` is unfinished
+work. The next save
 removes it, and no load does: another process may read while this one writes.
 """
 
@@ -34,12 +35,16 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be written, or none of those that exist can be read."""
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int) -> Path:
-    """Write a checkpoint of `step` below `folder`, move `latest`, keep the newest `keep`; return its folder.
+def save(
+    folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], *, keep: int
+) -> Path:
+    """Write a checkpoint of `step` below `folder`, move `latest`, keep the newest `keep`; return
+    its folder.
 
     `state` is whatever JSON can write. Tensors may be on any device, be strided and share memory.
-    Checkpoints of later steps are removed: they belong to a course that the run has left. One process at a
-    time may save. Raises CheckpointError when it cannot be written; the earlier ones are then untouched.
+    Checkpoints of later steps are removed: they belong to a course that the run has left. One
+    process at a time may save. Raises CheckpointError when it cannot be written; the earlier ones
+    are then untouched.
     """
     if keep < 1:
         raise ValueError(f"keep={keep}: at least the newest checkpoint has to stay; use 1 or more")
@@ -76,16 +81,19 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: Mapping[
 
 
 def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """Tensors (on the CPU) and state of the checkpoint that `latest` names; None when there is no checkpoint.
+    """Tensors (on the CPU) and state of the checkpoint that `latest` names; None when there is no
+    checkpoint.
 
-    When that one is missing or damaged: the newest whole one, with a RuntimeWarning that names what was
-    passed over. Raises CheckpointError when there are checkpoints and none can be read.
+    When that one is missing or damaged: the newest whole one, with a RuntimeWarning that names what
+    was passed over. Raises CheckpointError when there are checkpoints and none can be read.
     """
     root = folder / "checkpoints"
     try:
         steps, named = _steps(root), _named(root)
     except OSError as error:
-        raise CheckpointError(f"{root} cannot be read: {error.strerror}; make it readable") from error
+        raise CheckpointError(
+            f"{root} cannot be read: {error.strerror}; make it readable"
+        ) from error
     passed = [] if named is None or named in steps else [f"{root / named} is missing"]
     for name in sorted(steps, key=lambda name: (name == named, steps[name]), reverse=True):
         try:
@@ -94,27 +102,36 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
             passed.append(f"{root / name} cannot be used ({error})")
             continue
         if passed:
-            warnings.warn(f"{'; '.join(passed)}; going on from {name}", RuntimeWarning, stacklevel=2)
+            warnings.warn(
+                f"{'; '.join(passed)}; going on from {name}", RuntimeWarning, stacklevel=2
+            )
         return content
     if passed:
-        raise CheckpointError(f"{'; '.join(passed)}; no other is left: restore one from a copy or start over")
+        raise CheckpointError(
+            f"{'; '.join(passed)}; no other is left: restore one from a copy or start over"
+        )
     return None
 
 
 def peek(folder: Path) -> dict[str, Any] | None:
-    """The state of the checkpoint that `latest` names, unchecked and without its tensors; None where there is none that
-    can be read."""
+    """The state of the checkpoint that `latest` names, unchecked and without its tensors; None
+    where there is none that can be read."""
     root = folder / "checkpoints"
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return dict(json.loads((root / (_named(root) or "none") / _STATE).read_text(encoding="utf-8"))["state"])
+        return dict(
+            json.loads((root / (_named(root) or "none") / _STATE).read_text(encoding="utf-8"))[
+                "state"
+            ]
+        )
     return None
 
 
 def flatten(content: Any) -> tuple[dict[str, Tensor], Any]:
-    """Nested dicts, lists and tuples of tensors and scalars -> tensors by name, and a structure for JSON.
+    """Nested dicts, lists and tuples of tensors and scalars -> tensors by name, and a structure for
+    JSON.
 
-    The state_dict of a module, an optimiser or a scaler is such a thing. Raises TypeError, with the place,
-    when something else is in it.
+    The state_dict of a module, an optimiser or a scaler is such a thing. Raises TypeError, with the
+    place, when something else is in it.
     """
     tensors: dict[str, Tensor] = {}
 
@@ -125,7 +142,9 @@ def flatten(content: Any) -> tuple[dict[str, Tensor], Any]:
             tensors[place] = value
             return {"tensor": place}
         if isinstance(value, Mapping):
-            return {"dict": [[plain(k, place), structure(v, f"{place}/{k}")] for k, v in value.items()]}
+            return {
+                "dict": [[plain(k, place), structure(v, f"{place}/{k}")] for k, v in value.items()]
+            }
         if isinstance(value, list | tuple):
             parts = [structure(v, f"{place}/{i}") for i, v in enumerate(value)]
             return {"list" if isinstance(value, list) else "tuple": parts}
@@ -134,7 +153,9 @@ def flatten(content: Any) -> tuple[dict[str, Tensor], Any]:
     def plain(value: Any, place: str) -> Any:
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        raise TypeError(f"{place or '/'}: {value!r}, a {type(value).__name__}, does not fit into a checkpoint")
+        raise TypeError(
+            f"{place or '/'}: {value!r}, a {type(value).__name__}, does not fit into a checkpoint"
+        )
 
     return tensors, structure(content, "")
 
@@ -162,12 +183,17 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if _digest(path / _TENSORS) != manifest["tensors"]:
         raise ValueError(f"{_TENSORS} is not as it was written")
     # What load_file gives is a window on the file; a copy outlives the file.
-    return {name: tensor.clone() for name, tensor in load_file(path / _TENSORS).items()}, manifest["state"]
+    return {name: tensor.clone() for name, tensor in load_file(path / _TENSORS).items()}, manifest[
+        "state"
+    ]
 
 
 def _steps(root: Path) -> dict[str, int]:
     """Name -> step of the folders that have a checkpoint's name."""
-    matches = [re.fullmatch(r"step_(\d{8,})", path.name) for path in (root.iterdir() if root.is_dir() else ())]
+    matches = [
+        re.fullmatch(r"step_(\d{8,})", path.name)
+        for path in (root.iterdir() if root.is_dir() else ())
+    ]
     return {match[0]: int(match[1]) for match in matches if match}
 
 
@@ -178,7 +204,10 @@ def _named(root: Path) -> str | None:
 
 def _digest(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
-        return {"bytes": path.stat().st_size, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {
+            "bytes": path.stat().st_size,
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+        }
 
 
 def _sha256(text: str) -> str:
@@ -189,7 +218,8 @@ def _sha256(text: str) -> str:
 
 
 def _ready(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors as safetensors takes them: on the CPU, row by row, none in memory that another one uses."""
+    """Tensors as safetensors takes them: on the CPU, row by row, none in memory that another one
+    uses."""
     used: set[int] = set()
     ready = {}
     for name, tensor in tensors.items():
@@ -201,7 +231,8 @@ def _ready(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _rename(unfinished: Path, final: Path, digest: dict[str, Any]) -> None:
-    """Give the finished folder its name. An interrupted run writes a step twice: then nothing changes."""
+    """Give the finished folder its name. An interrupted run writes a step twice: then nothing
+    changes."""
     if not final.exists():
         os.rename(unfinished, final)
         return
@@ -261,10 +292,17 @@ def _complaint(error: OSError | SafetensorError, final: Path, tensors: Mapping[s
     remedy = "make the folder writable, or choose another one"
     if number in FULL:
         need = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-        remedy = f"it takes {need / 1e6:.1f} MB: make room there, keep fewer checkpoints or choose another folder"
+        remedy = (
+            f"it takes {need / 1e6:.1f} MB: make room there, keep fewer checkpoints or choose "
+            "another folder"
+        )
     named = None
     with contextlib.suppress(OSError):
         named = _named(root)
-    state = f"{root / named} is untouched, and the run can go on from it" if named else "there is no earlier one"
+    state = (
+        f"{root / named} is untouched, and the run can go on from it"
+        if named
+        else "there is no earlier one"
+    )
     reason = os.strerror(number) if number else str(error)
     return f"the checkpoint {final} cannot be written: {reason}; {remedy}. {state}."

@@ -13,17 +13,23 @@ from genseg.core.words import rate
 
 METRICS_NAME = "metrics.jsonl"
 Row = dict[str, int | float]  # one line of metrics.jsonl
-TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")  # what two equal runs may differ in
+# what two equal runs may differ in
+TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")
 
 
 class MetricsFile:
-    """One JSON object a line. Opening it at `step` drops the lines of later steps: a resumed run writes them again.
+    """One JSON object a line. Opening it at `step` drops the lines of later steps: a resumed run
+    writes them again.
 
     A number that is not finite is written as null: JSON has no other word for it.
     """
 
     def __init__(self, path: Path, step: int) -> None:
-        kept = [row for row in read_metrics(path) if row["step"] <= step] if step and path.exists() else []
+        kept = (
+            [row for row in read_metrics(path) if row["step"] <= step]
+            if step and path.exists()
+            else []
+        )
         text = "".join(map(_as_line, kept))
         write_text(path, text)
         self.file = path.open("a")
@@ -35,7 +41,8 @@ class MetricsFile:
 
 
 def read_metrics(path: Path) -> list[Row]:
-    """The lines of a metrics.jsonl, NaN for null; a last line that was cut off by a kill is left out."""
+    """The lines of a metrics.jsonl, NaN for null; a last line that was cut off by a kill is left
+    out."""
     rows = []
     for line in path.read_text().splitlines():
         try:
@@ -60,7 +67,8 @@ def duration(seconds: float) -> str:
 
 
 class ProgressLine:
-    """Progress on a terminal: one line that is rewritten; elsewhere a line at least every `every` seconds."""
+    """Progress on a terminal: one line that is rewritten; elsewhere a line at least every `every`
+    seconds."""
 
     def __init__(self, stream: TextIO | None = None, every: float = 10.0) -> None:
         self.stream = stream or sys.stderr

@@ -14,7 +14,8 @@ from genseg.core.files import remove_leftovers
 from genseg.runs import checkpoint
 from genseg.runs.folder import BANKS, WEIGHTS, RunError, clear, lock, refuse_foreign
 
-Saved = tuple[dict[str, Tensor], dict[str, Any]]  # tensors and state, as genseg.runs.checkpoint keeps them
+# tensors and state, as genseg.runs.checkpoint keeps them
+Saved = tuple[dict[str, Tensor], dict[str, Any]]
 
 
 def described(config: Any, circumstances: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +26,8 @@ def described(config: Any, circumstances: Mapping[str, Any]) -> dict[str, Any]:
 def reopen(
     run: Path, config: Mapping[str, Any], *, fingerprint: str, source: str, free: tuple[str, ...]
 ) -> Saved | None:
-    """The last checkpoint of this very run, or None for a new one. Raises RunError when config or data differ.
+    """The last checkpoint of this very run, or None for a new one. Raises RunError when config or
+    data differ.
 
     source: what the fingerprint is of, in words
     free: beginnings of the keys that may change between the calls that make up one run
@@ -37,21 +39,25 @@ def reopen(
     _refuse(run, state["config"], config, free)
     if state["fingerprint"] != fingerprint:
         raise RunError(
-            f"run={run}: {source} have changed since this run was started; restore them, or start over with --fresh"
+            f"run={run}: {source} have changed since this run was started; restore them, or start "
+            "over with --fresh"
         )
     return saved
 
 
 def begun(run: Path, config: Mapping[str, Any], *, free: tuple[str, ...]) -> bool:
-    """Whether a run has a checkpoint to go on from. Raises RunError when it is another run's, before anything that
-    takes long."""
+    """Whether a run has a checkpoint to go on from. Raises RunError when it is another run's,
+    before anything that takes long."""
     state = checkpoint.peek(run)
     if state is not None:
-        _refuse(run, state["config"], config, (*free, "processes:"))  # how many take part is not known yet
+        # how many take part is not known yet
+        _refuse(run, state["config"], config, (*free, "processes:"))
     return state is not None
 
 
-def _refuse(run: Path, before: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]) -> None:
+def _refuse(
+    run: Path, before: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]
+) -> None:
     """Raise RunError when two configs differ in what is not free."""
     changed = [line for line in configs.difference(before, now) if not line.startswith(free)]
     if not changed:
@@ -68,10 +74,18 @@ def _refuse(run: Path, before: Mapping[str, Any], now: Mapping[str, Any], free: 
 
 
 def take(
-    stack: contextlib.ExitStack, run: Path, config: Mapping[str, Any], *, main: bool, fresh: bool, fingerprint: str,
-    source: str, free: tuple[str, ...],
-) -> Saved | None:  # fmt: skip
-    """Hold a run directory for as long as `stack` lasts, emptied if `fresh`; what `reopen` returns, on all ranks."""
+    stack: contextlib.ExitStack,
+    run: Path,
+    config: Mapping[str, Any],
+    *,
+    main: bool,
+    fresh: bool,
+    fingerprint: str,
+    source: str,
+    free: tuple[str, ...],
+) -> Saved | None:
+    """Hold a run directory for as long as `stack` lasts, emptied if `fresh`; what `reopen` returns,
+    on all ranks."""
     with dist.together():
         if main:
             stack.enter_context(lock(run))
@@ -90,11 +104,14 @@ def take(
 
 
 def refuse_leftovers(run: Path) -> None:
-    """Raise RunError where a new run would find what another has learnt, without its checkpoints, or files that are not
-    genseg's."""
-    if not (run / "checkpoints").is_dir() and (learnt := [n for n in WEIGHTS if (run / n).exists()]):
+    """Raise RunError where a new run would find what another has learnt, without its checkpoints,
+    or files that are not genseg's."""
+    if not (run / "checkpoints").is_dir() and (
+        learnt := [n for n in WEIGHTS if (run / n).exists()]
+    ):
         raise RunError(
-            f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose another run= folder, or "
+            f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose "
+            "another run= folder, or "
             "start over with --fresh, which removes them"
         )
     refuse_foreign(run)

@@ -1,4 +1,5 @@
-"""Line charts and dot plots as inline SVG: lines named where they end, few ticks, colours from the page."""
+"""Line charts and dot plots as inline SVG: lines named where they end, few ticks, colours from the
+page."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -31,11 +32,14 @@ class Line:
     spread: Sequence[float] | None = None
 
 
-def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = False, dots: bool = False) -> str:
+def chart(
+    title: str, lines: Sequence[Line], *, x_label: str, percent: bool = False, dots: bool = False
+) -> str:
     """An <svg> of some lines. Values that are not finite are left out; nothing left gives no chart.
 
     percent: values are parts of one, the axis says them in percent
-    dots: mark every point, as for few measurements; then x is logarithmic, and every x gets a tick where there is room
+    dots: mark every point, as for few measurements; then x is logarithmic, and every x gets a tick
+        where there is room
     """
     lines = [kept for kept in map(_finite, lines) if kept.x]
     if not lines:
@@ -57,14 +61,19 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
 
     parts = [
         _y_axis(ticks, up, right, percent),
-        _x_axis(_apart(xs, across) if dots else nice_ticks(xs[0], xs[-1], 4), across, right, x_label),
+        _x_axis(
+            _apart(xs, across) if dots else nice_ticks(xs[0], xs[-1], 4), across, right, x_label
+        ),
     ]
     for n, line in enumerate(lines):
-        aside = (n - (len(lines) - 1) / 2) * BESIDE if dots else 0  # else bars of the same x would hide one another
+        # else bars of the same x would hide one another
+        aside = (n - (len(lines) - 1) / 2) * BESIDE if dots else 0
         parts.append(_drawn(n % COLOURS, line, _aside(across, aside), up, dots))
     if len(lines) > 1:
         parts += _labels(lines, up, WIDTH - right + 8)
-    said = f"{title}: " + "; ".join(f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines)
+    said = f"{title}: " + "; ".join(
+        f"{line.name} from {number(line.y[0])} to {number(line.y[-1])}" for line in lines
+    )
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">'
         + "".join(parts)
@@ -73,7 +82,8 @@ def chart(title: str, lines: Sequence[Line], *, x_label: str, percent: bool = Fa
 
 
 def histogram(title: str, values: Sequence[float], *, x_label: str, y_label: str) -> str:
-    """An <svg> of how many values lie in bins of equal width on a logarithmic axis. Values are above 0."""
+    """An <svg> of how many values lie in bins of equal width on a logarithmic axis. Values are
+    above 0."""
     edges = log_bins(values)
     counts, _ = np.histogram(values, edges)
     ticks = nice_ticks(0, float(counts.max()), 4)
@@ -87,26 +97,35 @@ def histogram(title: str, values: Sequence[float], *, x_label: str, y_label: str
         return TOP + (1 - y / top) * (HEIGHT - TOP - BOTTOM)
 
     drawn = [
-        f'<rect class="bin" x="{across(a) + 0.5:.1f}" y="{up(n):.1f}" width="{across(b) - across(a) - 1:.1f}" '
+        f'<rect class="bin" x="{across(a) + 0.5:.1f}" y="{up(n):.1f}" '
+        f'width="{across(b) - across(a) - 1:.1f}" '
         f'height="{up(0) - up(n):.1f}"/>'
         for a, b, n in zip(edges, edges[1:], counts.tolist(), strict=False)
     ]
     round_ones = [x for x in _round_numbers(edges[0], edges[-1]) if edges[0] <= x <= edges[-1]]
-    axes = _y_axis(ticks, up, LEFT, False) + _x_axis(_apart(round_ones, across), across, LEFT, x_label)
-    said = f"{title}: {sum(counts.tolist()):,} {y_label} from {number(min(values))} to {number(max(values))} {x_label}"
+    axes = _y_axis(ticks, up, LEFT, False) + _x_axis(
+        _apart(round_ones, across), across, LEFT, x_label
+    )
+    said = (
+        f"{title}: {sum(counts.tolist()):,} {y_label} from {number(min(values))} to "
+        f"{number(max(values))} {x_label}"
+    )
     return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(said)}">{axes}'
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(said)}">{axes}'
         f'{"".join(drawn)}<text class="tick" x="2" y="{TOP - 3}">{escape(y_label)}</text></svg>'
     )
 
 
 def log_bins(values: Sequence[float]) -> list[float]:
-    """The edges of BINS bins, or fewer for few values, whose ratio is the same; all values lie within."""
+    """The edges of BINS bins, or fewer for few values, whose ratio is the same; all values lie
+    within."""
     low, high = min(values), max(values)
     low, high = (low, high) if high > 1.5 * low else (low / 1.25, high * 1.25)
     count = min(BINS, max(4, round(2 * math.sqrt(len(values)))))
     edges = [low * (high / low) ** (n / count) for n in range(count + 1)]
-    return [min(low, min(values)), *edges[1:-1], max(high, max(values))]  # rounding may leave the ends out
+    # rounding may leave the ends out
+    return [min(low, min(values)), *edges[1:-1], max(high, max(values))]
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
@@ -150,7 +169,8 @@ def _range(lines: Sequence[Line]) -> tuple[float, float]:
 
 
 def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """Round numbers within [low, high], about `count` of them: steps of 1, 2 or 5 times a power of ten."""
+    """Round numbers within [low, high], about `count` of them: steps of 1, 2 or 5 times a power of
+    ten."""
     if high <= low:
         return [low]
     rough = (high - low) / count
@@ -161,7 +181,8 @@ def nice_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
-    """A number as an axis or a table says it: short, thousands as k, no exponent where it can be helped."""
+    """A number as an axis or a table says it: short, thousands as k, no exponent where it can be
+    helped."""
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:.3g}M"
@@ -177,7 +198,8 @@ def _y_axis(ticks: Sequence[float], up: Scale, right: int, percent: bool) -> str
     for y in ticks:
         text = f"{100 * y:.3g} %" if percent else number(y)
         parts.append(
-            f'<line class="rule" x1="{LEFT}" x2="{WIDTH - right}" y1="{up(y):.1f}" y2="{up(y):.1f}"/>'
+            f'<line class="rule" x1="{LEFT}" x2="{WIDTH - right}" y1="{up(y):.1f}" '
+            f'y2="{up(y):.1f}"/>'
             f'<text class="tick" x="{LEFT - 7}" y="{up(y) + 4:.1f}" text-anchor="end">{text}</text>'
         )
     return "".join(parts)
@@ -186,12 +208,14 @@ def _y_axis(ticks: Sequence[float], up: Scale, right: int, percent: bool) -> str
 def _x_axis(ticks: Sequence[float], across: Scale, right: int, label: str) -> str:
     below = HEIGHT - BOTTOM + 16
     parts = [
-        f'<text class="tick" x="{across(x):.1f}" y="{below}" text-anchor="middle">{number(x)}</text>' for x in ticks
+        f'<text class="tick" x="{across(x):.1f}" y="{below}" '
+        f'text-anchor="middle">{number(x)}</text>'
+        for x in ticks
     ]
     middle = (LEFT + WIDTH - right) / 2
-    return (
-        "".join(parts)
-        + f'<text class="tick" x="{middle:.0f}" y="{HEIGHT - 3}" text-anchor="middle">{escape(label)}</text>'
+    return "".join(parts) + (
+        f'<text class="tick" x="{middle:.0f}" y="{HEIGHT - 3}" '
+        f'text-anchor="middle">{escape(label)}</text>'
     )
 
 
@@ -205,7 +229,9 @@ def _drawn(n: int, line: Line, across: Scale, up: Scale, dots: bool) -> str:
             f'y1="{up(y - s):.1f}" y2="{up(y + s):.1f}"/>'
         )
     if dots or len(points) <= FEW:
-        parts += [f'<circle class="dot c{n}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in points]
+        parts += [
+            f'<circle class="dot c{n}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>' for x, y in points
+        ]
     return "".join(parts)
 
 
@@ -222,7 +248,8 @@ def _labels(lines: Sequence[Line], up: Scale, x: float) -> list[str]:
             heights[i + 1] - GAP if i + 1 < len(order) else math.inf,
         )
     return [
-        f'<text class="name c{n % COLOURS}" x="{x:.0f}" y="{y:.1f}">{escape(_short(lines[n].name))}</text>'
+        f'<text class="name c{n % COLOURS}" x="{x:.0f}" '
+        f'y="{y:.1f}">{escape(_short(lines[n].name))}</text>'
         for n, y in zip(order, heights, strict=True)
     ]
 

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from genseg.data.instances.instance import Instance
 
 Pixels = UInt8[np.ndarray, "h w 3"]
-# Okabe and Ito (2008), without black: told apart by the colour-blind, ordered so that those that follow differ most
+# Okabe and Ito (2008), without black: told apart by the colour-blind, ordered so that those that
+# follow differ most
 PALETTE = (
     *((213, 94, 0), (86, 180, 233), (240, 228, 66), (0, 158, 115)),
     *((204, 121, 167), (0, 114, 178), (230, 159, 0)),
@@ -28,21 +29,33 @@ def colour(n: int) -> tuple[int, int, int]:
 
 
 def colours(instances: Sequence[Instance]) -> list[int]:
-    """Which colour of the palette each instance gets: the one that is rarest near it, of those the rarest in all."""
-    boxes = np.array([(a.top, a.left, a.top + a.alpha.shape[0], a.left + a.alpha.shape[1]) for a in instances])
+    """Which colour of the palette each instance gets: the one that is rarest near it, of those the
+    rarest in all."""
+    boxes = np.array(
+        [(a.top, a.left, a.top + a.alpha.shape[0], a.left + a.alpha.shape[1]) for a in instances]
+    )
     chosen = np.zeros(len(instances), np.int64)
     for n in range(len(instances)):
         before = boxes[:n]
-        near = ((before[:, :2] - NEAR < boxes[n, 2:]) & (before[:, 2:] + NEAR > boxes[n, :2])).all(1)
-        beside, used = (np.bincount(c, minlength=len(PALETTE)) for c in (chosen[:n][near], chosen[:n]))
+        near = ((before[:, :2] - NEAR < boxes[n, 2:]) & (before[:, 2:] + NEAR > boxes[n, :2])).all(
+            1
+        )
+        beside, used = (
+            np.bincount(c, minlength=len(PALETTE)) for c in (chosen[:n][near], chosen[:n])
+        )
         chosen[n] = np.lexsort((used, beside))[0]
     return [int(c) for c in chosen]
 
 
 def overlay(
-    image: Pixels, instances: Sequence[Instance], *, strength: float = 0.45, hues: Sequence[int] | None = None
+    image: Pixels,
+    instances: Sequence[Instance],
+    *,
+    strength: float = 0.45,
+    hues: Sequence[int] | None = None,
 ) -> Pixels:
-    """The image with each alpha map as a veil of its own colour, or of that of `hues`, and a line around its mask."""
+    """The image with each alpha map as a veil of its own colour, or of that of `hues`, and a line
+    around its mask."""
     out, hues = image.astype(np.float32), colours(instances) if hues is None else hues
     for n, instance in zip(hues, instances, strict=True):
         veil = strength / 255 * instance.alpha[..., None].astype(np.float32)
@@ -61,7 +74,8 @@ def overlay(
 
 
 def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) -> Pixels:
-    """The image with the box of each instance as a line in the colour of its class, under the class's name.
+    """The image with the box of each instance as a line in the colour of its class, under the
+    class's name.
 
     names: of the classes, in the order of their numbers
     """
@@ -90,7 +104,9 @@ def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Pixels:
     return np.asarray((alpha * image + (1 - alpha) * np.array(CHECKER)[squares]).round(), np.uint8)
 
 
-def titled(sheet: UInt8[np.ndarray, "_ _ 3"], titles: Sequence[str], *, side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+def titled(
+    sheet: UInt8[np.ndarray, "_ _ 3"], titles: Sequence[str], *, side: int
+) -> UInt8[np.ndarray, "_ _ 3"]:
     """A grid with a word above each picture of its first row."""
     size = max(9, min(18, side // 12))
     band = Image.new("RGB", (sheet.shape[1], 2 * size), "white")
@@ -109,7 +125,12 @@ def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int, side: 
         h, w = picture.shape[:2]
         scale = side / max(h, w)
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
-        small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST)
-        top, left = n // columns * step + (side - size[1]) // 2, n % columns * step + (side - size[0]) // 2
+        small = cv2.resize(
+            picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+        )
+        top, left = (
+            n // columns * step + (side - size[1]) // 2,
+            n % columns * step + (side - size[0]) // 2,
+        )
         sheet[top : top + size[1], left : left + size[0]] = small
     return sheet

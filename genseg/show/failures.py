@@ -1,4 +1,5 @@
-"""Groups of images in which something has probably gone wrong, told from what was found alone, without labels."""
+"""Groups of images in which something has probably gone wrong, told from what was found alone,
+without labels."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ Found = Sequence[Instance]
 
 @dataclass(frozen=True)
 class Failure:
-    """A way in which an image may have failed. `holds` takes its instances, its height and its width.
+    """A way in which an image may have failed. `holds` takes its instances, its height and its
+    width.
 
     of_masks: boxes cannot fail in this way
     """
@@ -39,7 +41,8 @@ def is_one_blob(found: Found, height: int, width: int) -> bool:
 
 
 def is_border(found: Found, height: int, width: int) -> bool:
-    """More than half of the instances touch the edge of the image, and there are some three of them."""
+    """More than half of the instances touch the edge of the image, and there are some three of
+    them."""
     touching = 0
     for a in found:
         left, top, w, h = a.box
@@ -54,7 +57,9 @@ def is_fragments(found: Found, height: int, width: int) -> bool:
 
 def in_pieces(instance: Instance) -> bool:
     """Whether the largest connected piece of a mask holds less than most of it."""
-    _, _, stats, _ = cv2.connectedComponentsWithStats(instance.mask.astype(np.uint8), connectivity=8)
+    _, _, stats, _ = cv2.connectedComponentsWithStats(
+        instance.mask.astype(np.uint8), connectivity=8
+    )
     pieces = stats[1:, cv2.CC_STAT_AREA]
     return len(pieces) > 1 and int(pieces.max()) < WHOLE * int(pieces.sum())
 
@@ -63,5 +68,7 @@ FAILURES = (
     Failure("empty", "nothing was found", is_empty),
     Failure("one blob", "a single instance covers half of the image or more", is_one_blob),
     Failure("border", "more than half of the instances touch the image's edge", is_border),
-    Failure("fragments", "more than half of the masks fall into pieces", is_fragments, of_masks=True),
+    Failure(
+        "fragments", "more than half of the masks fall into pieces", is_fragments, of_masks=True
+    ),
 )

@@ -1,4 +1,5 @@
-"""Absolute paths as a page shows them: a page may be passed on, and they name its author's account and folders."""
+"""Absolute paths as a page shows them: a page may be passed on, and they name its author's account
+and folders."""
 
 import re
 from pathlib import PurePosixPath, PureWindowsPath
@@ -6,16 +7,20 @@ from pathlib import PurePosixPath, PureWindowsPath
 KEPT = 2  # parts of a path, from its end
 FIRST = 2  # parts that are never shown when others follow, as in /home/NAME
 PART = r"[^\s/\\'\"<>|:;,()=]+"
-ABSOLUTE = re.compile(rf"(?<![\w.~…/\\])(?:file://)?(?:(?:[A-Za-z]:)?/|[A-Za-z]:\\|\\\\)(?:{PART}[/\\])+(?:{PART})?")
+ABSOLUTE = re.compile(
+    rf"(?<![\w.~…/\\])(?:file://)?(?:(?:[A-Za-z]:)?/|[A-Za-z]:\\|\\\\)(?:{PART}[/\\])+(?:{PART})?"
+)
 ALONE = re.compile(
     r"(\s*(?:- )?(?:[\w.-]+(?:=|: ))?)(['\"]?)((?:[A-Za-z]:)?[/\\].*?)(['\"]?)"
 )  # a value, with any spaces
 
 
 def short_paths(text: str) -> str:
-    """Text with each absolute path cut to its last parts: '/home/ann/sets/nuclei/a.json' becomes '…/nuclei/a.json'.
+    """Text with each absolute path cut to its last parts: '/home/ann/sets/nuclei/a.json' becomes
+    '…/nuclei/a.json'.
 
-    A line that is one path, or `key: path` or `key=path`, may have spaces in it; within prose a path ends at a space.
+    A line that is one path, or `key: path` or `key=path`, may have spaces in it; within prose a
+    path ends at a space.
     """
     return "\n".join(map(_line, text.split("\n")))
 

@@ -1,4 +1,5 @@
-"""Images with their instances as the page's viewer takes them: small data that a canvas draws at once."""
+"""Images with their instances as the page's viewer takes them: small data that a canvas draws at
+once."""
 
 import base64
 from collections.abc import Sequence
@@ -37,8 +38,8 @@ class Picture:
     boxes: the instances are boxes: they are drawn as lines, in the colour of their category
     truth: what is labelled in the image, for a line around each, white where there are no hues
     note: a word beside its name
-    hues: which colour each instance has, where it is that of its class, and then of each of `truth`; empty: neighbours
-        have different ones
+    hues: which colour each instance has, where it is that of its class, and then of each of
+        `truth`; empty: neighbours have different ones
     """
 
     name: str
@@ -53,16 +54,20 @@ class Picture:
 
 
 def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:
-    """What the viewer's script needs, as json: the image, one atlas of all alphas, and where each lies.
+    """What the viewer's script needs, as json: the image, one atlas of all alphas, and where each
+    lies.
 
-    A dim image is made brighter, and `note` says so. score: what scores less is not seen in the thumbnail
+    A dim image is made brighter, and `note` says so. score: what scores less is not seen in the
+    thumbnail
 
     found: left, top, width, height in the image; left and top in the atlas; score, colour and area
     small: how many more were found that are smaller than a pixel of the image as it is shown
     truth: the first six of these, and where classes have colours that of its class
     """
     pixels, instances = shrunk(picture.pixels, picture.instances)
-    labelled = [(n, a) for n, a in enumerate(shrunk(picture.pixels, picture.truth)[1]) if a is not None]
+    labelled = [
+        (n, a) for n, a in enumerate(shrunk(picture.pixels, picture.truth)[1]) if a is not None
+    ]
     truth, fixed = [a for _, a in labelled], [n % len(PALETTE) for n in _hues(picture)]
     own = fixed[len(picture.instances) :]
     kept = [(n, a) for n, a in enumerate(instances) if a is not None]
@@ -75,18 +80,28 @@ def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:
     ]
     gain = display_gain(pixels)
     return {
-        "name": short_paths(picture.name), "width": pixels.shape[1], "height": pixels.shape[0], "soft": picture.soft,
-        "image": data_uri(brightened(pixels, gain)), "atlas": data_uri(sheet), "thumb": thumbnail(picture, score),
-        "found": rows, "small": len(instances) - len(kept), "boxes": picture.boxes,
+        "name": short_paths(picture.name),
+        "width": pixels.shape[1],
+        "height": pixels.shape[0],
+        "soft": picture.soft,
+        "image": data_uri(brightened(pixels, gain)),
+        "atlas": data_uri(sheet),
+        "thumb": thumbnail(picture, score),
+        "found": rows,
+        "small": len(instances) - len(kept),
+        "boxes": picture.boxes,
         "labels": [picture.labels[n] for n, _ in kept] if picture.labels else [],
         "note": "; ".join(filter(None, (picture.note, gain_words(gain)))),
-        "truth": [[*_placed(a, place), *([own[n]] if own else [])]
-                  for (n, a), place in zip(labelled, places[len(kept) :], strict=True)],
-    }  # fmt: skip
+        "truth": [
+            [*_placed(a, place), *([own[n]] if own else [])]
+            for (n, a), place in zip(labelled, places[len(kept) :], strict=True)
+        ],
+    }
 
 
 def _hues(picture: Picture) -> tuple[int, ...]:
-    """The colours that are fixed: those of classes where the picture says so, and always where boxes are drawn."""
+    """The colours that are fixed: those of classes where the picture says so, and always where
+    boxes are drawn."""
     if picture.hues or not picture.boxes:
         return picture.hues
     return tuple(a.category for a in (*picture.instances, *picture.truth))
@@ -97,24 +112,29 @@ def _placed(a: Instance, place: tuple[int, int]) -> list[int]:
 
 
 def thumbnail(picture: Picture, score: float, *, side: int = THUMB) -> str:
-    """A small square of the middle of an image, with the instances that score so much, as a data URI. A dim image is
-    made brighter."""
+    """A small square of the middle of an image, with the instances that score so much, as a data
+    URI. A dim image is made brighter."""
     pixels, found = shrunk(picture.pixels, picture.instances)
     kept = [(n, a) for n, a in enumerate(found) if a is not None and a.score >= score]
     shapes, pixels = [a for _, a in kept], brightened(pixels, display_gain(pixels))
     if picture.boxes:
         drawn = boxes(pixels, shapes, ())
     else:
-        drawn = overlay(pixels, shapes, hues=[picture.hues[n] for n, _ in kept] if picture.hues else None)
+        drawn = overlay(
+            pixels, shapes, hues=[picture.hues[n] for n, _ in kept] if picture.hues else None
+        )
     h, w = drawn.shape[:2]
     n = min(h, w)
     square = drawn[(h - n) // 2 : (h - n) // 2 + n, (w - n) // 2 : (w - n) // 2 + n]
-    small = cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA if n > side else cv2.INTER_LINEAR)
+    small = cv2.resize(
+        square, (side, side), interpolation=cv2.INTER_AREA if n > side else cv2.INTER_LINEAR
+    )
     return data_uri(np.asarray(small), quality=80)
 
 
 def shrunk(pixels: Pixels, instances: Sequence[Instance]) -> tuple[Pixels, list[Instance | None]]:
-    """An image and its instances at no more than LONGEST pixels; None for what is too small to be seen there."""
+    """An image and its instances at no more than LONGEST pixels; None for what is too small to be
+    seen there."""
     h, w = pixels.shape[:2]
     scale = LONGEST / max(h, w)
     if scale >= 1:
@@ -124,7 +144,9 @@ def shrunk(pixels: Pixels, instances: Sequence[Instance]) -> tuple[Pixels, list[
     return small, [resized(a, (h, w), size) for a in instances]
 
 
-def atlas(alphas: Sequence[UInt8[np.ndarray, "_ _"]]) -> tuple[UInt8[np.ndarray, "h w"], list[tuple[int, int]]]:
+def atlas(
+    alphas: Sequence[UInt8[np.ndarray, "_ _"]],
+) -> tuple[UInt8[np.ndarray, "h w"], list[tuple[int, int]]]:
     """All alphas in one picture, the tallest first, row after row; and the left and top of each."""
     width = max([SHELF, *(a.shape[1] for a in alphas)])
     places = [(0, 0)] * len(alphas)
@@ -142,7 +164,9 @@ def atlas(alphas: Sequence[UInt8[np.ndarray, "_ _"]]) -> tuple[UInt8[np.ndarray,
     return sheet, places
 
 
-def data_uri(pixels: UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"], *, quality: int = 88) -> str:
+def data_uri(
+    pixels: UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"], *, quality: int = 88
+) -> str:
     """A colour image as WebP, a grey one as PNG, for an <img> or a script."""
     if pixels.ndim == 2:
         kind, options, content = "png", [cv2.IMWRITE_PNG_COMPRESSION, 9], pixels
@@ -166,7 +190,8 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
     )
     slider = (
         '<label class="slide">Score at least <output></output>'
-        '<input type="range" class="threshold" min="0" max="1" step="0.01" aria-label="Least score"></label>'
+        '<input type="range" class="threshold" min="0" max="1" step="0.01" aria-label="Least '
+        'score"></label>'
     )
     lines = "Labels, as dashed lines" if any(p["boxes"] for p in pictures) else "Labels, as lines"
     truth = (
@@ -175,14 +200,19 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
         else ""
     )
     return (
-        f'<div class="viewer" data-viewer="{anchor}"><div class="strip" role="group" aria-label="Images">{strip}</div>'
-        f'<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" hidden></div>{ZOOM}</div>'
-        f'<div class="side"><p class="name"></p><p class="note"></p><p class="count" aria-live="polite"></p>'
+        f'<div class="viewer" data-viewer="{anchor}"><div class="strip" role="group" '
+        f'aria-label="Images">{strip}</div>'
+        '<div class="panel"><div class="stage"><canvas role="img"></canvas><div class="tip" '
+        f"hidden></div>{ZOOM}</div>"
+        '<div class="side"><p class="name"></p><p class="note"></p><p class="count" '
+        'aria-live="polite"></p>'
         f'<p class="why"></p>{slider if scored else ""}'
-        f'<fieldset class="modes"><legend>Show as</legend>{_modes(anchor, pictures)}</fieldset>{truth}'
+        '<fieldset class="modes"><legend>Show '
+        f"as</legend>{_modes(anchor, pictures)}</fieldset>{truth}"
         f'<div class="tools"><button type="button" class="all">Show all</button>'
         f'<button type="button" class="none">Hide all</button></div>'
-        f'<div class="chips" role="group" aria-label="Instances: press to hide or show"></div></div></div></div>'
+        '<div class="chips" role="group" aria-label="Instances: press to hide or '
+        'show"></div></div></div></div>'
     )
 
 
@@ -190,7 +220,11 @@ def _modes(anchor: str, pictures: Sequence[dict[str, Any]]) -> str:
     """The ways to show a picture, as radio buttons; the first one that is offered is chosen."""
     soft, boxed = (any(p[kind] for p in pictures) for kind in ("soft", "boxes"))
     offered = [
-        *([("box", "Boxes")] if boxed else [("soft", "Soft alpha")] * soft + [("hard", "Hard mask")]),
+        *(
+            [("box", "Boxes")]
+            if boxed
+            else [("soft", "Soft alpha")] * soft + [("hard", "Hard mask")]
+        ),
         *([] if boxed else [("cut", "Cut-outs")]),
         ("image", "Image"),
     ]

@@ -1,4 +1,5 @@
-"""The training loop. It knows no method: a module gives losses, `before_step` and `after_step` do the rest."""
+"""The training loop. It knows no method: a module gives losses, `before_step` and `after_step` do
+the rest."""
 
 import contextlib
 import math
@@ -46,7 +47,9 @@ class Hooks(Protocol[_Batch]):
     def after_step(self, progress: float) -> None:
         """The update is made."""
 
-    def measured(self, step: int, outputs: dict[str, Tensor], timing: "Timing", grad_norm: float) -> None:
+    def measured(
+        self, step: int, outputs: dict[str, Tensor], timing: "Timing", grad_norm: float
+    ) -> None:
         """Update `step` (from 1) is over; also the place for logs, probes and checkpoints."""
 
 
@@ -81,13 +84,12 @@ def train(
     clip: float,
     seed: int,
 ) -> int:
-    """Train from update `start` to the end of `plan`, or to that of the step in which SIGINT, SIGTERM or SIGHUP comes
-    or after which the hooks have finished.
+    """Train from update `start` to the end of `plan`, or to that of the step in which SIGINT,
+    SIGTERM or SIGHUP comes or after which the hooks have finished.
 
-    `module` and `optimizer` are prepared by `accelerator`; one update is `passes` batches of `loader`.
-    Returns the number of updates made so far.
-    Raises NonFiniteError on all ranks before an update that would spoil the weights, or after SKIPS in a row that fp16
-    has skipped.
+    `module` and `optimizer` are prepared by `accelerator`; one update is `passes` batches of
+    `loader`. Returns the number of updates made so far. Raises NonFiniteError on all ranks before
+    an update that would spoil the weights, or after SKIPS in a row that fp16 has skipped.
     """
     stop = StopSignal()
     skipped = 0
@@ -128,7 +130,8 @@ def train(
 
 
 class StopSignal:
-    """Catches SIGINT, SIGTERM and SIGHUP while it is entered; the second one of them acts as usual."""
+    """Catches SIGINT, SIGTERM and SIGHUP while it is entered; the second one of them acts as
+    usual."""
 
     def __init__(self) -> None:
         self.called = False
@@ -150,11 +153,17 @@ class StopSignal:
 
 def _merged(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     """Outputs of an update from those of its passes: scalars averaged, rows one after the other."""
-    return {k: torch.stack([p[k] for p in parts]).mean(0) if v.ndim == 0 else torch.cat([p[k] for p in parts])
-            for k, v in parts[0].items()}  # fmt: skip
+    return {
+        k: torch.stack([p[k] for p in parts]).mean(0)
+        if v.ndim == 0
+        else torch.cat([p[k] for p in parts])
+        for k, v in parts[0].items()
+    }
 
 
-def _gradient_norm(module: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, clip: float) -> float:
+def _gradient_norm(
+    module: nn.Module, optimizer: torch.optim.Optimizer, accelerator: Accelerator, clip: float
+) -> float:
     """Norm of all gradients, clipped to `clip` if that is above 0."""
     accelerator.unscale_gradients(optimizer)
     gradients = [p.grad for p in module.parameters() if p.grad is not None]
@@ -168,13 +177,16 @@ def _stop_if_not_finite(
     step: int, outputs: dict[str, Tensor], norm: float, skipped: int, accelerator: Accelerator
 ) -> None:
     """`skipped`: updates in a row, this one among them, whose gradient was not finite."""
-    allowed = SKIPS if accelerator.mixed_precision == "fp16" else 1  # there it only lowers the scale
+    # there it only lowers the scale
+    allowed = SKIPS if accelerator.mixed_precision == "fp16" else 1
     bad = not bool(outputs["loss"].isfinite()) or skipped >= allowed
     if dist.any_rank(bad):
         terms = ", ".join(f"{k} {float(v):.4g}" for k, v in outputs.items() if v.numel() == 1)
         often = f", for {skipped} updates in a row" if skipped > 1 else ""
         raise NonFiniteError(
-            f"step {step + 1}: {terms}, gradient norm {norm:.4g}: not finite{often}, so no update was made. "
-            "Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or use precision=no, and start over "
+            f"step {step + 1}: {terms}, gradient norm {norm:.4g}: not finite{often}, so no update "
+            "was made. "
+            "Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or use "
+            "precision=no, and start over "
             "with --fresh; if it comes back at the same step, look at the images of that batch."
         )

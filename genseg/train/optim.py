@@ -10,8 +10,13 @@ from torch import Tensor, nn
 from genseg.core.check import above, at_least, between
 from genseg.core.schedule import Plan, Scaling, check_durations, cosine, scaled_lr
 
-KEYS = {"momentum": ("sgd", "lars"), "betas": ("adamw",), "decay_all": ("sgd", "adamw"), "trust": ("lars",),
-        "lr_in_momentum": ("lars",)}  # of some optimisers alone  # fmt: skip
+KEYS = {
+    "momentum": ("sgd", "lars"),
+    "betas": ("adamw",),
+    "decay_all": ("sgd", "adamw"),
+    "trust": ("lars",),
+    "lr_in_momentum": ("lars",),
+}  # of some optimisers alone
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,8 @@ class OptimizerConfig:
     warmup: str = "0 epochs"  # the learning rate rises linearly for so long
     final_lr: float = 0.0  # learning rate at the end, as a part of lr
     trust: float = 0.001  # of lars alone: eta
-    lr_in_momentum: bool = False  # of lars alone: true is SimCLR's form, false that of BYOL and SwAV
+    # of lars alone: true is SimCLR's form, false that of BYOL and SwAV
+    lr_in_momentum: bool = False
     clip: float = 0.0  # largest gradient norm; 0: no clipping
 
     def __post_init__(self) -> None:
@@ -37,7 +43,10 @@ class OptimizerConfig:
         between(0, 0.99999, **{f"betas[{i}]": b for i, b in enumerate(self.betas)})
         for key, names in KEYS.items():
             if self.name not in names and getattr(self, key) != getattr(type(self), key):
-                raise ValueError(f"{key} has no effect with name={self.name}: leave it out or use {' or '.join(names)}")
+                raise ValueError(
+                    f"{key} has no effect with name={self.name}: leave it out or use "
+                    f"{' or '.join(names)}"
+                )
 
 
 class LARS(torch.optim.Optimizer):
@@ -45,9 +54,10 @@ class LARS(torch.optim.Optimizer):
 
     For p with gradient g: u = (g + wd p) * trust |p| / |g + wd p|, then
     * `lr_in_momentum=False` (BYOL): v = m v + u,      p -= lr v
-    * `lr_in_momentum=True` (SimCLR): v = m v + lr u,   p -= v
-    Parameters of at most one dimension take neither weight decay nor the trust ratio, as in SimCLR and BYOL. SwAV's own
-    code (apex) gives them both, and divides by |g| + wd |p|, which at its weight decay of 1e-6 is nearly the same.
+    * `lr_in_momentum=True` (SimCLR): v = m v + lr u,   p -= v Parameters of at most one dimension
+    take neither weight decay nor the trust ratio, as in SimCLR and BYOL. SwAV's own code (apex)
+    gives them both, and divides by |g| + wd |p|, which at its weight decay of 1e-6 is nearly the
+    same.
     """
 
     def __init__(
@@ -81,7 +91,9 @@ class LARS(torch.optim.Optimizer):
         if p.ndim > 1:
             update = update + group["weight_decay"] * p
             scale = group["trust"] * p.norm() / update.norm()
-            update = update * torch.where(scale.isfinite() & (scale > 0), scale, torch.ones_like(scale))
+            update = update * torch.where(
+                scale.isfinite() & (scale > 0), scale, torch.ones_like(scale)
+            )
         state = self.state[p]
         if "momentum_buffer" not in state:
             state["momentum_buffer"] = torch.zeros_like(p)
@@ -94,7 +106,8 @@ class LARS(torch.optim.Optimizer):
 class SGD(torch.optim.SGD):
     """torch's SGD for parameters of which some are frozen at first.
 
-    Its fused form wants the momentum buffers of a group all there or all missing, and what was frozen has none. A
+    Its fused form wants the momentum buffers of a group all there or all missing, and what was
+    frozen has none. A
     buffer of zeros gives the same first step: momentum times 0, plus the gradient.
     """
 
@@ -116,11 +129,12 @@ def build_optimizer(
     fused: bool = True,
     scales: Mapping[nn.Parameter, float] | None = None,
 ) -> torch.optim.Optimizer:
-    """The optimiser over all parameters with gradient, in groups: decayed or not (biases, norms: ndim <= 1).
+    """The optimiser over all parameters with gradient, in groups: decayed or not (biases, norms:
+    ndim <= 1).
 
-    `fused` takes a third of the time on a CPU; not for fp16, where the scaler must see which steps are skipped.
-    `scales`: parameters in groups of their own, and what part of the learning rate they have; it is kept in the
-    group's "scale", from where the loop takes it.
+    `fused` takes a third of the time on a CPU; not for fp16, where the scaler must see which steps
+    are skipped. `scales`: parameters in groups of their own, and what part of the learning rate
+    they have; it is kept in the group's "scale", from where the loop takes it.
     """
     scales = scales or {}
     gathered: dict[tuple[bool, float, bool], list[nn.Parameter]] = {}
@@ -129,7 +143,11 @@ def build_optimizer(
             decayed = config.decay_all or p.ndim > 1
             gathered.setdefault((decayed, scales.get(p, 1.0), p in scales), []).append(p)
     groups: list[dict[str, object]] = [
-        {"params": gathered[key], "weight_decay": config.weight_decay if key[0] else 0.0, "scale": key[1]}
+        {
+            "params": gathered[key],
+            "weight_decay": config.weight_decay if key[0] else 0.0,
+            "scale": key[1],
+        }
         for key in sorted(gathered, reverse=True)
     ]
     lr = scaled_lr(config.lr, plan.batch, config.scaling)
@@ -138,11 +156,18 @@ def build_optimizer(
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=config.betas, fused=fused)
     assert config.name == "lars"
-    return LARS(groups, lr=lr, momentum=config.momentum, trust=config.trust, lr_in_momentum=config.lr_in_momentum)
+    return LARS(
+        groups,
+        lr=lr,
+        momentum=config.momentum,
+        trust=config.trust,
+        lr_in_momentum=config.lr_in_momentum,
+    )
 
 
 def restore_strides(optimizer: torch.optim.Optimizer) -> None:
-    """Give a loaded state the strides of its parameters: fused optimisers walk memory, whatever the shape says."""
+    """Give a loaded state the strides of its parameters: fused optimisers walk memory, whatever the
+    shape says."""
     for p, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, Tensor) and value.shape == p.shape:
@@ -150,7 +175,8 @@ def restore_strides(optimizer: torch.optim.Optimizer) -> None:
 
 
 def lr_at(config: OptimizerConfig, plan: Plan, step: int) -> float:
-    """Learning rate of update `step` (from 0): warm-up, then half a cosine over the rest of the run."""
+    """Learning rate of update `step` (from 0): warm-up, then half a cosine over the rest of the
+    run."""
     peak = scaled_lr(config.lr, plan.batch, config.scaling)
     warmup = plan.steps(config.warmup)
     if step < warmup:

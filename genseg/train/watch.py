@@ -15,4 +15,5 @@ class Watch(Protocol):
         """The command ends; `complete`: with all that it was asked for."""
 
 
-Watcher = Callable[[Path, Callable[[str], None]], Watch]  # makes the watch of a run directory; it may say something
+# makes the watch of a run directory; it may say something
+Watcher = Callable[[Path, Callable[[str], None]], Watch]

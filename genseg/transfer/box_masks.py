@@ -1,7 +1,8 @@
 """Masks of boxes, sampled and pasted where their pixels are, as detectron2 does it.
 
-torchvision samples targets half a pixel off (`roi_align` without `aligned`) and pastes at whole pixels: even its exact
-target overlaps with an ellipse of 8 px by 0.78 in the mean, with one of 24 px by 0.93. Here it is 1.
+torchvision samples targets half a pixel off (`roi_align` without `aligned`) and pastes at whole
+pixels: even its exact target overlaps with an ellipse of 8 px by 0.78 in the mean, with one of 24
+px by 0.93. Here it is 1.
 """
 
 import math
@@ -19,7 +20,8 @@ from genseg.data.instances.instance import OPAQUE, Instance, cut_instance
 
 
 class MaskHeads(RoIHeads):
-    """torchvision's heads but for the targets of masks; its parameters and their names are the same."""
+    """torchvision's heads but for the targets of masks; its parameters and their names are the
+    same."""
 
     @classmethod
     def over(cls, heads: RoIHeads) -> "MaskHeads":
@@ -53,15 +55,26 @@ class MaskHeads(RoIHeads):
         return found, terms
 
     def _mask_loss(
-        self, features: dict[str, Tensor], image_shapes: list[tuple[int, int]], targets: Sequence[Mapping[str, Tensor]]
+        self,
+        features: dict[str, Tensor],
+        image_shapes: list[tuple[int, int]],
+        targets: Sequence[Mapping[str, Tensor]],
     ) -> Float[Tensor, ""]:
-        """Binary cross-entropy of the mask of each object's box, that of its class (Mask R-CNN, section 3)."""
+        """Binary cross-entropy of the mask of each object's box, that of its class (Mask R-CNN,
+        section 3)."""
         boxes, which, labels, _ = self.drawn
         positive = [torch.where(x > 0)[0] for x in labels]
-        boxes, which, labels = ([x[p] for x, p in zip(xs, positive, strict=True)] for xs in (boxes, which, labels))
-        logits = self.mask_predictor(self.mask_head(self.mask_roi_pool(features, boxes, image_shapes)))
+        boxes, which, labels = (
+            [x[p] for x, p in zip(xs, positive, strict=True)] for xs in (boxes, which, labels)
+        )
+        logits = self.mask_predictor(
+            self.mask_head(self.mask_roi_pool(features, boxes, image_shapes))
+        )
         wanted = torch.cat(
-            [mask_targets(t["masks"], b, i, logits.shape[-1]) for t, b, i in zip(targets, boxes, which, strict=True)]
+            [
+                mask_targets(t["masks"], b, i, logits.shape[-1])
+                for t, b, i in zip(targets, boxes, which, strict=True)
+            ]
         )
         if not len(wanted):
             return logits.sum() * 0
@@ -78,10 +91,15 @@ def mask_targets(
 
 
 def pasted(
-    masks: Float[Tensor, "n 1 m m"], boxes: Float[Tensor, "n 4"], scores: Float[Tensor, "n"], height: int, width: int
+    masks: Float[Tensor, "n 1 m m"],
+    boxes: Float[Tensor, "n 4"],
+    scores: Float[Tensor, "n"],
+    height: int,
+    width: int,
 ) -> list[Instance | None]:
-    """The mask of each box where it lies in the image, bilinear at the centres of pixels; None when nothing of it is
-    above a half. Only the box is ever in memory: 375 masks of a large image would take gigabytes."""
+    """The mask of each box where it lies in the image, bilinear at the centres of pixels; None when
+    nothing of it is above a half. Only the box is ever in memory: 375 masks of a large image would
+    take gigabytes."""
     found: list[Instance | None] = []
     for mask, (left, top, right, bottom), score in zip(
         masks[:, 0].numpy(), boxes.tolist(), scores.tolist(), strict=True
@@ -90,13 +108,20 @@ def pasted(
         first_column, across = _weights(left, right, width, len(mask))
         part = (np.clip(down @ mask @ across.T, 0, 1) * OPAQUE).round().astype(np.uint8)
         cut = cut_instance(part, score) if part.size else None
-        found.append(None if cut is None else Instance(cut.alpha, cut.top + first_row, cut.left + first_column, score))
+        found.append(
+            None
+            if cut is None
+            else Instance(cut.alpha, cut.top + first_row, cut.left + first_column, score)
+        )
     return found
 
 
-def _weights(low: float, high: float, length: int, side: int) -> tuple[int, Float[np.ndarray, "n {side}"]]:
-    """The first pixel of an axis that a box from low to high reaches, and by how much each pixel from there takes part
-    in each of the `side` bins of the box. Beyond the outer bins' centres a mask fades to nothing."""
+def _weights(
+    low: float, high: float, length: int, side: int
+) -> tuple[int, Float[np.ndarray, "n {side}"]]:
+    """The first pixel of an axis that a box from low to high reaches, and by how much each pixel
+    from there takes part in each of the `side` bins of the box. Beyond the outer bins' centres a
+    mask fades to nothing."""
     bin_ = max(high - low, 1e-6) / side
     first, end = max(math.floor(low - bin_), 0), min(math.ceil(high + bin_), length)
     place = (np.arange(first, end) + 0.5 - low) / bin_ - 0.5

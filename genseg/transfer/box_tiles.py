@@ -1,4 +1,5 @@
-"""Large images by overlapping tiles: detections put together by their boxes, logits by the mean where tiles overlap."""
+"""Large images by overlapping tiles: detections put together by their boxes, logits by the mean
+where tiles overlap."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,38 +14,54 @@ from torchvision.ops import batched_nms, box_iou
 from genseg.alpha.tiles import Tile, joined, tiles_of
 from genseg.transfer.contract import Detection
 
-NEAR = 64  # parts of a tile: an object that comes so near to a side inside the image may be cut there
+# parts of a tile: an object that comes so near to a side inside the image may be cut there
+NEAR = 64
 INSIDE = 0.7  # of a cut object in a whole one's box: it is a piece of that
 
 
 def detections_by_tiles(
-    image: Float[Tensor, "3 h w"], look: Callable[[Tensor], list[Detection]], *, tile: int, overlap: float
+    image: Float[Tensor, "3 h w"],
+    look: Callable[[Tensor], list[Detection]],
+    *,
+    tile: int,
+    overlap: float,
 ) -> list[Detection]:
-    """The objects of an image, best first, where `look` finds those of a tile of at most `tile` pixels.
+    """The objects of an image, best first, where `look` finds those of a tile of at most `tile`
+    pixels.
 
-    overlap: of two of a class whose boxes overlap by more (intersection over union), the better one stays
+    overlap: of two of a class whose boxes overlap by more (intersection over union), the better one
+        stays
     """
     parts = [(t, look(image[:, *t.window])) for t in tiles_of(*image.shape[1:], tile=tile)]
     return parts[0][1] if len(parts) == 1 else merge_detections(parts, overlap=overlap)
 
 
-def merge_detections(parts: Sequence[tuple[Tile, Sequence[Detection]]], *, overlap: float) -> list[Detection]:
+def merge_detections(
+    parts: Sequence[tuple[Tile, Sequence[Detection]]], *, overlap: float
+) -> list[Detection]:
     """The objects of an image from those of its tiles, which are in pixels of the tile; best first.
 
-    Objects of different classes are different objects. Cut ones whose boxes agree where their tiles overlap are pieces
-    of one, and joined. Of doubles whole ones stay before cut ones, and among these the better one.
+    Objects of different classes are different objects. Cut ones whose boxes agree where their tiles
+    overlap are pieces of one, and joined. Of doubles whole ones stay before cut ones, and among
+    these the better one.
     """
     found = [(t, _moved(d, t), _is_cut(d, t)) for t, many in parts for d in many]
     whole = [d for _, d, cut in found if not cut]
     pieces = _pieces([(t, d) for t, d, cut in found if cut])
     if not whole and not pieces:
         return []
-    kept = [whole[i] for i in batched_nms(_boxes(whole), _scores(whole), _classes(whole), overlap).tolist()]
+    kept = [
+        whole[i]
+        for i in batched_nms(_boxes(whole), _scores(whole), _classes(whole), overlap).tolist()
+    ]
     inside = _inside(_boxes(pieces), _boxes(kept)) > INSIDE
     same = _classes(pieces)[:, None] == _classes(kept)
     doubles = (inside | (box_iou(_boxes(pieces), _boxes(kept)) > overlap)) & same
     pieces = [d for d, double in zip(pieces, doubles.any(1).tolist(), strict=True) if not double]
-    kept += [pieces[i] for i in batched_nms(_boxes(pieces), _scores(pieces), _classes(pieces), overlap).tolist()]
+    kept += [
+        pieces[i]
+        for i in batched_nms(_boxes(pieces), _scores(pieces), _classes(pieces), overlap).tolist()
+    ]
     return sorted(kept, key=lambda d: -d.score)
 
 
@@ -52,13 +69,17 @@ def _moved(d: Detection, tile: Tile) -> Detection:
     """A detection in pixels of the image."""
     left, top, right, bottom = d.box
     box = (left + tile.left, top + tile.top, right + tile.left, bottom + tile.top)
-    at = d.instance and replace(d.instance, top=d.instance.top + tile.top, left=d.instance.left + tile.left)
+    at = d.instance and replace(
+        d.instance, top=d.instance.top + tile.top, left=d.instance.left + tile.left
+    )
     return replace(d, box=box, instance=at)
 
 
 def _is_cut(d: Detection, tile: Tile) -> bool:
     left, top, right, bottom = d.box
-    return tile.cuts((left, top, right - left, bottom - top), within=max(tile.height, tile.width) // NEAR)
+    return tile.cuts(
+        (left, top, right - left, bottom - top), within=max(tile.height, tile.width) // NEAR
+    )
 
 
 def _pieces(cut: Sequence[tuple[Tile, Detection]]) -> list[Detection]:
@@ -66,12 +87,18 @@ def _pieces(cut: Sequence[tuple[Tile, Detection]]) -> list[Detection]:
     if not cut:
         return []
     boxes = _boxes([d for _, d in cut])
-    windows = torch.tensor([[t.left, t.top, t.left + t.width, t.top + t.height] for t, _ in cut], dtype=boxes.dtype)
+    windows = torch.tensor(
+        [[t.left, t.top, t.left + t.width, t.top + t.height] for t, _ in cut], dtype=boxes.dtype
+    )
     both = _common(windows[:, None], windows)  # what two tiles both see
     one, other = _common(boxes[:, None], both), _common(boxes, both)
     shared, areas = _area(_common(one, other)), _area(one) + _area(other)
     classes = _classes([d for _, d in cut])
-    pairs = (shared > 0.5 * (areas - shared)) & (classes[:, None] == classes) & (windows[:, None] != windows).any(-1)
+    pairs = (
+        (shared > 0.5 * (areas - shared))
+        & (classes[:, None] == classes)
+        & (windows[:, None] != windows).any(-1)
+    )
     count, label = connected_components(pairs.numpy(), directed=False)
     return [_one([cut[i][1] for i in np.flatnonzero(label == n).tolist()]) for n in range(count)]
 
@@ -101,7 +128,9 @@ def _classes(found: Sequence[Detection]) -> Int[Tensor, "n"]:
 
 def _common(a: Float[Tensor, "*_ 4"], b: Float[Tensor, "*_ 4"]) -> Float[Tensor, "*_ 4"]:
     """The box that two boxes have in common; without area where they have none."""
-    return torch.cat([torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], -1)
+    return torch.cat(
+        [torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])], -1
+    )
 
 
 def _area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
@@ -116,8 +145,8 @@ def _inside(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "
 def logits_by_tiles(
     image: Float[Tensor, "3 h w"], look: Callable[[Tensor], Float[Tensor, "n _ _"]], *, tile: int
 ) -> Float[Tensor, "n h w"]:
-    """The logits of an image, where `look` gives those of a tile of at most `tile` pixels: where tiles overlap, their
-    mean, in which a tile counts less towards its side."""
+    """The logits of an image, where `look` gives those of a tile of at most `tile` pixels: where
+    tiles overlap, their mean, in which a tile counts less towards its side."""
     h, w = image.shape[1:]
     tiles = tiles_of(h, w, tile=tile)
     if len(tiles) == 1:

@@ -1,4 +1,5 @@
-"""What a model that is fine-tuned is asked for: a loss on a batch of labelled crops, and what is in a whole image."""
+"""What a model that is fine-tuned is asked for: a loss on a batch of labelled crops, and what is in
+a whole image."""
 
 from dataclasses import dataclass
 
@@ -46,9 +47,14 @@ class Detection:
 
 
 def padded(image: Float[Tensor, "c h w"], multiple: int = MULTIPLE) -> Float[Tensor, "1 c _ _"]:
-    """The image as a batch, mirrored at its lower and right edge to a multiple; repeated where it is too small."""
+    """The image as a batch, mirrored at its lower and right edge to a multiple; repeated where it
+    is too small."""
     h, w = image.shape[1:]
     below, right = -h % multiple, -w % multiple
     mode = "reflect" if below < h and right < w else "replicate"
-    x = torch.nn.functional.pad(image[None], (0, right, 0, below), mode=mode) if below or right else image[None]
+    x = (
+        torch.nn.functional.pad(image[None], (0, right, 0, below), mode=mode)
+        if below or right
+        else image[None]
+    )
     return x.contiguous(memory_format=torch.channels_last)

@@ -1,4 +1,5 @@
-"""Faster R-CNN and Mask R-CNN of torchvision over our encoder; their state dict loads into plain torchvision."""
+"""Faster R-CNN and Mask R-CNN of torchvision over our encoder; their state dict loads into plain
+torchvision."""
 
 import math
 from collections import OrderedDict
@@ -38,28 +39,43 @@ BACKGROUND = 0.3  # torchvision's: anchors that overlap objects by less are none
 class DetectorConfig:
     name: str = "mask_rcnn"
     norm: Norm = "bn"  # of the encoder; sync: over processes, frozen: as pretraining left it
-    head_norm: Literal["none", "group"] = "none"  # of pyramid and mask head; without one, random weights learn slowly
+    # of pyramid and mask head; without one, random weights learn slowly
+    head_norm: Literal["none", "group"] = "none"
     width: int = 256  # channels of the pyramid and of the mask head; torchvision's heads have 256
     hidden: int = 1024  # units of the box head
-    anchors: tuple[float, ...] | None = None  # sides in pixels at the five levels; null: from the training boxes
+    # sides in pixels at the five levels; null: from the training boxes
+    anchors: tuple[float, ...] | None = None
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height over width of the anchors
     rpn_batch: int = 256  # anchors of an image whose objectness and box are trained in an update
-    match: float = 0.7  # an anchor that overlaps an object by so much is to find it; small objects want less
-    box_batch: int = 512  # proposals of an image whose class and box are trained in an update, a quarter objects
+    # an anchor that overlaps an object by so much is to find it; small objects want less
+    match: float = 0.7
+    # proposals of an image whose class and box are trained in an update, a quarter objects
+    box_batch: int = 512
     score: float = 0.05  # detections that score less are left out
     overlap: float = 0.5  # of two of a class that overlap by more, the better one stays
     detections: int = 100  # an image, or a tile of one, has at most so many
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
     def __post_init__(self) -> None:
-        at_least(1, width=self.width, hidden=self.hidden, rpn_batch=self.rpn_batch, box_batch=self.box_batch)
+        at_least(
+            1,
+            width=self.width,
+            hidden=self.hidden,
+            rpn_batch=self.rpn_batch,
+            box_batch=self.box_batch,
+        )
         at_least(1, detections=self.detections)
         at_least(32, tile=self.tile)
         if not BACKGROUND <= self.match <= 1:
-            raise ValueError(f"match={self.match}: give {BACKGROUND} to 1; anchors that overlap by less are background")
+            raise ValueError(
+                f"match={self.match}: give {BACKGROUND} to 1; anchors that overlap by less are "
+                "background"
+            )
         above(0, ratios=min(self.ratios, default=0))
         if self.anchors is not None and (len(self.anchors) != LEVELS or min(self.anchors) <= 0):
-            raise ValueError(f"anchors={self.anchors}: give one side for each of the {LEVELS} levels, or null")
+            raise ValueError(
+                f"anchors={self.anchors}: give one side for each of the {LEVELS} levels, or null"
+            )
 
 
 @dataclass(frozen=True)
@@ -70,14 +86,17 @@ class BoxDetectorConfig(DetectorConfig):
 
 
 class Pyramid(nn.Module):
-    """Feature pyramid (Lin et al., 2017) over an encoder, with the key names of torchvision's BackboneWithFPN."""
+    """Feature pyramid (Lin et al., 2017) over an encoder, with the key names of torchvision's
+    BackboneWithFPN."""
 
     def __init__(self, encoder: Encoder, config: DetectorConfig) -> None:
         super().__init__()
         widths = list(encoder.net.out_channels[-4:])
         self.body = encoder.net
         norm = head_norm(config)
-        self.fpn = FeaturePyramidNetwork(widths, config.width, extra_blocks=LastLevelMaxPool(), norm_layer=norm)
+        self.fpn = FeaturePyramidNetwork(
+            widths, config.width, extra_blocks=LastLevelMaxPool(), norm_layer=norm
+        )
         self.out_channels = config.width
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> OrderedDict[str, Tensor]:
@@ -109,27 +128,39 @@ class Detector(nn.Module):
                 assert batch.masks is not None
                 target["masks"] = batch.masks[i]
             targets.append(target)
-        terms = {name.removeprefix("loss_"): x for name, x in self.model(list(batch.images), targets).items()}
+        terms = {
+            name.removeprefix("loss_"): x
+            for name, x in self.model(list(batch.images), targets).items()
+        }
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     @torch.no_grad()
     def detect(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
         """Objects of a normalised image, best first. Large images are seen by overlapping tiles."""
-        return detections_by_tiles(image, self._tile, tile=self.config.tile, overlap=self.config.overlap)
+        return detections_by_tiles(
+            image, self._tile, tile=self.config.tile, overlap=self.config.overlap
+        )
 
     def _tile(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
         """The objects of a part of an image."""
         (found,) = self.model([image])
-        boxes, scores, labels = (found[name].float().cpu() for name in ("boxes", "scores", "labels"))
+        boxes, scores, labels = (
+            found[name].float().cpu() for name in ("boxes", "scores", "labels")
+        )
         instances: Sequence[Instance | None] = [None] * len(boxes)
         if self.masks:
             instances = pasted(found["masks"].float().cpu(), boxes, scores, *image.shape[1:])
         rows = zip(boxes.tolist(), labels.long().tolist(), scores.tolist(), instances, strict=True)
-        return [Detection(tuple(b), c - 1, s, i) for b, c, s, i in rows if i is not None or not self.masks]
+        return [
+            Detection(tuple(b), c - 1, s, i)
+            for b, c, s, i in rows
+            if i is not None or not self.masks
+        ]
 
 
 class _AsIs(GeneralizedRCNNTransform):
-    """Leaves sizes and values alone, and what is found as the heads gave it: scaling and pasting is done outside."""
+    """Leaves sizes and values alone, and what is found as the heads gave it: scaling and pasting is
+    done outside."""
 
     def __init__(self) -> None:
         super().__init__(1, 1, [0.0] * 3, [1.0] * 3)
@@ -145,17 +176,21 @@ class _AsIs(GeneralizedRCNNTransform):
 
 
 class _Anchors(AnchorGenerator):
-    """torchvision's, in full precision whatever the features have: in bf16 there are no odd pixels beyond 256."""
+    """torchvision's, in full precision whatever the features have: in bf16 there are no odd pixels
+    beyond 256."""
 
     def set_cell_anchors(self, dtype: torch.dtype, device: torch.device) -> None:
         super().set_cell_anchors(torch.float32, device)
 
 
 class _Matcher(Matcher):
-    """torchvision's, without its trap: a box that overlaps no anchor, such as what a crop leaves of an object at its
-    right or lower border, has a best overlap of 0, and all anchors that have it too become matches."""
+    """torchvision's, without its trap: a box that overlaps no anchor, such as what a crop leaves of
+    an object at its right or lower border, has a best overlap of 0, and all anchors that have it
+    too become matches."""
 
-    def set_low_quality_matches_(self, matches: Tensor, all_matches: Tensor, match_quality_matrix: Tensor) -> None:
+    def set_low_quality_matches_(
+        self, matches: Tensor, all_matches: Tensor, match_quality_matrix: Tensor
+    ) -> None:
         touched = match_quality_matrix.max(1).values > 0
         if touched.any():
             super().set_low_quality_matches_(matches, all_matches, match_quality_matrix[touched])
@@ -198,31 +233,37 @@ def build_model(backbone: Pyramid, config: DetectorConfig, *, classes: int) -> F
     for head in (model.rpn.head, model.roi_heads.box_predictor):
         head.register_forward_hook(_precisely)
     matcher = model.rpn.proposal_matcher
-    model.rpn.proposal_matcher = _Matcher(matcher.high_threshold, matcher.low_threshold, allow_low_quality_matches=True)
+    model.rpn.proposal_matcher = _Matcher(
+        matcher.high_threshold, matcher.low_threshold, allow_low_quality_matches=True
+    )
     return model
 
 
 def _precisely(head: nn.Module, given: Any, found: tuple[Any, Any]) -> tuple[Any, Any]:
-    """What a head has found, in full precision: torchvision turns anchors and proposals into the type of the offsets
-    that are added to them."""
+    """What a head has found, in full precision: torchvision turns anchors and proposals into the
+    type of the offsets that are added to them."""
     first, second = ([y.float() for y in x] if isinstance(x, list) else x.float() for x in found)
     return first, second
 
 
 def head_norm(config: DetectorConfig) -> Callable[[int], nn.Module] | None:
-    """The layer behind each convolution of pyramid and mask head. Encoders differ in the scale of their features by
-    far, and normalised ones learn from scratch (He et al., 2019). Up to 32 groups, of four channels or more."""
+    """The layer behind each convolution of pyramid and mask head. Encoders differ in the scale of
+    their features by far, and normalised ones learn from scratch (He et al., 2019). Up to 32
+    groups, of four channels or more."""
     if config.head_norm == "none":
         return None
     return lambda channels: GroupNorm(max(1, math.gcd(128, channels) // 4), channels)
 
 
 def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> tuple[float, ...]:
-    """Sides s, 2s, 4s, 8s, 16s for the five levels whose anchors overlap the boxes best, s being 4 to 64 pixels.
+    """Sides s, 2s, 4s, 8s, 16s for the five levels whose anchors overlap the boxes best, s being 4
+    to 64 pixels.
 
-    The overlap is that of a box with its best anchor, in the mean over where the box lies between the places of a
-    level: anchors that fit in size alone, as in YOLOv2 (Redmon and Farhadi, 2017), may stand too far apart to touch
-    the boxes. Without boxes, torchvision's 32 to 512; of many boxes SEEN, drawn by chance, always the same.
+    The overlap is that of a box with its best anchor, in the mean over where the box lies between
+    the places of a
+    level: anchors that fit in size alone, as in YOLOv2 (Redmon and Farhadi, 2017), may stand too
+    far apart to touch the boxes. Without boxes, torchvision's 32 to 512; of many boxes SEEN, drawn
+    by chance, always the same.
     """
     if not len(boxes):
         return tuple(32.0 * 2**level for level in range(LEVELS))
@@ -230,21 +271,35 @@ def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> 
         boxes = boxes[np.random.default_rng(0).choice(len(boxes), SEEN, replace=False)]
     sides = np.maximum(boxes[:, 2:] - boxes[:, :2], 1)
     steps = 4 * 2 ** (np.arange(9) / 2)
-    overlaps = [_anchor_overlap(sides, [s * 2**level for level in range(LEVELS)], ratios) for s in steps]
+    overlaps = [
+        _anchor_overlap(sides, [s * 2**level for level in range(LEVELS)], ratios) for s in steps
+    ]
     best = float(steps[int(np.argmax(overlaps))])
     return tuple(round(best * 2**level, 2) for level in range(LEVELS))
 
 
-def _anchor_overlap(sides: Float[np.ndarray, "n 2"], anchors: Sequence[float], ratios: Sequence[float]) -> float:
-    """Mean over boxes (width, height) and their places of the intersection over union with the best anchor."""
+def _anchor_overlap(
+    sides: Float[np.ndarray, "n 2"], anchors: Sequence[float], ratios: Sequence[float]
+) -> float:
+    """Mean over boxes (width, height) and their places of the intersection over union with the best
+    anchor."""
     shapes = np.array([(a / r**0.5, a * r**0.5) for a in anchors for r in ratios])
     strides = np.repeat([4.0 * 2**level for level in range(LEVELS)], len(ratios))
     union = sides.prod(-1)[:, None] + shapes.prod(-1)
     away = (0.125, 0.375)  # of a box from the nearest place, in strides: halves of a half
     along = [  # what a box and an anchor share along each axis, for each of the distances
-        [np.clip(np.minimum(np.minimum(sides[:, None, i], shapes[:, i]),
-                            (sides[:, None, i] + shapes[:, i]) / 2 - a * strides), 0, None) for a in away]
+        [
+            np.clip(
+                np.minimum(
+                    np.minimum(sides[:, None, i], shapes[:, i]),
+                    (sides[:, None, i] + shapes[:, i]) / 2 - a * strides,
+                ),
+                0,
+                None,
+            )
+            for a in away
+        ]
         for i in (0, 1)
-    ]  # fmt: skip
+    ]
     shared = [across * down for across in along[0] for down in along[1]]
     return float(np.mean([(s / (union - s)).max(1) for s in shared]))

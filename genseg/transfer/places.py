@@ -1,7 +1,8 @@
-"""The pretrained alpha decoder itself as a detector: codes proposed by place, with a class for each code.
+"""The pretrained alpha decoder itself as a detector: codes proposed by place, with a class for each
+code.
 
-It is the arm that transfers what the alpha task has learnt besides the encoder. Its targets are labelled masks in
-place of composites' layers; the objective is the same.
+It is the arm that transfers what the alpha task has learnt besides the encoder. Its targets are
+labelled masks in place of composites' layers; the objective is the same.
 """
 
 from dataclasses import dataclass, field, replace
@@ -29,10 +30,13 @@ from genseg.transfer.contract import Detection, Labelled, padded
 @dataclass(frozen=True)
 class PlacesConfig:
     name: str = "places"
-    norm: Literal["bn", "sync", "frozen"] = "bn"  # of encoder and decoder; sync: over processes, frozen: as they were
-    decoder_weights: bool = True  # start from the alpha decoder of the encoder's run, where it has one
+    # of encoder and decoder; sync: over processes, frozen: as they were
+    norm: Literal["bn", "sync", "frozen"] = "bn"
+    # start from the alpha decoder of the encoder's run, where it has one
+    decoder_weights: bool = True
     category: float = 0.5  # weight of the classes' cross-entropy; with one class it is 0 anyway
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)  # of a run's own decoder, its own is taken
+    # of a run's own decoder, its own is taken
+    decoder: DecoderConfig = field(default_factory=DecoderConfig)
     objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(amodal=0.0))
     generate: GenerateConfig = field(default_factory=lambda: GenerateConfig(score=0.05))
 
@@ -43,7 +47,9 @@ class PlacesConfig:
 class PlaceDetector(nn.Module):
     """Encoder and alpha decoder with a class for each code."""
 
-    def __init__(self, encoder: Encoder, decoder: AlphaDecoder, config: PlacesConfig, *, classes: int) -> None:
+    def __init__(
+        self, encoder: Encoder, decoder: AlphaDecoder, config: PlacesConfig, *, classes: int
+    ) -> None:
         super().__init__()
         self.config, self.classes = config, classes
         encoder.net = with_norms(encoder.net, config.norm)
@@ -56,12 +62,17 @@ class PlaceDetector(nn.Module):
         embeddings, places = self.decoder(self.encoder.pyramid(batch.images))
         truth = as_composites(batch)
         assignment = assign(places, truth.visible.float() / OPAQUE, truth)
-        terms, facts = objective(self.decoder, embeddings, places, truth, self.config.objective, assignment=assignment)
+        terms, facts = objective(
+            self.decoder, embeddings, places, truth, self.config.objective, assignment=assignment
+        )
         positive = assignment.layer >= 0
         wanted = torch.cat(batch.classes)[assignment.layer[positive]]
-        with full_precision(places.vector):  # also with one class or no object: each parameter needs its gradient
+        # also with one class or no object: each parameter needs its gradient
+        with full_precision(places.vector):
             logits = self.classify(places.vector[positive].float())
-            crossed = F.cross_entropy(logits, wanted, reduction="sum") / dist.over_ranks(positive.sum())
+            crossed = F.cross_entropy(logits, wanted, reduction="sum") / dist.over_ranks(
+                positive.sum()
+            )
             terms["category"] = self.config.category * crossed
         return {"loss": torch.stack(list(terms.values())).sum(), **terms, **facts}
 
@@ -72,7 +83,9 @@ class PlaceDetector(nn.Module):
         c = self.config.generate
         detections = []
         how = {"overlap": c.overlap, "inside": c.inside}
-        for instance in by_tiles(h, w, lambda t: self._tile(image[:, *t.window]), tile=c.tile, **how):
+        for instance in by_tiles(
+            h, w, lambda t: self._tile(image[:, *t.window]), tile=c.tile, **how
+        ):
             left, top, width, height = instance.box
             box = (float(left), float(top), float(left + width), float(top + height))
             detections.append(Detection(box, instance.category, instance.score, instance))
@@ -80,8 +93,8 @@ class PlaceDetector(nn.Module):
 
     @torch.no_grad()
     def at(self, image: Float[Tensor, "3 h w"], y: float, x: float) -> Instance | None:
-        """What is drawn at a point of a normalised image, in pixels, however little it scores; None where nothing is.
-        Of a large image the tile whose middle is nearest is looked at."""
+        """What is drawn at a point of a normalised image, in pixels, however little it scores; None
+        where nothing is. Of a large image the tile whose middle is nearest is looked at."""
         h, w = image.shape[1:]
         tile = tile_at(h, w, y, x, tile=self.config.generate.tile)
         embeddings, places = self.decoder(self.encoder.pyramid(padded(image[:, *tile.window])))
@@ -95,13 +108,16 @@ class PlaceDetector(nn.Module):
         """The instances of a part of an image."""
         embeddings, places = self.decoder(self.encoder.pyramid(padded(image)))
         categories = self.classify(places.vector).float().softmax(-1)
-        (found,) = generate(self.decoder, embeddings, places, self.config.generate, categories=categories)
+        (found,) = generate(
+            self.decoder, embeddings, places, self.config.generate, categories=categories
+        )
         h, w = image.shape[1:]
         return unpadded(found, h, w, self.config.generate)
 
 
 def as_composites(batch: Labelled) -> Composites:
-    """Labels as the layers of composites: all visible, nothing behind them known, nothing ignored."""
+    """Labels as the layers of composites: all visible, nothing behind them known, nothing
+    ignored."""
     assert batch.masks is not None
     device = batch.images.device
     b, _, h, w = batch.images.shape

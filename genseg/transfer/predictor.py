@@ -1,4 +1,5 @@
-"""A fine-tuned model with everything that it needs for an image of any size; and the file it is kept in."""
+"""A fine-tuned model with everything that it needs for an image of any size; and the file it is
+kept in."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -62,7 +63,11 @@ class Preparation:
         if scale == 1:
             return image
         h, w = (max(1, round(n * scale)) for n in image.shape[:2])
-        return np.asarray(cv2.resize(image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR))
+        return np.asarray(
+            cv2.resize(
+                image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+            )
+        )
 
     def normalised(self, pixels: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
         """Pixels as the model takes them."""
@@ -100,18 +105,25 @@ class Predictor:
         return next(self.model.parameters()).device
 
     def detect(self, image: Pixels) -> list[Detection]:
-        """Objects of an image in its own pixels, best first. Raises ValueError for a semantic model."""
+        """Objects of an image in its own pixels, best first. Raises ValueError for a semantic
+        model."""
         if isinstance(self.model, Segmenter):
-            raise ValueError(f"{self.model.config.name} gives each pixel a class and finds no single objects")
+            raise ValueError(
+                f"{self.model.config.name} gives each pixel a class and finds no single objects"
+            )
         small = self.preparation.resized(image)
         with self._ready():
             found = self.model.detect(self._tensor(small))
         before, after = small.shape[:2], image.shape[:2]
-        return found if before == after else [d for d in (_resized(d, before, after) for d in found) if d is not None]
+        return (
+            found
+            if before == after
+            else [d for d in (_resized(d, before, after) for d in found) if d is not None]
+        )
 
     def instance_at(self, image: Pixels, y: int, x: int) -> Instance | None:
-        """What the model draws at a pixel, however little that scores; None where it draws nothing, and from a model
-        that looks at whole images alone."""
+        """What the model draws at a pixel, however little that scores; None where it draws nothing,
+        and from a model that looks at whole images alone."""
         if not isinstance(self.model, PlaceDetector):
             return None
         small = self.preparation.resized(image)
@@ -124,13 +136,17 @@ class Predictor:
     def segment(self, image: Pixels) -> Int[Tensor, "h w"]:
         """The class of each pixel, 0 for background. Raises ValueError for a model of instances."""
         if not isinstance(self.model, Segmenter):
-            raise ValueError(f"{self.model.config.name} finds single objects and gives pixels no class")
+            raise ValueError(
+                f"{self.model.config.name} finds single objects and gives pixels no class"
+            )
         small = self.preparation.resized(image)
         with self._ready():
             logits = self.model.segment(self._tensor(small))
         if small.shape[:2] != image.shape[:2]:
             size = image.shape[:2]
-            logits = nn.functional.interpolate(logits[None], size=size, mode="bilinear", align_corners=False)[0]
+            logits = nn.functional.interpolate(
+                logits[None], size=size, mode="bilinear", align_corners=False
+            )[0]
         return logits.argmax(0)
 
     def _tensor(self, pixels: Pixels) -> Float[Tensor, "3 h w"]:
@@ -138,7 +154,9 @@ class Predictor:
 
     def _ready(self) -> torch.autocast:
         self.model.eval()
-        return torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32)
+        return torch.autocast(
+            self.device.type, self.precision, enabled=self.precision != torch.float32
+        )
 
 
 def _resized(d: Detection, before: tuple[int, int], after: tuple[int, int]) -> Detection | None:
@@ -153,14 +171,17 @@ def _resized(d: Detection, before: tuple[int, int], after: tuple[int, int]) -> D
 def as_records(
     found: Sequence[Detection], *, image: int, height: int, width: int, categories: Categories
 ) -> list[dict[str, Any]]:
-    """Detections of an image as COCO's results: ids of the json, boxes as left, top, width, height."""
+    """Detections of an image as COCO's results: ids of the json, boxes as left, top, width,
+    height."""
     records = []
     for d in found:
         left, top, right, bottom = d.box
         record: dict[str, Any] = {
-            "image_id": image, "category_id": categories[d.category][0], "score": round(d.score, 5),
+            "image_id": image,
+            "category_id": categories[d.category][0],
+            "score": round(d.score, 5),
             "bbox": [round(v, 2) for v in (left, top, right - left, bottom - top)],
-        }  # fmt: skip
+        }
         if d.instance is not None:
             record["segmentation"] = encode(d.instance, height, width)
         records.append(record)
@@ -168,15 +189,23 @@ def as_records(
 
 
 def build_model(
-    config: Any, encoder: Encoder, architecture: EncoderConfig, *, classes: int, decoder: AlphaDecoder | None = None
+    config: Any,
+    encoder: Encoder,
+    architecture: EncoderConfig,
+    *,
+    classes: int,
+    decoder: AlphaDecoder | None = None,
 ) -> Model:
-    """The model of a config over an encoder; `decoder` is what places start from, else a new one is made."""
+    """The model of a config over an encoder; `decoder` is what places start from, else a new one is
+    made."""
     if isinstance(config, DetectorConfig):
         return Detector(encoder, config, classes=classes)
     if isinstance(config, SegmenterConfig):
         return Segmenter(encoder, config, architecture, classes=classes)
     assert isinstance(config, PlacesConfig)
-    return PlaceDetector(encoder, decoder or AlphaDecoder(encoder, config.decoder), config, classes=classes)
+    return PlaceDetector(
+        encoder, decoder or AlphaDecoder(encoder, config.decoder), config, classes=classes
+    )
 
 
 def save_predictor(
@@ -193,23 +222,34 @@ def save_predictor(
     Raises WeightsError when the disk is full.
     """
     facts = PredictorFacts(
-        encoder=replace(architecture, weights=None), model=predictor.model.config, categories=predictor.categories,
-        preparation=predictor.preparation, precision=precision, detections=detections, step=step, genseg=__version__,
-    )  # fmt: skip
+        encoder=replace(architecture, weights=None),
+        model=predictor.model.config,
+        categories=predictor.categories,
+        preparation=predictor.preparation,
+        precision=precision,
+        detections=detections,
+        step=step,
+        genseg=__version__,
+    )
     save_weights(predictor.model.state_dict(), path, asdict(facts))
 
 
 def predictor_file(path: Path) -> Path:
-    """The model of a run directory, the best where there is one; or the file itself. Raises ValueError."""
+    """The model of a run directory, the best where there is one; or the file itself. Raises
+    ValueError."""
     file = next((f for f in (path / BEST_NAME, path / MODEL_NAME) if f.is_file()), path)
     if not file.is_file():
-        raise ValueError(f"there is no {file / MODEL_NAME}: give a run of genseg finetune, or its {MODEL_NAME}; for a "
-                         "run of genseg pretrain there is genseg generate")  # fmt: skip
+        raise ValueError(
+            f"there is no {file / MODEL_NAME}: give a run of genseg finetune, or its "
+            f"{MODEL_NAME}; for a "
+            "run of genseg pretrain there is genseg generate"
+        )
     return file
 
 
 def load_predictor(path: Path) -> tuple[Predictor, PredictorFacts]:
-    """What `save_predictor` has written, and what its file says; of a run directory, the best. Raises ValueError.
+    """What `save_predictor` has written, and what its file says; of a run directory, the best.
+    Raises ValueError.
 
     Nothing is fetched: the weights are in the file.
     """
@@ -221,7 +261,9 @@ def load_predictor(path: Path) -> tuple[Predictor, PredictorFacts]:
     architecture = replace(facts.encoder, weights=None)
 
     def make() -> Model:
-        return build_model(facts.model, Encoder(architecture), architecture, classes=len(facts.categories))
+        return build_model(
+            facts.model, Encoder(architecture), architecture, classes=len(facts.categories)
+        )
 
     model = fill(make, file)
     model.to(memory_format=torch.channels_last)

@@ -47,12 +47,24 @@ class DeepLabConfig(SegmenterConfig):
 class Segmenter(nn.Module):
     """An smp model (`model`, which has `save_pretrained`) with our encoder's weights in it."""
 
-    def __init__(self, encoder: Encoder, config: SegmenterConfig, architecture: EncoderConfig, *, classes: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        config: SegmenterConfig,
+        architecture: EncoderConfig,
+        *,
+        classes: int,
+    ) -> None:
         super().__init__()
         if architecture.stem != "imagenet":
-            raise ValueError(f"encoder stem {architecture.stem}: smp builds its models with the stem of ImageNet alone")
+            raise ValueError(
+                f"encoder stem {architecture.stem}: smp builds its models with the stem of "
+                "ImageNet alone"
+            )
         self.config = config
-        self.model = smp.create_model(config.name, architecture.name, encoder_weights=None, classes=classes + 1)
+        self.model = smp.create_model(
+            config.name, architecture.name, encoder_weights=None, classes=classes + 1
+        )
         self.model.encoder.load_state_dict(encoder.net.state_dict())
         for name, p in encoder.net.named_parameters():  # what no level needs stays out of training
             self.model.encoder.get_parameter(name).requires_grad_(p.requires_grad)
@@ -70,7 +82,10 @@ class Segmenter(nn.Module):
         with full_precision(logits):
             logits = logits.float()
             asked = dist.over_ranks((batch.semantic != IGNORED).sum())
-            crossed = F.cross_entropy(logits, batch.semantic, ignore_index=IGNORED, reduction="sum") / asked
+            crossed = (
+                F.cross_entropy(logits, batch.semantic, ignore_index=IGNORED, reduction="sum")
+                / asked
+            )
             terms = {"cross_entropy": crossed}
             if self.config.dice:
                 terms["dice"] = self.config.dice * self.dice(logits, batch.semantic)

@@ -1,5 +1,5 @@
-"""An encoder for a file's tests and a small decoder for each of them. (genseg is imported within: its shapes are
-checked from when pytest is configured, and this file is read before.)"""
+"""An encoder for a file's tests and a small decoder for each of them. (genseg is imported within:
+its shapes are checked from when pytest is configured, and this file is read before.)"""
 
 from typing import Any
 

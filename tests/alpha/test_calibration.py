@@ -60,13 +60,18 @@ def test_a_probability_is_low_where_few_are_right() -> None:
     for right in (np.arange(500) >= 481, np.zeros(500, bool)):
         found = fit_calibration(scores, right)
         assert found.probability(0.7) < 0.1
-        assert np.mean([found.probability(s) for s in scores.tolist()]) == pytest.approx(right.mean(), abs=0.01)
+        assert np.mean([found.probability(s) for s in scores.tolist()]) == pytest.approx(
+            right.mean(), abs=0.01
+        )
 
 
 def test_where_scores_say_nothing_all_are_about_as_likely_as_instances_are_in_the_mean() -> None:
     scores, right = drawn(3.0, 0.0, 2000)
-    for luck in (~right, np.random.default_rng(0).random(2000) < 0.3):  # the better ones are wrong; chance
+    # the better ones are wrong; chance
+    for luck in (~right, np.random.default_rng(0).random(2000) < 0.3):
         found = fit_calibration(scores, luck)
         assert found.slope == FLAT
-        assert np.mean([found.probability(s) for s in scores.tolist()]) == pytest.approx(luck.mean(), abs=0.01)
+        assert np.mean([found.probability(s) for s in scores.tolist()]) == pytest.approx(
+            luck.mean(), abs=0.01
+        )
         assert abs(found.probability(0.99) - luck.mean()) < 0.2

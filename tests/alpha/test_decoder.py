@@ -24,7 +24,9 @@ def draw(n: int = 7, b: int = 3, seed: int = 1) -> tuple[Tensor, Codes]:
     image = torch.tensor([2, 0, 2, 0, 0, 2, 0])[:n]
     vector = torch.randn(n, SMALL.code, generator=g, dtype=torch.float64)
     place = torch.rand(n, 2, generator=g, dtype=torch.float64) * 16
-    return embeddings, Codes(vector, place, torch.rand(n, generator=g, dtype=torch.float64) * 30 + 4, image)
+    return embeddings, Codes(
+        vector, place, torch.rand(n, generator=g, dtype=torch.float64) * 30 + 4, image
+    )
 
 
 def naive(decoder: AlphaDecoder, embeddings: Tensor, codes: Codes) -> Tensor:
@@ -37,7 +39,8 @@ def naive(decoder: AlphaDecoder, embeddings: Tensor, codes: Codes) -> Tensor:
         first, rest = flat[: d * (e + 3)].view(d, e + 3), flat[d * (e + 3) :]
         offset, second, last = rest[:d], rest[d : 3 * d].view(2, d), rest[3 * d :]
         for y in range(h):
-            for x in range(w):  # embeddings have stride 2: the middle of their pixel (0, 0) lies at (1, 1)
+            # embeddings have stride 2: the middle of their pixel (0, 0) lies at (1, 1)
+            for x in range(w):
                 dy, dx = (2 * y + 1 - place[0]) / scale, (2 * x + 1 - place[1]) / scale
                 seen = torch.cat([embeddings[i, :, y, x], torch.stack([dy, dx, dy * dy + dx * dx])])
                 out[n, :, y, x] = second @ (first @ seen + offset).relu() + last
@@ -55,7 +58,9 @@ def test_codes_of_several_images_are_decoded_as_one_image_at_a_time(decoder: Alp
     for i in range(len(embeddings)):
         mine = (codes.image == i).nonzero()[:, 0]
         own = codes[mine]
-        alone = decoder.decode(embeddings[i : i + 1], Codes(own.vector, own.place, own.scale, own.image * 0))
+        alone = decoder.decode(
+            embeddings[i : i + 1], Codes(own.vector, own.place, own.scale, own.image * 0)
+        )
         torch.testing.assert_close(together[mine], alone)
     order = torch.tensor([4, 0, 6, 5, 1, 3, 2])
     torch.testing.assert_close(decoder.decode(embeddings, codes[order]), together[order])
@@ -68,10 +73,18 @@ def test_decoding_near_a_place_is_decoding_within_two_scales_of_it(
     g = torch.Generator().manual_seed(4)
     pixels = torch.randn(SMALL.embedding, 40, 56, generator=g, dtype=torch.float64)
     grids = ((4, 20, 14), (8, 10, 7), (16, 2, 5))
-    centres, scales = Places(torch.zeros(1, 360), torch.zeros(1, 360), torch.zeros(1, 360, 1), grids).centres()
+    centres, scales = Places(
+        torch.zeros(1, 360), torch.zeros(1, 360), torch.zeros(1, 360, 1), grids
+    ).centres()
     chosen = torch.randperm(360, generator=g)[:60]
-    place, scale = centres[chosen].double(), scales[chosen].double() / 4  # windows of 8, 16, 32 pixels of the image
-    codes = Codes(torch.randn(60, SMALL.code, generator=g, dtype=torch.float64), place, scale, torch.zeros_like(chosen))
+    # windows of 8, 16, 32 pixels of the image
+    place, scale = centres[chosen].double(), scales[chosen].double() / 4
+    codes = Codes(
+        torch.randn(60, SMALL.code, generator=g, dtype=torch.float64),
+        place,
+        scale,
+        torch.zeros_like(chosen),
+    )
     whole = decoder.decode(pixels[None], codes)[:, 0].sigmoid().float()
     near = torch.zeros_like(whole)
     for numbers, corners, alphas in decoder.decode_near(pixels, codes):
@@ -102,11 +115,20 @@ def test_what_reaches_beyond_its_window_is_decoded_everywhere(decoder: AlphaDeco
     pixels[0, 4:8, 60:64] = 1
     place = torch.tensor([[101.0, 90.0], [12.0, 124.0]], dtype=torch.float64)
     scale = torch.full((2,), 16.0, dtype=torch.float64)
-    codes = Codes(torch.zeros(2, SMALL.code, dtype=torch.float64), place, scale, torch.zeros(2, dtype=torch.long))
+    codes = Codes(
+        torch.zeros(2, SMALL.code, dtype=torch.float64),
+        place,
+        scale,
+        torch.zeros(2, dtype=torch.long),
+    )
     whole = plain.decode(pixels[None], codes)[:, 0].sigmoid().float()
     near, fibre = plain.decode_near(pixels, codes)
     assert near[0].tolist() == [1] and near[2].shape == (1, 32, 32) and (near[2] > 0.5).sum() == 16
-    assert fibre[0].tolist() == [0] and fibre[1].tolist() == [[0, 0]] and (fibre[2] > 0.5).sum() == 70 + 16
+    assert (
+        fibre[0].tolist() == [0]
+        and fibre[1].tolist() == [[0, 0]]
+        and (fibre[2] > 0.5).sum() == 70 + 16
+    )
     torch.testing.assert_close(fibre[2], whole[:1])
 
 
@@ -134,7 +156,9 @@ def test_an_alpha_grows_with_its_scale(decoder: AlphaDecoder) -> None:
 
 
 def test_centres_and_scales_by_hand() -> None:
-    places = Places(torch.zeros(1, 8), torch.zeros(1, 8), torch.zeros(1, 8, 2), ((4, 2, 3), (16, 1, 2)))
+    places = Places(
+        torch.zeros(1, 8), torch.zeros(1, 8), torch.zeros(1, 8, 2), ((4, 2, 3), (16, 1, 2))
+    )
     centres, scales = places.centres()
     assert centres.tolist() == [[2, 2], [2, 6], [2, 10], [6, 2], [6, 6], [6, 10], [8, 8], [8, 24]]
     assert scales.tolist() == [4.0 * REACH] * 6 + [16.0 * REACH] * 2
@@ -145,18 +169,27 @@ def test_codes_are_those_of_their_places() -> None:
     places = Places(torch.zeros(2, 8), torch.zeros(2, 8), vector, ((4, 2, 3), (16, 1, 2)))
     codes = places.codes(torch.tensor([1, 0]), torch.tensor([7, 4]))
     assert codes.vector.tolist() == [vector[1, 7].tolist(), vector[0, 4].tolist()]
-    assert codes.place.tolist() == [[8, 24], [6, 6]] and codes.scale.tolist() == [16.0 * REACH, 4.0 * REACH]
+    assert codes.place.tolist() == [[8, 24], [6, 6]] and codes.scale.tolist() == [
+        16.0 * REACH,
+        4.0 * REACH,
+    ]
     assert codes.image.tolist() == [1, 0]
 
 
 def test_places_come_grid_after_grid_from_the_right_level(decoder: AlphaDecoder) -> None:
-    """A change of one cell of the pyramid's level of stride s changes the proposals around that place."""
+    """A change of one cell of the pyramid's level of stride s changes the proposals around that
+    place."""
     g = torch.Generator().manual_seed(0)
-    pyramid = [torch.randn(1, c, 64 // s, 96 // s, generator=g, dtype=torch.float64)
-               for c, s in zip((3, 64, 64, 128, 256, 512), (1, 2, 4, 8, 16, 32), strict=True)]  # fmt: skip
+    pyramid = [
+        torch.randn(1, c, 64 // s, 96 // s, generator=g, dtype=torch.float64)
+        for c, s in zip((3, 64, 64, 128, 256, 512), (1, 2, 4, 8, 16, 32), strict=True)
+    ]
     embeddings, places = decoder(pyramid)
     assert embeddings.shape == (1, SMALL.embedding, 32, 48)
-    assert places.grids == ((4, 16, 24), (8, 8, 12), (16, 4, 6)) and tuple(s for s, _, _ in places.grids) == GRIDS
+    assert (
+        places.grids == ((4, 16, 24), (8, 8, 12), (16, 4, 6))
+        and tuple(s for s, _, _ in places.grids) == GRIDS
+    )
     assert places.objectness.shape == (1, 16 * 24 + 8 * 12 + 4 * 6)
     centres, scales = places.centres()
     finest = scales == scales.min()
@@ -164,7 +197,9 @@ def test_places_come_grid_after_grid_from_the_right_level(decoder: AlphaDecoder)
     changed[2][0, :, 3, 18] += 3  # stride 4: around (14, 74)
     difference = (decoder(changed)[1].vector - places.vector)[0].abs().sum(1)
     assert difference[~finest].max() < 1e-9  # coarser grids do not see the finest skip
-    assert (centres[finest][difference[finest].argmax()] - torch.tensor([14.0, 74.0])).abs().max() <= 8
+    assert (
+        centres[finest][difference[finest].argmax()] - torch.tensor([14.0, 74.0])
+    ).abs().max() <= 8
 
 
 def test_the_decoder_at_its_start_finds_instances_nearly_nowhere(decoder: AlphaDecoder) -> None:

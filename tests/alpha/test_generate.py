@@ -1,4 +1,5 @@
-"""Generation: instances are found where they were put, the best of doubles stays, and nothing gives nothing."""
+"""Generation: instances are found where they were put, the best of doubles stays, and nothing gives
+nothing."""
 
 import math
 from collections.abc import Iterator
@@ -29,13 +30,20 @@ class Discs(AlphaDecoder):
         dy, dx = (a - codes.place[:, i, None] for i, a in enumerate(at))
         distance = (dy[:, :, None] ** 2 + dx[:, None] ** 2).sqrt()
         radius, steep = (x[:, None, None] for x in codes.vector.unbind(1))
-        yield torch.arange(n), torch.zeros(n, 2, dtype=torch.long), ((radius - distance) * steep).sigmoid()
+        yield (
+            torch.arange(n),
+            torch.zeros(n, 2, dtype=torch.long),
+            ((radius - distance) * steep).sigmoid(),
+        )
 
 
 def places_of(
-    placed: list[tuple[int, float, float, float, float, float, int]], images: int = 1, steep: float = 20.0
+    placed: list[tuple[int, float, float, float, float, float, int]],
+    images: int = 1,
+    steep: float = 20.0,
 ) -> Places:
-    """(image, y, x, radius, objectness, quality, number of the grid) of each place that is not silent."""
+    """(image, y, x, radius, objectness, quality, number of the grid) of each place that is not
+    silent."""
     p = sum(r * c for _, r, c in GRIDS)
     objectness, quality = torch.full((images, p), LOW), torch.zeros(images, p)
     vector = torch.tensor([1.0, steep]).repeat(images, p, 1)
@@ -62,19 +70,29 @@ def iou(instance: Instance, truth: np.ndarray) -> float:
 
 
 def test_instances_are_found_where_they_were_put_best_first() -> None:
-    put = [(0, 18.0, 14.0, 8.0, 1.0, 2.0, 0), (2, 40.0, 24.0, 15.0, 2.0, 1.0, 1), (0, 46.0, 46.0, 9.0, 3.0, 3.0, 0)]
+    put = [
+        (0, 18.0, 14.0, 8.0, 1.0, 2.0, 0),
+        (2, 40.0, 24.0, 15.0, 2.0, 1.0, 1),
+        (0, 46.0, 46.0, 9.0, 3.0, 3.0, 0),
+    ]
     found, smooth = (found_in(places_of(put, images=3, steep=steep)) for steep in (20.0, 1.0))
     assert [len(f) for f in found] == [2, 0, 1]
     for i, order in ((0, [put[2], put[0]]), (2, [put[1]])):
-        for instance, soft, (_, y, x, radius, o, q, _) in zip(found[i], smooth[i], order, strict=True):
+        for instance, soft, (_, y, x, radius, o, q, _) in zip(
+            found[i], smooth[i], order, strict=True
+        ):
             assert iou(soft, disc(y, x, radius)) > 0.95
             sure = 1 / (1 + math.exp(-o)) / (1 + math.exp(-q))
-            assert instance.score == pytest.approx(math.sqrt(sure), rel=0.01)  # hard alphas are sure of themselves
+            # hard alphas are sure of themselves
+            assert instance.score == pytest.approx(math.sqrt(sure), rel=0.01)
 
 
 def test_the_score_falls_with_the_doubt_of_an_alpha() -> None:
     put = [(0, 30.0, 30.0, 12.0, 2.0, 2.0, 0)]
-    ((sharp,),), ((soft,),) = found_in(places_of(put), score=0), found_in(places_of(put, steep=0.3), score=0)
+    ((sharp,),), ((soft,),) = (
+        found_in(places_of(put), score=0),
+        found_in(places_of(put, steep=0.3), score=0),
+    )
     at = (torch.arange(32) + 0.5) * 2 - 30
     alpha = ((12 - (at[:, None] ** 2 + at**2).sqrt()) * 0.3).sigmoid()
     assert soft.score / sharp.score == pytest.approx(float(alpha[alpha > 0.5].mean()), rel=1e-3)
@@ -82,14 +100,25 @@ def test_the_score_falls_with_the_doubt_of_an_alpha() -> None:
 
 def test_no_candidates_give_empty_results() -> None:
     assert found_in(places_of([], images=2)) == [[], []]
-    assert generate(Discs(), torch.zeros(0, 1, 32, 32), places_of([], images=0), GenerateConfig()) == []
+    assert (
+        generate(Discs(), torch.zeros(0, 1, 32, 32), places_of([], images=0), GenerateConfig())
+        == []
+    )
 
 
 @pytest.mark.parametrize(
     ("config", "kept"),
-    [({"candidate": 0.8}, 1), ({"candidate": 0.7}, 2), ({"score": 0.95}, 0), ({"score": 0.87}, 1), ({"score": 0.8}, 2),
-     ({"min_area": 400}, 0), ({"min_area": 200}, 1), ({"min_area": 100}, 2)],
-)  # fmt: skip
+    [
+        ({"candidate": 0.8}, 1),
+        ({"candidate": 0.7}, 2),
+        ({"score": 0.95}, 0),
+        ({"score": 0.87}, 1),
+        ({"score": 0.8}, 2),
+        ({"min_area": 400}, 0),
+        ({"min_area": 200}, 1),
+        ({"min_area": 100}, 2),
+    ],
+)
 def test_thresholds_leave_out_what_is_below(config: dict[str, float], kept: int) -> None:
     """sigmoid(1) = 0.73, sigmoid(2) = 0.88; discs of 201 and of 113 pixels."""
     put = [(0, 18.0, 14.0, 8.5, 2.0, 2.0, 0), (0, 46.0, 46.0, 6.5, 1.0, 2.0, 0)]
@@ -98,10 +127,15 @@ def test_thresholds_leave_out_what_is_below(config: dict[str, float], kept: int)
 
 @pytest.mark.parametrize(
     ("config", "message"),
-    [({"score": 7}, "score=7: use 0 to 1"), ({"candidate": -0.1}, "candidate=-0.1: use 0 to 1"),
-     ({"overlap": math.nan}, "overlap=nan: use 0 to 1"), ({"inside": 2}, "inside=2: use 0 to 1"),
-     ({"min_area": -3}, "min_area=-3: use 1 or more"), ({"tile": 0}, "tile=0: use 32 or more")],
-)  # fmt: skip
+    [
+        ({"score": 7}, "score=7: use 0 to 1"),
+        ({"candidate": -0.1}, "candidate=-0.1: use 0 to 1"),
+        ({"overlap": math.nan}, "overlap=nan: use 0 to 1"),
+        ({"inside": 2}, "inside=2: use 0 to 1"),
+        ({"min_area": -3}, "min_area=-3: use 1 or more"),
+        ({"tile": 0}, "tile=0: use 32 or more"),
+    ],
+)
 def test_settings_out_of_their_range_are_named(config: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GenerateConfig(**config)
@@ -109,14 +143,22 @@ def test_settings_out_of_their_range_are_named(config: dict[str, float], message
 
 def test_the_best_of_doubles_stays() -> None:
     """The same disc from two grids, and from two places that are no neighbours."""
-    put = [(0, 38.0, 38.0, 14.0, 1.0, 2.0, 0), (0, 40.0, 40.0, 14.0, 3.0, 2.0, 1), (0, 46.0, 38.0, 14.0, 2.0, 2.0, 0)]
+    put = [
+        (0, 38.0, 38.0, 14.0, 1.0, 2.0, 0),
+        (0, 40.0, 40.0, 14.0, 3.0, 2.0, 1),
+        (0, 46.0, 38.0, 14.0, 2.0, 2.0, 0),
+    ]
     (found,) = found_in(places_of(put, steep=1.0))
     assert len(found) == 1 and iou(found[0], disc(40, 40, 14)) > 0.95
 
 
 def test_of_neighbouring_places_the_highest_is_decoded_and_grids_do_not_compete() -> None:
-    put = [(0, 18.0, 18.0, 5.0, 1.0, 0, 0), (0, 22.0, 22.0, 5.0, 2.0, 0, 0), (0, 34.0, 22.0, 5.0, 1.0, 0, 0),
-           (0, 24.0, 24.0, 5.0, 0.5, 0, 1)]  # fmt: skip
+    put = [
+        (0, 18.0, 18.0, 5.0, 1.0, 0, 0),
+        (0, 22.0, 22.0, 5.0, 2.0, 0, 0),
+        (0, 34.0, 22.0, 5.0, 1.0, 0, 0),
+        (0, 24.0, 24.0, 5.0, 0.5, 0, 1),
+    ]
     places = places_of(put)
     peaks = _peaks(places) & (places.objectness > LOW)
     centres, _ = places.centres()
@@ -202,10 +244,19 @@ def test_a_point_gets_what_the_places_around_it_propose_however_little_they_scor
     placed = [(0, 30, 30, 8, LOW, -3, 0), (0, 24, 24, 14, -2, 0, 1), (0, 30, 50, 6, 5, 5, 0)]
     embeddings = torch.zeros(1, 1, SIZE // 2, SIZE // 2)
     found = proposed_at(Discs(), embeddings, places_of(placed), 30.0, 30.0)
-    assert iou(found[0], disc(24, 24, 14)) > 0.9 and [a.score for a in found] == sorted([a.score for a in found])[::-1]
+    assert (
+        iou(found[0], disc(24, 24, 14)) > 0.9
+        and [a.score for a in found] == sorted([a.score for a in found])[::-1]
+    )
     assert max(iou(a, disc(30, 30, 8)) for a in found) > 0.9
     assert len(found) <= 9 + 9 and max(iou(a, disc(30, 50, 6)) for a in found) < 0.1
-    assert max(iou(a, disc(30, 50, 6)) for a in proposed_at(Discs(), embeddings, places_of(placed), 30.0, 46.1)) > 0.8
+    assert (
+        max(
+            iou(a, disc(30, 50, 6))
+            for a in proposed_at(Discs(), embeddings, places_of(placed), 30.0, 46.1)
+        )
+        > 0.8
+    )
 
 
 # Padding
@@ -219,9 +270,15 @@ def test_of_a_padded_image_what_is_mostly_in_the_image_and_large_enough_stays() 
     """An image of 64 x 70, seen as 64 x 96."""
     inner, edge, corner = block(3, 5, 9, 9), block(20, 60, 8, 19), block(54, 62, 19, 15)
     sliver, speck, beyond = block(40, 68, 9, 9), block(50, 66, 2, 8), block(5, 80, 9, 9)
-    found = unpadded([inner, edge, corner, sliver, speck, beyond], 64, 70, GenerateConfig(min_area=12))
+    found = unpadded(
+        [inner, edge, corner, sliver, speck, beyond], 64, 70, GenerateConfig(min_area=12)
+    )
     assert [a.box for a in found] == [(5, 3, 9, 9), (60, 20, 10, 8), (62, 54, 8, 10)]
     assert all(a.category == 3 and a.area == a.box[2] * a.box[3] for a in found)
     (double,) = unpadded([block(20, 50, 8, 20), block(20, 62, 8, 19)], 64, 70, GenerateConfig())
     assert double.box == (50, 20, 20, 8)
-    assert unpadded([inner, sliver, speck], 96, 96, GenerateConfig(min_area=99)) == [inner, sliver, speck]
+    assert unpadded([inner, sliver, speck], 96, 96, GenerateConfig(min_area=99)) == [
+        inner,
+        sliver,
+        speck,
+    ]

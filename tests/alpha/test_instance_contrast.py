@@ -16,8 +16,8 @@ from genseg.alpha.objective import (
 from genseg.data.composites.compose import Composites
 from genseg.nn.encoder import Encoder
 
-# Composites 0 and 1 share the cut-outs 7 (twice in 1) and 3, composites 2 and 3 share 5. 9 and 1 are in two of no pair,
-# composite 4 has no partner, and nothing is seen of 8.
+# Composites 0 and 1 share the cut-outs 7 (twice in 1) and 3, composites 2 and 3 share 5. 9 and 1
+# are in two of no pair, composite 4 has no partner, and nothing is seen of 8.
 LAYERS = {
     7: [(0, 14.0, 16.0, 6.0), (1, 40.0, 30.0, 9.0), (1, 12.0, 50.0, 5.0)],
     3: [(0, 44.0, 40.0, 10.0), (1, 30.0, 12.0, 8.0)],
@@ -35,7 +35,9 @@ def paired() -> Composites:
     return Composites(**{**vars(truth), "source": torch.tensor([s for s, _ in flat])})
 
 
-def naive_contrast(head: nn.Module, embeddings: Tensor, truth: Composites, temperature: float) -> tuple[float, int]:
+def naive_contrast(
+    head: nn.Module, embeddings: Tensor, truth: Composites, temperature: float
+) -> tuple[float, int]:
     """Layer by layer in float64: the mean of the terms, and how many there are."""
     z: list[Tensor | None] = []
     for alpha, owner in zip(truth.visible.double() / 255, truth.owner.tolist(), strict=True):
@@ -55,7 +57,11 @@ def naive_contrast(head: nn.Module, embeddings: Tensor, truth: Composites, tempe
                 continue
             scores = [float(a @ b) / temperature]
             for k, c in enumerate(z):
-                if c is not None and int(truth.owner[k]) in (image, other) and truth.source[k] != truth.source[i]:
+                if (
+                    c is not None
+                    and int(truth.owner[k]) in (image, other)
+                    and truth.source[k] != truth.source[i]
+                ):
                     scores.append(float(a @ c) / temperature)
             terms.append(math.log(sum(math.exp(s) for s in scores)) - scores[0])
     return sum(terms) / len(terms), len(terms)
@@ -65,7 +71,9 @@ def naive_contrast(head: nn.Module, embeddings: Tensor, truth: Composites, tempe
 def test_instance_contrast_equals_a_loop_over_layers(decoder: AlphaDecoder) -> None:
     truth, head = paired(), contrast_head(decoder)
     embeddings = torch.randn(5, 5, 32, 32, generator=torch.Generator().manual_seed(2)) * 20
-    got = instance_contrast(head, embeddings, truth, ObjectiveConfig(contrast=0.7, contrast_temperature=0.3))
+    got = instance_contrast(
+        head, embeddings, truth, ObjectiveConfig(contrast=0.7, contrast_temperature=0.3)
+    )
     want, count = naive_contrast(head.double(), embeddings, truth, 0.3)
     assert count == 8  # each way 2 for the cut-out 7, 1 for 3 and 1 for 5
     assert float(got) == pytest.approx(0.7 * want, rel=1e-4)
@@ -73,9 +81,19 @@ def test_instance_contrast_equals_a_loop_over_layers(decoder: AlphaDecoder) -> N
 
 @torch.no_grad()
 def test_equal_features_give_the_log_of_the_number_of_candidates(decoder: AlphaDecoder) -> None:
-    """One pair among 2 others in the first image and 1 in the second: each way one positive and 3 negatives."""
-    truth = truth_of([(0, 14.0, 14.0, 6.0), (0, 44.0, 14.0, 6.0), (0, 14.0, 44.0, 6.0), (1, 14.0, 14.0, 6.0),
-                      (1, 44.0, 44.0, 9.0)], images=2, size=64)  # fmt: skip
+    """One pair among 2 others in the first image and 1 in the second: each way one positive and 3
+    negatives."""
+    truth = truth_of(
+        [
+            (0, 14.0, 14.0, 6.0),
+            (0, 44.0, 14.0, 6.0),
+            (0, 14.0, 44.0, 6.0),
+            (1, 14.0, 14.0, 6.0),
+            (1, 44.0, 44.0, 9.0),
+        ],
+        images=2,
+        size=64,
+    )
     truth = Composites(**{**vars(truth), "source": torch.tensor([4, 5, 6, 7, 4])})
     flat = torch.ones(2, 5, 32, 32)
     got = instance_contrast(contrast_head(decoder), flat, truth, ObjectiveConfig(contrast=1.0))
@@ -85,8 +103,14 @@ def test_equal_features_give_the_log_of_the_number_of_candidates(decoder: AlphaD
 def test_instance_contrast_reaches_the_encoder(encoder: Encoder, decoder: AlphaDecoder) -> None:
     head = contrast_head(decoder)
     x = torch.randn(5, 3, 64, 64, generator=torch.Generator().manual_seed(3))
-    instance_contrast(head, decoder(encoder.pyramid(x))[0], paired(), ObjectiveConfig(contrast=1.0)).backward()
-    for name, p in (*head.named_parameters(), ("conv1", encoder.net.conv1.weight), ("embed", decoder.embed.weight)):
+    instance_contrast(
+        head, decoder(encoder.pyramid(x))[0], paired(), ObjectiveConfig(contrast=1.0)
+    ).backward()
+    for name, p in (
+        *head.named_parameters(),
+        ("conv1", encoder.net.conv1.weight),
+        ("embed", decoder.embed.weight),
+    ):
         assert p.grad is not None and p.grad.isfinite().all() and p.grad.abs().max() > 0, name
     encoder.zero_grad()
 
@@ -97,7 +121,9 @@ def test_without_a_pair_instance_contrast_is_zero_and_the_head_has_its_gradient(
 ) -> None:
     head = contrast_head(decoder)
     embeddings = torch.randn(2, 5, 32, 32, requires_grad=True)
-    loss = instance_contrast(head, embeddings, truth_of(discs, images=2, size=64), ObjectiveConfig(contrast=1.0))
+    loss = instance_contrast(
+        head, embeddings, truth_of(discs, images=2, size=64), ObjectiveConfig(contrast=1.0)
+    )
     assert float(loss.detach()) == 0
     loss.backward()
     for p in (*head.parameters(), embeddings):
@@ -106,7 +132,10 @@ def test_without_a_pair_instance_contrast_is_zero_and_the_head_has_its_gradient(
 
 @pytest.mark.parametrize(
     ("values", "message"),
-    [({"contrast": -1.0}, "contrast=-1"), ({"contrast_temperature": 0.0}, "contrast_temperature=0")],
+    [
+        ({"contrast": -1.0}, "contrast=-1"),
+        ({"contrast_temperature": 0.0}, "contrast_temperature=0"),
+    ],
 )
 def test_numbers_that_make_no_contrast_are_named(values: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):

@@ -1,4 +1,5 @@
-"""What becomes of the model's instances and of old proposals: two looks at an image, made by hand."""
+"""What becomes of the model's instances and of old proposals: two looks at an image, made by
+hand."""
 
 import itertools
 from collections.abc import Sequence
@@ -38,7 +39,9 @@ def square(top: int, left: int, size: int = 20, score: float = 0.8) -> Instance:
 IMAGE = np.random.default_rng(0).integers(0, 256, (H, W, 3), dtype=np.uint8)
 
 
-def mined(first: Sequence[Instance], second: Sequence[Instance], before: Sequence[Instance] = ()) -> Mined:
+def mined(
+    first: Sequence[Instance], second: Sequence[Instance], before: Sequence[Instance] = ()
+) -> Mined:
     return mine(Looks(first, second), IMAGE, before, sure=SURE, doubtful=SURE, agreement=0.6)
 
 
@@ -63,7 +66,10 @@ def test_confirmed_instances_keep_their_score_and_others_half_of_it() -> None:
 
 def test_what_is_doubted_is_never_pasted() -> None:
     """Where proposals are pasted from 0.1 on, half of 0.8 would be."""
-    first, before = [square(8, 60, score=0.8), square(48, 8, score=0.1)], [square(48, 80, score=1.0)]
+    first, before = (
+        [square(8, 60, score=0.8), square(48, 8, score=0.1)],
+        [square(48, 80, score=1.0)],
+    )
     found = mine(Looks(first, []), IMAGE, before, sure=0.1, doubtful=0.1, agreement=0.6).proposals
     assert [a.score for a in found] == pytest.approx([0.099, 0.05, 0.099])
 
@@ -76,7 +82,12 @@ def test_confirmed_is_an_overlap_of_the_agreement(moved: int, score: float) -> N
 
 def test_old_proposals_are_replaced_where_they_were_overlapped_and_else_doubted() -> None:
     first = [square(8, 8, score=0.9)]
-    before = [square(10, 10, score=0.6), square(8, 27, score=0.6), square(40, 8, score=0.6), square(8, 27, 40, 0.4)]
+    before = [
+        square(10, 10, score=0.6),
+        square(8, 27, score=0.6),
+        square(40, 8, score=0.6),
+        square(8, 27, 40, 0.4),
+    ]
     found = mined(first, first, before)  # overlapped by 81 %; by 5 %; not at all; by 1 %
     assert rows(found.proposals) == [(8, 8, 0.9), (8, 27, 0.3), (40, 8, 0.3), (8, 27, 0.2)]
     again = mined([], [], found.proposals[1:])

@@ -1,4 +1,5 @@
-"""Whole images: saved and loaded, of any size, in tiles, shrunk, and with statistics of their own."""
+"""Whole images: saved and loaded, of any size, in tiles, shrunk, and with statistics of their
+own."""
 
 import copy
 from collections.abc import Iterator
@@ -66,12 +67,17 @@ class Discs(AlphaDecoder):
         red, green = pyramid[0][:, 0], pyramid[0][:, 1]
         objectness = torch.where(red > 0, green * 10, -20.0).flatten(1)
         vector = torch.stack([red * 255, torch.ones_like(red)], -1).flatten(1, 2)
-        places = Places(objectness, torch.full_like(objectness, 9.0), vector, ((1, *red.shape[1:]),))
+        places = Places(
+            objectness, torch.full_like(objectness, 9.0), vector, ((1, *red.shape[1:]),)
+        )
         return pyramid[0][:, :1, ::2, ::2], places
 
     def decode_near(self, pixels: Tensor, codes: Codes) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         n = len(codes.vector)
-        dy, dx = ((torch.arange(s) + 0.5) * 2 - codes.place[:, i, None] for i, s in enumerate(pixels.shape[1:]))
+        dy, dx = (
+            (torch.arange(s) + 0.5) * 2 - codes.place[:, i, None]
+            for i, s in enumerate(pixels.shape[1:])
+        )
         distance = (dy[:, :, None] ** 2 + dx[:, None] ** 2).sqrt()
         alpha = (codes.vector[:, 0, None, None] - distance).sigmoid()
         yield torch.arange(n), torch.zeros(n, 2, dtype=torch.long), alpha
@@ -114,7 +120,12 @@ def test_a_saved_model_finds_the_same(model: AlphaModel, tmp_path: Path) -> None
     file = tmp_path / "alpha.safetensors"
     save_alpha(model, file, facts, images_seen=5)
     again, found = load_alpha(file)
-    assert found.images_seen == 5 and found.encoder.weights is None and again.look == look and again.config == doubles
+    assert (
+        found.images_seen == 5
+        and found.encoder.weights is None
+        and again.look == look
+        and again.config == doubles
+    )
     assert again.calibration == model.calibration
     assert again.decoder.config == SMALL and not again.training
     image = textured(100, 130)
@@ -144,7 +155,9 @@ def test_another_file_is_named_as_such(model: AlphaModel, tmp_path: Path) -> Non
     save_file({"x": torch.zeros(2)}, tmp_path / "other.safetensors")
     (tmp_path / "text.safetensors").write_text("no weights")
     for name in ("encoder", "other"):
-        with pytest.raises(ValueError, match=f"{name}.safetensors holds no alpha decoder that genseg has written"):
+        with pytest.raises(
+            ValueError, match=f"{name}.safetensors holds no alpha decoder that genseg has written"
+        ):
             load_alpha(tmp_path / f"{name}.safetensors")
     with pytest.raises(ValueError, match="text.safetensors is not a safetensors file"):
         load_alpha(tmp_path / "text.safetensors")
@@ -153,36 +166,59 @@ def test_another_file_is_named_as_such(model: AlphaModel, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("h", "w"), [(33, 70), (5, 41), (64, 95), (1, 1)])
 def test_images_of_any_size_keep_it(model: AlphaModel, h: int, w: int) -> None:
     found = model.instances(textured(h, w))
-    assert found or min(h, w) < 10  # nothing is large enough in these; that they are looked at is enough
+    # nothing is large enough in these; that they are looked at is enough
+    assert found or min(h, w) < 10
     for a in found:
-        assert a.alpha.size and a.paint(h, w).shape == (h, w)  # a window beyond the image would not fit
-        assert a.top >= 0 and a.left >= 0 and a.top + a.alpha.shape[0] <= h and a.left + a.alpha.shape[1] <= w
+        # a window beyond the image would not fit
+        assert a.alpha.size and a.paint(h, w).shape == (h, w)
+        assert (
+            a.top >= 0
+            and a.left >= 0
+            and a.top + a.alpha.shape[0] <= h
+            and a.left + a.alpha.shape[1] <= w
+        )
 
 
 def test_an_image_is_mirrored_to_the_next_multiple_of_32(model: AlphaModel) -> None:
     x = model.tensor([textured(40, 64)])
     assert x.shape == (1, 3, 64, 64)
     torch.testing.assert_close(x[:, :, 40:], x[:, :, 15:39].flip(2))
-    torch.testing.assert_close(x[0, :, 3, 5] * 255, torch.from_numpy(textured(40, 64)[3, 5]).float())
+    torch.testing.assert_close(
+        x[0, :, 3, 5] * 255, torch.from_numpy(textured(40, 64)[3, 5]).float()
+    )
     assert model.tensor([textured(64, 32)]).shape == (1, 3, 64, 32)
 
 
 @pytest.mark.parametrize(("h", "w"), [(64, 70), (70, 64), (64, 91), (40, 70), (70, 70)])
 @pytest.mark.parametrize("away", [6, 9])
 def test_what_is_mirrored_at_an_edge_is_not_found_again(h: int, w: int, away: int) -> None:
-    """A dot near the edge has a mirror image beyond it, which is seen as well. Nearer ones are doubles of their mirror
+    """A dot near the edge has a mirror image beyond it, which is seen as well. Nearer ones are
+    doubles of their mirror
     image: of those the better score decides."""
     for y, x in {(h - 1 - away, w // 2), (h // 2, w - 1 - away), (h - 1 - away, w - 1 - away)}:
         (one,) = toy(512).instances(dots(h, w, [(y, x, 10)]))
         assert iou(one, disc(h, w, y + 0.5, x + 0.5, 10)) > 0.9
 
 
-PLACED = [(20, 20, 9), (60, 101, 12), (90, 30, 7), (97, 100, 14), (130, 160, 10), (30, 170, 13), (180, 250, 12),
-          (96, 200, 11), (150, 96, 6), (200, 20, 12), (210, 191, 12), (30, 290, 8)]  # fmt: skip
+PLACED = [
+    (20, 20, 9),
+    (60, 101, 12),
+    (90, 30, 7),
+    (97, 100, 14),
+    (130, 160, 10),
+    (30, 170, 13),
+    (180, 250, 12),
+    (96, 200, 11),
+    (150, 96, 6),
+    (200, 20, 12),
+    (210, 191, 12),
+    (30, 290, 8),
+]
 
 
 def test_tiles_give_what_one_tile_gives() -> None:
-    """For a model that looks at nothing but the place itself: discs smaller than the tiles' overlap of 32."""
+    """For a model that looks at nothing but the place itself: discs smaller than the tiles' overlap
+    of 32."""
     image = dots(224, 320, PLACED)
     whole, tiled = (toy(tile).instances(image) for tile in (512, 128))
     assert len(whole) == len(tiled) == len(PLACED)
@@ -191,7 +227,8 @@ def test_tiles_give_what_one_tile_gives() -> None:
     for a, b in zip(whole, tiled, strict=True):
         one, two = (i.paint(224, 320).astype(int) for i in (a, b))
         np.testing.assert_array_equal(one > 127, two > 127)
-        assert np.abs(one - two).max() < 32 and a.score == pytest.approx(b.score, abs=1e-4)  # a tile may cut faint rims
+        # a tile may cut faint rims
+        assert np.abs(one - two).max() < 32 and a.score == pytest.approx(b.score, abs=1e-4)
 
 
 def test_a_disc_larger_than_the_overlap_is_still_one() -> None:
@@ -215,7 +252,9 @@ def test_shrunk_images_give_instances_in_their_own_pixels(factor: int) -> None:
 
 
 @pytest.mark.parametrize(("least", "count"), [(60, 1), (160, 0)])
-def test_the_least_area_counts_pixels_of_the_image_not_of_the_shrunk_one(least: int, count: int) -> None:
+def test_the_least_area_counts_pixels_of_the_image_not_of_the_shrunk_one(
+    least: int, count: int
+) -> None:
     """A disc of 28 pixels, of 113 in the image."""
     model = toy(512, side=96)
     model.config = replace(model.config, min_area=least)
@@ -274,7 +313,10 @@ def test_norms_take_the_plain_average_over_its_batches() -> None:
     images = [textured(64, 64, i) // (1 + i % 3) for i in range(40)]
     parameters = [p.clone() for p in model.parameters()]
     model.fit_norms(iter(images), size=64)
-    assert all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True)) and not model.training
+    assert (
+        all(torch.equal(a, b) for a, b in zip(parameters, model.parameters(), strict=True))
+        and not model.training
+    )
     inputs: dict[nn.Module, list[Tensor]] = {}
     for m in norms_of(twin):
         m.train()  # each norm normalises by its own batch, as it does while it is fitted
@@ -295,7 +337,9 @@ def test_norms_take_the_plain_average_over_its_batches() -> None:
     assert used == len(norms_of(model)) > 20
 
 
-def test_fitting_norms_forgets_what_was_before_and_sees_windows_of_one_size(model: AlphaModel) -> None:
+def test_fitting_norms_forgets_what_was_before_and_sees_windows_of_one_size(
+    model: AlphaModel,
+) -> None:
     one, two = copy.deepcopy(model), copy.deepcopy(model)
     for m in norms_of(two):
         m.running_mean.add_(5)
@@ -313,7 +357,9 @@ def test_fitting_norms_forgets_what_was_before_and_sees_windows_of_one_size(mode
 def test_one_image_is_enough_to_fit_norms(model: AlphaModel) -> None:
     alone = copy.deepcopy(model)
     alone.fit_norms([textured(64, 64)], size=64)
-    assert all(not torch.equal(m.running_var, torch.ones_like(m.running_var)) for m in norms_of(alone))
+    assert all(
+        not torch.equal(m.running_var, torch.ones_like(m.running_var)) for m in norms_of(alone)
+    )
 
 
 def test_a_snapshot_leaves_the_training_alone() -> None:
@@ -323,7 +369,11 @@ def test_a_snapshot_leaves_the_training_alone() -> None:
     copied = snapshot(model.encoder, model.decoder, PLAIN, ALL)
     copied.fit_norms([textured(64, 64, i) for i in range(2)], size=64)
     assert all(torch.equal(x, before[k]) for k, x in model.state_dict().items())
-    assert model.encoder.training and norms_of(model)[0].momentum == 0.1 and not copied.encoder.training
+    assert (
+        model.encoder.training
+        and norms_of(model)[0].momentum == 0.1
+        and not copied.encoder.training
+    )
 
 
 @pytest.mark.parametrize("name", ["resnet18", "tu-mobilenetv3_small_100"])
@@ -349,8 +399,12 @@ def test_a_snapshot_asks_nothing_of_other_processes(name: str, tmp_path: Path) -
     finally:
         torch.distributed.destroy_process_group()
     torch.testing.assert_close(encoder.state_dict(), state)
-    assert all(isinstance(m, nn.SyncBatchNorm) for part in (encoder, decoder) for m in norms_of(part))
-    assert len(norms_of(decoder)) > 0 and not any(isinstance(m, nn.SyncBatchNorm) for m in norms_of(copied))
+    assert all(
+        isinstance(m, nn.SyncBatchNorm) for part in (encoder, decoder) for m in norms_of(part)
+    )
+    assert len(norms_of(decoder)) > 0 and not any(
+        isinstance(m, nn.SyncBatchNorm) for m in norms_of(copied)
+    )
 
 
 @pytest.mark.parametrize("tile", [64, 1024])

@@ -1,4 +1,5 @@
-"""Slot attention against algorithm 1 written out in float64; reconstruction, codes and instances by hand."""
+"""Slot attention against algorithm 1 written out in float64; reconstruction, codes and instances by
+hand."""
 
 import math
 
@@ -9,7 +10,14 @@ from small import SMALL
 from torch import Tensor
 
 from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.slots import GRID, SlotAttention, SlotAttentionConfig, SlotDecoder, reconstruction, slots_found
+from genseg.alpha.slots import (
+    GRID,
+    SlotAttention,
+    SlotAttentionConfig,
+    SlotDecoder,
+    reconstruction,
+    slots_found,
+)
 from genseg.joint import SlotsConfig
 from genseg.nn.encoder import EncoderConfig, build_encoder
 
@@ -42,7 +50,9 @@ NOISE = torch.randn(2, SLOTS.count, SLOTS.width, generator=torch.Generator().man
 
 def layer_norm(x: np.ndarray, norm: torch.nn.LayerNorm) -> np.ndarray:
     gain, offset = (p.detach().double().numpy() for p in (norm.weight, norm.bias))
-    return (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + norm.eps) * gain + offset
+    return (x - x.mean(-1, keepdims=True)) / np.sqrt(
+        x.var(-1, keepdims=True) + norm.eps
+    ) * gain + offset
 
 
 def linear(x: np.ndarray, layer: torch.nn.Linear) -> np.ndarray:
@@ -52,7 +62,10 @@ def linear(x: np.ndarray, layer: torch.nn.Linear) -> np.ndarray:
 
 def gru(x: np.ndarray, h: np.ndarray, cell: torch.nn.GRUCell) -> np.ndarray:
     """Cho et al., 2014, as torch parts the gates: reset, update, new."""
-    w, u, b, c = (p.detach().double().numpy() for p in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh))
+    w, u, b, c = (
+        p.detach().double().numpy()
+        for p in (cell.weight_ih, cell.weight_hh, cell.bias_ih, cell.bias_hh)
+    )
     (xr, xz, xn), (hr, hz, hn) = np.split(x @ w.T + b, 3, -1), np.split(h @ u.T + c, 3, -1)
     r, z = 1 / (1 + np.exp(-(xr + hr))), 1 / (1 + np.exp(-(xz + hz)))
     return (1 - z) * np.tanh(xn + r * hn) + z * h
@@ -62,7 +75,9 @@ def mlp(x: np.ndarray, layers: torch.nn.Sequential) -> np.ndarray:
     return linear(np.maximum(linear(x, layers[0]), 0), layers[2])
 
 
-def algorithm_1(attend: SlotAttention, image: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def algorithm_1(
+    attend: SlotAttention, image: np.ndarray, noise: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Slots (k d) and shares of attention (k n) of one image (c h w)."""
     rows, columns = image.shape[1:]
     pixels = []
@@ -73,7 +88,10 @@ def algorithm_1(attend: SlotAttention, image: np.ndarray, noise: np.ndarray) -> 
             pixels.append(mlp(layer_norm(image[:, i, j] + place, attend.norm), attend.hidden))
     inputs = layer_norm(np.array(pixels), attend.norm_inputs)
     k, v = linear(inputs, attend.k), linear(inputs, attend.v)
-    mean, deviation = attend.mean.detach().double().numpy(), attend.log_deviation.detach().double().exp().numpy()
+    mean, deviation = (
+        attend.mean.detach().double().numpy(),
+        attend.log_deviation.detach().double().exp().numpy(),
+    )
     slots = mean + deviation * noise
     share = np.empty((len(slots), len(k)))
     for _ in range(SLOTS.iterations):
@@ -148,13 +166,17 @@ def test_alphas_sum_to_one_and_one_colour_reconstructs_one_colour() -> None:
     assert float(reconstruction(drawn, image + 2)) == pytest.approx(4, rel=1e-5)
     with torch.no_grad():
         made.colour.bias.view(3, -1)[0, 2] = 0.5  # red rises from left to right
-    torch.testing.assert_close(made(pyramid)[1].detach()[0, 0, 7], 0.7 + 0.5 * torch.linspace(-1, 1, 48))
+    torch.testing.assert_close(
+        made(pyramid)[1].detach()[0, 0, 7], 0.7 + 0.5 * torch.linspace(-1, 1, 48)
+    )
 
 
 def test_the_loss_reaches_what_is_used_and_the_rest_is_frozen() -> None:
     made, pyramid = decoder()
     reconstruction(made(pyramid)[1], torch.randn(2, 3, 64, 96)).backward()
-    reached = {n for n, p in made.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    reached = {
+        n for n, p in made.named_parameters() if p.grad is not None and p.grad.abs().max() > 0
+    }
     wanted = {n for n, p in made.named_parameters() if p.requires_grad}
     assert reached == wanted
     assert not any("tower" in n or "propose" in n or "levels" in n for n in wanted)
@@ -170,8 +192,11 @@ def test_codes_lie_where_attention_is_and_are_as_large_as_it_is_wide() -> None:
     codes = made._codes(torch.randn(1, SLOTS.count, SLOTS.width), share, 8)
     want = [(2.5, 5.5), (2.5, 1.5), (3.5, 0.5 + 0.75 * 6), (3, 4)]
     torch.testing.assert_close(codes.place, torch.tensor(want) * GRID)
-    squares = [0, 2**2, 0.25 * 0.75 * 6**2, (6**2 - 1) / 12 + (8**2 - 1) / 12]  # variances, in cells
-    torch.testing.assert_close(codes.scale, torch.tensor([2 * GRID * math.sqrt(max(1, s)) for s in squares]))
+    # variances, in cells
+    squares = [0, 2**2, 0.25 * 0.75 * 6**2, (6**2 - 1) / 12 + (8**2 - 1) / 12]
+    torch.testing.assert_close(
+        codes.scale, torch.tensor([2 * GRID * math.sqrt(max(1, s)) for s in squares])
+    )
 
 
 # Instances
@@ -184,13 +209,15 @@ def regions(*, sure: float = 0.9) -> Tensor:
     winner[20:30, 18:31] = 3
     rest = (1 - sure) / 3
     alpha = torch.full((1, 4, 32, 32), rest).scatter_(1, winner[None, None], sure)
-    alpha[0, :, 22:24, 18:31] = torch.tensor([0.1, 0.2, 0.1, 0.6])[:, None, None]  # less sure of two rows
+    # less sure of two rows
+    alpha[0, :, 22:24, 18:31] = torch.tensor([0.1, 0.2, 0.1, 0.6])[:, None, None]
     return alpha
 
 
 def test_slots_become_instances_and_the_ground_does_not() -> None:
     (found,) = slots_found(regions(), GenerateConfig(min_area=12))
-    assert [a.box for a in found] == [(12, 8, 16, 12), (36, 40, 26, 20)]  # twice as large: maps have a stride of two
+    # twice as large: maps have a stride of two
+    assert [a.box for a in found] == [(12, 8, 16, 12), (36, 40, 26, 20)]
     assert [a.area for a in found] == [16 * 12, 26 * 20]
     assert [a.score for a in found] == pytest.approx([0.9, (8 * 0.9 + 2 * 0.6) / 10])
     (large,) = slots_found(regions(), GenerateConfig(min_area=16 * 12 + 1))[0]

@@ -24,13 +24,18 @@ def test_tiles_cover_every_pixel_and_overlap_as_asked() -> None:
             seen[t.window] += 1
             assert t.inner == (t.top > 0, t.left > 0, t.top + t.height < h, t.left + t.width < w)
         assert seen.min() >= 1
-        for length, spans in ((h, {(t.top, t.height) for t in tiles}), (w, {(t.left, t.width) for t in tiles})):
+        for length, spans in (
+            (h, {(t.top, t.height) for t in tiles}),
+            (w, {(t.left, t.width) for t in tiles}),
+        ):
             starts = sorted(start for start, _ in spans)
             (span,) = {span for _, span in spans}
             assert starts[0] == 0 and starts[-1] + span == length
             assert all(a + span - b >= overlap for a, b in itertools.pairwise(starts))
             least = 1 if length <= tile else -(-(length - overlap) // (tile - overlap))
-            assert len(starts) == least and (least == 1 or least * (span - 1) < length + (least - 1) * overlap)
+            assert len(starts) == least and (
+                least == 1 or least * (span - 1) < length + (least - 1) * overlap
+            )
 
 
 def test_an_image_that_fits_is_one_tile() -> None:
@@ -40,19 +45,37 @@ def test_an_image_that_fits_is_one_tile() -> None:
 def test_a_tile_cuts_what_reaches_a_side_inside_the_image() -> None:
     square = np.full((4, 4), 255, np.uint8)
     corner = Tile(0, 20, 32, 32, (False, True, True, False))
-    at = {(0, 10): False, (10, 28): False, (10, 1): True, (10, 0): True, (10, 2): False, (27, 10): True, (28, 10): True,
-          (26, 10): False, (0, 28): False}  # fmt: skip
+    at = {
+        (0, 10): False,
+        (10, 28): False,
+        (10, 1): True,
+        (10, 0): True,
+        (10, 2): False,
+        (27, 10): True,
+        (28, 10): True,
+        (26, 10): False,
+        (0, 28): False,
+    }
     assert {k: corner.cuts(Instance(square, *k).box) for k in at} == at
 
 
 def seen_by_tiles(
-    shapes: list[np.ndarray], scores: list[float] | None = None, *, tile: int = 64, overlap: int = 16
+    shapes: list[np.ndarray],
+    scores: list[float] | None = None,
+    *,
+    tile: int = 64,
+    overlap: int = 16,
 ) -> list[tuple[Tile, list[Instance]]]:
-    """What each tile sees of masks of the whole image. `scores` are given to the pieces in the order of tiles."""
+    """What each tile sees of masks of the whole image. `scores` are given to the pieces in the
+    order of tiles."""
     parts = []
     given = iter(scores) if scores else itertools.repeat(0.5)
     for t in tiles_of(*shapes[0].shape, tile=tile, overlap=overlap):
-        found = [Instance(np.ascontiguousarray(s[t.window]), 0, 0) for s in shapes if (s[t.window] > 127).sum() > 8]
+        found = [
+            Instance(np.ascontiguousarray(s[t.window]), 0, 0)
+            for s in shapes
+            if (s[t.window] > 127).sum() > 8
+        ]
         cut = [cut_instance(a.alpha, next(given)) for a in found]
         parts.append((t, [a for a in cut if a is not None]))
     return parts
@@ -119,10 +142,14 @@ def test_neighbours_stay_two() -> None:
     """Side by side in the overlap of two tiles, one cut by each; and two that overlap a little."""
     h, w = 64, 112
     apart = [mask(h, w, 30, 35, 8, 27), mask(h, w, 46, 80, 8, 30)]
-    assert painted(merge_tiles(seen_by_tiles(apart), overlap=0.4, inside=0.7), h, w) == {m.tobytes() for m in apart}
+    assert painted(merge_tiles(seen_by_tiles(apart), overlap=0.4, inside=0.7), h, w) == {
+        m.tobytes() for m in apart
+    }
     behind = [mask(h, w, 24, 50, 8, 40), mask(h, w, 38, 60, 8, 40)]
     assert (behind[0] & behind[1]).any()
-    assert painted(merge_tiles(seen_by_tiles(behind), overlap=0.4, inside=0.7), h, w) == {m.tobytes() for m in behind}
+    assert painted(merge_tiles(seen_by_tiles(behind), overlap=0.4, inside=0.7), h, w) == {
+        m.tobytes() for m in behind
+    }
 
 
 def test_many_instances_of_a_large_image_come_back_as_they_are() -> None:
@@ -131,8 +158,9 @@ def test_many_instances_of_a_large_image_come_back_as_they_are() -> None:
     h, w = 150, 200
     shapes = [
         mask(h, w, y + rng.uniform(-2, 2), x + rng.uniform(-2, 2), 6, 6)
-        for y in range(8, h - 7, 18) for x in range(8, w - 7, 18)
-    ]  # fmt: skip
+        for y in range(8, h - 7, 18)
+        for x in range(8, w - 7, 18)
+    ]
     scores = rng.uniform(0.3, 1, 4 * len(shapes)).tolist()
     found = merge_tiles(seen_by_tiles(shapes, scores), overlap=0.4, inside=0.7)
     assert len(found) == len(shapes) and painted(found, h, w) == {s.tobytes() for s in shapes}
@@ -141,14 +169,21 @@ def test_many_instances_of_a_large_image_come_back_as_they_are() -> None:
 
 def test_a_whole_one_around_a_better_one_stays_as_in_one_tile() -> None:
     shapes = [mask(64, 110, 30, 30, 10, 10), mask(64, 110, 30, 30, 24, 24)]
-    for scores, left in (([0.9, 0.8], 2), ([0.8, 0.9], 1)):  # a worse one mostly inside a better one is its double
+    # a worse one mostly inside a better one is its double
+    for scores, left in (([0.9, 0.8], 2), ([0.8, 0.9], 1)):
         parts = seen_by_tiles(shapes, [*scores, *scores])
         assert len(merge_tiles(parts, overlap=0.4, inside=0.7)) == left
-        assert len(merge_tiles(parts, overlap=0.4, inside=1.0)) == 2  # where that is no double in one tile either
+        # where that is no double in one tile either
+        assert len(merge_tiles(parts, overlap=0.4, inside=1.0)) == 2
 
 
 def test_no_instances_in_any_tile() -> None:
-    assert merge_tiles([(t, []) for t in tiles_of(64, 112, tile=64, overlap=16)], overlap=0.4, inside=0.7) == []
+    assert (
+        merge_tiles(
+            [(t, []) for t in tiles_of(64, 112, tile=64, overlap=16)], overlap=0.4, inside=0.7
+        )
+        == []
+    )
 
 
 def test_shared_pixels_and_joined_alphas_are_those_of_the_whole_image() -> None:
@@ -156,11 +191,16 @@ def test_shared_pixels_and_joined_alphas_are_those_of_the_whole_image() -> None:
     for _ in range(60):
         a, b = (
             Instance(
-                cv2.resize(rng.integers(0, 256, (3, 3), dtype=np.uint8), tuple(int(n) for n in rng.integers(1, 12, 2))),
-                int(rng.integers(12)), int(rng.integers(12)), float(rng.random()),
+                cv2.resize(
+                    rng.integers(0, 256, (3, 3), dtype=np.uint8),
+                    tuple(int(n) for n in rng.integers(1, 12, 2)),
+                ),
+                int(rng.integers(12)),
+                int(rng.integers(12)),
+                float(rng.random()),
             )
             for _ in range(2)
-        )  # fmt: skip
+        )
         one, two = a.paint(30, 30), b.paint(30, 30)
         assert shared(a, b) == shared(b, a) == ((one >= 128) & (two >= 128)).sum()
         np.testing.assert_array_equal(joined(a, b).paint(30, 30), np.maximum(one, two))
@@ -187,7 +227,11 @@ def every_pair(parts: list[tuple[Tile, list[Instance]]], overlap: float) -> list
                 continue
             least = min(instance.area, other.area) if cut or other_cut else instance.area
             double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
-            piece = double and both < 0.9 * least or any(_agree(tile, instance, t, a) for t, a in pieces)
+            piece = (
+                double
+                and both < 0.9 * least
+                or any(_agree(tile, instance, t, a) for t, a in pieces)
+            )
             if cut and other_cut and piece:
                 halves.append(i)
             elif double:
@@ -219,8 +263,10 @@ def test_merging_is_the_loop_over_all_pairs() -> None:
 
 def test_windows_meet_where_they_have_a_pixel_in_common() -> None:
     rng = np.random.default_rng(0)
-    found = [Instance(np.full((h, w), 255, np.uint8), top, left)
-             for top, left, h, w in rng.integers((0, 0, 1, 1), (20, 20, 6, 6), (60, 4)).tolist()]  # fmt: skip
+    found = [
+        Instance(np.full((h, w), 255, np.uint8), top, left)
+        for top, left, h, w in rng.integers((0, 0, 1, 1), (20, 20, 6, 6), (60, 4)).tolist()
+    ]
     for one in found:
         assert meeting(one, windows(found)) == [i for i, a in enumerate(found) if shared(one, a)]
     assert meeting(found[0], windows([])) == []
@@ -229,5 +275,8 @@ def test_windows_meet_where_they_have_a_pixel_in_common() -> None:
 def test_thousands_of_instances_are_merged() -> None:
     """A loop over all pairs would take minutes."""
     tile = Tile(0, 0, 1200, 1200, (False, False, True, False))
-    apart = [Instance(np.full((6, 6), 255, np.uint8), 12 * (i // 100), 12 * (i % 100)) for i in range(9000)]
+    apart = [
+        Instance(np.full((6, 6), 255, np.uint8), 12 * (i // 100), 12 * (i % 100))
+        for i in range(9000)
+    ]
     assert len(merge_tiles([(tile, apart)], overlap=0.4, inside=0.7)) == 9000

@@ -25,7 +25,12 @@ def test_info_nce_equals_a_loop_over_queries() -> None:
 
 def test_info_nce_equals_the_official_cross_entropy_with_label_zero() -> None:
     q, k, queue = unit(6, 8), unit(6, 8, seed=1), unit(9, 8, seed=2)
-    logits = torch.cat([torch.einsum("nc,nc->n", q, k)[:, None], torch.einsum("nc,ck->nk", q, queue.T)], 1) / 0.07
+    logits = (
+        torch.cat(
+            [torch.einsum("nc,nc->n", q, k)[:, None], torch.einsum("nc,ck->nk", q, queue.T)], 1
+        )
+        / 0.07
+    )
     want = F.cross_entropy(logits, torch.zeros(6, dtype=torch.long), reduction="none")
     torch.testing.assert_close(info_nce(q, k, queue, temperature=0.07), want)
 
@@ -49,7 +54,8 @@ def test_info_nce_counts_only_the_negatives_of_each_query() -> None:
     assert q.grad is not None and q.grad.isfinite().all() and not q.grad[3].any()
     all_of_them = torch.ones(4, 9, dtype=torch.bool)
     torch.testing.assert_close(
-        info_nce(q, k, queue, temperature=0.2, negative=all_of_them), info_nce(q, k, queue, temperature=0.2)
+        info_nce(q, k, queue, temperature=0.2, negative=all_of_them),
+        info_nce(q, k, queue, temperature=0.2),
     )
 
 
@@ -59,7 +65,9 @@ def naive_nt_xent(z: torch.Tensor, temperature: float) -> torch.Tensor:
     losses = []
     for i in range(2 * n):
         j = (i + n) % (2 * n)
-        denominator = sum(math.exp(float(z[i] @ z[m]) / temperature) for m in range(2 * n) if m != i)
+        denominator = sum(
+            math.exp(float(z[i] @ z[m]) / temperature) for m in range(2 * n) if m != i
+        )
         losses.append(-math.log(math.exp(float(z[i] @ z[j]) / temperature) / denominator))
     return torch.tensor(losses, dtype=torch.float64)
 
@@ -72,7 +80,9 @@ def test_nt_xent_equals_the_papers_loop() -> None:
 
 def test_nt_xent_of_equal_embeddings_is_log_of_two_n_minus_one() -> None:
     z = unit(1, 1, 8).expand(2, 7, -1)
-    torch.testing.assert_close(nt_xent(z, z, temperature=0.1), torch.full((2, 7), math.log(13), dtype=torch.float64))
+    torch.testing.assert_close(
+        nt_xent(z, z, temperature=0.1), torch.full((2, 7), math.log(13), dtype=torch.float64)
+    )
 
 
 def test_nt_xent_of_a_part_of_the_batch_is_that_part_of_the_whole() -> None:
@@ -91,7 +101,10 @@ def test_nt_xent_of_further_views_equals_a_loop() -> None:
             for w in range(2):
                 positive = math.exp(float(small[v, i] @ large[w, i]) / 0.3)
                 others = sum(
-                    math.exp(float(small[v, i] @ large[x, m]) / 0.3) for x in range(2) for m in range(5) if m != i
+                    math.exp(float(small[v, i] @ large[x, m]) / 0.3)
+                    for x in range(2)
+                    for m in range(5)
+                    if m != i
                 )
                 terms.append(-math.log(positive / (positive + others)))
             assert float(got[v, i]) == pytest.approx(sum(terms) / 2, abs=1e-12)
@@ -146,7 +159,9 @@ def test_sinkhorn_stays_finite_in_float32_at_the_extremes() -> None:
 def test_cross_entropy_against_hard_targets_is_torchs() -> None:
     scores, labels = torch.randn(7, 5, dtype=torch.float64), torch.tensor([0, 4, 2, 2, 1, 3, 0])
     want = F.cross_entropy(scores / 0.1, labels, reduction="none")
-    torch.testing.assert_close(cross_entropy(scores, F.one_hot(labels, 5).double(), temperature=0.1), want)
+    torch.testing.assert_close(
+        cross_entropy(scores, F.one_hot(labels, 5).double(), temperature=0.1), want
+    )
 
 
 def test_sharp_assignments_of_a_clustered_batch_stay_finite() -> None:

@@ -55,7 +55,10 @@ def test_on_one_process_nothing_happens() -> None:
     x = torch.ones(2, 3)
     assert dist.world() == 1 and dist.rank() == 0
     assert dist.gather(x) is x and dist.gather_constant(x) is x and dist.total(x) is x
-    assert float(dist.over_ranks(torch.tensor(4))) == 4 and float(dist.over_ranks(torch.tensor(0))) == 1
+    assert (
+        float(dist.over_ranks(torch.tensor(4))) == 4
+        and float(dist.over_ranks(torch.tensor(0))) == 1
+    )
     with pytest.raises(ValueError, match="as it was"), dist.together():
         raise ValueError("as it was")
 
@@ -66,10 +69,14 @@ def _one_teacher(rank: int, folder: str) -> None:
     torch.manual_seed(0)
     student = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     teacher = teacher_of(student)
-    student(torch.randn(8, 3, generator=torch.Generator().manual_seed(rank)))  # each rank has images of its own
+    # each rank has images of its own
+    student(torch.randn(8, 3, generator=torch.Generator().manual_seed(rank)))
     own = {name: x.clone() for name, x in student.named_buffers()}
     follow(teacher, student, 0.9, "ema")
-    torch.save({"own": own, "student": student.state_dict(), "teacher": teacher.state_dict()}, f"{folder}/{rank}.pt")
+    torch.save(
+        {"own": own, "student": student.state_dict(), "teacher": teacher.state_dict()},
+        f"{folder}/{rank}.pt",
+    )
     torch.distributed.destroy_process_group()
 
 

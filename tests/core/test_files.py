@@ -13,7 +13,9 @@ def test_an_error_leaves_the_former_file_and_nothing_else(tmp_path: Path) -> Non
     with pytest.raises(ZeroDivisionError), replacing(tmp_path / "a.txt") as temporary:
         temporary.write_text("half")
         raise ZeroDivisionError
-    assert [f.name for f in tmp_path.iterdir()] == ["a.txt"] and (tmp_path / "a.txt").read_text() == "before"
+    assert [f.name for f in tmp_path.iterdir()] == ["a.txt"] and (
+        tmp_path / "a.txt"
+    ).read_text() == "before"
 
 
 def test_no_link_is_written_through(tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ def test_dice_is_the_loop() -> None:
 
 def test_dice_of_hard_maps() -> None:
     """Equal ones give 0, disjoint ones 1 - 1 / (both areas + 1), and nothing against nothing 0."""
-    maps = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.float64)
+    maps = torch.tensor(
+        [[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 0], [0, 0, 0, 0, 0, 0]], dtype=torch.float64
+    )
     sure = (maps * 2 - 1) * 60
     torch.testing.assert_close(dice(sure, maps), torch.zeros(3, dtype=torch.float64))
     assert float(dice(sure[:1], maps[1:2])) == pytest.approx(1 - 1 / 6)
@@ -42,10 +44,14 @@ def test_dice_of_hard_maps() -> None:
 
 def test_balanced_cross_entropy_is_the_loop() -> None:
     logits, alpha = draw()
-    for got, row, truth in zip(balanced_cross_entropy(logits, alpha), logits.tolist(), alpha.tolist(), strict=True):
+    for got, row, truth in zip(
+        balanced_cross_entropy(logits, alpha), logits.tolist(), alpha.tolist(), strict=True
+    ):
         each = [cross_entropy(x, a) for x, a in zip(row, truth, strict=True)]
         inside = sum(a * e for a, e in zip(truth, each, strict=True)) / sum(truth)
-        outside = sum((1 - a) * e for a, e in zip(truth, each, strict=True)) / (len(truth) - sum(truth))
+        outside = sum((1 - a) * e for a, e in zip(truth, each, strict=True)) / (
+            len(truth) - sum(truth)
+        )
         assert float(got) == pytest.approx((inside + outside) / 2, abs=1e-12)
 
 
@@ -60,8 +66,12 @@ def test_a_small_instance_weighs_as_a_large_one() -> None:
 
 def test_an_empty_alpha_counts_by_the_rest_alone() -> None:
     logits = draw()[0]
-    want = torch.tensor([sum(cross_entropy(x, 0) for x in row) / len(row) / 2 for row in logits.tolist()])
-    torch.testing.assert_close(balanced_cross_entropy(logits, torch.zeros_like(logits)), want.double())
+    want = torch.tensor(
+        [sum(cross_entropy(x, 0) for x in row) / len(row) / 2 for row in logits.tolist()]
+    )
+    torch.testing.assert_close(
+        balanced_cross_entropy(logits, torch.zeros_like(logits)), want.double()
+    )
 
 
 @pytest.mark.parametrize("gamma", [0.0, 1.0, 2.0])
@@ -71,7 +81,9 @@ def test_focal_is_the_loop(gamma: float) -> None:
     got = focal(logits, target, gamma=gamma, positive=0.3)
     for value, x, t in zip(got.tolist(), logits.tolist(), target.tolist(), strict=True):
         p = sigmoid(x) if t else 1 - sigmoid(x)
-        assert value == pytest.approx(-(0.3 if t else 0.7) * (1 - p) ** gamma * math.log(p), abs=1e-12)
+        assert value == pytest.approx(
+            -(0.3 if t else 0.7) * (1 - p) ** gamma * math.log(p), abs=1e-12
+        )
 
 
 def test_focal_without_gamma_is_weighted_cross_entropy() -> None:
@@ -79,7 +91,9 @@ def test_focal_without_gamma_is_weighted_cross_entropy() -> None:
     target = (torch.arange(40) % 2).double()
     plain = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     torch.testing.assert_close(focal(logits, target, gamma=0.0, positive=0.5), plain / 2)
-    easy = focal(torch.tensor([6.0]), torch.tensor([1.0])) / focal(torch.tensor([6.0]), torch.tensor([1.0]), gamma=0.0)
+    easy = focal(torch.tensor([6.0]), torch.tensor([1.0])) / focal(
+        torch.tensor([6.0]), torch.tensor([1.0]), gamma=0.0
+    )
     assert float(easy) == pytest.approx(sigmoid(-6) ** 2, rel=1e-4)
 
 
@@ -89,7 +103,10 @@ def loop_overlap(a: Tensor, b: Tensor) -> float:
 
 
 def test_overlaps_are_those_of_sets() -> None:
-    masks = torch.rand(6, 20, generator=torch.Generator().manual_seed(1)) < torch.linspace(0, 0.9, 6)[:, None]
+    masks = (
+        torch.rand(6, 20, generator=torch.Generator().manual_seed(1))
+        < torch.linspace(0, 0.9, 6)[:, None]
+    )
     assert not masks[0].any()  # one of them is empty
     others = masks.roll(1, 0)
     want = [loop_overlap(a, b) for a, b in zip(masks, others, strict=True)]
@@ -98,6 +115,10 @@ def test_overlaps_are_those_of_sets() -> None:
 
 def test_no_maps_give_no_values() -> None:
     none = torch.zeros(0, 7)
-    for loss in (dice(none, none), balanced_cross_entropy(none, none), overlap(none.bool(), none.bool())):
+    for loss in (
+        dice(none, none),
+        balanced_cross_entropy(none, none),
+        overlap(none.bool(), none.bool()),
+    ):
         assert loss.shape == (0,)
     assert focal(none[:, 0], none[:, 0]).shape == (0,)

@@ -23,10 +23,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 def faults(how: str) -> int:
-    done = subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, how], capture_output=True, text=True, check=True
+    )
     return int(done.stdout)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
 def test_what_a_step_frees_is_there_for_the_next() -> None:
-    assert faults("keep") < faults("not") / 2  # measured: 0 to 2,000, and 12,000 to 45,000 in three steps
+    # measured: 0 to 2,000, and 12,000 to 45,000 in three steps
+    assert faults("keep") < faults("not") / 2

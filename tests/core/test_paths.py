@@ -10,7 +10,9 @@ from genseg.data.images.source import decode
 from genseg.data.instances.coco import read_json
 
 
-def test_home_is_expanded_and_a_home_that_cannot_be_determined_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_home_is_expanded_and_a_home_that_cannot_be_determined_stays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("HOME", "/somewhere")
     assert expand("~/photos") == Path("/somewhere/photos")
     assert expand("photos/~") == Path("photos/~")
@@ -23,7 +25,9 @@ def test_a_name_that_no_file_can_have_does_not_exist(tmp_path: Path) -> None:
     assert not exists(Path("a\0b"))
 
 
-def test_shipped_nuclei_are_found_from_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shipped_nuclei_are_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert expand("embedded:nuclei/train") == EMBEDDED / "nuclei" / "train"
     assert len(list_images("embedded:nuclei/train")) == 29
@@ -37,7 +41,9 @@ def test_shipped_nuclei_are_found_from_anywhere(tmp_path: Path, monkeypatch: pyt
 
 
 def test_what_is_not_shipped_is_an_error_that_names_what_is() -> None:
-    with pytest.raises(ValueError, match=r"embedded:cells does not exist; genseg ships .*embedded:nuclei/train"):
+    with pytest.raises(
+        ValueError, match=r"embedded:cells does not exist; genseg ships .*embedded:nuclei/train"
+    ):
         expand("embedded:cells")
     with pytest.raises(ValueError, match="embedded:nuclei/../../schema.py does not exist"):
         expand("embedded:nuclei/../../schema.py")

@@ -9,7 +9,13 @@ from genseg.core.schedule import Plan, check_durations, cosine, ema_momentum, pl
 
 def test_a_duration_is_the_same_in_every_unit() -> None:
     p = Plan(images=1000, batch=100, total=200)
-    assert p.steps("5 epochs") == p.steps("50 steps") == p.steps("5000 images") == p.steps("25 percent") == 50
+    assert (
+        p.steps("5 epochs")
+        == p.steps("50 steps")
+        == p.steps("5000 images")
+        == p.steps("25 percent")
+        == 50
+    )
     assert p.progress("5 epochs") == 0.25
     assert p.steps("1 epoch") == 10
     assert p.steps("2e3 images") == 20
@@ -28,7 +34,9 @@ def test_a_duration_that_is_none_says_how_to_write_one(text: str) -> None:
 
 
 def test_the_incomplete_last_batch_of_an_epoch_is_dropped() -> None:
-    assert plan(images=1050, batch=100, epochs=3, steps=None, samples=None) == Plan(images=1050, batch=100, total=30)
+    assert plan(images=1050, batch=100, epochs=3, steps=None, samples=None) == Plan(
+        images=1050, batch=100, total=30
+    )
     assert plan(images=1050, batch=100, epochs=None, steps=7, samples=None).total == 7
     few = plan(images=4, batch=100, epochs=3, steps=None, samples=None, again=True)
     assert (few.total, few.steps_per_epoch, few.steps("2 epochs")) == (3, 1, 2)

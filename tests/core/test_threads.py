@@ -30,7 +30,9 @@ def test_results_come_in_order_and_little_is_begun_ahead() -> None:
 
 
 @pytest.mark.parametrize(("threads", "workers", "each"), [(1, 1, 1), (2, 2, 1), (9, AT_ONCE, 2)])
-def test_torchs_threads_are_divided_among_several_images(threads: int, workers: int, each: int) -> None:
+def test_torchs_threads_are_divided_among_several_images(
+    threads: int, workers: int, each: int
+) -> None:
     before = torch.get_num_threads()
     meet = threading.Barrier(workers)
 

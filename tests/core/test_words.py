@@ -4,7 +4,12 @@ from genseg.core.words import amount, rate
 
 
 def test_one_is_no_plural() -> None:
-    assert [amount(n, "image") for n in (0, 1, 2, 5704)] == ["0 images", "1 image", "2 images", "5,704 images"]
+    assert [amount(n, "image") for n in (0, 1, 2, 5704)] == [
+        "0 images",
+        "1 image",
+        "2 images",
+        "5,704 images",
+    ]
 
 
 def test_a_slow_rate_is_not_none() -> None:

@@ -22,7 +22,9 @@ def pasted(monkeypatch: pytest.MonkeyPatch) -> list:
             canvas = args[5]
             colour, alpha = np.zeros_like(canvas), np.zeros_like(canvas[..., 0])
             colour[layer.window], alpha[layer.window] = layer.colour, layer.alpha
-            seen.append(replace(layer, window=(slice(0, len(canvas)),) * 2, colour=colour, alpha=alpha))
+            seen.append(
+                replace(layer, window=(slice(0, len(canvas)),) * 2, colour=colour, alpha=alpha)
+            )
         return layer
 
     monkeypatch.setattr(module, "_draw_layer", spy)

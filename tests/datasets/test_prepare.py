@@ -33,7 +33,8 @@ def test_a_missing_source_is_two_and_one_line(name: str, tmp_path: Path) -> None
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert answer.returncode == 2
     assert answer.stderr == (
-        f"{name}.py: error: nowhere.zip does not exist: give the archive or the folder that you have\n"
+        f"{name}.py: error: nowhere.zip does not exist: give the archive or the folder that you "
+        "have\n"
     )
     nothing_left(tmp_path)
 
@@ -72,7 +73,8 @@ def test_a_damaged_member_leaves_no_half_made_folder(
     files = {f"train/cat/{i}.png": encoded(noise(8, 8, 3, seed=i)) for i in range(4)}
     source = zipped(tmp_path / "set.zip", files)
     data = bytearray(source.read_bytes())
-    at = data.index(files["train/cat/2.png"]) + 60  # stored uncompressed: its checksum no longer holds
+    # stored uncompressed: its checksum no longer holds
+    at = data.index(files["train/cat/2.png"]) + 60
     data[at] ^= 0xFF
     source.write_bytes(data)
     assert scripts["prepare_clothing"].main([str(source), "--out", str(tmp_path / "out")]) == 2
@@ -109,5 +111,8 @@ def test_an_unwritable_place_is_two(
 ) -> None:
     source = unpacked(tmp_path / "set", {"train/hat/a.png": encoded(noise(8, 8, 3))})
     (tmp_path / "file").write_bytes(b"")
-    assert scripts["prepare_clothing"].main([str(source), "--out", str(tmp_path / "file" / "out")]) == 2
+    assert (
+        scripts["prepare_clothing"].main([str(source), "--out", str(tmp_path / "file" / "out")])
+        == 2
+    )
     assert "file" in capsys.readouterr().err

@@ -32,7 +32,18 @@ def cifar_rows(labels: list[int], seed: int) -> tuple[bytes, np.ndarray]:
 def cifar_binary() -> tuple[dict[str, bytes], dict[str, np.ndarray]]:
     """Files of the binary version with two images a batch, and the pixels by the name they get."""
     labels = {f"data_batch_{i}.bin": [i, 9 - i] for i in range(1, 6)} | {"test_batch.bin": [0, 3]}
-    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    names = [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+        "deer",
+        "dog",
+        "frog",
+        "horse",
+        "ship",
+        "truck",
+    ]
     files, wanted, count = {}, {}, {"train": 0, "test": 0}
     for seed, (file, numbers) in enumerate(labels.items()):
         split = "test" if file.startswith("test") else "train"
@@ -52,7 +63,9 @@ def test_cifar10_class_folders_are_copied_byte_for_byte(
     extra = {"cifar10/.DS_Store": b"x", "__MACOSX/cifar10/train/cat/._0.jpg": b"x"}
     source = make(tmp_path / "cifar10.zip", files | extra)
     assert cifar.main([str(source), "--out", str(tmp_path / "out")]) == 0
-    assert contents(tmp_path / "out") == {name.removeprefix("cifar10/"): data for name, data in files.items()}
+    assert contents(tmp_path / "out") == {
+        name.removeprefix("cifar10/"): data for name, data in files.items()
+    }
     said = capsys.readouterr().out
     assert "train 20 images, test 20 images" in said
     assert "the full set has 50,000 and 10,000" in said
@@ -68,7 +81,9 @@ def test_cifar10_with_a_class_missing_is_refused(
     nothing_left(tmp_path, "c.zip")
 
 
-def test_cifar10_binary_version_keeps_every_pixel(tmp_path: Path, scripts: dict[str, ModuleType]) -> None:
+def test_cifar10_binary_version_keeps_every_pixel(
+    tmp_path: Path, scripts: dict[str, ModuleType]
+) -> None:
     files, wanted = cifar_binary()
     source = tarred(tmp_path / "cifar-10-binary.tar.gz", files)
     assert scripts["prepare_cifar10"].main([str(source), "--out", str(tmp_path / "out")]) == 0
@@ -85,13 +100,20 @@ def test_cifar10_binary_version_keeps_every_pixel(tmp_path: Path, scripts: dict[
             lambda files: {"cifar-10-batches-py/data_batch_1": b"pickle"},
             "made of pickles, which are not read",
         ),
-        (lambda files: {n: d for n, d in files.items() if "batch_3" not in n}, "has no data_batch_3.bin"),
+        (
+            lambda files: {n: d for n, d in files.items() if "batch_3" not in n},
+            "has no data_batch_3.bin",
+        ),
         (lambda files: {n: d[:-1] for n, d in files.items()}, "no multiple of 3073"),
         (lambda files: {n: b"\x0a" + d[1:] for n, d in files.items()}, "has label 10"),
     ],
 )
 def test_cifar10_another_tar_is_refused(
-    change, message: str, tmp_path: Path, scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
+    change,
+    message: str,
+    tmp_path: Path,
+    scripts: dict[str, ModuleType],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     source = tarred(tmp_path / "c.tar.gz", change(cifar_binary()[0]))
     assert scripts["prepare_cifar10"].main([str(source), "--out", str(tmp_path / "out")]) == 2
@@ -130,7 +152,8 @@ def test_cifar10_download_is_checked_kept_and_not_repeated(
     assert "nothing to do" in capsys.readouterr().out
     assert cifar.main(["--download", "--out", str(near / "again")]) == 0  # from the kept file
     assert contents(near / "again") == contents(near / "cifar10")
-    assert cifar.main(["--download", "--out", str(tmp_path / "new" / "cifar10")]) == 2  # the far one is gone
+    # the far one is gone
+    assert cifar.main(["--download", "--out", str(tmp_path / "new" / "cifar10")]) == 2
 
 
 @pytest.mark.parametrize("command", [[], ["a.zip", "--download"]])

@@ -23,7 +23,9 @@ def clothing() -> dict[str, bytes]:
 
 
 def kept(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {name.removeprefix("small-master/"): data for name, data in files.items() if "/t" in name}
+    return {
+        name.removeprefix("small-master/"): data for name, data in files.items() if "/t" in name
+    }
 
 
 @pytest.mark.parametrize("make", [zipped, unpacked])
@@ -53,7 +55,10 @@ def test_clothing_links_into_an_archive_are_refused(
     tmp_path: Path, scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = zipped(tmp_path / "set.zip", clothing())
-    assert scripts["prepare_clothing"].main([str(source), "--link", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        scripts["prepare_clothing"].main([str(source), "--link", "--out", str(tmp_path / "out")])
+        == 2
+    )
     assert "leave --link out" in capsys.readouterr().err
 
 
@@ -72,7 +77,11 @@ def test_clothing_is_shrunk_upright_and_never_enlarged(
     command = [str(source), "--short-side", "10", "--out", str(tmp_path / "out")]
     assert scripts["prepare_clothing"].main(command) == 0
     made = contents(tmp_path / "out")
-    sizes = {name: Image.open(io.BytesIO(data)).size for name, data in made.items() if "broken" not in name}
+    sizes = {
+        name: Image.open(io.BytesIO(data)).size
+        for name, data in made.items()
+        if "broken" not in name
+    }
     assert sizes == {
         "train/hat/a.png": (10, 15),
         "train/t-shirt/b.jpg": (15, 10),

@@ -11,8 +11,13 @@ from pycocotools import mask as coco_mask
 
 
 def bowl() -> tuple[dict[str, bytes], dict[str, dict[str, np.ndarray]]]:
-    """Files of the original layout, and the masks that are to come out, by image id and mask name."""
-    first = {"m2": np.zeros((12, 20), bool), "m1": np.zeros((12, 20), bool), "m3": np.zeros((12, 20), bool)}
+    """Files of the original layout, and the masks that are to come out, by image id and mask
+    name."""
+    first = {
+        "m2": np.zeros((12, 20), bool),
+        "m1": np.zeros((12, 20), bool),
+        "m3": np.zeros((12, 20), bool),
+    }
     first["m1"][2:5, 3:9] = True
     first["m2"][6:11, 10:20] = np.random.default_rng(1).random((5, 10)) > 0.5
     masks = {"bb": first, "aa": {"n1": np.ones((7, 5), bool)}, "cc": {}}
@@ -28,7 +33,11 @@ def bowl() -> tuple[dict[str, bytes], dict[str, dict[str, np.ndarray]]]:
 @pytest.mark.parametrize("make", [zipped, unpacked])
 @pytest.mark.parametrize("top", ["stage1_train/", ""])
 def test_bowl_masks_come_back_exactly(
-    make, top: str, tmp_path: Path, scripts: dict[str, ModuleType], capsys: pytest.CaptureFixture[str]
+    make,
+    top: str,
+    tmp_path: Path,
+    scripts: dict[str, ModuleType],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     files, masks = bowl()
     source = make(tmp_path / "s", {n.replace("stage1_train/", top): d for n, d in files.items()})

@@ -44,7 +44,9 @@ def tarred(path: Path, files: dict[str, bytes]) -> Path:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """Everything below a prepared folder except its record."""
-    files = {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+    files = {
+        f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()
+    }
     assert files.pop("prepared.json")
     return files
 

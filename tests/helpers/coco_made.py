@@ -42,9 +42,13 @@ def note(number: int, image: int = 1, category: int = 3, **more: Any) -> dict[st
 
 
 def write_json(
-    folder: Path, annotations: list[dict[str, Any]], images: list[dict[str, Any]] | None = None, **more: Any
+    folder: Path,
+    annotations: list[dict[str, Any]],
+    images: list[dict[str, Any]] | None = None,
+    **more: Any,
 ) -> Path:
-    """folder/labels.json; its image 1 is images/1.png of 40 x 60 pixels unless `images` says otherwise."""
+    """folder/labels.json; its image 1 is images/1.png of 40 x 60 pixels unless `images` says
+    otherwise."""
     if images is None:
         images = [{"id": 1, "file_name": "1.png", "height": 40, "width": 60}]
         write_image(folder / "images/1.png", 40, 60)
@@ -53,7 +57,9 @@ def write_json(
     return folder / "labels.json"
 
 
-def write_blobs(folder: Path, count: int = 3, each: int = 12, seed: int = 0, sizes: tuple[int, int] = (70, 90)) -> Path:
+def write_blobs(
+    folder: Path, count: int = 3, each: int = 12, seed: int = 0, sizes: tuple[int, int] = (70, 90)
+) -> Path:
     """A set of overlapping ellipses: the last annotation of each image is a crowd."""
     rng = np.random.default_rng(seed)
     images, annotations = [], []
@@ -64,6 +70,11 @@ def write_blobs(folder: Path, count: int = 3, each: int = 12, seed: int = 0, siz
         for n in range(each):
             mask = blob(rng, height, width)
             box = rle.toBbox(rle.encode(np.asfortranarray(mask))).tolist()
-            more = {"bbox": box, "area": int(mask.sum()), "segmentation": code(mask), "iscrowd": int(n == each - 1)}
+            more = {
+                "bbox": box,
+                "area": int(mask.sum()),
+                "segmentation": code(mask),
+                "iscrowd": int(n == each - 1),
+            }
             annotations.append(note(len(annotations) + 1, i, (3, 7)[n % 2], **more))
     return write_json(folder, annotations, images)

@@ -1,4 +1,5 @@
-"""Runs with the alpha task over a few small pictures, for the tests of rounds and of the command."""
+"""Runs with the alpha task over a few small pictures, for the tests of rounds and of the
+command."""
 
 from pathlib import Path
 
@@ -8,22 +9,40 @@ import numpy as np
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 COUNT = 9  # images that can be read
 SMALL = [
-    "batch_size=4", "data.max_broken=0.2", "threads=1", "probe.every=0 steps", "alpha.side=64",
-    "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8",
-]  # fmt: skip
-# Everything that an untrained decoder finds becomes a proposal, so that each round has a bank of its own.
+    "batch_size=4",
+    "data.max_broken=0.2",
+    "threads=1",
+    "probe.every=0 steps",
+    "alpha.side=64",
+    "alpha.compose.size=64",
+    "alpha.decoder.channels=[16,16,8,8]",
+    "alpha.decoder.tower=8",
+]
+# Everything that an untrained decoder finds becomes a proposal, so that each round has a bank of
+# its own.
 EAGER = [
-    "alpha.generate.candidate=0", "alpha.generate.score=0", "alpha.generate.overlap=0.8", "alpha.generate.inside=1",
-    "alpha.compose.sure=0.001", "alpha.rounds.tolerance=1",
-]  # fmt: skip
+    "alpha.generate.candidate=0",
+    "alpha.generate.score=0",
+    "alpha.generate.overlap=0.8",
+    "alpha.generate.inside=1",
+    "alpha.compose.sure=0.001",
+    "alpha.rounds.tolerance=1",
+]
 KINDS = {
     "places": ["alpha.yaml", "alpha.rounds.count=3", "steps=8", "checkpoint.every=2 steps"],
     "byol": [
-        "byol_alpha.yaml", "alpha.rounds.count=3", "steps=6", "checkpoint.every=4 steps", "views.first.size=32",
+        "byol_alpha.yaml",
+        "alpha.rounds.count=3",
+        "steps=6",
+        "checkpoint.every=4 steps",
+        "views.first.size=32",
         "views.second.size=32",
-        "method.hidden=16", "method.dim=8", "data.cache=48", "alpha.share=0.5",
+        "method.hidden=16",
+        "method.dim=8",
+        "data.cache=48",
+        "alpha.share=0.5",
     ],
-}  # fmt: skip
+}
 
 
 def draw_images(root: Path) -> Path:
@@ -41,6 +60,20 @@ def draw_images(root: Path) -> Path:
 def command(kind: str, images: Path, run: Path, *more: str) -> list[str]:
     """Keys of `more` replace those of the same name."""
     recipe, *own = KINDS[kind]
-    usual = [f"data.path={images}", f"run={run}", "data.workers=0", "log_every=1 steps", *SMALL, *EAGER, *own]
+    usual = [
+        f"data.path={images}",
+        f"run={run}",
+        "data.workers=0",
+        "log_every=1 steps",
+        *SMALL,
+        *EAGER,
+        *own,
+    ]
     given = {m.split("=")[0] for m in more}
-    return ["pretrain", "--config", str(CONFIGS / recipe), *(u for u in usual if u.split("=")[0] not in given), *more]
+    return [
+        "pretrain",
+        "--config",
+        str(CONFIGS / recipe),
+        *(u for u in usual if u.split("=")[0] not in given),
+        *more,
+    ]

@@ -9,13 +9,16 @@ from pycocotools import mask as rle
 from genseg.data.instances.run_length import code_segmentation
 
 
-def decode_segmentation(segmentation: Any, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
+def decode_segmentation(
+    segmentation: Any, height: int, width: int
+) -> UInt8[np.ndarray, "height width"]:
     """A COCO segmentation as a mask of 0 and 1. Raises ValueError as code_segmentation does."""
     return np.asarray(rle.decode(code_segmentation(segmentation, height, width)), np.uint8)
 
 
 def decode_brush(code: list[int], height: int, width: int) -> Bool[np.ndarray, "height width"]:
-    """The mask of a code: where the last of the four channels is half or more. Raises ValueError for another size."""
+    """The mask of a code: where the last of the four channels is half or more. Raises ValueError
+    for another size."""
     bits = "".join(f"{n:08b}" for n in code)
     at = 0
 
@@ -27,7 +30,9 @@ def decode_brush(code: list[int], height: int, width: int) -> Bool[np.ndarray, "
     total, word = take(32), take(5) + 1
     sizes = [take(4) + 1 for _ in range(4)]
     if total != 4 * height * width:
-        raise ValueError(f"the code is of {total} bytes, {height} x {width} pixels have {4 * height * width}")
+        raise ValueError(
+            f"the code is of {total} bytes, {height} x {width} pixels have {4 * height * width}"
+        )
     out: UInt8[np.ndarray, " n"] = np.zeros(total, np.uint8)
     i = 0
     while i < total:

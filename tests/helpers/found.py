@@ -1,4 +1,5 @@
-"""A folder as `genseg generate --alphas` leaves it, made by hand: three images with instances that are known."""
+"""A folder as `genseg generate --alphas` leaves it, made by hand: three images with instances that
+are known."""
 
 import json
 from pathlib import Path
@@ -37,7 +38,9 @@ def write_found(root: Path) -> Path:
             cv2.circle(pixels, (x, y), r, (200, 210, 220), -1, cv2.LINE_AA)
             instance = disc(y, x, r, score)
             number = 100 * n + k
-            annotations.append(annotation(instance, number=number, image=n, height=SIDE, width=SIDE))
+            annotations.append(
+                annotation(instance, number=number, image=n, height=SIDE, width=SIDE)
+            )
             alpha = instance.paint(SIDE, SIDE)
             cv2.imwrite(str(out / "alphas" / f"{Path(name).stem}-{number}.png"), alpha)
         cv2.imwrite(str(root / "images" / name), pixels)
@@ -47,5 +50,7 @@ def write_found(root: Path) -> Path:
     content = {"images": images, "annotations": annotations, "categories": categories}
     (out / RESULT).write_text(json.dumps(content))
     command = ["genseg", "generate", EVIL]
-    (out / "env.json").write_text(json.dumps({"command": command, "folder": str(root / "images"), "python": "3.11"}))
+    (out / "env.json").write_text(
+        json.dumps({"command": command, "folder": str(root / "images"), "python": "3.11"})
+    )
     return out

@@ -1,4 +1,5 @@
-"""Reports that are written while a command runs, as often as they can be, for tests of what they say."""
+"""Reports that are written while a command runs, as often as they can be, for tests of what they
+say."""
 
 import re
 from pathlib import Path
@@ -15,7 +16,11 @@ def watched(patch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
     def written(*given: Any, **named: Any) -> Path:
         file = write(*given, **named)
-        seen.extend(re.findall(r'data-refresh="(\d+)".*?<span class="state \w*">([^<]*)<', file.read_text(), re.S))
+        seen.extend(
+            re.findall(
+                r'data-refresh="(\d+)".*?<span class="state \w*">([^<]*)<', file.read_text(), re.S
+            )
+        )
         return file
 
     patch.setattr(report, "EARLIEST", 0)

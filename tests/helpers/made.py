@@ -5,14 +5,20 @@ import numpy as np
 
 from genseg.data.composites.compose import ComposeConfig, Images, Layer
 
-PLAIN = ComposeConfig(size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5, native=0.5)
+PLAIN = ComposeConfig(
+    size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5, native=0.5
+)
 Layers = list[Layer]
 
 
 def disc(size: int, y: float, x: float, radius: float) -> np.ndarray:
     """An alpha map of a disc with a soft border of one pixel."""
     rows, columns = np.mgrid[:size, :size]
-    return (np.clip(radius + 0.5 - np.hypot(rows - y, columns - x), 0, 1) * 255).round().astype(np.uint8)
+    return (
+        (np.clip(radius + 0.5 - np.hypot(rows - y, columns - x), 0, 1) * 255)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 def flat(colour: tuple[int, int, int], size: int = 80) -> np.ndarray:

@@ -22,28 +22,49 @@ ONE = [{"id": 1, "file_name": "a.png", "height": HEIGHT, "width": WIDTH}]
 def blob(rng: np.random.Generator, box: np.ndarray) -> np.ndarray:
     left, top, w, h = box.astype(int)
     whole = np.zeros((HEIGHT, WIDTH), np.uint8)
-    whole[top : top + h, left : left + w] = 255 * (rng.random(whole[top : top + h, left : left + w].shape) < 0.95)
+    whole[top : top + h, left : left + w] = 255 * (
+        rng.random(whole[top : top + h, left : left + w].shape) < 0.95
+    )
     return whole
 
 
-def random_set(seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
-    """Images, labels of all sizes with crowds, and detections near them, twice, and nowhere; three categories."""
+def random_set(
+    seed: int,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Images, labels of all sizes with crowds, and detections near them, twice, and nowhere; three
+    categories."""
     rng = np.random.default_rng(seed)
-    images = [{"id": 10 * n + 3, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH} for n in range(8)]
+    images = [
+        {"id": 10 * n + 3, "file_name": f"{n}.png", "height": HEIGHT, "width": WIDTH}
+        for n in range(8)
+    ]
     truth: list[dict[str, Any]] = []
     found: list[dict[str, Any]] = []
     for image in images[:-1]:
         for n in range(rng.integers(0, 9)):
-            box = np.array([*rng.uniform(0, 100, 2), *rng.choice([15, 45, 110], 2) * rng.uniform(0.7, 1.3, 2)])
+            box = np.array(
+                [*rng.uniform(0, 100, 2), *rng.choice([15, 45, 110], 2) * rng.uniform(0.7, 1.3, 2)]
+            )
             whole = blob(rng, box)
-            label = annotation(cut(whole), number=len(truth) + 1, image=image["id"], height=HEIGHT, width=WIDTH)
+            label = annotation(
+                cut(whole), number=len(truth) + 1, image=image["id"], height=HEIGHT, width=WIDTH
+            )
             label |= {"category_id": int(rng.choice([2, 5, 9])), "iscrowd": int(n == 4)}
             truth.append(label)
             for _ in range(rng.integers(0, 4)):
                 near = blob(rng, np.maximum(box + rng.normal(size=4) * box[2:].min() * 0.07, 1))
                 found.append(
-                    annotation(cut(near), number=len(found) + 1, image=image["id"], height=HEIGHT, width=WIDTH)
-                    | {"category_id": label["category_id"] if rng.random() < 0.9 else 2, "score": float(rng.random())}
+                    annotation(
+                        cut(near),
+                        number=len(found) + 1,
+                        image=image["id"],
+                        height=HEIGHT,
+                        width=WIDTH,
+                    )
+                    | {
+                        "category_id": label["category_id"] if rng.random() < 0.9 else 2,
+                        "score": float(rng.random()),
+                    }
                 )
     return images, truth, found
 
@@ -55,15 +76,25 @@ def silence() -> Any:
 
 
 def reference(
-    images: list[dict[str, Any]], truth: list[dict[str, Any]], found: list[dict[str, Any]], *, kind: str, cats: bool
+    images: list[dict[str, Any]],
+    truth: list[dict[str, Any]],
+    found: list[dict[str, Any]],
+    *,
+    kind: str,
+    cats: bool,
 ) -> COCOeval:
     """pycocotools as its demo uses it."""
     with silence():
         labels = COCO()
         labels.dataset = {"images": images, "annotations": [dict(t) for t in truth]}
-        labels.dataset["categories"] = [{"id": c} for c in sorted({t["category_id"] for t in truth})]
+        labels.dataset["categories"] = [
+            {"id": c} for c in sorted({t["category_id"] for t in truth})
+        ]
         labels.createIndex()
-        results = [{k: v for k, v in f.items() if k != ("bbox" if kind == "segm" else "segmentation")} for f in found]
+        results = [
+            {k: v for k, v in f.items() if k != ("bbox" if kind == "segm" else "segmentation")}
+            for f in found
+        ]
         evaluation = COCOeval(labels, labels.loadRes(results), kind)
         evaluation.params.useCats = int(cats)
         evaluation.evaluate()
@@ -74,7 +105,17 @@ def reference(
 
 def as_stats(s: CocoScores) -> list[float]:
     """In pycocotools' order; -1 where there is no label."""
-    values = [s.ap, s.ap50, s.ap75, s.small, s.medium, s.large, s.recall[1], s.recall[10], s.recall[100]]
+    values = [
+        s.ap,
+        s.ap50,
+        s.ap75,
+        s.small,
+        s.medium,
+        s.large,
+        s.recall[1],
+        s.recall[10],
+        s.recall[100],
+    ]
     values += [s.recall_small, s.recall_medium, s.recall_large]
     return [-1 if math.isnan(v) else v for v in values]
 
@@ -109,7 +150,9 @@ def test_the_faster_backend_gives_the_same_numbers(seed: int, kind: str) -> None
     pytest.importorskip("faster_coco_eval", reason="pip install 'genseg[fast]'")
     images, truth, found = random_set(seed)
     how = {"masks": kind == "segm", "per_category": True, "max_dets": 100}
-    slow, fast = (coco_scores(images, truth, found, backend=b, **how) for b in ("pycocotools", "faster"))
+    slow, fast = (
+        coco_scores(images, truth, found, backend=b, **how) for b in ("pycocotools", "faster")
+    )
     assert as_stats(fast) == pytest.approx(as_stats(slow), abs=1e-12)
     for number, scores in slow.per_class.items():
         assert as_stats(fast.per_class[number]) == pytest.approx(as_stats(scores), abs=1e-12)
@@ -129,7 +172,9 @@ def labels_in_a_row(count: int) -> list[dict[str, Any]]:
         whole = np.zeros((HEIGHT, WIDTH), np.uint8)
         top, left = 6 * (n // 25), 6 * (n % 25)
         whole[top : top + 4, left : left + 4] = 255
-        squares.append(annotation(cut(whole, 1 - n / 1000), number=n + 1, image=1, height=HEIGHT, width=WIDTH))
+        squares.append(
+            annotation(cut(whole, 1 - n / 1000), number=n + 1, image=1, height=HEIGHT, width=WIDTH)
+        )
     return squares
 
 
@@ -183,8 +228,15 @@ def test_trap_a_polygon_of_four_numbers_raises_there() -> None:
 
 
 def test_trap_a_result_with_a_box_is_sized_by_it_there() -> None:
-    """A thin diagonal of 60 pixels in a box of 3600 is a small instance, and an unmatched one a small mistake."""
-    thin = annotation(cut(np.eye(HEIGHT, WIDTH, dtype=np.uint8)[:60] * 255), number=1, image=1, height=60, width=WIDTH)
+    """A thin diagonal of 60 pixels in a box of 3600 is a small instance, and an unmatched one a
+    small mistake."""
+    thin = annotation(
+        cut(np.eye(HEIGHT, WIDTH, dtype=np.uint8)[:60] * 255),
+        number=1,
+        image=1,
+        height=60,
+        width=WIDTH,
+    )
     image = [ONE[0] | {"height": 60}]
     square = np.zeros((60, WIDTH), np.uint8)
     square[20:40, 100:120] = 255
@@ -207,9 +259,13 @@ def test_a_crowd_is_ignored_not_counted() -> None:
     truth = [single, many | {"iscrowd": 1}]
     for found in ([single], [single, many], [single, many, many]):
         found = [f | {"score": 1.0 - n / 10} for n, f in enumerate(reversed(found))]
-        assert coco_scores(ONE, truth, found, masks=True, per_category=False, max_dets=100).ap == ALL
+        assert (
+            coco_scores(ONE, truth, found, masks=True, per_category=False, max_dets=100).ap == ALL
+        )
     wrong = [other | {"score": 1.0}, single | {"score": 0.5}]
-    assert coco_scores(ONE, truth, wrong, masks=True, per_category=False, max_dets=100).ap == pytest.approx(0.5)
+    assert coco_scores(
+        ONE, truth, wrong, masks=True, per_category=False, max_dets=100
+    ).ap == pytest.approx(0.5)
 
 
 def test_detections_of_another_category_count_only_when_all_are_one() -> None:
@@ -223,6 +279,8 @@ def test_without_labels_nothing_is_known(capsys: pytest.CaptureFixture[str]) -> 
     for truth in ([], [labels_in_a_row(1)[0] | {"iscrowd": 1}]):
         for found in ([], labels_in_a_row(2)):
             for per_category in (False, True):
-                got = coco_scores(ONE, truth, found, masks=True, per_category=per_category, max_dets=100)
+                got = coco_scores(
+                    ONE, truth, found, masks=True, per_category=per_category, max_dets=100
+                )
                 assert math.isnan(got.ap) and math.isnan(got.recall[100])
     assert capsys.readouterr().out == ""

@@ -1,4 +1,5 @@
-"""Fitted batch norms: their statistics are those of the images, and features no longer depend on brightness."""
+"""Fitted batch norms: their statistics are those of the images, and features no longer depend on
+brightness."""
 
 import numpy as np
 import torch
@@ -32,7 +33,8 @@ def test_the_first_norm_has_the_statistics_of_the_images_in_whole_batches() -> N
     assert torch.allclose(norm.running_mean, y.mean((0, 2, 3)), atol=1e-4)
     variance = torch.stack([part.var((0, 2, 3)) for part in y.split(4)]).mean(0)
     assert torch.allclose(norm.running_var, variance, rtol=1e-3)
-    assert int(norm.num_batches_tracked) == 2 and not norm.training  # the last two images are no batch
+    # the last two images are no batch
+    assert int(norm.num_batches_tracked) == 2 and not norm.training
 
 
 def test_features_of_few_images_are_of_any_batch_size_and_restore_the_mode() -> None:
@@ -46,7 +48,8 @@ def test_features_of_few_images_are_of_any_batch_size_and_restore_the_mode() -> 
 
 
 def test_fitted_features_have_a_scale_of_their_own() -> None:
-    """Random weights multiply the spread of dark and bright images alike; fitted norms take it out."""
+    """Random weights multiply the spread of dark and bright images alike; fitted norms take it
+    out."""
     spreads = []
     for fit in (False, True):
         torch.manual_seed(0)

@@ -41,7 +41,11 @@ def test_balanced_accuracy_is_the_mean_recall() -> None:
     labels, predicted = torch.tensor([0, 0, 0, 0, 2, 2]), torch.tensor([0, 0, 0, 2, 2, 0])
     got = accuracy(predicted, labels)
     assert got.top1 == pytest.approx(4 / 6)
-    assert got.balanced == pytest.approx(balanced_accuracy_score(labels, predicted)) == pytest.approx((0.75 + 0.5) / 2)
+    assert (
+        got.balanced
+        == pytest.approx(balanced_accuracy_score(labels, predicted))
+        == pytest.approx((0.75 + 0.5) / 2)
+    )
 
 
 def test_spread_is_one_on_the_sphere_and_zero_when_collapsed() -> None:
@@ -56,10 +60,19 @@ def test_effective_rank_counts_equal_directions() -> None:
 
 
 def test_the_verdict_speaks_of_collapse_and_of_the_trivial_loss_only() -> None:
-    healthy = {"loss": 3.0, "trivial": 6.0, "spread": 0.9, "rank": 40.0, "progress": 0.5, "temperature": False}
+    healthy = {
+        "loss": 3.0,
+        "trivial": 6.0,
+        "spread": 0.9,
+        "rank": 40.0,
+        "progress": 0.5,
+        "temperature": False,
+    }
     assert verdict(**healthy) is None
     assert "collapsed" in str(verdict(**{**healthy, "spread": 0.01}))
     stuck = {**healthy, "loss": 5.99}
     assert str(verdict(**stuck)).endswith("Raise the learning rate, or weaken the views.")
-    assert "the learning rate, lower method.temperature, or" in str(verdict(**{**stuck, "temperature": True}))
+    assert "the learning rate, lower method.temperature, or" in str(
+        verdict(**{**stuck, "temperature": True})
+    )
     assert verdict(**{**healthy, "loss": 5.99, "progress": 0.05}) is None

@@ -1,4 +1,5 @@
-"""Linear probes: against scikit-learn's own steps, what they are blind to, and draws that all encoders share."""
+"""Linear probes: against scikit-learn's own steps, what they are blind to, and draws that all
+encoders share."""
 
 import numpy as np
 import pytest
@@ -11,8 +12,11 @@ import genseg.measure.linear as module
 from genseg.measure.linear import STRENGTHS, draw_shots, few_shots, linear
 
 
-def clusters(seed: int, n: int = 120, classes: int = 3, apart: float = 2.0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Features in 12 dimensions, of which the scales differ a thousandfold, around a centre for each class."""
+def clusters(
+    seed: int, n: int = 120, classes: int = 3, apart: float = 2.0
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Features in 12 dimensions, of which the scales differ a thousandfold, around a centre for
+    each class."""
     centres = np.random.default_rng(7).normal(size=(classes, 12)) * apart
     rng = np.random.default_rng(seed)
     y = rng.integers(0, classes, n)
@@ -29,11 +33,15 @@ def test_a_probe_of_a_strength_is_scikit_learn_s_pipeline() -> None:
     assert (got == expected).mean() > 0.99  # StandardScaler divides by n, torch by n - 1
 
 
-def test_the_strength_is_the_best_on_what_is_held_out_of_train(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_strength_is_the_best_on_what_is_held_out_of_train(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     (x, y), (z, _) = clusters(0, n=60, apart=1.0), clusters(1, n=30, apart=1.0)
     tried, fit = [], module._fit
 
-    def spy(a: np.ndarray, b: np.ndarray, strengths: tuple[float, ...], seed: int, c: np.ndarray) -> list[np.ndarray]:
+    def spy(
+        a: np.ndarray, b: np.ndarray, strengths: tuple[float, ...], seed: int, c: np.ndarray
+    ) -> list[np.ndarray]:
         found = fit(a, b, strengths, seed, c)
         tried.append((len(a), len(c), tuple(strengths), found))
         return found
@@ -42,7 +50,9 @@ def test_the_strength_is_the_best_on_what_is_held_out_of_train(monkeypatch: pyte
     linear(x, y, z)
     assert len(tried) == 2
     (n, held, strengths, _), (all_, asked, (chosen,), _) = tried
-    assert (n + held, all_, asked) == (60, 60, 30) and strengths == STRENGTHS and chosen in STRENGTHS
+    assert (
+        (n + held, all_, asked) == (60, 60, 30) and strengths == STRENGTHS and chosen in STRENGTHS
+    )
     assert held == sum(round(0.2 * int((y == c).sum())) for c in range(3))
 
 
@@ -51,7 +61,8 @@ def test_scale_and_shift_of_features_do_not_matter() -> None:
     assert torch.equal(linear(x, y, z), linear(x * 8 + 16, y, z * 8 + 16))
     constant = torch.full((len(x), 1), 3.0)
     wider = linear(torch.cat([x, constant], 1), y, torch.cat([z, constant[: len(z)] + 1e6], 1))
-    assert torch.equal(linear(x, y, z), wider)  # a feature without any spread in training says nothing
+    # a feature without any spread in training says nothing
+    assert torch.equal(linear(x, y, z), wider)
 
 
 def test_clusters_are_told_apart_and_noise_is_not() -> None:
@@ -80,7 +91,9 @@ def test_draws_depend_on_labels_shots_and_seed_alone_and_grow() -> None:
     one, five = draw_shots(y, 1, 3), draw_shots(y, 5, 3)
     assert torch.equal(five, draw_shots(y, 5, 3)) and not torch.equal(five, draw_shots(y, 5, 4))
     assert y[five].bincount().tolist() == [5, 5, 5] and set(one.tolist()) <= set(five.tolist())
-    with pytest.raises(ValueError, match="class 1 has 1 training images, fewer than 2 shots; ask for fewer"):
+    with pytest.raises(
+        ValueError, match="class 1 has 1 training images, fewer than 2 shots; ask for fewer"
+    ):
         draw_shots(torch.tensor([0, 0, 1]), 2, 0)
 
 
@@ -90,8 +103,13 @@ def test_few_shots_are_a_probe_of_the_drawn_images() -> None:
     mean, std = x.mean(0), x.std(0)
     for seed in range(3):
         drawn = draw_shots(y, 4, seed)
-        model = LogisticRegression(C=1.0, max_iter=500).fit(((x - mean) / std)[drawn].numpy(), y[drawn].numpy())
+        model = LogisticRegression(C=1.0, max_iter=500).fit(
+            ((x - mean) / std)[drawn].numpy(), y[drawn].numpy()
+        )
         guess = model.predict(((z - mean) / std).numpy())
         recalls = [(guess == c)[w.numpy() == c].mean() for c in range(3)]
         assert got[seed] == pytest.approx(np.mean(recalls))
-    assert few_shots(x, y, z, w, shots=20, seeds=3).mean() > few_shots(x, y, z, w, shots=1, seeds=3).mean()
+    assert (
+        few_shots(x, y, z, w, shots=20, seeds=3).mean()
+        > few_shots(x, y, z, w, shots=1, seeds=3).mean()
+    )

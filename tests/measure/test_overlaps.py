@@ -1,4 +1,5 @@
-"""Overlaps, matches and scores of instances: against loops over whole images, scikit-learn, and closed forms."""
+"""Overlaps, matches and scores of instances: against loops over whole images, scikit-learn, and
+closed forms."""
 
 import itertools
 import math
@@ -56,7 +57,9 @@ def test_overlaps_equal_those_of_whole_masks() -> None:
     for i, j in itertools.product(range(9), range(7)):
         a, b = found[i].paint(HEIGHT, WIDTH) >= 128, truth[j].paint(HEIGHT, WIDTH) >= 128
         assert shared[i, j] == (a & b).sum()
-        assert overlap[i, j] == pytest.approx((a & b).sum() / (a.sum() if crowd[j] else (a | b).sum()))
+        assert overlap[i, j] == pytest.approx(
+            (a & b).sum() / (a.sum() if crowd[j] else (a | b).sum())
+        )
 
 
 def test_overlaps_with_nothing() -> None:
@@ -69,7 +72,10 @@ def test_overlaps_with_nothing() -> None:
 
 
 def test_boxes_overlap_by_their_areas() -> None:
-    a, b = np.array([[0.0, 0.0, 2.0, 2.0]]), np.array([[1.0, 0.5, 2.0, 2.0], [1.0, 0.5, 2.0, 2.0], [5, 5, 1, 1]])
+    a, b = (
+        np.array([[0.0, 0.0, 2.0, 2.0]]),
+        np.array([[1.0, 0.5, 2.0, 2.0], [1.0, 0.5, 2.0, 2.0], [5, 5, 1, 1]]),
+    )
     got = box_overlap(a, b, np.array([False, True, False]))
     assert got[0].tolist() == pytest.approx([1.5 / 6.5, 1.5 / 4, 0])
 
@@ -85,7 +91,8 @@ def test_hundreds_of_instances_in_a_large_image_take_well_under_a_second() -> No
 def test_matching_is_one_to_one_and_takes_the_best_first() -> None:
     overlap = np.array([[0.6, 0.7], [0.65, 0.9], [0.0, 0.2]])
     assert match(overlap, 0.5) == [(0, 0), (1, 1)]  # (1, 1) first, then (0, 0): what is left
-    assert match(overlap, 0.65) == [(1, 1)]  # 0.65 of (1, 0) and 0.7 of (0, 1) lose their partner to 0.9
+    # 0.65 of (1, 0) and 0.7 of (0, 1) lose their partner to 0.9
+    assert match(overlap, 0.65) == [(1, 1)]
     assert match(overlap, 0.9) == [(1, 1)] and match(overlap, 0.91) == []
     assert match(np.array([[0.5], [0.5]]), 0.5) == [(0, 0)]
     assert match(np.empty((0, 2)), 0.5) == match(np.empty((2, 0)), 0.5) == []
@@ -104,7 +111,10 @@ def most_pairs(possible: np.ndarray) -> int:
 def test_no_matching_has_more_pairs_when_labels_are_disjoint(seed: int) -> None:
     rng = np.random.default_rng(seed)
     truth = [square(0, 10 * n, 8) for n in range(5)]
-    found = [square(int(rng.integers(0, 3)), 10 * n + int(rng.integers(-2, 3)), 8) for n in (0, 0, 1, 1, 2, 3)]
+    found = [
+        square(int(rng.integers(0, 3)), 10 * n + int(rng.integers(-2, 3)), 8)
+        for n in (0, 0, 1, 1, 2, 3)
+    ]
     overlap = mask_overlap(found, truth, none(5))
     assert len(match(overlap, 0.51)) == most_pairs(overlap >= 0.51) > 0
 
@@ -120,7 +130,9 @@ def test_the_ratio_counts_right_wrong_and_missed() -> None:
 def test_the_ratio_is_one_when_nothing_is_found_where_nothing_is() -> None:
     assert tp_ratio(np.empty((0, 0)), none(0), 0.5) == 1
     assert tp_ratio(np.empty((0, 2)), none(2), 0.5) == tp_ratio(np.empty((2, 0)), none(0), 0.5) == 0
-    assert tp_ratio(np.ones((2, 1)), ~none(1), 0.5) == tp_ratio(np.empty((0, 1)), ~none(1), 0.5) == 1
+    assert (
+        tp_ratio(np.ones((2, 1)), ~none(1), 0.5) == tp_ratio(np.empty((0, 1)), ~none(1), 0.5) == 1
+    )
 
 
 def test_a_crowd_is_neither_missed_nor_wrong() -> None:
@@ -138,11 +150,16 @@ def test_best_overlaps_may_share_what_was_found() -> None:
 
 
 def test_an_image_is_located_by_its_best_box_alone() -> None:
-    boxes, truth = np.array([[0.0, 0, 10, 10], [50, 50, 10, 10]]), np.array([[20.0, 20, 5, 5], [0, 0, 10, 5]])
+    boxes, truth = (
+        np.array([[0.0, 0, 10, 10], [50, 50, 10, 10]]),
+        np.array([[20.0, 20, 5, 5], [0, 0, 10, 5]]),
+    )
     assert located(boxes, np.array([0.9, 0.1]), truth)  # an IoU of exactly 0.5
     assert not located(boxes, np.array([0.1, 0.9]), truth)
     assert located(boxes, np.array([0.9, 0.9]), truth)  # of equals the first
-    assert not located(np.empty((0, 4)), np.empty(0), truth) and not located(boxes, np.ones(2), np.empty((0, 4)))
+    assert not located(np.empty((0, 4)), np.empty(0), truth) and not located(
+        boxes, np.ones(2), np.empty((0, 4))
+    )
 
 
 def test_the_calibration_error_is_the_mean_distance_of_scores_and_shares_by_bin() -> None:
@@ -156,7 +173,8 @@ def test_the_calibration_error_is_the_mean_distance_of_scores_and_shares_by_bin(
     assert calibration_error(scores, right) == pytest.approx(want) and want > 0.1
     assert calibration_error(np.ones(3), np.ones(3, bool)) == 0
     assert math.isnan(calibration_error(np.zeros(0), np.zeros(0, bool)))
-    assert math.isnan(calibration_error(np.array([-0.5, 0.5]), np.ones(2, bool)))  # logits are no probabilities
+    # logits are no probabilities
+    assert math.isnan(calibration_error(np.array([-0.5, 0.5]), np.ones(2, bool)))
 
 
 def test_where_instances_overlap_the_better_then_the_smaller_then_the_first_wins() -> None:
@@ -178,7 +196,9 @@ def test_ari_equals_that_of_scikit_learn(seed: int) -> None:
     assert adjusted_rand(a, b) == pytest.approx(adjusted_rand(b, a), abs=1e-12)
 
 
-@pytest.mark.parametrize(("a", "b"), [([0], [0]), ([1, 1, 1], [2, 2, 2]), ([0, 1, 2], [2, 0, 1]), ([0, 0], [0, 1])])
+@pytest.mark.parametrize(
+    ("a", "b"), [([0], [0]), ([1, 1, 1], [2, 2, 2]), ([0, 1, 2], [2, 0, 1]), ([0, 0], [0, 1])]
+)
 def test_ari_of_partitions_that_leave_no_choice(a: list[int], b: list[int]) -> None:
     assert adjusted_rand(np.array(a), np.array(b)) == adjusted_rand_score(a, b)
 
@@ -189,7 +209,9 @@ def test_ari_of_millions_of_pixels_keeps_its_digits() -> None:
     half, pairs = 700_000 * 699_999 / 2, 2_800_000 * 2_799_999 / 2
     in_a, in_b = 2 * half + 1_400_000 * 1_399_999 / 2, 4 * half
     expected = in_a * in_b / pairs
-    assert adjusted_rand(a, b) == pytest.approx((4 * half - expected) / ((in_a + in_b) / 2 - expected), rel=1e-12)
+    assert adjusted_rand(a, b) == pytest.approx(
+        (4 * half - expected) / ((in_a + in_b) / 2 - expected), rel=1e-12
+    )
 
 
 def test_foreground_ari_equals_scikit_learn_on_labelled_pixels() -> None:
@@ -206,7 +228,8 @@ def test_foreground_ari_equals_scikit_learn_on_labelled_pixels() -> None:
 def test_foreground_ari_of_nothing() -> None:
     truth = [square(0, 0, 4), square(10, 10, 4)]
     assert foreground_ari([], truth, HEIGHT, WIDTH) == 0  # all pixels are one class
-    assert foreground_ari([square(0, 0, 4)], truth, HEIGHT, WIDTH) == 1  # what is not covered is a class as good as any
+    # what is not covered is a class as good as any
+    assert foreground_ari([square(0, 0, 4)], truth, HEIGHT, WIDTH) == 1
     assert math.isnan(foreground_ari(truth, [], HEIGHT, WIDTH))
 
 
@@ -217,6 +240,8 @@ def test_alpha_errors_are_means_over_the_union_of_both_supports() -> None:
     mad, mse = alpha_errors(found, truth)
     assert mad == pytest.approx(sum(values) / len(values))
     assert mse == pytest.approx(sum(v * v for v in values) / len(values))
-    assert alpha_errors(truth, found) == pytest.approx((mad, mse)) and alpha_errors(found, found) == (0, 0)
+    assert alpha_errors(truth, found) == pytest.approx((mad, mse)) and alpha_errors(
+        found, found
+    ) == (0, 0)
     half = Instance(np.full((2, 2), 51, np.uint8), 3, 3)
     assert alpha_errors(half, square(3, 3, 2)) == pytest.approx((0.8, 0.64))

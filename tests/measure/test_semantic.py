@@ -11,7 +11,8 @@ from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
 
 
 def maps(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Found and true maps of classes 0, 1 and 3 of five, a tenth of the true ones ignored; class 4 is only found."""
+    """Found and true maps of classes 0, 1 and 3 of five, a tenth of the true ones ignored; class 4
+    is only found."""
     rng = np.random.default_rng(seed)
     target = rng.choice([0, 1, 3], (3, 17, 13))
     found = np.where(rng.random(target.shape) < 0.7, target, rng.choice([0, 1, 3, 4], target.shape))
@@ -48,7 +49,9 @@ def test_perfect_nothing_and_ignored() -> None:
     perfect = confusion(target.clamp(max=4), target, 5)
     assert mean_iou(perfect) == pixel_accuracy(perfect) == 1
     nothing = confusion(target.clamp(max=4), torch.full_like(target, 255), 5)
-    assert nothing.sum() == 0 and math.isnan(mean_iou(nothing)) and math.isnan(pixel_accuracy(nothing))
+    assert (
+        nothing.sum() == 0 and math.isnan(mean_iou(nothing)) and math.isnan(pixel_accuracy(nothing))
+    )
 
 
 def test_classes_beyond_are_told() -> None:

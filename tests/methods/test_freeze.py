@@ -24,7 +24,9 @@ def test_every_method_trains_past_a_freeze_with_every_optimizer(name: str, optim
     method, config = METHODS[name]
     plan = Plan(images=40, batch=8, total=5)
     module = method(build_encoder(EncoderConfig())[0], config(**SMALL[name]), plan)
-    optimiser = build_optimizer(OptimizerConfig(name=optimizer, lr=0.1, scaling="none"), module, plan)
+    optimiser = build_optimizer(
+        OptimizerConfig(name=optimizer, lr=0.1, scaling="none"), module, plan
+    )
     start = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
     for step in range(plan.total):
         module.begin_step()
@@ -34,7 +36,9 @@ def test_every_method_trains_past_a_freeze_with_every_optimizer(name: str, optim
         optimiser.zero_grad(set_to_none=True)
         module.after_step(step / plan.total)
         if name == "swav":
-            still = torch.allclose(module.get_parameter("prototypes"), start["prototypes"], atol=1e-7)
+            still = torch.allclose(
+                module.get_parameter("prototypes"), start["prototypes"], atol=1e-7
+            )
             assert still == (step < 2)
     trained = {n: p for n, p in module.named_parameters() if n in start and p.ndim > 1}
     assert {n for n, p in trained.items() if torch.equal(p, start[n])} == set()

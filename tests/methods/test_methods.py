@@ -44,7 +44,9 @@ def freeze_batch_norm(module: nn.Module) -> nn.Module:
 
 
 def with_gradient(module: nn.Module) -> set[str]:
-    return {n for n, p in module.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    return {
+        n for n, p in module.named_parameters() if p.grad is not None and p.grad.abs().max() > 0
+    }
 
 
 @pytest.mark.parametrize("small", [0, 3])
@@ -63,7 +65,9 @@ def test_gradients_reach_the_student_and_never_the_teacher(name: str, small: int
 
 @pytest.mark.parametrize("name", METHODS)
 def test_the_views_must_come_in_a_pair_of_the_largest_size(name: str) -> None:
-    with pytest.raises(ValueError, match="compares two views of the largest size; the recipe has 1 of 32 px"):
+    with pytest.raises(
+        ValueError, match="compares two views of the largest size; the recipe has 1 of 32 px"
+    ):
         build(name)([torch.zeros(1, 4, 3, 32, 32)])
 
 
@@ -100,14 +104,21 @@ def test_from_a_checkpoint_the_next_steps_are_the_same(name: str, tmp_path: Path
     """With what is no weight: BYOL's teacher, SwAV's full queue."""
 
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
-        module = build(name, **({"queue": 8, "queue_start": "0 steps"} if name == "swav" else {"momentum": 0.9}))
-        return module, torch.optim.SGD([p for p in module.parameters() if p.requires_grad], lr=0.1, momentum=0.9)
+        module = build(
+            name,
+            **({"queue": 8, "queue_start": "0 steps"} if name == "swav" else {"momentum": 0.9}),
+        )
+        return module, torch.optim.SGD(
+            [p for p in module.parameters() if p.requires_grad], lr=0.1, momentum=0.9
+        )
 
     def losses(module: nn.Module, optimizer: torch.optim.Optimizer, steps: range) -> list[float]:
         found = []
         for step in steps:
             module.begin_step()
-            loss = module([torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(step))])["loss"]
+            loss = module(
+                [torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(step))]
+            )["loss"]
             loss.backward()
             module.before_step(step / 20)
             optimizer.step()
@@ -119,7 +130,9 @@ def test_from_a_checkpoint_the_next_steps_are_the_same(name: str, tmp_path: Path
     module, optimizer = fresh()
     losses(module, optimizer, range(3))
     assert name == "byol" or int(module.filled) >= 8
-    tensors, structure = flatten({"module": module.state_dict(), "optimizer": optimizer.state_dict()})
+    tensors, structure = flatten(
+        {"module": module.state_dict(), "optimizer": optimizer.state_dict()}
+    )
     save(tmp_path, 3, tensors, {"structure": structure}, keep=1)
     want = losses(module, optimizer, range(3, 6))
     loaded = load_latest(tmp_path)
@@ -146,12 +159,16 @@ def test_swav_is_the_official_loop_over_crops() -> None:
     views = make_views(small=2)
     with torch.no_grad():
         crops = [v for group in views for v in group]
-        scores = [F.normalize(module.head(module.encoder(v)), dim=1) @ module.prototypes.T for v in crops]
+        scores = [
+            F.normalize(module.head(module.encoder(v)), dim=1) @ module.prototypes.T for v in crops
+        ]
         loss = 0.0
         for assigned in (0, 1):
             q = sinkhorn(scores[assigned])
             others = [v for v in range(len(crops)) if v != assigned]
-            loss += sum(-(q * F.log_softmax(scores[v] / 0.1, 1)).sum(1).mean() for v in others) / len(others)
+            loss += sum(
+                -(q * F.log_softmax(scores[v] / 0.1, 1)).sum(1).mean() for v in others
+            ) / len(others)
         torch.testing.assert_close(module(views)["loss"], loss / 2)
 
 
@@ -186,7 +203,8 @@ def test_a_teacher_with_averaged_norms_sees_each_image_alone(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["moco", "byol"])
 def test_averaged_norms_soon_forget_the_statistics_of_a_new_network(name: str) -> None:
-    """While the weights stand still, a teacher of momentum 0.99 is its student after tens of updates."""
+    """While the weights stand still, a teacher of momentum 0.99 is its student after tens of
+    updates."""
     module = build(name, teacher_norm="ema", momentum=0.99)
     own, student = module.teacher[0].net.bn1, module.encoder.net.bn1
     module(make_views())
@@ -209,7 +227,8 @@ def test_a_head_may_end_in_a_batch_norm(name: str) -> None:
     module = build(name, head="mlp_whiten")
     z = module.head(module.encoder(make_views(b=64)[0][0]))
     apart = z.T @ z / (len(z) - 1) - torch.eye(16)
-    assert apart.abs().max() < 0.99 and apart.fill_diagonal_(0).abs().max() < 0.2  # small variances stay small
+    # small variances stay small
+    assert apart.abs().max() < 0.99 and apart.fill_diagonal_(0).abs().max() < 0.2
 
 
 def test_moco_uses_the_queue_before_it_enqueues_and_wraps_around() -> None:
@@ -248,7 +267,8 @@ def test_moco_keys_enter_only_after_an_update_and_never_in_evaluation() -> None:
 
 
 def test_moco_groups_keys_across_queries() -> None:
-    """Key group g holds images g, g + 2, ...; queries are grouped as neighbours; the keys come back in order."""
+    """Key group g holds images g, g + 2, ...; queries are grouped as neighbours; the keys come back
+    in order."""
     module, plain = build("moco", splits=2), build("moco")
     view = make_views(b=8)[0][1]
     want = torch.empty(8, 16)
@@ -262,15 +282,21 @@ def test_moco_groups_keys_across_queries() -> None:
 
 @pytest.mark.parametrize("symmetric", [False, True])
 def test_moco_groups_are_what_a_pass_for_each_would_give(symmetric: bool) -> None:
-    """Queries of neighbouring images share statistics; so do all views of them; the running ones see each group."""
+    """Queries of neighbouring images share statistics; so do all views of them; the running ones
+    see each group."""
     module = build("moco", splits=2, symmetric=symmetric, head="mlp_bn")
     plain = build("moco", symmetric=symmetric, head="mlp_bn")
     views = make_views(b=8)[0]
     if not symmetric:
         views = views[:1]
-    parts = [plain.head(plain.encoder(x.flatten(0, 1))).unflatten(0, x.shape[:2]) for x in views.chunk(2, 1)]
+    parts = [
+        plain.head(plain.encoder(x.flatten(0, 1))).unflatten(0, x.shape[:2])
+        for x in views.chunk(2, 1)
+    ]
     torch.testing.assert_close(module._queries(views), torch.cat(parts, 1))
-    for (name, own), want in zip(module.encoder.state_dict().items(), plain.encoder.state_dict().values(), strict=True):
+    for (name, own), want in zip(
+        module.encoder.state_dict().items(), plain.encoder.state_dict().values(), strict=True
+    ):
         torch.testing.assert_close(own, want, msg=name)
     torch.testing.assert_close(module.eval()._queries(views), plain.eval()._queries(views))
 
@@ -305,7 +331,9 @@ def test_swav_queue_joins_sinkhorn_only_when_full_newest_first() -> None:
     torch.testing.assert_close(module.queue[:, 4:], kept[:, :2])
     z = F.normalize(module.head(module.encoder(views[0][0])), dim=1)
     stacked = torch.cat([z, module.queue[0]]).detach() @ module.prototypes.detach().T
-    torch.testing.assert_close(module._assign(z, (z @ module.prototypes.T).detach(), 0), sinkhorn(stacked)[:4])
+    torch.testing.assert_close(
+        module._assign(z, (z @ module.prototypes.T).detach(), 0), sinkhorn(stacked)[:4]
+    )
 
 
 TWICE: dict[str, dict[str, object]] = {  # what is compared between two processes and one
@@ -316,7 +344,9 @@ TWICE: dict[str, dict[str, object]] = {  # what is compared between two processe
 }
 
 
-def _gradients(name: str, views: list[torch.Tensor]) -> tuple[float, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+def _gradients(
+    name: str, views: list[torch.Tensor]
+) -> tuple[float, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     module = freeze_batch_norm(build(name.split()[0], **TWICE[name]))
     for progress in (0.1, 0.2):  # the second pass sees the queues of the first
         module.zero_grad()
@@ -324,7 +354,11 @@ def _gradients(name: str, views: list[torch.Tensor]) -> tuple[float, dict[str, t
         loss.backward()
         module.after_step(progress)
     state = {k: v for k, v in module.state_dict().items() if "queue" in k or "enqueued" in k}
-    return float(loss.detach()), {n: p.grad for n, p in module.named_parameters() if p.grad is not None}, state
+    return (
+        float(loss.detach()),
+        {n: p.grad for n, p in module.named_parameters() if p.grad is not None},
+        state,
+    )
 
 
 def _one_rank(rank: int, folder: str) -> None:
@@ -336,13 +370,19 @@ def _one_rank(rank: int, folder: str) -> None:
         for g in gradients.values():
             torch.distributed.all_reduce(g)
             g /= 2
-        torch.save({"loss": loss, "gradients": gradients, "state": state}, f"{folder}/{name}{rank}.pt")
-    torch.save(_grouped_keys([v[:, rank * 4 : rank * 4 + 4] for v in make_views(b=8)], splits=1), f"{folder}/{rank}.pt")
+        torch.save(
+            {"loss": loss, "gradients": gradients, "state": state}, f"{folder}/{name}{rank}.pt"
+        )
+    torch.save(
+        _grouped_keys([v[:, rank * 4 : rank * 4 + 4] for v in make_views(b=8)], splits=1),
+        f"{folder}/{rank}.pt",
+    )
     torch.distributed.destroy_process_group()
 
 
 def _grouped_keys(views: list[torch.Tensor], splits: int) -> dict[str, torch.Tensor]:
-    """The keys of all processes after one pass, and the loss of the second, with batch norm as it is."""
+    """The keys of all processes after one pass, and the loss of the second, with batch norm as it
+    is."""
     module = build("moco", splits=splits, head="mlp_bn", queue=24)
     module(views)
     module.after_step(0.1)
@@ -350,7 +390,8 @@ def _grouped_keys(views: list[torch.Tensor], splits: int) -> dict[str, torch.Ten
 
 
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
-    """Loss, gradients and queues of 2 x 4 images equal those of 1 x 8, with batch norm set aside."""
+    """Loss, gradients and queues of 2 x 4 images equal those of 1 x 8, with batch norm set
+    aside."""
     mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
     for name in TWICE:
         loss, gradients, state = _gradients(name, make_views(b=8, small=1))
@@ -359,11 +400,14 @@ def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
         assert gradients.keys() == ranks[0]["gradients"].keys()
         for key, want in gradients.items():
             scale = float(want.abs().max())
-            torch.testing.assert_close(ranks[0]["gradients"][key], want, atol=2e-3 * scale + 1e-7, rtol=0)
+            torch.testing.assert_close(
+                ranks[0]["gradients"][key], want, atol=2e-3 * scale + 1e-7, rtol=0
+            )
         for key, want in state.items():
             torch.testing.assert_close(ranks[0]["state"][key], want, atol=1e-4, rtol=0)
             torch.testing.assert_close(ranks[1]["state"][key], want, atol=1e-4, rtol=0)
-    want = _grouped_keys(make_views(b=8), splits=2)  # MoCo's keys are normalised among images of both processes
+    # MoCo's keys are normalised among images of both processes
+    want = _grouped_keys(make_views(b=8), splits=2)
     ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
     torch.testing.assert_close(ranks[0]["keys"], want["keys"])
     torch.testing.assert_close(ranks[1]["keys"], want["keys"])

@@ -13,7 +13,9 @@ CHANNELS_LAST, FIRST = torch.channels_last, torch.contiguous_format
 @pytest.mark.parametrize("shape", [(2, 8, 5, 7), (3, 8, 1, 1), (0, 8, 4, 4)])
 def test_group_norm_is_torchs(shape: tuple[int, ...], layout: torch.memory_format) -> None:
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.randn(shape, generator=generator, dtype=torch.float64).contiguous(memory_format=layout)
+    drawn = torch.randn(shape, generator=generator, dtype=torch.float64).contiguous(
+        memory_format=layout
+    )
     outputs, gradients = [], []
     for norm in (GroupNorm(4, 8), nn.GroupNorm(4, 8)):
         norm = norm.double()

@@ -13,7 +13,12 @@ def pyramid(images: int, channels: int, height: int, width: int) -> OrderedDict[
     """Random levels of strides 4 to 32."""
     shapes = [(-(-height // s), -(-width // s)) for s in (4, 8, 16, 32)]
     return OrderedDict(
-        (str(i), torch.randn(images, channels, *s).to(memory_format=torch.channels_last).requires_grad_())
+        (
+            str(i),
+            torch.randn(images, channels, *s)
+            .to(memory_format=torch.channels_last)
+            .requires_grad_(),
+        )
         for i, s in enumerate(shapes)
     )
 

@@ -22,14 +22,19 @@ def test_tensors_and_facts_come_back_and_nothing_else_is_left(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("before", [None, SMALL], ids=["new", "there before"])
-def test_a_full_disk_leaves_what_was_there(before: dict[str, Tensor] | None, tmp_path: Path) -> None:
+def test_a_full_disk_leaves_what_was_there(
+    before: dict[str, Tensor] | None, tmp_path: Path
+) -> None:
     file = tmp_path / "a.safetensors"
     if before is not None:
         save_weights(before, file, {})
     kept = {f: f.read_bytes() for f in tmp_path.iterdir()}
     with (
         no_file_above(50_000),
-        pytest.raises(WeightsError, match="a.safetensors cannot be written: File too large; make room there or choose"),
+        pytest.raises(
+            WeightsError,
+            match="a.safetensors cannot be written: File too large; make room there or choose",
+        ),
     ):
         save_weights(LARGE, file, {})
     assert {f: f.read_bytes() for f in tmp_path.iterdir()} == kept
@@ -53,7 +58,8 @@ def test_a_file_that_is_none_is_named(tmp_path: Path) -> None:
 
 
 def test_others_may_read_weights_as_the_umask_has_it(tmp_path: Path) -> None:
-    """safetensors writes files that only their owner may read: on a shared server nobody else could load an encoder."""
+    """safetensors writes files that only their owner may read: on a shared server nobody else could
+    load an encoder."""
     for mask, mode in ((0o022, 0o644), (0o027, 0o640)):
         before = os.umask(mask)
         try:

@@ -1,4 +1,5 @@
-"""The guard of the live page: strangers, bodies that are too large, and the room that files may take."""
+"""The guard of the live page: strangers, bodies that are too large, and the room that files may
+take."""
 
 import asyncio
 import os
@@ -13,7 +14,9 @@ from genseg.reports.app_guard import FRAMING, Guard, make_room
 HOST = "127.0.0.1:7860"
 
 
-def asked(guard: Guard, body: bytes = b"", *, kind: str = "http", **headers: str) -> tuple[int, str]:
+def asked(
+    guard: Guard, body: bytes = b"", *, kind: str = "http", **headers: str
+) -> tuple[int, str]:
     """Status and text of the answer to a request."""
     sent: list[dict[str, Any]] = []
     pieces = [body[: len(body) // 2], body[len(body) // 2 :]]
@@ -26,7 +29,9 @@ def asked(guard: Guard, body: bytes = b"", *, kind: str = "http", **headers: str
 
     pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
     with ThreadPoolExecutor(1) as pool:  # a browser's client keeps a loop in the main thread
-        pool.submit(lambda: asyncio.run(guard({"type": kind, "headers": pairs}, receive, send))).result()
+        pool.submit(
+            lambda: asyncio.run(guard({"type": kind, "headers": pairs}, receive, send))
+        ).result()
     if kind == "websocket":
         return 0, sent[0]["type"]
     return sent[0]["status"], sent[1]["body"].decode()
@@ -77,7 +82,9 @@ def test_a_name_that_was_pointed_at_this_machine_is_refused(tmp_path: Path, host
 )
 def test_another_page_is_refused(tmp_path: Path, origin: str) -> None:
     """Among them a plain form of another site, whose browser says where it comes from."""
-    status, text = asked(guard(tmp_path), b"x" * 100, host=HOST, origin=origin, content_length="100")
+    status, text = asked(
+        guard(tmp_path), b"x" * 100, host=HOST, origin=origin, content_length="100"
+    )
     assert status == 403 and origin in text
 
 
@@ -90,7 +97,12 @@ def test_websockets_are_closed(tmp_path: Path) -> None:
 
 
 def test_a_body_that_is_too_large_is_refused_with_the_option_that_helps(tmp_path: Path) -> None:
-    for size, status in ((1 << 20, 200), ((1 << 20) + FRAMING, 200), ((1 << 20) + FRAMING + 1, 413), (7 << 20, 413)):
+    for size, status in (
+        (1 << 20, 200),
+        ((1 << 20) + FRAMING, 200),
+        ((1 << 20) + FRAMING + 1, 413),
+        (7 << 20, 413),
+    ):
         got, text = asked(guard(tmp_path), bytes(100), host=HOST, content_length=str(size))
         assert got == status, size
     assert "larger than 1 MB" in text and "--max-mb 7 " in text

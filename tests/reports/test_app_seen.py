@@ -1,4 +1,5 @@
-"""What the live page keeps of an image, without the page: files, guesses that a click makes, what is exported."""
+"""What the live page keeps of an image, without the page: files, guesses that a click makes, what
+is exported."""
 
 import json
 import zipfile
@@ -21,20 +22,34 @@ from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.reports import app_seen as app
 from genseg.transfer.detector import BoxDetectorConfig, DetectorConfig
 from genseg.transfer.places import PlacesConfig
-from genseg.transfer.predictor import MODEL_NAME, Predictor, Preparation, build_model, save_predictor
+from genseg.transfer.predictor import (
+    MODEL_NAME,
+    Predictor,
+    Preparation,
+    build_model,
+    save_predictor,
+)
 from genseg.transfer.segmenter import SegmenterConfig
 from genseg.workflows.generate.opened import ONE_CLASS, open_run, open_runs
 from genseg.workflows.generate.shrinking import Shrinking
 
 CLASSES = ((3, "cat"), (7, "dog"))
 EVERYTHING = GenerateConfig(candidate=0, score=0, min_area=1)
-SMALL = {"width": 16, "hidden": 32, "anchors": (8.0, 16.0, 32.0, 64.0, 128.0), "detections": 10, "score": 0.0}
+SMALL = {
+    "width": 16,
+    "hidden": 32,
+    "anchors": (8.0, 16.0, 32.0, 64.0, 128.0),
+    "detections": 10,
+    "score": 0.0,
+}
 
 
 def seen() -> app.Seen:
     """Four squares, with scores of 0.9, 0.7, 0.5 and 0.3."""
     pixels = np.full((40, 50, 3), (10, 200, 90), np.uint8)
-    found = tuple(Instance(np.full((8, 8), 255, np.uint8), 5, 12 * n, 0.9 - 0.2 * n) for n in range(4))
+    found = tuple(
+        Instance(np.full((8, 8), 255, np.uint8), 5, 12 * n, 0.9 - 0.2 * n) for n in range(4)
+    )
     return app.Seen("<x>.png", pixels, found)
 
 
@@ -76,7 +91,8 @@ def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -
         "large.png: 4,096 x 300 px, looked at in 1/2.0 of its sides, "
         "where nothing of less than 4 px across can be found."
     )
-    square = replace(image, pixels=np.full((1024, 1024, 3), 90, np.uint8), whole=(1024, 1024))  # the run's side is 512
+    # the run's side is 512
+    square = replace(image, pixels=np.full((1024, 1024, 3), 90, np.uint8), whole=(1024, 1024))
     assert "looked at in 1/2.0 of its sides" in app.notes(run, square)
     made = app.coco(image, 0.0)
     assert (made["images"][0]["height"], made["images"][0]["width"]) == (300, 2 * app.LONGEST)
@@ -87,7 +103,10 @@ def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
     """In the words of the command line, without the folder that the server keeps it in."""
-    for name, content, reason in (("no.png", b"hello, no png", "no image format"), ("empty.tif", b"", "is empty")):
+    for name, content, reason in (
+        ("no.png", b"hello, no png", "no image format"),
+        ("empty.tif", b"", "is empty"),
+    ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ImageError, match=rf"^{name} cannot be read: .*{reason}"):
             app.read(str(tmp_path / name))
@@ -98,7 +117,10 @@ def test_a_dim_picture_is_shown_brighter_with_a_word_and_looked_at_as_it_is(tmp_
     pixels[20:40, 20:40] = 25
     tifffile.imwrite(tmp_path / "dim.tif", pixels)
     image = app.preview(app.read(str(tmp_path / "dim.tif")), tmp_path)
-    assert image.pixels.max() == 25 and app.notes(Guessing(None), image) == "dim.tif: shown 10 times as bright."
+    assert (
+        image.pixels.max() == 25
+        and app.notes(Guessing(None), image) == "dim.tif: shown 10 times as bright."
+    )
     assert app.drawn(image, 0.5, "Image").max() == 255
     assert image.preview is not None
     shown = cv2.imread(image.preview)  # a format that browsers know
@@ -120,10 +142,15 @@ def test_what_is_shown_is_what_is_downloaded(tmp_path: Path) -> None:
     for mask, instance in zip(masks, image.found, strict=False):
         np.testing.assert_array_equal(mask * 255, instance.paint(40, 50))
     json_file, zip_file = app.downloads(image, 0.5, tmp_path)
-    assert json.loads(Path(json_file).read_text()) == coco and coco["images"][0]["file_name"] == "<x>.png"
+    assert (
+        json.loads(Path(json_file).read_text()) == coco
+        and coco["images"][0]["file_name"] == "<x>.png"
+    )
     with zipfile.ZipFile(zip_file) as archive:
         assert len(archive.namelist()) == 3
-        rgba = cv2.imdecode(np.frombuffer(archive.read("cutout-1.png"), np.uint8), cv2.IMREAD_UNCHANGED)
+        rgba = cv2.imdecode(
+            np.frombuffer(archive.read("cutout-1.png"), np.uint8), cv2.IMREAD_UNCHANGED
+        )
     assert rgba.shape == (8, 8, 4) and (rgba == (90, 200, 10, 255)).all()
 
 
@@ -171,10 +198,13 @@ def test_two_guesses_are_kept_beside_each_other() -> None:
 
 def test_a_guess_that_counts_already_cannot_be_kept_once_more() -> None:
     image = seen()
-    for run in (Guessing(replace(image.found[0], score=0.01)), Guessing(None)):  # without a guess: what was found there
+    # without a guess: what was found there
+    for run in (Guessing(replace(image.found[0], score=0.01)), Guessing(None)):
         got, said = app.click(run, image, 3, 8, 0.5)
         assert "score 0.90" in said and "counts already" in said and not got.may_keep(0.5)
-        assert app.describe(got, 0.95).startswith(f"Nothing here (best guess {got.guess.score:.2f}).")
+        assert app.describe(got, 0.95).startswith(
+            f"Nothing here (best guess {got.guess.score:.2f})."
+        )
         assert app.keep(got)[0].counted(0.95) == [got.found[0]]  # but above its score it does not
     low, said = app.click(Guessing(None), image, 37, 8, 0.5)  # the fourth, of 0.3
     assert said.startswith("Nothing here (best guess 0.30).") and low.may_keep(0.5)
@@ -188,11 +218,17 @@ def test_a_guess_that_counts_already_cannot_be_kept_once_more() -> None:
     [PlacesConfig(generate=EVERYTHING), DetectorConfig(**SMALL), BoxDetectorConfig(**SMALL)],
     ids=lambda c: c.name,
 )
-def test_detectors_are_opened_with_the_names_of_their_classes(tmp_path: Path, config: object) -> None:
+def test_detectors_are_opened_with_the_names_of_their_classes(
+    tmp_path: Path, config: object
+) -> None:
     run = open_run(finetuned(tmp_path / "run", config))
     rng = np.random.default_rng(0)
     image = app.look(run, app.Seen("x.png", rng.integers(0, 255, (64, 96, 3), dtype=np.uint8)))
-    assert run.categories == CLASSES and image.found and run.boxes == isinstance(config, BoxDetectorConfig)
+    assert (
+        run.categories == CLASSES
+        and image.found
+        and run.boxes == isinstance(config, BoxDetectorConfig)
+    )
     made = app.coco(image, 0.0)
     assert made["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     names = [CLASSES[a.category][0] for a in image.counted(0.0) if a.area]
@@ -204,7 +240,9 @@ def test_detectors_are_opened_with_the_names_of_their_classes(tmp_path: Path, co
 
     first = image.found[0]  # a click picks what was found there, or draws it anew
     left, top, w, h = first.box
-    y, x = next((y, x) for y in range(top, top + h) for x in range(left, left + w) if first.covers(y, x))
+    y, x = next(
+        (y, x) for y in range(top, top + h) for x in range(left, left + w) if first.covers(y, x)
+    )
     got, said = app.click(run, image, x, y, first.score + 0.01)
     guess = got.guess
     assert guess is not None and guess.covers(y, x) and CLASSES[guess.category][1] in said
@@ -214,15 +252,20 @@ def test_detectors_are_opened_with_the_names_of_their_classes(tmp_path: Path, co
         assert said.startswith(f"Nothing here (best guess {guess.score:.2f})")
 
 
-def test_a_place_is_one_of_the_image_also_where_the_model_sees_it_in_another_size(tmp_path: Path) -> None:
+def test_a_place_is_one_of_the_image_also_where_the_model_sees_it_in_another_size(
+    tmp_path: Path,
+) -> None:
     image = np.random.default_rng(0).integers(0, 255, (64, 96, 3), dtype=np.uint8)
     for fit in (48, 192):
         run = open_run(finetuned(tmp_path / str(fit), PlacesConfig(generate=EVERYTHING), fit=fit))
         places = [(y, x) for y in range(8, 64, 16) for x in range(8, 96, 16)]
         guesses = [(run.at(image, y, x), y, x) for y, x in places]
         drawn = [(a, y, x) for a, y, x in guesses if a is not None]
-        assert len(drawn) > 3 and all(a.window[0].stop <= 64 and a.window[1].stop <= 96 for a, _, _ in drawn)
-        assert np.mean([a.covers(y, x) for a, y, x in drawn]) > 0.8  # but for edges of what is drawn
+        assert len(drawn) > 3 and all(
+            a.window[0].stop <= 64 and a.window[1].stop <= 96 for a, _, _ in drawn
+        )
+        # but for edges of what is drawn
+        assert np.mean([a.covers(y, x) for a, y, x in drawn]) > 0.8
 
 
 def test_what_finds_no_instances_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""genseg visualize: the picture that is written, how jsons name their images, and what a user can mend."""
+"""genseg visualize: the picture that is written, how jsons name their images, and what a user can
+mend."""
 
 import json
 from pathlib import Path
@@ -18,7 +19,9 @@ from genseg.workflows.generate.generate import RESULT, GenerateOptions, generate
 
 SIDE = 32
 NAMES = ("a.png", "b.png", "c.png")
-FOUND = {name: [Instance(np.full((6, 8), 255, np.uint8), 3 + n, 5, 0.9)] for n, name in enumerate(NAMES)}
+FOUND = {
+    name: [Instance(np.full((6, 8), 255, np.uint8), 3 + n, 5, 0.9)] for n, name in enumerate(NAMES)
+}
 PICTURE = {"count": 0, "columns": 1, "side": SIDE, "seed": 0}
 
 
@@ -27,8 +30,10 @@ def pixels(name: str) -> np.ndarray:
 
 
 def coco(prefix: str = "", **changes: Any) -> dict[str, Any]:
-    images = [{"id": n, "file_name": prefix + name, "height": SIDE, "width": SIDE} | changes
-              for n, name in enumerate(NAMES)]  # fmt: skip
+    images = [
+        {"id": n, "file_name": prefix + name, "height": SIDE, "width": SIDE} | changes
+        for n, name in enumerate(NAMES)
+    ]
     annotations = [
         annotation(i, number=n + 1, image=n, height=SIDE, width=SIDE)
         for n, name in enumerate(NAMES)
@@ -39,7 +44,8 @@ def coco(prefix: str = "", **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """images/ with three images; beside it found.json, which generation on a json leaves, and labels.json."""
+    """images/ with three images; beside it found.json, which generation on a json leaves, and
+    labels.json."""
     (tmp_path / "images").mkdir()
     for name in NAMES:
         cv2.imwrite(str(tmp_path / "images" / name), pixels(name)[..., ::-1])
@@ -57,10 +63,18 @@ def written(file: Path) -> np.ndarray:
 def test_each_image_stands_before_its_instances_however_the_jsons_name_it(
     files: list[str], folder: str, place: Path
 ) -> None:
-    said = visualize([place / f"{f}.json" for f in files], place / folder, place / "new/grid.png", **PICTURE)
+    said = visualize(
+        [place / f"{f}.json" for f in files], place / folder, place / "new/grid.png", **PICTURE
+    )
     assert said == f"{place / 'new/grid.png'}: 3 images"
-    rows = [x for name in NAMES for x in [pixels(name)] + [overlay(pixels(name), FOUND[name])] * len(files)]
-    np.testing.assert_array_equal(written(place / "new/grid.png"), grid(rows, columns=1 + len(files), side=SIDE))
+    rows = [
+        x
+        for name in NAMES
+        for x in [pixels(name)] + [overlay(pixels(name), FOUND[name])] * len(files)
+    ]
+    np.testing.assert_array_equal(
+        written(place / "new/grid.png"), grid(rows, columns=1 + len(files), side=SIDE)
+    )
 
 
 def test_what_generation_finds_of_a_json_is_drawn_beside_its_labels(place: Path) -> None:
@@ -68,21 +82,32 @@ def test_what_generation_finds_of_a_json_is_drawn_beside_its_labels(place: Path)
     listed = json.loads((place / "out" / RESULT).read_text())["images"]
     assert [i["file_name"] for i in listed] == ["images/a.png", "images/b.png", "images/c.png"]
     for folder in (place, place / "images"):
-        visualize([place / "out" / RESULT, place / "labels.json"], folder, place / "grid.png", **PICTURE)
+        visualize(
+            [place / "out" / RESULT, place / "labels.json"], folder, place / "grid.png", **PICTURE
+        )
         assert written(place / "grid.png").shape[0] == 3 * SIDE + 2 * 4
 
 
 def test_the_images_are_drawn_by_seed_and_stand_in_order(place: Path) -> None:
     seen = set()
     for seed in range(8):
-        visualize([place / "labels.json"], place, place / "grid.png", **PICTURE | {"count": 2, "seed": seed})
+        visualize(
+            [place / "labels.json"],
+            place,
+            place / "grid.png",
+            **PICTURE | {"count": 2, "seed": seed},
+        )
         sheet = written(place / "grid.png")
         rows = [sheet[:SIDE, :SIDE], sheet[-SIDE:, :SIDE]]
-        chosen = [n for row in rows for n, name in enumerate(NAMES) if np.array_equal(row, pixels(name))]
+        chosen = [
+            n for row in rows for n, name in enumerate(NAMES) if np.array_equal(row, pixels(name))
+        ]
         assert len(chosen) == 2 and chosen == sorted(chosen)
         seen.add(tuple(chosen))
     assert seen == {(0, 1), (0, 2), (1, 2)}
-    assert "3 images" in visualize([place / "labels.json"], place, place / "grid.png", **PICTURE | {"count": 99})
+    assert "3 images" in visualize(
+        [place / "labels.json"], place, place / "grid.png", **PICTURE | {"count": 99}
+    )
 
 
 def test_what_a_user_can_mend_is_named(place: Path) -> None:
@@ -91,16 +116,26 @@ def test_what_a_user_can_mend_is_named(place: Path) -> None:
         return place / name
 
     labels, out = place / "labels.json", place / "grid.png"
-    other = write("other.json", {**coco(), "images": coco()["images"][:2], "annotations": coco()["annotations"][:2]})
-    with pytest.raises(CocoError, match=r"1 images of .*labels.json are not in the other jsons, the first is c.png"):
+    other = write(
+        "other.json",
+        {**coco(), "images": coco()["images"][:2], "annotations": coco()["annotations"][:2]},
+    )
+    with pytest.raises(
+        CocoError, match=r"1 images of .*labels.json are not in the other jsons, the first is c.png"
+    ):
         visualize([labels, other], place, out, **PICTURE)
-    with pytest.raises(CocoError, match=r"there is no .*nowhere/a.png and no .*nowhere/images/a.png; give --images"):
+    with pytest.raises(
+        CocoError, match=r"there is no .*nowhere/a.png and no .*nowhere/images/a.png; give --images"
+    ):
         visualize([labels], place / "nowhere", out, **PICTURE)
     with pytest.raises(CocoError, match="lists no image"):
         visualize([write("empty.json", {"images": [], "annotations": []})], place, out, **PICTURE)
     with pytest.raises(CocoError, match="it has no annotations"):
         visualize([write("half.json", {"images": []})], place, out, **PICTURE)
-    with pytest.raises(CocoError, match=rf"a.png has {SIDE} x {SIDE} pixels, in .*large.json 40 x 40; give --images"):
+    with pytest.raises(
+        CocoError,
+        match=rf"a.png has {SIDE} x {SIDE} pixels, in .*large.json 40 x 40; give --images",
+    ):
         boxes = {**coco(height=40, width=40), "annotations": []}
         visualize([write("large.json", boxes)], place, out, **PICTURE)
     with pytest.raises(ValueError, match=r"grid.jpg: pictures are PNG; end it in .png"):

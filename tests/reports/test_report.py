@@ -1,4 +1,5 @@
-"""The report of a pretraining run: which sections there are, and that they show what the run has drawn and found."""
+"""The report of a pretraining run: which sections there are, and that they show what the run has
+drawn and found."""
 
 import json
 import re
@@ -30,12 +31,26 @@ from genseg.workflows.pretrain.snapshots import COUNT, Snapshots, read_snapshots
 
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 SMALL = [
-    "batch_size=4", "threads=1", "steps=6", "log_every=1 steps", "data.workers=0", "data.cache=48",
-    "data.max_broken=0.2", "probe.every=2 steps",
-    "alpha.side=64", "alpha.share=0.5", "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]",
-    "alpha.decoder.tower=8", "views.first.size=32", "views.second.size=32", "method.hidden=16",
-    "method.dim=8", "alpha.generate.candidate=0.02", "alpha.generate.score=0.1",
-]  # fmt: skip
+    "batch_size=4",
+    "threads=1",
+    "steps=6",
+    "log_every=1 steps",
+    "data.workers=0",
+    "data.cache=48",
+    "data.max_broken=0.2",
+    "probe.every=2 steps",
+    "alpha.side=64",
+    "alpha.share=0.5",
+    "alpha.compose.size=64",
+    "alpha.decoder.channels=[16,16,8,8]",
+    "alpha.decoder.tower=8",
+    "views.first.size=32",
+    "views.second.size=32",
+    "method.hidden=16",
+    "method.dim=8",
+    "alpha.generate.candidate=0.02",
+    "alpha.generate.score=0.1",
+]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +69,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def command(images: Path, run: Path) -> list[str]:
-    return ["pretrain", "--config", str(CONFIGS / "byol_alpha.yaml"), *SMALL, f"data.path={images}", f"run={run}"]
+    return [
+        "pretrain",
+        "--config",
+        str(CONFIGS / "byol_alpha.yaml"),
+        *SMALL,
+        f"data.path={images}",
+        f"run={run}",
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +100,19 @@ def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
     pictures = ["found", "sizes", "steps", "extremes", "alike", "composites", "views"]
     assert sections(run / REPORT) == [*pictures, "curves", "data", "made"]
     assert len(html) < 15e6 and ">finished<" in html and 'data-refresh="0"' in html
-    for title in ("Loss and its terms", "Nearest neighbours vote", "Effective rank", "Images per second"):
+    for title in (
+        "Loss and its terms",
+        "Nearest neighbours vote",
+        "Effective rank",
+        "Images per second",
+    ):
         assert title in html
-    assert "2 folders" in html and "a 5, b 6" in html and "1 image cannot be read" in html and "PNG RGB" in html
+    assert (
+        "2 folders" in html
+        and "a 5, b 6" in html
+        and "1 image cannot be read" in html
+        and "PNG RGB" in html
+    )
     assert "batch_size: 4" in html and "steps: 6" in html
     assert not re.search(r'(?:src|href)="(?!data:|#)', html)
 
@@ -89,7 +121,11 @@ def test_the_page_of_a_run_holds_no_absolute_path(run: Path, images: Path) -> No
     """Its config and folder have them; pictures are base64, in which nothing can be told."""
     assert str(images) in (run / "config.yaml").read_text()
     html = re.sub(r"data:image/[^\"]*", "", (run / REPORT).read_text())
-    assert str(images.parent) not in html and str(run.parent) not in html and str(Path.home()) not in html
+    assert (
+        str(images.parent) not in html
+        and str(run.parent) not in html
+        and str(Path.home()) not in html
+    )
     assert short_paths(str(images)) in html and f"run: {short_paths(str(run))}" in html
 
 
@@ -101,25 +137,39 @@ def test_the_instances_are_those_of_the_runs_decoder(run: Path) -> None:
     assert [len(p["found"]) for p in data["pictures"]] == [len(p.instances) for p in looked]
 
 
-def test_the_instance_that_scores_least_can_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The viewer has four digits of a score: rounded as rows are, 0.50004 is above its own row, 0.5."""
+def test_the_instance_that_scores_least_can_be_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The viewer has four digits of a score: rounded as rows are, 0.50004 is above its own row,
+    0.5."""
     monkeypatch.setattr("genseg.reports.pictures._shown", lambda run: ([], 0.50006, 0.50004))
     assert pictures_of(Run(tmp_path)) == ([], 0.5, 0.5)
 
 
-def test_the_composites_are_those_of_the_first_epoch(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_composites_are_those_of_the_first_epoch(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Beside what the run's own loader gives for the same images."""
     seen: list[Any] = []
     monkeypatch.setattr(
         report_pictures,
         "picture_data",
-        lambda p: seen.append(p) or {"name": p.name, "soft": True, "boxes": False, "thumb": "", "truth": []},
+        lambda p: (
+            seen.append(p)
+            or {"name": p.name, "soft": True, "boxes": False, "thumb": "", "truth": []}
+        ),
     )
     assert report_pictures.composites(Run(run)) is not None
     r = Run(run)
     assert r.images is not None and r.config is not None
     source = ImageSource(r.images, build_cache(r.images, side=64, workers=1))
-    composer = Composer(source, load_bank(run / "banks/0.npz"), r.config.alpha.compose, share=1.0, seed=r.config.seed)
+    composer = Composer(
+        source,
+        load_bank(run / "banks/0.npz"),
+        r.config.alpha.compose,
+        share=1.0,
+        seed=r.config.seed,
+    )
     want = composer([(0, i) for i in report_pictures.chosen(11, report_pictures.COMPOSITES)])
     for n, picture in enumerate(seen):
         np.testing.assert_array_equal(picture.pixels, want.image[n].numpy())
@@ -130,7 +180,8 @@ def test_the_composites_are_those_of_the_first_epoch(run: Path, monkeypatch: pyt
 
 
 def test_neighbours_are_the_nearest_by_the_runs_encoder(run: Path, images: Path) -> None:
-    """Beside a naive search over what the probe's own function embeds; and the broken image is nobody's neighbour."""
+    """Beside a naive search over what the probe's own function embeds; and the broken image is
+    nobody's neighbour."""
     r = Run(run)
     assert r.images is not None and r.config is not None
     source = ImageSource(r.images, build_cache(r.images, side=48, workers=1))
@@ -139,7 +190,9 @@ def test_neighbours_are_the_nearest_by_the_runs_encoder(run: Path, images: Path)
     unit = embedded / embedded.norm(dim=1, keepdim=True)
     cosines, nearest = nearest_of(embedded, torch.tensor([3, 0]), 4)
     for q, found, values in zip((3, 0), nearest.tolist(), cosines.tolist(), strict=True):
-        every = sorted(((float(unit[q] @ unit[n]), n) for n in range(len(whole)) if n != q), reverse=True)
+        every = sorted(
+            ((float(unit[q] @ unit[n]), n) for n in range(len(whole)) if n != q), reverse=True
+        )
         assert found == [n for _, n in every[:4]]
         np.testing.assert_allclose(values, [c for c, _ in every[:4]], atol=1e-5)
     section = alike(r)
@@ -155,7 +208,9 @@ def test_two_images_have_one_neighbour_each() -> None:
     assert nearest.tolist() == [[1], [0]] and cosines[0, 0] == pytest.approx(0.5**0.5)
 
 
-def test_other_images_are_shown_when_they_are_given(run: Path, images: Path, tmp_path: Path) -> None:
+def test_other_images_are_shown_when_they_are_given(
+    run: Path, images: Path, tmp_path: Path
+) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other/<i>x.png").write_bytes((images / "a/0.png").read_bytes())
     assert main(["visualize", str(run), str(tmp_path / "other")]) == 0
@@ -165,18 +220,29 @@ def test_other_images_are_shown_when_they_are_given(run: Path, images: Path, tmp
 
 
 def test_before_training_the_page_shows_what_it_starts_from(run: Path, tmp_path: Path) -> None:
-    for name in ("config.yaml", "env.json", "banks/0.npz", "snapshots/0.png", "snapshots/00000000.npz"):
+    for name in (
+        "config.yaml",
+        "env.json",
+        "banks/0.npz",
+        "snapshots/0.png",
+        "snapshots/00000000.npz",
+    ):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes((run / name).read_bytes())
     html = write_report(tmp_path, look=False, live=True).read_text()
-    bank, shown = load_bank(run / "banks/0.npz"), data_of(tmp_path / REPORT)["proposals"]["pictures"]
+    bank, shown = (
+        load_bank(run / "banks/0.npz"),
+        data_of(tmp_path / REPORT)["proposals"]["pictures"],
+    )
     assert verdict_of(tmp_path / REPORT).startswith("Training has not begun.")
     assert sections(tmp_path / REPORT)[:2] == ["proposals", "composites"] and "step 0" not in html
     assert f"What training starts from: {len(bank)} proposals in 11 images" in html
     assert sum(len(p["found"]) for p in shown) == len(bank) > 0
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     write_report(tmp_path, look=False, live=True)
-    assert "not begun" not in verdict_of(tmp_path / REPORT) and "proposals" in sections(tmp_path / REPORT)
+    assert "not begun" not in verdict_of(tmp_path / REPORT) and "proposals" in sections(
+        tmp_path / REPORT
+    )
     (tmp_path / "snapshots/00000002.npz").write_bytes((run / "snapshots/00000002.npz").read_bytes())
     html = write_report(tmp_path, look=False, live=True).read_text()
     assert "proposals" not in sections(tmp_path / REPORT) and "found" in sections(tmp_path / REPORT)
@@ -202,7 +268,9 @@ def test_snapshots_are_of_the_same_images_and_survive_a_kill(run: Path) -> None:
     assert [s.step for s in read_snapshots(run)[1]] == [0, 2, 4]
 
 
-def test_no_weight_depends_on_snapshots_and_reports(run: Path, images: Path, tmp_path: Path, monkeypatch: Any) -> None:
+def test_no_weight_depends_on_snapshots_and_reports(
+    run: Path, images: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
     monkeypatch.setattr(Session, "_snapshot", lambda *_: None)
     monkeypatch.setattr(LiveReport, "update", lambda _: None)
     assert main(command(images, tmp_path / "bare")) == 0
@@ -214,7 +282,9 @@ def test_a_run_that_goes_on_says_how_far_it_is(run: Path, tmp_path: Path) -> Non
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     cut = [r for r in rows if r["step"] <= 3]
     (tmp_path / "config.yaml").write_text((run / "config.yaml").read_text())
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in cut) + '{"step": 4, "lo')
+    (tmp_path / "metrics.jsonl").write_text(
+        "".join(json.dumps(r) + "\n" for r in cut) + '{"step": 4, "lo'
+    )
     with lock(tmp_path):
         assert ">running: 50 %<" in write_report(tmp_path).read_text()
         assert 'data-refresh="20"' in (tmp_path / REPORT).read_text()
@@ -222,13 +292,18 @@ def test_a_run_that_goes_on_says_how_far_it_is(run: Path, tmp_path: Path) -> Non
 
 
 def test_numbers_that_are_not_finite_are_left_out_of_charts(tmp_path: Path) -> None:
-    rows = [{"step": s, "loss": 3.0 - s, "grad_norm": n} for s, n in ((1, None), (2, 7.0), (3, 5.0), (4, None))]
+    rows = [
+        {"step": s, "loss": 3.0 - s, "grad_norm": n}
+        for s, n in ((1, None), (2, 7.0), (3, 5.0), (4, None))
+    ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     said = write_report(tmp_path).read_text()
     assert "loss -1.000, from 2.000" in said and "Gradient norm: grad norm from 7 to 5" in said
 
 
-def test_a_live_report_takes_less_than_two_percent(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_live_report_takes_less_than_two_percent(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     now, written = [0.0], []
 
     def slow(*_: Any, **__: Any) -> None:
@@ -244,7 +319,9 @@ def test_a_live_report_takes_less_than_two_percent(run: Path, monkeypatch: pytes
     assert written[0] >= 10 and 3.0 * len(written) < 0.02 * now[0] and len(written) > 8
 
 
-def test_what_hinders_a_report_ends_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_hinders_a_report_ends_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     try_report(tmp_path)
     assert f"there is no report: {tmp_path} holds none of config.yaml, " in capsys.readouterr().out
     said: list[str] = []
@@ -286,7 +363,8 @@ def verdict_of(file: Path) -> str:
 
 
 def test_the_headline_of_a_comparison_is_the_verdict_on_the_differences(tmp_path: Path) -> None:
-    """The first arm on the list is the base. A higher mean alone is no win; nothing is read from sentences."""
+    """The first arm on the list is the base. A higher mean alone is no win; nothing is read from
+    sentences."""
 
     def headline(mine: list[float], base: list[float]) -> str:
         cells = [
@@ -294,13 +372,19 @@ def test_the_headline_of_a_comparison_is_the_verdict_on_the_differences(tmp_path
             for arm, values in (("random", base), ("mine", mine))
             for s, v in enumerate(values)
         ]
-        content = {"arms": ["random", "mine"], "labels": [8], "metric": "mask AP", "cells": cells,
-                   "sentences": ["mine with 8 labels: better, much better"]}  # fmt: skip
+        content = {
+            "arms": ["random", "mine"],
+            "labels": [8],
+            "metric": "mask AP",
+            "cells": cells,
+            "sentences": ["mine with 8 labels: better, much better"],
+        }
         (tmp_path / "compare.json").write_text(json.dumps(content))
         return verdict_of(write_report(tmp_path))
 
     assert headline([0.30, 0.45, 0.21], [0.25, 0.20, 0.31]).startswith(
-        "mine against random, mask AP: no clear difference with 8 labelled images (+0.0667 ± 0.1014 over 3 pairs)."
+        "mine against random, mask AP: no clear difference with 8 labelled images (+0.0667 ± "
+        "0.1014 over 3 pairs)."
     )
     assert headline([0.35, 0.31, 0.40], [0.25, 0.20, 0.31]).startswith(
         "mine against random, mask AP: better with 8 labelled images (+"
@@ -308,14 +392,19 @@ def test_the_headline_of_a_comparison_is_the_verdict_on_the_differences(tmp_path
     assert headline([0.25, 0.20, 0.31], [0.35, 0.31, 0.40]).startswith(
         "mine against random, mask AP: worse with 8 labelled images (-"
     )
-    assert headline([0.9], [0.1]).startswith("mine against random, mask AP: too few pairs to tell with 8")
+    assert headline([0.9], [0.1]).startswith(
+        "mine against random, mask AP: too few pairs to tell with 8"
+    )
     assert headline([], [0.1, 0.2]) == (
-        "No arm can be told from another yet: no pair is finished. mask AP with 8 labelled images: random 0.150."
+        "No arm can be told from another yet: no pair is finished. mask AP with 8 labelled "
+        "images: random 0.150."
     )
     assert "much better" not in (tmp_path / REPORT).read_text()
 
 
-def test_an_index_compares_the_runs_of_a_folder(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_index_compares_the_runs_of_a_folder(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for name in ("one", "<b>two"):
         (tmp_path / name).mkdir()
         for file in ("config.yaml", "metrics.jsonl", REPORT):
@@ -323,11 +412,20 @@ def test_an_index_compares_the_runs_of_a_folder(run: Path, tmp_path: Path, capsy
     (tmp_path / "no run").mkdir()
     assert main(["visualize", str(tmp_path)]) == 0
     html = (tmp_path / "index.html").read_text()
-    assert '<a href="one/report.html">one</a>' in html and '<a href="%3Cb%3Etwo/report.html">&lt;b&gt;two</a>' in html
-    assert "no run</" not in html and html.count("byol and alpha") == 2 and html.count("data:image/webp") == 2
+    assert (
+        '<a href="one/report.html">one</a>' in html
+        and '<a href="%3Cb%3Etwo/report.html">&lt;b&gt;two</a>' in html
+    )
+    assert (
+        "no run</" not in html
+        and html.count("byol and alpha") == 2
+        and html.count("data:image/webp") == 2
+    )
     assert "Loss" in html and html.count("finished") == 2
     assert ">images seen</text>" in html and ">step</text>" not in html
-    (tmp_path / "one" / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n{"step": 9, "loss": 1.0}\n')
+    (tmp_path / "one" / "metrics.jsonl").write_text(
+        '{"step": 1, "loss": 2.0}\n{"step": 9, "loss": 1.0}\n'
+    )
     assert ">step</text>" in write_index(tmp_path).read_text()  # where a run does not say how many
     with pytest.raises(RunError, match="holds no run and is none"):
         write_index(tmp_path / "no run")
@@ -337,4 +435,8 @@ def test_an_index_compares_the_runs_of_a_folder(run: Path, tmp_path: Path, capsy
     assert main(["visualize", str(tmp_path), "--count", "3", "--titles"]) == 2
     said = capsys.readouterr().err
     assert "--count, --titles are for the PNG of jsons" in said
-    assert "Traceback" not in said and "there is no folder" in said and "give it alone, or with one folder" in said
+    assert (
+        "Traceback" not in said
+        and "there is no folder" in said
+        and "give it alone, or with one folder" in said
+    )

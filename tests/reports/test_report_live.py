@@ -1,4 +1,5 @@
-"""The reports of commands that go on: they say how far those are, show what is done, and read themselves again."""
+"""The reports of commands that go on: they say how far those are, show what is done, and read
+themselves again."""
 
 import json
 from pathlib import Path
@@ -30,10 +31,15 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_generate_tells_how_far_it_is(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_generate_tells_how_far_it_is(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen = watched(monkeypatch)
     assert main(["generate", "tree", str(images), "--out", str(tmp_path)]) == 0
-    assert seen == [("20", f"running: {n} %") for n in (25, 50, 75)] + [("20", "finished"), ("0", "finished")]
+    assert seen == [("20", f"running: {n} %") for n in (25, 50, 75)] + [
+        ("20", "finished"),
+        ("0", "finished"),
+    ]
 
 
 def test_what_generate_has_done_is_shown_before_it_ends(images: Path, tmp_path: Path) -> None:
@@ -41,15 +47,18 @@ def test_what_generate_has_done_is_shown_before_it_ends(images: Path, tmp_path: 
     (part,) = (tmp_path / "parts").iterdir()
     whole = json.loads((tmp_path / "instances.json").read_text())
     assert as_coco(rows_so_far(tmp_path)) == whole
-    part.write_text("".join(part.read_text().splitlines(keepends=True)[:3]) + '{"id": 4, "fi')  # a kill
+    # a kill
+    part.write_text("".join(part.read_text().splitlines(keepends=True)[:3]) + '{"id": 4, "fi')
     (tmp_path / "instances.json").unlink()
     html = write_report(tmp_path).read_text()
     assert "What was found in 3 images" in html and ">stopped: 75 %<" in html
     run = Run(tmp_path)
     assert [i.name for i in run.listed] == ["1.png", "2.png", "3.png"]
-    assert [len(i.instances) for i in run.listed] == [sum(a["image_id"] == n for a in whole["annotations"])
-                                                      for n in (1, 2, 3)]  # fmt: skip
-    (tmp_path / "parts/1-of-2.jsonl").write_bytes(part.read_bytes())  # a later command, on other shards
+    assert [len(i.instances) for i in run.listed] == [
+        sum(a["image_id"] == n for a in whole["annotations"]) for n in (1, 2, 3)
+    ]
+    # a later command, on other shards
+    (tmp_path / "parts/1-of-2.jsonl").write_bytes(part.read_bytes())
     assert rows_so_far(tmp_path) == read_rows(part)
 
 
@@ -59,15 +68,43 @@ def test_finetune_and_predict_tell_how_far_they_are(
 ) -> None:
     write_blobs(tmp_path, count=2, each=5)
     seen, run, out = watched(monkeypatch), tmp_path / "run", tmp_path / "out"
-    keys = ["steps=4", "batch_size=2", "augment.size=32", "threads=1", "data.workers=0", "log_every=1 steps"]
-    small = ["model.width=16", "model.hidden=32", "model.box_batch=16"] if model == "faster_rcnn" else []
+    keys = [
+        "steps=4",
+        "batch_size=2",
+        "augment.size=32",
+        "threads=1",
+        "data.workers=0",
+        "log_every=1 steps",
+    ]
+    small = (
+        ["model.width=16", "model.hidden=32", "model.box_batch=16"]
+        if model == "faster_rcnn"
+        else []
+    )
     labels = tmp_path / "labels.json"
-    assert main(["finetune", "--config", str(CONFIGS / f"{model}.yaml"), f"data.train={labels}", f"run={run}", *keys,
-                 *small]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "finetune",
+                "--config",
+                str(CONFIGS / f"{model}.yaml"),
+                f"data.train={labels}",
+                f"run={run}",
+                *keys,
+                *small,
+            ]
+        )
+        == 0
+    )
     assert seen == [("20", f"running: {n} %") for n in (25, 50, 75)] + [("0", "finished")]
     seen.clear()
     assert main(["predict", str(run), str(images), "--out", str(out), "--score", "0.0"]) == 0
-    assert seen[:3] == [("20", f"running: {n} %") for n in (25, 50, 75)] and seen[-1] == ("0", "finished")
+    assert seen[:3] == [("20", f"running: {n} %") for n in (25, 50, 75)] and seen[-1] == (
+        "0",
+        "finished",
+    )
     html = (out / "report.html").read_text()
-    assert 'id="made"' in html and short_paths(str(images)) in html and str(images.parent) not in html
+    assert (
+        'id="made"' in html and short_paths(str(images)) in html and str(images.parent) not in html
+    )
     assert "What was found in 4 images" in html

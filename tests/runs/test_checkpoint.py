@@ -42,7 +42,15 @@ def through_disk(folder: Path, value: Any) -> Any:
     return unflatten(loaded[0], loaded[1]["structure"])
 
 
-DTYPES = (torch.float64, torch.float16, torch.bfloat16, torch.bool, torch.uint8, torch.int16, torch.int64)
+DTYPES = (
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.bool,
+    torch.uint8,
+    torch.int16,
+    torch.int64,
+)
 
 
 def test_every_kind_of_value_comes_back_exactly(tmp_path: Path) -> None:
@@ -52,15 +60,44 @@ def test_every_kind_of_value_comes_back_exactly(tmp_path: Path) -> None:
         "bits": torch.tensor([float("nan"), float("inf"), -0.0, 1e-45]),
         "scalar": torch.tensor(3.5),
         "empty": [torch.empty(0), torch.empty(2, 0, 3, dtype=torch.int64)],
-        "shared": (shared, shared, shared[2:5], shared.view(3, 4).t(), shared[::3], shared[:1].expand(5)),
+        "shared": (
+            shared,
+            shared,
+            shared[2:5],
+            shared.view(3, 4).t(),
+            shared[::3],
+            shared[:1].expand(5),
+        ),
         "channels_last": torch.randn(2, 3, 4, 5).to(memory_format=torch.channels_last),
         "parameter": nn.Parameter(torch.randn(3)).detach(),
-        "plain": [None, True, 1, 1.0, -0.0, 1e300, float("inf"), float("nan"), 2**70, "", "é\n", (), [], {}],
-        "keys": {0: torch.zeros(1), "0": torch.ones(1), 1.5: "a", True: "b", None: "c", "a/b": torch.ones(2)},
+        "plain": [
+            None,
+            True,
+            1,
+            1.0,
+            -0.0,
+            1e300,
+            float("inf"),
+            float("nan"),
+            2**70,
+            "",
+            "é\n",
+            (),
+            [],
+            {},
+        ],
+        "keys": {
+            0: torch.zeros(1),
+            "0": torch.ones(1),
+            1.5: "a",
+            True: "b",
+            None: "c",
+            "a/b": torch.ones(2),
+        },
         "keys/0": torch.full((1,), 9.0),
         "a": {"b": torch.tensor(1)},
         "a/b": torch.tensor(2),
-    }  # fmt: skip
+    }
     assert_same(through_disk(tmp_path, value), value)
     assert_same(through_disk(tmp_path / "one", torch.ones(2)), torch.ones(2))
     assert_same(through_disk(tmp_path / "none", ()), ())
@@ -88,7 +125,9 @@ def test_a_resumed_run_ends_with_the_same_bits(
 ) -> None:
     def model() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
-        module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2))
+        module = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(64, 2)
+        )
         module = module.to(memory_format=torch.channels_last)
         return module, make(module.parameters())
 
@@ -171,7 +210,9 @@ DAMAGES: list[Callable[[Path], object]] = [
     ),
     lambda p: flip(p / "tensors.safetensors", -1),
     lambda p: flip(p / "tensors.safetensors", 3),
-    lambda p: (p / "tensors.safetensors").write_bytes(bytes((p / "tensors.safetensors").stat().st_size)),
+    lambda p: (p / "tensors.safetensors").write_bytes(
+        bytes((p / "tensors.safetensors").stat().st_size)
+    ),
     lambda p: shutil.rmtree(p),
 ]
 
@@ -193,7 +234,8 @@ def test_when_all_are_damaged_the_error_names_them(tmp_path: Path) -> None:
     for step in (5, 10):
         os.truncate(put(tmp_path, step) / "tensors.safetensors", 30)
     with pytest.raises(
-        CheckpointError, match="step_00000010 cannot be used.*step_00000005 cannot be used.*start over"
+        CheckpointError,
+        match="step_00000010 cannot be used.*step_00000005 cannot be used.*start over",
     ):
         load_latest(tmp_path)
 

@@ -1,4 +1,5 @@
-"""Checkpoints when the process is killed, the disk full or the folder closed: the last good one stays."""
+"""Checkpoints when the process is killed, the disk full or the folder closed: the last good one
+stays."""
 
 import errno
 import os
@@ -36,7 +37,8 @@ REMOVALS = ((os, "unlink"), (os, "rmdir"))
 
 
 def interrupt(patch: pytest.MonkeyPatch, at: int, act: Callable[[], None], calls: Any) -> list[str]:
-    """Call `act` before the `at`-th of the calls that change the disk; the list returned fills with them."""
+    """Call `act` before the `at`-th of the calls that change the disk; the list returned fills with
+    them."""
     made: list[str] = []
 
     def spied(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,7 +56,8 @@ def interrupt(patch: pytest.MonkeyPatch, at: int, act: Callable[[], None], calls
 
 
 def killed(at: int, folder: Path) -> bool:
-    """Save step 15 in a process that dies before its `at`-th change of the disk; False when it has fewer."""
+    """Save step 15 in a process that dies before its `at`-th change of the disk; False when it has
+    fewer."""
     child = os.fork()
     if child == 0:
         with pytest.MonkeyPatch.context() as patch:
@@ -98,7 +101,9 @@ def test_all_of_it_is_on_the_disk_before_a_name_points_to_it(
 
 
 @pytest.mark.parametrize("before", [(), (3, 5, 10)])
-def test_a_kill_between_any_two_changes_of_the_disk(tmp_path: Path, before: tuple[int, ...]) -> None:
+def test_a_kill_between_any_two_changes_of_the_disk(
+    tmp_path: Path, before: tuple[int, ...]
+) -> None:
     seen = []
     for step in before:
         put(tmp_path / "before", step)
@@ -183,7 +188,9 @@ def test_unfinished_work_makes_room_before_the_next_save(
     dead = tmp_path / "checkpoints" / "step_00000010.tmp-1234"
     dead.mkdir()
     (dead / "tensors.safetensors").write_bytes(bytes(1000))
-    assert found(tmp_path) == 5 and dead.exists(), "it may be another process's: reading removes nothing"
+    assert found(tmp_path) == 5 and dead.exists(), (
+        "it may be another process's: reading removes nothing"
+    )
     save_file = checkpoint.save_file
 
     def spied(*args: Any) -> None:
@@ -200,7 +207,8 @@ def test_a_file_that_may_not_grow_is_really_cut_off_by_the_kernel(tmp_path: Path
     try:
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
         with pytest.raises(
-            CheckpointError, match="File too large; it takes 4.0 MB: make room.*step_00000005 is untou"
+            CheckpointError,
+            match="File too large; it takes 4.0 MB: make room.*step_00000005 is untou",
         ):
             save(tmp_path, 10, {"weight": torch.zeros(1_000_000)}, {}, keep=1)
     finally:
@@ -225,9 +233,16 @@ print(sorted(path.name for path in (folder / "checkpoints").iterdir()), load_lat
 
 
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
-    mount = f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$0" "{tmp_path}"'
-    own = ["unshare", "--user", "--map-root-user", "--mount"]  # seen by nobody else, and gone when it ends
-    if shutil.which("unshare") is None or subprocess.run([*own, "true"], capture_output=True).returncode:
+    mount = (
+        f'mount -t tmpfs -o size=1m tmpfs "{tmp_path}" && exec "{sys.executable}" -c "$0" '
+        f'"{tmp_path}"'
+    )
+    # seen by nobody else, and gone when it ends
+    own = ["unshare", "--user", "--map-root-user", "--mount"]
+    if (
+        shutil.which("unshare") is None
+        or subprocess.run([*own, "true"], capture_output=True).returncode
+    ):
         pytest.skip("this machine allows no mount of one's own")
     done = subprocess.run([*own, "sh", "-c", mount, FILL], cwd=ROOT, capture_output=True, text=True)
     if "mount:" in done.stderr:
@@ -235,14 +250,17 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     lines = done.stdout.splitlines()
     assert len(lines) == 3, done.stderr
     for line in lines[:2]:
-        assert re.search("step_00000010 cannot be written: No space left .*step_00000005 is untouched", line)
+        assert re.search(
+            "step_00000010 cannot be written: No space left .*step_00000005 is untouched", line
+        )
     assert lines[2] == "['latest', 'step_00000005'] {'step': 5}"
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(
-        CheckpointError, match="file/checkpoints/step_00000005 cannot be written.*there is no earlier one"
+        CheckpointError,
+        match="file/checkpoints/step_00000005 cannot be written.*there is no earlier one",
     ):
         put(tmp_path / "file", 5)
 
@@ -252,7 +270,8 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
     put(tmp_path, 5)
     monkeypatch.setattr(Path, "mkdir", refuse)
     with pytest.raises(
-        CheckpointError, match="Permission denied; make the folder writable.*step_00000005 is untouched"
+        CheckpointError,
+        match="Permission denied; make the folder writable.*step_00000005 is untouched",
     ):
         put(tmp_path, 10)
     assert found(tmp_path) == 5

@@ -1,4 +1,5 @@
-"""A run directory is held by one process where the system has locks; its texts are whole, whoever writes them."""
+"""A run directory is held by one process where the system has locks; its texts are whole, whoever
+writes them."""
 
 import errno
 import os
@@ -32,12 +33,16 @@ def test_of_several_writers_one_stays_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_one_at_a_time(tmp_path: Path) -> None:
-    with lock(tmp_path / "new"), pytest.raises(RunError, match="new: another process is at work in it; wait for it"):
+    with (
+        lock(tmp_path / "new"),
+        pytest.raises(RunError, match="new: another process is at work in it; wait for it"),
+    ):
         lock(tmp_path / "new")
     lock(tmp_path / "new").close()
 
 
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of forks beside threads, from Python 3.12
+# of forks beside threads, from Python 3.12
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_killed_process_leaves_its_loaders_no_lock(tmp_path: Path) -> None:
     """They find out after seconds, and the same command goes on at once."""
     begun, told = os.pipe()
@@ -69,7 +74,9 @@ def test_a_file_system_without_locks_is_used_without(
         assert not one.closed and not two.closed
 
 
-def test_a_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_system_without_locks_is_used_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setitem(sys.modules, "fcntl", None)  # importing it raises, as on Windows
     there = runpy.run_path(str(run.__file__))
@@ -78,7 +85,9 @@ def test_a_system_without_locks_is_used_without(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("name", CONTENT)
-def test_each_file_of_a_run_s_names_that_is_not_genseg_s_is_refused(name: str, tmp_path: Path) -> None:
+def test_each_file_of_a_run_s_names_that_is_not_genseg_s_is_refused(
+    name: str, tmp_path: Path
+) -> None:
     (tmp_path / name).write_text("mine")
     with pytest.raises(RunError, match=f"holds {name}, and no env.json of genseg's"):
         refuse_foreign(tmp_path)
@@ -87,7 +96,9 @@ def test_each_file_of_a_run_s_names_that_is_not_genseg_s_is_refused(name: str, t
     assert (tmp_path / name).read_text() == "mine"
 
 
-def test_a_run_is_known_as_genseg_s_until_all_of_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_is_known_as_genseg_s_until_all_of_it_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else what a kill leaves of it could neither be gone on with nor cleared."""
     for name in CONTENT:
         (tmp_path / name).write_text("{}")
@@ -111,7 +122,9 @@ def test_another_tool_s_checkpoints_are_no_proof_of_a_run(tmp_path: Path) -> Non
     (tmp_path / "checkpoints/latest").write_text("global_step100")
     (tmp_path / "config.yaml").write_text("user: me")
     for act in (clear, refuse_foreign):
-        with pytest.raises(RunError, match="holds checkpoints, config.yaml, and no env.json of genseg's"):
+        with pytest.raises(
+            RunError, match="holds checkpoints, config.yaml, and no env.json of genseg's"
+        ):
             act(tmp_path)
     (tmp_path / "env.json").write_text('{"packages": {"genseg": "0"}}')
     with pytest.raises(RunError, match="checkpoints/ holds global_step100, not written by genseg"):
@@ -119,9 +132,12 @@ def test_another_tool_s_checkpoints_are_no_proof_of_a_run(tmp_path: Path) -> Non
     assert kept.read_text() == "mine" and (tmp_path / "config.yaml").read_text() == "user: me"
 
 
-def test_what_a_kill_leaves_of_a_checkpoint_is_a_run_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_kill_leaves_of_a_checkpoint_is_a_run_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else --fresh refuses a run that was killed while it saved."""
-    monkeypatch.setattr(checkpoint, "_remove_unfinished", lambda root: None)  # as if killed before it
+    # as if killed before it
+    monkeypatch.setattr(checkpoint, "_remove_unfinished", lambda root: None)
     checkpoint.save(tmp_path, 1, {"a": torch.zeros(2)}, {"step": 1}, keep=1)
     checkpoint.save(tmp_path, 2, {"a": torch.zeros(2)}, {"step": 2}, keep=1)  # puts step 1 aside
     pointer = tmp_path / "checkpoints/latest"
@@ -147,7 +163,9 @@ def test_a_linked_folder_is_told_and_what_it_names_is_left_alone(tmp_path: Path)
     run.mkdir()
     (run / "env.json").write_text('{"packages": {"genseg": "0"}}')
     (run / "checkpoints").symlink_to(tmp_path / "scratch")
-    with pytest.raises(RunError, match="checkpoints -> .*scratch is a link, and --fresh removes nothing outside"):
+    with pytest.raises(
+        RunError, match="checkpoints -> .*scratch is a link, and --fresh removes nothing outside"
+    ):
         clear(run)
     assert (tmp_path / "scratch/step_00000001").is_dir() and (run / "env.json").exists()
 

@@ -17,7 +17,9 @@ def refuse(word: str) -> Any:
     raise AssertionError(f"{word} is no JSON")
 
 
-def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_for_readers(tmp_path: Path) -> None:
+def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_for_readers(
+    tmp_path: Path,
+) -> None:
     file = tmp_path / METRICS_NAME
     metrics = MetricsFile(file, 0)
     for step, norm in enumerate((math.inf, -math.inf, math.nan, 2.5), 1):
@@ -47,5 +49,7 @@ def test_on_a_terminal_the_line_is_no_wider_than_that(
 
 
 def test_the_progress_line_says_nan(capsys: pytest.CaptureFixture[str]) -> None:
-    ProgressLine().show({"step": 1, "epoch": 0.5, "loss": 1.25, "grad_norm": math.nan, **TIME}, 2, force=True)
+    ProgressLine().show(
+        {"step": 1, "epoch": 0.5, "loss": 1.25, "grad_norm": math.nan, **TIME}, 2, force=True
+    )
     assert "loss 1.25  grad_norm nan" in capsys.readouterr().err

@@ -20,7 +20,11 @@ from genseg.workflows.pretrain.pretrain import Session
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = mp.get_context("forkserver")
-PRELOADED = ("genseg.cli", "genseg.workflows.pretrain.pretrain", "genseg.workflows.pretrain.dry_run")
+PRELOADED = (
+    "genseg.cli",
+    "genseg.workflows.pretrain.pretrain",
+    "genseg.workflows.pretrain.dry_run",
+)
 CONTEXT.set_forkserver_preload(list(PRELOADED))
 
 
@@ -34,11 +38,25 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(images: Path, run: Path, *more: str) -> list[str]:
     return [
-        "pretrain", "--config", str(ROOT / "configs/pretrain/moco.yaml"), f"data.path={images}", f"run={run}",
-        "steps=10", "batch_size=4", "data.cache=32", "data.max_broken=0.1", "log_every=1 steps", "threads=1",
-        "checkpoint.every=2 steps", "probe.every=5 steps", "method.queue=10", "method.splits=2",
-        "method.dim=16", "views.both.size=32", *more,
-    ]  # fmt: skip
+        "pretrain",
+        "--config",
+        str(ROOT / "configs/pretrain/moco.yaml"),
+        f"data.path={images}",
+        f"run={run}",
+        "steps=10",
+        "batch_size=4",
+        "data.cache=32",
+        "data.max_broken=0.1",
+        "log_every=1 steps",
+        "threads=1",
+        "checkpoint.every=2 steps",
+        "probe.every=5 steps",
+        "method.queue=10",
+        "method.splits=2",
+        "method.dim=16",
+        "views.both.size=32",
+        *more,
+    ]
 
 
 def start(arguments: list[str]) -> mp.process.BaseProcess:
@@ -54,10 +72,15 @@ def steps_made(run: Path) -> int:
 
 
 def without_timing(run: Path) -> list[Row]:
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_metrics(run / "metrics.jsonl")]
+    return [
+        {k: v for k, v in row.items() if k not in TIMING}
+        for row in read_metrics(run / "metrics.jsonl")
+    ]
 
 
-def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(images: Path, tmp_path: Path) -> None:
+def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(
+    images: Path, tmp_path: Path
+) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     process = start(command(images, whole))
     process.join(120)
@@ -83,7 +106,9 @@ def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(images: Path, t
     for name in one:
         assert one[name].equal(two[name]), name
     assert without_timing(whole) == without_timing(broken)
-    assert (whole / "encoder.safetensors").read_bytes() == (broken / "encoder.safetensors").read_bytes()
+    assert (whole / "encoder.safetensors").read_bytes() == (
+        broken / "encoder.safetensors"
+    ).read_bytes()
     assert (whole / "broken.txt").read_text() == (broken / "broken.txt").read_text()
     assert (whole / "broken.txt").read_text().startswith("a/broken.png\t")
 
@@ -93,8 +118,18 @@ def test_going_on_is_exact_with_every_optimizer(
     optimizer: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also with accumulated passes, after an interrupt instead of a kill."""
-    more = [f"optimizer.name={optimizer}", "accumulate=2", "batch_size=8", "checkpoint.every=1 steps", "data.workers=0"]
-    usual = [a for a in command(images, tmp_path) if not a.startswith(("run=", "batch_size=", "checkpoint", "steps="))]
+    more = [
+        f"optimizer.name={optimizer}",
+        "accumulate=2",
+        "batch_size=8",
+        "checkpoint.every=1 steps",
+        "data.workers=0",
+    ]
+    usual = [
+        a
+        for a in command(images, tmp_path)
+        if not a.startswith(("run=", "batch_size=", "checkpoint", "steps="))
+    ]
     one, two = [[*usual, *more, f"run={tmp_path / name}", "steps=4"] for name in ("one", "two")]
     assert main(one) == 0
     measured = Session.measured
@@ -123,8 +158,21 @@ def test_an_interrupt_at_a_checkpoint_leaves_an_alpha_decoder(
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(Session, "measured", then_interrupt)
-    alpha = ["alpha.side=64", "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8"]
-    usual = ["steps=4", "images=null", "batch_size=4", "data.max_broken=0.1", "data.workers=0", "threads=1", *alpha]
+    alpha = [
+        "alpha.side=64",
+        "alpha.compose.size=64",
+        "alpha.decoder.channels=[16,16,8,8]",
+        "alpha.decoder.tower=8",
+    ]
+    usual = [
+        "steps=4",
+        "images=null",
+        "batch_size=4",
+        "data.max_broken=0.1",
+        "data.workers=0",
+        "threads=1",
+        *alpha,
+    ]
     recipe = str(ROOT / "configs/pretrain/alpha.yaml")
     run = tmp_path / "run"
     keys = [f"data.path={images}", f"run={run}", "checkpoint.every=1 steps", *usual]
@@ -172,13 +220,24 @@ def test_what_was_learnt_is_not_written_over_where_checkpoints_are_gone(
     assert main([*again, "--fresh"]) == 0
 
 
-def test_the_end_of_the_whole_group_of_processes_is_an_interrupt(images: Path, tmp_path: Path) -> None:
-    """As a launcher or a batch system ends a job: workers get the signal, too, and must not take the run down."""
+def test_the_end_of_the_whole_group_of_processes_is_an_interrupt(
+    images: Path, tmp_path: Path
+) -> None:
+    """As a launcher or a batch system ends a job: workers get the signal, too, and must not take
+    the run down."""
     run = tmp_path / "run"
-    arguments = [a for a in command(images, run, "steps=2000", "data.workers=2") if a not in ("steps=10",)]
+    arguments = [
+        a for a in command(images, run, "steps=2000", "data.workers=2") if a not in ("steps=10",)
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    job = subprocess.Popen([sys.executable, "-m", "genseg.cli", *arguments], env=environment, start_new_session=True,
-                           stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+    job = subprocess.Popen(
+        [sys.executable, "-m", "genseg.cli", *arguments],
+        env=environment,
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
     while steps_made(run) < 3 and job.poll() is None:
         time.sleep(0.05)
     os.killpg(job.pid, signal.SIGTERM)
@@ -213,37 +272,63 @@ def test_a_run_goes_on_below_its_images_without_its_weights_file_and_says_what_h
 
 
 def test_another_machine_s_precision_is_named_with_the_key_that_keeps_it(
-    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few = [a if a != "steps=10" else "steps=1" for a in command(images, tmp_path / "run")]
     with monkeypatch.context() as patch:
-        patch.setattr("genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: True)
+        patch.setattr(
+            "genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: True
+        )
         assert main(few) == 0
-    monkeypatch.setattr("genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr("genseg.workflows.pretrain.parts.fingerprint", None)  # told before what takes long
+    monkeypatch.setattr(
+        "genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: False
+    )
+    # told before what takes long
+    monkeypatch.setattr("genseg.workflows.pretrain.parts.fingerprint", None)
     assert main(few) == 2
     said = capsys.readouterr().err
     assert "mixed_precision: bf16 -> no" in said and "add precision=bf16" in said
     monkeypatch.undo()
-    monkeypatch.setattr("genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(
+        "genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: False
+    )
     assert main([*few, "precision=bf16"]) == 0
 
 
-def test_what_a_run_is_too_short_for_is_said(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    few = [a if a != "steps=10" else "steps=1" for a in command(images, tmp_path / "run", "seed=20261126131008")]
+def test_what_a_run_is_too_short_for_is_said(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = [
+        a if a != "steps=10" else "steps=1"
+        for a in command(images, tmp_path / "run", "seed=20261126131008")
+    ]
     assert main([*few, "optimizer.warmup=10 epochs"]) == 0  # a seed may be a date
     said = capsys.readouterr().err
     assert "2 classes by sub-folder or list, for kNN alone: a, b" in said
-    assert "note: optimizer.warmup=10 epochs: the learning rate never reaches its peak; the run is shorter" in said
+    assert (
+        "note: optimizer.warmup=10 epochs: the learning rate never reaches its peak; the run is "
+        "shorter" in said
+    )
     assert main([a.replace("/run", "/even") for a in [*few, "optimizer.warmup=1 steps"]]) == 0
     assert "never reaches its peak" not in capsys.readouterr().err
     listed = tmp_path / "list.txt"
     listed.write_text("".join(f"{images}/{n % 2 and 'b' or 'a'}/{n}.png\n" for n in range(18)))
     swav = [a for a in few if not a.startswith(("method.", "views.", "run=", "data.path"))]
     swav[2] = str(ROOT / "configs/pretrain/swav.yaml")
-    more = [f"data.path={listed}", f"run={tmp_path / 'swav'}", "method.prototypes=12", "method.queue=8",
-            "method.queue_start=15 epochs", "method.freeze=1 epochs", "views.large.size=32", "method.head=mlp_whiten",
-            "views.small.count=0"]  # fmt: skip
+    more = [
+        f"data.path={listed}",
+        f"run={tmp_path / 'swav'}",
+        "method.prototypes=12",
+        "method.queue=8",
+        "method.queue_start=15 epochs",
+        "method.freeze=1 epochs",
+        "views.large.size=32",
+        "method.head=mlp_whiten",
+        "views.small.count=0",
+    ]
     assert main([*swav, *more]) == 0
     said = capsys.readouterr().err
     assert "no kNN while training: not every image lies in a sub-folder of its class" in said
@@ -251,12 +336,18 @@ def test_what_a_run_is_too_short_for_is_said(images: Path, tmp_path: Path, capsy
     assert "whitening wants as many views in a pass as method.dim=64, or more; it has 8" in said
 
 
-def test_no_image_that_can_be_read_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_image_that_can_be_read_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root = tmp_path / "images"
     root.mkdir()
     for n in range(4):
         (root / f"{n}.png").write_bytes(b"no image")
-    usual = [a for a in command(root, tmp_path / "run") if not a.startswith(("data.cache", "data.max_broken"))]
+    usual = [
+        a
+        for a in command(root, tmp_path / "run")
+        if not a.startswith(("data.cache", "data.max_broken"))
+    ]
     broken = [*usual, "data.cache=0", "data.max_broken=1"]
     assert main([*broken, "data.workers=1"]) == 2
     said = capsys.readouterr().err

@@ -1,4 +1,5 @@
-"""Dim pictures are shown brighter, by a factor that is said; all others are left alone, bit by bit."""
+"""Dim pictures are shown brighter, by a factor that is said; all others are left alone, bit by
+bit."""
 
 import numpy as np
 import pytest
@@ -7,7 +8,11 @@ from genseg.show.brightness import DIM, MOST, brightened, display_gain, gain_wor
 
 
 def ramp(top: int, side: int = 64) -> np.ndarray:
-    return np.dstack([np.linspace(0, top, side * side).reshape(side, side)] * 3).round().astype(np.uint8)
+    return (
+        np.dstack([np.linspace(0, top, side * side).reshape(side, side)] * 3)
+        .round()
+        .astype(np.uint8)
+    )
 
 
 @pytest.mark.parametrize("top", [DIM, 120, 255])
@@ -23,10 +28,13 @@ def test_a_dim_picture_reaches_white_and_keeps_its_black_and_its_colours() -> No
     shown = brightened(pixels, gain)
     assert gain == pytest.approx(255 / 50, rel=0.03) and shown.max() >= 250 and shown.min() == 0
     np.testing.assert_allclose(shown, np.minimum(pixels * gain, 255), atol=0.51)
-    assert gain_words(gain) == "shown 5.1 times as bright" and pixels.max() == 50  # the data stay as they are
+    # the data stay as they are
+    assert gain_words(gain) == "shown 5.1 times as bright" and pixels.max() == 50
 
 
-def test_black_stays_black_noise_is_not_blown_up_and_a_few_hot_pixels_do_not_hide_a_dim_picture() -> None:
+def test_black_stays_black_noise_is_not_blown_up_and_a_few_hot_pixels_do_not_hide_a_dim_picture() -> (
+    None
+):
     assert display_gain(np.zeros((30, 30, 3), np.uint8)) == 1
     assert display_gain(ramp(3)) == MOST
     hot = ramp(50)

@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 
 from genseg.data.instances.instance import Instance
-from genseg.show.draw import CHECKER, GAP, PALETTE, SQUARE, colour, colours, cut_outs, grid, overlay, titled
+from genseg.show.draw import (
+    CHECKER,
+    GAP,
+    PALETTE,
+    SQUARE,
+    colour,
+    colours,
+    cut_outs,
+    grid,
+    overlay,
+    titled,
+)
 
 SOFT = np.zeros((12, 14), np.uint8)
 SOFT[1:11, 1:13] = 100  # below half: a veil, but no mask
@@ -31,7 +42,8 @@ def test_only_pixels_under_an_alpha_change() -> None:
 
 @pytest.mark.parametrize("strength", [0.0, 0.45, 1.0])
 def test_a_veil_is_the_mean_of_image_and_colour(strength: float) -> None:
-    """Outside of the outline: out = image + strength * alpha * (colour - image), one instance after the other."""
+    """Outside of the outline: out = image + strength * alpha * (colour - image), one instance after
+    the other."""
     image = noise()
     behind = Instance(np.full((20, 20), 200, np.uint8), 2, 3)
     drawn = overlay(image, [behind, ONE], strength=strength)
@@ -46,7 +58,8 @@ def test_a_veil_is_the_mean_of_image_and_colour(strength: float) -> None:
         line[instance.window] |= instance.mask & (inner == 0)
     assert line.sum() == 2 * (20 + 20) - 4 + 2 * (6 + 6) - 4
     np.testing.assert_allclose(drawn[~line], want[~line], atol=0.51)
-    assert {tuple(c) for c in drawn[line].tolist()} == {colour(0), colour(1)}  # a line at full strength
+    # a line at full strength
+    assert {tuple(c) for c in drawn[line].tolist()} == {colour(0), colour(1)}
 
 
 def test_the_palette_is_that_of_okabe_and_ito() -> None:
@@ -56,9 +69,14 @@ def test_the_palette_is_that_of_okabe_and_ito() -> None:
 
 
 def test_instances_that_are_near_each_other_differ_in_colour() -> None:
-    """A board of squares that touch: no two neighbours, diagonal ones too, share one of the seven colours."""
+    """A board of squares that touch: no two neighbours, diagonal ones too, share one of the seven
+    colours."""
     size = 10
-    squares = [Instance(np.full((size, size), 255, np.uint8), size * y, size * x) for y in range(6) for x in range(6)]
+    squares = [
+        Instance(np.full((size, size), 255, np.uint8), size * y, size * x)
+        for y in range(6)
+        for x in range(6)
+    ]
     hues = colours(squares)
     assert colours([]) == [] and colours(squares[:1]) == [0] and len(set(hues)) == len(PALETTE)
     at = {(n // 6, n % 6): hue for n, hue in enumerate(hues)}
@@ -93,7 +111,9 @@ def test_titles_stand_above_the_grid_and_leave_it_alone() -> None:
 
 def test_a_grid_puts_each_picture_into_the_middle_of_its_square() -> None:
     side = 20
-    wide, tall, small = (np.full((h, w, 3), v, np.uint8) for h, w, v in ((20, 40, 10), (60, 30, 90), (5, 5, 200)))
+    wide, tall, small = (
+        np.full((h, w, 3), v, np.uint8) for h, w, v in ((20, 40, 10), (60, 30, 90), (5, 5, 200))
+    )
     sheet = grid([wide, tall, small], columns=2, side=side)
     want = np.full((2 * side + GAP, 2 * side + GAP, 3), 255, np.uint8)
     want[5:15, 0:20] = 10  # shrunk to 10 x 20
@@ -112,4 +132,5 @@ def test_pictures_of_a_squares_size_are_put_in_as_they_are() -> None:
     assert (sheet[:, 16:20] == 255).all()
     assert grid(pictures, columns=1, side=16).shape == (3 * 16 + 2 * GAP, 16, 3)
     thin = np.zeros((400, 1, 3), np.uint8)
-    assert (grid([thin], columns=1, side=16) == 0).all(2).sum() == 16  # of a thin one at least a line is left
+    # of a thin one at least a line is left
+    assert (grid([thin], columns=1, side=16) == 0).all(2).sum() == 16

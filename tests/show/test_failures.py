@@ -27,13 +27,22 @@ def broken(share: int) -> Instance:
     [
         ("empty", [], [square(9, 9)]),
         ("one blob", [square(9, 9), square(0, 0, 40, 30)], [square(0, 0, 40, 29)]),
-        ("border", [square(0, 9), square(9, 0), square(32, 9), square(9, 9)], [square(0, 9), square(9, 0)]),
-        ("border", [square(9, 52), square(0, 9), square(0, 30)],
-         [square(0, 9), square(9, 0), square(32, 9)] + [square(9, 9)] * 3),
+        (
+            "border",
+            [square(0, 9), square(9, 0), square(32, 9), square(9, 9)],
+            [square(0, 9), square(9, 0)],
+        ),
+        (
+            "border",
+            [square(9, 52), square(0, 9), square(0, 30)],
+            [square(0, 9), square(9, 0), square(32, 9)] + [square(9, 9)] * 3,
+        ),
         ("fragments", [broken(10), broken(15), square(9, 9)], [broken(10), square(9, 9)]),
     ],
-)  # fmt: skip
-def test_an_image_is_in_the_group_or_not(name: str, does: list[Instance], does_not: list[Instance]) -> None:
+)
+def test_an_image_is_in_the_group_or_not(
+    name: str, does: list[Instance], does_not: list[Instance]
+) -> None:
     assert HOLDS[name](does, H, W) is True
     assert HOLDS[name](does_not, H, W) is False
 

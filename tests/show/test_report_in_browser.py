@@ -1,4 +1,5 @@
-"""The report in a browser: slider, toggle, hover, keyboard, both widths, both themes, names that are attacks."""
+"""The report in a browser: slider, toggle, hover, keyboard, both widths, both themes, names that
+are attacks."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -34,11 +35,14 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(chromium: Any, report: Path) -> Iterator[Any]:
-    """The report, opened from disk; it fails when the page has asked for anything else or its script has failed."""
+    """The report, opened from disk; it fails when the page has asked for anything else or its
+    script has failed."""
     yield from opened(chromium, report, width=1280, height=900)
 
 
-def opened(chromium: Any, report: Path, *, width: int, height: int, scheme: str = "light") -> Iterator[Any]:
+def opened(
+    chromium: Any, report: Path, *, width: int, height: int, scheme: str = "light"
+) -> Iterator[Any]:
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
     page, asked, wrong = context.new_page(), [], []
     page.on("request", lambda r: asked.append(r.url) if not r.url.startswith("data:") else None)
@@ -52,7 +56,8 @@ def opened(chromium: Any, report: Path, *, width: int, height: int, scheme: str 
 
 
 def until(read: Callable[[], Any], wanted: Any) -> None:
-    """Wait for a value. The page's policy forbids Playwright's own way to, which evaluates text in it."""
+    """Wait for a value. The page's policy forbids Playwright's own way to, which evaluates text in
+    it."""
     end = time.monotonic() + 10
     while (got := read()) != wanted:
         assert time.monotonic() < end, (got, wanted)
@@ -107,7 +112,11 @@ def test_pointing_at_an_instance_names_it_and_its_chip(page: Any) -> None:
     tip = page.locator(f"{VIEWER} .tip")
     assert tip.is_hidden()
     page.hover(f"{VIEWER} canvas", position=at(page, x, y))
-    assert tip.is_visible() and f"score {score:.2f}" in tip.inner_text() and tip.inner_text().startswith("disc")
+    assert (
+        tip.is_visible()
+        and f"score {score:.2f}" in tip.inner_text()
+        and tip.inner_text().startswith("disc")
+    )
     assert page.locator(f"{VIEWER} .chips .near").count() == 1
     page.hover(f"{VIEWER} canvas", position=at(page, 3, 3))
     assert tip.is_hidden() and page.locator(f"{VIEWER} .chips .near").count() == 0
@@ -165,29 +174,44 @@ def test_a_card_opens_its_image_and_nothing_jumps(page: Any) -> None:
 def viewer_page(file: Path, *pictures: Picture) -> Path:
     """A page of one viewer."""
     data = [picture_data(p) for p in pictures]
-    section = Section("found", "Found", "Found", viewer("found", data, scored=True), "", {"pictures": data})
+    section = Section(
+        "found", "Found", "Found", viewer("found", data, scored=True), "", {"pictures": data}
+    )
     file.write_text(render(Page("a", "finished", "", [section])))
     return file
 
 
-def test_boxes_are_lines_in_the_colour_of_their_class_under_its_name(chromium: Any, tmp_path: Path) -> None:
-    """Two boxes of two classes: nothing is veiled within, the name stands on its colour, no mode is of masks."""
+def test_boxes_are_lines_in_the_colour_of_their_class_under_its_name(
+    chromium: Any, tmp_path: Path
+) -> None:
+    """Two boxes of two classes: nothing is veiled within, the name stands on its colour, no mode is
+    of masks."""
     pixels = np.full((SIDE, SIDE, 3), GREY, np.uint8)
-    found = (replace(filled((20, 30, 60, 70), SIDE, SIDE, 0.9), category=0),
-             replace(filled((80, 40, 120, 90), SIDE, SIDE, 0.8), category=1))  # fmt: skip
+    found = (
+        replace(filled((20, 30, 60, 70), SIDE, SIDE, 0.9), category=0),
+        replace(filled((80, 40, 120, 90), SIDE, SIDE, 0.8), category=1),
+    )
     seen = Picture("boxes", pixels, found, ("red cell", "white cell"), soft=False, boxes=True)
-    for page in opened(chromium, viewer_page(tmp_path / "report.html", seen), width=1280, height=900):
+    for page in opened(
+        chromium, viewer_page(tmp_path / "report.html", seen), width=1280, height=900
+    ):
         assert near(pixel(page, 40, 50), GREY) and near(pixel(page, 100, 70), GREY)
-        assert near(pixel(page, 19.5, 50), PALETTE[0]) and near(pixel(page, 79.5, 70), PALETTE[1], 60)
+        assert near(pixel(page, 19.5, 50), PALETTE[0]) and near(
+            pixel(page, 79.5, 70), PALETTE[1], 60
+        )
         assert near(pixel(page, 19.9, 27.9), PALETTE[0])  # the name's ground, above the box
         assert page.locator(f"{VIEWER} .modes span").all_inner_texts() == ["Boxes", "Image"]
         assert "white cell 0.80" in page.inner_text(f"{VIEWER} .chips")
         page.check(f"{VIEWER} [value=image]", force=True)
         assert near(pixel(page, 19.5, 50), GREY)
         page.check(f"{VIEWER} [value=box]", force=True)
-        for _ in range(8):  # to the middle, between the boxes: no name is left of what is out of sight
+        # to the middle, between the boxes: no name is left of what is out of sight
+        for _ in range(8):
             page.click(f"{VIEWER} [data-zoom=in]")
-        ink = "document.querySelector('.viewer canvas').getContext('2d').getImageData(0, 0, 40, 400).data"
+        ink = (
+            "document.querySelector('.viewer canvas').getContext('2d').getImageData(0, 0, 40, "
+            "400).data"
+        )
         assert set(page.evaluate(f"[...{ink}].filter((v, i) => i % 4 < 3)")) == {99}
 
 
@@ -200,7 +224,10 @@ def test_zoom_by_wheel_drag_and_keyboard_keeps_what_is_pointed_at(page: Any) -> 
     page.wait_for_timeout(400)  # the page has been scrolled to the picture
     page.mouse.wheel(0, -200)
     until(lambda: page.evaluate(f"{zoom}.a") > 1.2 * whole, True)
-    assert page.evaluate("[innerWidth, scrollY]") == place and page.locator(f"{VIEWER} .tip").is_hidden()
+    assert (
+        page.evaluate("[innerWidth, scrollY]") == place
+        and page.locator(f"{VIEWER} .tip").is_hidden()
+    )
     box, (scale, left, top) = (
         canvas.bounding_box(),
         page.evaluate(f"(() => {{ const t = {zoom}; return [t.a, t.e, t.f]; }})()"),
@@ -212,7 +239,8 @@ def test_zoom_by_wheel_drag_and_keyboard_keeps_what_is_pointed_at(page: Any) -> 
     page.mouse.move(before[0] + 30, before[1] + 10, steps=4)
     page.mouse.up()
     moved = page.evaluate(f"(() => {{ const t = {zoom}; return [t.e, t.f]; }})()")
-    assert moved[0] >= left and moved != [left, top] and count(page) == "3 of 3 instances"  # a drag hides nothing
+    # a drag hides nothing
+    assert moved[0] >= left and moved != [left, top] and count(page) == "3 of 3 instances"
     page.focus(f"{VIEWER} [data-zoom=in]")
     page.keyboard.press("Enter")
     assert page.evaluate(f"{zoom}.a") == pytest.approx(1.5 * scale, rel=0.02)
@@ -235,16 +263,25 @@ def test_the_count_says_what_it_leaves_out_and_why(chromium: Any, tmp_path: Path
     """Of 4 instances one is smaller than a pixel there, one scores less, one is hidden by hand."""
     side = 3 * LONGEST
     large = tuple(
-        filled((500 * n, 90, 500 * n + 300, 400), side, side, score) for n, score in ((0, 0.9), (1, 0.8), (2, 0.3))
+        filled((500 * n, 90, 500 * n + 300, 400), side, side, score)
+        for n, score in ((0, 0.9), (1, 0.8), (2, 0.3))
     )
     seen = Picture(
-        "mosaic", np.full((side, side, 3), 99, np.uint8), (*large, filled((7, 7, 8, 8), side, side, 0.9)), soft=False
+        "mosaic",
+        np.full((side, side, 3), 99, np.uint8),
+        (*large, filled((7, 7, 8, 8), side, side, 0.9)),
+        soft=False,
     )
-    for page in opened(chromium, viewer_page(tmp_path / "report.html", seen), width=1280, height=900):
+    for page in opened(
+        chromium, viewer_page(tmp_path / "report.html", seen), width=1280, height=900
+    ):
         page.fill(f"{VIEWER} .threshold", "0.5")
         page.locator(f"{VIEWER} .chips button").first.click()
         assert count(page) == "1 of 4 instances"
-        assert page.inner_text(f"{VIEWER} .why") == "1 too small to draw here; 1 score less than 0.50; 1 hidden by you"
+        assert (
+            page.inner_text(f"{VIEWER} .why")
+            == "1 too small to draw here; 1 score less than 0.50; 1 hidden by you"
+        )
 
 
 def test_a_dim_image_is_shown_bright_with_a_word(chromium: Any, tmp_path: Path) -> None:
@@ -258,7 +295,9 @@ def test_a_dim_image_is_shown_bright_with_a_word(chromium: Any, tmp_path: Path) 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(chromium: Any, report: Path, width: int, scheme: str) -> None:
+def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(
+    chromium: Any, report: Path, width: int, scheme: str
+) -> None:
     for page in opened(chromium, report, width=width, height=844, scheme=scheme):
         assert page.evaluate("document.documentElement.scrollWidth") == width
         box = page.locator(f"{VIEWER} canvas").bounding_box()
@@ -266,24 +305,40 @@ def test_it_fits_a_phone_and_a_screen_by_day_and_by_night(chromium: Any, report:
         ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
         levels = [int(v) for v in ground.removeprefix("rgb(").removesuffix(")").split(",")]
         assert (sum(levels) > 600) == (scheme == "light")
-        small = "[...document.querySelectorAll('button, input, a, summary')].filter(e => e.offsetHeight && "
-        assert page.evaluate(small + "e.offsetHeight < 24 && !e.closest('.skip')).map(e => e.outerHTML)") == []
+        small = (
+            "[...document.querySelectorAll('button, input, a, summary')].filter(e => "
+            "e.offsetHeight && "
+        )
+        assert (
+            page.evaluate(
+                small + "e.offsetHeight < 24 && !e.closest('.skip')).map(e => e.outerHTML)"
+            )
+            == []
+        )
 
 
 def test_labels_are_lines_that_can_be_taken_away(chromium: Any, tmp_path: Path) -> None:
-    """A found disc, and a labelled one that was not found; both as a fine-tuned model's report has them."""
+    """A found disc, and a labelled one that was not found; both as a fine-tuned model's report has
+    them."""
     pixels = np.full((SIDE, SIDE, 3), GREY, np.uint8)
     (y, x, r, score), (v, u, s, _), _ = DISCS
     truth = (disc(v, u, s, 1.0),)
-    seen = Picture("<b>one", pixels, (disc(y, x, r, score),), soft=False, truth=truth, note="0 of 1 <i>")
+    seen = Picture(
+        "<b>one", pixels, (disc(y, x, r, score),), soft=False, truth=truth, note="0 of 1 <i>"
+    )
     data = [picture_data(seen), picture_data(replace(seen, name="two", truth=(), note=""))]
-    section = Section("found", "Found", "Found", viewer("found", data, scored=True), "", {"pictures": data})
+    section = Section(
+        "found", "Found", "Found", viewer("found", data, scored=True), "", {"pictures": data}
+    )
     file = tmp_path / "report.html"
     file.write_text(render(Page("a", "finished", "", [section])))
     for page in opened(chromium, file, width=1280, height=900):
-        assert page.inner_text(f"{VIEWER} .note") == "0 of 1 <i>" and count(page) == "1 of 1 instance"
+        assert (
+            page.inner_text(f"{VIEWER} .note") == "0 of 1 <i>" and count(page) == "1 of 1 instance"
+        )
         with_lines = page.evaluate(WHITE)
-        assert with_lines > 100 and near(pixel(page, u, v), pixel(page, 3, 3))  # a line alone, nothing within
+        # a line alone, nothing within
+        assert with_lines > 100 and near(pixel(page, u, v), pixel(page, 3, 3))
         page.focus(f"{VIEWER} .truth input")
         page.keyboard.press("Space")
         assert page.evaluate(WHITE) < 0.02 * with_lines
@@ -291,20 +346,28 @@ def test_labels_are_lines_that_can_be_taken_away(chromium: Any, tmp_path: Path) 
         assert page.evaluate(WHITE) == with_lines
         page.locator(f"{VIEWER} .strip button").nth(1).click()
         until(page.locator(f"{VIEWER} .name").inner_text, "two")
-        assert page.evaluate(WHITE) < 0.02 * with_lines and page.locator(f"{VIEWER} .note").is_hidden()
+        assert (
+            page.evaluate(WHITE) < 0.02 * with_lines and page.locator(f"{VIEWER} .note").is_hidden()
+        )
 
 
-def test_the_page_of_a_run_that_goes_on_reads_itself_again_until_it_is_held(chromium: Any, tmp_path: Path) -> None:
+def test_the_page_of_a_run_that_goes_on_reads_itself_again_until_it_is_held(
+    chromium: Any, tmp_path: Path
+) -> None:
     file = tmp_path / "report.html"
     rows = "<p>row</p>" * 200
     context = chromium.new_context(viewport={"width": 800, "height": 600})
     page, opened_times = context.new_page(), []
     page.on("load", lambda _: opened_times.append(1))
     page.clock.install()
-    file.write_text(render(Page("a", "running: 10 %", "first", [Section("x", "x", "x", rows)], running=True)))
+    file.write_text(
+        render(Page("a", "running: 10 %", "first", [Section("x", "x", "x", rows)], running=True))
+    )
     page.goto(file.as_uri())
     page.evaluate("scrollTo(0, 1500)")
-    file.write_text(render(Page("a", "running: 20 %", "second", [Section("x", "x", "x", rows)], running=True)))
+    file.write_text(
+        render(Page("a", "running: 20 %", "second", [Section("x", "x", "x", rows)], running=True))
+    )
     with page.expect_navigation():
         page.clock.run_for(21_000)
     assert page.inner_text(".verdict") == "second" and abs(page.evaluate("scrollY") - 1500) < 3

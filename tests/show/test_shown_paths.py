@@ -1,4 +1,5 @@
-"""No absolute path is left in a text, whatever stands around it, and what is none stays as it is."""
+"""No absolute path is left in a text, whatever stands around it, and what is none stays as it
+is."""
 
 import pytest
 
@@ -18,7 +19,10 @@ from genseg.show.paths import short_paths
         ("C:\\Users\\ann\\sets\\a.json", "…/sets/a.json"),
         ("run=C:/Users/ann/runs/a", "run=…/runs/a"),
         ("\\\\server\\share\\ann\\sets\\a.json", "…/a.json"),
-        ("/home/ann/s/a.png: truncated; see /home/ann/s/t/b.png", "…/s/a.png: truncated; see …/t/b.png"),
+        (
+            "/home/ann/s/a.png: truncated; see /home/ann/s/t/b.png",
+            "…/s/a.png: truncated; see …/t/b.png",
+        ),
         ("a.png\tcannot be read (/home/ann/set/a.png)", "a.png\tcannot be read (…/set/a.png)"),
         ("two of '/home/ann/x/y' and \"/srv/a/b/c\"", "two of '…/x/y' and \"…/b/c\""),
         ("file:///home/ann/sets/a.json", "…/sets/a.json"),
@@ -33,8 +37,20 @@ def test_absolute_paths_are_cut_to_their_last_parts(text: str, shown: str) -> No
 
 @pytest.mark.parametrize(
     "text",
-    ["runs/alpha/a.png", "~/sets/a", "images/s", "TP / (TP + FP + FN)", "https://example.org/a/b/c", "1/2 and 3 / 4",
-     "a and/or b", "lr: 0.001", "../other/set", "s3://bucket/a/b", "", "/"],
-)  # fmt: skip
+    [
+        "runs/alpha/a.png",
+        "~/sets/a",
+        "images/s",
+        "TP / (TP + FP + FN)",
+        "https://example.org/a/b/c",
+        "1/2 and 3 / 4",
+        "a and/or b",
+        "lr: 0.001",
+        "../other/set",
+        "s3://bucket/a/b",
+        "",
+        "/",
+    ],
+)
 def test_what_is_no_absolute_path_stays(text: str) -> None:
     assert short_paths(text) == text

@@ -1,4 +1,5 @@
-"""What the viewer's script gets: every alpha is in the atlas, byte for byte, and large images become small."""
+"""What the viewer's script gets: every alpha is in the atlas, byte for byte, and large images
+become small."""
 
 import base64
 
@@ -37,7 +38,9 @@ def test_data_of_a_picture_gives_the_instances_back() -> None:
     pixels = rng.integers(0, 256, (60, 80, 3), dtype=np.uint8)
     found = tuple(Instance(a, 3 * n, 2 * n, 0.9 - n / 10) for n, a in enumerate(alphas(4, 20)))
     truth = tuple(Instance(a, n, 5 * n) for n, a in enumerate(alphas(3, 25)))
-    data = picture_data(Picture("a<b>.png", pixels, found, ("w", "x", "y", "z"), truth=truth, note="2 of 3"))
+    data = picture_data(
+        Picture("a<b>.png", pixels, found, ("w", "x", "y", "z"), truth=truth, note="2 of 3")
+    )
     assert (data["width"], data["height"], data["labels"]) == (80, 60, ["w", "x", "y", "z"])
     sheet = decoded(data["atlas"])
     for (left, top, w, h, x, y, score, _, area), a in zip(data["found"], found, strict=True):
@@ -48,13 +51,17 @@ def test_data_of_a_picture_gives_the_instances_back() -> None:
         assert (left, top) == (a.left, a.top)
     assert data["note"] == "2 of 3" and 'type="checkbox"' in viewer("found", [data], scored=True)
     image = decoded(data["image"])[..., ::-1]
-    np.testing.assert_allclose(image.mean((0, 1)), pixels.mean((0, 1)), atol=8)  # noise is hard on WebP
+    # noise is hard on WebP
+    np.testing.assert_allclose(image.mean((0, 1)), pixels.mean((0, 1)), atol=8)
 
 
 def test_large_images_and_their_instances_are_shrunk_together() -> None:
     pixels = np.zeros((LONGEST, 2 * LONGEST, 3), np.uint8)
     pixels[400:600, 800:1200] = 255
-    found = (Instance(np.full((200, 400), 255, np.uint8), 400, 800), Instance(np.full((1, 1), 255, np.uint8), 5, 5))
+    found = (
+        Instance(np.full((200, 400), 255, np.uint8), 400, 800),
+        Instance(np.full((1, 1), 255, np.uint8), 5, 5),
+    )
     data = picture_data(Picture("large", pixels, found))
     assert (data["width"], data["height"]) == (LONGEST, LONGEST // 2)
     (row,) = data["found"]  # what is smaller than a pixel there is left out

@@ -23,18 +23,41 @@ BIN = Path(sys.executable).parent
 LAUNCHERS = {
     "torchrun": ([str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29611"], {}),
     "accelerate": (
-        [str(BIN / "accelerate"), "launch", "--multi_gpu", "--num_processes", "2", "--main_process_port", "29612"],
+        [
+            str(BIN / "accelerate"),
+            "launch",
+            "--multi_gpu",
+            "--num_processes",
+            "2",
+            "--main_process_port",
+            "29612",
+        ],
         {"ACCELERATE_USE_CPU": "true"},
     ),
 }
 
 
 RECIPES = {
-    "torchrun": ("moco", ["batch_size=8", "views.both.size=32", "method.queue=16", "method.splits=2", "data.cache=0"]),
-    "accelerate": (
-        "alpha", ["batch_size=4", "alpha.compose.size=64", "alpha.side=64", "alpha.decoder.channels=[16,16,8,8]"]
+    "torchrun": (
+        "moco",
+        [
+            "batch_size=8",
+            "views.both.size=32",
+            "method.queue=16",
+            "method.splits=2",
+            "data.cache=0",
+        ],
     ),
-}  # fmt: skip
+    "accelerate": (
+        "alpha",
+        [
+            "batch_size=4",
+            "alpha.compose.size=64",
+            "alpha.side=64",
+            "alpha.decoder.channels=[16,16,8,8]",
+        ],
+    ),
+}
 
 
 @pytest.fixture
@@ -50,7 +73,9 @@ def launch(launcher: str, *arguments: str) -> str:
     """What two processes say."""
     words, more = LAUNCHERS[launcher]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **more}
-    done = subprocess.run([*words, *arguments], env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(
+        [*words, *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -60,21 +85,40 @@ def test_two_processes_train_one_run(launcher: str, images: Path, tmp_path: Path
     """A method, and the alpha task alone."""
     recipe, more = RECIPES[launcher]
     said = launch(
-        launcher, str(ROOT / "tools/pretrain.py"), "--config", str(ROOT / f"configs/pretrain/{recipe}.yaml"),
-        f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", "data.workers=0", "log_every=1 steps", *more,
-    )  # fmt: skip
+        launcher,
+        str(ROOT / "tools/pretrain.py"),
+        "--config",
+        str(ROOT / f"configs/pretrain/{recipe}.yaml"),
+        f"data.path={images}",
+        f"run={tmp_path / 'run'}",
+        "steps=2",
+        "data.workers=0",
+        "log_every=1 steps",
+        *more,
+    )
     assert said.count(f"{recipe}, {2 * int(more[0].split('=')[1])} images seen") == 1
     assert json.loads((tmp_path / "run" / "env.json").read_text())["processes"] == 2
-    assert [row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row] == [1, 2]
+    assert [
+        row["step"] for row in read_metrics(tmp_path / "run" / "metrics.jsonl") if "loss" in row
+    ] == [1, 2]
     assert (tmp_path / "run" / ALPHA_NAME).exists() == (recipe == "alpha")
 
 
 def test_one_of_two_processes_tells_of_a_dry_run(images: Path, tmp_path: Path) -> None:
-    recipe, more = RECIPES["accelerate"]  # with the alpha task: one process makes the proposals of both
+    # with the alpha task: one process makes the proposals of both
+    recipe, more = RECIPES["accelerate"]
     said = launch(
-        "torchrun", str(ROOT / "tools/pretrain.py"), "--config", str(ROOT / f"configs/pretrain/{recipe}.yaml"),
-        f"data.path={images}", f"run={tmp_path / 'run'}", "steps=2", "data.workers=0", "--dry-run", *more,
-    )  # fmt: skip
+        "torchrun",
+        str(ROOT / "tools/pretrain.py"),
+        "--config",
+        str(ROOT / f"configs/pretrain/{recipe}.yaml"),
+        f"data.path={images}",
+        f"run={tmp_path / 'run'}",
+        "steps=2",
+        "data.workers=0",
+        "--dry-run",
+        *more,
+    )
     assert said.count("10 images in") == said.count("memory ") == 1
 
 
@@ -102,6 +146,8 @@ def test_two_processes_generate_the_bytes_of_one(images: Path, tmp_path: Path) -
 
 
 def test_the_tool_is_the_command() -> None:
-    done = subprocess.run([sys.executable, str(ROOT / "tools/pretrain.py"), "--help"], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/pretrain.py"), "--help"], capture_output=True, text=True
+    )
     assert done.returncode == 0
     assert "Pretrain an encoder on a folder of unlabelled images" in done.stdout

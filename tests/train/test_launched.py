@@ -5,7 +5,13 @@ from pathlib import Path
 import pytest
 
 from genseg import config as configs
-from genseg.train.launched import PRECISION, SHARDED, check_precision, precision_note, refuse_sharding
+from genseg.train.launched import (
+    PRECISION,
+    SHARDED,
+    check_precision,
+    precision_note,
+    refuse_sharding,
+)
 from genseg.workflows.pretrain.notes import _of_a_pass
 from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig
 
@@ -17,7 +23,9 @@ def test_a_model_is_never_split_in_silence(name: str, monkeypatch: pytest.Monkey
     monkeypatch.setenv(name, "false")
     refuse_sharding()
     monkeypatch.setenv(name, "true")
-    with pytest.raises(ValueError, match=f"{name}.*Leave that out, and launch by accelerate launch --multi_gpu"):
+    with pytest.raises(
+        ValueError, match=f"{name}.*Leave that out, and launch by accelerate launch --multi_gpu"
+    ):
         refuse_sharding()
 
 
@@ -42,7 +50,9 @@ def test_a_launchers_precision_is_the_recipes_or_is_told(
     monkeypatch.setenv(PRECISION, told)
     assert (precision_note(chosen) is not None) == noted
     if refused:
-        with pytest.raises(ValueError, match=f"mixed precision {told}.* precision is {chosen}: leave that out"):
+        with pytest.raises(
+            ValueError, match=f"mixed precision {told}.* precision is {chosen}: leave that out"
+        ):
             check_precision(chosen)
     else:
         check_precision(chosen)
@@ -51,7 +61,11 @@ def test_a_launchers_precision_is_the_recipes_or_is_told(
 @pytest.mark.parametrize(
     ("recipe", "more", "named"),
     [
-        ("simclr_alpha", [], ["SimCLR's negatives", "the counts that the alpha task's losses are divided by"]),
+        (
+            "simclr_alpha",
+            [],
+            ["SimCLR's negatives", "the counts that the alpha task's losses are divided by"],
+        ),
         ("swav", [], ["SwAV's equal shares (Sinkhorn)"]),
         ("moco", [], []),
         ("byol", ["method.head=mlp"], []),
@@ -60,6 +74,9 @@ def test_a_launchers_precision_is_the_recipes_or_is_told(
 )
 def test_all_that_sees_one_pass_is_named(recipe: str, more: list[str], named: list[str]) -> None:
     config = configs.load(
-        PretrainConfig, file=RECIPES / f"{recipe}.yaml", overrides=["run=r", "data.path=d", *more], choices=CHOICES
+        PretrainConfig,
+        file=RECIPES / f"{recipe}.yaml",
+        overrides=["run=r", "data.path=d", *more],
+        choices=CHOICES,
     )
     assert _of_a_pass(config) == [*named, "batch norms"]

@@ -1,4 +1,5 @@
-"""The loop: what it stops at, on all ranks, what fp16 may skip, and clipped and accumulated gradients."""
+"""The loop: what it stops at, on all ranks, what fp16 may skip, and clipped and accumulated
+gradients."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,38 +44,60 @@ class Notes:
     def after_step(self, progress: float) -> None:
         self.progress.append(progress)
 
-    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+    def measured(
+        self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float
+    ) -> None:
         self.norms.append(grad_norm)
         self.losses.append(float(outputs["loss"]))
 
 
 class Bowl(nn.Module):
-    """Loss 0 where all weights are 0. A batch of zeros has a finite loss and a gradient that is not a number; a batch
-    of infinities has a loss that is infinite."""
+    """Loss 0 where all weights are 0. A batch of zeros has a finite loss and a gradient that is not
+    a number; a batch of infinities has a loss that is infinite."""
 
     def __init__(self) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.full((4,), 100.0))
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
-        return {"loss": self.weight.square().sum() * x.mean().clamp(min=1) + 0 * (x * self.weight).sum().sqrt()}
+        return {
+            "loss": self.weight.square().sum() * x.mean().clamp(min=1)
+            + 0 * (x * self.weight).sum().sqrt()
+        }
 
 
 def trained(
-    module: nn.Module, batches: Sequence[Tensor], *, scale: float | None = None, lr: float = 0.1, passes: int = 1,
+    module: nn.Module,
+    batches: Sequence[Tensor],
+    *,
+    scale: float | None = None,
+    lr: float = 0.1,
+    passes: int = 1,
     clip: float = 0.0,
-) -> Notes:  # fmt: skip
-    """Train by plain SGD on all batches; `scale`: as on a GPU in fp16, with gradients scaled by so much at first."""
+) -> Notes:
+    """Train by plain SGD on all batches; `scale`: as on a GPU in fp16, with gradients scaled by so
+    much at first."""
     accelerator = Accelerator(cpu=True, mixed_precision="no" if scale is None else "fp16")
     if scale is not None:  # which Accelerate makes for GPUs alone
-        accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu", init_scale=scale)
+        accelerator.native_amp, accelerator.scaler = (
+            True,
+            torch.amp.GradScaler("cpu", init_scale=scale),
+        )
     optimizer = accelerator.prepare_optimizer(torch.optim.SGD(module.parameters(), lr=lr))
     notes = Notes(lr)
     steps = len(batches) // passes
     made = train(
-        module, optimizer, iter(batches), accelerator, notes, plan=Plan(images=8, batch=8, total=steps), start=0,
-        passes=passes, clip=clip, seed=0,
-    )  # fmt: skip
+        module,
+        optimizer,
+        iter(batches),
+        accelerator,
+        notes,
+        plan=Plan(images=8, batch=8, total=steps),
+        start=0,
+        passes=passes,
+        clip=clip,
+        seed=0,
+    )
     assert made == steps == len(notes.norms)
     return notes
 
@@ -90,7 +113,9 @@ def test_teachers_move_by_the_progress_of_the_update_itself() -> None:
 @pytest.mark.parametrize("clip", [0.0, 1.0])
 def test_fp16_whose_gradients_never_become_finite_stops(clip: float) -> None:
     module = Bowl()
-    with pytest.raises(NonFiniteError, match=rf"step {SKIPS}: .*norm nan: not finite, for {SKIPS} updates in a row"):
+    with pytest.raises(
+        NonFiniteError, match=rf"step {SKIPS}: .*norm nan: not finite, for {SKIPS} updates in a row"
+    ):
         trained(module, [NO_GRADIENT] * 50, scale=65536.0, clip=clip)
     assert module.weight.tolist() == [100.0] * 4
 
@@ -111,9 +136,12 @@ def test_fp16_may_skip_again_after_an_update() -> None:
 
 def test_without_fp16_the_first_gradient_that_is_not_finite_stops() -> None:
     module = Bowl()
-    with pytest.raises(NonFiniteError, match=r"step 3: .*norm nan: not finite, so no update was made"):
+    with pytest.raises(
+        NonFiniteError, match=r"step 3: .*norm nan: not finite, so no update was made"
+    ):
         trained(module, [GOOD, GOOD, NO_GRADIENT, GOOD])
-    torch.testing.assert_close(module.weight.detach(), torch.full((4,), 64.0))  # two updates, each by a fifth
+    # two updates, each by a fifth
+    torch.testing.assert_close(module.weight.detach(), torch.full((4,), 64.0))
 
 
 def _one_rank(rank: int, folder: str) -> None:
@@ -162,4 +190,6 @@ def test_accumulated_gradients_are_those_of_the_whole_batch(clip: float) -> None
     one = trained(whole, list(batches), clip=clip)
     two = trained(parts, list(batches.flatten(0, 1).split(2)), passes=4, clip=clip)
     torch.testing.assert_close(parts.state_dict(), whole.state_dict())
-    assert two.norms == pytest.approx(one.norms, rel=1e-5) and two.losses == pytest.approx(one.losses, rel=1e-5)
+    assert two.norms == pytest.approx(one.norms, rel=1e-5) and two.losses == pytest.approx(
+        one.losses, rel=1e-5
+    )

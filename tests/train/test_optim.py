@@ -12,9 +12,17 @@ from genseg.train.optim import LARS, OptimizerConfig, build_optimizer, lr_at
 
 
 def official_lars(
-    p: torch.Tensor, grads: list[torch.Tensor], *, lr: list[float], inside: bool, wd: float, m: float, eta: float
+    p: torch.Tensor,
+    grads: list[torch.Tensor],
+    *,
+    lr: list[float],
+    inside: bool,
+    wd: float,
+    m: float,
+    eta: float,
 ) -> torch.Tensor:
-    """The two published updates, one step a line (BYOL/SwAV: lr outside; SimCLR: lr inside the momentum)."""
+    """The two published updates, one step a line (BYOL/SwAV: lr outside; SimCLR: lr inside the
+    momentum)."""
     p, v = p.clone(), torch.zeros_like(p)
     for g, rate in zip(grads, lr, strict=True):
         if p.ndim > 1:
@@ -33,7 +41,9 @@ def test_lars_is_the_published_update(inside: bool, shape: tuple[int, ...]) -> N
     grads = [torch.randn(shape, dtype=torch.float64) for _ in range(5)]
     rates = [0.1, 0.4, 0.3, 0.2, 0.1]  # a changing rate tells the two forms apart
     p = nn.Parameter(start.clone())
-    optimizer = LARS([p], lr=0.0, momentum=0.9, weight_decay=0.01, trust=0.001, lr_in_momentum=inside)
+    optimizer = LARS(
+        [p], lr=0.0, momentum=0.9, weight_decay=0.01, trust=0.001, lr_in_momentum=inside
+    )
     for g, rate in zip(grads, rates, strict=True):
         optimizer.param_groups[0]["lr"] = rate
         p.grad = g.clone()
@@ -55,22 +65,29 @@ def test_biases_and_norms_are_decayed_only_on_request() -> None:
     plan = Plan(images=10, batch=5, total=4)
     groups = build_optimizer(OptimizerConfig(weight_decay=0.1), module, plan).param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(1, 0.1), (3, 0.0)]
-    groups = build_optimizer(OptimizerConfig(weight_decay=0.1, decay_all=True), module, plan).param_groups
+    groups = build_optimizer(
+        OptimizerConfig(weight_decay=0.1, decay_all=True), module, plan
+    ).param_groups
     assert [(len(g["params"]), g["weight_decay"]) for g in groups] == [(4, 0.1)]
 
 
 def test_parameters_without_gradient_are_left_out() -> None:
     module = nn.Linear(3, 4)
     module.bias.requires_grad_(False)
-    groups = build_optimizer(OptimizerConfig(), module, Plan(images=10, batch=5, total=4)).param_groups
+    groups = build_optimizer(
+        OptimizerConfig(), module, Plan(images=10, batch=5, total=4)
+    ).param_groups
     assert sum(len(g["params"]) for g in groups) == 1
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
-    [({"lr": -1.0}, "lr=-1: it has to be above 0"), ({"clip": math.nan}, "clip=nan: use 0 or more"),
-     ({"betas": (0.9, 2.0)}, r"betas\[1\]=2: use 0 to 0.99999")],
-)  # fmt: skip
+    [
+        ({"lr": -1.0}, "lr=-1: it has to be above 0"),
+        ({"clip": math.nan}, "clip=nan: use 0 or more"),
+        ({"betas": (0.9, 2.0)}, r"betas\[1\]=2: use 0 to 0.99999"),
+    ],
+)
 def test_numbers_out_of_range_are_named(values: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         OptimizerConfig(**values)
@@ -79,10 +96,22 @@ def test_numbers_out_of_range_are_named(values: dict[str, Any], said: str) -> No
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"name": "adamw", "momentum": 0.5}, "momentum has no effect with name=adamw: leave it out or use sgd or lars"),
-        ({"name": "sgd", "betas": (0.9, 0.95)}, "betas has no effect with name=sgd: leave it out or use adamw"),
-        ({"name": "sgd", "trust": 0.02}, "trust has no effect with name=sgd: leave it out or use lars"),
-        ({"name": "lars", "decay_all": True}, "decay_all has no effect with name=lars: leave it out or use sgd or"),
+        (
+            {"name": "adamw", "momentum": 0.5},
+            "momentum has no effect with name=adamw: leave it out or use sgd or lars",
+        ),
+        (
+            {"name": "sgd", "betas": (0.9, 0.95)},
+            "betas has no effect with name=sgd: leave it out or use adamw",
+        ),
+        (
+            {"name": "sgd", "trust": 0.02},
+            "trust has no effect with name=sgd: leave it out or use lars",
+        ),
+        (
+            {"name": "lars", "decay_all": True},
+            "decay_all has no effect with name=lars: leave it out or use sgd or",
+        ),
     ],
 )
 def test_what_another_optimizer_alone_uses_is_refused(values: dict[str, Any], said: str) -> None:
@@ -104,7 +133,9 @@ def test_learning_rate_warms_up_and_falls_to_its_end() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
 @pytest.mark.parametrize("frozen", [0, 2])
-def test_a_parameter_that_is_frozen_at_first_moves_afterwards(name: str, momentum: float, frozen: int) -> None:
+def test_a_parameter_that_is_frozen_at_first_moves_afterwards(
+    name: str, momentum: float, frozen: int
+) -> None:
     """Against the optimiser that is not fused, to the bit where nothing is frozen."""
 
     def trained(fused: bool) -> list[torch.Tensor]:
@@ -122,7 +153,9 @@ def test_a_parameter_that_is_frozen_at_first_moves_afterwards(name: str, momentu
             optimizer.zero_grad(set_to_none=True)
             assert torch.equal(module[1].weight, start) == (step < frozen)
         saved = optimizer.state_dict()
-        build_optimizer(config, module, Plan(images=10, batch=5, total=8), fused=fused).load_state_dict(saved)
+        build_optimizer(
+            config, module, Plan(images=10, batch=5, total=8), fused=fused
+        ).load_state_dict(saved)
         return [p.detach() for p in module.parameters()]
 
     for got, want in zip(trained(True), trained(False), strict=True):

@@ -1,4 +1,5 @@
-"""Masks of boxes: beside grid_sample, which detectron2 pastes with, and torchvision's own loss; nothing is lost."""
+"""Masks of boxes: beside grid_sample, which detectron2 pastes with, and torchvision's own loss;
+nothing is lost."""
 
 import numpy as np
 import pytest
@@ -27,9 +28,20 @@ def by_grid_sample(mask: Tensor, box: Tensor, height: int, width: int) -> np.nda
 def test_masks_are_pasted_where_detectron2_pastes_them() -> None:
     g = torch.Generator().manual_seed(0)
     masks = torch.rand(7, 1, 28, 28, generator=g)
-    boxes = torch.tensor([[3.2, 4.1, 20.7, 33.3], [-8.0, -3, 6, 7], [40, 30, 70, 60], [5, 5, 5.4, 5.3], [0, 0, 50, 40],
-                          [10, 3, 12, 39], [60, 50, 70, 60]])  # fmt: skip
-    for instance, mask, box in zip(pasted(masks, boxes, torch.ones(7), 40, 50), masks, boxes, strict=True):
+    boxes = torch.tensor(
+        [
+            [3.2, 4.1, 20.7, 33.3],
+            [-8.0, -3, 6, 7],
+            [40, 30, 70, 60],
+            [5, 5, 5.4, 5.3],
+            [0, 0, 50, 40],
+            [10, 3, 12, 39],
+            [60, 50, 70, 60],
+        ]
+    )
+    for instance, mask, box in zip(
+        pasted(masks, boxes, torch.ones(7), 40, 50), masks, boxes, strict=True
+    ):
         alpha = by_grid_sample(mask, box, 40, 50)
         if instance is None:
             assert alpha.max() < 0.5
@@ -44,12 +56,15 @@ def test_targets_of_as_many_points_as_pixels_are_the_mask_itself() -> None:
     masks = torch.from_numpy((np.random.default_rng(0).random((2, 50, 60)) < 0.5).astype(np.uint8))
     boxes = torch.tensor([[10.0, 5, 38, 33], [31, 20, 59, 48]])
     found = mask_targets(masks, boxes, torch.tensor([1, 0]), 28)
-    torch.testing.assert_close(found, torch.stack([masks[1, 5:33, 10:38], masks[0, 20:48, 31:59]]).float())
+    torch.testing.assert_close(
+        found, torch.stack([masks[1, 5:33, 10:38], masks[0, 20:48, 31:59]]).float()
+    )
 
 
 @pytest.mark.parametrize("diameter", [8, 12, 24, 48])
 def test_the_exact_target_gives_the_mask_back(diameter: int) -> None:
-    """Boxes up to 0.4 px off, as a head gives them. torchvision's targets and pasting: 0.78, 0.84, 0.93, 0.96."""
+    """Boxes up to 0.4 px off, as a head gives them. torchvision's targets and pasting: 0.78, 0.84,
+    0.93, 0.96."""
     rng = np.random.default_rng(0)
     overlaps = []
     for _ in range(20):
@@ -57,9 +72,13 @@ def test_the_exact_target_gives_the_mask_back(diameter: int) -> None:
         y, x = np.mgrid[:160, :160] + 0.5
         mask = ((y - cy) / ry) ** 2 + ((x - cx) / rx) ** 2 <= 1
         ys, xs = np.nonzero(mask)
-        exact = torch.tensor([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], dtype=torch.float32)
+        exact = torch.tensor(
+            [[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]], dtype=torch.float32
+        )
         box = exact + torch.from_numpy(rng.uniform(-0.4, 0.4, (1, 4)).astype(np.float32))
-        target = mask_targets(torch.from_numpy(mask[None].astype(np.uint8)), box, torch.zeros(1, dtype=torch.long), 28)
+        target = mask_targets(
+            torch.from_numpy(mask[None].astype(np.uint8)), box, torch.zeros(1, dtype=torch.long), 28
+        )
         (found,) = pasted(target[None], box, torch.ones(1), 160, 160)
         assert found is not None
         again = found.paint(160, 160) >= 128
@@ -73,7 +92,12 @@ def labelled() -> Labelled:
     boxes = [torch.tensor([[4.0, 6, 40, 44], [30, 30, 60, 58]]), torch.zeros(0, 4)]
     masks = [torch.ones(2, 64, 64, dtype=torch.uint8), torch.zeros(0, 64, 64, dtype=torch.uint8)]
     masks[0][1] = 0
-    return Labelled(torch.randn(2, 3, 64, 64, generator=g), boxes, [torch.tensor([0, 1]), torch.zeros(0).long()], masks)
+    return Labelled(
+        torch.randn(2, 3, 64, 64, generator=g),
+        boxes,
+        [torch.tensor([0, 1]), torch.zeros(0).long()],
+        masks,
+    )
 
 
 def test_the_loss_is_torchvisions_where_half_a_pixel_does_not_matter() -> None:
@@ -96,7 +120,11 @@ def test_without_an_object_the_loss_is_0_and_its_gradient_exists() -> None:
     torch.manual_seed(0)
     model = Detector(build_encoder(EncoderConfig("resnet18"))[0], SIZE, classes=2).train()
     batch = labelled()
-    nothing = Labelled(batch.images, [torch.zeros(0, 4)] * 2, [torch.zeros(0).long()] * 2, [batch.masks[1]] * 2)  # type: ignore[index]
+    nothing = Labelled(
+        batch.images, [torch.zeros(0, 4)] * 2, [torch.zeros(0).long()] * 2, [batch.masks[1]] * 2
+    )  # type: ignore[index]
     loss = model(nothing)["mask"]
     loss.backward()
-    assert float(loss.detach()) == 0 and all(p.grad is not None for p in model.model.roi_heads.mask_head.parameters())
+    assert float(loss.detach()) == 0 and all(
+        p.grad is not None for p in model.model.roi_heads.mask_head.parameters()
+    )

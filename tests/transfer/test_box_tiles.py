@@ -21,8 +21,11 @@ from genseg.transfer.segmenter import Segmenter, SegmenterConfig
 Box = tuple[float, float, float, float]
 
 
-def seen(box: Box, tile: Tile, *, category: int = 0, score: float, masks: bool = True) -> Detection | None:
-    """What a perfect detector sees of an object in a tile; None where less than 3 pixels of it lie there."""
+def seen(
+    box: Box, tile: Tile, *, category: int = 0, score: float, masks: bool = True
+) -> Detection | None:
+    """What a perfect detector sees of an object in a tile; None where less than 3 pixels of it lie
+    there."""
     left, top = max(box[0] - tile.left, 0), max(box[1] - tile.top, 0)
     right, bottom = min(box[2] - tile.left, tile.width), min(box[3] - tile.top, tile.height)
     if right - left < 3 or bottom - top < 3:
@@ -33,12 +36,17 @@ def seen(box: Box, tile: Tile, *, category: int = 0, score: float, masks: bool =
     return Detection((left, top, right, bottom), category, score, instance)
 
 
-def parts(objects: list[tuple[Box, int]], h: int, w: int, *, tile: int, seed: int = 0, masks: bool = True) -> list:
+def parts(
+    objects: list[tuple[Box, int]], h: int, w: int, *, tile: int, seed: int = 0, masks: bool = True
+) -> list:
     """All tiles with what is seen in them, at scores by chance."""
     rng = np.random.default_rng(seed)
     found = []
     for t in tiles_of(h, w, tile=tile):
-        many = [seen(box, t, category=c, score=float(rng.uniform(0.3, 1)), masks=masks) for box, c in objects]
+        many = [
+            seen(box, t, category=c, score=float(rng.uniform(0.3, 1)), masks=masks)
+            for box, c in objects
+        ]
         found.append((t, [d for d in many if d is not None]))
     return found
 
@@ -50,7 +58,9 @@ def apart(rng: np.random.Generator, h: int, w: int, count: int) -> list[tuple[Bo
     while len(objects) < count:
         (bh, bw), c = rng.uniform(5, 70, 2), int(rng.integers(2))
         top, left = rng.uniform(0, h - bh), rng.uniform(0, w - bw)
-        area: NDArray[np.bool_] = taken[c, int(top) : int(top + bh) + 2, int(left) : int(left + bw) + 2]
+        area: NDArray[np.bool_] = taken[
+            c, int(top) : int(top + bh) + 2, int(left) : int(left + bw) + 2
+        ]
         if not area.any():
             area[:] = True
             objects.append(((left, top, left + bw, top + bh), c))
@@ -86,14 +96,21 @@ def test_an_object_that_no_tile_sees_whole_is_one() -> None:
 
 def test_a_piece_whose_box_ends_before_the_side_is_no_object_of_its_own() -> None:
     """Detectors are not exact: a cut object's box may end some pixels before the tile does."""
-    left, right = Tile(0, 0, 256, 256, (False, False, False, True)), Tile(0, 192, 256, 256, (False, True, False, False))
+    left, right = (
+        Tile(0, 0, 256, 256, (False, False, False, True)),
+        Tile(0, 192, 256, 256, (False, True, False, False)),
+    )
     piece = Detection((180.0, 50, 252.5, 90), 0, 0.9)
-    whole = Detection((1.0, 50, 108, 90), 0, 0.6)  # from 193 on, so that this tile cuts it a little too
+    # from 193 on, so that this tile cuts it a little too
+    whole = Detection((1.0, 50, 108, 90), 0, 0.6)
     assert len(merge_detections([(left, [piece]), (right, [whole])], overlap=0.5)) == 1
 
 
 def test_classes_are_kept_apart_and_of_doubles_the_better_stays() -> None:
-    one, other = Tile(0, 0, 100, 100, (False, False, False, True)), Tile(0, 70, 100, 100, (False, True, False, False))
+    one, other = (
+        Tile(0, 0, 100, 100, (False, False, False, True)),
+        Tile(0, 70, 100, 100, (False, True, False, False)),
+    )
     first = [Detection((78.0, 10, 90, 22), 0, 0.5), Detection((78.0, 10, 90, 22), 1, 0.4)]
     second = [Detection((8.5, 10, 20, 22), 0, 0.8)]
     found = merge_detections([(one, first), (other, second)], overlap=0.5)
@@ -117,14 +134,18 @@ def test_logits_of_tiles_are_those_of_the_image_without_seams() -> None:
     assert looked == [(90, 150)]
 
     numbers = iter(range(100))
-    steps = logits_by_tiles(image, lambda x: torch.full((1, *x.shape[1:]), float(next(numbers))), tile=64)[0]
+    steps = logits_by_tiles(
+        image, lambda x: torch.full((1, *x.shape[1:]), float(next(numbers))), tile=64
+    )[0]
     most = next(numbers) - 1
     jump = max(steps.diff(dim=0).abs().max(), steps.diff(dim=1).abs().max())
     assert 0 < jump < 0.2 * most  # from one tile to the next within the 16 pixels that both see
 
 
 @pytest.mark.parametrize("build", [BoxDetectorConfig, SegmenterConfig])
-def test_models_see_large_images_by_tiles(build: Callable[..., BoxDetectorConfig | SegmenterConfig]) -> None:
+def test_models_see_large_images_by_tiles(
+    build: Callable[..., BoxDetectorConfig | SegmenterConfig],
+) -> None:
     torch.manual_seed(0)
     encoder = build_encoder(EncoderConfig("resnet18"))[0]
     image = torch.randn(3, 160, 100)
@@ -135,7 +156,9 @@ def test_models_see_large_images_by_tiles(build: Callable[..., BoxDetectorConfig
         small = image[:, :96, :96]
         torch.testing.assert_close(model.segment(small), model._tile(small))
         return
-    detector = Detector(encoder, replace(config, anchors=(8.0, 16, 32, 64, 128), score=0.01), classes=2).eval()
+    detector = Detector(
+        encoder, replace(config, anchors=(8.0, 16, 32, 64, 128), score=0.01), classes=2
+    ).eval()
     found = detector.detect(image)
     boxes = torch.tensor([d.box for d in found])
     assert (boxes >= 0).all() and (boxes[:, 2] <= 100).all() and (boxes[:, 3] <= 160).all()

@@ -1,4 +1,5 @@
-"""The alpha decoder as a detector: labels as layers, classes of codes, what is found in images of odd sizes."""
+"""The alpha decoder as a detector: labels as layers, classes of codes, what is found in images of
+odd sizes."""
 
 import math
 from dataclasses import replace
@@ -23,7 +24,9 @@ SMALL = DecoderConfig(channels=(16, 16, 8, 8), tower=8)
 def detector(classes: int = 2) -> PlaceDetector:
     torch.manual_seed(0)
     encoder, _ = build_encoder(EncoderConfig("resnet18"))
-    config = PlacesConfig(decoder=SMALL, generate=GenerateConfig(candidate=0.0, score=0.0, overlap=1, inside=1))
+    config = PlacesConfig(
+        decoder=SMALL, generate=GenerateConfig(candidate=0.0, score=0.0, overlap=1, inside=1)
+    )
     return PlaceDetector(encoder, AlphaDecoder(encoder, SMALL), config, classes=classes)
 
 
@@ -59,7 +62,9 @@ def test_the_loss_is_the_objective_and_the_cross_entropy_of_the_places_of_each_c
     for image, place in (assignment.layer >= 0).nonzero().tolist():
         logits = model.classify(places.vector[image, place]).detach()
         wanted.append(F.cross_entropy(logits, category[assignment.layer[image, place]]).detach())
-    assert float(outputs["category"]) == pytest.approx(0.5 * float(torch.stack(wanted).mean()), rel=1e-4)
+    assert float(outputs["category"]) == pytest.approx(
+        0.5 * float(torch.stack(wanted).mean()), rel=1e-4
+    )
     total = sum(float(v) for v in (*terms.values(), outputs["category"]))
     assert float(outputs["loss"]) == pytest.approx(total, rel=1e-4)
     model(labels)["loss"].backward()
@@ -67,11 +72,17 @@ def test_the_loss_is_the_objective_and_the_cross_entropy_of_the_places_of_each_c
 
 
 @pytest.mark.parametrize("empty", [False, True])
-def test_the_cross_entropy_of_one_class_is_0_and_every_parameter_has_a_gradient(empty: bool) -> None:
+def test_the_cross_entropy_of_one_class_is_0_and_every_parameter_has_a_gradient(
+    empty: bool,
+) -> None:
     model, labels = detector(classes=1).train(), batch()
     one = replace(labels, classes=[torch.zeros_like(c) for c in labels.classes])
-    none = replace(labels, boxes=[torch.zeros(0, 4)] * 2, classes=[torch.zeros(0, dtype=torch.long)] * 2,
-                   masks=[torch.zeros(0, 64, 64, dtype=torch.uint8)] * 2)  # fmt: skip
+    none = replace(
+        labels,
+        boxes=[torch.zeros(0, 4)] * 2,
+        classes=[torch.zeros(0, dtype=torch.long)] * 2,
+        masks=[torch.zeros(0, 64, 64, dtype=torch.uint8)] * 2,
+    )
     outputs = model(none if empty else one)
     assert float(outputs["category"].detach()) == 0
     outputs["loss"].backward()
@@ -79,16 +90,25 @@ def test_the_cross_entropy_of_one_class_is_0_and_every_parameter_has_a_gradient(
     assert not torch.stack([p.grad.abs().max() for p in model.classify.parameters()]).any()
 
 
-def test_processes_with_different_numbers_of_objects_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_with_different_numbers_of_objects_equal_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, whole = detector().eval(), batch()
     counts: list[Tensor] = []
     monkeypatch.setattr(dist, "over_ranks", lambda count: counts.append(count) or count)
     with torch.no_grad():
         want = float(model(whole)["category"])
-        monkeypatch.setattr(dist, "over_ranks", lambda _: counts[-1] / 2)  # as the ranks' mean would be
-        ranks = [float(model(part)["category"]) for part in (
-            Labelled(whole.images[i : i + 1], whole.boxes[i : i + 1], whole.classes[i : i + 1], [m])
-            for i, m in enumerate(whole.masks or []))]  # fmt: skip
+        # as the ranks' mean would be
+        monkeypatch.setattr(dist, "over_ranks", lambda _: counts[-1] / 2)
+        ranks = [
+            float(model(part)["category"])
+            for part in (
+                Labelled(
+                    whole.images[i : i + 1], whole.boxes[i : i + 1], whole.classes[i : i + 1], [m]
+                )
+                for i, m in enumerate(whole.masks or [])
+            )
+        ]
     assert sum(ranks) / 2 == pytest.approx(want, rel=1e-4)
 
 
@@ -121,9 +141,12 @@ def test_classes_are_learnt_and_images_of_odd_sizes_have_boxes_inside() -> None:
     assert odd and all(d.box[0] >= 0 and d.box[2] <= 45 and d.box[3] <= 51 for d in odd)
 
 
-def test_a_large_image_is_seen_by_tiles_and_classes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_image_is_seen_by_tiles_and_classes_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model = detector()
-    model.config = replace(model.config, generate=GenerateConfig(tile=64))  # three tiles of 61 pixels
+    # three tiles of 61 pixels
+    model.config = replace(model.config, generate=GenerateConfig(tile=64))
     image = torch.zeros(3, 64, 150)
     image[:, 20:30, 10:20], image[:, 40:60, 50:70], image[:, 5:15, 130:140] = 1, 2, 1
 
@@ -133,8 +156,10 @@ def test_a_large_image_is_seen_by_tiles_and_classes_are_kept(monkeypatch: pytest
 
     monkeypatch.setattr(model, "_tile", seen)
     assert [(d.box, d.category) for d in model.detect(image)] == [
-        ((50.0, 40.0, 70.0, 60.0), 1), ((10.0, 20.0, 20.0, 30.0), 0), ((130.0, 5.0, 140.0, 15.0), 0),
-    ]  # fmt: skip
+        ((50.0, 40.0, 70.0, 60.0), 1),
+        ((10.0, 20.0, 20.0, 30.0), 0),
+        ((130.0, 5.0, 140.0, 15.0), 0),
+    ]
 
 
 def test_padding_mirrors_and_repeats_where_the_image_is_too_small() -> None:

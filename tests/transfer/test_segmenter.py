@@ -1,4 +1,5 @@
-"""Segmenters: our encoder inside smp's models, the loss against a loop, a round trip through save_pretrained."""
+"""Segmenters: our encoder inside smp's models, the loss against a loop, a round trip through
+save_pretrained."""
 
 import math
 from pathlib import Path
@@ -57,7 +58,10 @@ def test_the_loss_is_cross_entropy_and_dice_over_the_pixels_that_are_asked() -> 
         outputs = model(labels)
     p = model.model(labels.images).detach().double().softmax(1)
     asked = labels.semantic != 255
-    crossed = [-math.log(float(p[b, labels.semantic[b, y, x], y, x])) for b, y, x in asked.nonzero().tolist()]
+    crossed = [
+        -math.log(float(p[b, labels.semantic[b, y, x], y, x]))
+        for b, y, x in asked.nonzero().tolist()
+    ]
     assert float(outputs["cross_entropy"]) == pytest.approx(sum(crossed) / len(crossed), rel=1e-4)
     dice = []
     for c in range(3):
@@ -66,7 +70,9 @@ def test_the_loss_is_cross_entropy_and_dice_over_the_pixels_that_are_asked() -> 
     assert float(outputs["dice"]) == pytest.approx(0.5 * sum(dice) / 3, rel=1e-4)
 
 
-def test_processes_with_different_numbers_of_pixels_equal_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processes_with_different_numbers_of_pixels_equal_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, labels = segmenter(SegmenterConfig()).eval(), batch()
     assert labels.semantic is not None
     labels.semantic[0, :50] = 255
@@ -75,7 +81,10 @@ def test_processes_with_different_numbers_of_pixels_equal_one(monkeypatch: pytes
         asked = (labels.semantic != 255).sum()
         monkeypatch.setattr(dist, "over_ranks", lambda _: asked / 2)  # as the ranks' mean would be
         pairs = zip(labels.images, labels.semantic, strict=True)
-        ranks = [float(model(Labelled(x[None], [], [], None, y[None]))["cross_entropy"]) for x, y in pairs]
+        ranks = [
+            float(model(Labelled(x[None], [], [], None, y[None]))["cross_entropy"])
+            for x, y in pairs
+        ]
     assert sum(ranks) / 2 == pytest.approx(want, rel=1e-4)
 
 
@@ -95,7 +104,9 @@ def test_images_of_any_size_and_a_round_trip_through_smp(tmp_path: Path) -> None
     model.model.save_pretrained(tmp_path / "unet")
     loaded = smp.from_pretrained(tmp_path / "unet").eval()
     with torch.no_grad():
-        assert torch.allclose(loaded(image[None, :, :32, :64]), model.model(image[None, :, :32, :64]), atol=1e-5)
+        assert torch.allclose(
+            loaded(image[None, :, :32, :64]), model.model(image[None, :, :32, :64]), atol=1e-5
+        )
 
 
 def test_a_small_stem_is_refused() -> None:

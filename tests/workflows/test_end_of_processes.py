@@ -1,4 +1,5 @@
-"""A command's processes end with it, however it ends, and its exit code says which signal ended it."""
+"""A command's processes end with it, however it ends, and its exit code says which signal ended
+it."""
 
 import os
 import signal
@@ -20,9 +21,13 @@ ROOT = Path(__file__).parents[2]
 def started(arguments: list[str]) -> subprocess.Popen[str]:
     """A command as the first process of a session of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "genseg.cli", *arguments], env={**os.environ, "PYTHONPATH": str(ROOT)},
-        start_new_session=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "genseg.cli", *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
 
 
 def of_session(number: int) -> list[psutil.Process]:
@@ -42,10 +47,29 @@ def test_compare_leaves_no_trainer_behind(number: signal.Signals, tmp_path: Path
     for split, seed in (("train", 0), ("val", 1)):
         write_blobs(tmp_path / split, count=2, each=4, seed=seed)
     out = tmp_path / "out"
-    command = ["compare", "--config", "unet", "--arms", "random", "--labels", "1,2", "--seeds", "1", "--jobs", "2",
-               "--out", str(out), f"data.train={tmp_path}/train/labels.json", f"data.val={tmp_path}/val/labels.json",
-               "steps=20000", "batch_size=2", "augment.size=32", "threads=1", "data.workers=0",
-               "log_every=1 steps"]  # fmt: skip
+    command = [
+        "compare",
+        "--config",
+        "unet",
+        "--arms",
+        "random",
+        "--labels",
+        "1,2",
+        "--seeds",
+        "1",
+        "--jobs",
+        "2",
+        "--out",
+        str(out),
+        f"data.train={tmp_path}/train/labels.json",
+        f"data.val={tmp_path}/val/labels.json",
+        "steps=20000",
+        "batch_size=2",
+        "augment.size=32",
+        "threads=1",
+        "data.workers=0",
+        "log_every=1 steps",
+    ]
     job = started(command)
     metrics = [out / f"cells/random/{n}-labels/seed-0/run/metrics.jsonl" for n in (1, 2)]
     limit = time.monotonic() + 240
@@ -54,7 +78,8 @@ def test_compare_leaves_no_trainer_behind(number: signal.Signals, tmp_path: Path
         time.sleep(0.1)
     assert len(of_session(job.pid)) > 2
     os.kill(job.pid, number)
-    said = job.communicate(timeout=120)[1]  # its processes have the pipe, too: it is closed when all have ended
+    # its processes have the pipe, too: it is closed when all have ended
+    said = job.communicate(timeout=120)[1]
     assert job.returncode == (-signal.SIGKILL if number == signal.SIGKILL else 128 + number)
     assert "Traceback" not in said, said
     limit = time.monotonic() + 30
@@ -67,15 +92,34 @@ def test_compare_leaves_no_trainer_behind(number: signal.Signals, tmp_path: Path
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_training_is_saved_and_the_exit_code_is_that_of_the_signal(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_training_is_saved_and_the_exit_code_is_that_of_the_signal(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     (tmp_path / "photos").mkdir()
     write_classes(tmp_path / "photos", 6, ".png")
     run = tmp_path / "run"
-    job = started(["pretrain", "--config", "simclr", f"data.path={tmp_path / 'photos'}", f"run={run}", "steps=20000",
-                   "batch_size=4", "data.workers=1", "data.cache=0", "views.both.size=32", "threads=1",
-                   "probe.every=0 steps", "log_every=1 steps"])  # fmt: skip
+    job = started(
+        [
+            "pretrain",
+            "--config",
+            "simclr",
+            f"data.path={tmp_path / 'photos'}",
+            f"run={run}",
+            "steps=20000",
+            "batch_size=4",
+            "data.workers=1",
+            "data.cache=0",
+            "views.both.size=32",
+            "threads=1",
+            "probe.every=0 steps",
+            "log_every=1 steps",
+        ]
+    )
     limit = time.monotonic() + 240
-    while not ((run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").stat().st_size) and job.poll() is None:
+    while (
+        not ((run / "metrics.jsonl").is_file() and (run / "metrics.jsonl").stat().st_size)
+        and job.poll() is None
+    ):
         assert time.monotonic() < limit
         time.sleep(0.05)
     os.killpg(job.pid, number)

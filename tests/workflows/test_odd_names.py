@@ -1,4 +1,5 @@
-"""Images whose names are no UTF-8, or as long as a name can be, go through every command that writes by their names."""
+"""Images whose names are no UTF-8, or as long as a name can be, go through every command that
+writes by their names."""
 
 import json
 import os
@@ -17,14 +18,28 @@ LONG = "a" * (NAME_BYTES - 4) + ".png"
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What otsu finds in two images of odd names and a broken one, with alphas, cut-outs and the report."""
+    """What otsu finds in two images of odd names and a broken one, with alphas, cut-outs and the
+    report."""
     root = tmp_path_factory.mktemp("names")
     pixels = np.full((40, 60, 3), 30, np.uint8)
     pixels[8:30, 10:40] = 220
     for name in (LATIN, LONG):
         write_png(root / "photos" / name, pixels)
     (root / "photos" / os.fsdecode(b"br\xe4.png")).write_bytes(b"no image")
-    assert main(["generate", "otsu", f"{root}/photos", "--out", f"{root}/found", "--alphas", "--cutouts"]) == 0
+    assert (
+        main(
+            [
+                "generate",
+                "otsu",
+                f"{root}/photos",
+                "--out",
+                f"{root}/found",
+                "--alphas",
+                "--cutouts",
+            ]
+        )
+        == 0
+    )
     return root
 
 
@@ -36,13 +51,29 @@ def test_alphas_cutouts_and_the_report_are_made(found: Path) -> None:
     assert main(["visualize", f"{found}/found"]) == 0
 
 
-def test_the_json_serves_the_other_commands(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    json_file, out = found / "found/instances.json", Path(os.fsdecode(os.fsencode(found) + b"/\xe4"))
-    assert main(["visualize", str(json_file), "--images", f"{found}/photos", "--out", f"{out}.png"]) == 0
+def test_the_json_serves_the_other_commands(
+    found: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    json_file, out = (
+        found / "found/instances.json",
+        Path(os.fsdecode(os.fsencode(found) + b"/\xe4")),
+    )
+    assert (
+        main(["visualize", str(json_file), "--images", f"{found}/photos", "--out", f"{out}.png"])
+        == 0
+    )
     assert Path(f"{out}.png").is_file() and r"\udce4.png: 2 images" in capsys.readouterr().out
-    for kind, end in (("cvat", ".zip"), ("labels", ""), ("fiftyone", ".json"), ("labelstudio", ".json")):
+    for kind, end in (
+        ("cvat", ".zip"),
+        ("labels", ""),
+        ("fiftyone", ".json"),
+        ("labelstudio", ".json"),
+    ):
         images = ["--images", f"{found}/photos"] if end == ".json" else []
-        assert main(["convert", str(json_file), "--to", kind, "--out", f"{out}{kind}{end}", *images]) == 0
+        assert (
+            main(["convert", str(json_file), "--to", kind, "--out", f"{out}{kind}{end}", *images])
+            == 0
+        )
     assert len(list(Path(f"{out}labels").iterdir())) == 2
 
 
@@ -50,9 +81,16 @@ def test_an_image_that_could_not_be_read_is_known_by_its_odd_name(
     found: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = json.loads((found / "found/instances.json").read_bytes())
-    content["images"].append({"id": 99, "file_name": os.fsdecode(b"br\xe4.png"), "width": 60, "height": 40})
+    content["images"].append(
+        {"id": 99, "file_name": os.fsdecode(b"br\xe4.png"), "width": 60, "height": 40}
+    )
     (found / "labels.json").write_text(json.dumps(content))
-    assert main(["evaluate", "alpha", f"{found}/found/instances.json", "--data", f"{found}/labels.json"]) == 0
+    assert (
+        main(
+            ["evaluate", "alpha", f"{found}/found/instances.json", "--data", f"{found}/labels.json"]
+        )
+        == 0
+    )
     assert "1 images that could not be read count as nothing found" in capsys.readouterr().out
 
 

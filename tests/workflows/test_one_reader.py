@@ -1,4 +1,5 @@
-"""One reader of COCO: what one command takes the others take, and what is left out is counted and said by all."""
+"""One reader of COCO: what one command takes the others take, and what is left out is counted and
+said by all."""
 
 import copy
 import gzip
@@ -21,7 +22,12 @@ H, W = 40, 60
 SQUARES = ((6, 4, 13), (32, 6, 17), (15, 23, 15), (45, 27, 11))  # left, top, side
 LABELS = 2 * len(SQUARES)
 Content = dict[str, Any]
-OUTS = {"cvat": "out.zip", "labels": "out", "labelstudio": "tasks.json", "fiftyone": "fiftyone.json"}
+OUTS = {
+    "cvat": "out.zip",
+    "labels": "out",
+    "labelstudio": "tasks.json",
+    "fiftyone": "fiftyone.json",
+}
 COMMANDS = ("finetune", *OUTS, "visualize", "evaluate", "split")
 POLYGON, RLE = "bad polygons", "bad segmentation"
 
@@ -38,13 +44,22 @@ def coded(a: Content) -> Content:
 
 def content() -> Content:
     annotations: list[Content] = [
-        {"image_id": image, "category_id": 1 + n % 2, "iscrowd": 0, "bbox": [x, y, side, side], "area": side * side}
+        {
+            "image_id": image,
+            "category_id": 1 + n % 2,
+            "iscrowd": 0,
+            "bbox": [x, y, side, side],
+            "area": side * side,
+        }
         for image in (1, 2)
         for n, (x, y, side) in enumerate(SQUARES)
     ]
     for n, a in enumerate(annotations, start=1):
         a |= {"id": n, "segmentation": [corners(a)]}
-    images = [{"id": n, "file_name": name, "height": H, "width": W} for n, name in ((1, "leaf.png"), (2, "stem.png"))]
+    images = [
+        {"id": n, "file_name": name, "height": H, "width": W}
+        for n, name in ((1, "leaf.png"), (2, "stem.png"))
+    ]
     return {
         "images": images,
         "annotations": annotations,
@@ -57,7 +72,9 @@ def write(folder: Path, made: Content, *, images: str = ".", file: str = "labels
     for seed, name in enumerate(("leaf.png", "stem.png")):
         place = folder / images / name
         place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (H, W, 3), np.uint8)).save(place)
+        Image.fromarray(np.random.default_rng(seed).integers(0, 256, (H, W, 3), np.uint8)).save(
+            place
+        )
     (folder / file).parent.mkdir(parents=True, exist_ok=True)
     (folder / file).write_text(json.dumps(made))
     return folder / file
@@ -67,24 +84,43 @@ def written(command: str, out: Path) -> int:
     """How many instances are in what a converter has written."""
     if command == "cvat":
         with zipfile.ZipFile(out) as archive:
-            return sum(bool(a["segmentation"]) for a in json.loads(archive.read(INSIDE))["annotations"])
+            return sum(
+                bool(a["segmentation"]) for a in json.loads(archive.read(INSIDE))["annotations"]
+            )
     if command == "labels":
         return sum(np.unique(np.array(Image.open(file))).size - 1 for file in out.rglob("*.tif"))
     made = json.loads(out.read_text())
     if command == "fiftyone":
         return len(made["annotations"])
-    return sum(bool(r["value"]["rle"]) for task in made for p in task["predictions"] for r in p["result"])
+    return sum(
+        bool(r["value"]["rle"]) for task in made for p in task["predictions"] for r in p["result"]
+    )
 
 
-def run(command: str, labels: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, int | None]:
+def run(
+    command: str, labels: Path, images: Path, capsys: pytest.CaptureFixture[str]
+) -> tuple[int, str, int | None]:
     """The exit code, what was said, and how many labels there were, where a command says so."""
     out = labels.parent / OUTS.get(command, "out.png")
     (labels.parent / "none.json").write_text("[]")
     code = main(
         {
-            "finetune": ["finetune", "--config", "mask_rcnn", f"data.train={labels}", f"data.val={labels}", "--check"],
+            "finetune": [
+                "finetune",
+                "--config",
+                "mask_rcnn",
+                f"data.train={labels}",
+                f"data.val={labels}",
+                "--check",
+            ],
             "visualize": ["visualize", str(labels), "--images", str(images), "--out", str(out)],
-            "evaluate": ["evaluate", "alpha", str(labels.parent / "none.json"), "--data", str(labels)],
+            "evaluate": [
+                "evaluate",
+                "alpha",
+                str(labels.parent / "none.json"),
+                "--data",
+                str(labels),
+            ],
             "split": ["split", str(labels)],
         }.get(command, ["convert", str(labels), "--to", command, "--out", str(out)])
     )
@@ -105,7 +141,10 @@ def scaled(a: Content) -> list[list[float]]:
 
 # what is wrong with an annotation, and the words that each command has for it
 BAD: dict[str, tuple[Callable[[Content], Content], str]] = {
-    "points as pairs": (lambda a: {"segmentation": [np.reshape(corners(a), (-1, 2)).tolist()]}, POLYGON),
+    "points as pairs": (
+        lambda a: {"segmentation": [np.reshape(corners(a), (-1, 2)).tolist()]},
+        POLYGON,
+    ),
     "no inner list": (lambda a: {"segmentation": corners(a)}, POLYGON),
     "one list too many": (lambda a: {"segmentation": [[corners(a)]]}, POLYGON),
     "two points": (lambda a: {"segmentation": [corners(a)[:4]]}, POLYGON),
@@ -137,7 +176,10 @@ BAD: dict[str, tuple[Callable[[Content], Content], str]] = {
 SOME = {  # these are no fault where all are so
     "no segmentation": (lambda a: {"segmentation": None}, "without a segmentation"),
     "an empty segmentation": (lambda a: {"segmentation": []}, "without a segmentation"),
-    "a repetition": (lambda a: {k: v for k, v in content()["annotations"][1].items() if k != "id"}, "repeat another"),
+    "a repetition": (
+        lambda a: {k: v for k, v in content()["annotations"][1].items() if k != "id"},
+        "repeat another",
+    ),
 }
 
 
@@ -193,10 +235,14 @@ GOOD: dict[str, Callable[[Content], None]] = {
     "no ids of annotations": without("annotations", "id"),
     "one id for all annotations": each("annotations", lambda a: a | {"id": 5}),
     "ids of annotations as words": each("annotations", lambda a: a | {"id": f"x{a['id']}"}),
-    "ids as text": each("annotations", lambda a: a | {k: str(a[k]) for k in ("id", "image_id", "category_id")}),
+    "ids as text": each(
+        "annotations", lambda a: a | {k: str(a[k]) for k in ("id", "image_id", "category_id")}
+    ),
     "ids of images as text": each("images", lambda i: i | {"id": str(i["id"])}),
     "ids of categories as text": each("categories", lambda c: c | {"id": str(c["id"])}),
-    "ids with a point": each("annotations", lambda a: a | {k: float(a[k]) for k in ("image_id", "category_id")}),
+    "ids with a point": each(
+        "annotations", lambda a: a | {k: float(a[k]) for k in ("image_id", "category_id")}
+    ),
     "boxes of nan": each("annotations", lambda a: a | {"bbox": [float("nan")] * 4}),
     "boxes as text": each("annotations", lambda a: a | {"bbox": [str(n) for n in a["bbox"]]}),
     "an area of words": each("annotations", lambda a: a | {"area": "large"}),
@@ -221,7 +267,9 @@ def test_what_has_one_right_reading_is_taken_by_all(
     GOOD[form](made)
     code, said, count = run(command, write(tmp_path, made), tmp_path, capsys)
     assert code == 0 and count in (None, LABELS), said
-    assert (count or command in ("visualize", "split")) and "left out" not in said.replace("root)  left out", "")
+    assert (count or command in ("visualize", "split")) and "left out" not in said.replace(
+        "root)  left out", ""
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -240,13 +288,17 @@ def test_layouts_that_tools_write_are_found_by_all(
 ) -> None:
     made = content()
     GOOD["no height and width"](made)  # so that none can do without the images
-    code, said, count = run(command, write(tmp_path, made, images=images, file=file), tmp_path / images, capsys)
+    code, said, count = run(
+        command, write(tmp_path, made, images=images, file=file), tmp_path / images, capsys
+    )
     assert code == 0 and count in (None, LABELS), said
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("value", [1, "1", "true", "True", True, 1.0, "1.0"])
-def test_a_crowd_is_one_for_all(value: Any, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_crowd_is_one_for_all(
+    value: Any, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = content()
     made["annotations"][0]["iscrowd"] = value
     code, said, count = run(command, write(tmp_path, made), tmp_path, capsys)
@@ -255,11 +307,17 @@ def test_a_crowd_is_one_for_all(value: Any, command: str, tmp_path: Path, capsys
 
 
 @pytest.mark.parametrize("command", ["finetune", "evaluate"])
-def test_brush_masks_of_cvat_are_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_brush_masks_of_cvat_are_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     made = content()
     each("annotations", lambda a: a | {"iscrowd": 1, "segmentation": coded(a)})(made)
     code, said, _ = run(command, write(tmp_path, made), tmp_path, capsys)
-    assert code == 2 and "CVAT writes its brush masks as crowds" in said and "set its iscrowd to 0" in said
+    assert (
+        code == 2
+        and "CVAT writes its brush masks as crowds" in said
+        and "set its iscrowd to 0" in said
+    )
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -273,7 +331,9 @@ def test_height_and_width_that_are_swapped_are_named(
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "scan"])
-def test_a_json_that_is_compressed_is_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_that_is_compressed_is_named(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = write(tmp_path, content())
     labels.write_bytes(gzip.compress(labels.read_bytes()))
     if command == "scan":
@@ -314,8 +374,14 @@ def test_measures_of_masks_of_boxes_are_left_out_with_a_word(
     assert main(["evaluate", "alpha", str(found), "--data", str(labels), "--out", str(out)]) == 0
     said = capsys.readouterr().out
     assert f"boxes alone, no masks: {labels}. Measures of masks are left out" in said
-    assert "box AP " in said and "mask AP" not in said and "mBO" not in said and "FG-ARI" not in said
+    assert (
+        "box AP " in said and "mask AP" not in said and "mBO" not in said and "FG-ARI" not in said
+    )
     numbers = json.loads(out.read_text())
     assert numbers["notes"] and numbers["notes"][0] in said
     group = numbers["predictions"][str(found)]["all"]
-    assert group["box AP"] == pytest.approx(1) and group.get("mask AP") is None and group.get("mBO") is None
+    assert (
+        group["box AP"] == pytest.approx(1)
+        and group.get("mask AP") is None
+        and group.get("mBO") is None
+    )

@@ -1,4 +1,5 @@
-"""What commands say of how images are looked at: what is not used of them, how they are shrunk, where work stands."""
+"""What commands say of how images are looked at: what is not used of them, how they are shrunk,
+where work stands."""
 
 import json
 import signal
@@ -30,7 +31,9 @@ def folder(tmp_path: Path) -> Path:
             write_png(root / name, page)
         else:
             root.mkdir(exist_ok=True)
-            tifffile.imwrite(root / name, np.stack([page] * 5), imagej=True, metadata={"axes": "ZYX"})
+            tifffile.imwrite(
+                root / name, np.stack([page] * 5), imagej=True, metadata={"axes": "ZYX"}
+            )
     return root
 
 
@@ -40,43 +43,60 @@ def test_generate_and_evaluate_say_it_in_console_json_and_page(
     out, labels = tmp_path / "found", tmp_path / "found/instances.json"
     assert main(["generate", "otsu", str(folder), "--out", str(out), "--side", "50"]) == 0
     said = capsys.readouterr().out
-    shrunk = ("2 of 2 images are looked at smaller than they are, at 1/4.0 of their sides or more: where it is 1/4.0, "
-              "nothing of less than 18 px across can be found; --side 0 looks at images in their own size")  # fmt: skip
+    shrunk = (
+        "2 of 2 images are looked at smaller than they are, at 1/4.0 of their sides or more: "
+        "where it is 1/4.0, "
+        "nothing of less than 18 px across can be found; --side 0 looks at images in their own size"
+    )
     assert said.count(f"note: {UNUSED}\n") == 1 and said.count(f"note: {shrunk}\n") == 1
     info = json.loads(labels.read_bytes())["info"]
     assert info == {"notes": [UNUSED, shrunk], "shrunk_images": 2, "smallest_object_px": 18}
     page = (out / "report.html").read_text("utf-8")
     assert page.count(UNUSED) == 1 and page.count(shrunk) == 1
-    assert main(["evaluate", "alpha", "otsu", "--data", _labels(folder, labels), "--side", "50"]) == 0
+    assert (
+        main(["evaluate", "alpha", "otsu", "--data", _labels(folder, labels), "--side", "50"]) == 0
+    )
     assert f"{UNUSED}\n{shrunk}\n" in capsys.readouterr().out
 
 
 def _labels(folder: Path, found: Path) -> str:
     content = json.loads(found.read_bytes())
-    (folder / "labels.json").write_text(json.dumps({k: content[k] for k in ("images", "annotations", "categories")}))
+    (folder / "labels.json").write_text(
+        json.dumps({k: content[k] for k in ("images", "annotations", "categories")})
+    )
     return str(folder / "labels.json")
 
 
-def test_nothing_is_said_where_all_is_seen(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_said_where_all_is_seen(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (folder / "stack.tif").unlink()
-    assert main(["generate", "otsu", str(folder), "--out", str(tmp_path / "found"), "--side", "60"]) == 0
+    assert (
+        main(["generate", "otsu", str(folder), "--out", str(tmp_path / "found"), "--side", "60"])
+        == 0
+    )
     assert "note:" not in capsys.readouterr().out
     assert "info" not in json.loads((tmp_path / "found/instances.json").read_bytes())
 
 
-def test_scan_and_visualize_say_it(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scan_and_visualize_say_it(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["scan", str(folder)]) == 0
     assert f"note        {UNUSED}"[:80] in capsys.readouterr().out
     assert main(["generate", "otsu", str(folder), "--out", str(tmp_path / "found")]) == 0
     found = str(tmp_path / "found/instances.json")
-    assert main(["visualize", found, "--images", str(folder), "--out", str(tmp_path / "v.png")]) == 0
+    assert (
+        main(["visualize", found, "--images", str(folder), "--out", str(tmp_path / "v.png")]) == 0
+    )
     assert capsys.readouterr().out.endswith(f"note: {UNUSED}\n")
 
 
 def test_the_smallest_object_is_that_of_the_most_shrunk_image() -> None:
     shrinking = Shrinking(lambda h, w: min(h, w) / 512, 2.0, "do something")
     found = shrinking.said([(6000, 9000), (1024, 4000), (512, 512), (100, 100)])
-    assert found["shrunk_images"] == 2 and found["smallest_object_px"] == 24  # 2 * 6000 / 512 = 23.4
+    # 2 * 6000 / 512 = 23.4
+    assert found["shrunk_images"] == 2 and found["smallest_object_px"] == 24
     assert shrinking.said([(512, 999)]) == shrinking.said([]) == {}
 
 
@@ -93,16 +113,29 @@ def test_an_interrupt_says_where_the_work_stands(tmp_path: Path) -> None:
         yield {"id": 1}
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt, match="interrupted: 4 of 9 images are done; the same command goes on"):
+    with pytest.raises(
+        KeyboardInterrupt, match="interrupted: 4 of 9 images are done; the same command goes on"
+    ):
         keep_rows(file, rows(), done=3, total=9, name="work", after=lambda: None)  # type: ignore[arg-type]
     assert json.loads(file.read_text()) == {"id": 1}
 
 
 def test_generate_ends_with_130_on_ctrl_c(folder: Path, tmp_path: Path) -> None:
-    code = ("import os, signal, sys\nfrom genseg import cli\nfrom genseg.reports import report\n"
-            "report.LiveReport.update = lambda self: os.kill(os.getpid(), signal.SIGINT)\n"
-            "sys.exit(cli.main(sys.argv[1:]))")  # fmt: skip
-    command = [sys.executable, "-c", code, "generate", "otsu", str(folder), "--out", str(tmp_path / "found")]
+    code = (
+        "import os, signal, sys\nfrom genseg import cli\nfrom genseg.reports import report\n"
+        "report.LiveReport.update = lambda self: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.exit(cli.main(sys.argv[1:]))"
+    )
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "generate",
+        "otsu",
+        str(folder),
+        "--out",
+        str(tmp_path / "found"),
+    ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
     assert "interrupted: 1 of 2 images are done; the same command goes on from there" in done.stderr

@@ -1,4 +1,5 @@
-"""MoCo, SimCLR, BYOL and SwAV as lightly documents them: its transforms, heads, losses and memory bank."""
+"""MoCo, SimCLR, BYOL and SwAV as lightly documents them: its transforms, heads, losses and memory
+bank."""
 
 import argparse
 import copy
@@ -14,7 +15,12 @@ from lightly.loss import NegativeCosineSimilarity, NTXentLoss, SwaVLoss
 from lightly.models import modules as heads
 from lightly.models.batchnorm import get_norm_layer
 from lightly.models.modules.memory_bank import MemoryBankModule
-from lightly.models.utils import batch_shuffle, batch_unshuffle, deactivate_requires_grad, update_momentum
+from lightly.models.utils import (
+    batch_shuffle,
+    batch_unshuffle,
+    deactivate_requires_grad,
+    update_momentum,
+)
 from lightly.transforms.byol_transform import BYOLTransform, BYOLView1Transform, BYOLView2Transform
 from lightly.transforms.moco_transform import MoCoV2Transform
 from lightly.transforms.simclr_transform import SimCLRTransform
@@ -23,15 +29,33 @@ from torch import Tensor, nn
 
 CIFAR: dict[str, dict[str, Any]] = {  # docs/source/getting_started/benchmarks/cifar10_benchmark.py
     "moco": {
-        "temperature": 0.1, "queue": 4096, "momentum": (0.99, 0.99), "symmetric": True, "splits": 8,
+        "temperature": 0.1,
+        "queue": 4096,
+        "momentum": (0.99, 0.99),
+        "symmetric": True,
+        "splits": 8,
         "blur": 0.0,
-    },  # fmt: skip
+    },
     "simclr": {"temperature": 0.5, "jitter": 0.5, "blur": 0.0},
     "byol": {"momentum": (0.99, 0.99), "blur": 0.0},
-    "swav": {"temperature": 0.1, "queue": 0, "prototypes": 512, "jitter": 0.5, "blur": 0.0, "small_crops": 0},
+    "swav": {
+        "temperature": 0.1,
+        "queue": 0,
+        "prototypes": 512,
+        "jitter": 0.5,
+        "blur": 0.0,
+        "small_crops": 0,
+    },
 }
-EXAMPLES: dict[str, dict[str, Any]] = {  # examples/pytorch/METHOD.py; SwAV's crops scaled from 224 and 96 px
-    "moco": {"temperature": 0.5, "queue": 4096, "momentum": (0.996, 1.0), "symmetric": False, "splits": 0},
+# examples/pytorch/METHOD.py; SwAV's crops scaled from 224 and 96 px
+EXAMPLES: dict[str, dict[str, Any]] = {
+    "moco": {
+        "temperature": 0.5,
+        "queue": 4096,
+        "momentum": (0.996, 1.0),
+        "symmetric": False,
+        "splits": 0,
+    },
     "simclr": {"temperature": 0.5},
     "byol": {"momentum": (0.996, 1.0)},
     "swav": {"temperature": 0.1, "queue": 0, "prototypes": 512, "small_crops": 6},
@@ -39,12 +63,14 @@ EXAMPLES: dict[str, dict[str, Any]] = {  # examples/pytorch/METHOD.py; SwAV's cr
 
 
 def documented(method: str, size: int) -> dict[str, Any]:
-    """lightly's own numbers for images of `size` pixels; a missing key is left to lightly's classes."""
+    """lightly's own numbers for images of `size` pixels; a missing key is left to lightly's
+    classes."""
     return (CIFAR if size <= 32 else EXAMPLES)[method]
 
 
 def views_of(o: argparse.Namespace) -> Any:
-    """lightly's transform of the method: PIL image -> list of view tensors, the large ones first."""
+    """lightly's transform of the method: PIL image -> list of view tensors, the large ones
+    first."""
     given = {"cj_strength": o.jitter, "gaussian_blur": o.blur}
     if o.method != "swav":
         given |= {"input_size": o.size, "min_scale": o.min_scale}
@@ -143,7 +169,9 @@ class MoCo(Taught):
         return batch_unshuffle(self.teach(x), shuffle)
 
     def loss(self, y: list[Tensor]) -> Tensor:
-        return torch.stack([self.criterion(q, k) for q, k in zip(y[::2], y[1::2], strict=True)]).mean()
+        return torch.stack(
+            [self.criterion(q, k) for q, k in zip(y[::2], y[1::2], strict=True)]
+        ).mean()
 
 
 class BYOL(Taught):
@@ -163,7 +191,9 @@ class SwaV(Method):
     def __init__(self, backbone: nn.Module, o: argparse.Namespace) -> None:
         super().__init__(backbone, heads.SwaVProjectionHead(512, 512, 128))
         self.prototypes = heads.SwaVPrototypes(128, n_prototypes=o.prototypes)
-        self.queues = nn.ModuleList(MemoryBankModule(size=(o.queue, 128)) for _ in range(2 if o.queue else 0))
+        self.queues = nn.ModuleList(
+            MemoryBankModule(size=(o.queue, 128)) for _ in range(2 if o.queue else 0)
+        )
         self.criterion = SwaVLoss(temperature=o.temperature)
         self.start = o.queue_start
 
@@ -178,10 +208,16 @@ class SwaV(Method):
         z = [F.normalize(x, dim=1) for x in y]
         scores = [self.prototypes(x) for x in z]
         with torch.no_grad():
-            kept = [self.prototypes(q(x, update=True)[1].T) for q, x in zip(self.queues, z, strict=False)]
+            kept = [
+                self.prototypes(q(x, update=True)[1].T)
+                for q, x in zip(self.queues, z, strict=False)
+            ]
         return self.criterion(scores[:2], scores[2:], kept if self.use_queue else None).squeeze()
 
 
 METHODS: dict[str, Callable[[nn.Module, argparse.Namespace], Method]] = {
-    "moco": MoCo, "simclr": SimCLR, "byol": BYOL, "swav": SwaV,
-}  # fmt: skip
+    "moco": MoCo,
+    "simclr": SimCLR,
+    "byol": BYOL,
+    "swav": SwaV,
+}

@@ -1,13 +1,16 @@
-"""Pretrain with lightly's own blocks in its documented style: the peer that genseg is measured beside.
+"""Pretrain with lightly's own blocks in its documented style: the peer that genseg is measured
+beside.
 
 Runs in an environment of its own (`make peers`) and imports nothing of genseg:
 
-  .venv-peers/bin/python tools/peers/lightly_pretrain.py --method simclr --data photos --size 64 --images 1e5
+  .venv-peers/bin/python tools/peers/lightly_pretrain.py --method simclr --data photos --size 64
+  --images 1e5
 
-The methods are in lightly_methods.py. The loop is that of lightly's PyTorch examples (a plain DataLoader, one
-forward pass a view) with what a comparison needs: a seed, a length in images seen, bf16, a nearest-neighbour
-probe. What no option sets is what lightly documents. Prints one JSON object a line: probes, then a summary of
-images/s, seconds a step in each stage (true on a CPU; a GPU works on behind them) and peak memory.
+The methods are in lightly_methods.py. The loop is that of lightly's PyTorch examples (a plain
+DataLoader, one forward pass a view) with what a comparison needs: a seed, a length in images seen,
+bf16, a nearest-neighbour probe. What no option sets is what lightly documents. Prints one JSON
+object a line: probes, then a summary of images/s, seconds a step in each stage (true on a CPU; a
+GPU works on behind them) and peak memory.
 """
 
 import argparse
@@ -42,15 +45,28 @@ STAGES = ("wait", "prepare", "forward", "backward", "optimizer")
 
 def options() -> argparse.Namespace:
     """The command line, with lightly's documented numbers where none is given."""
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     add = p.add_argument
     add("--method", required=True, choices=METHODS)
     add("--data", required=True, help="folder of images")
     add("--size", type=int, default=64, help="pixels of the (large) views")
-    add("--stem", choices=("small", "imagenet"), default="imagenet", help="small: 3x3 stride 1, no max-pool")
+    add(
+        "--stem",
+        choices=("small", "imagenet"),
+        default="imagenet",
+        help="small: 3x3 stride 1, no max-pool",
+    )
     add("--batch", type=int, default=256)
     add("--images", type=float, default=0, help="images seen, rounded down to whole batches")
-    add("--speed", type=int, default=0, metavar="STEPS", help=f"time so many, after {WARMUP_STEPS} others")
+    add(
+        "--speed",
+        type=int,
+        default=0,
+        metavar="STEPS",
+        help=f"time so many, after {WARMUP_STEPS} others",
+    )
     add("--workers", type=int, default=2)
     add("--threads", type=int, default=0, help="of the training process; 0: torch's choice")
     add("--seed", type=int, default=0)
@@ -60,13 +76,30 @@ def options() -> argparse.Namespace:
     add("--decay", choices=("all", "weights"), default="all", help="weights: not biases and norms")
     add("--warmup-images", type=float, default=0)
     add("--schedule", choices=("cosine", "constant"), default="cosine")
-    add("--precision", choices=("fp32", "bf16"), default="fp32", help="bf16: autocast, losses in fp32")
+    add(
+        "--precision",
+        choices=("fp32", "bf16"),
+        default="fp32",
+        help="bf16: autocast, losses in fp32",
+    )
     add("--channels-last", action="store_true")
     add("--temperature", type=float)
     add("--queue", type=int, help="MoCo's memory bank; SwAV's queue for each large view, 0: none")
-    add("--queue-start", type=float, default=0, metavar="IMAGES", help="SwAV's queue is used from here")
+    add(
+        "--queue-start",
+        type=float,
+        default=0,
+        metavar="IMAGES",
+        help="SwAV's queue is used from here",
+    )
     add("--prototypes", type=int)
-    add("--momentum", type=float, nargs=2, metavar=("START", "END"), help="of the teacher; a cosine between")
+    add(
+        "--momentum",
+        type=float,
+        nargs=2,
+        metavar=("START", "END"),
+        help="of the teacher; a cosine between",
+    )
     add("--symmetric", action=argparse.BooleanOptionalAction, help="MoCo's loss, both ways")
     add("--splits", type=int, help="MoCo's batch-norm groups, 0: one")
     add("--min-scale", type=float, help="smallest part of the image that a (large) view shows")
@@ -75,7 +108,12 @@ def options() -> argparse.Namespace:
     add("--small-crops", type=int, help="SwAV's views of half the size")
     add("--out", type=Path, help="the backbone as FILE.safetensors with torchvision's key names")
     add("--knn-data", type=Path, help="folder with train/CLASS and test/CLASS")
-    add("--knn-train-limit", type=int, default=0, help="at most so many images, drawn by a fixed seed")
+    add(
+        "--knn-train-limit",
+        type=int,
+        default=0,
+        help="at most so many images, drawn by a fixed seed",
+    )
     add("--knn-test-limit", type=int, default=0)
     add("--probe-images", default="", help="also probe after so many images: 0,50000,100000")
     o = p.parse_args()
@@ -85,7 +123,10 @@ def options() -> argparse.Namespace:
     if bool(o.images) == bool(o.speed):
         p.error("give one of --images and --speed")
     if o.splits and (o.batch % o.splits or o.channels_last):
-        p.error(f"--splits {o.splits}: split batch norm needs a batch that it divides and no --channels-last")
+        p.error(
+            f"--splits {o.splits}: split batch norm needs a batch that it divides and no "
+            "--channels-last"
+        )
     return o
 
 
@@ -93,7 +134,9 @@ def optimizer_of(o: argparse.Namespace, model: nn.Module) -> torch.optim.Optimiz
     """SGD, AdamW or LARS over all trainable parameters."""
     groups: list[dict[str, Any]] = [{"params": [p for p in model.parameters() if p.requires_grad]}]
     if o.decay == "weights":
-        decayed, others = ([p for p in ps if p.requires_grad] for ps in get_weight_decay_parameters([model]))
+        decayed, others = (
+            [p for p in ps if p.requires_grad] for ps in get_weight_decay_parameters([model])
+        )
         groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     if o.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=o.lr, weight_decay=o.weight_decay)
@@ -109,12 +152,19 @@ def endless(loader: DataLoader) -> Iterator[list[Tensor]]:
 
 
 class Probe:
-    """Weighted k-nearest neighbours (Wu et al., 2018, 3.4; k 20, T 0.1) on the backbone's float32 output."""
+    """Weighted k-nearest neighbours (Wu et al., 2018, 3.4; k 20, T 0.1) on the backbone's float32
+    output."""
 
     def __init__(self, o: argparse.Namespace, device: torch.device) -> None:
         steps = torchvision.transforms
-        plain = steps.Compose([steps.Resize(o.size), steps.CenterCrop(o.size), steps.ToTensor(),
-                               steps.Normalize(**IMAGENET_NORMALIZE)])  # fmt: skip
+        plain = steps.Compose(
+            [
+                steps.Resize(o.size),
+                steps.CenterCrop(o.size),
+                steps.ToTensor(),
+                steps.Normalize(**IMAGENET_NORMALIZE),
+            ]
+        )
         self.device = device
         self.loaders = []
         for name, limit in (("train", o.knn_train_limit), ("test", o.knn_test_limit)):
@@ -127,23 +177,33 @@ class Probe:
     def measure(self, backbone: nn.Module) -> dict[str, float]:
         """Top-1 and balanced accuracy."""
         backbone.eval()
-        (known, known_labels), (asked, labels) = (self._features(backbone, loader) for loader in self.loaders)
+        (known, known_labels), (asked, labels) = (
+            self._features(backbone, loader) for loader in self.loaders
+        )
         backbone.train()
         predicted = []
         for part in asked.split(1000):
             similarity, nearest = (part @ known.T).topk(min(20, len(known)), dim=1)
             votes = torch.zeros(len(part), int(known_labels.max()) + 1)
-            predicted.append(votes.scatter_add_(1, known_labels[nearest], (similarity / 0.1).exp()).argmax(1))
+            predicted.append(
+                votes.scatter_add_(1, known_labels[nearest], (similarity / 0.1).exp()).argmax(1)
+            )
         right = (torch.cat(predicted) == labels).float()
         recalls = torch.stack([right[labels == c].mean() for c in labels.unique()])
-        return {"knn_top1": round(float(right.mean()), 4), "knn_balanced": round(float(recalls.mean()), 4)}
+        return {
+            "knn_top1": round(float(right.mean()), 4),
+            "knn_balanced": round(float(recalls.mean()), 4),
+        }
 
     def _features(self, backbone: nn.Module, loader: DataLoader) -> tuple[Tensor, Tensor]:
         found = [(backbone(x.to(self.device)).float().cpu(), y) for x, y in loader]
-        return F.normalize(torch.cat([x for x, _ in found]), dim=1), torch.cat([y for _, y in found])
+        return F.normalize(torch.cat([x for x, _ in found]), dim=1), torch.cat(
+            [y for _, y in found]
+        )
 
 
-Report = Callable[[int, float, float], None]  # of step, seconds so far, mean loss since the last report
+# of step, seconds so far, mean loss since the last report
+Report = Callable[[int, float, float], None]
 
 
 def train(
@@ -157,10 +217,20 @@ def train(
     model.to(memory_format=layout)
     optimizer = optimizer_of(o, model)
     warmup, end = int(o.warmup_images) // o.batch, 0.0 if o.schedule == "cosine" else 1.0
-    scheduler = CosineWarmupScheduler(optimizer, warmup_epochs=warmup, max_epochs=total, end_value=end)
+    scheduler = CosineWarmupScheduler(
+        optimizer, warmup_epochs=warmup, max_epochs=total, end_value=end
+    )
     data = LightlyDataset(o.data, transform=views_of(o))
-    views = endless(DataLoader(data, batch_size=o.batch, shuffle=True, drop_last=True, num_workers=o.workers,
-                               generator=torch.Generator().manual_seed(o.seed)))  # fmt: skip
+    views = endless(
+        DataLoader(
+            data,
+            batch_size=o.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=o.workers,
+            generator=torch.Generator().manual_seed(o.seed),
+        )
+    )
     due = {-(-int(float(n)) // o.batch) for n in o.probe_images.split(",") if n} | {total}
     seconds = np.zeros(len(STAGES))
     losses: list[float] = []
@@ -197,10 +267,13 @@ def train(
 
 
 def save_backbone(backbone: nn.Module, path: Path, facts: dict[str, Any]) -> None:
-    """Write FILE.safetensors: a length, a JSON header, the bytes. lightly brings no package for it."""
-    backbone.eval()  # here lightly's split batch norm averages its statistics, one copy for each split
+    """Write FILE.safetensors: a length, a JSON header, the bytes. lightly brings no package for
+    it."""
+    # here lightly's split batch norm averages its statistics, one copy for each split
+    backbone.eval()
     norms = {name: m for name, m in backbone.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    header: dict[str, Any] = {"__metadata__": {"genseg": json.dumps(facts)}}  # as `genseg probe` reads it
+    # as `genseg probe` reads it
+    header: dict[str, Any] = {"__metadata__": {"genseg": json.dumps(facts)}}
     content = b""
     for name, tensor in backbone.state_dict().items():
         owner, _, last = name.rpartition(".")

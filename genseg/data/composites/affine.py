@@ -12,7 +12,9 @@ from genseg.data.instances.instance import Instance
 Window = tuple[slice, slice]  # rows and columns
 
 
-def turned(rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: bool) -> Float[np.ndarray, "2 3"]:
+def turned(
+    rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: bool
+) -> Float[np.ndarray, "2 3"]:
     """The same mapping, flipped left to right by chance and turned by quarters."""
     flip, turns = rng.random() < 0.5, int(rng.integers(4)) if quarters else 0
     full = np.vstack([matrix, (0, 0, 1)])
@@ -26,7 +28,8 @@ def turned(rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: bool
 def pose(
     rng: Rng, instance: Instance, centre: tuple[float, float], scale: float, rotate: float
 ) -> Float[np.ndarray, "2 3"]:
-    """The affine map that puts the cut-out's middle at `centre`: turned, scaled, perhaps mirrored."""
+    """The affine map that puts the cut-out's middle at `centre`: turned, scaled, perhaps
+    mirrored."""
     angle = np.deg2rad(rng.uniform(-rotate, rotate))
     mirror = -1.0 if rng.random() < 0.5 else 1.0
     c, s = scale * np.cos(angle), scale * np.sin(angle)
@@ -39,8 +42,8 @@ def pose(
 def moved(
     instance: Instance, matrix: Float[np.ndarray, "2 3"], size: int, *, margin: int
 ) -> tuple[Window, Float[np.ndarray, "h w"]]:
-    """The window of the canvas that an instance reaches under an affine map, `margin` pixels more on each side; and
-    its alpha there. Both are empty where it reaches none."""
+    """The window of the canvas that an instance reaches under an affine map, `margin` pixels more
+    on each side; and its alpha there. Both are empty where it reaches none."""
     (top, left), (h, w) = (instance.top, instance.left), instance.alpha.shape
     corners = np.array([(x, y, 1) for x in (left - 1, left + w) for y in (top - 1, top + h)])
     x, y = (matrix @ corners.T).tolist()
@@ -64,10 +67,12 @@ def warped(
     window: Window,
     border: int,
 ) -> UInt8[np.ndarray, "..."]:
-    """A window of the canvas, onto which an affine map brings an image, of which `pixels` begin at row and column
-    `origin`."""
+    """A window of the canvas, onto which an affine map brings an image, of which `pixels` begin at
+    row and column `origin`."""
     rows, columns = window
     matrix = matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ origin[::-1] - (columns.start, rows.start)
     size = (columns.stop - columns.start, rows.stop - rows.start)
-    return np.asarray(cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border))
+    return np.asarray(
+        cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    )

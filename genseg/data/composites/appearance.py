@@ -1,4 +1,5 @@
-"""How layers look on what is behind them, and composites as a whole: no one sign shall give pasting away."""
+"""How layers look on what is behind them, and composites as a whole: no one sign shall give pasting
+away."""
 
 from typing import Literal
 
@@ -15,16 +16,22 @@ BLUR = 8  # pixels beyond an alpha that blends look at or change, at most
 
 
 def plain(rng: Rng, image: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
-    """A picture of one texture: a small patch of the image, turned, mirrored on and on, and tinted."""
+    """A picture of one texture: a small patch of the image, turned, mirrored on and on, and
+    tinted."""
     h, w = image.shape[:2]
     tile = image[patch_window(rng, (slice(0, h), slice(0, w)), image)]
-    matrix = cv2.getRotationMatrix2D((0, 0), float(rng.uniform(0, 360)), float(rng.uniform(0.8, 1.6)))
-    tiled = cv2.warpAffine(tile, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    matrix = cv2.getRotationMatrix2D(
+        (0, 0), float(rng.uniform(0, 360)), float(rng.uniform(0.8, 1.6))
+    )
+    tiled = cv2.warpAffine(
+        tile, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
     return tinted(rng, tiled.astype(np.float32)).round().astype(np.uint8)
 
 
 def patch_window(rng: Rng, window: tuple[slice, slice], image: Pixels) -> tuple[slice, slice]:
-    """A square within an image, of a tenth to a quarter of its short side, with its middle in `window`."""
+    """A square within an image, of a tenth to a quarter of its short side, with its middle in
+    `window`."""
     h, w = image.shape[:2]
     side = max(4, round(min(h, w) * float(rng.uniform(0.1, 0.25))))
     y, x = (int(rng.integers(s.start, s.stop)) - side // 2 for s in window)
@@ -38,9 +45,14 @@ def tinted(rng: Rng, colour: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h
 
 
 def blended(
-    rng: Rng, colour: Float[np.ndarray, "h w 3"], alpha: Alpha, under: Float[np.ndarray, "h w 3"], blend: str
+    rng: Rng,
+    colour: Float[np.ndarray, "h w 3"],
+    alpha: Alpha,
+    under: Float[np.ndarray, "h w 3"],
+    blend: str,
 ) -> tuple[Float[np.ndarray, "h w 3"], Alpha]:
-    """Colour and alpha of a layer, prepared for what is `under` it, so that no one sign gives pasting away."""
+    """Colour and alpha of a layer, prepared for what is `under` it, so that no one sign gives
+    pasting away."""
     if blend == "hard":
         return colour, np.clip((alpha - 0.5) * 3 + 0.5, 0, 1)
     soft = np.minimum(cv2.GaussianBlur(alpha, (0, 0), float(rng.uniform(0.5, 1.2))), 1)
@@ -54,12 +66,15 @@ def blended(
         return colour, soft
     here, there = (_noise(x) for x in (under, colour))
     if here > there:
-        colour = colour + rng.normal(0, np.sqrt(here**2 - there**2), colour.shape[:2])[..., None].astype(np.float32)
+        colour = colour + rng.normal(0, np.sqrt(here**2 - there**2), colour.shape[:2])[
+            ..., None
+        ].astype(np.float32)
     return colour, soft
 
 
 def _noise(image: Float[np.ndarray, "h w 3"]) -> float:
-    """Standard deviation of the noise, from what a Laplacian leaves (Immerkaer, 1996, with a median for robustness)."""
+    """Standard deviation of the noise, from what a Laplacian leaves (Immerkaer, 1996, with a median
+    for robustness)."""
     grey = image.mean(2)
     kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
     return float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))) / (6 * 0.6745))

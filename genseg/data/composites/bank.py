@@ -19,7 +19,10 @@ class Bank:
     """
 
     def __init__(
-        self, rows: Int[np.ndarray, "n 6"], scores: Float[np.ndarray, "n"], alphas: UInt8[np.ndarray, "m"]
+        self,
+        rows: Int[np.ndarray, "n 6"],
+        scores: Float[np.ndarray, "n"],
+        alphas: UInt8[np.ndarray, "m"],
     ) -> None:
         self.rows, self.scores, self.alphas = rows, scores, alphas
 
@@ -28,7 +31,9 @@ class Bank:
 
     def __getitem__(self, i: int) -> Instance:
         _, top, left, h, w, first = self.rows[i].tolist()
-        return Instance(self.alphas[first : first + h * w].reshape(h, w), top, left, float(self.scores[i]))
+        return Instance(
+            self.alphas[first : first + h * w].reshape(h, w), top, left, float(self.scores[i])
+        )
 
     def image(self, i: int) -> int:
         """The image that the i-th instance comes from."""
@@ -60,7 +65,8 @@ def save_bank(bank: Bank, path: Path) -> None:
 
 
 def load_bank(path: Path) -> Bank:
-    """A bank that `save_bank` has written. Nothing is unpickled. Raises ValueError for another or a damaged file."""
+    """A bank that `save_bank` has written. Nothing is unpickled. Raises ValueError for another or a
+    damaged file."""
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             return Bank(content["rows"], content["scores"], content["alphas"])

@@ -1,8 +1,9 @@
 """Composites: cut-outs pasted over a host image, with the alpha of every layer known.
 
-x = sum_k v_k c_k, where layer k has colour c_k and visible alpha v_k = a_k * prod_{j in front of k} (1 - a_j). The
-layers are, from the back: the host's own instances as far as proposals know them, then the cut-outs. Everything random
-is drawn from one generator.
+x = sum_k v_k c_k, where layer k has colour c_k and visible alpha v_k = a_k * prod_{j in front of k}
+(1 - a_j). The
+layers are, from the back: the host's own instances as far as proposals know them, then the
+cut-outs. Everything random is drawn from one generator.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,22 +48,34 @@ class ComposeConfig:
     empty: float = 0.2  # probability that a pasted layer is background, which is no instance
     sure: float = 0.5  # proposals are pasted from this score on
     native: float = 0.5  # the host's own are layers from this score on; below, they are ignored
-    background: bool = True  # what no proposal of the host covers is no instance; false: it is ignored
-    texture: float = 0.0  # probability that a cut-out, or the host, is one small patch, mirrored on and on and tinted
+    # what no proposal of the host covers is no instance; false: it is ignored
+    background: bool = True
+    # probability that a cut-out, or the host, is one small patch, mirrored on and on and tinted
+    texture: float = 0.0
     blends: tuple[Blend, ...] = get_args(Blend)  # ways to put a cut-out on, drawn evenly
     rotate: float = 180.0  # cut-outs are turned by up to so many degrees
     turn: bool = True  # whole composites are turned by quarters, not only flipped left to right
-    photometric: float = 0.8  # probability of each change of colour, blur, noise and JPEG after composition
+    # probability of each change of colour, blur, noise and JPEG after composition
+    photometric: float = 0.8
     stretch: bool = True  # spread each image's values over the whole range, as generation does
     shared: int = 0  # cut-outs that neighbouring composites have in common, for objective.contrast
 
     def __post_init__(self) -> None:
         at_least(32, size=self.size)
-        at_least(0, pasted=self.pasted[0], shared=self.shared, sure=self.sure, native=self.native, rotate=self.rotate)
+        at_least(
+            0,
+            pasted=self.pasted[0],
+            shared=self.shared,
+            sure=self.sure,
+            native=self.native,
+            rotate=self.rotate,
+        )
         chances = ("own", "touching", "empty", "texture", "photometric")
         between(0, 1, **{name: getattr(self, name) for name in chances})
         if not self.blends:
-            raise ValueError(f"alpha.compose.blends=[]: name one or more of {', '.join(get_args(Blend))}")
+            raise ValueError(
+                f"alpha.compose.blends=[]: name one or more of {', '.join(get_args(Blend))}"
+            )
         if not 0 < self.zoom[0] <= self.zoom[1] or self.pasted[0] > self.pasted[1]:
             raise ValueError(f"zoom={self.zoom} and pasted={self.pasted} are (smallest, largest)")
 
@@ -86,7 +99,8 @@ class Composite:
 
 @dataclass(frozen=True)
 class Composites:
-    """A batch of composites as tensors. The layers of all images follow one another; `owner` is the image of each."""
+    """A batch of composites as tensors. The layers of all images follow one another; `owner` is the
+    image of each."""
 
     image: UInt8[Tensor, "b h w 3"]
     visible: UInt8[Tensor, "n h w"]
@@ -98,7 +112,9 @@ class Composites:
 
     def to(self, device: torch.device) -> "Composites":
         """The same on a device."""
-        return Composites(**{name: x.to(device, non_blocking=True) for name, x in vars(self).items()})
+        return Composites(
+            **{name: x.to(device, non_blocking=True) for name, x in vars(self).items()}
+        )
 
     def pin_memory(self) -> "Composites":
         """For DataLoader(pin_memory=True)."""
@@ -107,7 +123,8 @@ class Composites:
 
 @dataclass(frozen=True)
 class Layer:
-    """What is pasted: colour and amodal alpha in a window of the canvas, and whether it is an instance."""
+    """What is pasted: colour and amodal alpha in a window of the canvas, and whether it is an
+    instance."""
 
     window: Window
     colour: Float[np.ndarray, "h w 3"]
@@ -133,9 +150,15 @@ class Images:
 
 
 def compose(
-    rng: Rng, host: int, images: Images, bank: Bank, config: ComposeConfig, shared: Sequence[int] = ()
+    rng: Rng,
+    host: int,
+    images: Images,
+    bank: Bank,
+    config: ComposeConfig,
+    shared: Sequence[int] = (),
 ) -> Composite:
-    """Draw the composite over one image of the bank; its first cut-outs are `shared`, as far as so many are pasted."""
+    """Draw the composite over one image of the bank; its first cut-outs are `shared`, as far as so
+    many are pasted."""
     own = bank.of_image(host)
     bare = config.texture > 0 and rng.random() < config.texture
     if bare:  # it shows nothing but its texture, so all is known
@@ -143,7 +166,9 @@ def compose(
         scores, alphas, which = _nothing()
         mirrored = np.zeros(image.shape[:2], np.float32)
     else:
-        image, zoom, mirrored, natives = _host(rng, images.pixels(host), [bank[i] for i in own], config)
+        image, zoom, mirrored, natives = _host(
+            rng, images.pixels(host), [bank[i] for i in own], config
+        )
         scores, alphas, which = natives
     taken = scores >= config.native
     amodal = [a for a, t in zip(alphas, taken, strict=True) if t]
@@ -153,7 +178,8 @@ def compose(
     background = 1 - np.max(alphas, axis=0) if alphas else np.ones(image.shape[:2], np.float32)
     background *= 1 - mirrored
     ignored = np.max([mirrored, *unsure], axis=0)
-    if not (config.background or bare):  # so it is no ground to paste from either: it may show instances
+    # so it is no ground to paste from either: it may show instances
+    if not (config.background or bare):
         ignored, background = np.maximum(ignored, background), np.zeros_like(background)
     mixed = image.astype(np.float32)
     last: Alpha | None = None
@@ -162,7 +188,9 @@ def compose(
         for _ in range(TRIES):
             number, null = _draw_cut_out(rng, host, bank, config)
             number = shared[n] if n < len(shared) else number
-            layer = _draw_layer(rng, number, null, images, bank, mixed, background, zoom, last, config)
+            layer = _draw_layer(
+                rng, number, null, images, bank, mixed, background, zoom, last, config
+            )
             if layer is not None:
                 break
         else:
@@ -204,7 +232,8 @@ def collate(composites: Sequence[Composite]) -> Composites:
 
 
 def visible(amodal: Float[np.ndarray, "k h w"]) -> Float[np.ndarray, "k h w"]:
-    """Alphas after occlusion, layers from the back. With what is left for the background they sum to one."""
+    """Alphas after occlusion, layers from the back. With what is left for the background they sum
+    to one."""
     seen, left = np.empty_like(amodal), np.ones_like(amodal[0])
     for k in reversed(range(len(amodal))):
         seen[k] = left * amodal[k]
@@ -221,19 +250,27 @@ def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
 
 def _host(
     rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
-) -> tuple[UInt8[np.ndarray, "s s 3"], float, Map, tuple[Float[np.ndarray, "k"], list[Map], list[int]]]:
-    """A square window, its zoom, where a small image is mirrored (it shows instances there that no bank holds), and
-    scores, alphas and numbers of the instances in it."""
+) -> tuple[
+    UInt8[np.ndarray, "s s 3"], float, Map, tuple[Float[np.ndarray, "k"], list[Map], list[int]]
+]:
+    """A square window, its zoom, where a small image is mirrored (it shows instances there that no
+    bank holds), and scores, alphas and numbers of the instances in it."""
     size = config.size
     h, w = image.shape[:2]
     zoom = float(np.exp(rng.uniform(*np.log(config.zoom))))
     span = size / zoom
     top, left = (rng.uniform(0, n - span) if n > span else (n - span) / 2 for n in (h, w))
-    matrix = np.array([[zoom, 0, -left * zoom + (zoom - 1) / 2], [0, zoom, -top * zoom + (zoom - 1) / 2]])
+    matrix = np.array(
+        [[zoom, 0, -left * zoom + (zoom - 1) / 2], [0, zoom, -top * zoom + (zoom - 1) / 2]]
+    )
     matrix = turned(rng, matrix, size, config.turn)
     source = cv2.GaussianBlur(image, (0, 0), 0.5 / zoom) if zoom < 0.8 else image
-    out = cv2.warpAffine(source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    mirrored = 1 - cv2.warpAffine(np.ones((h, w), np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR)
+    out = cv2.warpAffine(
+        source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    mirrored = 1 - cv2.warpAffine(
+        np.ones((h, w), np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR
+    )
     scores, alphas, which = [], [], []
     for i, a in enumerate(instances):
         y, x, (ah, aw) = a.top, a.left, a.alpha.shape
@@ -288,15 +325,20 @@ def _draw_layer(
         return None
     if null:
         colour = _elsewhere(rng, canvas, background, there, alpha)
-        if colour is None:  # put back where it was: that shows nothing, so it must not hide anything either
+        # put back where it was: that shows nothing, so it must not hide anything either
+        if colour is None:
             return None
     else:
         textured = config.texture > 0 and rng.random() < config.texture
         whole = images.read(source)
-        window = patch_window(rng, instance.window, whole) if textured else _around(instance, whole, 6)
+        window = (
+            patch_window(rng, instance.window, whole) if textured else _around(instance, whole, 6)
+        )
         border = cv2.BORDER_REFLECT_101 if textured else cv2.BORDER_REPLICATE
         pixels = images.pixels(source, window)
-        colour = warped(pixels, matrix, (window[0].start, window[1].start), there, border).astype(np.float32)
+        colour = warped(pixels, matrix, (window[0].start, window[1].start), there, border).astype(
+            np.float32
+        )
         colour = tinted(rng, colour) if textured else colour
     blend = config.blends[int(rng.integers(len(config.blends)))]
     colour, alpha = blended(rng, colour, alpha, canvas[there], blend)
@@ -333,14 +375,20 @@ def _around(instance: Instance, image: Pixels, margin: int) -> Window:
 
 
 def _elsewhere(
-    rng: Rng, canvas: Float[np.ndarray, "s s 3"], background: Float[np.ndarray, "s s"], window: Window, alpha: Alpha
+    rng: Rng,
+    canvas: Float[np.ndarray, "s s 3"],
+    background: Float[np.ndarray, "s s"],
+    window: Window,
+    alpha: Alpha,
 ) -> Float[np.ndarray, "h w 3"] | None:
-    """What lies elsewhere on the canvas, only background under `alpha`, for a window; None where there is none. The
-    canvas goes on at its other side."""
+    """What lies elsewhere on the canvas, only background under `alpha`, for a window; None where
+    there is none. The canvas goes on at its other side."""
     size = len(canvas)
     mask = alpha > 0.5
     for shift in rng.integers(-size // 2, size // 2, (4, 2)).tolist():
-        rows, columns = ((np.arange(s.start, s.stop) - by) % size for s, by in zip(window, shift, strict=True))
+        rows, columns = (
+            (np.arange(s.start, s.stop) - by) % size for s, by in zip(window, shift, strict=True)
+        )
         there = np.ix_(rows, columns)
         if background[there][mask].min(initial=1) > 0.5:
             return canvas[there]

@@ -34,8 +34,8 @@ class Batch:
 class ViewDataset(Dataset[Batch]):
     """Reads the images of a list of (epoch, index) and makes their views.
 
-    `colour`: apply the photometric part here; otherwise the views are only cropped and flipped, and the batch
-    carries what was drawn. `composer` adds composites.
+    `colour`: apply the photometric part here; otherwise the views are only cropped and flipped, and
+    the batch carries what was drawn. `composer` adds composites.
     """
 
     def __init__(

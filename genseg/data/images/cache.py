@@ -24,7 +24,8 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-VERSION = 1  # of the files and of what `decode` makes of an image: raise it and older caches are made anew
+# of the files and of what `decode` makes of an image: raise it and older caches are made anew
+VERSION = 1
 
 
 class CacheError(ValueError):
@@ -34,10 +35,10 @@ class CacheError(ValueError):
 class CachedImages:
     """The images of a finished cache folder, in the order of their list.
 
-    images.bin: all pixels, uint8, one image after the other
-    index.npy: int64 (n, 3), offset in bytes, height, width; height 0 marks a broken image
-    meta.json: version, side, number of images, bytes, and the broken ones with their reasons; `passing` are those that
-        a disk or a network has refused
+    images.bin: all pixels, uint8, one image after the other index.npy: int64 (n, 3), offset in
+    bytes, height, width; height 0 marks a broken image meta.json: version, side, number of images,
+    bytes, and the broken ones with their reasons; `passing` are those that a disk or a network has
+    refused
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,7 +63,8 @@ class CachedImages:
         return len(self.index)
 
     def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
-        """The pixels of the i-th image, straight from the mapped file: read-only. It must not be a broken one."""
+        """The pixels of the i-th image, straight from the mapped file: read-only. It must not be a
+        broken one."""
         offset, height, width = self.index[i].tolist()
         assert height, f"image {i} is broken: {self.broken[i]}"
         return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
@@ -72,7 +74,8 @@ class CachedImages:
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept: $GENSEG_CACHE, or `genseg` in the user's cache folder."""
+    """Where what can be made again is kept: $GENSEG_CACHE, or `genseg` in the user's cache
+    folder."""
     if given := os.environ.get("GENSEG_CACHE"):
         return Path(given).absolute()
     if sys.platform == "darwin":
@@ -82,15 +85,22 @@ def cache_folder() -> Path:
     else:
         base = Path(os.environ.get("XDG_CACHE_HOME") or expand("~/.cache"))
     if str(base).startswith("~"):
-        raise CacheError("nobody knows the home folder here: set GENSEG_CACHE to a folder for what can be made again")
+        raise CacheError(
+            "nobody knows the home folder here: set GENSEG_CACHE to a folder for what can be made "
+            "again"
+        )
     return base / "genseg"
 
 
-def build_cache(images: ImageList, *, side: int, workers: int, content: str | None = None) -> CachedImages:
-    """The images from disk, with a short side of at most `side` pixels (`rgb_pixels` says how they are shrunk).
+def build_cache(
+    images: ImageList, *, side: int, workers: int, content: str | None = None
+) -> CachedImages:
+    """The images from disk, with a short side of at most `side` pixels (`rgb_pixels` says how they
+    are shrunk).
 
-    The first call for a content and a side makes them, by `workers` threads (decoding releases Python's lock), in
-    a folder that gets its name when it is whole. Of several processes one works while the others wait.
+    The first call for a content and a side makes them, by `workers` threads (decoding releases
+    Python's lock), in a folder that gets its name when it is whole. Of several processes one works
+    while the others wait.
 
     content: `fingerprint(images)`, where it is known already: it reads every file
 
@@ -112,16 +122,19 @@ def build_cache(images: ImageList, *, side: int, workers: int, content: str | No
             return _build(images, folder, side=side, workers=workers)
     except OSError as error:
         raise CacheError(
-            f"cannot keep decoded images in {folder.parent}: {error.strerror or error}; make room there, name another "
+            f"cannot keep decoded images in {folder.parent}: {error.strerror or error}; make room "
+            "there, name another "
             "folder by the environment variable GENSEG_CACHE, or do without the cache"
         ) from error
 
 
 def _open(folder: Path, images: ImageList) -> CachedImages | None:
-    """The cache in a folder, or None where there is none that is whole; nor is one whose images can be read again."""
+    """The cache in a folder, or None where there is none that is whole; nor is one whose images can
+    be read again."""
     try:
         found = CachedImages(folder)
-    except (OSError, EOFError, ValueError, LookupError, TypeError):  # damaged json and npy files raise any
+    # damaged json and npy files raise any
+    except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None
     return None if any(_readable(images.path(i)) for i in found.passing) else found
 
@@ -138,7 +151,8 @@ def _readable(path: Path) -> bool:
 def _only_one(lock: Path) -> Iterator[bool]:
     """Wait until no other process holds the lock; the system takes it from a process that dies.
 
-    Yields False where there are no locks (Windows, some network drives): several may then do the same work.
+    Yields False where there are no locks (Windows, some network drives): several may then do the
+    same work.
     """
     with lock.open("ab") as file:
         alone = fcntl is not None
@@ -174,13 +188,18 @@ def _write(images: ImageList, part: Path, *, side: int, workers: int) -> None:
     with (
         (part / "images.bin").open("wb", buffering=1 << 20) as file,
         closing(_decoded(images, side=side, workers=workers)) as decoded,
-        tqdm(total=len(images), desc=f"decoding to {side} px", unit=" images", mininterval=calm) as progress,
+        tqdm(
+            total=len(images), desc=f"decoding to {side} px", unit=" images", mininterval=calm
+        ) as progress,
     ):
         for i, image in enumerate(decoded):
             if isinstance(image, ImageError):
                 reason = str(image).removeprefix(f"{images.path(i)}: ")
-                passing = getattr(image.__cause__, "errno", None) is not None  # a disk or a network, not the file
-                broken.append({"index": i, "file": images.files[i], "reason": reason, "passing": passing})
+                # a disk or a network, not the file
+                passing = getattr(image.__cause__, "errno", None) is not None
+                broken.append(
+                    {"index": i, "file": images.files[i], "reason": reason, "passing": passing}
+                )
                 progress.set_postfix(broken=len(broken), refresh=False)
                 index[i, 0] = end
             else:

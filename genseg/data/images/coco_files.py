@@ -20,9 +20,14 @@ def load_json(path: Path) -> Any:
     """Whatever json a file holds. Raises CocoError when it is missing or no json."""
     try:
         if path.suffix.lower() in YAML:
-            raise ValueError(f"it is YOLO's; genseg convert {path} --to coco --out FILE.json makes a COCO json of it")
+            raise ValueError(
+                f"it is YOLO's; genseg convert {path} --to coco --out FILE.json makes a COCO json "
+                "of it"
+            )
         content = path.read_bytes()
-        if packed := next((name for start, name in PACKED.items() if content.startswith(start)), None):
+        if packed := next(
+            (name for start, name in PACKED.items() if content.startswith(start)), None
+        ):
             raise ValueError(f"it is compressed ({packed}); unpack it")
         return json.loads(content)  # in any of json's encodings, with or without a byte order mark
     except json.JSONDecodeError as error:
@@ -42,13 +47,17 @@ def slashed(name: str) -> str:
 
 
 def coco_folders(json_file: Path) -> tuple[Path, ...]:
-    """What the file names of a COCO json may be relative to: `images/` beside it, its own folder, its subset's.
+    """What the file names of a COCO json may be relative to: `images/` beside it, its own folder,
+    its subset's.
 
-    The last word of its name is the subset: the images of annotations/instances_train2017.json lie in train2017/, as
-    COCO has them, or in images/train2017/ or images/, as CVAT and Datumaro write them.
+    The last word of its name is the subset: the images of annotations/instances_train2017.json lie
+    in train2017/, as COCO has them, or in images/train2017/ or images/, as CVAT and Datumaro write
+    them.
     """
     folder, above = json_file.parent, json_file.absolute().parent.parent
-    subsets = dict.fromkeys((json_file.stem.rpartition("_")[2], json_file.stem.partition("_")[2] or json_file.stem))
+    subsets = dict.fromkeys(
+        (json_file.stem.rpartition("_")[2], json_file.stem.partition("_")[2] or json_file.stem)
+    )
     return (
         folder / "images",
         folder,
@@ -59,8 +68,8 @@ def coco_folders(json_file: Path) -> tuple[Path, ...]:
 
 
 def find_file(name: str, folders: Sequence[Path]) -> tuple[Path, str]:
-    """The file of a file_name in the first of the folders that has it, and the name as that system writes it: one with
-    backslashes is of Windows. Where none has it: the place in the first."""
+    """The file of a file_name in the first of the folders that has it, and the name as that system
+    writes it: one with backslashes is of Windows. Where none has it: the place in the first."""
     names = dict.fromkeys((name, slashed(name)))
     for spelled in names:
         for folder in folders:

@@ -24,10 +24,35 @@ COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 259, 262, 277, 338
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are the scene's columns
 COLOURS = {
-    **{"1": "black and white", "L": "grey", "I": "grey", "F": "grey", "P": "palette", "PA": "palette + alpha"},
-    **{"LA": "grey + alpha", "La": "grey + alpha", "RGBA": "RGB + alpha", "RGBa": "RGB + alpha", "RGBX": "RGB"},
+    **{
+        "1": "black and white",
+        "L": "grey",
+        "I": "grey",
+        "F": "grey",
+        "P": "palette",
+        "PA": "palette + alpha",
+    },
+    **{
+        "LA": "grey + alpha",
+        "La": "grey + alpha",
+        "RGBA": "RGB + alpha",
+        "RGBa": "RGB + alpha",
+        "RGBX": "RGB",
+    },
 }  # of PIL's modes; the others have telling names
-CHANNELS = {"1": 1, "L": 1, "P": 1, "F": 1, "I": 1, "LA": 2, "PA": 2, "RGB": 3, "YCbCr": 3, "LAB": 3}  # of PIL's modes
+# of PIL's modes
+CHANNELS = {
+    "1": 1,
+    "L": 1,
+    "P": 1,
+    "F": 1,
+    "I": 1,
+    "LA": 2,
+    "PA": 2,
+    "RGB": 3,
+    "YCbCr": 3,
+    "LAB": 3,
+}
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -35,14 +60,17 @@ REDUCED = {
     8: cv2.IMREAD_REDUCED_COLOR_8,
 }
 
-# What is wrong with a file is said by an exception, with the file's name; these would say it on stderr, without.
+# What is wrong with a file is said by an exception, with the file's name; these would say it on
+# stderr, without.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 logging.getLogger("tifffile").propagate = False
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # our own limit is MOST_BYTES
+# our own limit is MOST_BYTES
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def regular(path: str, flags: int) -> int:
-    """An opener for `open`. Raises ValueError for a pipe or a device, which may never begin or have no end."""
+    """An opener for `open`. Raises ValueError for a pipe or a device, which may never begin or have
+    no end."""
     number = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(number).st_mode
     if stat.S_ISREG(mode):
@@ -54,22 +82,26 @@ def regular(path: str, flags: int) -> int:
 
 
 def read_file(path: str | Path) -> bytes:
-    """The bytes of a regular file. Raises OSError, and ValueError for another kind or a name that no file has."""
+    """The bytes of a regular file. Raises OSError, and ValueError for another kind or a name that
+    no file has."""
     with open(path, "rb", opener=regular) as file:
         return file.read()
 
 
 def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """The RGB pixels of an image file's bytes, turned upright as its EXIF says; they may be read-only.
+    """The RGB pixels of an image file's bytes, turned upright as its EXIF says; they may be
+    read-only.
 
-    Transparent pixels are laid over white, the ground that cut-outs and logos are drawn for; a picture that is wholly
-    transparent is refused, but for a BMP, whose alpha is then unused. More than 8 bits become 8 as `to_8bit` says.
-    CMYK is converted without its ink profile. Of several frames it is the first. XMP's Orientation does not count:
-    browsers and cameras go by EXIF's alone.
+    Transparent pixels are laid over white, the ground that cut-outs and logos are drawn for; a
+    picture that is wholly transparent is refused, but for a BMP, whose alpha is then unused. More
+    than 8 bits become 8 as `to_8bit` says. CMYK is converted without its ink profile. Of several
+    frames it is the first. XMP's Orientation does not count: browsers and cameras go by EXIF's
+    alone.
 
-    short_side: a picture with a longer short side is shrunk to it, by the mean over areas; 0: none is. A JPEG
-        is then decoded at 1/2, 1/4 or 1/8 where that leaves twice this side or more: up to 10 times as fast, and
-        the same to the eye (COCO differs by 1 level of 255 in the mean; without the factor of two by 3).
+    short_side: a picture with a longer short side is shrunk to it, by the mean over areas; 0: none
+        is. A JPEG is then decoded at 1/2, 1/4 or 1/8 where that leaves twice this side or more: up
+        to 10 times as fast, and the same to the eye (COCO differs by 1 level of 255 in the mean;
+        without the factor of two by 3).
 
     Raises ValueError for what is no image; nearly any exception, PIL's, for damaged data.
     """
@@ -82,13 +114,21 @@ def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         if not tiff:
-            raise ValueError(f"no image format that can be read; it starts with {data[:8]!r}") from None
-        return shrunk(_tiff_rgb(data), short_side)  # colours as floats, and others that PIL does not know
+            raise ValueError(
+                f"no image format that can be read; it starts with {data[:8]!r}"
+            ) from None
+        # colours as floats, and others that PIL does not know
+        return shrunk(_tiff_rgb(data), short_side)
     if tiff and _is_for_tifffile(image):
         return shrunk(_tiff_rgb(data), short_side)
     deep_png = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
     channels = CHANNELS.get(image.mode.split(";")[0], 4)
-    _refuse_large(image.width * image.height * channels * (2 if deep_png else 4 if image.mode in ("I", "F") else 1))
+    _refuse_large(
+        image.width
+        * image.height
+        * channels
+        * (2 if deep_png else 4 if image.mode in ("I", "F") else 1)
+    )
     image.load()  # raises where the file is truncated
     turn = _orientation(image)  # after load(), in which PIL turns a TIFF itself
     x = as_rgb(_cv2_pixels(data)) if deep_png else _pil_rgb(image)
@@ -112,12 +152,23 @@ def kind_of(data: bytes) -> Kind:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
-            page, turned = file.pages.first, file.pages.first.tags.valueof(ORIENTATION, 1) in SIDEWAYS
+            page, turned = (
+                file.pages.first,
+                file.pages.first.tags.valueof(ORIENTATION, 1) in SIDEWAYS,
+            )
             colours = {1: "grey", 3: "RGB", 4: "RGB + alpha"}[page.samplesperpixel]
             size = page.imagewidth, page.imagelength
-            return Kind("TIFF", f"{colours} {page.dtype}", *(size[::-1] if turned else size), len(file.pages))
-    bits, turned = _bits(image), False  # PIL turns a TIFF itself; its getexif() decodes a PNG: only where needed
-    if image.format != "TIFF" and (image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif"))):
+            return Kind(
+                "TIFF",
+                f"{colours} {page.dtype}",
+                *(size[::-1] if turned else size),
+                len(file.pages),
+            )
+    # PIL turns a TIFF itself; its getexif() decodes a PNG: only where needed
+    bits, turned = _bits(image), False
+    if image.format != "TIFF" and (
+        image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif"))
+    ):
         turned = _orientation(image) in SIDEWAYS
     colours = COLOURS.get(image.mode.split(";")[0], image.mode)
     if image.has_transparency_data and "alpha" not in colours:
@@ -142,9 +193,11 @@ def reason_of(error: Exception) -> str:
 
 
 def decoded_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image that can be decoded to its end. Raises ValueError with the reason for another.
+    """Height and width of an image that can be decoded to its end. Raises ValueError with the
+    reason for another.
 
-    A file that stays as it is is decoded once in a process: `genseg compare` reads the same labels for every cell.
+    A file that stays as it is is decoded once in a process: `genseg compare` reads the same labels
+    for every cell.
     """
     try:
         state = path.stat()
@@ -160,7 +213,8 @@ def _decoded_size(path: Path, changed: int, size: int) -> tuple[int, int]:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's Orientation; 1, upright, where there is none or its block is damaged: the pixels are whole."""
+    """EXIF's Orientation; 1, upright, where there is none or its block is damaged: the pixels are
+    whole."""
     for name in ("xmp", "XML:com.adobe.xmp"):  # PIL would take XMP's where EXIF has none
         image.info.pop(name, None)
     try:
@@ -181,7 +235,8 @@ def _bits(image: Image.Image) -> int:
 
 
 def shrunk_size(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """Width and height after shrinking to a short side of `short_side`; nothing is enlarged, 0 leaves all."""
+    """Width and height after shrinking to a short side of `short_side`; nothing is enlarged, 0
+    leaves all."""
     short = min(width, height)
     if not short_side or short <= short_side:
         return width, height
@@ -191,14 +246,19 @@ def shrunk_size(width: int, height: int, short_side: int) -> tuple[int, int]:
 def shrunk(x: UInt8[np.ndarray, "h w 3"], short_side: int) -> UInt8[np.ndarray, "_ _ 3"]:
     """A picture at the size that `shrunk_size` says, by the mean over areas."""
     size = shrunk_size(x.shape[1], x.shape[0], short_side)
-    return x if size == x.shape[1::-1] else np.asarray(cv2.resize(x, size, interpolation=cv2.INTER_AREA))
+    return (
+        x
+        if size == x.shape[1::-1]
+        else np.asarray(cv2.resize(x, size, interpolation=cv2.INTER_AREA))
+    )
 
 
 def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a whole JPEG, grey or colour, of ordinary size: OpenCV and PIL read it alike.
+    """Width and height of a whole JPEG, grey or colour, of ordinary size: OpenCV and PIL read it
+    alike.
 
-    None for all else. OpenCV would return a truncated one half grey without a word, and does not know CMYK's
-    conventions.
+    None for all else. OpenCV would return a truncated one half grey without a word, and does not
+    know CMYK's conventions.
     """
     if not data.startswith(b"\xff\xd8\xff") or not data.endswith(b"\xff\xd9"):
         return None
@@ -207,13 +267,17 @@ def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
         kind, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4])
         if 0xC0 <= kind <= 0xCF and kind not in (0xC4, 0xC8, 0xCC):  # start of frame
             height, width = (int.from_bytes(data[at + n : at + n + 2]) for n in (5, 7))
-            ordinary = data[at + 4] == 8 and 0 < width * height <= (Image.MAX_IMAGE_PIXELS or np.inf)
+            ordinary = data[at + 4] == 8 and 0 < width * height <= (
+                Image.MAX_IMAGE_PIXELS or np.inf
+            )
             return (width, height) if ordinary and data[at + 9] in (1, 3) else None
         at += 2 + length
     return None
 
 
-def _jpeg_rgb(data: bytes, size: tuple[int, int], short_side: int) -> UInt8[np.ndarray, "h w 3"] | None:
+def _jpeg_rgb(
+    data: bytes, size: tuple[int, int], short_side: int
+) -> UInt8[np.ndarray, "h w 3"] | None:
     """By OpenCV, in half of PIL's time; it turns by EXIF itself. None where it fails."""
     step = max(k for k in REDUCED if k == 1 or (short_side and min(size) >= 2 * k * short_side))
     x = cv2.imdecode(np.frombuffer(data, np.uint8), REDUCED[step])
@@ -236,14 +300,19 @@ def _pil_rgb(image: Image.Image) -> UInt8[np.ndarray, "h w 3"]:
 
 def _unused_alpha(image: Image.Image) -> bool:
     """Whether the alpha of a BMP is 0 everywhere: Windows and browsers then show the colours."""
-    return image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0)
+    return (
+        image.format == "BMP"
+        and image.mode == "RGBA"
+        and image.getchannel("A").getextrema() == (0, 0)
+    )
 
 
 def _refuse_large(size: int) -> None:
     """Raise ValueError for a picture of too many bytes: a file of 1 MB may hold one of 12 GB."""
     if size > MOST_BYTES:
         raise ValueError(
-            f"{size / 2**30:.1f} GiB of pixels once it is decoded; the limit is {MOST_BYTES / 2**30:g} GiB: cut it "
+            f"{size / 2**30:.1f} GiB of pixels once it is decoded; the limit is "
+            f"{MOST_BYTES / 2**30:g} GiB: cut it "
             "into tiles, or save it with fewer bits or channels"
         )
 
@@ -251,20 +320,26 @@ def _refuse_large(size: int) -> None:
 def _is_for_tifffile(image: Image.Image) -> bool:
     """Whether tifffile reads a TIFF that PIL has opened.
 
-    It does where PIL would cut the values to 8 bits, misread them or not know them: more than 8 bits, signed, float.
-    And where PIL would ask libtiff, which has lines of its own to say on stderr: compressed grey and RGB.
+    It does where PIL would cut the values to 8 bits, misread them or not know them: more than 8
+    bits, signed, float. And where PIL would ask libtiff, which has lines of its own to say on
+    stderr: compressed grey and RGB.
     """
     tags = getattr(image, "tag_v2", {})
     if _bits(image) > 8 or set(tags.get(SAMPLE_FORMAT, (1,))) != {1}:
         return True
-    plain = tags.get(PHOTOMETRIC) in (0, 1, 2) and tags.get(SAMPLES, 1) in (1, 3, 4) and _bits(image) == 8
+    plain = (
+        tags.get(PHOTOMETRIC) in (0, 1, 2)
+        and tags.get(SAMPLES, 1) in (1, 3, 4)
+        and _bits(image) == 8
+    )
     return plain and tags.get(COMPRESSION, 1) != 1 and tags.get(EXTRA_SAMPLES, (0,))[:1] != (1,)
 
 
 def _tiff_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
     """The first page of a TIFF that PIL does not read rightly.
 
-    Raises ValueError for a page that is neither grey nor RGB, and for a compression that cannot be decoded.
+    Raises ValueError for a page that is neither grey nor RGB, and for a compression that cannot be
+    decoded.
     """
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page = file.pages.first
@@ -272,15 +347,22 @@ def _tiff_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
         kind, planar = getattr(page.photometric, "name", page.photometric), page.planarconfig == 2
         samples, fourth = page.samplesperpixel, page.extrasamples[:1]
         packed = getattr(page.compression, "name", page.compression)
-        if kind not in ("MINISBLACK", "MINISWHITE", "RGB") or samples not in (1, 3, 4) or fourth == (1,):
+        if (
+            kind not in ("MINISBLACK", "MINISWHITE", "RGB")
+            or samples not in (1, 3, 4)
+            or fourth == (1,)
+        ):
             alone = kind == "YCBCR" and packed not in ("NONE", 1)  # codecs of photographs give RGB
             if not (alone and samples == 3 and "JP" in str(packed)):
                 raise ValueError(
-                    f"a TIFF of {page.dtype}, {kind} with {samples} channels, compression {packed}; save it as grey, "
+                    f"a TIFF of {page.dtype}, {kind} with {samples} channels, compression "
+                    f"{packed}; save it as grey, "
                     "RGB or RGB with alpha that is not multiplied into the colours"
                 )
         if page.dtype is None:
-            raise ValueError(f"a TIFF of {page.bitspersample} bits, which cannot be read; save it with 8 or 16")
+            raise ValueError(
+                f"a TIFF of {page.bitspersample} bits, which cannot be read; save it with 8 or 16"
+            )
         _refuse_large(page.imagewidth * page.imagelength * samples * page.dtype.itemsize)
         x = _unpacked(page, str(packed))
     if samples > 1:
@@ -291,17 +373,25 @@ def _tiff_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
 
 
 def _unpacked(page: tifffile.TiffPage, packed: str) -> Shaped[np.ndarray, "*shape"]:
-    """The values of a page. Raises ValueError with the compression's name where nothing decodes it."""
-    ends = (at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True) if size)
+    """The values of a page. Raises ValueError with the compression's name where nothing decodes
+    it."""
+    ends = (
+        at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=True) if size
+    )
     if max(ends, default=0) > page.parent.filehandle.size:
-        raise ValueError("the file is truncated: it ends before its last pixels")  # tifffile would fill up with zeros
+        # tifffile would fill up with zeros
+        raise ValueError("the file is truncated: it ends before its last pixels")
     try:
         return page.asarray()
-    except (ValueError, NotImplementedError, RuntimeError) as error:  # imagecodecs' errors are RuntimeErrors
-        raise ValueError(f"a TIFF of compression {packed} that cannot be decoded: {error}") from None
+    # imagecodecs' errors are RuntimeErrors
+    except (ValueError, NotImplementedError, RuntimeError) as error:
+        raise ValueError(
+            f"a TIFF of compression {packed} that cannot be decoded: {error}"
+        ) from None
     except ImportError as error:  # an imagecodecs that was built without this codec
         raise ValueError(
-            f"a TIFF of compression {packed}, which nothing here decodes ({error}): pip install imagecodecs, or save "
+            f"a TIFF of compression {packed}, which nothing here decodes ({error}): pip install "
+            "imagecodecs, or save "
             "it with another compression"
         ) from None
 
@@ -317,7 +407,8 @@ def _cv2_pixels(data: bytes) -> Shaped[np.ndarray, "h w *c"]:
 
 
 def _upright(x: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Undo EXIF's Orientation, 1 to 8: which sides of the scene the file's row 0 and column 0 are."""
+    """Undo EXIF's Orientation, 1 to 8: which sides of the scene the file's row 0 and column 0
+    are."""
     if turn in SIDEWAYS:  # the file's rows are the scene's columns
         x = x.swapaxes(0, 1)
     if turn in (3, 4, 7, 8):  # the file begins at the bottom

@@ -7,19 +7,23 @@ from contextvars import ContextVar
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-STRIPE = 2**22  # values that become 8 bits at once: what that takes beside the pixels does not grow with the picture
+# values that become 8 bits at once: what that takes beside the pixels does not grow with the
+# picture
+STRIPE = 2**22
 _noted: ContextVar[list[tuple[float, float]] | None] = ContextVar("noted", default=None)
 SAMPLED = 1_000_000  # values of a picture whose percentiles are taken
 
 
 def as_rgb(x: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Values of any depth as RGB of 8 bits: grey (h w, h w 1), RGB (h w 3) or RGBA (h w 4), which lies over white.
+    """Values of any depth as RGB of 8 bits: grey (h w, h w 1), RGB (h w 3) or RGBA (h w 4), which
+    lies over white.
 
     Raises ValueError for another shape, and for an alpha that is 0 everywhere.
     """
     if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (1, 3, 4)) or 0 in x.shape:
         raise ValueError(
-            f"an array of shape {tuple(x.shape)} is no image; give height x width, or height x width x 1, 3 or 4 "
+            f"an array of shape {tuple(x.shape)} is no image; give height x width, or height x "
+            "width x 1, 3 or 4 "
             "channels (grey, RGB, RGB with alpha)"
         )
     if x.dtype.kind not in "buif":
@@ -30,9 +34,13 @@ def as_rgb(x: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "h w 3"]:
     return colour if x.shape[2] == 3 else _over_white(colour, x[..., 3])
 
 
-def _over_white(colour: UInt8[np.ndarray, "h w 3"], alpha: Shaped[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
+def _over_white(
+    colour: UInt8[np.ndarray, "h w 3"], alpha: Shaped[np.ndarray, "h w"]
+) -> UInt8[np.ndarray, "h w 3"]:
     if not alpha.any():
-        raise ValueError("it is wholly transparent: its alpha is 0 everywhere; save it without that channel")
+        raise ValueError(
+            "it is wholly transparent: its alpha is 0 everywhere; save it without that channel"
+        )
     top = 1 if alpha.dtype.kind in "fb" else np.iinfo(alpha.dtype).max
     out = np.empty_like(colour)
     for rows in _stripes(colour):
@@ -59,18 +67,20 @@ def noted_ranges() -> Iterator[list[tuple[float, float]]]:
 
 
 def to_8bit(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
-    """Pixels of any depth as 8 bits: [low, high] goes linearly to [0, 255], the same for all channels.
+    """Pixels of any depth as 8 bits: [low, high] goes linearly to [0, 255], the same for all
+    channels.
 
-    uint16: the whole range, as photographs use it; float: [0, 1], when all values lie in it. Cameras write
-    10 to 14 bits into 16, and microscopes less: a picture within the lowest quarter of the range, and all
-    other types, whose range says nothing, have their own percentiles 0.1 and 99.9 as low and high (their
-    extremes where those coincide). NaN and infinity become low.
+    uint16: the whole range, as photographs use it; float: [0, 1], when all values lie in it.
+    Cameras write 10 to 14 bits into 16, and microscopes less: a picture within the lowest quarter
+    of the range, and all other types, whose range says nothing, have their own percentiles 0.1 and
+    99.9 as low and high (their extremes where those coincide). NaN and infinity become low.
     """
     if x.dtype == np.uint8:
         return x
     if x.dtype == bool:
         return x.astype(np.uint8) * np.uint8(255)
-    parts = [_finite(x[rows]) for rows in _stripes(x)] if x.size <= STRIPE else None  # a small picture is read once
+    # a small picture is read once
+    parts = [_finite(x[rows]) for rows in _stripes(x)] if x.size <= STRIPE else None
     counts = [part.size for part in parts or (_finite(x[rows]) for rows in _stripes(x))]
     if not sum(counts):
         return np.zeros(x.shape, np.uint8)
@@ -103,8 +113,11 @@ def _finite(x: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "n"]:
     return values if finite.all() else values[finite]
 
 
-def _summary(parts: Iterable[Shaped[np.ndarray, "n"]], count: int) -> tuple[float, float, Shaped[np.ndarray, "m"]]:
-    """The least and the largest of `count` values that come in parts, and about SAMPLED of them, evenly spaced."""
+def _summary(
+    parts: Iterable[Shaped[np.ndarray, "n"]], count: int
+) -> tuple[float, float, Shaped[np.ndarray, "m"]]:
+    """The least and the largest of `count` values that come in parts, and about SAMPLED of them,
+    evenly spaced."""
     step, seen = max(1, count // SAMPLED), 0
     least, most, sample = np.inf, -np.inf, []
     for part in parts:

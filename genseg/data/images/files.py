@@ -14,10 +14,20 @@ from genseg.core.paths import exists, expand, file_bytes
 from genseg.data.images.coco_files import YAML, coco_folders, find_file, load_json
 from genseg.data.images.decode import regular
 
-SUFFIXES = (".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+SUFFIXES = (
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces
-
-
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,8 @@ class ImageList:
     files: POSIX paths relative to root (an absolute path stays one), sorted
     labels: one index into `classes` per file, or None
     classes: sorted names; empty without labels
-    numbers: the ids of the images in a COCO json, where each has one that is a whole number; else None
+    numbers: the ids of the images in a COCO json, where each has one that is a whole number; else
+        None
     """
 
     root: Path
@@ -61,15 +72,16 @@ class ImageList:
 
 
 def list_images(path: str | Path) -> ImageList:
-    """The images of a folder tree, a .txt list or a COCO .json. None is opened: broken files are listed too.
+    """The images of a folder tree, a .txt list or a COCO .json. None is opened: broken files are
+    listed too.
 
-    Folder: every file with an image's suffix; hidden files and folders are left out, links followed. When all
-    lie in sub-folders directly under the root, two or more, the folder's name is the class.
-    List: one path per line, absolute or relative to the list's folder; optionally a tab and a class on each. A line
-    that begins with # and is no file's name is a comment.
-    COCO: each `file_name` relative to `images/` beside the json, else to the json's folder; where none of them is
-    there, all relative to the split's folder (`coco_folders`); no labels.
-    A file with an image's suffix: that image alone.
+    Folder: every file with an image's suffix; hidden files and folders are left out, links
+    followed. When all lie in sub-folders directly under the root, two or more, the folder's name is
+    the class. List: one path per line, absolute or relative to the list's folder; optionally a tab
+    and a class on each. A line that begins with # and is no file's name is a comment. COCO: each
+    `file_name` relative to `images/` beside the json, else to the json's folder; where none of them
+    is there, all relative to the split's folder (`coco_folders`); no labels. A file with an image's
+    suffix: that image alone.
 
     Raises ValueError when there is no such path, no image, or a list that cannot be understood.
     """
@@ -77,25 +89,32 @@ def list_images(path: str | Path) -> ImageList:
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
-        raise ValueError(f"{path} does not exist; give a folder of images, a .txt list or a COCO .json")
+        raise ValueError(
+            f"{path} does not exist; give a folder of images, a .txt list or a COCO .json"
+        )
     if path.suffix.lower() in SUFFIXES:
         return ImageList(path.parent, (path.name,))
     if path.suffix.lower() in YAML:
         raise ValueError(
-            f"{path} is YOLO's: give the folder of its images, or make a COCO json of it with its labels: genseg "
+            f"{path} is YOLO's: give the folder of its images, or make a COCO json of it with its "
+            "labels: genseg "
             f"convert {path} --to coco --out FILE.json"
         )
     readers = {".txt": _from_text, ".json": _from_coco}
     if path.suffix.lower() not in readers:
-        raise ValueError(f"{path} is neither a folder, nor a .txt list, nor a COCO .json; give one of these")
+        raise ValueError(
+            f"{path} is neither a folder, nor a .txt list, nor a COCO .json; give one of these"
+        )
     return readers[path.suffix.lower()](path)
 
 
 def walk(root: Path) -> tuple[list[str], Counter[str]]:
-    """Sorted relative paths of all images below root, and how many other files there are of each suffix.
+    """Sorted relative paths of all images below root, and how many other files there are of each
+    suffix.
 
-    Links are followed, except one to a folder that holds it, which would never end. Hidden files and folders, and
-    run directories of genseg, which hold pictures, are left out. Raises ValueError for a folder that cannot be read.
+    Links are followed, except one to a folder that holds it, which would never end. Hidden files
+    and folders, and run directories of genseg, which hold pictures, are left out. Raises ValueError
+    for a folder that cannot be read.
     """
     images: list[str] = []
     others: Counter[str] = Counter()
@@ -139,7 +158,8 @@ def _from_folder(root: Path) -> ImageList:
     if not files:
         found = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5)) or "no files"
         raise ValueError(
-            f"no images in {root}: looked for {' '.join(SUFFIXES)} in it and its sub-folders (hidden ones "
+            f"no images in {root}: looked for {' '.join(SUFFIXES)} in it and its sub-folders "
+            "(hidden ones "
             f"left out) and found {found}"
         )
     parts = [f.split("/") for f in files]
@@ -163,7 +183,9 @@ def _from_text(path: Path) -> ImageList:
         try:
             line = raw.decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{where}: not UTF-8 ({error.reason}); save the list as UTF-8") from error
+            raise ValueError(
+                f"{where}: not UTF-8 ({error.reason}); save the list as UTF-8"
+            ) from error
         if not line.strip() or (line.startswith("#") and not exists(path.parent / line.strip())):
             continue
         name, *label = (part.strip() for part in line.split("\t"))
@@ -173,16 +195,23 @@ def _from_text(path: Path) -> ImageList:
             raise ValueError(f"{where}: a path cannot hold a zero byte; save the list as UTF-8")
         name = posixpath.normpath(name)
         if name in names:
-            raise ValueError(f"{where}: {name} stands on line {first[name]} already; list a file once")
+            raise ValueError(
+                f"{where}: {name} stands on line {first[name]} already; list a file once"
+            )
         names[name], first[name] = (label or [""])[0], n
         if bool(label) != bool(next(iter(names.values()))):
             other = next(iter(first.values()))
-            raise ValueError(f"{where} and line {other}: one has a class, one has none; give one to all")
+            raise ValueError(
+                f"{where} and line {other}: one has a class, one has none; give one to all"
+            )
     if not names:
-        raise ValueError(f"{path} lists no images; write one path per line, relative to {path.parent}")
+        raise ValueError(
+            f"{path} lists no images; write one path per line, relative to {path.parent}"
+        )
     if not any((path.parent / name).exists() for name in names):
         raise ValueError(
-            f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; write a path on each "
+            f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; "
+            "write a path on each "
             f"line, absolute or relative to {path.parent}, and a class after a tab"
         )
     if "" in names.values():
@@ -194,7 +223,9 @@ def _from_coco(path: Path) -> ImageList:
     content = load_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
-        raise ValueError(f'{path} is no COCO json: it needs a list "images" with at least one entry')
+        raise ValueError(
+            f'{path} is no COCO json: it needs a list "images" with at least one entry'
+        )
     folders = coco_folders(path)
     inside, beside, *others = folders
     names: dict[str, Any] = {}  # and their ids
@@ -204,7 +235,11 @@ def _from_coco(path: Path) -> ImageList:
         if not isinstance(name, str) or not name:
             raise ValueError(f'{path}: images[{n}] has no "file_name"')
         name = posixpath.normpath(find_file(name, folders)[1])
-        file = name if exists(beside / name) and not exists(inside / name) else posixpath.join("images", name)
+        file = (
+            name
+            if exists(beside / name) and not exists(inside / name)
+            else posixpath.join("images", name)
+        )
         if file in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
         names[name] = files[file] = entry.get("id")
@@ -214,8 +249,10 @@ def _from_coco(path: Path) -> ImageList:
         if any(exists(folder / name) for name in names):
             return _numbered(folder, names)
     raise ValueError(
-        f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; looked in "
-        f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their folder in its place"
+        f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; "
+        "looked in "
+        f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their "
+        "folder in its place"
     )
 
 
@@ -227,14 +264,12 @@ def _numbered(root: Path, numbers: Mapping[str, Any]) -> ImageList:
     return ImageList(root, files, numbers=ids if known else None)
 
 
-
-
 def fingerprint(images: ImageList) -> str:
     """32 hexadecimal digits that change when a name, a size or the content of a file changes.
 
-    Independent of where the root lies and of dates. Of a file over 64 KiB four pieces of 16 KiB are read:
-    where compressed pixels change, so does the size or what follows; a few pixels of a large uncompressed
-    file may escape.
+    Independent of where the root lies and of dates. Of a file over 64 KiB four pieces of 16 KiB are
+    read: where compressed pixels change, so does the size or what follows; a few pixels of a large
+    uncompressed file may escape.
     """
     total = hashlib.blake2b(digest_size=16)
     with ThreadPoolExecutor(8) as pool:  # they hide the latency of a disk or a network
@@ -245,7 +280,8 @@ def fingerprint(images: ImageList) -> str:
 
 
 def listing(images: ImageList) -> str:
-    """32 hexadecimal digits that change when a name or an id changes; the files may change, and need not be there."""
+    """32 hexadecimal digits that change when a name or an id changes; the files may change, and
+    need not be there."""
     total = hashlib.blake2b(digest_size=16)
     for i, file in enumerate(images.files):
         total.update(file_bytes(file) + b"\0%d\0" % images.number(i))
@@ -264,14 +300,9 @@ def _digest(images: ImageList, i: int) -> bytes:
                 for quarter in range(4):
                     file.seek(quarter * (size - PIECE) // 3)
                     found.update(file.read(PIECE))
-    except OSError as error:  # missing or forbidden: it is one of the broken ones until that changes
+    # missing or forbidden: it is one of the broken ones until that changes
+    except OSError as error:
         found.update(b"\0error %d" % (error.errno or 0))
     except ValueError:  # a null in its name, or no regular file
         found.update(b"\0error")
     return found.digest()
-
-
-
-
-
-

@@ -18,20 +18,35 @@ from genseg.data.images.source import ImageError
 _Made = TypeVar("_Made")
 
 
-
-
 class EpochSampler(Sampler[list[tuple[int, int]]]):
     """Lists of (epoch, index) for one rank, from `start` updates into the run to its end.
 
-    An epoch is a permutation drawn from (seed, epoch), cut into global batches; rank r takes every world-th
-    image of a global batch from the r-th. The incomplete last batch of an epoch is dropped. Fewer images than a batch
-    are drawn again until it is full: one permutation after another, each an epoch of its own, and nothing is dropped.
+    An epoch is a permutation drawn from (seed, epoch), cut into global batches; rank r takes every
+    world-th image of a global batch from the r-th. The incomplete last batch of an epoch is
+    dropped. Fewer images than a batch
+    are drawn again until it is full: one permutation after another, each an epoch of its own, and
+    nothing is dropped.
     """
 
     def __init__(
-        self, *, images: int, batch: int, start: int, total: int, passes: int, seed: int, rank: int, world: int
+        self,
+        *,
+        images: int,
+        batch: int,
+        start: int,
+        total: int,
+        passes: int,
+        seed: int,
+        rank: int,
+        world: int,
     ) -> None:
-        self.images, self.batch, self.start, self.total, self.passes = images, batch, start, total, passes
+        self.images, self.batch, self.start, self.total, self.passes = (
+            images,
+            batch,
+            start,
+            total,
+            passes,
+        )
         self.seed, self.rank, self.world = seed, rank, world
 
     def __len__(self) -> int:
@@ -52,11 +67,9 @@ class EpochSampler(Sampler[list[tuple[int, int]]]):
                 yield [mine[i] for i in part]
 
 
-
-
-
-
-def batches(dataset: Dataset[_Made], sampler: EpochSampler, *, workers: int, pin: bool = False) -> DataLoader[_Made]:
+def batches(
+    dataset: Dataset[_Made], sampler: EpochSampler, *, workers: int, pin: bool = False
+) -> DataLoader[_Made]:
     """A loader that hands out whole batches made by `workers` processes (0: in this one)."""
     return DataLoader(
         dataset,
@@ -66,12 +79,14 @@ def batches(dataset: Dataset[_Made], sampler: EpochSampler, *, workers: int, pin
         prefetch_factor=2 if workers else None,
         worker_init_fn=_start_worker if workers else None,
         pin_memory=pin,
-        generator=torch.Generator(),  # else its start draws from torch's own, and a resumed step draws other numbers
+        # else its start draws from torch's own, and a resumed step draws other numbers
+        generator=torch.Generator(),
     )
 
 
 def told(loader: DataLoader[_Made]) -> Iterator[_Made]:
-    """The batches of a loader. A user's mistake that a worker has met comes in its own words, without a traceback."""
+    """The batches of a loader. A user's mistake that a worker has met comes in its own words,
+    without a traceback."""
     made = iter(loader)
     while True:
         try:
@@ -79,13 +94,16 @@ def told(loader: DataLoader[_Made]) -> Iterator[_Made]:
         except StopIteration:
             return
         except (ImageError, CocoError) as error:
-            raise type(error)(str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]) from None
+            raise type(error)(
+                str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]
+            ) from None
         yield batch
 
 
 @atexit.register
 def _stop_workers() -> None:
-    """At the exit of the training process; multiprocessing would ask them by SIGTERM and wait without end."""
+    """At the exit of the training process; multiprocessing would ask them by SIGTERM and wait
+    without end."""
     for process in multiprocessing.active_children():
         if process.daemon:
             process.kill()

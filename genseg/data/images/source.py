@@ -19,8 +19,8 @@ def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3
 
     short_side: shrink to this short side where it is longer; 0: never
 
-    Raises ImageError, with the reason, for a file that is missing, empty, truncated, no image, or larger than
-    PIL's limit against decompression bombs.
+    Raises ImageError, with the reason, for a file that is missing, empty, truncated, no image, or
+    larger than PIL's limit against decompression bombs.
     """
     try:
         return rgb_pixels(read_file(path), short_side=short_side)
@@ -51,7 +51,8 @@ class Readable(Protocol):
 
 
 class ImageSource:
-    """Reads images by index, from their files or from `cached`; the next one stands in for a broken one.
+    """Reads images by index, from their files or from `cached`; the next one stands in for a broken
+    one.
 
     It may be pickled. What proved broken stays so for the life of the object: see `broken`.
     """
@@ -59,15 +60,18 @@ class ImageSource:
     def __init__(self, images: ImageList, cached: Decoded | None) -> None:
         self.images, self.cached = images, cached
         known = cached.broken if cached is not None else {}
-        self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}  # with path and reason
+        # with path and reason
+        self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}
 
     def __len__(self) -> int:
         return len(self.images)
 
     def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
-        """The i-th image and its index: i, or that of the next readable one (after the last comes the first).
+        """The i-th image and its index: i, or that of the next readable one (after the last comes
+        the first).
 
-        Do not write into the pixels. Raises ImageError when no image can be read, IndexError for a bad index.
+        Do not write into the pixels. Raises ImageError when no image can be read, IndexError for a
+        bad index.
         """
         n = len(self.images)
         if not 0 <= i < n:
@@ -75,7 +79,10 @@ class ImageSource:
         for k in range(i, i + n):
             if (image := self._get(k % n)) is not None:
                 return image, k % n
-        raise ImageError(f"none of {n} images can be read; genseg scan says why of each; the first: {self.broken[0]}")
+        raise ImageError(
+            f"none of {n} images can be read; genseg scan says why of each; the first: "
+            f"{self.broken[0]}"
+        )
 
     def reason(self, i: int) -> str:
         """Why the i-th image cannot be read, with its path."""

@@ -1,4 +1,5 @@
-"""Whether deep images jump in brightness: `to_8bit` has a rule for each image, and none for a set."""
+"""Whether deep images jump in brightness: `to_8bit` has a rule for each image, and none for a
+set."""
 
 import functools
 from pathlib import Path
@@ -11,19 +12,26 @@ from genseg.data.images.source import ImageError, decode
 from genseg.data.images.unused import unused
 
 SUFFIXES = (".pgm", ".png", ".ppm", ".tif", ".tiff")  # of files that may have more than 8 bits
-ASKED, DECODED = 64, 8  # files whose headers are read, and deep ones that are decoded, evenly from all
+# files whose headers are read, and deep ones that are decoded, evenly from all
+ASKED, DECODED = 64, 8
 JUMP = 1.5  # times as bright: less is hardly seen
 
 
 def notes_on(files: tuple[Path, ...]) -> str:
-    """What a user should know of images before they are used, in a sentence or two; empty where all is plain."""
+    """What a user should know of images before they are used, in a sentence or two; empty where all
+    is plain."""
     return ". ".join(filter(None, (unused(files), uneven(files))))
 
 
 @functools.lru_cache(maxsize=8)  # a command asks again for its console, its json and its page
 def uneven(files: tuple[Path, ...]) -> str:
-    """A sentence where images of more than 8 bits become brighter by different factors; empty where none do."""
-    deep = [file for file in _spread([f for f in files if f.suffix.lower() in SUFFIXES], ASKED) if _is_deep(file)]
+    """A sentence where images of more than 8 bits become brighter by different factors; empty where
+    none do."""
+    deep = [
+        file
+        for file in _spread([f for f in files if f.suffix.lower() in SUFFIXES], ASKED)
+        if _is_deep(file)
+    ]
     with noted_ranges() as ranges:
         for file in _spread(deep, DECODED):
             try:
@@ -33,9 +41,13 @@ def uneven(files: tuple[Path, ...]) -> str:
     widths = [high - low for low, high in ranges if high > low]
     if len(widths) < 2 or max(widths) < JUMP * min(widths):
         return ""
-    return (f"images of more than 8 bits are made 8 bits by the values of each alone: of {len(widths)} looked at "
-            f"one becomes {max(widths) / min(widths):.3g} times as bright as another, so the same structure may look "
-            "different in two images")  # fmt: skip
+    return (
+        "images of more than 8 bits are made 8 bits by the values of each alone: of "
+        f"{len(widths)} looked at "
+        f"one becomes {max(widths) / min(widths):.3g} times as bright as another, so the same "
+        "structure may look "
+        "different in two images"
+    )
 
 
 def _spread(files: list[Path], count: int) -> list[Path]:
@@ -50,7 +62,11 @@ def _is_deep(file: Path) -> bool:
             if head[:4] in TIFF_STARTS:
                 with tifffile.TiffFile(opened, _multifile=False) as tiff:
                     return bool(tiff.pages.first.bitspersample > 8)
-            return head[24:25] == b"\x10" if head.startswith(b"\x89PNG") else head.startswith((b"P5", b"P6"))
+            return (
+                head[24:25] == b"\x10"
+                if head.startswith(b"\x89PNG")
+                else head.startswith((b"P5", b"P6"))
+            )
     except MemoryError:
         raise
     except Exception:  # a damaged file makes tifffile raise nearly anything

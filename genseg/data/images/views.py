@@ -1,15 +1,18 @@
-"""Views: what is drawn for each (`draw_view`), and how it is applied on CPU workers or on a batch on the device.
+"""Views: what is drawn for each (`draw_view`), and how it is applied on CPU workers or on a batch
+on the device.
 
-All numbers are drawn here, by one function, from (seed, epoch, index, view). The CPU path applies them with
-albumentations' functions, the device path with kornia's: both have the same distribution because they have the same
-draws. The semantics of the colour operations are torchvision's, which the four papers' recipes are written in.
+All numbers are drawn here, by one function, from (seed, epoch, index, view). The CPU path applies
+them with albumentations' functions, the device path with kornia's: both have the same distribution
+because they have the same draws. The semantics of the colour operations are torchvision's, which
+the four papers' recipes are written in.
 """
 
 import math
 import os
 from dataclasses import dataclass
 
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+# else its import asks the network for a newer version
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations.augmentations.geometric.functional as geometric  # noqa: E402
 import albumentations.augmentations.pixel.functional as pixel  # noqa: E402
@@ -27,14 +30,16 @@ from genseg.core.check import at_least, between  # noqa: E402
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """One kind of view. All entries of one size form a crop size group; the largest has the two views compared."""
+    """One kind of view. All entries of one size form a crop size group; the largest has the two
+    views compared."""
 
     count: int = 2  # views of this kind per image
     size: int = 224  # pixels, square
     scale: tuple[float, float] = (0.2, 1.0)  # area of the crop as a part of the image
     ratio: tuple[float, float] = (0.75, 1.3333333333333333)  # width : height of the crop
     flip: float = 0.5  # probability of a left-right flip
-    vertical_flip: float = 0.0  # probability of an up-down flip; 0.5 for microscopy and aerial images
+    # probability of an up-down flip; 0.5 for microscopy and aerial images
+    vertical_flip: float = 0.0
     jitter: float = 0.8  # probability of the colour jitter
     brightness: float = 0.4  # strengths of the jitter: factors from [max(0, 1 - s), 1 + s]
     contrast: float = 0.4
@@ -49,23 +54,38 @@ class ViewConfig:
         at_least(0, count=self.count)
         at_least(8, size=self.size)
         if not 0 < self.scale[0] <= self.scale[1] <= 1 or not 0 < self.ratio[0] <= self.ratio[1]:
-            raise ValueError(f"scale={self.scale} and ratio={self.ratio} are (smallest, largest), scale at most 1")
-        between(0, 1, flip=self.flip, vertical_flip=self.vertical_flip, jitter=self.jitter, gray=self.gray,
-                blur=self.blur, solarize=self.solarize)  # fmt: skip
+            raise ValueError(
+                f"scale={self.scale} and ratio={self.ratio} are (smallest, largest), scale at "
+                "most 1"
+            )
+        between(
+            0,
+            1,
+            flip=self.flip,
+            vertical_flip=self.vertical_flip,
+            jitter=self.jitter,
+            gray=self.gray,
+            blur=self.blur,
+            solarize=self.solarize,
+        )
         between(0, 0.5, hue=self.hue)
-        between(0, 10, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation)
+        between(
+            0, 10, brightness=self.brightness, contrast=self.contrast, saturation=self.saturation
+        )
         if not 0 <= self.sigma[0] <= self.sigma[1] < math.inf:
             raise ValueError(f"sigma={self.sigma} is (smallest, largest), in pixels")
 
 
 @dataclass(frozen=True)
 class View:
-    """What was drawn for one view. `crop` is (top, left, height, width) in pixels of the image that was read."""
+    """What was drawn for one view. `crop` is (top, left, height, width) in pixels of the image that
+    was read."""
 
     crop: tuple[int, int, int, int]
     flip: bool
     vertical_flip: bool
-    order: tuple[int, ...] = ()  # of brightness 0, contrast 1, saturation 2, hue 3; empty: no jitter
+    # of brightness 0, contrast 1, saturation 2, hue 3; empty: no jitter
+    order: tuple[int, ...] = ()
     factors: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 0.0)
     gray: bool = False
     sigma: float = 0.0  # 0: no blur
@@ -74,8 +94,8 @@ class View:
     LENGTH = 17
 
     def vector(self) -> Float[np.ndarray, "17"]:
-        """The same as numbers, so that a batch of views is one tensor: crop 4, flips 2, order 4 (-1: none),
-        factors 4, gray, sigma, solarize."""
+        """The same as numbers, so that a batch of views is one tensor: crop 4, flips 2, order 4
+        (-1: none), factors 4, gray, sigma, solarize."""
         order = self.order or (-1, -1, -1, -1)
         rest = (*self.factors, self.gray, self.sigma, self.solarize)
         return np.array((*self.crop, self.flip, self.vertical_flip, *order, *rest), np.float32)
@@ -85,13 +105,21 @@ def draw_view(rng: np.random.Generator, config: ViewConfig, height: int, width: 
     """Draw one view of an image of `height` x `width` pixels."""
     crop = _draw_crop(rng, config, height, width)
     flip, vertical, jitter, gray, blur, solarize = rng.random(6) < (
-        config.flip, config.vertical_flip, config.jitter, config.gray, config.blur, config.solarize
-    )  # fmt: skip
+        config.flip,
+        config.vertical_flip,
+        config.jitter,
+        config.gray,
+        config.blur,
+        config.solarize,
+    )
     strengths = (config.brightness, config.contrast, config.saturation)
     shifts = rng.uniform(-1, 1, 4).tolist()
     order = rng.permutation(4)
     sigma = rng.uniform(*config.sigma)
-    factors = (1 + d * s if s <= 1 else (1 + d) / 2 * (1 + s) for s, d in zip(strengths, shifts[:3], strict=True))
+    factors = (
+        1 + d * s if s <= 1 else (1 + d) / 2 * (1 + s)
+        for s, d in zip(strengths, shifts[:3], strict=True)
+    )
     return View(
         crop=crop,
         flip=bool(flip),
@@ -104,8 +132,11 @@ def draw_view(rng: np.random.Generator, config: ViewConfig, height: int, width: 
     )
 
 
-def _draw_crop(rng: np.random.Generator, config: ViewConfig, height: int, width: int) -> tuple[int, int, int, int]:
-    """Random resized crop (Inception; torchvision's algorithm): ten tries, then the largest allowed centre crop."""
+def _draw_crop(
+    rng: np.random.Generator, config: ViewConfig, height: int, width: int
+) -> tuple[int, int, int, int]:
+    """Random resized crop (Inception; torchvision's algorithm): ten tries, then the largest allowed
+    centre crop."""
     low, high = np.log(config.ratio[0]), np.log(config.ratio[1])
     tries = rng.random((10, 4))
     for a, r, y, x in tries.tolist():
@@ -119,12 +150,16 @@ def _draw_crop(rng: np.random.Generator, config: ViewConfig, height: int, width:
     return (height - h) // 2, (width - w) // 2, h, w
 
 
-def crop_view(image: UInt8[np.ndarray, "h w 3"], view: View, size: int) -> UInt8[np.ndarray, "size size 3"]:
+def crop_view(
+    image: UInt8[np.ndarray, "h w 3"], view: View, size: int
+) -> UInt8[np.ndarray, "size size 3"]:
     """Cut, resize (area averaging when shrinking) and flip."""
     top, left, h, w = view.crop
     cut = image[top : top + h, left : left + w]
     shrinks = h > size and w > size
-    out = cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    out = cv2.resize(
+        cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     if view.flip:
         out = geometric.hflip(out)
     return geometric.vflip(out) if view.vertical_flip else out
@@ -144,7 +179,9 @@ def colour_view(image: UInt8[np.ndarray, "h w 3"], view: View) -> UInt8[np.ndarr
         image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if view.sigma > 0:
         kernel = kernel_size(view.sigma)
-        image = cv2.GaussianBlur(image, (kernel, kernel), view.sigma, borderType=cv2.BORDER_REFLECT_101)
+        image = cv2.GaussianBlur(
+            image, (kernel, kernel), view.sigma, borderType=cv2.BORDER_REFLECT_101
+        )
     return pixel.solarize(image, 0.5) if view.solarize else image
 
 
@@ -153,8 +190,11 @@ def kernel_size(sigma: float) -> int:
     return 2 * max(1, int(np.ceil(3 * sigma))) + 1
 
 
-def colour_batch(x: Float[Tensor, "b 3 h w"], drawn: Float[Tensor, "b 17"]) -> Float[Tensor, "b 3 h w"]:
-    """The photometric part of a batch of views in [0, 1] on its device, with kornia; `drawn` are `View.vector`s."""
+def colour_batch(
+    x: Float[Tensor, "b 3 h w"], drawn: Float[Tensor, "b 17"]
+) -> Float[Tensor, "b 3 h w"]:
+    """The photometric part of a batch of views in [0, 1] on its device, with kornia; `drawn` are
+    `View.vector`s."""
     order, factors = drawn[:, 6:10].long(), drawn[:, 10:14]
     for place in range(4):
         for i, operation in enumerate(_DEVICE_OPERATIONS):
@@ -166,7 +206,9 @@ def colour_batch(x: Float[Tensor, "b 3 h w"], drawn: Float[Tensor, "b 17"]) -> F
     blurred = (sigma > 0).nonzero()[:, 0]
     if len(blurred):
         kernel = min(kernel_size(float(sigma.max())), 2 * min(x.shape[-2:]) - 1)
-        soft = gaussian_blur2d(x[blurred], kernel, sigma[blurred, None].expand(-1, 2), border_type="reflect")
+        soft = gaussian_blur2d(
+            x[blurred], kernel, sigma[blurred, None].expand(-1, 2), border_type="reflect"
+        )
         x = x.index_copy(0, blurred, soft)
     return torch.where(solarized[:, None, None, None] & (x >= 128 / 255), 1 - x, x)
 

@@ -1,4 +1,5 @@
-"""COCO's json: its images with what is annotated in them, read and written, and told when it is damaged."""
+"""COCO's json: its images with what is annotated in them, read and written, and told when it is
+damaged."""
 
 import hashlib
 import posixpath
@@ -24,7 +25,8 @@ class AnnotatedImage:
     """An image and what is labelled, or was found, in it: n instances, in the order of the json.
 
     numbers: the ids of the annotations
-    boxes: left, top, width, height in pixels, as the json has them (COCO's are not exactly those of its masks)
+    boxes: left, top, width, height in pixels, as the json has them (COCO's are not exactly those of
+        its masks)
     areas: in pixels, as the json has them
     crowd: a region that holds many: to find it, or a part of it, is neither right nor wrong
     outlined: their masks are known; if not, each instance is its whole box
@@ -48,18 +50,27 @@ class AnnotatedImage:
 def read_json(path: Path) -> dict[str, Any]:
     """A COCO json with `images` and `annotations`. Raises CocoError when it is no such thing."""
     content = load_json(path)
-    missing = [k for k in ("images", "annotations") if not isinstance(content, dict) or k not in content]
+    missing = [
+        k for k in ("images", "annotations") if not isinstance(content, dict) or k not in content
+    ]
     if missing:
-        raise CocoError(f"{path} is no COCO json of a data set: it has no {' and no '.join(missing)}")
+        raise CocoError(
+            f"{path} is no COCO json of a data set: it has no {' and no '.join(missing)}"
+        )
     if wrong := [k for k in ("images", "annotations") if not isinstance(content[k], list)]:
-        raise CocoError(f"{path}: {wrong[0]} is {str(content[wrong[0]])[:40]}, and has to be a list")
+        raise CocoError(
+            f"{path}: {wrong[0]} is {str(content[wrong[0]])[:40]}, and has to be a list"
+        )
     if not all(isinstance(a, dict) for a in content["annotations"]):
         raise CocoError(f"{path}: an annotation is no mapping; write each as {{...}}")
     return content
 
 
-def annotation(instance: Instance, *, number: int, image: int, height: int, width: int) -> dict[str, Any]:
-    """An instance as a COCO annotation of category 1. Numbers begin at 1: pycocotools takes 0 for unmatched."""
+def annotation(
+    instance: Instance, *, number: int, image: int, height: int, width: int
+) -> dict[str, Any]:
+    """An instance as a COCO annotation of category 1. Numbers begin at 1: pycocotools takes 0 for
+    unmatched."""
     return {
         "id": number,
         "image_id": image,
@@ -75,13 +86,16 @@ def annotation(instance: Instance, *, number: int, image: int, height: int, widt
 def annotate(
     instances: Sequence[Instance], *, height: int, width: int, name: str = "", kind: str = ""
 ) -> AnnotatedImage:
-    """An image with instances as they are in memory, none of them a crowd; their alphas count as known."""
+    """An image with instances as they are in memory, none of them a crowd; their alphas count as
+    known."""
     boxes = np.array([i.box for i in instances], float).reshape(-1, 4)
     areas = np.array([i.area for i in instances], float)
     crowd = np.zeros(len(instances), bool)
     found = tuple(instances)
     numbers = tuple(range(1, len(found) + 1))
-    return AnnotatedImage(name, height, width, found, numbers, boxes, areas, crowd, kind=kind, alphas=found)
+    return AnnotatedImage(
+        name, height, width, found, numbers, boxes, areas, crowd, kind=kind, alphas=found
+    )
 
 
 def by_file(images: Sequence[AnnotatedImage]) -> dict[str, AnnotatedImage]:
@@ -90,18 +104,21 @@ def by_file(images: Sequence[AnnotatedImage]) -> dict[str, AnnotatedImage]:
 
 
 def file_key(name: str) -> str:
-    """A file_name as it is compared: a json names images relative to itself or to the images/ beside it."""
+    """A file_name as it is compared: a json names images relative to itself or to the images/
+    beside it."""
     return posixpath.normpath(slashed(name)).removeprefix("images/")
 
 
 def picture_name(file_name: str, number: int) -> str:
-    """Where the alpha map or the cut-out of an annotation lies in the folder of all: as its image, never outside."""
+    """Where the alpha map or the cut-out of an annotation lies in the folder of all: as its image,
+    never outside."""
     return named_after(Path(file_name).with_suffix(""), f"-{number}.png")
 
 
 def named_after(image: Path, ending: str) -> str:
-    """Where a file that is made of an image lies in the folder of all: as its image, never outside, with `ending` after
-    its name. A name that would be too long for a disk keeps its beginning, and a hash of the whole keeps it unique."""
+    """Where a file that is made of an image lies in the folder of all: as its image, never outside,
+    with `ending` after its name. A name that would be too long for a disk keeps its beginning, and
+    a hash of the whole keeps it unique."""
     *folders, name = [part for part in image.parts if part not in ("/", "..")]
     data = file_bytes(name)
     if len(data) + len(ending) > NAME_BYTES:
@@ -111,8 +128,8 @@ def named_after(image: Path, ending: str) -> str:
 
 
 def named_after_each(images: Sequence[str], ending: str) -> list[str]:
-    """`named_after` for each image without its suffix; of images that differ in their suffix alone each keeps its
-    own."""
+    """`named_after` for each image without its suffix; of images that differ in their suffix alone
+    each keeps its own."""
     plain = [Path(image).with_suffix("") for image in images]
     count = Counter(plain)
     names = [Path(image) if count[p] > 1 else p for image, p in zip(images, plain, strict=True)]

@@ -17,7 +17,8 @@ class Instance:
 
     alpha: 255 is opaque, 0 is nothing
     top, left: the window's first pixel in the image
-    score: in [0, 1]; only the order of scores within one source means something, unless it says more
+    score: in [0, 1]; only the order of scores within one source means something, unless it says
+        more
     category: which class it is, from 0, where classes are known
     """
 
@@ -62,13 +63,16 @@ class Instance:
 
 
 def cut(alpha: UInt8[np.ndarray, "h w"], score: float = 1.0) -> Instance:
-    """The instance of a whole image's alpha map; of one pixel, which is 0, when the map is 0 everywhere."""
+    """The instance of a whole image's alpha map; of one pixel, which is 0, when the map is 0
+    everywhere."""
     left, top, w, h = cv2.boundingRect(alpha)
     window = alpha[top : top + max(h, 1), left : left + max(w, 1)]
     return Instance(np.ascontiguousarray(window), top, left, float(score))
 
 
-def cut_instance(alpha: UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], score: float = 1.0) -> Instance | None:
+def cut_instance(
+    alpha: UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], score: float = 1.0
+) -> Instance | None:
     """The instance of a whole image's alpha map or mask; None when no pixel belongs to its mask."""
     alpha = alpha.astype(np.uint8) * OPAQUE if alpha.dtype == bool else alpha
     if alpha.max(initial=0) < HALF:
@@ -77,7 +81,8 @@ def cut_instance(alpha: UInt8[np.ndarray, "h w"] | Bool[np.ndarray, "h w"], scor
 
 
 def filled(box: Sequence[float], height: int, width: int, score: float = 1.0) -> Instance:
-    """The instance that is all of a box, a pixel or more: left, top, right, bottom in an image of that size."""
+    """The instance that is all of a box, a pixel or more: left, top, right, bottom in an image of
+    that size."""
     left, top, right, bottom = (max(0, round(v)) for v in box)
     left, top = min(left, width - 1), min(top, height - 1)
     shape = (max(min(bottom, height) - top, 1), max(min(right, width) - left, 1))
@@ -85,14 +90,18 @@ def filled(box: Sequence[float], height: int, width: int, score: float = 1.0) ->
 
 
 def resized(instance: Instance, before: tuple[int, int], after: tuple[int, int]) -> Instance | None:
-    """An instance of an image of the size `before` (height, width) in the pixels of the same image at the size `after`.
+    """An instance of an image of the size `before` (height, width) in the pixels of the same image
+    at the size `after`.
 
-    Enlarged bilinearly, shrunk by what each new pixel is covered. None when nothing of its mask is left.
+    Enlarged bilinearly, shrunk by what each new pixel is covered. None when nothing of its mask is
+    left.
     """
     (h, w), (sy, sx) = instance.alpha.shape, (after[0] / before[0], after[1] / before[1])
     larger = min(sy, sx) >= 1
     fade = 0.5 if larger else 0.0  # pixels around the window that a bilinear one reaches
-    top, left = (max(0, int((a - fade) * s + fade)) for a, s in ((instance.top, sy), (instance.left, sx)))
+    top, left = (
+        max(0, int((a - fade) * s + fade)) for a, s in ((instance.top, sy), (instance.left, sx))
+    )
     bottom, right = (
         min(limit, int(np.ceil((a + n + fade) * s - fade)))
         for a, n, s, limit in ((instance.top, h, sy, after[0]), (instance.left, w, sx, after[1]))
@@ -102,12 +111,21 @@ def resized(instance: Instance, before: tuple[int, int], after: tuple[int, int])
     if larger:
         shift = ((instance.left - 0.5) * sx - 0.5 - left, (instance.top - 0.5) * sy - 0.5 - top)
         matrix = np.array([[sx, 0, shift[0]], [0, sy, shift[1]]])
-        alpha = cv2.warpAffine(_framed(instance, *before), matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR)
+        alpha = cv2.warpAffine(
+            _framed(instance, *before), matrix, (right - left, bottom - top), flags=cv2.INTER_LINEAR
+        )
     else:
-        down, across = _coverage(h, instance.top, sy, top, bottom), _coverage(w, instance.left, sx, left, right)
+        down, across = (
+            _coverage(h, instance.top, sy, top, bottom),
+            _coverage(w, instance.left, sx, left, right),
+        )
         alpha = np.clip(down @ instance.alpha @ across.T, 0, OPAQUE).round().astype(np.uint8)
     found = cut_instance(alpha)
-    return None if found is None else replace(instance, alpha=found.alpha, top=found.top + top, left=found.left + left)
+    return (
+        None
+        if found is None
+        else replace(instance, alpha=found.alpha, top=found.top + top, left=found.left + left)
+    )
 
 
 def _framed(instance: Instance, height: int, width: int) -> UInt8[np.ndarray, "y x"]:
@@ -121,8 +139,11 @@ def _framed(instance: Instance, height: int, width: int) -> UInt8[np.ndarray, "y
     return framed
 
 
-def _coverage(n: int, first: int, scale: float, start: int, stop: int) -> Float[np.ndarray, "{stop-start} {n}"]:
-    """How much of each of the pixels start ... stop - 1 is covered by each of the n that begin at `first`, scaled."""
+def _coverage(
+    n: int, first: int, scale: float, start: int, stop: int
+) -> Float[np.ndarray, "{stop-start} {n}"]:
+    """How much of each of the pixels start ... stop - 1 is covered by each of the n that begin at
+    `first`, scaled."""
     a = (first + np.arange(n)) * scale
     at = np.arange(start, stop)[:, None]
     return np.clip(np.minimum(a + scale, at + 1) - np.maximum(a, at), 0, None)

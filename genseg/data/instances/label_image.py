@@ -1,4 +1,5 @@
-"""Label images, as Cellpose, StarDist, Fiji and napari have them: a number for each instance, 0 for background."""
+"""Label images, as Cellpose, StarDist, Fiji and napari have them: a number for each instance, 0 for
+background."""
 
 import io
 import math
@@ -18,7 +19,8 @@ from genseg.data.images.decode import reason_of
 from genseg.data.instances.instance import OPAQUE, Instance
 
 SUFFIXES = (".tif", ".tiff", ".png")
-ENDINGS = ("", "_masks", "_cp_masks", "_mask", "_labels", "_label")  # of a file's name behind that of its image
+# of a file's name behind that of its image
+ENDINGS = ("", "_masks", "_cp_masks", "_mask", "_labels", "_label")
 MOST = 2**16 - 1  # instances that 16 bits can tell apart
 
 
@@ -31,25 +33,29 @@ class LabelImage:
 
     @property
     def binary(self) -> bool:
-        """Whether it looks like a mask: one value in several pieces, so instances that touch nowhere are one."""
+        """Whether it looks like a mask: one value in several pieces, so instances that touch
+        nowhere are one."""
         values = np.unique(self.numbers)
         return values[values != 0].size == 1 and label(self.numbers != 0)[1] > 1
 
 
 def label_file(folder: Path, image: str) -> Path | None:
-    """The label image of an image, which is named relative to its own folder; None where there is none.
+    """The label image of an image, which is named relative to its own folder; None where there is
+    none.
 
     `leaf.png.tif` comes before `leaf.tif`: it belongs to `leaf.png` alone.
     """
     whole = folder / image
     own = (whole.with_name(whole.name + suffix) for suffix in SUFFIXES)
-    shared = (whole.with_name(f"{whole.stem}{end}{suffix}") for end in ENDINGS for suffix in SUFFIXES)
+    shared = (
+        whole.with_name(f"{whole.stem}{end}{suffix}") for end in ENDINGS for suffix in SUFFIXES
+    )
     return next((place for place in (*own, *shared) if place.is_file()), None)
 
 
 def read_label_image(path: Path) -> LabelImage:
-    """The number of the instance of each pixel, as the file stores it: a display that inverts (white is zero) changes
-    none. Raises CocoError for a file that is no label image."""
+    """The number of the instance of each pixel, as the file stores it: a display that inverts
+    (white is zero) changes none. Raises CocoError for a file that is no label image."""
     try:
         values, pages = _tiff(path) if path.suffix.lower() != ".png" else (_png(path), 1)
     except CocoError:
@@ -57,12 +63,16 @@ def read_label_image(path: Path) -> LabelImage:
     except Exception as error:  # damaged files make PIL and tifffile raise nearly anything
         raise CocoError(f"{path} cannot be read: {reason_of(error)}") from None
     if values.ndim != 2:
-        raise CocoError(f"{path}: a label image is grey, each value an instance; got {values.shape[-1]} channels")
+        raise CocoError(
+            f"{path}: a label image is grey, each value an instance; got {values.shape[-1]} "
+            "channels"
+        )
     if values.dtype.kind == "f":
         odd = values[~np.isfinite(values) | (values != np.rint(values))]
         if odd.size:
             raise CocoError(
-                f"{path}: it holds {odd[0]:g}, and a label image whole numbers, each value an instance; save the "
+                f"{path}: it holds {odd[0]:g}, and a label image whole numbers, each value an "
+                "instance; save the "
                 "labels and not their probabilities, as labels.astype('uint16')"
             )
     least, most = (values.min(), values.max()) if values.size else (0, 0)
@@ -78,7 +88,8 @@ def _tiff(path: Path) -> tuple[Shaped[np.ndarray, "*shape"], int]:
         page = file.pages.first
         if page.samplesperpixel > 1:
             raise CocoError(
-                f"{path}: a label image is grey, each value an instance; got {page.samplesperpixel} channels"
+                f"{path}: a label image is grey, each value an instance; got "
+                f"{page.samplesperpixel} channels"
             )
         return page.asarray(), len(file.pages)
 
@@ -86,21 +97,28 @@ def _tiff(path: Path) -> tuple[Shaped[np.ndarray, "*shape"], int]:
 def _png(path: Path) -> Shaped[np.ndarray, "*shape"]:
     with Image.open(path) as image:
         if image.mode not in ("1", "L", "P", "I", "I;16", "I;16B"):
-            raise CocoError(f"{path}: a label image is grey, each value an instance; got {image.mode}")
+            raise CocoError(
+                f"{path}: a label image is grey, each value an instance; got {image.mode}"
+            )
         return np.asarray(image)
 
 
 def instances_of(numbers: Int[np.ndarray, "h w"]) -> list[Instance]:
     """The instances of a label image, in the order of their numbers, which may have gaps."""
     values, dense = np.unique(numbers, return_inverse=True)
-    dense = dense.reshape(numbers.shape) + (values[0] != 0)  # find_objects has an entry for each number
+    # find_objects has an entry for each number
+    dense = dense.reshape(numbers.shape) + (values[0] != 0)
     windows = enumerate(find_objects(dense), start=1)
-    return [Instance((dense[w] == n).astype(np.uint8) * OPAQUE, w[0].start, w[1].start) for n, w in windows]
+    return [
+        Instance((dense[w] == n).astype(np.uint8) * OPAQUE, w[0].start, w[1].start)
+        for n, w in windows
+    ]
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """Pixels per unit, across and down, in TIFF's terms; description: names the unit for ImageJ where TIFF has none."""
+    """Pixels per unit, across and down, in TIFF's terms; description: names the unit for ImageJ
+    where TIFF has none."""
 
     across: float
     down: float
@@ -109,7 +127,8 @@ class Resolution:
 
 
 def resolution_of(path: Path) -> Resolution | None:
-    """The size of the pixels that an image's file states; None where it states none, or cannot be read."""
+    """The size of the pixels that an image's file states; None where it states none, or cannot be
+    read."""
     try:
         if path.suffix.lower() in (".tif", ".tiff"):
             with tifffile.TiffFile(path) as file:
@@ -127,14 +146,21 @@ def _of_tiff(file: tifffile.TiffFile) -> Resolution | None:
         elements = ElementTree.fromstring(file.ome_metadata).iter()
         sizes = next((e.attrib for e in elements if e.tag.endswith("Pixels")), {})
         if "PhysicalSizeX" in sizes and sizes.get("PhysicalSizeXUnit", "µm") == "µm":
-            across, down = (1e4 / float(sizes.get(f"PhysicalSize{a}", sizes["PhysicalSizeX"])) for a in "XY")
+            across, down = (
+                1e4 / float(sizes.get(f"PhysicalSize{a}", sizes["PhysicalSizeX"])) for a in "XY"
+            )
             return _known(across, down, 3)
     pair = [tags.valueof(name) for name in ("XResolution", "YResolution")]
     if None in pair:
         return None
     across, down = (n / d for n, d in pair)
     unit = (file.imagej_metadata or {}).get("unit") if file.is_imagej else None
-    return _known(across, down, int(tags.valueof("ResolutionUnit", 2)), f"ImageJ=1.11a\nunit={unit}\n" if unit else "")
+    return _known(
+        across,
+        down,
+        int(tags.valueof("ResolutionUnit", 2)),
+        f"ImageJ=1.11a\nunit={unit}\n" if unit else "",
+    )
 
 
 def _known(across: float, down: float, unit: int, description: str = "") -> Resolution | None:
@@ -142,18 +168,27 @@ def _known(across: float, down: float, unit: int, description: str = "") -> Reso
     return Resolution(across, down, unit, description) if sane else None
 
 
-def write_label_image(path: Path, numbers: Int[np.ndarray, "h w"], resolution: Resolution | None = None) -> None:
+def write_label_image(
+    path: Path, numbers: Int[np.ndarray, "h w"], resolution: Resolution | None = None
+) -> None:
     """A TIFF of 16 bits by deflate, which every reader knows without a further package.
 
     Raises ValueError for more instances than that can hold.
     """
     if numbers.max(initial=0) > MOST:
-        raise ValueError(f"{path}: {numbers.max()} instances, and 16 bits tell {MOST} apart; raise --score")
+        raise ValueError(
+            f"{path}: {numbers.max()} instances, and 16 bits tell {MOST} apart; raise --score"
+        )
     stated: dict[str, Any] = {}
     if resolution is not None:
-        stated = {"resolution": (resolution.across, resolution.down), "resolutionunit": resolution.unit}
+        stated = {
+            "resolution": (resolution.across, resolution.down),
+            "resolutionunit": resolution.unit,
+        }
         stated |= {"description": resolution.description} if resolution.description else {}
     content = io.BytesIO()
-    tifffile.imwrite(content, numbers.astype(np.uint16), compression="zlib", metadata=None, **stated)
+    tifffile.imwrite(
+        content, numbers.astype(np.uint16), compression="zlib", metadata=None, **stated
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.getvalue())

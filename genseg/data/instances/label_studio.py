@@ -1,8 +1,11 @@
-"""Label Studio's own run-length code of a mask: a string of bits, over the bytes of an RGBA picture.
+"""Label Studio's own run-length code of a mask: a string of bits, over the bytes of an RGBA
+picture.
 
-After a head (32 bits number of bytes, 5 bits word size less one, four times 4 bits of a length's size less one) come
-runs: one bit that says whether the bytes are equal, 2 bits which of the four sizes the length has, the length less one,
-and the byte, or the bytes. It is what Label Studio's brush writes and reads (label-studio-sdk, converter/brush.py).
+After a head (32 bits number of bytes, 5 bits word size less one, four times 4 bits of a length's
+size less one) come
+runs: one bit that says whether the bytes are equal, 2 bits which of the four sizes the length has,
+the length less one, and the byte, or the bytes. It is what Label Studio's brush writes and reads
+(label-studio-sdk, converter/brush.py).
 """
 
 import numpy as np
@@ -14,7 +17,8 @@ WORD = 8  # bits of a value
 
 
 def encode_brush(instance: Instance, height: int, width: int) -> list[int]:
-    """The code of a mask in an image of that size, as the numbers of its bytes. Inside, all four channels are 255.
+    """The code of a mask in an image of that size, as the numbers of its bytes. Inside, all four
+    channels are 255.
 
     What lies outside the window of the mask costs no time.
     """

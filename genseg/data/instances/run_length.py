@@ -1,6 +1,8 @@
-"""COCO's segmentations: run-length codes, made and decoded inside the window of the mask alone; and polygons.
+"""COCO's segmentations: run-length codes, made and decoded inside the window of the mask alone; and
+polygons.
 
-pycocotools codes and decodes a whole image for each mask; of an image with hundreds of nuclei nearly all is zeros.
+pycocotools codes and decodes a whole image for each mask; of an image with hundreds of nuclei
+nearly all is zeros.
 """
 
 from collections.abc import Mapping
@@ -14,23 +16,30 @@ from pycocotools import mask as rle
 from genseg.data.instances.instance import OPAQUE, Instance
 
 LONGEST = 12  # characters of one number: no run of an image is longer
-FAR = 10  # sides of the image: a polygon with a point further away is damaged, and would take memory without end
+# sides of the image: a polygon with a point further away is damaged, and would take memory without
+# end
+FAR = 10
 
 
 def encode(instance: Instance, height: int, width: int) -> dict[str, Any]:
     """COCO's compressed RLE of the mask in an image of that size, with `counts` as text."""
     columns = np.zeros((instance.alpha.shape[1], height), bool)
     columns[:, instance.window[0]] = instance.mask.T
-    edges = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + instance.left * height
+    edges = (
+        np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False))
+        + instance.left * height
+    )
     runs = np.diff(edges, prepend=0, append=height * width)
     code = {"size": [height, width], "counts": runs[: len(runs) - (runs[-1] == 0)].tolist()}
     return code | {"counts": rle.frPyObjects(code, height, width)["counts"].decode()}
 
 
 def run_lengths(code: Mapping[str, Any]) -> Int[np.ndarray, "n"]:
-    """Lengths of the runs of 0, 1, 0, 1 ... down the columns, of an RLE with counts as a list or as COCO's text.
+    """Lengths of the runs of 0, 1, 0, 1 ... down the columns, of an RLE with counts as a list or as
+    COCO's text.
 
-    Raises ValueError when they are damaged or do not fill its size: pycocotools would write beyond its memory.
+    Raises ValueError when they are damaged or do not fill its size: pycocotools would write beyond
+    its memory.
     """
     height, width = (int(v) for v in code["size"])
     counts = code["counts"]
@@ -41,13 +50,17 @@ def run_lengths(code: Mapping[str, Any]) -> Int[np.ndarray, "n"]:
         if runs.ndim != 1 or not runs.size or runs.dtype.kind not in "iu":
             raise ValueError("its counts are no list of whole numbers")
     if (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"its counts are damaged: they do not sum up to the {height} x {width} pixels of its size")
+        raise ValueError(
+            f"its counts are damaged: they do not sum up to the {height} x {width} pixels of its "
+            "size"
+        )
     return runs
 
 
 def _unpacked(text: bytes) -> Int[np.ndarray, "n"]:
-    """The numbers of COCO's text: 5 bits a character from 48, the least first; bit 32: goes on; the last one's bit 16:
-    the sign; from the fourth number on as differences to the last but one (rleFrString of pycocotools)."""
+    """The numbers of COCO's text: 5 bits a character from 48, the least first; bit 32: goes on; the
+    last one's bit 16: the sign; from the fourth number on as differences to the last but one
+    (rleFrString of pycocotools)."""
     c = np.frombuffer(text, np.uint8).astype(np.int64) - 48
     if not c.size or c.min() < 0 or c.max() > 63 or c[-1] & 32:
         raise ValueError("its counts are damaged: they are no run-length text")
@@ -83,14 +96,17 @@ def windowed(code: Mapping[str, Any]) -> Instance:
 def code_segmentation(segmentation: Any, height: int, width: int) -> dict[str, Any]:
     """A COCO segmentation (polygons, RLE with a list or with text) as COCO's compressed RLE.
 
-    Raises ValueError for what is none of them. Polygons of fewer than three points hold nothing and are left out:
-    pycocotools takes one of four numbers for a box, and raises. A point that is no number, or far away, ends the
-    process there, or takes it minutes.
+    Raises ValueError for what is none of them. Polygons of fewer than three points hold nothing and
+    are left out: pycocotools takes one of four numbers for a box, and raises. A point that is no
+    number, or far away, ends the process there, or takes it minutes.
     """
     if isinstance(segmentation, list):
         polygons = [p for p in segmentation if len(p) >= 6]
         if bad := next((p for p in polygons if not is_polygon(p, height, width)), None):
-            raise ValueError(f"a polygon needs pairs of numbers within {FAR} sides of the image, got {str(bad)[:60]}")
+            raise ValueError(
+                f"a polygon needs pairs of numbers within {FAR} sides of the image, got "
+                f"{str(bad)[:60]}"
+            )
         if not polygons:
             return rle.encode(np.zeros((height, width), np.uint8, order="F"))
         return rle.merge(rle.frPyObjects(polygons, height, width))
@@ -100,27 +116,40 @@ def code_segmentation(segmentation: Any, height: int, width: int) -> dict[str, A
         counts = segmentation["counts"]
         if isinstance(counts, list) and not all(isinstance(n, int) and n >= 0 for n in counts):
             raise ValueError("counts of an RLE are whole numbers from 0 on")
-        return rle.frPyObjects(dict(segmentation), height, width) if isinstance(counts, list) else dict(segmentation)
+        return (
+            rle.frPyObjects(dict(segmentation), height, width)
+            if isinstance(counts, list)
+            else dict(segmentation)
+        )
     raise ValueError("it is neither a list of polygons nor an RLE with size and counts")
 
 
 def is_polygon(numbers: Any, height: int, width: int) -> bool:
-    """At least three points, none of them infinite or absurdly far outside of an image of that size."""
+    """At least three points, none of them infinite or absurdly far outside of an image of that
+    size."""
     return not polygon_fault(numbers, height, width)
 
 
 def polygon_fault(numbers: Any, height: int, width: int) -> str:
     """Why a polygon of an image of that size cannot be used, or ""."""
     if not isinstance(numbers, list):
-        return f"{str(numbers)[:20]} stands where a polygon is expected; write [[x1, y1, x2, y2, x3, y3, ...]]"
+        return (
+            f"{str(numbers)[:20]} stands where a polygon is expected; write [[x1, y1, x2, y2, x3, "
+            "y3, ...]]"
+        )
     if any(isinstance(n, list) for n in numbers[:2]):
-        return f"it holds lists, {str(numbers)[:30]}...; write x and y in turn, [[x1, y1, x2, y2, x3, y3, ...]]"
+        return (
+            f"it holds lists, {str(numbers)[:30]}...; write x and y in turn, [[x1, y1, x2, y2, "
+            "x3, y3, ...]]"
+        )
     try:
         x = np.asarray(numbers)
     except ValueError:  # lists of several lengths
         x = np.empty(0, object)
     if numbers and x.dtype.kind not in "iuf":
-        wrong = next((n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)), numbers)
+        wrong = next(
+            (n for n in numbers if isinstance(n, bool) or not isinstance(n, int | float)), numbers
+        )
         return f"it holds {str(wrong)[:20]!r}, which is no number"
     if len(x) < 6 or len(x) % 2:
         return f"it has {len(x)} numbers; three points or more are 6, 8, 10, ..."
@@ -135,7 +164,8 @@ def polygons(instance: Instance) -> list[list[float]]:
 
     mask = np.pad(instance.mask.astype(np.uint8), 1)
     outer, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
-    # OpenCV's run through the middles of border pixels and lose half a pixel all around: a third of a small mask
+    # OpenCV's run through the middles of border pixels and lose half a pixel all around: a third of
+    # a small mask
     filled = cv2.drawContours(mask, outer, -1, 1, cv2.FILLED)
     found = find_contours(filled, 0.5, fully_connected="high")
     shift = np.array((instance.left - 1 + 0.5, instance.top - 1 + 0.5))

@@ -1,4 +1,5 @@
-"""What a COCO json holds that can be used, for all commands that do not train; `labelled` is for those that do."""
+"""What a COCO json holds that can be used, for all commands that do not train; `labelled` is for
+those that do."""
 
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
@@ -50,14 +51,21 @@ class Usable:
     def images(self) -> list[AnnotatedImage]:
         """The images with their instances, whose category is its place in `categories`."""
         places = {number: place for place, (number, _) in enumerate(self.categories or ())}
-        return [_annotated(e, self.labels[n], places, outlined=self.outlined) for n, e in self.entries.items()]
+        return [
+            _annotated(e, self.labels[n], places, outlined=self.outlined)
+            for n, e in self.entries.items()
+        ]
 
 
 def read_usable(
-    path: Path, *, folders: Sequence[Path] | None = None, size: Callable[[Entry], tuple[int, int]] = by_header
+    path: Path,
+    *,
+    folders: Sequence[Path] | None = None,
+    size: Callable[[Entry], tuple[int, int]] = by_header,
 ) -> Usable:
-    """What can be used of a COCO json; folders, size: as for `usable_images`. Raises CocoError when it is no COCO json,
-    or none of its images or annotations can be used; a json without annotations is one."""
+    """What can be used of a COCO json; folders, size: as for `usable_images`. Raises CocoError when
+    it is no COCO json, or none of its images or annotations can be used; a json without annotations
+    is one."""
     content = read_json(path)
     tally = Tally()
     entries = usable_images(content["images"], path, tally, folders=folders, size=size)
@@ -73,9 +81,14 @@ def read_usable(
 
 
 def read_scored(
-    images: Sequence[Any], annotations: Sequence[Mapping[str, Any]], source: Path, *, listed: Set[int] = frozenset()
+    images: Sequence[Any],
+    annotations: Sequence[Mapping[str, Any]],
+    source: Path,
+    *,
+    listed: Set[int] = frozenset(),
 ) -> list[AnnotatedImage]:
-    """Predictions for `images` as they are: scores measure them all, pages show them. `source` is their file.
+    """Predictions for `images` as they are: scores measure them all, pages show them. `source` is
+    their file.
 
     listed: ids of further images, whose predictions are passed over
 
@@ -84,9 +97,14 @@ def read_scored(
     tally = Tally()
     entries = usable_images(images, source, tally, size=by_json) if images else {}
     outlined = _is_outlined(annotations)
-    labels = usable_labels(annotations, entries, {*entries, *listed}, None, tally, masks=outlined, scored=True)
+    labels = usable_labels(
+        annotations, entries, {*entries, *listed}, None, tally, masks=outlined, scored=True
+    )
     if lost := tuple(f for f in tally.findings() if f.lost):
-        raise CocoError(f"{source}: {counted(lost)}; predictions are taken as they are: mend these, or take them out")
+        raise CocoError(
+            f"{source}: {counted(lost)}; predictions are taken as they are: mend these, or take "
+            "them out"
+        )
     return [_annotated(e, labels[n], {}, outlined=outlined) for n, e in entries.items()]
 
 
@@ -95,13 +113,17 @@ def _is_outlined(annotations: Sequence[Mapping[str, Any]]) -> bool:
     return not annotations or any(a.get("segmentation") for a in annotations)
 
 
-def _annotated(entry: Entry, labels: Sequence[Label], places: Mapping[int, int], *, outlined: bool) -> AnnotatedImage:
+def _annotated(
+    entry: Entry, labels: Sequence[Label], places: Mapping[int, int], *, outlined: bool
+) -> AnnotatedImage:
     listed = [label.listed for label in labels]
     return AnnotatedImage(
         name=entry.name,
         height=entry.height,
         width=entry.width,
-        instances=tuple(replace(instance_of(a, entry), category=places.get(a.category, 0)) for a in labels),
+        instances=tuple(
+            replace(instance_of(a, entry), category=places.get(a.category, 0)) for a in labels
+        ),
         numbers=tuple(label.number for label in labels),
         boxes=np.array([(a, b, c - a, d - b) for a, b, c, d in listed], float).reshape(-1, 4),
         areas=np.array([label.area for label in labels], float),

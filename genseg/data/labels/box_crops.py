@@ -10,16 +10,19 @@ from genseg.data.labels.samples import read_sample
 
 
 class BoxCrops:
-    """Squares around the boxes of a set, no crowd among them; `read` gives what an ImageSource gives.
+    """Squares around the boxes of a set, no crowd among them; `read` gives what an ImageSource
+    gives.
 
-    margin: of the longer side of the box, on each of the four sides. A square is moved into the image; where it is
-    larger than the image's short side it is cut to that.
+    margin: of the longer side of the box, on each of the four sides. A square is moved into the
+    image; where it is larger than the image's short side it is cut to that.
     labels: the class of each
     """
 
     def __init__(self, labelled: LabelledSet, margin: float) -> None:
         self.margin = margin
-        self._held = [(image, n) for image in labelled.images for n in np.flatnonzero(~image.crowd).tolist()]
+        self._held = [
+            (image, n) for image in labelled.images for n in np.flatnonzero(~image.crowd).tolist()
+        ]
         self.files = tuple(image.path for image in labelled.images)
         self.labels = [int(image.classes[n]) for image, n in self._held]
         self._last: tuple[LabelledImage, UInt8[np.ndarray, "h w 3"]] | None = None

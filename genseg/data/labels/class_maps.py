@@ -1,4 +1,5 @@
-"""The class of each pixel: made of a labelled image's instances, or read from a folder of class maps."""
+"""The class of each pixel: made of a labelled image's instances, or read from a folder of class
+maps."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -26,18 +27,23 @@ UNUSED = "classes up to the largest that no map holds"
 def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h w"]:
     """0 is background, class c of `classes` is c + 1, 255 is ignored.
 
-    Where instances overlap the smaller one is seen, of equal ones the later. A crowd is ignored where no instance lies.
-    Raises ValueError for too many classes, an image without masks, and a map of other classes or another size.
+    Where instances overlap the smaller one is seen, of equal ones the later. A crowd is ignored
+    where no instance lies. Raises ValueError for too many classes, an image without masks, and a
+    map of other classes or another size.
     """
     check_classes(classes, image.path)
     if image.semantic is not None:
         target = read_class_map(image.semantic)
         if target.shape != (image.height, image.width):
-            raise ValueError(f"{image.semantic}: {target.shape[1]} x {target.shape[0]} pixels, its image has "
-                             f"{image.width} x {image.height}")  # fmt: skip
+            raise ValueError(
+                f"{image.semantic}: {target.shape[1]} x {target.shape[0]} pixels, its image has "
+                f"{image.width} x {image.height}"
+            )
         if (wrong := target[(target > classes) & (target != IGNORED)]).size:
-            raise ValueError(f"{image.semantic}: it holds {wrong.max()}; there are classes 1 to {classes}, 0 is "
-                             f"background and {IGNORED} ignored")  # fmt: skip
+            raise ValueError(
+                f"{image.semantic}: it holds {wrong.max()}; there are classes 1 to {classes}, 0 is "
+                f"background and {IGNORED} ignored"
+            )
         return target
     if image.masks is None:
         raise ValueError(f"{image.name} has boxes alone: the class of each pixel needs masks")
@@ -53,18 +59,25 @@ def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h 
 def check_classes(classes: int, source: Path) -> None:
     """Raise CocoError when a map of 8 bits cannot hold so many classes."""
     if not 0 < classes < IGNORED:
-        raise CocoError(f"{source}: {classes} classes, and a map of 8 bits holds 1 to {IGNORED - 1}")
+        raise CocoError(
+            f"{source}: {classes} classes, and a map of 8 bits holds 1 to {IGNORED - 1}"
+        )
 
 
 def read_class_map(path: Path) -> UInt8[np.ndarray, "h w"]:
-    """A PNG of class indices, grey or with a palette. Raises CocoError for another kind of image."""
+    """A PNG of class indices, grey or with a palette. Raises CocoError for another kind of
+    image."""
     with Image.open(path) as image:
         if image.mode not in ("1", "L", "P", "I", "I;16"):
-            raise CocoError(f"{path}: a map of classes is a PNG with a palette or grey, each value one class; "
-                             f"got {image.mode}")  # fmt: skip
+            raise CocoError(
+                f"{path}: a map of classes is a PNG with a palette or grey, each value one class; "
+                f"got {image.mode}"
+            )
         x = np.asarray(image)
     if x.max(initial=0) > IGNORED:
-        raise CocoError(f"{path}: it holds {x.max()}; classes are 1 to {IGNORED - 1}, {IGNORED} is ignored")
+        raise CocoError(
+            f"{path}: it holds {x.max()}; classes are 1 to {IGNORED - 1}, {IGNORED} is ignored"
+        )
     return x.astype(np.uint8)
 
 
@@ -73,11 +86,12 @@ def read_mask_folder(
 ) -> tuple[LabelledSet, Findings]:
     """Images with the class maps of the same names: `images/a/1.jpg` with `masks/a/1.png`.
 
-    categories: those of the training split; None: one for each number up to the largest in the maps, named by it, or
-        by classes.txt beside the folder of maps: a name a line, that of class 1 first
+    categories: those of the training split; None: one for each number up to the largest in the
+        maps, named by it, or by classes.txt beside the folder of maps: a name a line, that of class
+        1 first
 
-    What cannot be decoded to its end is left out. Raises CocoError when no image has a map, and when the maps hold 0
-    and 255 alone, which would ignore all objects.
+    What cannot be decoded to its end is left out. Raises CocoError when no image has a map, and
+    when the maps hold 0 and 255 alone, which would ignore all objects.
     """
     listed = list_images(images)
     maps = [(masks / file).with_suffix(".png") for file in listed.files]
@@ -92,20 +106,32 @@ def read_mask_folder(
         values |= pair.values
         nothing = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
         found.append(
-            LabelledImage(listed.path(n), file, n + 1, *pair.size, "", *nothing, masks=None, semantic=semantic)
+            LabelledImage(
+                listed.path(n), file, n + 1, *pair.size, "", *nothing, masks=None, semantic=semantic
+            )
         )
     if not found:
-        raise CocoError(f"{masks}: none of {len(listed)} images of {images} has a map of its name and size there, as "
-                        f"{masks / Path(listed.files[0]).with_suffix('.png')}")  # fmt: skip
+        raise CocoError(
+            f"{masks}: none of {len(listed)} images of {images} has a map of its name and size "
+            "there, as "
+            f"{masks / Path(listed.files[0]).with_suffix('.png')}"
+        )
     if values <= {0, IGNORED}:
-        raise CocoError(f"{masks}: the maps hold only {sorted(values)}, and {IGNORED} is ignored; write class 1 as 1")
+        raise CocoError(
+            f"{masks}: the maps hold only {sorted(values)}, and {IGNORED} is ignored; write class "
+            "1 as 1"
+        )
     most = max(values - {IGNORED})
     unused = sorted(set(range(1, most + 1)) - values) if categories is None else []
     if categories is None:
         categories = _named(masks.parent / "classes.txt", most)
     elif most > len(categories):
-        raise CocoError(f"{masks}: the maps hold class {most}, the training split has {len(categories)}")
-    findings = [Finding(what, len(where), where[0], "left out") for what, where in wrong.items() if where]
+        raise CocoError(
+            f"{masks}: the maps hold class {most}, the training split has {len(categories)}"
+        )
+    findings = [
+        Finding(what, len(where), where[0], "left out") for what, where in wrong.items() if where
+    ]
     if 2 * len(unused) > most:
         word = "nothing teaches them; are the maps grey pictures, or resized smoothly?"
         findings.append(Finding(UNUSED, len(unused), f"class {unused[0]}", word))
@@ -113,19 +139,24 @@ def read_mask_folder(
 
 
 def _named(file: Path, most: int) -> Categories:
-    """Classes 1 ... `most`, and those that a file names beyond. Raises CocoError when it names fewer."""
+    """Classes 1 ... `most`, and those that a file names beyond. Raises CocoError when it names
+    fewer."""
     names = [str(n) for n in range(1, most + 1)]
     if file.is_file():
         names = [line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()]
         if len(names) < most or len(set(names)) < len(names):
-            raise CocoError(f"{file} has {len(set(names))} different names, and the maps hold class {most}; write a "
-                            "name on each line, that of class 1 first (0 is background)")  # fmt: skip
+            raise CocoError(
+                f"{file} has {len(set(names))} different names, and the maps hold class {most}; "
+                "write a "
+                "name on each line, that of class 1 first (0 is background)"
+            )
     return tuple(enumerate(names, start=1))
 
 
 @dataclass(frozen=True)
 class _Pair:
-    """What is wrong with an image and its map, and why; when nothing is, their size and the values of the map."""
+    """What is wrong with an image and its map, and why; when nothing is, their size and the values
+    of the map."""
 
     wrong: str = ""
     why: str = ""
@@ -134,7 +165,8 @@ class _Pair:
 
 
 def _pair(path: Path, semantic: Path) -> _Pair:
-    """Decode an image and its map to their ends. Raises CocoError for a map that is no map of classes."""
+    """Decode an image and its map to their ends. Raises CocoError for a map that is no map of
+    classes."""
     if not semantic.is_file():
         return _Pair(NO_MAP)
     try:
@@ -144,5 +176,7 @@ def _pair(path: Path, semantic: Path) -> _Pair:
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
         return _Pair(UNREADABLE, f": {error}")
     if target.shape != size:
-        return _Pair(OTHER_SIZE, f": {size[1]} x {size[0]}, its map {target.shape[1]} x {target.shape[0]}")
+        return _Pair(
+            OTHER_SIZE, f": {size[1]} x {size[0]}, its map {target.shape[1]} x {target.shape[0]}"
+        )
     return _Pair(size=size, values=frozenset(np.unique(target).tolist()))

@@ -1,8 +1,10 @@
-"""One training crop of a labelled image: what is drawn, and how it moves the image, its masks and its boxes alike.
+"""One training crop of a labelled image: what is drawn, and how it moves the image, its masks and
+its boxes alike.
 
-A crop is a window of the image, resized, laid on a square, flipped and transposed. So each row and column of the crop
-is one row and column of the image: masks are moved by two lists of indices, inside their own windows only, which is
-exact and does not depend on how large the image is.
+A crop is a window of the image, resized, laid on a square, flipped and transposed. So each row and
+column of the crop
+is one row and column of the image: masks are moved by two lists of indices, inside their own
+windows only, which is exact and does not depend on how large the image is.
 """
 
 from dataclasses import dataclass
@@ -16,7 +18,8 @@ from genseg.data.images.views import View, colour_view
 from genseg.data.instances.instance import Instance
 
 PAD = 128  # grey of what lies outside the image (detectron2's FixedSizeCrop)
-COLOUR = (0.4, 0.4, 0.4, 0.1)  # brightness, contrast, saturation and hue at a photometric strength of 1
+# brightness, contrast, saturation and hue at a photometric strength of 1
+COLOUR = (0.4, 0.4, 0.4, 0.1)
 
 
 @dataclass(frozen=True)
@@ -25,10 +28,12 @@ class AugmentConfig:
 
     size: int = 512  # pixels of a crop, square
     scale: tuple[float, float] = (0.5, 2.0)  # factors, halving as likely as doubling
-    fit: bool = False  # factors of the whole image fitted into the crop, for photographs; else of its own pixels
+    # factors of the whole image fitted into the crop, for photographs; else of its own pixels
+    fit: bool = False
     flip: float = 0.5  # probability of a left-right flip
     turn: bool = False  # any of the eight turns and mirrorings: for images without an up
-    photometric: float = 0.5  # strength of the colour jitter; 0: none, 1: that of the contrastive views
+    # strength of the colour jitter; 0: none, 1: that of the contrastive views
+    photometric: float = 0.5
 
     def __post_init__(self) -> None:
         at_least(8, size=self.size)
@@ -36,7 +41,9 @@ class AugmentConfig:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale={self.scale} is (smallest, largest), above 0")
         if self.flip > 1 or self.photometric > 2.5:
-            raise ValueError(f"flip={self.flip} is a probability, photometric={self.photometric} at most 2.5")
+            raise ValueError(
+                f"flip={self.flip} is a probability, photometric={self.photometric} at most 2.5"
+            )
 
 
 @dataclass(frozen=True)
@@ -56,7 +63,8 @@ class Crop:
     colour: View
 
     def rows(self) -> Int[np.ndarray, "size"]:
-        """The image's row of each row of the square after its flips, before it is transposed; -1 outside."""
+        """The image's row of each row of the square after its flips, before it is transposed; -1
+        outside."""
         return _indices(self.size, self.window[::2], self.inside[::2], self.vertical_flip)
 
     def columns(self) -> Int[np.ndarray, "size"]:
@@ -64,7 +72,9 @@ class Crop:
         return _indices(self.size, self.window[1::2], self.inside[1::2], self.flip)
 
 
-def _indices(size: int, window: tuple[int, ...], inside: tuple[int, ...], flip: bool) -> Int[np.ndarray, "size"]:
+def _indices(
+    size: int, window: tuple[int, ...], inside: tuple[int, ...], flip: bool
+) -> Int[np.ndarray, "size"]:
     found = np.full(size, -1, np.int64)
     steps = np.arange(window[0], window[0] + window[1], dtype=np.float32)[:, None]
     nearest = cv2.resize(steps, (1, inside[1]), interpolation=cv2.INTER_NEAREST_EXACT)
@@ -75,7 +85,9 @@ def _indices(size: int, window: tuple[int, ...], inside: tuple[int, ...], flip: 
 def draw_crop(rng: np.random.Generator, config: AugmentConfig, height: int, width: int) -> Crop:
     """Draw one crop of an image of `height` x `width` pixels."""
     size = config.size
-    factor = float(np.exp(rng.uniform(*np.log(config.scale)))) * (size / max(height, width) if config.fit else 1)
+    factor = float(np.exp(rng.uniform(*np.log(config.scale)))) * (
+        size / max(height, width) if config.fit else 1
+    )
     windows, insides = [], []
     for side, u in zip((height, width), rng.random(2).tolist(), strict=True):
         whole = round(side * factor) <= size
@@ -90,19 +102,32 @@ def draw_crop(rng: np.random.Generator, config: AugmentConfig, height: int, widt
     order = tuple(int(i) for i in rng.permutation(4)) if config.photometric else ()
     brightness, contrast, saturation, hue = (1 + shifts - (0, 0, 0, 1)).tolist()
     return Crop(
-        size, (top, left, h, w), (above, before, tall, wide), bool(flip), bool(vertical), bool(transpose),
-        View(crop=(top, left, h, w), flip=False, vertical_flip=False, order=order,
-             factors=(brightness, contrast, saturation, hue)),
-    )  # fmt: skip
+        size,
+        (top, left, h, w),
+        (above, before, tall, wide),
+        bool(flip),
+        bool(vertical),
+        bool(transpose),
+        View(
+            crop=(top, left, h, w),
+            flip=False,
+            vertical_flip=False,
+            order=order,
+            factors=(brightness, contrast, saturation, hue),
+        ),
+    )
 
 
 def crop_image(image: UInt8[np.ndarray, "h w 3"], crop: Crop) -> UInt8[np.ndarray, "s s 3"]:
-    """The pixels of the crop: area averaging when shrinking, grey outside the image, the jitter not on the grey."""
+    """The pixels of the crop: area averaging when shrinking, grey outside the image, the jitter not
+    on the grey."""
     top, left, h, w = crop.window
     above, before, tall, wide = crop.inside
     cut = image[top : top + h, left : left + w]
     shrinks = tall < h and wide < w
-    cut = cv2.resize(cut, (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    cut = cv2.resize(
+        cut, (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    )
     square = np.full((crop.size, crop.size, 3), PAD, np.uint8)
     square[above : above + tall, before : before + wide] = colour_view(cut, crop.colour)
     square = square[:: -1 if crop.vertical_flip else 1, :: -1 if crop.flip else 1]
@@ -119,7 +144,8 @@ def crop_map(x: UInt8[np.ndarray, "h w"], crop: Crop, outside: int) -> UInt8[np.
 
 
 def crop_instances(instances: list[Instance], crop: Crop) -> list[Instance | None]:
-    """Masks by nearest neighbours, each in a window of the crop; None for one of which nothing is left."""
+    """Masks by nearest neighbours, each in a window of the crop; None for one of which nothing is
+    left."""
     rows, columns = crop.rows(), crop.columns()
     found: list[Instance | None] = []
     for instance in instances:
@@ -138,7 +164,8 @@ def crop_instances(instances: list[Instance], crop: Crop) -> list[Instance | Non
 
 
 def crop_boxes(boxes: Float[np.ndarray, "n 4"], crop: Crop) -> Float[np.ndarray, "n 4"]:
-    """Boxes (left, top, right, bottom) in the crop, cut to where the image is; one outside has no width or height."""
+    """Boxes (left, top, right, bottom) in the crop, cut to where the image is; one outside has no
+    width or height."""
     top, left, h, w = crop.window
     above, before, tall, wide = crop.inside
     x = before + np.clip((boxes[:, 0::2] - left) * (wide / w), 0, wide)

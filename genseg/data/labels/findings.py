@@ -26,14 +26,19 @@ KINDS = {  # what may be found: in words, and what happens to it
     "thin": ("boxes less than a pixel wide or high", "left out"),
     "box": ("boxes that are not those of their masks", "the mask counts"),
     "area": ("areas that are not those of their masks", "the mask counts"),
-    "crowd": ("crowds", "left out of training, ignored in scoring (CVAT's brush masks: set iscrowd to 0)"),
+    "crowd": (
+        "crowds",
+        "left out of training, ignored in scoring (CVAT's brush masks: set iscrowd to 0)",
+    ),
 }
-KEPT = {"twice", "empty", "number", "clipped", "box", "area", "crowd", "root"}  # the kinds by which no label is lost
+# the kinds by which no label is lost
+KEPT = {"twice", "empty", "number", "clipped", "box", "area", "crowd", "root"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of what was found: how often, where first, what happens to them, and whether labels are lost by it."""
+    """One kind of what was found: how often, where first, what happens to them, and whether labels
+    are lost by it."""
 
     what: str
     count: int
@@ -71,9 +76,13 @@ def counted(findings: Findings) -> str:
 
 
 def format_findings(findings: Findings) -> str:
-    """A line for each: how often, what, what happens, and the first; empty when nothing was found."""
-    wide = [max((len(str(v)) for v in column), default=0) for column in zip(
-        *((f.count, f.what, f.outcome) for f in findings), strict=True)]  # fmt: skip
+    """A line for each: how often, what, what happens, and the first; empty when nothing was
+    found."""
+    wide = [
+        max((len(str(v)) for v in column), default=0)
+        for column in zip(*((f.count, f.what, f.outcome) for f in findings), strict=True)
+    ]
     return "\n".join(
-        f"{f.count:{wide[0]}d} {f.what:{wide[1]}s}  {f.outcome:{wide[2]}s}  first: {f.first}" for f in findings
+        f"{f.count:{wide[0]}d} {f.what:{wide[1]}s}  {f.outcome:{wide[2]}s}  first: {f.first}"
+        for f in findings
     )

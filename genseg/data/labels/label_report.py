@@ -13,11 +13,14 @@ from genseg.data.labels.labelled_set import LabelledSet, read_labelled
 
 @dataclass(frozen=True)
 class LabelReport:
-    """What a json's labels are. Crowds and what fine-tuning leaves out are not counted among `labels`.
+    """What a json's labels are. Crowds and what fine-tuning leaves out are not counted among
+    `labels`.
 
     counts: labels of each usable image; categories: (name, labels), the most frequent first
-    sides: square roots of the labels' areas, in pixels; masks: whether they have masks, or boxes alone
-    findings: what is wrong with the rest, and what fine-tuning does with it; why: why nothing can be used, or ""
+    sides: square roots of the labels' areas, in pixels; masks: whether they have masks, or boxes
+        alone
+    findings: what is wrong with the rest, and what fine-tuning does with it; why: why nothing can
+        be used, or ""
     """
 
     counts: tuple[int, ...] = ()
@@ -34,7 +37,8 @@ class LabelReport:
 
 
 def report_labels(path: Path) -> LabelReport | None:
-    """What fine-tuning would see in a COCO json; None for what is none, and for one that has no annotations."""
+    """What fine-tuning would see in a COCO json; None for what is none, and for one that has no
+    annotations."""
     if path.suffix.lower() != ".json" or not path.is_file():
         return None
     content = load_json(path)
@@ -51,8 +55,14 @@ def report_labels(path: Path) -> LabelReport | None:
 
 def _report(labelled: LabelledSet, findings: Findings, *, masks: bool) -> LabelReport:
     single = [~image.crowd for image in labelled.images]
-    classes = np.concatenate([image.classes[one] for image, one in zip(labelled.images, single, strict=True)])
-    areas = [image.areas[one] for image, one in zip(labelled.images, single, strict=True) if image.areas is not None]
+    classes = np.concatenate(
+        [image.classes[one] for image, one in zip(labelled.images, single, strict=True)]
+    )
+    areas = [
+        image.areas[one]
+        for image, one in zip(labelled.images, single, strict=True)
+        if image.areas is not None
+    ]
     names = dict.fromkeys((name for _, name in labelled.categories), 0)
     count = Counter(names | Counter(labelled.categories[c][1] for c in classes.tolist()))
     return LabelReport(

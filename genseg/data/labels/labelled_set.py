@@ -1,4 +1,5 @@
-"""A labelled set: the images of a COCO json with boxes, classes and masks that are fit for training and scoring."""
+"""A labelled set: the images of a COCO json with boxes, classes and masks that are fit for training
+and scoring."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,7 +13,14 @@ from genseg.data.images.coco_files import CocoError
 from genseg.data.instances.coco import read_json
 from genseg.data.labels.categories import Categories, matched, read_categories
 from genseg.data.labels.findings import Findings, Tally
-from genseg.data.labels.preflight import Entry, Label, as_number, none_usable, usable_images, usable_labels
+from genseg.data.labels.preflight import (
+    Entry,
+    Label,
+    as_number,
+    none_usable,
+    usable_images,
+    usable_labels,
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,8 @@ class LabelledImage:
     masks: COCO's compressed RLE of each; None when the set has boxes alone
     semantic: a PNG of class indices, for sets that have no instances
     listed: the boxes as the json has them, which COCO scores (None: `boxes`)
-    areas: in pixels, by which COCO's scores are small, medium or large: the json's (None: those of masks or boxes)
+    areas: in pixels, by which COCO's scores are small, medium or large: the json's (None: those of
+        masks or boxes)
     """
 
     path: Path
@@ -46,7 +55,8 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelledSet:
-    """Labelled images; a class is an index into `categories`, which are the json's ids and names."""
+    """Labelled images; a class is an index into `categories`, which are the json's ids and
+    names."""
 
     source: Path
     categories: Categories
@@ -58,22 +68,30 @@ class LabelledSet:
         return all(image.masks is not None for image in self.images)
 
     def subset(self, numbers: Sequence[int]) -> "LabelledSet":
-        """The images with these ids, in this order. Raises CocoError for an id that the set has not."""
+        """The images with these ids, in this order. Raises CocoError for an id that the set has
+        not."""
         known = {image.number: image for image in self.images}
         if missing := [n for n in numbers if n not in known]:
-            raise CocoError(f"{self.source}: it has no usable image {missing[0]}; {len(missing)} of {len(numbers)} "
-                            "ids are unknown")  # fmt: skip
+            raise CocoError(
+                f"{self.source}: it has no usable image {missing[0]}; {len(missing)} of "
+                f"{len(numbers)} "
+                "ids are unknown"
+            )
         return replace(self, images=tuple(known[n] for n in numbers))
 
 
-def read_labelled(path: Path, *, categories: Categories | None = None, masks: bool) -> tuple[LabelledSet, Findings]:
+def read_labelled(
+    path: Path, *, categories: Categories | None = None, masks: bool
+) -> tuple[LabelledSet, Findings]:
     """The usable part of a COCO json, and what was found wrong with the rest.
 
-    categories: those of the training split: a class is one of these, found by its name. The set then has their order,
-        with the ids that this json gives to the names. None: the json's own, in the order of their ids
+    categories: those of the training split: a class is one of these, found by its name. The set
+        then has their order, with the ids that this json gives to the names. None: the json's own,
+        in the order of their ids
     masks: read masks; then an annotation without one is left out. False: boxes alone
 
-    Raises CocoError when nothing can be used: see genseg.data.labels.preflight for all that can be found.
+    Raises CocoError when nothing can be used: see genseg.data.labels.preflight for all that can be
+    found.
     """
     content = read_json(path)
     tally = Tally()
@@ -84,8 +102,11 @@ def read_labelled(path: Path, *, categories: Categories | None = None, masks: bo
         categories, classes = matched(own, categories, path)
     annotations = content["annotations"]
     if masks and annotations and not any(a.get("segmentation") for a in annotations):
-        raise CocoError(f"{path}: none of its {len(annotations)} annotations has a segmentation; train a detector of "
-                        "boxes on it, or give it masks")  # fmt: skip
+        raise CocoError(
+            f"{path}: none of its {len(annotations)} annotations has a segmentation; train a "
+            "detector of "
+            "boxes on it, or give it masks"
+        )
     entries = usable_images(content["images"], path, tally)
     listed = {as_number(image["id"]) for image in content["images"]}
     labels = usable_labels(annotations, entries, listed, classes, tally, masks=masks)

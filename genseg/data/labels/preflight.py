@@ -1,7 +1,9 @@
-"""The one reader of COCO's images and annotations: what can be used, and what is wrong with the rest.
+"""The one reader of COCO's images and annotations: what can be used, and what is wrong with the
+rest.
 
-Every command that reads a COCO json reads it by these rules: training, scoring, drawing, converting, splitting. What
-is wrong is counted by its kind, with what happens to it. No file is changed. What cannot be used at all is a CocoError.
+Every command that reads a COCO json reads it by these rules: training, scoring, drawing,
+converting, splitting. What is wrong is counted by its kind, with what happens to it. No file is
+changed. What cannot be used at all is a CocoError.
 """
 
 import hashlib
@@ -24,7 +26,8 @@ from genseg.data.labels.findings import KINDS, Tally, counted
 
 Box = tuple[float, float, float, float]
 NEAR = 2.0  # pixels (or a tenth of the side) that a box may differ from its mask's
-CROWD = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}  # as text
+# as text
+CROWD = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 CVAT = "CVAT writes its brush masks as crowds: where each is one object, set its iscrowd to 0"
 
 
@@ -45,7 +48,8 @@ class Entry:
 class Label:
     """An annotation that can be used.
 
-    box: left, top, right, bottom; listed: the same as the json has it; area: the json's; mask: compressed RLE
+    box: left, top, right, bottom; listed: the same as the json has it; area: the json's; mask:
+        compressed RLE
     category: its class, or the json's id where no classes are asked for
     number: its id, or a new one where it has none of its own; record: as the json has it
     """
@@ -62,7 +66,8 @@ class Label:
 
 
 def by_decoding(entry: Entry) -> tuple[int, int]:
-    """Height and width of an image that can be read to its end: training would end at a truncated one."""
+    """Height and width of an image that can be read to its end: training would end at a truncated
+    one."""
     return decoded_size(entry.path)
 
 
@@ -73,7 +78,9 @@ def by_header(entry: Entry) -> tuple[int, int]:
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
         if entry.height and entry.width:
             return entry.height, entry.width
-        raise ValueError(f"the json gives no height and width, and of its file: {reason_of(error)}") from None
+        raise ValueError(
+            f"the json gives no height and width, and of its file: {reason_of(error)}"
+        ) from None
     return kind.height, kind.width
 
 
@@ -90,8 +97,8 @@ def usable_images(
     folders: Sequence[Path] | None = None,
     size: Callable[[Entry], tuple[int, int]] = by_decoding,
 ) -> dict[int, Entry]:
-    """The images of a json by id. Raises CocoError when one has no id or file name, one id is two files, or none
-    can be used.
+    """The images of a json by id. Raises CocoError when one has no id or file name, one id is two
+    files, or none can be used.
 
     folders: where their files lie (None: `coco_folders`)
     size: says how large an image is; raises ValueError where it cannot be used
@@ -104,8 +111,11 @@ def usable_images(
         number, name, key = entry.number, entry.name, file_key(entry.name)
         if number in entries:
             if file_key(entries[number].name) != key:
-                raise CocoError(f"{source}: image {number} is both {entries[number].name} and {name}; give each image "
-                                "an id of its own")  # fmt: skip
+                raise CocoError(
+                    f"{source}: image {number} is both {entries[number].name} and {name}; give "
+                    "each image "
+                    "an id of its own"
+                )
             tally.add("twice", f"{name}, image {number}")
         elif key in files:
             tally.add("same file", f"{name}, images {files[key]} and {number}")
@@ -113,18 +123,30 @@ def usable_images(
             files[key] = number
             entries[number] = entry
     with ThreadPoolExecutor(8) as pool:  # decoding leaves the interpreter to the others
-        found = dict(zip(entries, pool.map(lambda entry: _checked(entry, size), entries.values()), strict=True))
+        found = dict(
+            zip(
+                entries,
+                pool.map(lambda entry: _checked(entry, size), entries.values()),
+                strict=True,
+            )
+        )
     for number, (kind, where, _) in found.items():
         if kind:
             tally.add(kind, f"{entries[number].name}: {where}")
     usable = {number: entry for number, (kind, _, entry) in found.items() if not kind}
     if not usable:
-        first = next((f"; the first is {entries[n].name}: {where}" for n, (_, where, _) in found.items()), "")
-        remedy = f"Looked in {', '.join(map(str, folders))}: move or link the images to one of these"
+        first = next(
+            (f"; the first is {entries[n].name}: {where}" for n, (_, where, _) in found.items()), ""
+        )
+        remedy = (
+            f"Looked in {', '.join(map(str, folders))}: move or link the images to one of these"
+        )
         if found and all(kind == "size" for kind, _, _ in found.values()):
             remedy = "Give the json the height and width of its files, or its own images"
         why = "" if images else " lists no image"
-        raise CocoError(f"{source}{why}: none of its {len(images)} images can be used{first}. {remedy}")
+        raise CocoError(
+            f"{source}{why}: none of its {len(images)} images can be used{first}. {remedy}"
+        )
     return usable
 
 
@@ -136,13 +158,16 @@ def _entry(image: Any, n: int, source: Path, folders: Sequence[Path]) -> Entry:
             raise TypeError(f"the id {number!r} is no whole number")
         height, width = int(image.get("height") or 0), int(image.get("width") or 0)
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CocoError(f"{source}: images[{n}] needs an id, a file_name, height and width: {error!r}") from None
+        raise CocoError(
+            f"{source}: images[{n}] needs an id, a file_name, height and width: {error!r}"
+        ) from None
     path, name = find_file(name, folders)
     return Entry(path, name, number, height, width, str(image.get("kind", "")), image)
 
 
 def _checked(entry: Entry, size: Callable[[Entry], tuple[int, int]]) -> tuple[str, str, Entry]:
-    """What is wrong with an image (a kind of KINDS, or nothing), where, and the image with its size."""
+    """What is wrong with an image (a kind of KINDS, or nothing), where, and the image with its
+    size."""
     try:
         height, width = size(entry)
     except ValueError as error:
@@ -150,7 +175,11 @@ def _checked(entry: Entry, size: Callable[[Entry], tuple[int, int]]) -> tuple[st
     said = entry.height, entry.width
     if said not in ((0, 0), (height, width)):
         where = f"json {said[1]} x {said[0]}, file {width} x {height}"
-        return "size", where + (_why_swapped(entry.path, said) if said == (width, height) else ""), entry
+        return (
+            "size",
+            where + (_why_swapped(entry.path, said) if said == (width, height) else ""),
+            entry,
+        )
     return "", "", replace(entry, height=height, width=width)
 
 
@@ -189,18 +218,24 @@ def usable_labels(
     listed: ids of all images of the json, also of those that cannot be used
     classes: category id of the json -> class; None: of any category, or of none
     masks: with masks, which decide on the boxes; otherwise boxes alone, as the json has them
-    scored: they are predictions, each of which counts: also one that repeats another, holds no pixel, or has a box
-        that is outside its image or not that of its mask
+    scored: they are predictions, each of which counts: also one that repeats another, holds no
+        pixel, or has a box that is outside its image or not that of its mask
     """
     labels: dict[int, list[Label]] = {number: [] for number in entries}
     numbers, seen = set[Any](), set[bytes]()
-    free = 1 + max((n for a in annotations if isinstance(n := as_number(a.get("id")), int)), default=0)
+    free = 1 + max(
+        (n for a in annotations if isinstance(n := as_number(a.get("id")), int)), default=0
+    )
     for n, a in enumerate(annotations):
         image = as_number(a.get("image_id"))
-        entry = entries.get(image) if isinstance(image, int) else None  # null and lists are ids of no image
+        # null and lists are ids of no image
+        entry = entries.get(image) if isinstance(image, int) else None
         number = as_number(a.get("id"))
         named = "id" in a and isinstance(number, Hashable)
-        where = f"annotation {a['id'] if named else f'at place {n}'} of {entry.name if entry else f'image {image}'}"
+        where = (
+            f"annotation {a['id'] if named else f'at place {n}'} of "
+            f"{entry.name if entry else f'image {image}'}"
+        )
         if named and number in numbers:
             tally.add("number", where)
         if not isinstance(number, int) or number in numbers:
@@ -211,15 +246,21 @@ def usable_labels(
                 tally.add("no image", where)
             continue
         category = as_number(a.get("category_id"))
-        same = json.dumps([image, *(a.get(k) for k in ("category_id", "iscrowd", "bbox", "segmentation"))], default=str)
-        key = hashlib.blake2b(same.encode(), digest_size=16).digest()  # a large set's polygons fill gigabytes
+        same = json.dumps(
+            [image, *(a.get(k) for k in ("category_id", "iscrowd", "bbox", "segmentation"))],
+            default=str,
+        )
+        # a large set's polygons fill gigabytes
+        key = hashlib.blake2b(same.encode(), digest_size=16).digest()
         if classes is not None and not is_among(category, classes):
             tally.add("category", f"{where}: {a.get('category_id')}")
         elif key in seen and not scored:
             tally.add("duplicate", where)
         elif label := _label(a, entry, tally, where, masks=masks, scored=scored):
             known = category if isinstance(category, int) else 0
-            label = replace(label, number=number, category=known if classes is None else classes[category])
+            label = replace(
+                label, number=number, category=known if classes is None else classes[category]
+            )
             labels[entry.number].append(label)
         seen.add(key)
     for number, found in labels.items():
@@ -229,25 +270,35 @@ def usable_labels(
 
 
 def as_number(said: Any) -> Any:
-    """A json's id, as a whole number where it is one in quotes, or with a point, as pandas writes them."""
+    """A json's id, as a whole number where it is one in quotes, or with a point, as pandas writes
+    them."""
     if isinstance(said, float) and said.is_integer():
         return int(said)
     return int(said) if isinstance(said, str) and said.isdecimal() else said
 
 
 def is_crowd(said: Any) -> bool | None:
-    """What a json says by iscrowd: 0 or 1, also as a bool, with a point, or as text; nothing is 0. None: neither."""
+    """What a json says by iscrowd: 0 or 1, also as a bool, with a point, or as text; nothing is 0.
+    None: neither."""
     return False if said is None else CROWD.get(str(said).strip().lower())
 
 
 def is_among(said: Any, known: Container[Any]) -> bool:
-    """Whether a json's value is a known id; lists and mappings, of which no set can be asked, are none."""
+    """Whether a json's value is a known id; lists and mappings, of which no set can be asked, are
+    none."""
     return isinstance(said, Hashable) and said in known
 
 
-def _label(a: Mapping[str, Any], entry: Entry, tally: Tally, where: str, *, masks: bool, scored: bool) -> Label | None:
+def _label(
+    a: Mapping[str, Any], entry: Entry, tally: Tally, where: str, *, masks: bool, scored: bool
+) -> Label | None:
     """An annotation that can be used, its number and category still 0."""
-    box, area, crowd, score = _box(a.get("bbox")), _area(a.get("area")), is_crowd(a.get("iscrowd")), _score(a)
+    box, area, crowd, score = (
+        _box(a.get("bbox")),
+        _area(a.get("area")),
+        is_crowd(a.get("iscrowd")),
+        _score(a),
+    )
     if crowd is None or score is None:
         kind = "score" if score is None else "iscrowd"
         tally.add(kind, f"{where}: {str(a.get(kind))[:40]!r}")
@@ -268,20 +319,31 @@ def _label(a: Mapping[str, Any], entry: Entry, tally: Tally, where: str, *, mask
     if crowd:
         tally.add("crowd", where)
     left, top, right, bottom = clipped
-    return Label(clipped, 0, crowd, area or (right - left) * (bottom - top), mask if masks else None, listed or box,
-                 0, score, a)  # fmt: skip
+    return Label(
+        clipped,
+        0,
+        crowd,
+        area or (right - left) * (bottom - top),
+        mask if masks else None,
+        listed or box,
+        0,
+        score,
+        a,
+    )
 
 
 def _agreeing(
     box: Box | None, area: float | None, exact: Box, size: float, tally: Tally, where: str
 ) -> tuple[Box | None, float | None]:
-    """A json's box and area where they are those of the mask, `exact` and `size`, or nearly; else None."""
+    """A json's box and area where they are those of the mask, `exact` and `size`, or nearly; else
+    None."""
     w, h = exact[2] - exact[0], exact[3] - exact[1]
     apart = [abs(x - y) for x, y in zip(box or exact, exact, strict=True)]
     if any(d > max(NEAR, side / 10) for d, side in zip(apart, (w, h, w, h), strict=True)):
         tally.add("box", where)
         box = None
-    if area and abs(area - size) > 2 + w + h:  # a polygon's differs by what a border of half a pixel holds
+    # a polygon's differs by what a border of half a pixel holds
+    if area and abs(area - size) > 2 + w + h:
         tally.add("area", f"{where}: json {area:g}, mask {size:g}")
         area = None
     return box, area
@@ -289,7 +351,9 @@ def _agreeing(
 
 def _area(said: Any) -> float | None:
     """A json's area; None for what is none."""
-    return float(said) if isinstance(said, int | float) and math.isfinite(said) and said > 0 else None
+    return (
+        float(said) if isinstance(said, int | float) and math.isfinite(said) and said > 0 else None
+    )
 
 
 def _score(a: Mapping[str, Any]) -> float | None:
@@ -307,14 +371,23 @@ def _box(said: Any) -> Box | None:
         left, top, w, h = (float(v) for v in said)
     except (TypeError, ValueError, OverflowError):
         return None
-    return (left, top, left + w, top + h) if all(map(math.isfinite, (left, top, w, h))) and min(w, h) >= 0 else None
+    return (
+        (left, top, left + w, top + h)
+        if all(map(math.isfinite, (left, top, w, h))) and min(w, h) >= 0
+        else None
+    )
 
 
 def _clipped(box: Box, entry: Entry) -> Box:
     """The part of a box that is inside its image."""
     left, top, right, bottom = box
     w, h = float(entry.width), float(entry.height)
-    return min(max(left, 0.0), w), min(max(top, 0.0), h), min(max(right, 0.0), w), min(max(bottom, 0.0), h)
+    return (
+        min(max(left, 0.0), w),
+        min(max(top, 0.0), h),
+        min(max(right, 0.0), w),
+        min(max(bottom, 0.0), h),
+    )
 
 
 def _fitting(box: Box, entry: Entry, tally: Tally, where: str) -> Box | None:
@@ -329,13 +402,15 @@ def _fitting(box: Box, entry: Entry, tally: Tally, where: str) -> Box | None:
     if right - left < 1 or bottom - top < 1:
         tally.add("thin", f"{where}: {right - left:.2f} x {bottom - top:.2f}")
         return None
-    if max(abs(x - y) for x, y in zip(box, inside, strict=True)) > 1:  # COCO's own reach over by fractions
+    # COCO's own reach over by fractions
+    if max(abs(x - y) for x, y in zip(box, inside, strict=True)) > 1:
         tally.add("clipped", f"{where}: {box}")
     return inside
 
 
 def _is_scaled(numbers: Sequence[float], entry: Entry) -> bool:
-    """Whether coordinates are parts of the image's sides, not pixels: all from 0 to 1, and not whole."""
+    """Whether coordinates are parts of the image's sides, not pixels: all from 0 to 1, and not
+    whole."""
     parts = all(0 <= n <= 1 for n in numbers) and any(n % 1 for n in numbers)
     return parts and min(entry.height, entry.width) > 1
 
@@ -362,7 +437,10 @@ def _mask(
         tally.add("nothing", where)
         return None
     counts = code["counts"]
-    return {"size": [entry.height, entry.width], "counts": counts if isinstance(counts, bytes) else counts.encode()}
+    return {
+        "size": [entry.height, entry.width],
+        "counts": counts if isinstance(counts, bytes) else counts.encode(),
+    }
 
 
 def _polygons(segmentation: list[Any], entry: Entry, tally: Tally, where: str) -> list[Any]:
@@ -370,7 +448,9 @@ def _polygons(segmentation: list[Any], entry: Entry, tally: Tally, where: str) -
     faults = [polygon_fault(p, entry.height, entry.width) for p in segmentation]
     good = [p for p, fault in zip(segmentation, faults, strict=True) if not fault]
     if bad := next(filter(None, faults), None):
-        tally.add("polygon", f"{where}: {len(segmentation) - len(good)} of {len(segmentation)}: {bad}")
+        tally.add(
+            "polygon", f"{where}: {len(segmentation) - len(good)} of {len(segmentation)}: {bad}"
+        )
     if good and all(_is_scaled(p, entry) for p in good):
         tally.add("scale", f"{where}: {str(good[0])[:40]}...; give them in pixels")
         return []

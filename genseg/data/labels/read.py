@@ -23,13 +23,24 @@ class ReadLabels(Protocol):
     ) -> tuple[LabelledSet, Findings]: ...
 
 
-def read_labels(path: str, model: str, *, categories: Categories | None = None) -> tuple[LabelledSet, Findings]:
-    """What a model of that name trains on or is scored on: a COCO json, or a folder with images/ and masks/."""
+def read_labels(
+    path: str, model: str, *, categories: Categories | None = None
+) -> tuple[LabelledSet, Findings]:
+    """What a model of that name trains on or is scored on: a COCO json, or a folder with images/
+    and masks/."""
     file = expand(path)
     if file.is_dir() and not (is_semantic(model) and (file / "masks").is_dir()):
-        folder = "; for a class for each pixel also a folder with images/ and masks/" if is_semantic(model) else ""
+        folder = (
+            "; for a class for each pixel also a folder with images/ and masks/"
+            if is_semantic(model)
+            else ""
+        )
         described = next((f for f in sorted(file.glob("*.y*ml")) if f.is_file()), None)
-        yolo = f"; of YOLO's data, genseg convert {described} --to coco --out FILE.json makes one" if described else ""
+        yolo = (
+            f"; of YOLO's data, genseg convert {described} --to coco --out FILE.json makes one"
+            if described
+            else ""
+        )
         raise ValueError(f"{path} is a folder; give a COCO json{folder}{yolo}")
     if file.is_dir():
         return read_mask_folder(file / "images", file / "masks", categories=categories)

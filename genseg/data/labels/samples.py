@@ -1,4 +1,5 @@
-"""Batches of crops of labelled images, and whole images. Everything random is a function of (seed, epoch, index)."""
+"""Batches of crops of labelled images, and whole images. Everything random is a function of (seed,
+epoch, index)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,15 @@ from genseg.data.images.pixels import stretch
 from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.run_length import windowed
 from genseg.data.labels.class_maps import IGNORED, semantic_target
-from genseg.data.labels.crops import AugmentConfig, Crop, crop_boxes, crop_image, crop_instances, crop_map, draw_crop
+from genseg.data.labels.crops import (
+    AugmentConfig,
+    Crop,
+    crop_boxes,
+    crop_image,
+    crop_instances,
+    crop_map,
+    draw_crop,
+)
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 
 S = TypeVar("S", "Sample", "SemanticSample")
@@ -54,8 +63,10 @@ def read_sample(image: LabelledImage, *, stretched: bool = False) -> UInt8[np.nd
     """
     pixels = decode(image.path)
     if pixels.shape[:2] != (image.height, image.width):
-        raise ImageError(f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, and {image.width} x "
-                         f"{image.height} when it was checked; start again")  # fmt: skip
+        raise ImageError(
+            f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, and {image.width} x "
+            f"{image.height} when it was checked; start again"
+        )
     return stretch(pixels) if stretched else pixels
 
 
@@ -88,21 +99,31 @@ def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sam
     )
 
 
-def cropped_semantic(image: LabelledImage, crop: Crop, *, classes: int, stretched: bool = False) -> SemanticSample:
-    """The crop of an image and of the map of its classes; what lies outside the image is ignored."""
+def cropped_semantic(
+    image: LabelledImage, crop: Crop, *, classes: int, stretched: bool = False
+) -> SemanticSample:
+    """The crop of an image and of the map of its classes; what lies outside the image is
+    ignored."""
     target = crop_map(semantic_target(image, classes), crop, IGNORED)
     pixels = torch.from_numpy(crop_image(read_sample(image, stretched=stretched), crop))
     return SemanticSample(pixels, torch.from_numpy(target).long(), image.number)
 
 
 class CropDataset(Dataset[list[S]], Generic[S]):
-    """A list of (epoch, index) -> a list of crops. An index beyond the images begins with the first again.
+    """A list of (epoch, index) -> a list of crops. An index beyond the images begins with the first
+    again.
 
-    cut: makes a sample of an image and where its crop lies: `cropped`, or `cropped_semantic` with its classes
+    cut: makes a sample of an image and where its crop lies: `cropped`, or `cropped_semantic` with
+        its classes
     """
 
     def __init__(
-        self, images: LabelledSet, augment: AugmentConfig, cut: Callable[[LabelledImage, Crop], S], *, seed: int
+        self,
+        images: LabelledSet,
+        augment: AugmentConfig,
+        cut: Callable[[LabelledImage, Crop], S],
+        *,
+        seed: int,
     ) -> None:
         self.images, self.augment, self.seed = images, augment, seed
         self.cut: Callable[[LabelledImage, Crop], S] = cut
@@ -127,13 +148,21 @@ def crop_batches(
     rank: int = 0,
     world: int = 1,
 ) -> DataLoader[list[S]]:
-    """Lists of crops from update `start` to `total`: this rank's share of `batch` crops each, in `passes` parts.
+    """Lists of crops from update `start` to `total`: this rank's share of `batch` crops each, in
+    `passes` parts.
 
-    Where a batch is larger than the set, an epoch goes through the set so many times that it fills a batch.
+    Where a batch is larger than the set, an epoch goes through the set so many times that it fills
+    a batch.
     """
     count = len(dataset.images.images)
     sampler = EpochSampler(
-        images=count * -(-batch // count), batch=batch, start=start, total=total, passes=passes, seed=dataset.seed,
-        rank=rank, world=world,
-    )  # fmt: skip
+        images=count * -(-batch // count),
+        batch=batch,
+        start=start,
+        total=total,
+        passes=passes,
+        seed=dataset.seed,
+        rank=rank,
+        world=world,
+    )
     return batches(dataset, sampler, workers=workers)

@@ -1,4 +1,5 @@
-"""Controls for proposals: regions that know nothing of objects. What a proposer is worth, it is worth beyond these."""
+"""Controls for proposals: regions that know nothing of objects. What a proposer is worth, it is
+worth beyond these."""
 
 import hashlib
 from dataclasses import replace
@@ -24,22 +25,29 @@ def flat(image: Image) -> bool:
 def propose_blobs(
     image: Image, *, count: int = 16, min_area: int = MIN_AREA, max_part: float = MAX_PART
 ) -> list[Instance]:
-    """Random blobs at random places, textured by whatever lies there; the seed is the image's content. Half of them
-    are joined with a second blob, bitten by one, or have one as their hole, since objects are not all convex.
+    """Random blobs at random places, textured by whatever lies there; the seed is the image's
+    content. Half of them are joined with a second blob, bitten by one, or have one as their hole,
+    since objects are not all convex.
 
-    Areas are drawn log-uniformly from four times `min_area` to half of `max_part` of the image. None reaches the
-    border, where it could not be pasted; what does not fit is left out. They may overlap. Scores are random and
-    at most BLOB_SCORE, so that a threshold can tell them from what a model proposes later.
+    Areas are drawn log-uniformly from four times `min_area` to half of `max_part` of the image.
+    None reaches the border, where it could not be pasted; what does not fit is left out. They may
+    overlap. Scores are random and at most BLOB_SCORE, so that a threshold can tell them from what a
+    model proposes later.
     """
     if flat(image):
         return []
     h, w = image.shape[:2]
-    rng = np.random.default_rng(int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big"))
+    rng = np.random.default_rng(
+        int.from_bytes(hashlib.blake2b(image.tobytes(), digest_size=8).digest(), "big")
+    )
     found = []
     smallest = min(4 * min_area, max_part * h * w / 2)
     for score in np.sort(rng.uniform(0, BLOB_SCORE, count))[::-1]:
         area = np.exp(rng.uniform(np.log(smallest), np.log(max_part * h * w / 2)))
-        drawn = cut_instance((_figure(rng, ceil(4 * sqrt(area / pi))) * OPAQUE).round().astype(np.uint8), float(score))
+        drawn = cut_instance(
+            (_figure(rng, ceil(4 * sqrt(area / pi))) * OPAQUE).round().astype(np.uint8),
+            float(score),
+        )
         if drawn is None:  # of few pixels, bitten: nothing of it is half there
             continue
         y, x = drawn.alpha.shape
@@ -50,7 +58,8 @@ def propose_blobs(
 
 
 def _figure(rng: np.random.Generator, side: int) -> Float[np.ndarray, "side side"]:
-    """The alpha of a blob in the middle, by chance with another one added, taken from its side, or from its middle."""
+    """The alpha of a blob in the middle, by chance with another one added, taken from its side, or
+    from its middle."""
 
     def blob(radius: float, offset: float = 0.0) -> Float[np.ndarray, "side side"]:
         angle = rng.uniform(0, 2 * pi)
@@ -69,7 +78,8 @@ def _figure(rng: np.random.Generator, side: int) -> Float[np.ndarray, "side side
 
 
 def propose_centre(image: Image, *, min_area: int = MIN_AREA, part: float = 0.5) -> list[Instance]:
-    """One ellipse in the middle, with the image's proportions and `part` of its area (at most pi / 4)."""
+    """One ellipse in the middle, with the image's proportions and `part` of its area (at most pi /
+    4)."""
     if flat(image):
         return []
     h, w = image.shape[:2]

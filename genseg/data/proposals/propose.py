@@ -1,7 +1,8 @@
-"""Proposals: regions of a real image that may be objects, found without labels. Several proposers, one interface.
+"""Proposals: regions of a real image that may be objects, found without labels. Several proposers,
+one interface.
 
-A proposer gives instances by falling score, the same ones every time; none for a flat image. Scores are comparable
-within a proposer.
+A proposer gives instances by falling score, the same ones every time; none for a flat image. Scores
+are comparable within a proposer.
 """
 
 from collections.abc import Sequence
@@ -31,12 +32,15 @@ def propose_tree(
     max_part: float = ct.MAX_PART,
     min_score: float = 0.3,
 ) -> list[Instance]:
-    """The best regions of the component trees of each channel, bright and dark. No two share a pixel.
+    """The best regions of the component trees of each channel, bright and dark. No two share a
+    pixel.
 
-    The side (bright or dark objects) with the larger total of score x sqrt(area) in one channel keeps its scores; those
-    of the other side are lowered in the proportion of the totals: on dark ground the gaps between objects are few, in a
-    photograph both sides count. The square root stands between counting objects and counting pixels. A score of
-    `min_score` before that becomes 0.5: from there on a composite takes a proposal for an instance.
+    The side (bright or dark objects) with the larger total of score x sqrt(area) in one channel
+    keeps its scores; those
+    of the other side are lowered in the proportion of the totals: on dark ground the gaps between
+    objects are few, in a photograph both sides count. The square root stands between counting
+    objects and counting pixels. A score of `min_score` before that becomes 0.5: from there on a
+    composite takes a proposal for an instance.
     """
     h, w = image.shape[:2]
     sides: list[list[list[Scored]]] = [[], []]
@@ -49,17 +53,26 @@ def propose_tree(
             regions = ct.grow(values, steps, min_area=min_area, max_area=max_part * h * w)
             regions += ct.lobes(regions, ct.worth(regions, edges), min_area=min_area)
             scores = ct.worth(regions, edges)
-            # Half of what is asked for at the end: a weak part shall not keep its neighbours from being split off.
+            # Half of what is asked for at the end: a weak part shall not keep its neighbours from
+            # being split off.
             chosen = ct.choose(regions, scores, min_score=min_score / 2)
             side.append([(float(scores[i]), regions[i]) for i in chosen])
     totals = [max(sum(s * r.area**0.5 for s, r in found) for found in side) for side in sides]
     best = max(totals)
-    pool = [(s * t / best, r) for side, t in zip(sides, totals, strict=True) for found in side for s, r in found]
+    pool = [
+        (s * t / best, r)
+        for side, t in zip(sides, totals, strict=True)
+        for found in side
+        for s, r in found
+    ]
     return _apart([(s / (s + min_score), r) for s, r in pool if s >= min_score], h, w, min_area)
 
 
-def propose_otsu(image: Image, *, min_area: int = ct.MIN_AREA, max_part: float = ct.MAX_PART) -> list[Instance]:
-    """The classical baseline: Otsu's threshold on luma, lobes cut at the watershed of the distance to the ground.
+def propose_otsu(
+    image: Image, *, min_area: int = ct.MIN_AREA, max_part: float = ct.MAX_PART
+) -> list[Instance]:
+    """The classical baseline: Otsu's threshold on luma, lobes cut at the watershed of the distance
+    to the ground.
 
     The ground is the side that holds more of the image's border.
     """
@@ -77,13 +90,18 @@ def propose_otsu(image: Image, *, min_area: int = ct.MIN_AREA, max_part: float =
     seeds = np.zeros(luma.shape, np.int32)
     peaks = peak_local_max(depth, min_distance=5, labels=cv2.connectedComponents(mask)[1])
     seeds[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
-    return scored([watershed(-depth, seeds, mask=mask > 0)], image, min_area=min_area, max_part=max_part)
+    return scored(
+        [watershed(-depth, seeds, mask=mask > 0)], image, min_area=min_area, max_part=max_part
+    )
 
 
 def _channels(image: Image) -> list[Float[np.ndarray, "h w"]]:
-    """Luma; for an image with colour also the line in CIE Lab along which pixels differ most, turned to the light."""
+    """Luma; for an image with colour also the line in CIE Lab along which pixels differ most,
+    turned to the light."""
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
-    if np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(image[..., 0], image[..., 2]):
+    if np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(
+        image[..., 0], image[..., 2]
+    ):
         return [luma]
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB).reshape(-1, 3)
     lab -= lab.mean(0)
@@ -110,7 +128,8 @@ def _apart(found: Sequence[Scored], h: int, w: int, min_area: int) -> list[Insta
 
 
 class Proposer(Protocol):
-    """Instances of an image of LEAST x LEAST pixels or more, none of less than `min_area` pixels."""
+    """Instances of an image of LEAST x LEAST pixels or more, none of less than `min_area`
+    pixels."""
 
     def __call__(self, image: Image, *, min_area: int = ct.MIN_AREA) -> list[Instance]: ...
 

@@ -1,4 +1,5 @@
-"""Proposals from segmentations of the whole image, at several scales: Felzenszwalb's, and superpixels that merge."""
+"""Proposals from segmentations of the whole image, at several scales: Felzenszwalb's, and
+superpixels that merge."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -22,7 +23,8 @@ def propose_felzenszwalb(
     min_area: int = ct.MIN_AREA,
     max_part: float = ct.MAX_PART,
 ) -> list[Instance]:
-    """Regions of Felzenszwalb and Huttenlocher's graph cut (2004); a larger scale gives larger regions."""
+    """Regions of Felzenszwalb and Huttenlocher's graph cut (2004); a larger scale gives larger
+    regions."""
     from skimage.segmentation import felzenszwalb
 
     maps = [felzenszwalb(image, scale=scale, sigma=0.8, min_size=min_area) + 1 for scale in scales]
@@ -37,19 +39,26 @@ def propose_slic(
     min_area: int = ct.MIN_AREA,
     max_part: float = ct.MAX_PART,
 ) -> list[Instance]:
-    """SLIC superpixels, joined where neighbours' mean colours in CIE Lab are nearer than each of the distances."""
+    """SLIC superpixels, joined where neighbours' mean colours in CIE Lab are nearer than each of
+    the distances."""
     from skimage.graph import cut_threshold, rag_mean_color
     from skimage.segmentation import slic
 
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB)
     fine = slic(image, n_segments=pieces, compactness=10, start_label=1)
     graph = rag_mean_color(lab, fine)
-    maps = [fine, *(cut_threshold(fine, graph, distance, in_place=False) + 1 for distance in distances)]
+    maps = [
+        fine,
+        *(cut_threshold(fine, graph, distance, in_place=False) + 1 for distance in distances),
+    ]
     return scored(maps, image, min_area=min_area, max_part=max_part)
 
 
-def scored(maps: Sequence[Labels], image: Image, *, min_area: int, max_part: float) -> list[Instance]:
-    """The distinct regions of several label maps (0 is none), best first, with the score of the component tree."""
+def scored(
+    maps: Sequence[Labels], image: Image, *, min_area: int, max_part: float
+) -> list[Instance]:
+    """The distinct regions of several label maps (0 is none), best first, with the score of the
+    component tree."""
     h, w = image.shape[:2]
     edges = ct.slope(ct.stretch(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)))
     masks, outlines = [], []
@@ -81,7 +90,9 @@ def _repeated(before: Sequence[Labels], labels: Labels) -> set[int]:
     repeated: set[int] = set()
     for other in before:
         width = int(other.max()) + 1
-        pairs, shared = np.unique(labels.ravel().astype(np.int64) * width + other.ravel(), return_counts=True)
+        pairs, shared = np.unique(
+            labels.ravel().astype(np.int64) * width + other.ravel(), return_counts=True
+        )
         mine, theirs = pairs // width, pairs % width
         union = size[mine] + np.bincount(other.ravel())[theirs] - shared
         repeated |= {int(k) for k in mine[(shared > SAME * union) & (mine > 0) & (theirs > 0)]}

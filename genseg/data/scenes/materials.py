@@ -1,7 +1,8 @@
-"""Materials: textures cropped from the photographs inside the scikit-image wheel (none is downloaded), recoloured.
+"""Materials: textures cropped from the photographs inside the scikit-image wheel (none is
+downloaded), recoloured.
 
-The mean colour of a surface is the caller's, and the hues around it are turned at random: what tells one material from
-another is its structure. "train" and "val" share no photograph.
+The mean colour of a surface is the caller's, and the hues around it are turned at random: what
+tells one material from another is its structure. "train" and "val" share no photograph.
 """
 
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ class Material:
 
     photo: str
     box: tuple[int, int, int, int]
-    zoom: tuple[float, float]  # range of the pixels of the photograph per pixel of a picture of 128 pixels
+    # range of the pixels of the photograph per pixel of a picture of 128 pixels
+    zoom: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -58,18 +60,24 @@ MATERIALS = {
 }
 
 
-def draw_texture(material: Material, rng: Rng, *, shape: tuple[int, int], size: int, distance: float = 1.0) -> Picture:
-    """A turned and shrunk piece of the photograph of `shape` (height, width) for a picture of `size` pixels, in Lab.
+def draw_texture(
+    material: Material, rng: Rng, *, shape: tuple[int, int], size: int, distance: float = 1.0
+) -> Picture:
+    """A turned and shrunk piece of the photograph of `shape` (height, width) for a picture of
+    `size` pixels, in Lab.
 
-    Its means are 0, so the light and the colour of the photograph are gone; L has a standard deviation of 1 (less
-    where the photograph is flat: grain is not blown up) and stays within 3, a and b together one of 7 at most.
+    Its means are 0, so the light and the colour of the photograph are gone; L has a standard
+    deviation of 1 (less
+    where the photograph is flat: grain is not blown up) and stays within 3, a and b together one of
+    7 at most.
     """
     zoom = rng.uniform(*material.zoom) * distance * 128 / size
     levels = _levels(material)
     level = int(np.clip(round(np.log2(zoom)), 0, len(levels) - 1))
     source, zoom = levels[level], zoom / 2**level
     room = np.array(source.shape[1::-1]) - 1
-    reach = np.minimum(np.hypot(*shape) / 2 * zoom, room / 2)  # stay inside the photograph where it is large enough
+    # stay inside the photograph where it is large enough
+    reach = np.minimum(np.hypot(*shape) / 2 * zoom, room / 2)
     turn = rng.uniform(0, 2 * np.pi)
     linear = zoom * np.array([(np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))])
     shift = rng.uniform(reach, room - reach) - linear @ (np.array(shape[::-1]) / 2)
@@ -87,7 +95,9 @@ def draw_texture(material: Material, rng: Rng, *, shape: tuple[int, int], size: 
     return texture
 
 
-def paint(texture: Picture, relief: Float[np.ndarray, "h w"], rng: Rng, *, tone: Tone, contrast: float) -> Picture:
+def paint(
+    texture: Picture, relief: Float[np.ndarray, "h w"], rng: Rng, *, tone: Tone, contrast: float
+) -> Picture:
     """sRGB, 0 to 1, of a texture around a tone.
 
     `contrast` is in units of L, as is `relief`, which is added: the light and the shade of a body.
@@ -97,7 +107,8 @@ def paint(texture: Picture, relief: Float[np.ndarray, "h w"], rng: Rng, *, tone:
     lab = np.empty_like(texture)
     lab[..., 0] = np.clip(tone.light + contrast * texture[..., 0] + relief, 2, 98)
     mean = tone.chroma * np.array((np.cos(tone.hue), np.sin(tone.hue)), np.float32)
-    along = rng.normal(0, 3, 2).astype(np.float32)  # lighter parts get another hue, in grey photographs too
+    # lighter parts get another hue, in grey photographs too
+    along = rng.normal(0, 3, 2).astype(np.float32)
     lab[..., 1:] = texture[..., 1:] @ rotation + texture[..., :1] * along + mean
     return np.clip(cv2.cvtColor(lab, cv2.COLOR_LAB2RGB), 0, 1)
 
@@ -108,7 +119,9 @@ def _levels(material: Material) -> list[Picture]:
     x, y, w, h = material.box
     path = Path(skimage.__file__).parent / "data" / material.photo
     if not path.exists():
-        raise FileNotFoundError(f"{path} is missing, but scikit-image's wheel carries it; reinstall scikit-image")
+        raise FileNotFoundError(
+            f"{path} is missing, but scikit-image's wheel carries it; reinstall scikit-image"
+        )
     pixels = np.asarray(Image.open(path).convert("RGB").crop((x, y, x + w, y + h)), np.float32)
     levels = [cv2.cvtColor(pixels / 255, cv2.COLOR_RGB2LAB)]
     for _ in range(3):

@@ -13,14 +13,16 @@ Rng = np.random.Generator
 def draw_alpha(
     contours: list[Contour], rng: Rng, *, size: int, radius: float, centre: tuple[float, float]
 ) -> Float[np.ndarray, "size size"]:
-    """Alpha map of a shape, turned at random: the area covered in each pixel (to 1/16), then a softened edge.
+    """Alpha map of a shape, turned at random: the area covered in each pixel (to 1/16), then a
+    softened edge.
 
-    `radius` and `centre` (x, y) are parts of `size`. The edge is blurred by 0.5 to 1 pixel, that of every sixth object
-    by 1 to 2, as if out of focus.
+    `radius` and `centre` (x, y) are parts of `size`. The edge is blurred by 0.5 to 1 pixel, that of
+    every sixth object by 1 to 2, as if out of focus.
     """
     turn = rng.uniform(0, 2 * np.pi)
     rotation = np.array([(np.cos(turn), np.sin(turn)), (-np.sin(turn), np.cos(turn))])
-    # Four times as fine, in OpenCV's fixed point with 4 binary digits, and with pixel centres at whole numbers.
+    # Four times as fine, in OpenCV's fixed point with 4 binary digits, and with pixel centres at
+    # whole numbers.
     fine = [((p @ rotation * radius + centre) * size * 4 - 0.5) * 16 for p in contours]
     mask = np.zeros((size * 4, size * 4), np.uint8)
     cv2.fillPoly(mask, [p.round().astype(np.int32) for p in fine], 255, shift=4)
@@ -35,7 +37,8 @@ def _polar(radius: Callable[[np.ndarray], np.ndarray]) -> Contour:
 
 
 def _rounded(corners: np.ndarray, *, smooth: float) -> Contour:
-    """A polygon, resampled evenly; its corners rounded by a Gaussian of `smooth` of its circumference."""
+    """A polygon, resampled evenly; its corners rounded by a Gaussian of `smooth` of its
+    circumference."""
     closed = np.vstack([corners, corners[:1]])
     along = np.concatenate([[0], np.cumsum(np.hypot(*np.diff(closed, axis=0).T))])
     at = np.linspace(0, along[-1], 240, endpoint=False)
@@ -65,12 +68,18 @@ def _triangle(rng: Rng) -> list[Contour]:
 
 def _box(rng: Rng) -> list[Contour]:
     x, y = 0.9, rng.uniform(0.5, 0.9)
-    return [_rounded(np.array([(x, y), (-x, y), (-x, -y), (x, -y)]), smooth=rng.uniform(0.01, 0.03))]
+    return [
+        _rounded(np.array([(x, y), (-x, y), (-x, -y), (x, -y)]), smooth=rng.uniform(0.01, 0.03))
+    ]
 
 
 def _star(rng: Rng) -> list[Contour]:
     points = int(rng.integers(5, 8))
-    return [_regular(np.tile([1.15, rng.uniform(0.5, 0.65)], points), rng, smooth=rng.uniform(0.008, 0.016))]
+    return [
+        _regular(
+            np.tile([1.15, rng.uniform(0.5, 0.65)], points), rng, smooth=rng.uniform(0.008, 0.016)
+        )
+    ]
 
 
 def _flower(rng: Rng) -> list[Contour]:
@@ -84,13 +93,17 @@ def _ring(rng: Rng) -> list[Contour]:
 
 
 def _crescent(rng: Rng) -> list[Contour]:
-    """The unit disc without a disc of radius r around (d, 0); the two circles meet at x = (1 + d^2 - r^2) / 2d."""
+    """The unit disc without a disc of radius r around (d, 0); the two circles meet at x = (1 + d^2
+    - r^2) / 2d."""
     d, r = rng.uniform(0.4, 0.6), rng.uniform(0.75, 0.9)
     x = (1 + d * d - r * r) / (2 * d)
     y = np.sqrt(1 - x * x)
     outer = np.linspace(np.arctan2(y, x), 2 * np.pi - np.arctan2(y, x), 120)
     inner = np.linspace(2 * np.pi - np.arctan2(y, x - d), np.arctan2(y, x - d), 120)
-    arcs = [np.stack([np.cos(outer), np.sin(outer)], 1), np.stack([d + r * np.cos(inner), r * np.sin(inner)], 1)]
+    arcs = [
+        np.stack([np.cos(outer), np.sin(outer)], 1),
+        np.stack([d + r * np.cos(inner), r * np.sin(inner)], 1),
+    ]
     return [_rounded(np.vstack(arcs), smooth=0.008)]
 
 
@@ -108,6 +121,14 @@ def _cross(rng: Rng) -> list[Contour]:
 
 # Contours around the origin, of a radius of about 1; a second contour is a hole.
 OUTLINES: dict[str, Callable[[Rng], list[Contour]]] = {
-    "blob": _blob, "box": _box, "crescent": _crescent, "cross": _cross, "drop": _drop,
-    "ellipse": _ellipse, "flower": _flower, "ring": _ring, "star": _star, "triangle": _triangle,
-}  # fmt: skip
+    "blob": _blob,
+    "box": _box,
+    "crescent": _crescent,
+    "cross": _cross,
+    "drop": _drop,
+    "ellipse": _ellipse,
+    "flower": _flower,
+    "ring": _ring,
+    "star": _star,
+    "triangle": _triangle,
+}

@@ -1,8 +1,9 @@
 """Pictures composed by seed: 3 to 8 textured objects over a textured ground, with exact alpha maps.
 
-In a scene, the class of an object is its outline (the COCO categories). In a picture of one object, the class is its
-material (the class folders); its outline, place, turn, colour and ground are random and say nothing about it.
-Everything is a pure function of (seed, index, size, split); the splits share no photograph.
+In a scene, the class of an object is its outline (the COCO categories). In a picture of one object,
+the class is its material (the class folders); its outline, place, turn, colour and ground are
+random and say nothing about it. Everything is a pure function of (seed, index, size, split); the
+splits share no photograph.
 """
 
 import json
@@ -25,7 +26,8 @@ from genseg.data.scenes.outlines import OUTLINES, draw_alpha
 VERSION = 1  # of the default scenes: a change of how they look needs the next one
 
 SUN = (-2.8, -0.9)  # angles from which the light comes, in radians of the picture: from above
-NEAR = 0.6  # how far single objects are, compared with those of a scene: their textures are that much larger
+# how far single objects are, compared with those of a scene: their textures are that much larger
+NEAR = 0.6
 
 Rng = np.random.Generator
 Alpha = Float[np.ndarray, "h w"]
@@ -45,10 +47,14 @@ class Scene:
 
     image: UInt8[np.ndarray, "h w 3"]  # sRGB
     amodal: Float[np.ndarray, "k h w"]  # alpha of each layer before occlusion
-    visible: Float[np.ndarray, "k h w"]  # and after: amodal_k * product of (1 - amodal_j) over the layers j in front
-    background: Float[np.ndarray, "h w"]  # what is left of the ground: product of (1 - amodal_j) over all layers
-    colour: Float[np.ndarray, "k+1 h w 3"]  # of the ground, then of the layers: lit, shaded, and under shadows
-    labels: tuple[int, ...]  # class of each layer: its place in OUTLINES, or, of single objects, in MATERIALS[split]
+    # and after: amodal_k * product of (1 - amodal_j) over the layers j in front
+    visible: Float[np.ndarray, "k h w"]
+    # what is left of the ground: product of (1 - amodal_j) over all layers
+    background: Float[np.ndarray, "h w"]
+    # of the ground, then of the layers: lit, shaded, and under shadows
+    colour: Float[np.ndarray, "k+1 h w 3"]
+    # class of each layer: its place in OUTLINES, or, of single objects, in MATERIALS[split]
+    labels: tuple[int, ...]
 
 
 def compose_scene(seed: int, index: int, *, size: int = 128, split: str = "train") -> Scene:
@@ -67,13 +73,15 @@ def compose_scene(seed: int, index: int, *, size: int = 128, split: str = "train
         alphas.append(_place(label, alphas, rng, size=size, crowd=len(labels)))
     colours = []
     for i, alpha in enumerate(alphas):
-        tone_i = _against(tone, 2.4 * (i + 1), rng)  # hues by the golden angle: however many, they stay apart
+        # hues by the golden angle: however many, they stay apart
+        tone_i = _against(tone, 2.4 * (i + 1), rng)
         colours.append(_body(alpha, materials[rng.choice(others)], rng, tone=tone_i, sun=sun))
     return _stack(below, colours, np.stack(alphas), labels, sun=sun)
 
 
 def compose_object(seed: int, index: int, *, size: int = 128, split: str = "train") -> Scene:
-    """One large object on a defocused ground of another material. The label is its material: index modulo their number.
+    """One large object on a defocused ground of another material. The label is its material: index
+    modulo their number.
 
     Raises ValueError as compose_scene does.
     """
@@ -81,8 +89,9 @@ def compose_object(seed: int, index: int, *, size: int = 128, split: str = "trai
     label = index % len(materials)
     name = list(materials)[label]
     ground = materials[rng.choice([m for m in materials if m != name])]
-    # A warm object on a cool ground. The colours vary about as much as a colour jitter changes them, so an encoder can
-    # tell pictures apart neither by class nor one by one from colour alone: it has to look at the structure.
+    # A warm object on a cool ground. The colours vary about as much as a colour jitter changes
+    # them, so an encoder can tell pictures apart neither by class nor one by one from colour alone:
+    # it has to look at the structure.
     on = Tone(light=rng.uniform(56, 70), chroma=rng.uniform(20, 34), hue=rng.uniform(0.5, 1.4))
     under = Tone(light=rng.uniform(34, 46), chroma=rng.uniform(6, 14), hue=rng.uniform(3.7, 4.7))
     sun = rng.uniform(*SUN)
@@ -94,7 +103,9 @@ def compose_object(seed: int, index: int, *, size: int = 128, split: str = "trai
     return _stack(below, [colour], alpha[None], (label,), sun=sun)
 
 
-def _start(kind: str, seed: int, index: int, size: int, split: str) -> tuple[dict[str, Material], Rng]:
+def _start(
+    kind: str, seed: int, index: int, size: int, split: str
+) -> tuple[dict[str, Material], Rng]:
     if split not in MATERIALS:
         raise ValueError(f"split {split!r} is unknown; use {' or '.join(map(repr, MATERIALS))}")
     if size < 32:
@@ -111,7 +122,8 @@ def _against(ground: Tone, turn: float, rng: Rng) -> Tone:
 
 
 def _place(label: int, behind: list[Alpha], rng: Rng, *, size: int, crowd: int) -> Alpha:
-    """Alpha of an object where it leaves in sight a good part of each object behind it; smaller after each failure."""
+    """Alpha of an object where it leaves in sight a good part of each object behind it; smaller
+    after each failure."""
     outline = list(OUTLINES.values())[label]
     tries = []
     for attempt in range(12):
@@ -135,18 +147,31 @@ def _visible(amodal: Float[np.ndarray, "k h w"]) -> tuple[Float[np.ndarray, "k h
     return visible, left
 
 
-def _ground(material: Material, rng: Rng, *, size: int, tone: Tone, sun: float, defocus: float) -> Colour:
+def _ground(
+    material: Material, rng: Rng, *, size: int, tone: Tone, sun: float, defocus: float
+) -> Colour:
     """A flat surface, brighter on the side of the light; `defocus` in pixels at 128."""
-    texture = draw_texture(material, rng, shape=(size, size), size=size) * np.array((1, 0.6, 0.6), np.float32)
+    texture = draw_texture(material, rng, shape=(size, size), size=size) * np.array(
+        (1, 0.6, 0.6), np.float32
+    )
     if defocus:
         texture = cv2.GaussianBlur(texture, (0, 0), defocus * size / 128)
     at = np.linspace(-1, 1, size, dtype=np.float32)
     relief = 7 * (at * np.cos(sun) + at[:, None] * np.sin(sun)) - 4 * (at**2 + at[:, None] ** 2)
-    return paint(texture, relief.astype(np.float32), rng, tone=tone, contrast=rng.uniform(5, 9) / (1 + defocus / 4))
+    return paint(
+        texture,
+        relief.astype(np.float32),
+        rng,
+        tone=tone,
+        contrast=rng.uniform(5, 9) / (1 + defocus / 4),
+    )
 
 
-def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float, distance: float = 1.0) -> Colour:
-    """A rounded surface, bright towards the light and dark away from it; nothing where the alpha is 0."""
+def _body(
+    alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float, distance: float = 1.0
+) -> Colour:
+    """A rounded surface, bright towards the light and dark away from it; nothing where the alpha is
+    0."""
     size = len(alpha)
     x, y, w, h = cv2.boundingRect((alpha > 0).astype(np.uint8))
     roundness = 0.3 * float(np.sqrt(alpha.sum() / np.pi))
@@ -161,7 +186,12 @@ def _body(alpha: Alpha, material: Material, rng: Rng, *, tone: Tone, sun: float,
 
 
 def _stack(
-    ground: Colour, bodies: list[Colour], amodal: Float[np.ndarray, "k h w"], labels: tuple[int, ...], *, sun: float
+    ground: Colour,
+    bodies: list[Colour],
+    amodal: Float[np.ndarray, "k h w"],
+    labels: tuple[int, ...],
+    *,
+    sun: float,
 ) -> Scene:
     """The layers on the ground, each with a soft shadow on all that is behind it."""
     size = len(ground)
@@ -173,19 +203,30 @@ def _stack(
     visible, background = _visible(amodal)
     mixed = np.einsum("khw,khwc->hwc", np.concatenate([background[None], visible]), colour)
     image = (mixed * 255).round().astype(np.uint8)
-    return Scene(image, amodal=amodal, visible=visible, background=background, colour=colour, labels=labels)
+    return Scene(
+        image, amodal=amodal, visible=visible, background=background, colour=colour, labels=labels
+    )
 
 
 def write_scenes(
-    folder: str | Path, *, count: int, size: int, seed: int, split: str, objects: int = 0, alphas: bool = False
+    folder: str | Path,
+    *,
+    count: int,
+    size: int,
+    seed: int,
+    split: str,
+    objects: int = 0,
+    alphas: bool = False,
 ) -> None:
     """Write `count` scenes and `objects` pictures of single objects.
 
-    images/*.png with annotations.json (COCO; masks are RLE of visible > 0.5, categories are outlines, each annotation
-    notes its amodal_area and its depth, 0 the farthest), objects/<material>/*.png, and on demand alphas/, where
-    <image>-<depth>.png is 255 * visible, rounded. The folder gets its name when all is written.
+    images/*.png with annotations.json (COCO; masks are RLE of visible > 0.5, categories are
+    outlines, each annotation notes its amodal_area and its depth, 0 the farthest),
+    objects/<material>/*.png, and on demand alphas/, where <image>-<depth>.png is 255 * visible,
+    rounded. The folder gets its name when all is written.
 
-    Raises FolderExists when it is there already, ValueError as compose_scene does, OSError when the disk is full.
+    Raises FolderExists when it is there already, ValueError as compose_scene does, OSError when the
+    disk is full.
     """
     folder = Path(folder)
     if folder.exists():
@@ -200,12 +241,18 @@ def write_scenes(
             write_png(growing / "images" / f"{i:06d}.png", scene.image)
             annotations += _annotations(scene, image=i + 1, first=len(annotations) + 1)
             for depth, alpha in enumerate(scene.visible if alphas else ()):
-                write_png(growing / "alphas" / f"{i:06d}-{depth}.png", (alpha * 255).round().astype(np.uint8))
+                write_png(
+                    growing / "alphas" / f"{i:06d}-{depth}.png",
+                    (alpha * 255).round().astype(np.uint8),
+                )
         for i in range(objects):
             scene = compose_object(seed, i, size=size, split=split)
             name = list(MATERIALS[split])[scene.labels[0]]
             write_png(growing / "objects" / name / f"{i:06d}.png", scene.image)
-        images = [{"id": i + 1, "file_name": f"{i:06d}.png", "width": size, "height": size} for i in range(count)]
+        images = [
+            {"id": i + 1, "file_name": f"{i:06d}.png", "width": size, "height": size}
+            for i in range(count)
+        ]
         categories = [{"id": i, "name": name} for i, name in enumerate(OUTLINES, start=1)]
         coco = {"images": images, "annotations": annotations, "categories": categories}
         (growing / "annotations.json").write_text(json.dumps(coco))
@@ -218,7 +265,9 @@ def write_scenes(
 def _annotations(scene: Scene, *, image: int, first: int) -> list[dict[str, object]]:
     """COCO annotations of a scene: their numbers start at `first`."""
     found = []
-    for depth, (label, visible, amodal) in enumerate(zip(scene.labels, scene.visible, scene.amodal, strict=True)):
+    for depth, (label, visible, amodal) in enumerate(
+        zip(scene.labels, scene.visible, scene.amodal, strict=True)
+    ):
         mask = rle.encode(np.asfortranarray(visible > 0.5, np.uint8))
         found.append(
             {
@@ -237,10 +286,12 @@ def _annotations(scene: Scene, *, image: int, first: int) -> list[dict[str, obje
 
 
 def default_scenes(kind: str = "images") -> Path:
-    """Folder of the default pictures of 128 pixels, made on first use (10 to 20 seconds) in the cache folder.
+    """Folder of the default pictures of 128 pixels, made on first use (10 to 20 seconds) in the
+    cache folder.
 
-    "images": 600 scenes; their annotations.json lies beside the folder. "objects": 1000 single objects in class
-    folders. When two processes make them at once, those of the first stay; they are the same.
+    "images": 600 scenes; their annotations.json lies beside the folder. "objects": 1000 single
+    objects in class folders. When two processes make them at once, those of the first stay; they
+    are the same.
 
     Raises ValueError for an unknown kind and CacheError when they cannot be written.
     """
@@ -253,7 +304,8 @@ def default_scenes(kind: str = "images") -> Path:
         except (OSError, FolderExists) as error:
             if not folder.exists():
                 raise CacheError(
-                    f"cannot keep the embedded pictures in {folder.parent}: {error}; make room there, or name another "
+                    f"cannot keep the embedded pictures in {folder.parent}: {error}; make room "
+                    "there, or name another "
                     "folder by the environment variable GENSEG_CACHE"
                 ) from error
     return folder / kind

@@ -12,7 +12,14 @@ from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, load_json
 from genseg.data.images.png import read_png
-from genseg.data.instances.coco import AnnotatedImage, annotate, by_file, file_key, picture_name, read_json
+from genseg.data.instances.coco import (
+    AnnotatedImage,
+    annotate,
+    by_file,
+    file_key,
+    picture_name,
+    read_json,
+)
 from genseg.data.instances.instance import Instance, cut
 from genseg.data.labels.annotated import Usable, read_scored, read_usable
 from genseg.data.labels.findings import counted, format_findings
@@ -33,19 +40,23 @@ def evaluate_alpha(
     out: Path | None = None,
     threshold: float | None = None,
 ) -> str:
-    """A table of how well each file of `predictions` fits the labels of `data`; all numbers as json in `out`.
+    """A table of how well each file of `predictions` fits the labels of `data`; all numbers as json
+    in `out`.
 
-    predictions: COCO jsons as `genseg generate` writes them, whose images are found by file name; or COCO's lists of
-        results, whose image_id is that of `data`
-    data: a COCO json; its categories are one, its crowds are ignored; a `kind` of its images is told apart. What
-        cannot be used is left out, and said
+    predictions: COCO jsons as `genseg generate` writes them, whose images are found by file name;
+        or COCO's lists of results, whose image_id is that of `data`
+    data: a COCO json; its categories are one, its crowds are ignored; a `kind` of its images is
+        told apart. What cannot be used is left out, and said
     names: what each of `predictions` is called; None: as its file
-    alphas: folder with the soft alpha maps of the labels, <image>-<n>.png, n from 0 in the order of the image's
-        annotations, as `genseg scenes` writes them; those of predictions are read from the folder alphas/ beside
-        the json, as <image>-<annotation id>.png, in folders as the images; without it they are not compared
-    threshold: predictions of a lower score are left out of TP/(TP+FP+FN); the other measures are of all
+    alphas: folder with the soft alpha maps of the labels, <image>-<n>.png, n from 0 in the order of
+        the image's annotations, as `genseg scenes` writes them; those of predictions are read from
+        the folder alphas/ beside the json, as <image>-<annotation id>.png, in folders as the
+        images; without it they are not compared
+    threshold: predictions of a lower score are left out of TP/(TP+FP+FN); the other measures are of
+        all
 
-    Images that `broken.txt` beside predictions lists could not be read: they count as nothing found.
+    Images that `broken.txt` beside predictions lists could not be read: they count as nothing
+    found.
 
     Raises CocoError when a file cannot be used, or lacks images of `data`.
     """
@@ -66,20 +77,28 @@ def evaluate_alpha(
         table[name] = by_kind(found, truth, threshold=threshold)
         note = f"; {others} more images, which the data lack, are left out" if others else ""
         if unread:
-            note += f"; {unread} images that could not be read count as nothing found, see {path.parent / BROKEN}"
+            note += (
+                f"; {unread} images that could not be read count as nothing found, see "
+                f"{path.parent / BROKEN}"
+            )
         head.append(f"{number}: {name}: {sum(len(f.instances) for f in found)} predictions{note}")
         notes += looked
     if boxed:
         said = f"boxes alone, no masks: {', '.join(boxed)}"
         notes.append(f"{said}. Measures of masks are left out, recall is that of boxes")
     if out:
-        known = {p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()} for p, groups in table.items()}
+        known = {
+            p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()}
+            for p, groups in table.items()
+        }
         content = {"data": str(data), "threshold": threshold, "notes": notes, "predictions": known}
         write_text(out, json.dumps(content, indent=1))
     low, high = thirds_of(truth)
     head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
-    head.append(f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
-                f"smallest third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5")  # fmt: skip
+    head.append(
+        f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
+        f"smallest third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5"
+    )
     head += notes
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
@@ -95,15 +114,22 @@ def _of_labels(data: Path, labels: Usable, truth: Images) -> list[str]:
 
 
 def read_truth(data: Path, alphas: Path | None) -> tuple[Usable, list[AnnotatedImage]]:
-    """The labels of a COCO json, with their soft alphas where these are given. Raises CocoError when there are none, or
-    they cannot be used."""
+    """The labels of a COCO json, with their soft alphas where these are given. Raises CocoError
+    when there are none, or they cannot be used."""
     labels = read_usable(data)
     truth = labels.images()
     if not any((~t.crowd).any() for t in truth):
-        crowds = f", crowds alone. {CVAT}" if any(labels.labels.values()) else "; give a data set with labels"
+        crowds = (
+            f", crowds alone. {CVAT}"
+            if any(labels.labels.values())
+            else "; give a data set with labels"
+        )
         raise CocoError(f"{data} has {len(truth)} images and no label in them{crowds}")
     if alphas and labels.lost:
-        raise CocoError(f"{data}: {counted(labels.lost)}; --alphas are in the order of the labels: mend these first")
+        raise CocoError(
+            f"{data}: {counted(labels.lost)}; --alphas are in the order of the labels: mend these "
+            "first"
+        )
     if alphas:
         truth = [_with_alphas(t, alphas, file_key(t.name), range(len(t.instances))) for t in truth]
     return labels, truth
@@ -114,35 +140,52 @@ def _known(value: float) -> float | None:
 
 
 def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int, int, list[str]]:
-    """What a file of predictions found, in the order of `truth`; how many further images it has; how many of `truth`
-    it lacks because they could not be read; and what it says of how its images were looked at."""
+    """What a file of predictions found, in the order of `truth`; how many further images it has;
+    how many of `truth` it lacks because they could not be read; and what it says of how its images
+    were looked at."""
     content = load_json(path)
     if isinstance(content, list):
-        known = [{**e.record, "height": e.height, "width": e.width} for e in labels.entries.values()]
+        known = [
+            {**e.record, "height": e.height, "width": e.width} for e in labels.entries.values()
+        ]
         return read_scored(known, content, path, listed=labels.listed), 0, 0, []
     content = read_json(path)
     listed = by_file(read_scored(content["images"], content["annotations"], path))
     wanted = [file_key(t.name) for t in truth]
     listed_broken = _unread(path.parent / BROKEN)
-    unread = {name for name in wanted if name not in listed and file_key(_as_written(name)) in listed_broken}
+    unread = {
+        name
+        for name in wanted
+        if name not in listed and file_key(_as_written(name)) in listed_broken
+    }
     missing = [name for name in wanted if name not in listed and name not in unread]
     if missing:
         raise CocoError(
-            f"{path} lacks {len(missing)} of the {len(wanted)} images of the data, the first is {missing[0]} (its own "
-            f"first is {next(iter(listed), 'missing')}); generate for all of them, one without predictions too"
+            f"{path} lacks {len(missing)} of the {len(wanted)} images of the data, the first is "
+            f"{missing[0]} (its own "
+            f"first is {next(iter(listed), 'missing')}); generate for all of them, one without "
+            "predictions too"
         )
     found = []
     for name, t in zip(wanted, truth, strict=True):
-        f = annotate([], height=t.height, width=t.width, name=t.name) if name in unread else listed[name]
+        f = (
+            annotate([], height=t.height, width=t.width, name=t.name)
+            if name in unread
+            else listed[name]
+        )
         if (f.height, f.width) != (t.height, t.width):
-            raise CocoError(f"{path}: {f.name} has {f.width} x {f.height} pixels, in the data {t.width} x {t.height}; "
-                            "predictions have to be of the images' own size")  # fmt: skip
+            raise CocoError(
+                f"{path}: {f.name} has {f.width} x {f.height} pixels, in the data {t.width} x "
+                f"{t.height}; "
+                "predictions have to be of the images' own size"
+            )
         found.append(f)
     return found, len(listed) + len(unread) - len(found), len(unread), notes_of(content)
 
 
 def _unread(file: Path) -> set[str]:
-    """The images that a list of broken ones names as `write_text` does, if there is one: a name and a reason a line."""
+    """The images that a list of broken ones names as `write_text` does, if there is one: a name and
+    a reason a line."""
     lines = file.read_text("utf-8").splitlines() if file.is_file() else []
     return {file_key(line.partition("\t")[0]) for line in lines}
 
@@ -152,39 +195,63 @@ def _as_written(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _with_alphas(image: AnnotatedImage, folder: Path, name: str, numbers: Sequence[int]) -> AnnotatedImage:
+def _with_alphas(
+    image: AnnotatedImage, folder: Path, name: str, numbers: Sequence[int]
+) -> AnnotatedImage:
     """Read <image>-<number>.png for each instance, where `name` is the image's own."""
     files = [folder / picture_name(name, n) for n in numbers]
-    return replace(image, alphas=tuple(_read_alpha(f, i, image) for f, i in zip(files, image.instances, strict=True)))
+    return replace(
+        image,
+        alphas=tuple(_read_alpha(f, i, image) for f, i in zip(files, image.instances, strict=True)),
+    )
 
 
 def _read_alpha(file: Path, instance: Instance, image: AnnotatedImage) -> Instance:
     try:
         alpha = read_png(file)
     except (OSError, ValueError):
-        raise CocoError(f"{file} is missing or no image; each annotation needs its alpha map") from None
+        raise CocoError(
+            f"{file} is missing or no image; each annotation needs its alpha map"
+        ) from None
     if alpha.dtype != np.uint8 or alpha.shape != (image.height, image.width):
-        raise CocoError(f"{file} holds {alpha.dtype} of shape {alpha.shape}; an alpha map is an 8-bit grey image of "
-                        f"shape {(image.height, image.width)}")  # fmt: skip
+        raise CocoError(
+            f"{file} holds {alpha.dtype} of shape {alpha.shape}; an alpha map is an 8-bit grey "
+            "image of "
+            f"shape {(image.height, image.width)}"
+        )
     if instance.area and not alpha[instance.window][instance.mask].any():
-        raise CocoError(f"{file} is 0 in all of the mask that it belongs to; its number is that of another annotation")
+        raise CocoError(
+            f"{file} is 0 in all of the mask that it belongs to; its number is that of another "
+            "annotation"
+        )
     return cut(alpha)
 
 
 def _blocks(table: Mapping[str, Mapping[str, Measures]]) -> Iterator[str]:
-    """Of one file: one block, a column for each group of images. Of several: a block for each group."""
+    """Of one file: one block, a column for each group of images. Of several: a block for each
+    group."""
     if len(table) == 1:
         yield _block("", *table.values())
         return
     for group in next(iter(table.values())):
-        yield _block(f"{group} images", {str(n): groups[group] for n, groups in enumerate(table.values(), start=1)})
+        yield _block(
+            f"{group} images",
+            {str(n): groups[group] for n, groups in enumerate(table.values(), start=1)},
+        )
 
 
 def _block(title: str, columns: Mapping[str, Measures]) -> str:
     """A line for each measure that is known in some column."""
-    names = [n for n in next(iter(columns.values())) if not all(math.isnan(c[n]) for c in columns.values())]
+    names = [
+        n
+        for n in next(iter(columns.values()))
+        if not all(math.isnan(c[n]) for c in columns.values())
+    ]
     lines = [f"{title:28s}" + "".join(f"{column:>10s}" for column in columns)]
-    return "\n".join(lines + [f"{n:28s}" + "".join(f"{_show(n, c[n]):>10s}" for c in columns.values()) for n in names])
+    return "\n".join(
+        lines
+        + [f"{n:28s}" + "".join(f"{_show(n, c[n]):>10s}" for c in columns.values()) for n in names]
+    )
 
 
 def _show(name: str, value: float) -> str:

@@ -1,4 +1,5 @@
-"""What a fine-tuned model is worth on labelled images: COCO's AP and AR for instances, mIoU for pixels."""
+"""What a fine-tuned model is worth on labelled images: COCO's AP and AR for instances, mIoU for
+pixels."""
 
 import json
 import math
@@ -31,7 +32,8 @@ from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate.predict import shrinking_of
 from genseg.workflows.generate.records import stands
 
-SHOWN = ("box AP", "box AP50", "mask AP", "mask AP50", "mIoU", "pixel accuracy")  # on a line of progress
+# on a line of progress
+SHOWN = ("box AP", "box AP50", "mask AP", "mask AP50", "mIoU", "pixel accuracy")
 MAIN = ("mask AP", "box AP", "mIoU")  # the first of these that a model has is what it is judged by
 
 
@@ -58,7 +60,9 @@ class Scores:
         lines = [f"{n:22s}{_shown(v)}" for n, v in self.values.items()]
         if len(self.per_class) > 1:
             name = next(n for n in MAIN if n in self.values)
-            lines += ["", f"{name} by class"] + [f"  {n:20s}{_shown(v)}" for n, v in self.per_class.items()]
+            lines += ["", f"{name} by class"] + [
+                f"  {n:20s}{_shown(v)}" for n, v in self.per_class.items()
+            ]
         return "\n".join([f"{self.images} images", *lines])
 
     def as_json(self) -> dict[str, Any]:
@@ -71,7 +75,8 @@ class Scores:
 def read_scores(content: Mapping[str, Any]) -> Scores:
     """What `as_json` has made."""
     values, classes = (
-        {n: math.nan if v is None else v for n, v in content[k].items()} for k in ("values", "per_class")
+        {n: math.nan if v is None else v for n, v in content[k].items()}
+        for k in ("values", "per_class")
     )
     return Scores(values, classes, content["images"])
 
@@ -88,7 +93,8 @@ def evaluate_model(
     detections: int = 100,
     records: Sequence[Mapping[str, Any]] | None = None,
 ) -> Scores:
-    """Score a model on a set, each process on its share of the images; the same numbers on all processes.
+    """Score a model on a set, each process on its share of the images; the same numbers on all
+    processes.
 
     records: what the model finds in all images, where that is known already
     """
@@ -114,13 +120,18 @@ def coco_rows(s: CocoScores) -> list[tuple[str, float]]:
     rows = [("AP", s.ap), ("AP50", s.ap50), ("AP75", s.ap75)]
     rows += [("AP small", s.small), ("AP medium", s.medium), ("AP large", s.large)]
     rows += [(f"AR@{n}", v) for n, v in s.recall.items()]
-    return rows + [("AR small", s.recall_small), ("AR medium", s.recall_medium), ("AR large", s.recall_large)]
+    return rows + [
+        ("AR small", s.recall_small),
+        ("AR medium", s.recall_medium),
+        ("AR large", s.recall_large),
+    ]
 
 
 def detect_all(
     predictor: Predictor, labelled: LabelledSet, images: Sequence[LabelledImage] | None = None
 ) -> list[dict[str, Any]]:
-    """COCO's results of `images` (None: all of the set) on all processes, each found by one of them.
+    """COCO's results of `images` (None: all of the set) on all processes, each found by one of
+    them.
 
     Categories have the ids of the set, which may not be those of the training split.
     """
@@ -128,7 +139,9 @@ def detect_all(
 
     def look(image: LabelledImage) -> list[dict[str, Any]]:
         found = predictor.detect(read_sample(image))
-        return as_records(found, image=image.number, height=image.height, width=image.width, categories=categories)
+        return as_records(
+            found, image=image.number, height=image.height, width=image.width, categories=categories
+        )
 
     with dist.together(), several_at_once(predictor.device) as looking:
         made = in_order(looking, look, images[dist.rank() :: dist.world()])
@@ -138,7 +151,9 @@ def detect_all(
                 mine += records
                 done += 1
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(stands(done, len(images), "nothing is kept, so it begins anew")) from None
+            raise KeyboardInterrupt(
+                stands(done, len(images), "nothing is kept, so it begins anew")
+            ) from None
     return [record for part in dist.gather_objects(mine) for record in part]
 
 
@@ -164,8 +179,8 @@ def _semantic(predictor: Predictor, images: Sequence[LabelledImage]) -> Scores:
 def evaluate_files(
     run: Path, data: Path, *, out: Path | None, detections: int | None, predictions: Path | None
 ) -> tuple[str, float]:
-    """Score a fine-tuned model on a COCO json: a table, and the number that it is judged by. All numbers as json in
-    `out`, COCO's results in `predictions`.
+    """Score a fine-tuned model on a COCO json: a table, and the number that it is judged by. All
+    numbers as json in `out`, COCO's results in `predictions`.
 
     Raises ValueError for what a user can mend.
     """
@@ -174,8 +189,11 @@ def evaluate_files(
     predictor, facts = load_predictor(run)
     semantic = isinstance(predictor.model, Segmenter)
     if predictions is not None and semantic:
-        raise ValueError("--predictions are COCO's results of instances, and this model gives pixels a class; genseg "
-                         "predict writes its maps")  # fmt: skip
+        raise ValueError(
+            "--predictions are COCO's results of instances, and this model gives pixels a class; "
+            "genseg "
+            "predict writes its maps"
+        )
     for file in filter(None, (out, predictions)):
         check_out(file)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -188,7 +206,11 @@ def evaluate_files(
     records = None if semantic else detect_all(predictor, labelled)
     scores = evaluate_model(predictor, labelled, detections=most, records=records)
     if out is not None:
-        write_text(out, json.dumps({**scores.as_json(), **({"info": shrunk} if shrunk else {})}, indent=1) + "\n")
+        write_text(
+            out,
+            json.dumps({**scores.as_json(), **({"info": shrunk} if shrunk else {})}, indent=1)
+            + "\n",
+        )
     if predictions is not None:
         write_text(predictions, json.dumps(records))
     return "\n".join(filter(None, (format_findings(findings), *notes, scores.table()))), scores.main

@@ -19,7 +19,8 @@ from genseg.nn.encoder import Encoder, encoder_file, facts_of, load_weights
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled_pair
 
 FITTED = "random weights, batch norms fitted"
-Features = tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]  # of the training and of the test images
+# of the training and of the test images
+Features = tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]
 
 
 def probe_encoders(
@@ -36,24 +37,34 @@ def probe_encoders(
 ) -> str:
     """A table of the accuracy of the encoders of `runs`, beside random weights and raw pixels.
 
-    kind: a key of PROBES; shots and seeds are of `fewshot`, k is of `knn`. The random weights are those of the first
-    run's architecture, size and normalisation; as they are, and with batch norms fitted to the training images.
+    kind: a key of PROBES; shots and seeds are of `fewshot`, k is of `knn`. The random weights are
+    those of the first run's architecture, size and normalisation; as they are, and with batch norms
+    fitted to the training images.
     """
     if kind not in PROBES:
         raise ValueError(f"--kind {kind}: choose one of {', '.join(PROBES)}")
     files = [encoder_file(run) for run in runs]
     known, asked = labelled_pair(train, test, limit=limit, margin=margin)
     if kind == "fewshot":
-        draw_shots(known.labels, max(shots), 0)  # raises now, and not after all features, when a class has fewer
+        # raises now, and not after all features, when a class has fewer
+        draw_shots(known.labels, max(shots), 0)
     facts = [facts_of(file) for file in files]
     found: dict[str, Features] = {"raw pixels (16 x 16)": (raw_pixels(known), raw_pixels(asked))}
-    found["random weights"] = _both(_embedding(files[0], pretrained=False, fitted=None), known, asked)
+    found["random weights"] = _both(
+        _embedding(files[0], pretrained=False, fitted=None), known, asked
+    )
     found[FITTED] = _both(_embedding(files[0], pretrained=False, fitted=known), known, asked)
     for run, file, of_file in zip(runs, files, facts, strict=True):
         name = f"{run}: {of_file.method}, {of_file.images_seen} images seen"
         found[name] = _both(_embedding(file, pretrained=True, fitted=None), known, asked)
-    notes = [f"{p}:\n{format_findings(i.findings)}" for p, i in ((train, known), (test, asked)) if i.findings]
-    notes += [f"{p}: {more}" for p, i in ((train, known), (test, asked)) if (more := notes_on(i.files))]
+    notes = [
+        f"{p}:\n{format_findings(i.findings)}"
+        for p, i in ((train, known), (test, asked))
+        if i.findings
+    ]
+    notes += [
+        f"{p}: {more}" for p, i in ((train, known), (test, asked)) if (more := notes_on(i.files))
+    ]
     if kind == "fewshot":
         return "\n".join([*notes, _few_shot_table(found, known, asked, shots, seeds)])
     lines = [*notes, PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]
@@ -61,7 +72,9 @@ def probe_encoders(
     for name, (x, z) in found.items():
         guess = knn(x, known.labels, z, k=k) if kind == "knn" else linear(x, known.labels, z)
         a = accuracy(guess, asked.labels)
-        lines.append(f"  {name:{width}s}  top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %")
+        lines.append(
+            f"  {name:{width}s}  top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %"
+        )
     return "\n".join(lines)
 
 
@@ -73,10 +86,14 @@ PROBES = {  # the kinds of probes, and the first line of their tables
 
 
 def _few_shot_table(
-    found: Mapping[str, Features], known: LabelledImages, asked: LabelledImages, shots: Sequence[int], seeds: int
+    found: Mapping[str, Features],
+    known: LabelledImages,
+    asked: LabelledImages,
+    shots: Sequence[int],
+    seeds: int,
 ) -> str:
-    """For each number of shots a line an encoder: mean and standard deviation over draws, which all encoders share, and
-    of the differences to fitted random weights, draw by draw."""
+    """For each number of shots a line an encoder: mean and standard deviation over draws, which all
+    encoders share, and of the differences to fitted random weights, draw by draw."""
     lines, width = [], max(map(len, found))
     for n in shots:
         lines.append(PROBES["fewshot"].format(shots=n, s="" if n == 1 else "s", seeds=seeds))
@@ -98,7 +115,9 @@ def _spread(values: Float[np.ndarray, "n"]) -> str:
 
 
 def _both(
-    embed: Callable[[LabelledImages], Float[Tensor, "_ d"]], known: LabelledImages, asked: LabelledImages
+    embed: Callable[[LabelledImages], Float[Tensor, "_ d"]],
+    known: LabelledImages,
+    asked: LabelledImages,
 ) -> Features:
     return embed(known), embed(asked)
 
@@ -106,8 +125,8 @@ def _both(
 def _embedding(
     file: Path, *, pretrained: bool, fitted: LabelledImages | None
 ) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
-    """The encoder of a file as a function of images; with random weights of seed 0 when not `pretrained`, with batch
-    norms fitted to the images `fitted`."""
+    """The encoder of a file as a function of images; with random weights of seed 0 when not
+    `pretrained`, with batch norms fitted to the images `fitted`."""
     facts = facts_of(file)
     torch.manual_seed(0)
     encoder = Encoder(facts.encoder)
@@ -122,5 +141,7 @@ def _embedding(
 
 def raw_pixels(images: LabelledImages) -> Float[Tensor, "n 768"]:
     """Pixels of the images at 16 x 16, mean removed: what needs no network."""
-    x = np.stack([centre(images.source.read(i)[0], 16).reshape(-1) for i in images.indices]).astype(np.float32)
+    x = np.stack([centre(images.source.read(i)[0], 16).reshape(-1) for i in images.indices]).astype(
+        np.float32
+    )
     return torch.from_numpy(x - x.mean(1, keepdims=True))

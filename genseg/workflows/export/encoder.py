@@ -17,16 +17,21 @@ from genseg.workflows.export.timm_folder import save_timm_folder
 def export(run: Path, out: Path, *, prefix: str = "") -> str:
     """Write the encoder of `run` to `out` and say what was written.
 
-    `out` ending in .safetensors or .pth: a state dict with torchvision's key names behind `prefix` (such as
-    `backbone.body.` for torchvision's Mask R-CNN). Otherwise a folder for timm, which takes no prefix. Raises
-    ValueError when the run has no encoder yet, or timm no such model.
+    `out` ending in .safetensors or .pth: a state dict with torchvision's key names behind `prefix`
+    (such as `backbone.body.` for torchvision's Mask R-CNN). Otherwise a folder for timm, which
+    takes no prefix. Raises ValueError when the run has no encoder yet, or timm no such model.
     """
     source = encoder_file(run)
     refuse_run(out)
     if out == Path():
-        raise ValueError("--out names neither a file nor a folder of its own; give one, such as --out encoder.pth")
+        raise ValueError(
+            "--out names neither a file nor a folder of its own; give one, such as --out "
+            "encoder.pth"
+        )
     if names_file(out) and out.resolve() == source.resolve():
-        raise ValueError(f"--out {out} is the run's own encoder, and would be overwritten; choose another file")
+        raise ValueError(
+            f"--out {out} is the run's own encoder, and would be overwritten; choose another file"
+        )
     refuse_more(source, read_facts(source))
     tensors = {prefix + name: tensor for name, tensor in read_weights(source).items()}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -37,9 +42,15 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
     elif names_file(out):
         raise ValueError(f"--out {out}: end it in .safetensors or .pth, or name a folder for timm")
     elif prefix:
-        raise ValueError(f"--prefix is for state dicts, and timm knows its own names: leave it out, or --out {out}.pth")
+        raise ValueError(
+            "--prefix is for state dicts, and timm knows its own names: leave it out, or --out "
+            f"{out}.pth"
+        )
     elif not save_timm_folder(source, out):
-        raise ValueError(f"timm has no model that computes what {source} does; write {out / WEIGHTS_NAME} instead")
+        raise ValueError(
+            f"timm has no model that computes what {source} does; write {out / WEIGHTS_NAME} "
+            "instead"
+        )
     return f"{len(tensors)} tensors of {source} in {out}"
 
 
@@ -49,10 +60,17 @@ def names_file(out: Path) -> bool:
 
 
 def refuse_run(out: Path) -> None:
-    """Raise ValueError when `out` is a run directory: a folder for timm or smp has files of the same names."""
-    if found := next((name for name in ("config.yaml", "checkpoints", METRICS_NAME) if (out / name).exists()), None):
-        raise ValueError(f"--out {out} is a run directory (it has {found}), whose files would be overwritten; choose "
-                         "another folder, or end it in .safetensors or .pth")  # fmt: skip
+    """Raise ValueError when `out` is a run directory: a folder for timm or smp has files of the
+    same names."""
+    if found := next(
+        (name for name in ("config.yaml", "checkpoints", METRICS_NAME) if (out / name).exists()),
+        None,
+    ):
+        raise ValueError(
+            f"--out {out} is a run directory (it has {found}), whose files would be overwritten; "
+            "choose "
+            "another folder, or end it in .safetensors or .pth"
+        )
 
 
 def save_pth(tensors: Mapping[str, Tensor], out: Path) -> None:

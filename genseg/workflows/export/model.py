@@ -24,8 +24,9 @@ def is_finetuned(run: Path) -> bool:
 def export_model(run: Path, out: Path) -> str:
     """Write the model of `run` to `out` and say what was written, and how it is read.
 
-    `out` ending in .pth or .safetensors: a state dict; that of a detector is plain torchvision's. Ending in .onnx:
-    semantic models. A folder: semantic models as smp's `save_pretrained`. Raises ValueError for what does not go.
+    `out` ending in .pth or .safetensors: a state dict; that of a detector is plain torchvision's.
+    Ending in .onnx: semantic models. A folder: semantic models as smp's `save_pretrained`. Raises
+    ValueError for what does not go.
     """
     predictor, facts = load_predictor(run)
     model = predictor.model
@@ -43,20 +44,28 @@ def export_model(run: Path, out: Path) -> str:
     if not isinstance(model, Segmenter):
         what = "ONNX" if out.suffix == ".onnx" else "a folder"
         raise ValueError(
-            f"--out {out}: {what} is for semantic models. torch's exporter cannot follow how torchvision's "
-            "detectors choose boxes; write a state dict (--out FILE.pth), which loads into torchvision. The older "
+            f"--out {out}: {what} is for semantic models. torch's exporter cannot follow how "
+            "torchvision's "
+            "detectors choose boxes; write a state dict (--out FILE.pth), which loads into "
+            "torchvision. The older "
             "torch.onnx.export(..., dynamo=False) then writes ONNX for images of one size"
         )
     if out.suffix == ".onnx":
         _write_onnx(model, out)
         return (
-            f"{out}: input `image` (batch, 3, height, width), sides a multiple of 32, {_prepared(predictor)}; "
+            f"{out}: input `image` (batch, 3, height, width), sides a multiple of 32, "
+            f"{_prepared(predictor)}; "
             "output `logits`"
         )
     if names_file(out):
-        raise ValueError(f"--out {out}: end it in .pth, .safetensors or .onnx, or name a folder for smp")
+        raise ValueError(
+            f"--out {out}: end it in .pth, .safetensors or .onnx, or name a folder for smp"
+        )
     model.model.save_pretrained(out)
-    return f"{out}: segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it; it takes {_prepared(predictor)}"
+    return (
+        f"{out}: segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it; it takes "
+        f"{_prepared(predictor)}"
+    )
 
 
 def _prepared(predictor: Predictor) -> str:
@@ -72,17 +81,24 @@ def _numbers(values: Sequence[float]) -> tuple[float, ...]:
 
 
 def _how(predictor: Predictor, encoder: str, out: Path) -> str:
-    """The lines of Python that read a detector's state into plain torchvision, or what stands against it."""
+    """The lines of Python that read a detector's state into plain torchvision, or what stands
+    against it."""
     model = predictor.model
     if not isinstance(model, Detector):
         return ""
     if not encoder.startswith("resnet"):
-        return f"\ntorchvision has no {encoder} under a pyramid: the keys of the encoder are those of smp"
+        return (
+            f"\ntorchvision has no {encoder} under a pyramid: the keys of the encoder are those "
+            "of smp"
+        )
     c, p = model.config, predictor.preparation
     kind, classes = "MaskRCNN" if model.masks else "FasterRCNN", len(predictor.categories) + 1
     size = f"{p.fit}, {p.fit}" if p.fit else "1, 1"
     pth = out.suffix == ".pth"
-    norms = {"group": "lambda c: torch.nn.GroupNorm(math.gcd(32, c), c)", "frozen": "torchvision.ops.FrozenBatchNorm2d"}
+    norms = {
+        "group": "lambda c: torch.nn.GroupNorm(math.gcd(32, c), c)",
+        "frozen": "torchvision.ops.FrozenBatchNorm2d",
+    }
     groups = "lambda c: torch.nn.GroupNorm(max(1, math.gcd(128, c) // 4), c)"
     widths = [int(w) for w in model.encoder.net.out_channels[-4:]]
     heads = [
@@ -101,25 +117,38 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
         "from torchvision.models.detection.anchor_utils import AnchorGenerator",
         "from torchvision.models.detection.backbone_utils import resnet_fpn_backbone",
         "from torchvision.models.detection.transform import GeneralizedRCNNTransform",
-        "from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, LastLevelMaxPool",
+        "from torchvision.ops.feature_pyramid_network import FeaturePyramidNetwork, "
+        "LastLevelMaxPool",
         "",
         f"norm = {groups if c.head_norm == 'group' else None}",
         f'body = resnet_fpn_backbone(backbone_name="{encoder}", weights=None, '
         f"norm_layer={norms.get(c.norm, 'torch.nn.BatchNorm2d')})",
-        f"body.fpn = FeaturePyramidNetwork({widths}, {c.width}, extra_blocks=LastLevelMaxPool(), norm_layer=norm)",
+        f"body.fpn = FeaturePyramidNetwork({widths}, {c.width}, extra_blocks=LastLevelMaxPool(), "
+        "norm_layer=norm)",
         f"body.out_channels = {c.width}",
-        f"anchors = AnchorGenerator({tuple((a,) for a in c.anchors or ())}, ({c.ratios},) * {LEVELS})",
-        f"model = {kind}(body, rpn_anchor_generator=anchors, box_score_thresh={c.score}, box_nms_thresh={c.overlap}, "
+        f"anchors = AnchorGenerator({tuple((a,) for a in c.anchors or ())}, ({c.ratios},) * "
+        f"{LEVELS})",
+        f"model = {kind}(body, rpn_anchor_generator=anchors, box_score_thresh={c.score}, "
+        f"box_nms_thresh={c.overlap}, "
         f"box_detections_per_img={c.detections},",
         *(f"    {head}," for head in heads[:-1]),
         f"    {heads[-1]})",
         f"model.load_state_dict({'torch.load' if pth else 'load_file'}({str(out)!r}))",
-        f"model.transform = GeneralizedRCNNTransform({size}, {_numbers(p.mean)}, {_numbers(p.std)})",
-    ]  # fmt: skip
+        f"model.transform = GeneralizedRCNNTransform({size}, {_numbers(p.mean)}, "
+        f"{_numbers(p.std)})",
+    ]
     lines += [] if p.fit else ["model.transform.resize = lambda image, target: (image, target)"]
-    lines += ["# images: genseg.data.images.pixels.stretch first, then RGB from 0 to 1"] if p.stretch else []
+    lines += (
+        ["# images: genseg.data.images.pixels.stretch first, then RGB from 0 to 1"]
+        if p.stretch
+        else []
+    )
     lines += [f"# in images of more than {c.tile} px genseg looks at overlapping tiles"]
-    lines += ["# masks: torchvision pastes them at whole pixels, genseg where they are"] if model.masks else []
+    lines += (
+        ["# masks: torchvision pastes them at whole pixels, genseg where they are"]
+        if model.masks
+        else []
+    )
     return ", for torchvision:\n\n" + "\n".join(lines)
 
 
@@ -133,7 +162,14 @@ def _write_onnx(model: Segmenter, out: Path) -> None:
         3: 32 * torch.export.Dim("columns", min=2),
     }
     torch.onnx.export(
-        model.model.to(memory_format=torch.contiguous_format), (torch.zeros(2, 3, 96, 128),), out, dynamo=True,
-        input_names=["image"], output_names=["logits"], dynamic_shapes=({**dims},), opset_version=OPSET, verbose=False,
+        model.model.to(memory_format=torch.contiguous_format),
+        (torch.zeros(2, 3, 96, 128),),
+        out,
+        dynamo=True,
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes=({**dims},),
+        opset_version=OPSET,
+        verbose=False,
         external_data=False,
-    )  # fmt: skip
+    )

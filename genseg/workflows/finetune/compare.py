@@ -1,8 +1,10 @@
-"""The label-efficiency experiment: the same fine-tuning from several encoders, with few labels and with many.
+"""The label-efficiency experiment: the same fine-tuning from several encoders, with few labels and
+with many.
 
-A cell is one fine-tuning: an arm, a number of labelled images, a seed. The seed draws which images those are and
-everything random of the training, for all arms alike, so arms are compared in pairs: which few images are labelled
-changes more than the arm does. A finished cell is kept and never made again.
+A cell is one fine-tuning: an arm, a number of labelled images, a seed. The seed draws which images
+those are and
+everything random of the training, for all arms alike, so arms are compared in pairs: which few
+images are labelled changes more than the arm does. A finished cell is kept and never made again.
 """
 
 import functools
@@ -42,12 +44,14 @@ from genseg.workflows.finetune.parts import CHOICES, FinetuneConfig, fingerprint
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
-kept_labels = functools.lru_cache(maxsize=8)(read_labels)  # looking through a large set takes minutes: once a process
+# looking through a large set takes minutes: once a process
+kept_labels = functools.lru_cache(maxsize=8)(read_labels)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What fine-tuning starts from: an encoder, with a recipe of its own where the model is another one."""
+    """What fine-tuning starts from: an encoder, with a recipe of its own where the model is another
+    one."""
 
     name: str
     encoder: str
@@ -71,7 +75,8 @@ class Cell:
 
 
 def parse_arms(text: str) -> list[Arm]:
-    """`random,RUN,NAME=RUN,NAME=RUN@CONFIG.yaml`: arms by commas. Raises ValueError for a name that is used twice."""
+    """`random,RUN,NAME=RUN,NAME=RUN@CONFIG.yaml`: arms by commas. Raises ValueError for a name that
+    is used twice."""
     arms = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         named, _, rest = part.rpartition("=")
@@ -80,24 +85,34 @@ def parse_arms(text: str) -> list[Arm]:
         arms.append(Arm(name, encoder, Path(config) if config else None))
     names = [a.name for a in arms]
     if twice := sorted({n for n in names if names.count(n) > 1}):
-        raise ValueError(f"--arms: several arms are called {', '.join(twice)}; name them, as in a=RUN,b=RUN@FILE.yaml")
+        raise ValueError(
+            f"--arms: several arms are called {', '.join(twice)}; name them, as in "
+            "a=RUN,b=RUN@FILE.yaml"
+        )
     if bad := [n for n in names if "/" in n or n.startswith(".")]:
-        raise ValueError(f"--arms: {bad[0]!r} has to be the name of a folder; name the arm, as in mine={bad[0]}")
+        raise ValueError(
+            f"--arms: {bad[0]!r} has to be the name of a folder; name the arm, as in mine={bad[0]}"
+        )
     if not arms:
         raise ValueError("--arms: name at least one, as in --arms random,runs/mine")
     return arms
 
 
 def parse_labels(text: str, images: int) -> list[int]:
-    """`4,8,10%,100%`: numbers of labelled images, in order. Raises ValueError for what is no such number."""
+    """`4,8,10%,100%`: numbers of labelled images, in order. Raises ValueError for what is no such
+    number."""
     counts = set()
     for part in filter(None, (p.strip() for p in text.split(","))):
         try:
             count = round(float(part[:-1]) / 100 * images) if part.endswith("%") else int(part)
         except (ValueError, OverflowError):
-            raise ValueError(f"--labels: {part!r} is neither a number of images nor a percentage") from None
+            raise ValueError(
+                f"--labels: {part!r} is neither a number of images nor a percentage"
+            ) from None
         if not 1 <= count <= images:
-            raise ValueError(f"--labels: {part} are {count} images of {images}; give from 1 to {images}")
+            raise ValueError(
+                f"--labels: {part} are {count} images of {images}; give from 1 to {images}"
+            )
         counts.add(count)
     if not counts:
         raise ValueError("--labels: give at least one, as in --labels 4,10%,100%")
@@ -105,7 +120,8 @@ def parse_labels(text: str, images: int) -> list[int]:
 
 
 def drawn_labels(labelled: LabelledSet, count: int, seed: int) -> list[int]:
-    """Ids of `count` images, as evenly over their kinds as there are such images; images without a label come last.
+    """Ids of `count` images, as evenly over their kinds as there are such images; images without a
+    label come last.
 
     The draws of a seed are nested: fewer labels are a part of more.
     """
@@ -134,38 +150,51 @@ def compare(
     jobs: int,
     watch: Watcher | None = None,
 ) -> str:
-    """Run what is missing of all cells, and write compare.json, table.txt and plot.svg in `out`, and what `watch` makes
-    of them. Returns the table.
+    """Run what is missing of all cells, and write compare.json, table.txt and plot.svg in `out`,
+    and what `watch` makes of them. Returns the table.
 
     Raises ValueError for what a user can mend, RunError when `out` holds cells of other settings.
     """
     at_least(1, seeds=seeds, jobs=jobs)
     base = load_finetune(file, overrides, run=str(out), encoder="random")
     if base.data.val is None:
-        raise ValueError("data.val: give the labelled images that the arms are scored on, as in data.val=val.json")
+        raise ValueError(
+            "data.val: give the labelled images that the arms are scored on, as in "
+            "data.val=val.json"
+        )
     kept_labels.cache_clear()
     labelled, _ = kept_labels(base.data.train, base.model.name)
     scored, _ = kept_labels(base.data.val, base.model.name, categories=labelled.categories)
     counts = parse_labels(labels, len(labelled.images))
     cells = [Cell(a.name, n, s) for n in counts for s in range(seeds) for a in arms]
-    configs_of = {a.name: load_finetune(a.config or file, overrides, run="unused", encoder=a.encoder) for a in arms}
+    configs_of = {
+        a.name: load_finetune(a.config or file, overrides, run="unused", encoder=a.encoder)
+        for a in arms
+    }
     _refuse_apart({a: c.model.name for a, c in configs_of.items()})
     tasks = {}
     for cell in cells:
         numbers = drawn_labels(labelled, cell.labels, cell.seed)
         config = replace(configs_of[cell.arm], run=str(cell.folder(out) / "run"), seed=cell.seed)
         drawn = labelled.subset(numbers)
-        settings = settings_of(config) | {"fingerprint": fingerprint_of(drawn, config.encoder, scored)}
+        settings = settings_of(config) | {
+            "fingerprint": fingerprint_of(drawn, config.encoder, scored)
+        }
         if not is_done(cell.folder(out), settings):
             tasks[cell] = Task(cell, config, numbers, settings, out)
     gathered(out, base, configs_of)  # refuses cells of other settings before hours are spent
     line = ProgressLine(every=60)
-    line.say(f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in {out}")
+    line.say(
+        f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in "
+        f"{out}"
+    )
 
     def keep() -> dict[str, Any]:
         """Write what the cells say that are done."""
         result = gathered(out, base, configs_of)
-        result["planned"] = len({Cell(c["arm"], c["labels"], c["seed"]) for c in result["cells"]} | set(cells))
+        result["planned"] = len(
+            {Cell(c["arm"], c["labels"], c["seed"]) for c in result["cells"]} | set(cells)
+        )
         write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
         return result
 
@@ -193,12 +222,19 @@ def compare(
     return text
 
 
-def load_finetune(file: Path | None, overrides: Sequence[str], *, run: str, encoder: str) -> FinetuneConfig:
+def load_finetune(
+    file: Path | None, overrides: Sequence[str], *, run: str, encoder: str
+) -> FinetuneConfig:
     """A recipe with an arm's encoder, scored once, at its end."""
     given = {o.partition("=")[0] for o in overrides}
     if clash := given & {"run", "encoder", "seed", "data.subset"}:
         raise ValueError(f"{', '.join(sorted(clash))}: compare sets this itself, for each cell")
-    more = [f"run={run}", f"encoder={encoder}", "validate.every=100 percent", "checkpoint.every=50 percent"]
+    more = [
+        f"run={run}",
+        f"encoder={encoder}",
+        "validate.every=100 percent",
+        "checkpoint.every=50 percent",
+    ]
     more = [m for m in more if m.partition("=")[0] not in given]
     return configs.load(FinetuneConfig, file=file, overrides=[*overrides, *more], choices=CHOICES)
 
@@ -215,7 +251,8 @@ class Task:
 
 
 def settings_of(config: FinetuneConfig) -> dict[str, str]:
-    """What a cell's number depends on, besides its labels, its seed and the content of its encoder."""
+    """What a cell's number depends on, besides its labels, its seed and the content of its
+    encoder."""
     flat = configs.flatten(config)
     for name in ("run", "seed", "data.subset", "data.workers", "threads", "log_every"):
         del flat[name]
@@ -223,7 +260,8 @@ def settings_of(config: FinetuneConfig) -> dict[str, str]:
 
 
 def is_done(folder: Path, settings: Mapping[str, str]) -> bool:
-    """Whether a cell is finished. Raises RunError when it was made with other settings, labels or weights."""
+    """Whether a cell is finished. Raises RunError when it was made with other settings, labels or
+    weights."""
     file = folder / CELL
     if not file.is_file():
         return False
@@ -232,31 +270,45 @@ def is_done(folder: Path, settings: Mapping[str, str]) -> bool:
     return True
 
 
-def refuse(folder: Path, before: Mapping[str, str], now: Mapping[str, str], free: Sequence[str] = MOVABLE) -> None:
+def refuse(
+    folder: Path, before: Mapping[str, str], now: Mapping[str, str], free: Sequence[str] = MOVABLE
+) -> None:
     """Raise RunError when two settings differ in what is not free."""
-    if changed := configs.difference(*({k: v for k, v in s.items() if k not in free} for s in (before, now))):
+    if changed := configs.difference(
+        *({k: v for k, v in s.items() if k not in free} for s in (before, now))
+    ):
         lines = "\n  ".join(changed)
-        raise RunError(f"{folder} was made with other settings (old -> new):\n  {lines}\n"
-                       "Give the same ones, another --out, or remove that folder to have it made again.")  # fmt: skip
+        raise RunError(
+            f"{folder} was made with other settings (old -> new):\n  {lines}\n"
+            "Give the same ones, another --out, or remove that folder to have it made again."
+        )
 
 
 def _refuse_apart(models: Mapping[str, str]) -> None:
     """Raise ValueError when arms, each with the name of its model, have no number in common."""
-    measured = {a: set(MAIN[2:] if is_semantic(m) else MAIN[1:2] if m == "faster_rcnn" else MAIN[:2])
-                for a, m in models.items()}  # fmt: skip
+    measured = {
+        a: set(MAIN[2:] if is_semantic(m) else MAIN[1:2] if m == "faster_rcnn" else MAIN[:2])
+        for a, m in models.items()
+    }
     if not set.intersection(*measured.values()):
-        told = ", ".join(f"{a} ({m}): {' and '.join(sorted(measured[a]))}" for a, m in models.items())
+        told = ", ".join(
+            f"{a} ({m}): {' and '.join(sorted(measured[a]))}" for a, m in models.items()
+        )
         raise ValueError(f"--arms: they have no number in common, {told}; compare them apart")
 
 
-def _run_all(tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable[[str], None]) -> None:
-    """Run the cells, `jobs` at a time in processes of their own; no more than these are begun before one ends. One
-    after the other they show how far each is."""
+def _run_all(
+    tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable[[str], None]
+) -> None:
+    """Run the cells, `jobs` at a time in processes of their own; no more than these are begun
+    before one ends. One after the other they show how far each is."""
     jobs, began = min(jobs, len(tasks)), time.monotonic()
 
     def told(done: int, text: str) -> None:
         left = (time.monotonic() - began) / done * (len(tasks) - done)
-        say(f"{done}/{len(tasks)} {text}" + (f"; ETA {duration(left)}" if done < len(tasks) else ""))
+        say(
+            f"{done}/{len(tasks)} {text}" + (f"; ETA {duration(left)}" if done < len(tasks) else "")
+        )
 
     if jobs < 2:
         for done, task in enumerate(tasks, start=1):
@@ -265,11 +317,17 @@ def _run_all(tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable
         return
     context = multiprocessing.get_context("spawn")
     threads = max(1, (os.cpu_count() or 1) // jobs)
-    waiting = [replace(t, config=replace(t.config, threads=t.config.threads or threads)) for t in reversed(tasks)]
+    waiting = [
+        replace(t, config=replace(t.config, threads=t.config.threads or threads))
+        for t in reversed(tasks)
+    ]
     done = 0
     stop = context.Event()
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=end_with_parent, initargs=(stop,)) as pool:
-        with ignored():  # Ctrl-C goes to all processes of a terminal: the first one tells the others by `stop`
+    with ProcessPoolExecutor(
+        jobs, mp_context=context, initializer=end_with_parent, initargs=(stop,)
+    ) as pool:
+        # Ctrl-C goes to all processes of a terminal: the first one tells the others by `stop`
+        with ignored():
             running = {pool.submit(_run_in_pool, waiting.pop()) for _ in range(jobs)}
         try:
             while running:
@@ -285,7 +343,8 @@ def _run_all(tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable
 
 
 def _run_in_pool(task: Task) -> str:
-    """`run_cell` in a process of a pool, which would wait for its next task without end once its parent is gone."""
+    """`run_cell` in a process of a pool, which would wait for its next task without end once its
+    parent is gone."""
     try:
         return run_cell(task)
     finally:
@@ -302,12 +361,20 @@ def run_cell(task: Task, progress: ProgressLine | None = None) -> str:
     write_text(listed, "".join(f"{n}\n" for n in task.numbers))
     run = expand(config.run)
     if not finetune(
-        replace(config, data=replace(config.data, subset=str(listed))), within=Within(progress, kept_labels)
+        replace(config, data=replace(config.data, subset=str(listed))),
+        within=Within(progress, kept_labels),
     ):
         raise KeyboardInterrupt
     content = json.loads((run / SCORES_NAME).read_text())
-    content |= {"arm": cell.arm, "labels": cell.labels, "seed": cell.seed, "settings": task.settings}
-    content["subset"] = hashlib.blake2b(str(sorted(task.numbers)).encode(), digest_size=8).hexdigest()
+    content |= {
+        "arm": cell.arm,
+        "labels": cell.labels,
+        "seed": cell.seed,
+        "settings": task.settings,
+    }
+    content["subset"] = hashlib.blake2b(
+        str(sorted(task.numbers)).encode(), digest_size=8
+    ).hexdigest()
     write_text(folder / CELL, json.dumps(content, indent=1) + "\n")
     shutil.rmtree(run)
     scores = read_scores(content)
@@ -326,20 +393,37 @@ def gathered(out: Path, base: FinetuneConfig, arms: Mapping[str, FinetuneConfig]
         wanted, made = settings_of(own or base), dict(content["settings"])
         made.pop("fingerprint", None)
         if own is None:  # of an earlier command: its encoder and its model are its own
-            wanted, made = ({k: v for k, v in s.items() if k.startswith("data.")} for s in (wanted, made))
+            wanted, made = (
+                {k: v for k, v in s.items() if k.startswith("data.")} for s in (wanted, made)
+            )
         refuse(file.parent, made, wanted, free=() if own is None else MOVABLE)
         found.append(content)
     metrics = [m for m in MAIN if all(m in f["values"] for f in found)]
     if not metrics:
-        raise RunError(f"{out}: its arms have no number in common, as boxes beside pixels; compare them apart")
+        raise RunError(
+            f"{out}: its arms have no number in common, as boxes beside pixels; compare them apart"
+        )
     metric = metrics[0]
     cells = [
-        {"arm": f["arm"], "labels": f["labels"], "seed": f["seed"], "subset": f["subset"],
-         "value": f["values"][metric], "values": f["values"]}
+        {
+            "arm": f["arm"],
+            "labels": f["labels"],
+            "seed": f["seed"],
+            "subset": f["subset"],
+            "value": f["values"][metric],
+            "values": f["values"],
+        }
         for f in found
-    ]  # fmt: skip
+    ]
     order = [*arms, *sorted({c["arm"] for c in cells} - arms.keys())]
     labels = sorted({c["labels"] for c in cells})
     differences = [c.as_json() for c in contrasts(order, labels, by_seed(cells))]
-    return {"metric": metric, "arms": order, "labels": labels, "cells": cells, "differences": differences,
-            "train": base.data.train, "val": base.data.val}  # fmt: skip
+    return {
+        "metric": metric,
+        "arms": order,
+        "labels": labels,
+        "cells": cells,
+        "differences": differences,
+        "train": base.data.train,
+        "val": base.data.val,
+    }

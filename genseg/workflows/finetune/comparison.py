@@ -1,6 +1,8 @@
-"""What the cells of a comparison say: numbers first, then the words and the plot that follow from them.
+"""What the cells of a comparison say: numbers first, then the words and the plot that follow from
+them.
 
-compare.json holds the numbers. The console and the page put them into words here; nothing reads those words again.
+compare.json holds the numbers. The console and the page put them into words here; nothing reads
+those words again.
 """
 
 import math
@@ -20,7 +22,8 @@ WORDS = ("better", "worse", "no clear difference", "too few pairs to tell")
 
 @dataclass(frozen=True)
 class Contrast:
-    """An arm against the base, the first arm, at one number of labelled images; there is at least one pair."""
+    """An arm against the base, the first arm, at one number of labelled images; there is at least
+    one pair."""
 
     arm: str
     base: str
@@ -39,47 +42,70 @@ class Contrast:
     def numbers(self) -> str:
         """'+0.2633 ± 0.0033 over 3 pairs'; the part after ± is the standard error."""
         d = self.difference
-        return f"{d.mean:+.4f} ± {d.error:.4f} over {d.pairs} pairs" if d.pairs > 1 else f"{d.mean:+.4f}, one pair"
+        return (
+            f"{d.mean:+.4f} ± {d.error:.4f} over {d.pairs} pairs"
+            if d.pairs > 1
+            else f"{d.mean:+.4f}, one pair"
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Mean, standard error (null for one pair), pairs, and whether the difference is clear."""
         d = self.difference
         error = d.error if d.pairs > 1 else None
-        return {**asdict(self), "difference": d.mean, "error": error, "pairs": d.pairs, "clear": d.clear}
+        return {
+            **asdict(self),
+            "difference": d.mean,
+            "error": error,
+            "pairs": d.pairs,
+            "clear": d.clear,
+        }
 
 
 def by_seed(cells: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], dict[int, float]]:
-    """(arm, labels) -> seed -> value, of the cells in which something could be measured. Raises KeyError, TypeError or
-    ValueError for cells of another form."""
+    """(arm, labels) -> seed -> value, of the cells in which something could be measured. Raises
+    KeyError, TypeError or ValueError for cells of another form."""
     values: dict[tuple[str, int], dict[int, float]] = {}
     for c in cells:
         if c["value"] is not None and math.isfinite(float(c["value"])):
-            values.setdefault((str(c["arm"]), int(c["labels"])), {})[int(c["seed"])] = float(c["value"])
+            values.setdefault((str(c["arm"]), int(c["labels"])), {})[int(c["seed"])] = float(
+                c["value"]
+            )
     return values
 
 
 def contrasts(arms: Sequence[str], labels: Sequence[int], values: Values) -> list[Contrast]:
-    """Each arm against the first one, in pairs of equal labels and seeds; those without a pair are left out."""
+    """Each arm against the first one, in pairs of equal labels and seeds; those without a pair are
+    left out."""
     base, *others = arms
-    made = [Contrast(arm, base, n, _paired(values, (arm, n), (base, n))) for arm in others for n in labels]
+    made = [
+        Contrast(arm, base, n, _paired(values, (arm, n), (base, n)))
+        for arm in others
+        for n in labels
+    ]
     return [c for c in made if c.difference.pairs]
 
 
 def verdict(metric: str, arms: Sequence[str], labels: Sequence[int], values: Values) -> str:
-    """Whether the arms differ from the first one, a sentence for each; nothing where no pair is finished."""
+    """Whether the arms differ from the first one, a sentence for each; nothing where no pair is
+    finished."""
     made, said = contrasts(arms, labels, values), []
     for arm in arms[1:]:
         own = [c for c in made if c.arm == arm]
         parts = [_part([c for c in own if c.word == word]) for word in WORDS]
         if told := "; ".join(filter(None, parts)):
             saved = labels_saved(arm, arms[0], labels, values)
-            reached = f". With {saved[0]} it reaches what {arms[0]} reaches with {saved[1]}" if saved else ""
+            reached = (
+                f". With {saved[0]} it reaches what {arms[0]} reaches with {saved[1]}"
+                if saved
+                else ""
+            )
             said.append(f"{arm} against {arms[0]}, {metric}: {told}{reached}.")
     return " ".join(said)
 
 
 def _part(alike: Sequence[Contrast]) -> str:
-    """The contrasts of one word: 'better with 4 labelled images (+0.1 ± 0.02 over 3 pairs) and 8 (...)'."""
+    """The contrasts of one word: 'better with 4 labelled images (+0.1 ± 0.02 over 3 pairs) and 8
+    (...)'."""
     if not alike:
         return ""
     counts = [amount(alike[0].labels, "labelled image"), *(f"{c.labels:,}" for c in alike[1:])]
@@ -92,18 +118,23 @@ def sentences(arms: Sequence[str], labels: Sequence[int], values: Values) -> lis
     made, said = contrasts(arms, labels, values), []
     for arm in arms[1:]:
         for c in (c for c in made if c.arm == arm):
-            said.append(f"{arm} with {amount(c.labels, 'labelled image')}: {c.numbers} against {c.base}: {c.word}")
+            said.append(
+                f"{arm} with {amount(c.labels, 'labelled image')}: {c.numbers} against {c.base}: "
+                f"{c.word}"
+            )
         if saved := labels_saved(arm, arms[0], labels, values):
             few, many = amount(saved[0], "labelled image"), saved[1]
             said.append(f"{arm} with {few} reaches what {arms[0]} reaches with {many}")
     return said
 
 
-def labels_saved(arm: str, base: str, labels: Sequence[int], values: Values) -> tuple[int, int] | None:
+def labels_saved(
+    arm: str, base: str, labels: Sequence[int], values: Values
+) -> tuple[int, int] | None:
     """The fewest labels that an arm needs for what the base has with more, and how many those are.
 
-    Only where the base clearly gains by more labels (else nothing is saved) and the arm's mean over the seeds of both
-    is no lower.
+    Only where the base clearly gains by more labels (else nothing is saved) and the arm's mean over
+    the seeds of both is no lower.
     """
     best: tuple[float, int, int] | None = None
     for few in labels:
@@ -124,25 +155,39 @@ def _paired(values: Values, a: tuple[str, int], b: tuple[str, int]) -> Differenc
 
 
 def as_table(result: Mapping[str, Any]) -> str:
-    """The content of compare.json as text: mean and standard deviation of each arm and number of labels, and whether
-    the arms differ."""
+    """The content of compare.json as text: mean and standard deviation of each arm and number of
+    labels, and whether the arms differ."""
     values = by_seed(result["cells"])
     width = max([len(a) for a in result["arms"]] + [3])
-    head = f"{result['metric']}, mean and standard deviation over seeds (draws of labels, and trainings)"
-    lines = [f"{head}\n{'arm':{width}s}" + "".join(f"{n:>20d}" for n in result["labels"]) + "  labelled images"]
+    head = (
+        f"{result['metric']}, mean and standard deviation over seeds (draws of labels, and "
+        "trainings)"
+    )
+    lines = [
+        f"{head}\n{'arm':{width}s}"
+        + "".join(f"{n:>20d}" for n in result["labels"])
+        + "  labelled images"
+    ]
     for arm in result["arms"]:
         row = f"{arm:{width}s}"
         for n in result["labels"]:
             got = list(values.get((arm, n), {}).values())
             mean, spread = mean_and_spread(got)
-            text = f"{mean:.4f} ± {spread:.4f} ({len(got)})" if len(got) > 1 else f"{mean:.4f}" if got else "-"
+            text = (
+                f"{mean:.4f} ± {spread:.4f} ({len(got)})"
+                if len(got) > 1
+                else f"{mean:.4f}"
+                if got
+                else "-"
+            )
             row += f"{text:>20s}"
         lines.append(row)
     return "\n".join([*lines, "", *sentences(result["arms"], result["labels"], values)])
 
 
 def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
-    """The chart of a compare.json: mean and standard deviation of each arm over the number of labelled images."""
+    """The chart of a compare.json: mean and standard deviation of each arm over the number of
+    labelled images."""
     values, lines = checked_values(content, source), []
     for arm in map(str, content["arms"]):
         known = [(n, values[arm, n]) for n in map(int, content["labels"]) if (arm, n) in values]
@@ -153,11 +198,17 @@ def transfer_plot(content: Mapping[str, Any], source: Path) -> str:
 
 
 def checked_values(content: Mapping[str, Any], source: Path) -> Values:
-    """The numbers of a compare.json's cells. Raises RunError when `source`, whose content it is, has another form."""
+    """The numbers of a compare.json's cells. Raises RunError when `source`, whose content it is,
+    has another form."""
     try:
-        _ = [str(a) for a in content["arms"]], [int(n) for n in content["labels"]], content["metric"]
+        _ = (
+            [str(a) for a in content["arms"]],
+            [int(n) for n in content["labels"]],
+            content["metric"],
+        )
         return by_seed(content["cells"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
-            f"{source} needs arms, labels, metric and cells of arm, labels, seed and value; got {error!r}"
+            f"{source} needs arms, labels, metric and cells of arm, labels, seed and value; got "
+            f"{error!r}"
         ) from None

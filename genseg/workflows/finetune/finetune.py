@@ -1,4 +1,5 @@
-"""Fine-tuning: from labelled images and an encoder to a detector or a segmenter, and what it is worth."""
+"""Fine-tuning: from labelled images and an encoder to a detector or a segmenter, and what it is
+worth."""
 
 import contextlib
 import json
@@ -30,9 +31,20 @@ from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
 from genseg.train.watch import Watcher
 from genseg.transfer.contract import Labelled
-from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor, save_predictor
+from genseg.transfer.predictor import (
+    BEST_NAME,
+    MODEL_NAME,
+    Predictor,
+    load_predictor,
+    save_predictor,
+)
 from genseg.workflows.evaluate.detector import Scores, evaluate_model, read_scores
-from genseg.workflows.finetune.parts import FREE_KEYS, FinetuneConfig, FinetuneParts, assemble_finetune
+from genseg.workflows.finetune.parts import (
+    FREE_KEYS,
+    FinetuneConfig,
+    FinetuneParts,
+    assemble_finetune,
+)
 
 SCORES_NAME, PREFLIGHT_NAME = "scores.json", "preflight.txt"
 
@@ -49,22 +61,34 @@ class Within:
 
 
 def finetune(
-    config: FinetuneConfig, *, fresh: bool = False, within: Within | None = None, watch: Watcher | None = None
+    config: FinetuneConfig,
+    *,
+    fresh: bool = False,
+    within: Within | None = None,
+    watch: Watcher | None = None,
 ) -> bool:
-    """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
+    """Train, or go on where the run directory stands; True when the run is complete, False when it
+    was interrupted.
 
-    Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors` in `config.run`, with
-    validation data `best.safetensors scores.json`, and what `watch` makes of them. Raises ValueError for what a user
-    can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
+    Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors` in
+    `config.run`, with validation data `best.safetensors scores.json`, and what `watch` makes of
+    them. Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for
+    what stopped the run.
     """
     parts = assemble_finetune(config, within.read if within else read_labels)
     run = expand(config.run)
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
         saved = take(
-            stack, run, parts.described, main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
+            stack,
+            run,
+            parts.described,
+            main=main,
+            fresh=fresh,
+            fingerprint=parts.fingerprint,
+            free=FREE_KEYS,
             source=f"the labels of {' or '.join(parts.findings)}, or encoder={config.encoder},",
-        )  # fmt: skip
+        )
         with dist.together():
             if main:
                 val = config.data.val and str(expand(config.data.val).absolute())
@@ -72,9 +96,13 @@ def finetune(
                 write_environment(run, device=parts.accelerator.device, facts=facts)
                 if saved is None:
                     write_text(run / "config.yaml", configs.to_yaml(parts.config))
-                text = "\n\n".join(f"{file}\n{as_told(found)}" for file, found in parts.findings.items())
+                text = "\n\n".join(
+                    f"{file}\n{as_told(found)}" for file, found in parts.findings.items()
+                )
                 write_text(run / PREFLIGHT_NAME, text + "\n")
-        session = stack.enter_context(contextlib.closing(FinetuneSession(parts, run, saved, within, watch)))
+        session = stack.enter_context(
+            contextlib.closing(FinetuneSession(parts, run, saved, within, watch))
+        )
         session.greet()
         done = session.train()
     if main and within is None:
@@ -95,7 +123,9 @@ def check(config: FinetuneConfig) -> str:
         labels = f"{sum(len(i.classes) for i in labelled.images)} labels"
         if any(i.semantic for i in labelled.images):
             labels = "a map of classes for each"
-        head = f"{file}: {len(labelled.images)} images, {labels}, {len(labelled.categories)} classes"
+        head = (
+            f"{file}: {len(labelled.images)} images, {labels}, {len(labelled.categories)} classes"
+        )
         more = notes_on(tuple(image.path for image in labelled.images))
         tables.append("\n".join([head, *([more] if more else ()), as_told(found)]))
     return "\n\n".join(tables)
@@ -153,9 +183,17 @@ class FinetuneSession:
         parts, c = self.parts, self.config
         if self.step < parts.plan.total and not self.finished:
             made = train(
-                parts.wrapped, parts.optimizer, self.batches(), parts.accelerator, self, plan=parts.plan,
-                start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,
-            )  # fmt: skip
+                parts.wrapped,
+                parts.optimizer,
+                self.batches(),
+                parts.accelerator,
+                self,
+                plan=parts.plan,
+                start=self.step,
+                passes=c.accumulate,
+                clip=c.optimizer.clip,
+                seed=c.seed,
+            )
             if made < parts.plan.total and not self.finished:
                 self._save(made)
                 self._say(f"interrupted after step {made}; the same command goes on from there")
@@ -166,9 +204,15 @@ class FinetuneSession:
     def summary(self) -> str:
         """What a finished run has made."""
         name = BEST_NAME if self.parts.val is not None else MODEL_NAME
-        text = f"{self.run / name}: {self.config.model.name}, {len(self.parts.train.categories)} classes"
+        text = (
+            f"{self.run / name}: {self.config.model.name}, {len(self.parts.train.categories)} "
+            "classes"
+        )
         if self.parts.val is None:
-            return f"{text}\nIts worth on labelled images: genseg evaluate detector {self.run} --data JSON"
+            return (
+                f"{text}\nIts worth on labelled images: genseg evaluate detector {self.run} "
+                "--data JSON"
+            )
         scores = read_scores(json.loads((self.run / SCORES_NAME).read_text()))
         return f"{text}\n{scores.table()}"
 
@@ -205,7 +249,9 @@ class FinetuneSession:
         if self.average is not None:
             follow(self.average, self.parts.model, self.config.ema, "ema")
 
-    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+    def measured(
+        self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float
+    ) -> None:
         """Log, score and save at their intervals."""
         self.step = step
         last = step == self.parts.plan.total
@@ -240,10 +286,16 @@ class FinetuneSession:
             return
         rate = timing.images / timing.seconds
         row: Row = {
-            "step": self.step, "epoch": round(self.step / plan.steps_per_epoch, 4), "images": self.step * plan.batch,
-            **terms, "grad_norm": grad_norm, "lr": self.learning_rate(self.step - 1), "images_per_second": rate,
-            "data_wait": timing.waiting / timing.seconds, "eta_seconds": (plan.total - self.step) * plan.batch / rate,
-        }  # fmt: skip
+            "step": self.step,
+            "epoch": round(self.step / plan.steps_per_epoch, 4),
+            "images": self.step * plan.batch,
+            **terms,
+            "grad_norm": grad_norm,
+            "lr": self.learning_rate(self.step - 1),
+            "images_per_second": rate,
+            "data_wait": timing.waiting / timing.seconds,
+            "eta_seconds": (plan.total - self.step) * plan.batch / rate,
+        }
         self.metrics.write(row)
         if self.progress:
             self.progress.show(row, plan.total, force=self.step == plan.total)
@@ -253,10 +305,17 @@ class FinetuneSession:
         v = self.config.validate
         assert self.parts.val is not None
         self._agree()
-        scores = evaluate_model(self.predictor, self.parts.val, limit=v.limit, detections=v.detections)
+        scores = evaluate_model(
+            self.predictor, self.parts.val, limit=v.limit, detections=v.detections
+        )
         value = scores.main
         if self.metrics is not None:
-            self.metrics.write({"step": step, **{f"val {k}": x for k, x in scores.values.items() if not math.isnan(x)}})
+            self.metrics.write(
+                {
+                    "step": step,
+                    **{f"val {k}": x for k, x in scores.values.items() if not math.isnan(x)},
+                }
+            )
             self._say(f"step {step}: {scores.line()}")
         if value > self.best:
             self.best, self.stale = value, 0
@@ -280,7 +339,9 @@ class FinetuneSession:
             best, _ = load_predictor(self.run)  # the last one, where no score was taken on the way
             best.model.to(self.device)
             best.precision = self.parts.predictor.precision
-            scores = evaluate_model(best, self.parts.val, detections=self.config.validate.detections)
+            scores = evaluate_model(
+                best, self.parts.val, detections=self.config.validate.detections
+            )
         with dist.together():
             if self.main:
                 write_text(self.run / SCORES_NAME, json.dumps(scores.as_json(), indent=1) + "\n")
@@ -288,12 +349,17 @@ class FinetuneSession:
     def _keep(self, name: str, step: int) -> None:
         c = self.config
         save_predictor(
-            self.predictor, self.parts.architecture, self.run / name, step=step, precision=c.precision,
+            self.predictor,
+            self.parts.architecture,
+            self.run / name,
+            step=step,
+            precision=c.precision,
             detections=c.validate.detections,
-        )  # fmt: skip
+        )
 
     def _agree(self) -> None:
-        """Give all ranks the mean of their batch norms' statistics: each has averaged its own crops."""
+        """Give all ranks the mean of their batch norms' statistics: each has averaged its own
+        crops."""
         for module in filter(None, (self.parts.model, self.average)):
             share_statistics(module)
 
@@ -314,10 +380,17 @@ class FinetuneSession:
             }
         )
         state = {
-            "step": step, "structure": structure, "config": self.parts.described, "version": __version__,
-            "fingerprint": self.parts.fingerprint, "best": self.best, "stale": self.stale, "finished": self.finished,
-        }  # fmt: skip
-        self._keep(MODEL_NAME, step)  # before the checkpoint: a kill between them must not leave a run without it
+            "step": step,
+            "structure": structure,
+            "config": self.parts.described,
+            "version": __version__,
+            "fingerprint": self.parts.fingerprint,
+            "best": self.best,
+            "stale": self.stale,
+            "finished": self.finished,
+        }
+        # before the checkpoint: a kill between them must not leave a run without it
+        self._keep(MODEL_NAME, step)
         checkpoint.save(self.run, step, tensors, state, keep=self.config.checkpoint.keep)
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -330,7 +403,11 @@ class FinetuneSession:
         if self.parts.accelerator.scaler and content["scaler"]:
             self.parts.accelerator.scaler.load_state_dict(content["scaler"])
         self.step = int(state["step"])
-        self.best, self.stale, self.finished = float(state["best"]), int(state["stale"]), bool(state["finished"])
+        self.best, self.stale, self.finished = (
+            float(state["best"]),
+            int(state["stale"]),
+            bool(state["finished"]),
+        )
 
     def greet(self) -> None:
         """Say what begins."""
@@ -340,9 +417,11 @@ class FinetuneSession:
         for note in p.notes:
             self._say(note)
         self._say(
-            f"{c.model.name}: {len(p.train.images)} images of {c.data.train}, {len(p.train.categories)} classes, "
+            f"{c.model.name}: {len(p.train.images)} images of {c.data.train}, "
+            f"{len(p.train.categories)} classes, "
             f"{p.plan.total} steps of {p.plan.batch} images, {dist.world()} process(es), precision "
-            f"{p.accelerator.mixed_precision}" + (f", going on from step {self.step}" if self.step else "")
+            f"{p.accelerator.mixed_precision}"
+            + (f", going on from step {self.step}" if self.step else "")
         )
 
     def _say(self, text: str) -> None:

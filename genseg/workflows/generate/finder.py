@@ -25,9 +25,11 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 
 @dataclass(frozen=True)
 class Wanted:
-    """What counts as an instance, in place of what a run has set, or a proposer sets by itself (None)."""
+    """What counts as an instance, in place of what a run has set, or a proposer sets by itself
+    (None)."""
 
-    score: float | None = None  # least score, a probability; proposers have scores of their own and keep all
+    # least score, a probability; proposers have scores of their own and keep all
+    score: float | None = None
     min_area: int | None = None  # pixels of the smallest, in the image's own
     side: int | None = None  # larger images are shrunk to this short side; 0: none
 
@@ -49,8 +51,8 @@ class Finder(Protocol):
 
 @dataclass(frozen=True)
 class Classical:
-    """A proposer without learning, for comparison. Where `wanted` says nothing it looks at images in their own size,
-    and its least area counts pixels of what it looks at."""
+    """A proposer without learning, for comparison. Where `wanted` says nothing it looks at images
+    in their own size, and its least area counts pixels of what it looks at."""
 
     name: str
     wanted: Wanted = Wanted()
@@ -59,7 +61,9 @@ class Classical:
         small, whole = shrunk(image, self.wanted.side or 0), image.shape[:2]
         part = small.shape[0] * small.shape[1] / (whole[0] * whole[1])
         least = self.wanted.min_area
-        found = propose(self.name, small, min_area=MIN_AREA if least is None else max(1, round(least * part)))
+        found = propose(
+            self.name, small, min_area=MIN_AREA if least is None else max(1, round(least * part))
+        )
         if small.shape == image.shape:
             return found
         large = (resized(a, small.shape[:2], whole) for a in found)
@@ -67,14 +71,19 @@ class Classical:
 
 
 def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, str]:
-    """What finds the instances, on a device, and a word that changes when it does. Raises ValueError."""
+    """What finds the instances, on a device, and a word that changes when it does. Raises
+    ValueError."""
     if is_proposer(run):
         if wanted.score is not None:
             raise ValueError(f"--score is for runs; {run} is a proposer with scores of its own")
         return Classical(str(run), wanted), str(run)
     file = alpha_file(run)
     model, _ = load_alpha(file)
-    chosen = {name: value for name in ("score", "min_area") if (value := getattr(wanted, name)) is not None}
+    chosen = {
+        name: value
+        for name in ("score", "min_area")
+        if (value := getattr(wanted, name)) is not None
+    }
     model.config = replace(model.config, **chosen)
     if wanted.side is not None:
         model.look = replace(model.look, side=wanted.side)
@@ -91,7 +100,9 @@ def shrinking_of(finder: Finder) -> Shrinking:
         side = finder.wanted.side or 0
         least = math.sqrt(MIN_AREA) if finder.wanted.min_area is None else least
     return Shrinking(
-        lambda h, w: min(h, w) / side if side else 1.0, least, "--side 0 looks at images in their own size"
+        lambda h, w: min(h, w) / side if side else 1.0,
+        least,
+        "--side 0 looks at images in their own size",
     )
 
 
@@ -101,11 +112,14 @@ def is_proposer(name: Path) -> bool:
 
 
 def alpha_file(run: Path) -> Path:
-    """The alpha decoder of a run directory, or the file itself. Raises ValueError when there is none."""
+    """The alpha decoder of a run directory, or the file itself. Raises ValueError when there is
+    none."""
     file = run / ALPHA_NAME if run.is_dir() else run
     if not file.is_file():
         raise ValueError(
-            f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it when it ends or is "
-            f"interrupted, if its recipe has the alpha task. Classical proposers: {', '.join(PROPOSERS)}"
+            f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it "
+            "when it ends or is "
+            "interrupted, if its recipe has the alpha task. Classical proposers: "
+            f"{', '.join(PROPOSERS)}"
         )
     return file

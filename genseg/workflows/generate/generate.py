@@ -1,4 +1,5 @@
-"""Generate the instance alpha maps of a folder of images: resumable, in shards, on several processes."""
+"""Generate the instance alpha maps of a folder of images: resumable, in shards, on several
+processes."""
 
 import contextlib
 import hashlib
@@ -30,7 +31,15 @@ from genseg.data.instances.instance import Instance
 from genseg.data.instances.run_length import polygons
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.train.launched import refuse_sharding
-from genseg.workflows.generate.finder import Finder, Pixels, Wanted, alpha_file, finder_of, is_proposer, shrinking_of
+from genseg.workflows.generate.finder import (
+    Finder,
+    Pixels,
+    Wanted,
+    alpha_file,
+    finder_of,
+    is_proposer,
+    shrinking_of,
+)
 from genseg.workflows.generate.records import (
     MOST,
     as_coco,
@@ -64,32 +73,48 @@ class GenerateOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.shard < self.shards:
-            raise ValueError(f"--shard-index {self.shard} of --num-shards {self.shards}: use 0 to {self.shards - 1}")
+            raise ValueError(
+                f"--shard-index {self.shard} of --num-shards {self.shards}: use 0 to "
+                f"{self.shards - 1}"
+            )
         if self.fresh and self.shards > 1:
-            raise ValueError("--fresh would remove what the other shards have found: remove the folder of --out before "
-                             "the first of them starts, or choose another --out")  # fmt: skip
+            raise ValueError(
+                "--fresh would remove what the other shards have found: remove the folder of "
+                "--out before "
+                "the first of them starts, or choose another --out"
+            )
 
 
 def generate_folder(
-    run: Path, folder: str, out: Path, options: GenerateOptions, *, after: Callable[[], object] = lambda: None,
+    run: Path,
+    folder: str,
+    out: Path,
+    options: GenerateOptions,
+    *,
+    after: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = print,
-) -> str:  # fmt: skip
+) -> str:
     """Write `out/instances.json`, COCO with RLE, scores and one category, and say what was found.
 
     run: a run directory or its alpha.safetensors; or the name of a classical proposer
     after: called after each image, by the first process of the first shard
     say: told what the user should know before the work begins
 
-    Each image's result is kept as soon as it is there: the same command goes on where it was, also on another number of
-    processes, and looks anew at images that could not be read, or have changed. Several shards, and processes of a
-    launcher, share `out`; whoever comes last puts the json together. Images that cannot be read are listed in
-    `out/broken.txt`. Raises ValueError for what a user can mend.
+    Each image's result is kept as soon as it is there: the same command goes on where it was, also
+    on another number of processes, and looks anew at images that could not be read, or have
+    changed. Several shards, and processes of a launcher, share `out`; whoever comes last puts the
+    json together. Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for
+    what a user can mend.
     """
-    patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))  # a rank that is done waits for the others
+    # a rank that is done waits for the others
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))
     refuse_sharding()
-    # a finder has a precision of its own; Accelerate keeps one state for a process, which may have trained before
+    # a finder has a precision of its own; Accelerate keeps one state for a process, which may have
+    # trained before
     precision = None if is_initialized() else "no"
-    accelerator = Accelerator(cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[patient])
+    accelerator = Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[patient]
+    )
     if options.alphas or options.cutouts:
         refuse_inside(out, folder)
     finder, origin = finder_of(run, options.wanted, accelerator.device)
@@ -97,14 +122,22 @@ def generate_folder(
     with contextlib.ExitStack() as stack:
         with dist.together():
             if accelerator.is_main_process:
-                stack.enter_context(lock(out, ".lock" if options.shards == 1 else f".lock-{options.shard}"))
+                stack.enter_context(
+                    lock(out, ".lock" if options.shards == 1 else f".lock-{options.shard}")
+                )
                 _open(out, origin, images, options)
                 if options.shard == 0:
-                    facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
+                    facts = {
+                        "run": str(run),
+                        "folder": str(Path(folder).absolute()),
+                        "images": len(images),
+                    }
                     write_environment(out, device=accelerator.device, facts=facts)
                 if more := notes_on(images.paths):
                     say(f"note: {more}")
-        part = part_of(out, options, rank=accelerator.process_index, world=accelerator.num_processes)
+        part = part_of(
+            out, options, rank=accelerator.process_index, world=accelerator.num_processes
+        )
         after = after if part.number == 0 else lambda: None
         part.write(finder, images, options, device=accelerator.device, after=after)
         accelerator.wait_for_everyone()
@@ -112,18 +145,25 @@ def generate_folder(
 
 
 def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted) -> Path:
-    """The json of the instances of a COCO json's images: `found` itself, or made with the run or proposer of that name.
+    """The json of the instances of a COCO json's images: `found` itself, or made with the run or
+    proposer of that name.
 
-    What a run has found is kept below it, in evaluated/, in a folder for each model, json and `wanted`: if it is killed
-    it goes on there. What a proposer has found, whose scores are its own, is in `scratch`.
+    What a run has found is kept below it, in evaluated/, in a folder for each model, json and
+    `wanted`: if it is killed it goes on there. What a proposer has found, whose scores are its own,
+    is in `scratch`.
     """
     if found.suffix == ".json":
         return found
     if is_proposer(found):
-        out, options = scratch / found.name, GenerateOptions(alphas=alphas, wanted=replace(wanted, score=None))
+        out, options = (
+            scratch / found.name,
+            GenerateOptions(alphas=alphas, wanted=replace(wanted, score=None)),
+        )
     else:
         file = alpha_file(found)
-        told = hashlib.blake2b(f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4)
+        told = hashlib.blake2b(
+            f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4
+        )
         out = file.parent / "evaluated" / named_after(Path(data.stem), f"-{told.hexdigest()}")
         options = GenerateOptions(alphas=alphas, wanted=wanted, fresh=(out / RESULT).exists())
     generate_folder(found, str(data), out, options, say=lambda note: None)  # the json has it
@@ -131,26 +171,34 @@ def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: W
 
 
 def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -> None:
-    """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
+    """Begin in `out`, or go on there. Raises RunError when it holds the result of something
+    else."""
     settings = {
         "source": origin,
         "images": listing(images),
-        "polygons": options.polygons, "alphas": options.alphas, "cutouts": options.cutouts, **asdict(options.wanted),
-    }  # fmt: skip
+        "polygons": options.polygons,
+        "alphas": options.alphas,
+        "cutouts": options.cutouts,
+        **asdict(options.wanted),
+    }
     kept = out / "settings.json"
     before = read_settings(kept)
     if options.fresh:
         for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / "broken.txt", kept):
             file.unlink(missing_ok=True)
         for folder in (ALPHAS, CUTOUTS):
-            if before.get(folder):  # else they are not ours: `out` may hold the data, whose alphas are called so, too
+            # else they are not ours: `out` may hold the data, whose alphas are called so, too
+            if before.get(folder):
                 shutil.rmtree(out / folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     (out / "parts").mkdir(exist_ok=True)
     if kept.exists():
         changed = [name for name in settings if before.get(name) != settings[name]]
         if changed:
-            raise RunError(f"{out} holds the result of other {', '.join(changed)}; choose another --out, or --fresh")
+            raise RunError(
+                f"{out} holds the result of other {', '.join(changed)}; choose another --out, or "
+                "--fresh"
+            )
     else:
         write_text(kept, json.dumps(settings, indent=1) + "\n")
 
@@ -171,8 +219,8 @@ class Part:
         device: torch.device,
         after: Callable[[], object],
     ) -> None:
-        """The lines that are missing, also in parts of another count: a run may go on with more or fewer processes.
-        A line that a kill has cut is written again."""
+        """The lines that are missing, also in parts of another count: a run may go on with more or
+        fewer processes. A line that a kill has cut is written again."""
         own = list(rows_of([self.file]))
         write_text(self.file, "".join(json.dumps(row) + "\n" for row in own))
         former = [f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl")]
@@ -181,7 +229,11 @@ class Part:
 
         def look(read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
             i, image = read
-            row: dict[str, Any] = {"id": images.number(i), "file_name": images.files[i], "bytes": images.bytes(i)}
+            row: dict[str, Any] = {
+                "id": images.number(i),
+                "file_name": images.files[i],
+                "bytes": images.bytes(i),
+            }
             if isinstance(image, ImageError):
                 return row | {"broken": str(image)}
             found = finder.instances(image)
@@ -194,13 +246,19 @@ class Part:
             keep_rows(self.file, made, done=done, total=total, name="generate", after=after)
 
     def _keep(
-        self, found: Sequence[Instance], image: Pixels, row: dict[str, Any], options: GenerateOptions
+        self,
+        found: Sequence[Instance],
+        image: Pixels,
+        row: dict[str, Any],
+        options: GenerateOptions,
     ) -> list[dict[str, Any]]:
         """The annotations of an image; its alphas and cut-outs are written if wanted."""
         annotations = []
         for n, instance in enumerate(found, start=1):
             number = row["id"] * MOST + n
-            a = annotation(instance, number=number, image=row["id"], height=row["height"], width=row["width"])
+            a = annotation(
+                instance, number=number, image=row["id"], height=row["height"], width=row["width"]
+            )
             if options.polygons:
                 a["segmentation"] = polygons(instance)
             annotations.append(a)
@@ -208,13 +266,15 @@ class Part:
             if options.alphas:
                 write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
-                write_png(self.out / CUTOUTS / name, np.dstack([image[instance.window], instance.alpha]))
+                write_png(
+                    self.out / CUTOUTS / name, np.dstack([image[instance.window], instance.alpha])
+                )
         return annotations
 
 
 def part_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> Part:
-    """What one of `world` processes of a shard looks at: images of the shard's remainder by the number of shards, so
-    that shards may have different numbers of processes."""
+    """What one of `world` processes of a shard looks at: images of the shard's remainder by the
+    number of shards, so that shards may have different numbers of processes."""
     return Part(out, options.shard + options.shards * rank, options.shards * world)
 
 
@@ -222,11 +282,17 @@ def merge(out: Path, images: ImageList, shrinking: Shrinking) -> str:
     """Put the parts together if they hold all images, and say what there is."""
     rows = rows_of(part_files(out))
     if len(rows) < len(images):
-        return f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all shards are"
+        return (
+            f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all "
+            "shards are"
+        )
     broken = [row for row in rows if "broken" in row]
     more = notes_on(images.paths)
     coco = as_coco(rows, shrinking=shrinking, more=more)
     write_text(out / RESULT, json.dumps(coco))
-    text = f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in {amount(len(coco['images']), 'image')}"
+    text = (
+        f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in "
+        f"{amount(len(coco['images']), 'image')}"
+    )
     text += list_broken(broken, out / "broken.txt")
     return "\n".join([text, *(f"note: {note}" for note in notes_of(coco) if note != more)])

@@ -28,7 +28,8 @@ class Instances:
     image: the RGB pixels in which they were found; None where they are not known
     classes: names of the classes, by `Instance.category`
 
-    `found[found.scores > 0.7]`, `found[:10]` and `found[[3, 1]]` are Instances again; `found[0]` is one `Instance`.
+    `found[found.scores > 0.7]`, `found[:10]` and `found[[3, 1]]` are Instances again; `found[0]` is
+    one `Instance`.
     """
 
     items: tuple[Instance, ...]
@@ -47,10 +48,14 @@ class Instances:
     def __getitem__(self, which: int) -> Instance: ...
     @overload
     def __getitem__(self, which: slice | Sequence[int] | np.ndarray) -> "Instances": ...
-    def __getitem__(self, which: int | slice | Sequence[int] | np.ndarray) -> "Instance | Instances":
+    def __getitem__(
+        self, which: int | slice | Sequence[int] | np.ndarray
+    ) -> "Instance | Instances":
         if isinstance(which, int | np.integer):
             return self.items[which]
-        numbers = np.arange(len(self))[np.asarray(which, int) if isinstance(which, list | tuple) else which]
+        numbers = np.arange(len(self))[
+            np.asarray(which, int) if isinstance(which, list | tuple) else which
+        ]
         chosen = tuple(self.items[i] for i in numbers.tolist())
         return Instances(chosen, self.height, self.width, self.image, self.classes)
 
@@ -80,7 +85,8 @@ class Instances:
 
     @property
     def boxes_xyxy(self) -> Int[np.ndarray, "n 4"]:
-        """Left, top, right and bottom of each mask, in pixels; right and bottom are the first pixels outside."""
+        """Left, top, right and bottom of each mask, in pixels; right and bottom are the first
+        pixels outside."""
         boxes = self.boxes_xywh
         boxes[:, 2:] += boxes[:, :2]
         return boxes
@@ -100,7 +106,8 @@ class Instances:
         return maps
 
     def labels(self) -> Int[np.ndarray, "h w"]:
-        """The label image: 0 for background, else 1 + the place of the best instance that covers the pixel."""
+        """The label image: 0 for background, else 1 + the place of the best instance that covers
+        the pixel."""
         numbers = np.zeros((self.height, self.width), np.int32)
         for n in range(len(self) - 1, -1, -1):
             a = self.items[n]
@@ -110,7 +117,8 @@ class Instances:
     def coco(self, *, file_name: str = "image.png") -> dict[str, Any]:
         """A COCO json of this one image: RLE masks, boxes, scores."""
         notes = [
-            annotation(a, number=n, image=1, height=self.height, width=self.width) | {"category_id": a.category + 1}
+            annotation(a, number=n, image=1, height=self.height, width=self.width)
+            | {"category_id": a.category + 1}
             for n, a in enumerate(self.items, start=1)
         ]
         images = [{"id": 1, "file_name": file_name, "height": self.height, "width": self.width}]
@@ -118,8 +126,11 @@ class Instances:
         return {"images": images, "annotations": notes, "categories": categories}
 
     def picture(self) -> Image.Image:
-        """The image with a coloured veil over each instance; over black where the image is not known."""
-        pixels = np.zeros((self.height, self.width, 3), np.uint8) if self.image is None else self.image
+        """The image with a coloured veil over each instance; over black where the image is not
+        known."""
+        pixels = (
+            np.zeros((self.height, self.width, 3), np.uint8) if self.image is None else self.image
+        )
         return Image.fromarray(overlay(pixels, self.items))
 
     def show(self) -> Image.Image:
@@ -133,13 +144,16 @@ class Instances:
         return content.getvalue()
 
     def save(self, file: str | Path) -> Path:
-        """Write a COCO json (.json), a picture (.png), a label image (.tif) or arrays (.npz), by the name's ending.
+        """Write a COCO json (.json), a picture (.png), a label image (.tif) or arrays (.npz), by
+        the name's ending.
 
         An .npz holds labels, scores, boxes_xyxy and areas. Raises ValueError for another ending.
         """
         path = Path(file)
         if path.suffix.lower() not in FORMATS:
-            raise ValueError(f"{path}: the ending says what is written; use one of {', '.join(FORMATS)}")
+            raise ValueError(
+                f"{path}: the ending says what is written; use one of {', '.join(FORMATS)}"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         match path.suffix.lower():
             case ".json":
@@ -148,7 +162,11 @@ class Instances:
                 path.write_bytes(self._repr_png_())
             case ".npz":
                 np.savez_compressed(
-                    path, labels=self.labels(), scores=self.scores, boxes_xyxy=self.boxes_xyxy, areas=self.areas
+                    path,
+                    labels=self.labels(),
+                    scores=self.scores,
+                    boxes_xyxy=self.boxes_xyxy,
+                    areas=self.areas,
                 )
             case _:
                 write_label_image(path, self.labels())

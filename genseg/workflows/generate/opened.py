@@ -47,13 +47,15 @@ class Opened(Protocol):
         ...
 
     def at(self, pixels: Pixels, y: int, x: int) -> Instance | None:
-        """Its best guess at a pixel, however little that scores; None for a run that looks at whole images alone."""
+        """Its best guess at a pixel, however little that scores; None for a run that looks at whole
+        images alone."""
         ...
 
 
 @dataclass(frozen=True)
 class AlphaRun:
-    """A run with the alpha task. The model's own least score is halved, so that a threshold can go below `score`."""
+    """A run with the alpha task. The model's own least score is halved, so that a threshold can go
+    below `score`."""
 
     model: AlphaModel
     score: float
@@ -113,7 +115,8 @@ def open_run(run: Path) -> Opened:
     file = next((f for n in (ALPHA_NAME, BEST_NAME, MODEL_NAME) if (f := run / n).is_file()), run)
     if not file.is_file():
         raise ValueError(
-            f"{run} holds neither {ALPHA_NAME} nor {MODEL_NAME}: give a run of genseg pretrain with the alpha task, or "
+            f"{run} holds neither {ALPHA_NAME} nor {MODEL_NAME}: give a run of genseg pretrain "
+            "with the alpha task, or "
             "a detector of genseg finetune; a run leaves its file when it ends or is interrupted"
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -132,9 +135,13 @@ def _detector(file: Path, device: torch.device) -> DetectorRun:
     predictor, facts = load_predictor(file)
     if isinstance(predictor.model, Segmenter):
         raise ValueError(
-            f"{file}: {predictor.model.config.name} gives each pixel a class and finds no single instances; genseg "
-            "predict writes its masks. Give a run with the alpha task, or one of places, mask_rcnn and faster_rcnn"
+            f"{file}: {predictor.model.config.name} gives each pixel a class and finds no single "
+            "instances; genseg "
+            "predict writes its masks. Give a run with the alpha task, or one of places, "
+            "mask_rcnn and faster_rcnn"
         )
     predictor.model.to(device)
     predictor.precision = scoring_precision(facts.precision, device)
-    return DetectorRun(predictor, boxes=isinstance(predictor.model, Detector) and not predictor.model.masks)
+    return DetectorRun(
+        predictor, boxes=isinstance(predictor.model, Detector) and not predictor.model.masks
+    )

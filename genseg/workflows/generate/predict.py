@@ -1,4 +1,5 @@
-"""Predictions of a fine-tuned model for a folder of images: COCO json for instances, PNG of classes for pixels."""
+"""Predictions of a fine-tuned model for a folder of images: COCO json for instances, PNG of classes
+for pixels."""
 
 import functools
 import hashlib
@@ -69,7 +70,11 @@ class _Work:
         """What is kept of an image: its size and what was found, or why it cannot be read."""
         i, image = read
         number = self.images.number(i)
-        row: dict[str, Any] = {"id": number, "file_name": self.images.files[i], "bytes": self.images.bytes(i)}
+        row: dict[str, Any] = {
+            "id": number,
+            "file_name": self.images.files[i],
+            "bytes": self.images.bytes(i),
+        }
         if isinstance(image, ImageError):
             return row | {"broken": str(image)}
         h, w = image.shape[:2]
@@ -80,10 +85,14 @@ class _Work:
             write_class_map(self.out / name, classes)
             return row | {"mask": name}
         found = [d for d in self.predictor.detect(image) if d.score >= self.score]
-        records = as_records(found, image=number, height=h, width=w, categories=self.predictor.categories)
+        records = as_records(
+            found, image=number, height=h, width=w, categories=self.predictor.categories
+        )
         for n, (record, d) in enumerate(zip(records, found, strict=True), start=1):
             record |= {"id": number * MOST + n, "iscrowd": 0}
-            record["area"] = d.instance.area if d.instance else record["bbox"][2] * record["bbox"][3]
+            record["area"] = (
+                d.instance.area if d.instance else record["bbox"][2] * record["bbox"][3]
+            )
         return row | {"annotations": records}
 
 
@@ -96,16 +105,24 @@ def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:
 
 
 def predict(
-    run: Path, folder: str, out: Path, *, score: float = 0.5, fresh: bool = False,
+    run: Path,
+    folder: str,
+    out: Path,
+    *,
+    score: float = 0.5,
+    fresh: bool = False,
     after: Callable[[], object] = lambda: None,
-) -> str:  # fmt: skip
-    """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`, and say what it is.
+) -> str:
+    """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`,
+    and say what it is.
 
-    Of a semantic model: a PNG of indices for each image in `out/masks`, 0 for background, 1, 2, ... in the order of the
-    json's `categories`. score: detections that score less are left out; after: called after each image
+    Of a semantic model: a PNG of indices for each image in `out/masks`, 0 for background, 1, 2, ...
+    in the order of the json's `categories`. score: detections that score less are left out; after:
+    called after each image
 
-    Each image's result is kept as soon as it is there: the same command goes on where it was. Images that cannot be
-    read are listed in `out/broken.txt`. Raises ValueError for what a user can mend.
+    Each image's result is kept as soon as it is there: the same command goes on where it was.
+    Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for what a user can
+    mend.
     """
     between(0, 1, score=score)
     predictor, made = load_predictor(run)
@@ -116,7 +133,9 @@ def predict(
     images = list_images(folder)
     work = _Work(predictor, images, out, score)
     weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()
-    origin = hashlib.blake2b(json.dumps([weights, listing(images), score]).encode(), digest_size=16).hexdigest()
+    origin = hashlib.blake2b(
+        json.dumps([weights, listing(images), score]).encode(), digest_size=16
+    ).hexdigest()
     with lock(out):
         _open(work, origin, fresh)
         facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
@@ -130,7 +149,8 @@ def predict(
 def _look(work: _Work, after: Callable[[], object]) -> None:
     """Keep a row of each image that has none yet."""
     rows = rows_of([work.rows])
-    write_text(work.rows, "".join(json.dumps(row) + "\n" for row in rows))  # without a line that a kill has cut
+    # without a line that a kill has cut
+    write_text(work.rows, "".join(json.dumps(row) + "\n" for row in rows))
     images = work.images
     todo = unseen(rows, images, range(len(images)))
     with ThreadPoolExecutor(1) as reading, several_at_once(work.predictor.device) as looking:
@@ -140,7 +160,8 @@ def _look(work: _Work, after: Callable[[], object]) -> None:
 
 
 def _open(work: _Work, origin: str, fresh: bool) -> None:
-    """Begin in `out`, or go on there. Raises RunError when it holds the result of something else."""
+    """Begin in `out`, or go on there. Raises RunError when it holds the result of something
+    else."""
     kept = work.out / "settings.json"
     if fresh:
         if kept.exists():  # else they are not ours: a folder of labels has masks/ too
@@ -149,8 +170,11 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
             file.unlink(missing_ok=True)
     work.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and read_settings(kept) != {"origin": origin}:
-        raise RunError(f"{work.out} holds the result of another model, other images or another --score; choose "
-                       "another --out, or --fresh")  # fmt: skip
+        raise RunError(
+            f"{work.out} holds the result of another model, other images or another --score; "
+            "choose "
+            "another --out, or --fresh"
+        )
     write_text(kept, json.dumps({"origin": origin}) + "\n")
 
 
@@ -169,8 +193,11 @@ def _finish(work: _Work) -> str:
 
 
 def shrinking_of(predictor: Predictor) -> Shrinking:
-    """How a fine-tuned model shrinks images; of an object of less than two pixels none keeps a shape."""
+    """How a fine-tuned model shrinks images; of an object of less than two pixels none keeps a
+    shape."""
     preparation = predictor.preparation
     return Shrinking(
-        lambda h, w: 1 / preparation.scale(h, w), 2.0, "a model trained with augment.fit=false sees them by tiles"
+        lambda h, w: 1 / preparation.scale(h, w),
+        2.0,
+        "a model trained with augment.fit=false sees them by tiles",
     )

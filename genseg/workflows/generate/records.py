@@ -1,4 +1,5 @@
-"""What genseg generate and genseg predict keep of each image as soon as it is there: a row of json."""
+"""What genseg generate and genseg predict keep of each image as soon as it is there: a row of
+json."""
 
 import contextlib
 import json
@@ -26,8 +27,8 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The whole lines of a part; none when there is no such file. A line that a kill or a disk has damaged is left out:
-    its image is looked at again."""
+    """The whole lines of a part; none when there is no such file. A line that a kill or a disk has
+    damaged is left out: its image is looked at again."""
     rows = []
     for line in file.read_bytes().splitlines(keepends=True) if file.exists() else ():
         with contextlib.suppress(ValueError):
@@ -37,8 +38,8 @@ def read_rows(file: Path) -> list[dict[str, Any]]:
 
 
 def rows_of(files: Iterable[Path]) -> list[dict[str, Any]]:
-    """One row for each image, by id. Parts of different counts may hold the same image, and one part two looks at it:
-    the last one that could read it counts."""
+    """One row for each image, by id. Parts of different counts may hold the same image, and one
+    part two looks at it: the last one that could read it counts."""
     rows: dict[int, dict[str, Any]] = {}
     for row in (row for file in files for row in read_rows(file)):
         if "broken" not in row or row["id"] not in rows:
@@ -58,9 +59,12 @@ def rows_so_far(out: Path) -> list[dict[str, Any]]:
 
 
 def unseen(rows: Iterable[Mapping[str, Any]], images: ImageList, mine: Iterable[int]) -> list[int]:
-    """Which images of `mine` have to be looked at: those without a row, or of another size in it, or broken then."""
+    """Which images of `mine` have to be looked at: those without a row, or of another size in it,
+    or broken then."""
     done = {row["id"]: row.get("bytes") for row in rows if "broken" not in row}
-    return [i for i in mine if images.number(i) not in done or done[images.number(i)] != images.bytes(i)]
+    return [
+        i for i in mine if images.number(i) not in done or done[images.number(i)] != images.bytes(i)
+    ]
 
 
 def decoded(
@@ -108,9 +112,16 @@ def notes_of(content: Mapping[str, Any]) -> list[str]:
 
 
 def keep_rows(
-    file: Path, rows: Iterable[Mapping[str, Any]], *, done: int, total: int, name: str, after: Callable[[], object]
+    file: Path,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    done: int,
+    total: int,
+    name: str,
+    after: Callable[[], object],
 ) -> None:
-    """Write each row as soon as it is there. `done` of `total` images have one already; after: called after each.
+    """Write each row as soon as it is there. `done` of `total` images have one already; after:
+    called after each.
 
     Raises KeyboardInterrupt, which says where the work stands, when it is interrupted.
     """
@@ -127,7 +138,9 @@ def keep_rows(
                 progress.update()
                 after()
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(stands(done, total, "the same command goes on from there")) from None
+            raise KeyboardInterrupt(
+                stands(done, total, "the same command goes on from there")
+            ) from None
 
 
 def stands(done: int, total: int, then: str) -> str:
@@ -136,12 +149,16 @@ def stands(done: int, total: int, then: str) -> str:
 
 
 def list_broken(rows: Sequence[Mapping[str, Any]], file: Path) -> str:
-    """Write which images could not be read, and why; the words that say so. Without any there is no such file."""
+    """Write which images could not be read, and why; the words that say so. Without any there is no
+    such file."""
     if not rows:
         file.unlink(missing_ok=True)
         return ""
     write_text(file, "".join(f"{row['file_name']}\t{row['broken']}\n" for row in rows))
-    return f"; {amount(len(rows), 'image')} cannot be read, see {file}; mended, the same command looks at them again"
+    return (
+        f"; {amount(len(rows), 'image')} cannot be read, see {file}; mended, the same command "
+        "looks at them again"
+    )
 
 
 def read_settings(file: Path) -> dict[str, Any]:
@@ -153,7 +170,11 @@ def read_settings(file: Path) -> dict[str, Any]:
 
 
 def refuse_inside(out: Path, folder: str) -> None:
-    """Raise ValueError when pictures in `out` would be found among the images of `folder` the next time."""
+    """Raise ValueError when pictures in `out` would be found among the images of `folder` the next
+    time."""
     if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
-        raise ValueError(f"--out {out} lies in {folder}, where the pictures that are written would count as images; "
-                         "choose a folder outside")  # fmt: skip
+        raise ValueError(
+            f"--out {out} lies in {folder}, where the pictures that are written would count as "
+            "images; "
+            "choose a folder outside"
+        )

@@ -25,49 +25,76 @@ from genseg.data.labels.preflight import Box, Entry, Label
 from genseg.measure.overlaps import partition
 from genseg.workflows.labels.to_coco import from_label_images, from_yolo
 
-LOCAL_FILES = "/data/local-files/?d="  # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
-BUCKETS = ("s3://", "gs://", "azure-blob://")  # Label Studio takes what follows as it is, and nothing for quoted
+# Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
+LOCAL_FILES = "/data/local-files/?d="
+# Label Studio takes what follows as it is, and nothing for quoted
+BUCKETS = ("s3://", "gs://", "azure-blob://")
 INSIDE = "annotations/instances_default.json"  # where CVAT's importer looks in a zip
 Content = Mapping[str, Any]
 
 
-def convert(file: Path, tool: str, out: Path, *, score: float = 0.0, images: str | None = None) -> str:
-    """Write the instances of a COCO json for `tool`, and say what was written; for coco, those of `file`, a folder of
-    label images or YOLO's data.yaml.
+def convert(
+    file: Path, tool: str, out: Path, *, score: float = 0.0, images: str | None = None
+) -> str:
+    """Write the instances of a COCO json for `tool`, and say what was written; for coco, those of
+    `file`, a folder of label images or YOLO's data.yaml.
 
     score: instances that score less are left out
-    images: goes before each file name (FiftyOne: a folder; Label Studio: a URL); of label images, their images
+    images: goes before each file name (FiftyOne: a folder; Label Studio: a URL); of label images,
+        their images
 
     Raises CocoError or ValueError for what a user can mend.
     """
     between(0, 1, score=score)
     yolo = file.suffix.lower() in YAML
     if images is not None and (tool == "cvat" or yolo):
-        raise ValueError(f"--images {images} is not for {'YOLO' if yolo else tool}, which knows images by their names; "
-                         "leave it out")  # fmt: skip
+        raise ValueError(
+            f"--images {images} is not for {'YOLO' if yolo else tool}, which knows images by "
+            "their names; "
+            "leave it out"
+        )
     if score and tool == "coco":
-        raise ValueError("--score is for instances that were found; label images have no scores: leave it out")
+        raise ValueError(
+            "--score is for instances that were found; label images have no scores: leave it out"
+        )
     wanted = {"cvat": ".zip", "labels": ""}.get(tool, ".json")
     if out.suffix.lower() != wanted:
-        raise ValueError(f"--out {out}: " + (f"what {tool} imports ends in {wanted}" if wanted else "name a folder"))
+        raise ValueError(
+            f"--out {out}: "
+            + (f"what {tool} imports ends in {wanted}" if wanted else "name a folder")
+        )
     if tool == "coco" and yolo:
         return from_yolo(file, out)
     if tool == "coco":
         if images is None or not file.is_dir():
-            raise ValueError(f"{file}: coco is made of a folder of label images; give that, and --images FOLDER; or of "
-                             "YOLO's data.yaml")  # fmt: skip
+            raise ValueError(
+                f"{file}: coco is made of a folder of label images; give that, and --images "
+                "FOLDER; or of "
+                "YOLO's data.yaml"
+            )
         return from_label_images(file, images, out)
-    folders = [Path(images), Path(images) / "images"] if images is not None and tool in ("fiftyone", "labels") else None
+    folders = (
+        [Path(images), Path(images) / "images"]
+        if images is not None and tool in ("fiftyone", "labels")
+        else None
+    )
     found = read_usable(file, folders=folders)
     if any("mask" in entry.record for entry in found.entries.values()):
-        raise CocoError(f"{file}: a semantic model has made it, and its classes of pixels are no instances; the maps "
-                        f"beside it in masks/ are PNG that labelling tools read as they are")  # fmt: skip
-    kept = {n: [label for label in labels if label.score >= score] for n, labels in found.labels.items()}
+        raise CocoError(
+            f"{file}: a semantic model has made it, and its classes of pixels are no instances; "
+            "the maps "
+            f"beside it in masks/ are PNG that labelling tools read as they are"
+        )
+    kept = {
+        n: [label for label in labels if label.score >= score] for n, labels in found.labels.items()
+    }
     written = TOOLS[tool](replace(found, labels=kept), out, images)
     return _said(written, kept, found, out, tool)
 
 
-def _said(written: int, kept: Mapping[int, Sequence[Label]], found: Usable, out: Path, tool: str) -> str:
+def _said(
+    written: int, kept: Mapping[int, Sequence[Label]], found: Usable, out: Path, tool: str
+) -> str:
     """What was written, and what was not."""
     total = sum(len(labels) for labels in kept.values())
     crowds = sum(label.crowd for labels in kept.values() for label in labels)
@@ -75,7 +102,9 @@ def _said(written: int, kept: Mapping[int, Sequence[Label]], found: Usable, out:
     if crowds:
         lines.append(f"{amount(crowds, 'crowd')} among them, each written as one instance")
     if written < total:
-        lines.append(f"{amount(total - written, 'instance')} wholly under others of a better score: left out")
+        lines.append(
+            f"{amount(total - written, 'instance')} wholly under others of a better score: left out"
+        )
     return "\n".join([*lines, format_findings(found.lost)]).rstrip()
 
 
@@ -83,7 +112,9 @@ def _categories(found: Usable) -> Categories:
     """Ids and names; of a json that has none, the ids of its annotations."""
     if found.categories is not None:
         return found.categories
-    numbers = sorted({label.category for labels in found.labels.values() for label in labels}) or [1]
+    numbers = sorted({label.category for labels in found.labels.values() for label in labels}) or [
+        1
+    ]
     return tuple((n, "instance" if len(numbers) < 2 else str(n)) for n in numbers)
 
 
@@ -95,7 +126,13 @@ def _coco(found: Usable, annotations: Sequence[Content], names: Sequence[str]) -
     ]
     categories = [{"id": number, "name": name} for number, name in _categories(found)]
     return json.dumps(
-        {"info": {}, "licenses": [], "images": images, "annotations": annotations, "categories": categories}
+        {
+            "info": {},
+            "licenses": [],
+            "images": images,
+            "annotations": annotations,
+            "categories": categories,
+        }
     )
 
 
@@ -106,16 +143,26 @@ def _size_of(box: Box) -> list[float]:
 
 
 def to_cvat(found: Usable, out: Path, images: str | None) -> int:
-    """COCO 1.0 in a zip: polygons, which CVAT can edit, or boxes; it takes an RLE for a crowd. Holes are lost."""
+    """COCO 1.0 in a zip: polygons, which CVAT can edit, or boxes; it takes an RLE for a crowd.
+    Holes are lost."""
     made = []
     for entry, label in _pairs(found):
         shapes, box, area = list[list[float]](), _size_of(label.listed), label.area
         if label.mask is not None:
             instance = instance_of(label, entry)
             shapes, box, area = polygons(instance), list(instance.box), instance.area
-        made.append({"id": label.number, "image_id": entry.number, "category_id": label.category, "iscrowd": 0,
-                     "area": area, "bbox": box, "segmentation": shapes,
-                     "attributes": {"score": label.score}})  # fmt: skip
+        made.append(
+            {
+                "id": label.number,
+                "image_id": entry.number,
+                "category_id": label.category,
+                "iscrowd": 0,
+                "area": area,
+                "bbox": box,
+                "segmentation": shapes,
+                "attributes": {"score": label.score},
+            }
+        )
     names = [file_key(e.name) for e in found.entries.values()]  # CVAT knows them by these
     out.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -124,13 +171,19 @@ def to_cvat(found: Usable, out: Path, images: str | None) -> int:
 
 
 def to_fiftyone(found: Usable, out: Path, images: str | None) -> int:
-    """COCO with masks as they are and scores, as FiftyOne's COCODetectionDataset reads it; absolute file names need no
-    data_path."""
+    """COCO with masks as they are and scores, as FiftyOne's COCODetectionDataset reads it; absolute
+    file names need no data_path."""
     root = None if images is None else Path(images).absolute()
     made = []
     for entry, label in _pairs(found):
-        usable = {"id": label.number, "image_id": entry.number, "category_id": label.category,
-                  "iscrowd": int(label.crowd), "bbox": _size_of(label.listed), "area": label.area}  # fmt: skip
+        usable = {
+            "id": label.number,
+            "image_id": entry.number,
+            "category_id": label.category,
+            "iscrowd": int(label.crowd),
+            "bbox": _size_of(label.listed),
+            "area": label.area,
+        }
         shapes = label.record.get("segmentation")
         if label.mask is not None and isinstance(shapes, list):
             usable["segmentation"] = [p for p in shapes if is_polygon(p, entry.height, entry.width)]
@@ -160,7 +213,8 @@ def _url(name: str, before: str) -> str:
 
 
 def to_labelstudio(found: Usable, out: Path, images: str | None) -> int:
-    """Tasks with predictions: brush masks in Label Studio's own RLE, or rectangles, with the score of each."""
+    """Tasks with predictions: brush masks in Label Studio's own RLE, or rectangles, with the score
+    of each."""
     before, names = LOCAL_FILES if images is None else images, dict(_categories(found))
     tasks, written = [], 0
     for number, entry in found.entries.items():
@@ -168,7 +222,9 @@ def to_labelstudio(found: Usable, out: Path, images: str | None) -> int:
         written += len(results)
         mean = sum(r["score"] for r in results) / len(results) if results else 0.0
         prediction = {"model_version": "genseg", "score": mean, "result": results}
-        tasks.append({"data": {"image": before + _url(entry.name, before)}, "predictions": [prediction]})
+        tasks.append(
+            {"data": {"image": before + _url(entry.name, before)}, "predictions": [prediction]}
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(tasks))
     return written
@@ -181,20 +237,38 @@ def _result(label: Label, entry: Entry, name: str) -> dict[str, Any]:
     if label.mask is None:
         kind, layer = "rectanglelabels", "box"
         x, y, wide, high = _size_of(label.listed)
-        value = {"x": 100 * x / w, "y": 100 * y / h, "width": 100 * wide / w, "height": 100 * high / h, "rotation": 0}
+        value = {
+            "x": 100 * x / w,
+            "y": 100 * y / h,
+            "width": 100 * wide / w,
+            "height": 100 * high / h,
+            "rotation": 0,
+        }
     else:
         kind, layer = "brushlabels", "label"
         value = {"format": "rle", "rle": encode_brush(instance_of(label, entry), h, w)}
-    return {"id": str(label.number), "type": kind, "from_name": layer, "to_name": "image", "original_width": w,
-            "original_height": h, "image_rotation": 0, "value": value | {kind: [name]},
-            "score": label.score}  # fmt: skip
+    return {
+        "id": str(label.number),
+        "type": kind,
+        "from_name": layer,
+        "to_name": "image",
+        "original_width": w,
+        "original_height": h,
+        "image_rotation": 0,
+        "value": value | {kind: [name]},
+        "score": label.score,
+    }
 
 
 def to_labels(found: Usable, out: Path, images: str | None) -> int:
-    """A label image for each image, 16 bits: instance n has the value n, the best first; where they overlap the better
-    one is seen. The size of the pixels is that of the image, where its file is found and states it."""
+    """A label image for each image, 16 bits: instance n has the value n, the best first; where they
+    overlap the better one is seen. The size of the pixels is that of the image, where its file is
+    found and states it."""
     if bare := next((label for _, label in _pairs(found) if label.mask is None), None):
-        raise CocoError(f"{found.source}: annotation {bare.number} has no mask, and label images hold masks alone")
+        raise CocoError(
+            f"{found.source}: annotation {bare.number} has no mask, and label images hold masks "
+            "alone"
+        )
     seen = 0
     names = named_after_each([file_key(entry.name) for entry in found.entries.values()], ".tif")
     for name, (number, entry) in zip(names, found.entries.items(), strict=True):
@@ -206,7 +280,8 @@ def to_labels(found: Usable, out: Path, images: str | None) -> int:
     return seen
 
 
-TOOLS: dict[str, Callable[[Usable, Path, str | None], int]] = {  # each says how many instances it has written
+# each says how many instances it has written
+TOOLS: dict[str, Callable[[Usable, Path, str | None], int]] = {
     "cvat": to_cvat,
     "fiftyone": to_fiftyone,
     "labelstudio": to_labelstudio,

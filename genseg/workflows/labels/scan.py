@@ -34,7 +34,8 @@ class ScanReport:
     broken: (file, reason); duplicates: groups of readable files with equal bytes
     classes: by name, when the list has labels; left_out: suffixes of other files in a folder
     labels: of a COCO json that has annotations
-    notes: what of the files is not used, or not alike, in a sentence or two; empty where all is plain
+    notes: what of the files is not used, or not alike, in a sentence or two; empty where all is
+        plain
     """
 
     path: str
@@ -63,7 +64,8 @@ class _Finding:
 
 
 def scan(path: str | Path) -> ScanReport:
-    """Read every image of a folder, a list or a json as training would (JPEGs at 1/8 of their size, for speed).
+    """Read every image of a folder, a list or a json as training would (JPEGs at 1/8 of their size,
+    for speed).
 
     Raises ValueError as `list_images` does.
     """
@@ -72,7 +74,9 @@ def scan(path: str | Path) -> ScanReport:
     found: list[_Finding] = []
     with (
         ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool,  # two wait for the disk
-        tqdm(total=len(images), desc="reading", unit=" images", disable=None, leave=False) as progress,
+        tqdm(
+            total=len(images), desc="reading", unit=" images", disable=None, leave=False
+        ) as progress,
     ):
         for part in pool.map(lambda part: [_inspect(images, i) for i in part], parts):
             found += part
@@ -111,7 +115,9 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         modes=_counts(k.mode for k in kinds),
         widths=_quantiles([k.width for k in kinds]),
         heights=_quantiles([k.height for k in kinds]),
-        broken=tuple((file, f.reason) for file, f in zip(images.files, found, strict=True) if not f.kind),
+        broken=tuple(
+            (file, f.reason) for file, f in zip(images.files, found, strict=True) if not f.kind
+        ),
         duplicates=tuple(tuple(g) for g in groups.values() if len(g) > 1),
         classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
         left_out=tuple(others.most_common()),
@@ -132,20 +138,27 @@ def _quantiles(values: Sequence[int]) -> tuple[int, ...]:
 
 
 def format_report(report: ScanReport, *, groups: int = 20) -> str:
-    """The report as plain text of 100 columns; file names are never cut, and every broken file is listed.
+    """The report as plain text of 100 columns; file names are never cut, and every broken file is
+    listed.
 
     groups: how many groups of duplicates are listed
     """
     readable = report.images - len(report.broken)
     copies = sum(len(g) - 1 for g in report.duplicates)
     rows = [
-        ("images", f"{report.images:,} files, {report.size / 1e6:,.1f} MB: {readable:,} can be read, "
-                   f"{len(report.broken):,} are broken"),
+        (
+            "images",
+            f"{report.images:,} files, {report.size / 1e6:,.1f} MB: {readable:,} can be read, "
+            f"{len(report.broken):,} are broken",
+        ),
         ("formats", _list(report.formats)),
         ("colours", _list(report.modes)),
-        ("duplicates", f"{copies:,} copies of {len(report.duplicates):,} other files" if copies else "none"),
+        (
+            "duplicates",
+            f"{copies:,} copies of {len(report.duplicates):,} other files" if copies else "none",
+        ),
         ("classes", _classes(report.classes)),
-    ]  # fmt: skip
+    ]
     if report.notes:
         rows.insert(1, ("note", report.notes))
     if report.labels:
@@ -158,8 +171,13 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
         text += [line.replace(NO_BREAK, " ") for line in lines]
     if readable:
         text += ["", f"{'pixels':12}" + "".join(f"{name:>9}" for name in QUANTILES)]
-        sides = _quantiles(report.labels.sides) if report.labels else ()  # of squares as large as the labelled objects
-        for name, values in (("width", report.widths), ("height", report.heights), ("object", sides)):
+        # of squares as large as the labelled objects
+        sides = _quantiles(report.labels.sides) if report.labels else ()
+        for name, values in (
+            ("width", report.widths),
+            ("height", report.heights),
+            ("object", sides),
+        ):
             text += [f"{name:12}" + "".join(f"{value:9,}" for value in values)] if values else []
     if report.broken:
         text += ["", "Broken files"]
@@ -168,7 +186,9 @@ def format_report(report: ScanReport, *, groups: int = 20) -> str:
     if report.labels and report.labels.findings:
         text += ["", "Labels: what was found, and what genseg finetune does with it"]
         for f in report.labels.findings:
-            text += _entry(f"{f.count:,} {f.what}: {f.outcome};", f"the first: {_printable(f.first)}")
+            text += _entry(
+                f"{f.count:,} {f.what}: {f.outcome};", f"the first: {_printable(f.first)}"
+            )
     if report.duplicates:
         text += ["", "Exact duplicates: files with the same bytes, a group after the other"]
         for n, group in enumerate(report.duplicates[:groups], start=1):
@@ -183,22 +203,35 @@ def _label_rows(labels: LabelReport) -> list[tuple[str, str]]:
         return [("labels", f"none can be used: {labels.why}")]
     counts = labels.counts
     what = "masks" if labels.masks else "boxes"
-    text = (f"{labels.labels:,} {what} in {len(counts):,} images, {min(counts):,} to {max(counts):,} in each, "
-            f"{int(np.median(counts)):,} in the median")  # fmt: skip
+    text = (
+        f"{labels.labels:,} {what} in {len(counts):,} images, {min(counts):,} to {max(counts):,} "
+        "in each, "
+        f"{int(np.median(counts)):,} in the median"
+    )
     text += f"; {labels.crowds:,} crowds" if labels.crowds else ""
-    return [("labels", text), ("categories", f"{len(labels.categories):,}: {_list(labels.categories)}")]
+    return [
+        ("labels", text),
+        ("categories", f"{len(labels.categories):,}: {_list(labels.categories)}"),
+    ]
 
 
 def _list(counts: Counts) -> str:
     """`name 1,234, other 5`; a line will break between two entries only."""
-    return ", ".join(f"{_printable(name)} {n:,}".replace(" ", NO_BREAK) for name, n in counts) or "none"
+    return (
+        ", ".join(f"{_printable(name)} {n:,}".replace(" ", NO_BREAK) for name, n in counts)
+        or "none"
+    )
 
 
 def _classes(counts: Counts) -> str:
     numbers = [n for _, n in counts]
     if not counts:
         return "none"
-    each = _list(counts) if len(counts) <= 40 else f"{min(numbers):,} to {max(numbers):,} images in each"
+    each = (
+        _list(counts)
+        if len(counts) <= 40
+        else f"{min(numbers):,} to {max(numbers):,} images in each"
+    )
     return f"{len(counts):,}: {each}"
 
 
@@ -206,9 +239,14 @@ def _entry(file: str, reason: str) -> list[str]:
     """On one line, or on more where that is too long."""
     if len(file) + len(reason) + 6 <= WIDTH:
         return [f"  {file}  {reason}"]
-    return [f"  {file}", *textwrap.wrap(reason, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)]
+    return [
+        f"  {file}",
+        *textwrap.wrap(reason, WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6),
+    ]
 
 
 def _printable(name: str) -> str:
     """Names may hold line ends, control codes or bytes that are no UTF-8."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name
+    )

@@ -24,12 +24,13 @@ MADE = "genseg split"  # a key of `info`: what a half was made with
 
 
 def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int = 0) -> str:
-    """Write FILE-train.json and FILE-val.json beside a COCO json, so that both find the images where it does; says
-    what is in them. The same file, part, key and seed give the same two; only halves are written over.
+    """Write FILE-train.json and FILE-val.json beside a COCO json, so that both find the images
+    where it does; says what is in them. The same file, part, key and seed give the same two; only
+    halves are written over.
 
     part: of the images goes to val, as nearly as whole groups allow; at least one goes to each
-    by: images with an equal value of this key of `images` stay together, such as tiles of one field; an image without
-    it is alone. Files with equal bytes stay together, too
+    by: images with an equal value of this key of `images` stay together, such as tiles of one
+    field; an image without it is alone. Files with equal bytes stay together, too
 
     Raises CocoError or ValueError for what a user can mend.
     """
@@ -39,9 +40,11 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     info = {**_info(content), MADE: {"of": file.name, "val": part, "by": by, "seed": seed}}
     entries = list(found.entries.values())
     if not any(exists(entry.path) for entry in entries):
-        raise CocoError(f"{file}: none of its {len(entries)} images is there, the first is {entries[0].name}; looked "
-                        f"in {', '.join(map(str, coco_folders(file)))}: move or link the images to one of these"
-                        )  # fmt: skip
+        raise CocoError(
+            f"{file}: none of its {len(entries)} images is there, the first is {entries[0].name}; "
+            "looked "
+            f"in {', '.join(map(str, coco_folders(file)))}: move or link the images to one of these"
+        )
     listed = [entry.record for entry in entries]
     if any(image.get(by) not in (None, "") for image in listed):
         marks = f"by {by} and by equal bytes"
@@ -52,18 +55,26 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
         raise CocoError(f"{file}: --by {by}: no image has this key; their keys are {keys}")
     groups = _groups(entries, by, file)
     chosen = _drawn(groups, part * len(entries), seed)
-    ids = {half: {e.number for n, e in enumerate(entries) if (n in chosen) is (half == "val")} for half in HALVES}
+    ids = {
+        half: {e.number for n, e in enumerate(entries) if (n in chosen) is (half == "val")}
+        for half in HALVES
+    }
     halves = {half: _of(content, entries, numbers) for half, numbers in ids.items()}
     said = [f"{_beside(file, half)}: {_told(halves[half], found, ids[half])}" for half in HALVES]
     for half in halves:
         if (out := _beside(file, half)).exists() and MADE not in _info(read_json(out)):
-            raise CocoError(f"{out} is there and not of genseg split: move it away, or give {file.name} another name")
+            raise CocoError(
+                f"{out} is there and not of genseg split: move it away, or give {file.name} "
+                "another name"
+            )
     for half, kept in halves.items():
         write_text(_beside(file, half), json.dumps({**content, "info": info, **kept}))
     said.append(f"{amount(len(groups), 'group')} {marks}; none is in both")
     if bad := tuple(f for f in found.lost if f.what != KINDS["no image"][0]):
         said.append(f"fine-tuning will leave out {counted(bad)}")
-    if lost := len(content["annotations"]) - sum(len(kept["annotations"]) for kept in halves.values()):
+    if lost := len(content["annotations"]) - sum(
+        len(kept["annotations"]) for kept in halves.values()
+    ):
         said.append(f"{amount(lost, 'annotation')} of images that are not listed: left out")
     return "\n".join(said)
 
@@ -76,7 +87,9 @@ def _of(content: Content, entries: Sequence[Entry], ids: Set[int]) -> Content:
     """The images of these ids and their annotations, as the json has them."""
     return {
         "images": [entry.record for entry in entries if entry.number in ids],
-        "annotations": [a for a in content["annotations"] if is_among(as_number(a.get("image_id")), ids)],
+        "annotations": [
+            a for a in content["annotations"] if is_among(as_number(a.get("image_id")), ids)
+        ],
     }
 
 
@@ -85,7 +98,9 @@ def _told(kept: Content, found: Usable, ids: Set[int]) -> str:
     used = {label.category for labels in found.labels.values() for label in labels}
     there = {label.category for n in ids for label in found.labels[n]}
     names = [name for number, name in found.categories or () if number in used - there]
-    said = f"{amount(len(kept['images']), 'image')}, {amount(len(kept['annotations']), 'annotation')}"
+    said = (
+        f"{amount(len(kept['images']), 'image')}, {amount(len(kept['annotations']), 'annotation')}"
+    )
     return said + (f"; none of {', '.join(names)}" if names else "")
 
 
@@ -114,8 +129,11 @@ def _groups(entries: Sequence[Entry], by: str, source: Path) -> list[list[int]]:
     for n in range(len(entries)):
         members.setdefault(top(n), []).append(n)
     if len(members) < 2:
-        raise CocoError(f"{source}: its {amount(len(entries), 'image')} cannot be parted: by {by} and by their bytes "
-                        "they are one group; give more images, or --by another key")  # fmt: skip
+        raise CocoError(
+            f"{source}: its {amount(len(entries), 'image')} cannot be parted: by {by} and by "
+            "their bytes "
+            "they are one group; give more images, or --by another key"
+        )
     return list(members.values())
 
 
@@ -129,8 +147,8 @@ def _digest(path: Path) -> str | None:
 
 
 def _drawn(groups: Sequence[Sequence[int]], wanted: float, seed: int) -> set[int]:
-    """Images of groups in random order, each taken when that brings their number nearer to what is wanted; neither
-    none of the groups nor all of them."""
+    """Images of groups in random order, each taken when that brings their number nearer to what is
+    wanted; neither none of the groups nor all of them."""
     order = np.random.default_rng([seed, *b"split"]).permutation(len(groups))
     taken: list[int] = []
     count = 0

@@ -24,9 +24,14 @@ BEYOND = 0.01  # by this part of the image a shape may lie outside of it: roundi
 
 
 def from_label_images(folder: Path, images: str, out: Path) -> str:
-    """Write the COCO json of the images that have a label image in `folder`, all instances of one category."""
+    """Write the COCO json of the images that have a label image in `folder`, all instances of one
+    category."""
     listed = list_images(images)
-    content: dict[str, list[Any]] = {"images": [], "annotations": [], "categories": [{"id": 1, "name": "instance"}]}
+    content: dict[str, list[Any]] = {
+        "images": [],
+        "annotations": [],
+        "categories": [{"id": 1, "name": "instance"}],
+    }
     stacks, masks = list[Path](), list[Path]()
     for n, name in enumerate(listed.files):
         labels = label_file(folder, name)
@@ -37,25 +42,38 @@ def from_label_images(folder: Path, images: str, out: Path) -> str:
         stacks += [labels] if image.pages > 1 else []
         masks += [labels] if image.binary else []
         if numbers.shape != size:
-            raise CocoError(f"{labels} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image {listed.path(n)} "
-                            f"{size[1]} x {size[0]}")  # fmt: skip
+            raise CocoError(
+                f"{labels} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image "
+                f"{listed.path(n)} "
+                f"{size[1]} x {size[0]}"
+            )
         of = {"image": n + 1, "height": size[0], "width": size[1]}
         first = len(content["annotations"]) + 1
         found = instances_of(numbers)
-        content["annotations"] += [annotation(a, number=first + k, **of) for k, a in enumerate(found)]
+        content["annotations"] += [
+            annotation(a, number=first + k, **of) for k, a in enumerate(found)
+        ]
         place = os.path.relpath(listed.path(n).absolute(), out.absolute().parent)
-        content["images"].append({"id": n + 1, "file_name": place, "height": size[0], "width": size[1]})
+        content["images"].append(
+            {"id": n + 1, "file_name": place, "height": size[0], "width": size[1]}
+        )
     if not content["images"]:
         example = Path(listed.files[0]).with_suffix(".tif")
-        raise CocoError(f"{folder}: none of {len(listed)} images of {images} has a label image there, as {example}, or "
-                        f"that with {', '.join(ENDINGS[1:])} behind its name")  # fmt: skip
+        raise CocoError(
+            f"{folder}: none of {len(listed)} images of {images} has a label image there, as "
+            f"{example}, or "
+            f"that with {', '.join(ENDINGS[1:])} behind its name"
+        )
     for a in content["annotations"]:
         del a["score"]  # these are labels
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, json.dumps(content))
     without = len(listed) - len(content["images"])
     note = f"; {amount(without, 'image')} without a label image left out" if without else ""
-    labelled = f"{amount(len(content['annotations']), 'instance')} in {amount(len(content['images']), 'image')}"
+    labelled = (
+        f"{amount(len(content['annotations']), 'instance')} in "
+        f"{amount(len(content['images']), 'image')}"
+    )
     return "\n".join([f"{out}: {labelled}{note}", *_doubts(stacks, masks)])
 
 
@@ -64,12 +82,14 @@ def _doubts(stacks: Sequence[Path], masks: Sequence[Path]) -> list[str]:
     said = []
     if stacks:
         said.append(
-            f"{amount(len(stacks), 'label image')} of several pages, of which the first page is read, for example "
+            f"{amount(len(stacks), 'label image')} of several pages, of which the first page is "
+            "read, for example "
             f"{stacks[0]}: save each page that has labels as a file of its own, beside its image"
         )
     if masks:
         said.append(
-            f"{amount(len(masks), 'label image')} of one value in several pieces, for example {masks[0]}: all of it is "
+            f"{amount(len(masks), 'label image')} of one value in several pieces, for example "
+            f"{masks[0]}: all of it is "
             "one instance; if it is a mask of many, number them first: scipy.ndimage.label(mask)[0]"
         )
     return said
@@ -77,7 +97,8 @@ def _doubts(stacks: Sequence[Path], masks: Sequence[Path]) -> list[str]:
 
 @dataclass(frozen=True)
 class _Shape:
-    """A line of YOLO's: a class and a box (centre, width, height) or a polygon, in parts of the image."""
+    """A line of YOLO's: a class and a box (centre, width, height) or a polygon, in parts of the
+    image."""
 
     category: int
     numbers: tuple[float, ...]
@@ -112,11 +133,12 @@ class _Shape:
 
 
 def from_yolo(file: Path, out: Path) -> str:
-    """Write the COCO json of each split of a YOLO data set (Ultralytics' data.yaml): boxes, or segments as polygons.
+    """Write the COCO json of each split of a YOLO data set (Ultralytics' data.yaml): boxes, or
+    segments as polygons.
 
-    One split becomes `out`; of several, `train` becomes `out` with -train behind its name, and so on. An image without
-    a text file has no objects. Where a split holds boxes and segments, all become boxes.
-    Raises CocoError for a file that is none, and names the line that cannot be used.
+    One split becomes `out`; of several, `train` becomes `out` with -train behind its name, and so
+    on. An image without a text file has no objects. Where a split holds boxes and segments, all
+    become boxes. Raises CocoError for a file that is none, and names the line that cannot be used.
     """
     content = _described(file)
     names = _names(content.get("names"), file)
@@ -153,20 +175,32 @@ def _names(names: Any, file: Path) -> dict[int, str]:
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names or not all(isinstance(n, int) for n in names):
-        raise CocoError(f"{file}: names is {str(names)[:60]}; give the names of the classes, as names: [cell, debris]")
+        raise CocoError(
+            f"{file}: names is {str(names)[:60]}; give the names of the classes, as names: [cell, "
+            "debris]"
+        )
     return {number: str(name) for number, name in names.items()}
 
 
 def _place(root: Path, file: Path, split: str, given: Any) -> Path:
-    """Where the images of a split lie; Roboflow writes ../train/images for a folder beside the yaml."""
-    places = (root / str(given), file.parent / str(given), file.parent / str(given).removeprefix("../"))
+    """Where the images of a split lie; Roboflow writes ../train/images for a folder beside the
+    yaml."""
+    places = (
+        root / str(given),
+        file.parent / str(given),
+        file.parent / str(given).removeprefix("../"),
+    )
     found = next((p for p in places if p.exists()), None)
     if found is None:
-        raise CocoError(f"{file}: {split} is {given}, and there is no {places[0]}; mend path or {split}")
+        raise CocoError(
+            f"{file}: {split} is {given}, and there is no {places[0]}; mend path or {split}"
+        )
     return found
 
 
-def _coco_of(file: Path, places: Sequence[Path], names: Mapping[int, str], out: Path) -> tuple[str, str]:
+def _coco_of(
+    file: Path, places: Sequence[Path], names: Mapping[int, str], out: Path
+) -> tuple[str, str]:
     """The json of a split, and what is in it."""
     images, annotations = list[dict[str, Any]](), list[dict[str, Any]]()
     shapes, without = list[tuple[int, _Shape]](), 0
@@ -175,7 +209,9 @@ def _coco_of(file: Path, places: Sequence[Path], names: Mapping[int, str], out: 
             try:
                 height, width = decoded_size(path)
             except ValueError as error:
-                raise CocoError(f"{path} cannot be read: {error}; mend it, or remove it and {text}") from None
+                raise CocoError(
+                    f"{path} cannot be read: {error}; mend it, or remove it and {text}"
+                ) from None
             number = len(images) + 1
             place = os.path.relpath(path.absolute(), out.absolute().parent)
             images.append({"id": number, "file_name": place, "height": height, "width": width})
@@ -183,27 +219,42 @@ def _coco_of(file: Path, places: Sequence[Path], names: Mapping[int, str], out: 
             shapes += [(number, shape) for shape in _shapes(text, names)] if text.is_file() else []
     if without == len(images):
         raise CocoError(
-            f"{file}: none of {amount(len(images), 'image')} in {places[0]} has a text file; YOLO looks for that of "
+            f"{file}: none of {amount(len(images), 'image')} in {places[0]} has a text file; YOLO "
+            "looks for that of "
             "images/a.jpg at labels/a.txt"
         )
     boxes = sum(shape.is_box for _, shape in shapes)
     for number, shape in shapes:
         size = images[number - 1]["height"], images[number - 1]["width"]
         annotations.append(
-            {"id": len(annotations) + 1, "image_id": number, "category_id": shape.category + 1, "iscrowd": 0,
-             "bbox": shape.box(*size), "area": shape.area(*size)}
+            {
+                "id": len(annotations) + 1,
+                "image_id": number,
+                "category_id": shape.category + 1,
+                "iscrowd": 0,
+                "bbox": shape.box(*size),
+                "area": shape.area(*size),
+            }
             | ({} if boxes else {"segmentation": [shape.polygon(*size)]})
-        )  # fmt: skip
+        )
     categories = [{"id": number + 1, "name": name} for number, name in sorted(names.items())]
-    words = f"{amount(len(annotations), 'box' if boxes else 'polygon')} in {amount(len(images), 'image')}"
-    words += f"; {amount(without, 'image')} without a text file, so without objects" if without else ""
+    words = (
+        f"{amount(len(annotations), 'box' if boxes else 'polygon')} in "
+        f"{amount(len(images), 'image')}"
+    )
+    words += (
+        f"; {amount(without, 'image')} without a text file, so without objects" if without else ""
+    )
     if 0 < boxes < len(shapes):
         words += f"; {amount(len(shapes) - boxes, 'segment')} became boxes, because the others are"
-    return json.dumps({"images": images, "annotations": annotations, "categories": categories}), words
+    return json.dumps(
+        {"images": images, "annotations": annotations, "categories": categories}
+    ), words
 
 
 def _pairs(listed: ImageList) -> Iterator[tuple[Path, Path]]:
-    """Each image and where its text file lies: labels/ in the place of the last images/ of its path."""
+    """Each image and where its text file lies: labels/ in the place of the last images/ of its
+    path."""
     for i in range(len(listed)):
         path = listed.path(i)
         parts = list(path.absolute().parts)
@@ -228,15 +279,19 @@ def _shapes(text: Path, names: Mapping[int, str]) -> list[_Shape]:
         except ValueError:
             raise CocoError(f"{text}, line {n}: {line[:60]!r} is not a class and numbers") from None
         if first not in names:
-            raise CocoError(f"{text}, line {n}: class {first:g} is none of the {len(names)} names of data.yaml")
+            raise CocoError(
+                f"{text}, line {n}: class {first:g} is none of the {len(names)} names of data.yaml"
+            )
         if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
             raise CocoError(
-                f"{text}, line {n}: {len(rest)} numbers after the class; a box has 4 (centre, width, height), a "
+                f"{text}, line {n}: {len(rest)} numbers after the class; a box has 4 (centre, "
+                "width, height), a "
                 "segment an x and a y for each of three corners or more"
             )
         if not all(-BEYOND <= v <= 1 + BEYOND for v in rest):
             raise CocoError(
-                f"{text}, line {n}: {next(v for v in rest if not -BEYOND <= v <= 1 + BEYOND):g} lies outside of the "
+                f"{text}, line {n}: {next(v for v in rest if not -BEYOND <= v <= 1 + BEYOND):g} "
+                "lies outside of the "
                 "image; YOLO's numbers are parts of its width and height, from 0 to 1"
             )
         found.append(_Shape(int(first), tuple(rest)))

@@ -40,15 +40,19 @@ class TimedSession(Session):
         super().__init__(*args)
         self.over: list[float] = []
 
-    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+    def measured(
+        self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float
+    ) -> None:
         self.over.append(time.perf_counter())
         super().measured(step, outputs, timing, grad_norm)
 
 
 def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
-    """What `pretrain` would do: data, model, memory and time, from a few real steps. Only the first process tells.
+    """What `pretrain` would do: data, model, memory and time, from a few real steps. Only the first
+    process tells.
 
-    Raises what `pretrain` would raise, for its run directory too, unless another process is at work in it.
+    Raises what `pretrain` would raise, for its run directory too, unless another process is at work
+    in it.
     """
     run = expand(config.run)
     resumed = not fresh and goes_on(run, config)
@@ -59,51 +63,93 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
     _refuse_unwritable(run)
     parts = assemble(config, begun=resumed)
     if resumed:
-        reopen(run, parts.described, fingerprint=parts.fingerprint, source=f"the images of {config.data.path}",
-               free=FREE_KEYS)  # fmt: skip
+        reopen(
+            run,
+            parts.described,
+            fingerprint=parts.fingerprint,
+            source=f"the images of {config.data.path}",
+            free=FREE_KEYS,
+        )
     with dist.together():
         if parts.accelerator.is_main_process and parts.plan.steps(config.probe.every):
             build_probe(config.probe, parts.source)
     total = parts.plan.total
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
-    quiet = dataclasses.replace(config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False)
+    quiet = dataclasses.replace(
+        config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False
+    )
     short = dataclasses.replace(parts.plan, total=min(STEPS, total))
     with tempfile.TemporaryDirectory() as own, open(os.devnull, "w") as nowhere:
         folder = dist.gather_objects(own)[0]  # the first process makes banks for all
         session = TimedSession(dataclasses.replace(parts, config=quiet), Path(folder), None)
         session.save_every = 0
-        session.progress = ProgressLine(nowhere)  # it would name files that are gone when it is read
+        # it would name files that are gone when it is read
+        session.progress = ProgressLine(nowhere)
         with contextlib.closing(session):
             began = time.perf_counter()
             batches = session.batches()  # makes the first proposals, once for all runs
             ready = time.perf_counter()
-            train(parts.wrapped, parts.optimizer, batches, parts.accelerator, session, plan=short, start=0,
-                  passes=config.accumulate, clip=config.optimizer.clip, seed=config.seed)  # fmt: skip
+            train(
+                parts.wrapped,
+                parts.optimizer,
+                batches,
+                parts.accelerator,
+                session,
+                plan=short,
+                start=0,
+                passes=config.accumulate,
+                clip=config.optimizer.clip,
+                seed=config.seed,
+            )
     took = [b - a for a, b in itertools.pairwise((ready, *session.over))]
     views = [f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count]
     if config.alpha.name != "none":
         views.append(
-            f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % of the images"
+            f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % "
+            "of the images"
         )
     length = parts.plan
-    drawn = EpochSampler(images=len(parts.images), batch=length.batch, start=0, total=short.total, passes=1,
-                         seed=config.seed, rank=0, world=1)  # fmt: skip
+    drawn = EpochSampler(
+        images=len(parts.images),
+        batch=length.batch,
+        start=0,
+        total=short.total,
+        passes=1,
+        seed=config.seed,
+        rank=0,
+        world=1,
+    )
     looked = len({i for keys in drawn for _, i in keys})
-    among = "" if parts.known_broken is not None else f" of the {looked} looked at; genseg scan looks at all"
+    among = (
+        ""
+        if parts.known_broken is not None
+        else f" of the {looked} looked at; genseg scan looks at all"
+    )
     if not session.main:
         return None
     more = notes_on(parts.images.paths)
     return "\n".join(
         (
-            f"data      {len(parts.images)} images in {config.data.path}; broken: {len(session.broken)}{among}"
-            + (f"; {len(parts.images.classes)} classes, seen by the probe alone" if parts.images.classes else ""),
+            f"data      {len(parts.images)} images in {config.data.path}; broken: "
+            f"{len(session.broken)}{among}"
+            + (
+                f"; {len(parts.images.classes)} classes, seen by the probe alone"
+                if parts.images.classes
+                else ""
+            ),
             *([f"note      {more}"] if more else ()),
             f"views     {', '.join(views)}",
-            f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
-            f"length    {total} steps of {length.batch} images = {total / length.steps_per_epoch:.1f} epochs",
+            f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M "
+            "parameters are trained",
+            f"length    {total} steps of {length.batch} images = "
+            f"{total / length.steps_per_epoch:.1f} epochs",
             f"memory    {_peak(parts.accelerator.device)} at the peak of this process",
             f"time      {_time(took, total)}",
-            *([] if config.alpha.name != "places" else [f"proposals {duration(ready - began)}, kept for the run"]),
+            *(
+                []
+                if config.alpha.name != "places"
+                else [f"proposals {duration(ready - began)}, kept for the run"]
+            ),
         )
     )
 
@@ -118,7 +164,11 @@ def _refuse_unwritable(run: Path) -> None:
 def _time(took: Sequence[float], total: int) -> str:
     """Seconds of a step, and of all of them."""
     usual = statistics.median(took[1:] or took)
-    over = f" (median of steps 2 to {len(took)}; the first takes {took[0]:.2f} s)" if len(took) > 1 else ""
+    over = (
+        f" (median of steps 2 to {len(took)}; the first takes {took[0]:.2f} s)"
+        if len(took) > 1
+        else ""
+    )
     return f"{usual:.2f} s a step, so about {duration(took[0] + usual * (total - 1))}{over}"
 
 

@@ -26,9 +26,16 @@ def _of_classes(parts: Parts) -> Iterator[str]:
         names = ", ".join(images.classes[:5]) + (", ..." if len(images.classes) > 5 else "")
         single = sum(count == 1 for count in Counter(images.labels).values())
         if single == len(images.classes):
-            yield f"no kNN while training: each of the {single} classes has one image, which no other can find"
+            yield (
+                f"no kNN while training: each of the {single} classes has one image, which no "
+                "other can find"
+            )
             return
-        singles = f"; {single} of them have one image, which votes and is not asked about" if single else ""
+        singles = (
+            f"; {single} of them have one image, which votes and is not asked about"
+            if single
+            else ""
+        )
         yield f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}{singles}"
         return
     alone = sum("/" not in file for file in images.files)
@@ -42,27 +49,43 @@ def _of_images(parts: Parts) -> Iterator[str]:
     if more := notes_on(images.paths):
         yield more
     if len(images) < batch:
-        yield (f"{amount(len(images), 'image')} for a batch of {batch}: they are drawn again, for new composites each "
-               "time; an epoch is one batch")  # fmt: skip
+        yield (
+            f"{amount(len(images), 'image')} for a batch of {batch}: they are drawn again, for "
+            "new composites each "
+            "time; an epoch is one batch"
+        )
     elif (left := len(images) % batch) > 0.1 * len(images):
-        yield f"an epoch leaves out {left} of {len(images)} images, others each time: it is whole batches of {batch}"
+        yield (
+            f"an epoch leaves out {left} of {len(images)} images, others each time: it is whole "
+            f"batches of {batch}"
+        )
 
 
 def _of_durations(parts: Parts) -> Iterator[str]:
     """What the run is too short for."""
     c, plan, method = parts.config, parts.plan, parts.config.method
     if plan.steps(c.optimizer.warmup) > plan.total:
-        yield f"optimizer.warmup={c.optimizer.warmup}: the learning rate never reaches its peak; the run is shorter"
+        yield (
+            f"optimizer.warmup={c.optimizer.warmup}: the learning rate never reaches its peak; "
+            "the run is shorter"
+        )
     if hasattr(method, "freeze") and plan.steps(method.freeze) >= plan.total:
-        yield f"method.freeze={method.freeze}: the prototypes stand still to the end; the run is shorter"
-    if getattr(method, "queue_start", None) and method.queue and plan.steps(method.queue_start) >= plan.total:
+        yield (
+            f"method.freeze={method.freeze}: the prototypes stand still to the end; the run is "
+            "shorter"
+        )
+    if (
+        getattr(method, "queue_start", None)
+        and method.queue
+        and plan.steps(method.queue_start) >= plan.total
+    ):
         yield f"method.queue_start={method.queue_start}: the queue is never used; the run is shorter"
 
 
 def _of_a_pass(config: PretrainConfig) -> list[str]:
-    """What accumulation makes no larger. By how much the first update's loss differs from that of a single pass
-    (measured without batch norms, on one small set): SimCLR 0.8, whitening 0.05, Sinkhorn and the alpha task below
-    0.001, MoCo and BYOL not at all."""
+    """What accumulation makes no larger. By how much the first update's loss differs from that of a
+    single pass (measured without batch norms, on one small set): SimCLR 0.8, whitening 0.05,
+    Sinkhorn and the alpha task below 0.001, MoCo and BYOL not at all."""
     method = config.method
     named = {
         "SimCLR's negatives": method.name == "simclr",
@@ -78,15 +101,28 @@ def _of_numbers(parts: Parts) -> Iterator[str]:
     """What goes together, and hardly is what was meant."""
     c, method = parts.config, parts.config.method
     seen = parts.plan.batch // c.accumulate
-    if method.name == "moco" and method.teacher_norm == "batch" and method.splits * dist.world() == 1:
+    if (
+        method.name == "moco"
+        and method.teacher_norm == "batch"
+        and method.splits * dist.world() == 1
+    ):
         yield "one batch-norm group for queries and keys lets MoCo cheat; set method.splits=8"
     if c.accumulate > 1:
         once = ", ".join(_of_a_pass(c))
-        yield f"accumulate={c.accumulate}: {once} see one pass of {seen} images, not the batch of {parts.plan.batch}"
+        yield (
+            f"accumulate={c.accumulate}: {once} see one pass of {seen} images, not the batch of "
+            f"{parts.plan.batch}"
+        )
     whitened = seen * sum(v.count for v in parts.views)
     if getattr(method, "head", "") == "mlp_whiten" and whitened < method.dim:
-        yield f"whitening wants as many views in a pass as method.dim={method.dim}, or more; it has {whitened}"
+        yield (
+            f"whitening wants as many views in a pass as method.dim={method.dim}, or more; it has "
+            f"{whitened}"
+        )
     if note := precision_note(parts.accelerator.mixed_precision):
         yield note
     if c.data.cache and (large := [v.size for v in parts.views if v.size > c.data.cache]):
-        yield f"images are kept at data.cache={c.data.cache} px, and views of {max(large)} px enlarge them"
+        yield (
+            f"images are kept at data.cache={c.data.cache} px, and views of {max(large)} px "
+            "enlarge them"
+        )

@@ -17,7 +17,8 @@ from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled, label
 @dataclass(frozen=True)
 class ProbeConfig:
     every: str = "20 percent"  # how often; "0 steps": never
-    train: str | None = None  # class folders or a COCO json that vote; null: data.path, each image by all others
+    # class folders or a COCO json that vote; null: data.path, each image by all others
+    train: str | None = None
     test: str | None = None  # class folders or a COCO json that are classified
     limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
     k: int = 20  # neighbours that vote; fewer where a usual class has fewer images
@@ -33,7 +34,8 @@ class ProbeConfig:
 
 @dataclass(frozen=True)
 class Probe:
-    """Labelled images to measure an encoder on. Without `test`, each image of `train` is classified by all others, but
+    """Labelled images to measure an encoder on. Without `test`, each image of `train` is classified
+    by all others, but
     for those that are the only one of their class, which cannot be right: they vote alone."""
 
     train: LabelledImages
@@ -47,7 +49,9 @@ class Probe:
             votes = knn(known, self.train.labels, known, k=self.k, leave_one_out=True)
             asked = several_of(self.train.labels)
             return accuracy(votes[asked], self.train.labels[asked])
-        return accuracy(knn(known, self.train.labels, features(self.test), k=self.k), self.test.labels)
+        return accuracy(
+            knn(known, self.train.labels, features(self.test), k=self.k), self.test.labels
+        )
 
 
 def several_of(labels: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
@@ -56,8 +60,8 @@ def several_of(labels: Int[Tensor, "n"]) -> Bool[Tensor, "n"]:
 
 
 def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
-    """The probe of a config; None when neither config nor `source` has labels, and when each image of `source` is the
-    only one of its class.
+    """The probe of a config; None when neither config nor `source` has labels, and when each image
+    of `source` is the only one of its class.
 
     Raises ValueError when the two sides name different classes.
     """
@@ -69,5 +73,6 @@ def build_probe(config: ProbeConfig, source: ImageSource) -> Probe | None:
             return None
     else:
         train, test = labelled_pair(config.train, config.test, limit=config.limit)
-    usual = int(torch.bincount(train.labels).median())  # most of more neighbours are of other classes in any case
+    # most of more neighbours are of other classes in any case
+    usual = int(torch.bincount(train.labels).median())
     return Probe(train=train, test=test, k=min(config.k, max(usual - 1, 1)))

@@ -50,10 +50,13 @@ ALWAYS_BROKEN = 2  # images that may be, of however few
 
 @dataclass(frozen=True)
 class DataConfig:
-    path: str  # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
-    cache: int = 0  # decode once and keep the images on disk with this short side in pixels; 0: decode every time
+    # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
+    path: str
+    # decode once and keep the images on disk with this short side in pixels; 0: decode every time
+    cache: int = 0
     workers: int = 1  # processes that make views, per training process; 0: in the training process
-    max_broken: float = 0.01  # stop when more than this part of the images, and more than 2, cannot be read; 0: at one
+    # stop when more than this part of the images, and more than 2, cannot be read; 0: at one
+    max_broken: float = 0.01
     mean: tuple[float, float, float] = IMAGENET_MEAN  # of the channels, for values in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
 
@@ -85,20 +88,24 @@ class NoneConfig:
 class PretrainConfig:
     run: str  # the run directory: everything that this command leaves behind
     data: DataConfig
-    method: Any  # the contrastive method; method.name chooses which keys it has; none: the alpha task alone
+    # the contrastive method; method.name chooses which keys it has; none: the alpha task alone
+    method: Any
     views: dict[str, ViewConfig]  # kinds of views by name
-    alpha: Any = field(default_factory=NoneConfig)  # the alpha task: alpha.name is places, slots, or none
+    # the alpha task: alpha.name is places, slots, or none
+    alpha: Any = field(default_factory=NoneConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: float | None = None  # length of the run: one of epochs, steps, images
     steps: int | None = None
     images: float | None = None  # images seen
     batch_size: int = 256  # images of one update, over all processes and accumulated passes
-    accumulate: int = 1  # passes of one update; batch norms, negatives and all that notes name see one pass only
+    # passes of one update; batch norms, negatives and all that notes name see one pass only
+    accumulate: int = 1
     precision: Precision = "auto"  # auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
     compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
-    colour_on: Literal["cpu", "device"] = "cpu"  # where colours are changed: on cpu workers, or by kornia, on batches
+    # where colours are changed: on cpu workers, or by kornia, on batches
+    colour_on: Literal["cpu", "device"] = "cpu"
     threads: int = 0  # of the processor for the training process; 0: torch's choice
     seed: int = 0
     log_every: str = "10 steps"  # a line in metrics.jsonl
@@ -112,10 +119,19 @@ class PretrainConfig:
         check_durations(log_every=self.log_every)
 
 
-# What may change between the calls that make up one run: none changes a weight (the fingerprint guards the images).
-# What precision=auto is, is among the circumstances.
+# What may change between the calls that make up one run: none changes a weight (the fingerprint
+# guards the images). What precision=auto is, is among the circumstances.
 FREE_KEYS = (
-    *("data.workers:", "data.path:", "data.max_broken:", "run:", "log_every:", "tensorboard:", "checkpoint.", "probe."),
+    *(
+        "data.workers:",
+        "data.path:",
+        "data.max_broken:",
+        "run:",
+        "log_every:",
+        "tensorboard:",
+        "checkpoint.",
+        "probe.",
+    ),
     "precision:",
 )
 CHOICES = {
@@ -139,7 +155,8 @@ class Parts:
     wrapped: nn.Module  # the module as Accelerate has prepared it
     optimizer: torch.optim.Optimizer
     loaded: LoadReport | None
-    composed: ImageSource | None  # what proposals and composites are made of; None without the alpha task
+    # what proposals and composites are made of; None without the alpha task
+    composed: ImageSource | None
 
     @property
     def circumstances(self) -> dict[str, Any]:
@@ -163,15 +180,29 @@ class Parts:
         sizes = [v.size for v in self.views] or [self.config.alpha.compose.size]
         return self.config.probe.size or max(sizes)
 
-    def loader(self, start: int, stop: int | None = None, composer: Composer | None = None) -> Iterator[Batch]:
+    def loader(
+        self, start: int, stop: int | None = None, composer: Composer | None = None
+    ) -> Iterator[Batch]:
         """Batches of this rank from update `start` to `stop`, or to the end of the run."""
         c = self.config
-        dataset = ViewDataset(self.source, self.views, seed=c.seed, colour=c.colour_on == "cpu", composer=composer)
+        dataset = ViewDataset(
+            self.source, self.views, seed=c.seed, colour=c.colour_on == "cpu", composer=composer
+        )
         sampler = EpochSampler(
-            images=len(self.images), batch=self.plan.batch, start=start, total=stop or self.plan.total,
-            passes=c.accumulate, seed=c.seed, rank=dist.rank(), world=dist.world(),
-        )  # fmt: skip
-        return told(batches(dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"))
+            images=len(self.images),
+            batch=self.plan.batch,
+            start=start,
+            total=stop or self.plan.total,
+            passes=c.accumulate,
+            seed=c.seed,
+            rank=dist.rank(),
+            world=dist.world(),
+        )
+        return told(
+            batches(
+                dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"
+            )
+        )
 
 
 def circumstances(precision: Precision) -> dict[str, Any]:
@@ -180,27 +211,37 @@ def circumstances(precision: Precision) -> dict[str, Any]:
 
 
 def goes_on(run: Path, config: PretrainConfig) -> bool:
-    """Whether the run has a checkpoint to go on from. Raises RunError when it is another run's, before anything that
-    takes long."""
+    """Whether the run has a checkpoint to go on from. Raises RunError when it is another run's,
+    before anything that takes long."""
     return begun(run, described(config, circumstances(config.precision)), free=FREE_KEYS)
 
 
 def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
-    """Build all parts of a run, those last that take long. Raises ValueError for what a user can mend.
+    """Build all parts of a run, those last that take long. Raises ValueError for what a user can
+    mend.
 
-    begun: the weights come from a checkpoint, so those of `encoder.weights` need not be there any more
+    begun: the weights come from a checkpoint, so those of `encoder.weights` need not be there any
+        more
     """
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = make_accelerator(precision=config.precision, run=config.run, tensorboard=config.tensorboard)
+    accelerator = make_accelerator(
+        precision=config.precision, run=config.run, tensorboard=config.tensorboard
+    )
     scenes = "objects" if config.alpha.name == "none" else "images"
-    images = list_images(default_scenes(scenes) if config.data.path == "embedded" else config.data.path)
+    images = list_images(
+        default_scenes(scenes) if config.data.path == "embedded" else config.data.path
+    )
     views = tuple(v for v in config.views.values() if v.count > 0)
     _check(config, views, accelerator)
     length = plan(
-        images=len(images), batch=config.batch_size, epochs=config.epochs, steps=config.steps, samples=config.images,
+        images=len(images),
+        batch=config.batch_size,
+        epochs=config.epochs,
+        steps=config.steps,
+        samples=config.images,
         again=not views,  # the alpha task alone makes any number of composites of an image
-    )  # fmt: skip
+    )
     torch.manual_seed(config.seed % 2**63)
     start = replace(config.encoder, weights=None) if begun else config.encoder
     encoder, loaded = build_encoder(start, pyramid=config.alpha.name != "none")
@@ -214,43 +255,70 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     if config.compile:
         for part in module.modules():  # the teacher's encoder too
             if isinstance(part, Encoder):
-                part.net.compile()  # in place, so keys stay; the net, because the alpha task asks for the pyramid
-    optimizer = build_optimizer(config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16")
+                # in place, so keys stay; the net, because the alpha task asks for the pyramid
+                part.net.compile()
+    optimizer = build_optimizer(
+        config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16"
+    )
     wrapped, optimizer = prepare(accelerator, module, optimizer)
     content = fingerprint(images)  # once: it reads a part of every file
-    cached = read_cache(images, config, config.data.cache, content) if config.data.cache and views else None
+    cached = (
+        read_cache(images, config, config.data.cache, content)
+        if config.data.cache and views
+        else None
+    )
     composed = None
     if config.alpha.name != "none":
         composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
     return Parts(
-        config=config, accelerator=accelerator, images=images,
-        source=ImageSource(images, cached) if views or composed is None else composed,  # no view, no second decoding
-        fingerprint=content, plan=length, views=views, module=module, wrapped=wrapped,
-        optimizer=optimizer, loaded=loaded, composed=composed,
-    )  # fmt: skip
+        config=config,
+        accelerator=accelerator,
+        images=images,
+        # no view, no second decoding
+        source=ImageSource(images, cached) if views or composed is None else composed,
+        fingerprint=content,
+        plan=length,
+        views=views,
+        module=module,
+        wrapped=wrapped,
+        optimizer=optimizer,
+        loaded=loaded,
+        composed=composed,
+    )
 
 
 def _trained_sizes(config: PretrainConfig) -> dict[str, int]:
     """Sides in pixels of the square images that the encoder is trained on, by key."""
     sizes = {f"views.{name}.size": view.size for name, view in config.views.items() if view.count}
-    return sizes | ({} if config.alpha.name == "none" else {"alpha.compose.size": config.alpha.compose.size})
+    return sizes | (
+        {} if config.alpha.name == "none" else {"alpha.compose.size": config.alpha.compose.size}
+    )
 
 
 def _sizes(config: PretrainConfig) -> dict[str, int]:
     """Sides in pixels of the square images that the encoder will see, by key."""
     sizes = _trained_sizes(config)
     if config.alpha.name != "none":
-        sizes["twice alpha.compose.size"] = 2 * config.alpha.compose.size  # the batch norms are fitted at that size
+        # the batch norms are fitted at that size
+        sizes["twice alpha.compose.size"] = 2 * config.alpha.compose.size
     return sizes | ({"probe.size": config.probe.size} if config.probe.size else {})
 
 
-def build_module(config: PretrainConfig, encoder: Encoder, length: Plan, *, sync: bool = False) -> Method | Joint:
+def build_module(
+    config: PretrainConfig, encoder: Encoder, length: Plan, *, sync: bool = False
+) -> Method | Joint:
     """The contrastive method around the encoder, with the alpha task beside it where there is one.
 
     sync: batch norms see the batches of all processes
     """
-    method = None if config.method.name == "none" else METHODS[config.method.name][0](encoder, config.method, length)
-    module: Method | Joint | None = method if config.alpha.name == "none" else Joint(encoder, method, config.alpha)
+    method = (
+        None
+        if config.method.name == "none"
+        else METHODS[config.method.name][0](encoder, config.method, length)
+    )
+    module: Method | Joint | None = (
+        method if config.alpha.name == "none" else Joint(encoder, method, config.alpha)
+    )
     assert module is not None  # _check
     if sync:
         with_norms(module, "sync")  # in place: the module itself is no norm
@@ -258,20 +326,24 @@ def build_module(config: PretrainConfig, encoder: Encoder, length: Plan, *, sync
 
 
 def read_cache(images: ImageList, config: PretrainConfig, side: int, content: str) -> CachedImages:
-    """The decoded images on disk, made by the first process that wants them while the others wait."""
+    """The decoded images on disk, made by the first process that wants them while the others
+    wait."""
     cached = build_cache(images, side=side, workers=max(config.data.workers, 1), content=content)
     if len(cached.broken) > config.data.may_be_broken(len(images)):
         number, reason = next(iter(cached.broken.items()))
         raise ImageError(
-            f"{len(cached.broken)} of {len(images)} images cannot be read, more than data.max_broken="
-            f"{config.data.max_broken}; genseg scan lists them: mend or remove them, or raise data.max_broken, with "
+            f"{len(cached.broken)} of {len(images)} images cannot be read, more than "
+            "data.max_broken="
+            f"{config.data.max_broken}; genseg scan lists them: mend or remove them, or raise "
+            "data.max_broken, with "
             f"which a run that has begun goes on. The first is {images.path(number)}: {reason}"
         )
     return cached
 
 
 def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = False) -> Accelerator:
-    """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it is an error."""
+    """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it
+    is an error."""
     if tensorboard and not is_tensorboard_available():
         raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
     chosen = choose_precision(precision)
@@ -282,7 +354,8 @@ def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = Fals
         mixed_precision=chosen,
         kwargs_handlers=[
             DistributedDataParallelKwargs(broadcast_buffers=False),
-            InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # one rank decodes or probes while the others wait
+            # one rank decodes or probes while the others wait
+            InitProcessGroupKwargs(timeout=timedelta(hours=6)),
         ],
         log_with="tensorboard" if tensorboard else None,
         project_dir=str(expand(run)),
@@ -290,15 +363,22 @@ def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = Fals
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if launched != accelerator.num_processes:
         raise ValueError(
-            f"{launched} processes were launched but {accelerator.num_processes} take part; on CPU use "
-            "torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true accelerate launch --multi_gpu"
+            f"{launched} processes were launched but {accelerator.num_processes} take part; on "
+            "CPU use "
+            "torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true accelerate "
+            "launch --multi_gpu"
         )
     if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError("Accelerate is told to accumulate gradients, by its configuration or "
-                         "ACCELERATE_GRADIENT_ACCUMULATION_STEPS: leave that out and say accumulate=N")  # fmt: skip
+        raise ValueError(
+            "Accelerate is told to accumulate gradients, by its configuration or "
+            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS: leave that out and say accumulate=N"
+        )
     if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
-        raise ValueError("Accelerate is told to compile, by its configuration or ACCELERATE_DYNAMO_BACKEND: leave that "
-                         "out; genseg pretrain has compile=true for it")  # fmt: skip
+        raise ValueError(
+            "Accelerate is told to compile, by its configuration or ACCELERATE_DYNAMO_BACKEND: "
+            "leave that "
+            "out; genseg pretrain has compile=true for it"
+        )
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
@@ -315,7 +395,8 @@ def prepare(
 
 
 def choose_precision(precision: Precision) -> str:
-    """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for fp16 without a GPU."""
+    """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for fp16
+    without a GPU."""
     if precision == "fp16" and not torch.cuda.is_available():
         raise ValueError("precision=fp16 needs a GPU; use precision=bf16 or precision=no")
     if precision != "auto":
@@ -329,26 +410,40 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
     if config.method.name == "none" and config.alpha.name == "none":
         raise ValueError("method.name and alpha.name are both none: there is nothing to train")
     if config.method.name == "none" and views:
-        raise ValueError("method.name=none has no use for views: leave them out, or set their count to 0")
+        raise ValueError(
+            "method.name=none has no use for views: leave them out, or set their count to 0"
+        )
     if config.method.name != "none" and not views:
-        raise ValueError("views: there are none; start from a recipe such as --config configs/pretrain/simclr.yaml")
+        raise ValueError(
+            "views: there are none; start from a recipe such as --config "
+            "configs/pretrain/simclr.yaml"
+        )
     if views:
         largest = max(v.size for v in views)
-        check_two_large(sum(v.count for v in views if v.size == largest), largest, config.method.name)
+        check_two_large(
+            sum(v.count for v in views if v.size == largest), largest, config.method.name
+        )
     for key, given in (("probe.train", config.probe.train), ("probe.test", config.probe.test)):
         if given is not None and not expand(given).exists():
-            raise ValueError(f"{key}={given} does not exist; give class folders or COCO jsons, or leave it out")
+            raise ValueError(
+                f"{key}={given} does not exist; give class folders or COCO jsons, or leave it out"
+            )
     root, run = expand(config.data.path), expand(config.run)
     if root.is_dir() and run.resolve() == root.resolve():
-        raise ValueError(f"run={config.run} is the folder of the images, and a run leaves pictures of its own; choose "
-                         "another one, below it too")  # fmt: skip
+        raise ValueError(
+            f"run={config.run} is the folder of the images, and a run leaves pictures of its own; "
+            "choose "
+            "another one, below it too"
+        )
     groups = getattr(config.method, "splits", 1)
     pieces = accelerator.num_processes * config.accumulate * groups
     fitting = max(2, math.ceil(config.batch_size / pieces))
     if config.batch_size % pieces or config.batch_size // pieces < 2:
         splits = f" x {groups} batch-norm groups (method.splits)" if groups > 1 else ""
         raise ValueError(
-            f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} processes x "
-            f"{config.accumulate} passes{splits} of at least 2 images; use batch_size={fitting * pieces}"
+            f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} "
+            "processes x "
+            f"{config.accumulate} passes{splits} of at least 2 images; use "
+            f"batch_size={fitting * pieces}"
             + (", or method.splits=1 where there are fewer images" if groups > 1 else "")
         )

@@ -1,4 +1,5 @@
-"""Pretraining: from a folder of unlabelled images to an encoder, killed and resumed as often as it happens."""
+"""Pretraining: from a folder of unlabelled images to an encoder, killed and resumed as often as it
+happens."""
 
 import contextlib
 from collections.abc import Iterator
@@ -34,32 +35,48 @@ from genseg.workflows.evaluate.probe_sets import LabelledImages
 from genseg.workflows.export.timm_folder import save_timm_folder
 from genseg.workflows.pretrain.notes import notes
 from genseg.workflows.pretrain.online_probe import build_probe
-from genseg.workflows.pretrain.parts import ALWAYS_BROKEN, FREE_KEYS, Parts, PretrainConfig, assemble, goes_on
+from genseg.workflows.pretrain.parts import (
+    ALWAYS_BROKEN,
+    FREE_KEYS,
+    Parts,
+    PretrainConfig,
+    assemble,
+    goes_on,
+)
 from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.snapshots import Snapshots
 
 
 def pretrain(config: PretrainConfig, *, fresh: bool = False, watch: Watcher | None = None) -> bool:
-    """Train, or go on where the run directory stands; True when the run is complete, False when it was interrupted.
+    """Train, or go on where the run directory stands; True when the run is complete, False when it
+    was interrupted.
 
-    Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/` in `config.run`, and
-    what `watch` makes of them.
-    Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for what stopped the run.
+    Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/` in
+    `config.run`, and what `watch` makes of them. Raises ValueError for what a user can mend,
+    RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
     run = expand(config.run)
     parts = assemble(config, begun=not fresh and goes_on(run, config))
     main = parts.accelerator.is_main_process
     with contextlib.ExitStack() as stack:
         saved = take(
-            stack, run, parts.described, main=main, fresh=fresh, fingerprint=parts.fingerprint, free=FREE_KEYS,
+            stack,
+            run,
+            parts.described,
+            main=main,
+            fresh=fresh,
+            fingerprint=parts.fingerprint,
+            free=FREE_KEYS,
             source=f"the images of {parts.config.data.path}",
-        )  # fmt: skip
+        )
         with dist.together():
             if main and saved is None:
-                (run / "broken.txt").unlink(missing_ok=True)  # of a run that was stopped before its first checkpoint
+                # of a run that was stopped before its first checkpoint
+                (run / "broken.txt").unlink(missing_ok=True)
             if main:
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
-                write_text(run / "config.yaml", configs.to_yaml(parts.config))  # keys that are free may have changed
+                # keys that are free may have changed
+                write_text(run / "config.yaml", configs.to_yaml(parts.config))
         session = stack.enter_context(contextlib.closing(Session(parts, run, saved, watch)))
         done = session.train()
     if done and main:
@@ -95,22 +112,33 @@ class Session:
         self.save_every = plan.steps(c.checkpoint.every)
         self.probe_every = plan.steps(c.probe.every)
         with dist.together():
-            self.probe = build_probe(c.probe, parts.source) if self.main and self.probe_every else None
+            self.probe = (
+                build_probe(c.probe, parts.source) if self.main and self.probe_every else None
+            )
         self.metrics = MetricsFile(run / METRICS_NAME, self.step) if self.main else None
         self.progress = ProgressLine()
         if c.tensorboard:
-            kept = {"tensorboard": {"purge_step": self.step + 1}}  # what a kill has left of later steps comes again
+            # what a kill has left of later steps comes again
+            kept = {"tensorboard": {"purge_step": self.step + 1}}
             parts.accelerator.init_trackers("tensorboard", init_kwargs=kept)
         self.warned: str | None = None
-        self.rounds = Rounds(parts, run, self._record, self._say) if isinstance(parts.module, Joint) else None
+        self.rounds = (
+            Rounds(parts, run, self._record, self._say) if isinstance(parts.module, Joint) else None
+        )
         with dist.together():
-            self.snapshots = Snapshots(run, self.rounds.source, self.step) if self.main and self.rounds else None
+            self.snapshots = (
+                Snapshots(run, self.rounds.source, self.step) if self.main and self.rounds else None
+            )
         self.watch = watch(run, self._say) if self.main and watch else None
 
     @property
     def stands(self) -> str:
         """Where a run that has begun is."""
-        return "finished already" if self.step == self.parts.plan.total else f"going on from step {self.step}"
+        return (
+            "finished already"
+            if self.step == self.parts.plan.total
+            else f"going on from step {self.step}"
+        )
 
     @property
     def task(self) -> str:
@@ -121,7 +149,9 @@ class Session:
 
     def batches(self) -> Iterator[Batch]:
         """This rank's batches from the present step on."""
-        return self.parts.loader(self.step) if self.rounds is None else self.rounds.batches(self.step)
+        return (
+            self.parts.loader(self.step) if self.rounds is None else self.rounds.batches(self.step)
+        )
 
     def train(self) -> bool:
         """From the present step to the end. Returns whether the end was reached."""
@@ -135,9 +165,17 @@ class Session:
                 if self.watch is not None:  # the proposals can be seen before they are trained on
                     self.watch.update()
             made = train(
-                parts.wrapped, parts.optimizer, batches, parts.accelerator, self, plan=parts.plan,
-                start=self.step, passes=c.accumulate, clip=c.optimizer.clip, seed=c.seed,
-            )  # fmt: skip
+                parts.wrapped,
+                parts.optimizer,
+                batches,
+                parts.accelerator,
+                self,
+                plan=parts.plan,
+                start=self.step,
+                passes=c.accumulate,
+                clip=c.optimizer.clip,
+                seed=c.seed,
+            )
             if made < parts.plan.total:
                 self._share_broken()
                 self._save(made, ends=True)
@@ -152,13 +190,21 @@ class Session:
         if self.broken:
             text += f"; {self._told_broken()}"
         if self.rounds is not None:
-            text += f"\nInstance alpha maps of any folder: genseg generate {self.run} FOLDER --out DIR"
-        scores = [100 * row["knn_top1"] for row in read_metrics(self.run / METRICS_NAME) if "knn_top1" in row]
+            text += (
+                f"\nInstance alpha maps of any folder: genseg generate {self.run} FOLDER --out DIR"
+            )
+        scores = [
+            100 * row["knn_top1"]
+            for row in read_metrics(self.run / METRICS_NAME)
+            if "knn_top1" in row
+        ]
         if self.probe is None or len(scores) < 2:
             return text
         return (
-            f"{text}\nOf 100 labelled images, {scores[-1]:.0f} now get the right class from the {self.probe.k} images "
-            f"that the encoder finds most alike.\nBefore training it was {scores[0]:.0f}, by chance it is "
+            f"{text}\nOf 100 labelled images, {scores[-1]:.0f} now get the right class from the "
+            f"{self.probe.k} images "
+            f"that the encoder finds most alike.\nBefore training it was {scores[0]:.0f}, by "
+            "chance it is "
             f"{100 / len(self.probe.train.labels.unique()):.0f}. Training has seen no label."
         )
 
@@ -180,7 +226,9 @@ class Session:
             pixels = pixels.to(self.device, non_blocking=True)
             if self.config.colour_on == "device":
                 v, b = pixels.shape[:2]
-                x = colour_batch(pixels.flatten(0, 1).movedim(-1, 1) / 255, drawn.to(self.device).flatten(0, 1))
+                x = colour_batch(
+                    pixels.flatten(0, 1).movedim(-1, 1) / 255, drawn.to(self.device).flatten(0, 1)
+                )
                 pixels = (x * 255).movedim(1, -1).unflatten(0, (v, b))
             x = normalise(pixels, mean=mean, std=std)
             groups.append(x if self.config.channels_last else x.contiguous())
@@ -188,7 +236,9 @@ class Session:
             return len(batch.index), groups
         composites = batch.composites.to(self.device)
         x = normalise(composites.image, mean=mean, std=std)
-        return len(batch.index), Inputs(groups, x if self.config.channels_last else x.contiguous(), composites)
+        return len(batch.index), Inputs(
+            groups, x if self.config.channels_last else x.contiguous(), composites
+        )
 
     def learning_rate(self, step: int) -> float:
         return lr_at(self.config.optimizer, self.parts.plan, step)
@@ -202,7 +252,9 @@ class Session:
     def after_step(self, progress: float) -> None:
         self.parts.module.after_step(progress)
 
-    def measured(self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+    def measured(
+        self, step: int, outputs: dict[str, Tensor], timing: Timing, grad_norm: float
+    ) -> None:
         """Log, probe and save at their intervals, and at the end."""
         self.step = step
         last = step == self.parts.plan.total
@@ -233,23 +285,33 @@ class Session:
             return
         rate = timing.images / timing.seconds
         row: Row = {
-            "step": self.step, "epoch": round(self.step / plan.steps_per_epoch, 4), "images": self.step * plan.batch,
+            "step": self.step,
+            "epoch": round(self.step / plan.steps_per_epoch, 4),
+            "images": self.step * plan.batch,
             **terms,
-            "spread": spread(embeddings), "rank": effective_rank(embeddings), "grad_norm": grad_norm,
-            "lr": self.learning_rate(self.step - 1), "images_per_second": rate,
-            "data_wait": timing.waiting / timing.seconds, "eta_seconds": (plan.total - self.step) * plan.batch / rate,
-        }  # fmt: skip
-        row |= self.parts.module.scheduled((self.step - 1) / plan.total)  # as the loop has applied it
+            "spread": spread(embeddings),
+            "rank": effective_rank(embeddings),
+            "grad_norm": grad_norm,
+            "lr": self.learning_rate(self.step - 1),
+            "images_per_second": rate,
+            "data_wait": timing.waiting / timing.seconds,
+            "eta_seconds": (plan.total - self.step) * plan.batch / rate,
+        }
+        # as the loop has applied it
+        row |= self.parts.module.scheduled((self.step - 1) / plan.total)
         self._record(row)
         self.progress.show(row, plan.total, force=self.step == plan.total)
         trivial = self.parts.module.trivial(plan.batch // self.config.accumulate)
         if self.step < 20 or trivial is None:
             return
         word = verdict(
-            loss=terms.get("contrast", terms["loss"]), trivial=trivial,
-            spread=row["spread"], rank=row["rank"], progress=self.step / plan.total,
+            loss=terms.get("contrast", terms["loss"]),
+            trivial=trivial,
+            spread=row["spread"],
+            rank=row["rank"],
+            progress=self.step / plan.total,
             temperature=hasattr(self.config.method, "temperature"),
-        )  # fmt: skip
+        )
         if word is not None and word.split(":")[0] != self.warned:
             self.progress.say(f"step {self.step}: {word}")
         self.warned = word.split(":")[0] if word is not None else None
@@ -259,8 +321,14 @@ class Session:
             if self.probe is None:
                 return
             found = self.probe.measure(self._features)
-            self._record({"step": step, "images": step * self.parts.plan.batch, "knn_top1": found.top1,
-                          "knn_balanced": found.balanced})  # fmt: skip
+            self._record(
+                {
+                    "step": step,
+                    "images": step * self.parts.plan.batch,
+                    "knn_top1": found.top1,
+                    "knn_balanced": found.balanced,
+                }
+            )
             self.progress.say(
                 f"step {step}: {self.probe.k}-nearest-neighbour accuracy {100 * found.top1:.1f}% "
                 f"(balanced {100 * found.balanced:.1f}%)"
@@ -275,14 +343,19 @@ class Session:
     def _features(self, images: LabelledImages) -> Float[Tensor, "n d"]:
         mean, std = self.config.data.mean, self.config.data.std
         encoder = self.parts.module.encoder
-        with torch.compiler.set_stance("force_eager"):  # a resumed run compiles no probe before its training
-            return features(encoder, images.source, images.indices, size=self.parts.size, mean=mean, std=std)
+        # a resumed run compiles no probe before its training
+        with torch.compiler.set_stance("force_eager"):
+            return features(
+                encoder, images.source, images.indices, size=self.parts.size, mean=mean, std=std
+            )
 
     def _record(self, row: Row) -> None:
         assert self.metrics is not None
         self.metrics.write(row)
         if self.config.tensorboard:
-            self.parts.accelerator.log({k: v for k, v in row.items() if k != "step"}, step=int(row["step"]))
+            self.parts.accelerator.log(
+                {k: v for k, v in row.items() if k != "step"}, step=int(row["step"])
+            )
 
     def _share_broken(self) -> None:
         """Bring the ranks' lists of broken images together; write and count them."""
@@ -301,8 +374,10 @@ class Session:
             self._say(self._told_broken())
         if len(self.broken) > self.config.data.may_be_broken(len(images)):
             raise ImageError(
-                f"{len(self.broken)} of {len(images)} images cannot be read, more than data.max_broken={allowed}; "
-                f"the first: {self.reasons[min(self.broken)]}. genseg scan lists them: mend or remove them, or raise "
+                f"{len(self.broken)} of {len(images)} images cannot be read, more than "
+                f"data.max_broken={allowed}; "
+                f"the first: {self.reasons[min(self.broken)]}. genseg scan lists them: mend or "
+                "remove them, or raise "
                 "data.max_broken"
             )
 
@@ -311,7 +386,11 @@ class Session:
         count = len(self.broken)
         data, images = self.config.data, len(self.parts.images)
         few = data.max_broken * images < count <= data.may_be_broken(images)
-        why = f"; more than data.max_broken={data.max_broken}, but {ALWAYS_BROKEN} may always be" if few else ""
+        why = (
+            f"; more than data.max_broken={data.max_broken}, but {ALWAYS_BROKEN} may always be"
+            if few
+            else ""
+        )
         return f"{amount(count, 'image')} cannot be read: see {self.run / 'broken.txt'}{why}"
 
     def _save(self, step: int, *, ends: bool) -> None:
@@ -330,10 +409,15 @@ class Session:
             }
         )
         state = {
-            "step": step, "structure": structure, "config": self.parts.described, "version": __version__,
-            "fingerprint": self.parts.fingerprint, "broken": sorted(self.broken),
-        }  # fmt: skip
-        self._export(step, ends=ends)  # first: a kill between them must not leave a finished run without it
+            "step": step,
+            "structure": structure,
+            "config": self.parts.described,
+            "version": __version__,
+            "fingerprint": self.parts.fingerprint,
+            "broken": sorted(self.broken),
+        }
+        # first: a kill between them must not leave a finished run without it
+        self._export(step, ends=ends)
         checkpoint.save(self.run, step, tensors, state, keep=self.config.checkpoint.keep)
 
     def _restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
@@ -350,9 +434,15 @@ class Session:
         """The encoder as it is now, in the formats that other libraries read."""
         c, parts = self.config, self.parts
         facts = EncoderFacts(
-            encoder=c.encoder, method=c.method.name, mean=c.data.mean, std=c.data.std, size=parts.size,
-            images_seen=step * parts.plan.batch, fingerprint=parts.fingerprint, genseg=__version__,
-        )  # fmt: skip
+            encoder=c.encoder,
+            method=c.method.name,
+            mean=c.data.mean,
+            std=c.data.std,
+            size=parts.size,
+            images_seen=step * parts.plan.batch,
+            fingerprint=parts.fingerprint,
+            genseg=__version__,
+        )
         save_encoder(parts.module.encoder, self.run / WEIGHTS_NAME, facts)
         save_timm_folder(self.run / WEIGHTS_NAME, self.run / "timm")
         if self.rounds is not None and ends:
@@ -361,9 +451,10 @@ class Session:
     def _greet(self) -> None:
         p, c = self.parts, self.config
         self._say(
-            f"{self.task}: {len(p.images)} images of {c.data.path}, {p.plan.total} steps of {p.plan.batch} images, "
-            f"{c.encoder.name} at {p.size} px, {dist.world()} process(es), precision {p.accelerator.mixed_precision}"
-            + (f", {self.stands}" if self.step else "")
+            f"{self.task}: {len(p.images)} images of {c.data.path}, {p.plan.total} steps of "
+            f"{p.plan.batch} images, "
+            f"{c.encoder.name} at {p.size} px, {dist.world()} process(es), precision "
+            f"{p.accelerator.mixed_precision}" + (f", {self.stands}" if self.step else "")
         )
         if self.step == 0:
             for note in notes(p):

@@ -1,4 +1,5 @@
-"""The alpha task within a pretraining run: banks of proposals, rounds, and the model that is left behind."""
+"""The alpha task within a pretraining run: banks of proposals, rounds, and the model that is left
+behind."""
 
 import contextlib
 import sys
@@ -43,17 +44,20 @@ UNSEEN = 2**31  # epochs from here on are those of no training: their composites
 class Rounds:
     """The rounds of a run: which steps they have, the bank of each, and batches with composites.
 
-    Banks are kept in the run directory. A round's bank is a function of the weights at its first step, so a run that
-    is killed and goes on makes or finds the same.
+    Banks are kept in the run directory. A round's bank is a function of the weights at its first
+    step, so a run that is killed and goes on makes or finds the same.
     """
 
-    def __init__(self, parts: Parts, run: Path, record: Callable[[Row], None], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, parts: Parts, run: Path, record: Callable[[Row], None], say: Callable[[str], None]
+    ) -> None:
         assert isinstance(parts.module, Joint) and parts.composed is not None
         self.parts, self.folder, self.record, self.say = parts, run / BANKS, record, say
         self.config: AlphaConfig = parts.module.config
         self.source: ImageSource = parts.composed
         total, count = parts.plan.total, self.config.rounds.count
-        self.bounds = sorted({round(total * i / count) for i in range(count + 1)})  # a round has a step or is none
+        # a round has a step or is none
+        self.bounds = sorted({round(total * i / count) for i in range(count + 1)})
 
     def batches(self, start: int) -> Iterator[Batch]:
         """This rank's batches from update `start` on; between two rounds the bank is renewed."""
@@ -74,7 +78,9 @@ class Rounds:
                     if self.parts.accelerator.is_main_process:
                         self._provide(number, step=max(first, start))
                 bank = load_bank(self._file(number))
-                composer = Composer(self.source, bank, c.compose, share=c.share, seed=self.parts.config.seed)
+                composer = Composer(
+                    self.source, bank, c.compose, share=c.share, seed=self.parts.config.seed
+                )
                 yield from self.parts.loader(max(first, start), last, composer)
 
     def _file(self, number: int) -> Path:
@@ -89,9 +95,17 @@ class Rounds:
         if isinstance(self.config, SlotsConfig):
             bank = build_bank([[] for _ in range(len(self.source))])
         elif number == 0:
-            bank = first_bank(self.parts.fingerprint, self.source, self.config, workers=self.parts.config.data.workers)
+            bank = first_bank(
+                self.parts.fingerprint,
+                self.source,
+                self.config,
+                workers=self.parts.config.data.workers,
+            )
             sure = _sure(bank, self.config)
-            self.say(f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images, {sure} sure")
+            self.say(
+                f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images, "
+                f"{sure} sure"
+            )
         else:
             bank = self._mined(number, step)
         save_bank(bank, file)
@@ -100,19 +114,26 @@ class Rounds:
         """The bank that the model proposes, or the former one if the model's word is no better."""
         before = load_bank(self._file(number - 1))
         model, c = self.model(), self.config
-        model.config = replace(model.config, score=model.config.score / 2)  # doubtful ones are proposals to ignore
-        model.look = replace(model.look, side=0)  # the images are shrunk already, and the second look shall be larger
+        # doubtful ones are proposals to ignore
+        model.config = replace(model.config, score=model.config.score / 2)
+        # the images are shrunk already, and the second look shall be larger
+        model.look = replace(model.look, side=0)
         found = [[before[k] for k in before.of_image(i)] for i in range(len(self.source))]
         agreements: list[float] = []
-        drawn = np.random.default_rng([self.parts.config.seed, number, *b"mined"]).permutation(len(self.source))
+        drawn = np.random.default_rng([self.parts.config.seed, number, *b"mined"]).permutation(
+            len(self.source)
+        )
         todo = sorted(drawn[: c.rounds.images or None].tolist())
 
         def look(i: int) -> Mined | None:
             image, at = self.source.read(i)
             if at != i:  # another stands in for a broken one
                 return None
-            sure, doubtful = c.compose.sure, min(c.compose.sure, c.compose.native)  # doubtful ones are ignored
-            return mine(model, image, found[i], sure=sure, doubtful=doubtful, agreement=c.rounds.agreement)
+            # doubtful ones are ignored
+            sure, doubtful = c.compose.sure, min(c.compose.sure, c.compose.native)
+            return mine(
+                model, image, found[i], sure=sure, doubtful=doubtful, agreement=c.rounds.agreement
+            )
 
         with several_at_once(model.device) as looking:
             made = in_order(looking, look, progress(todo, f"round {number + 1}"))
@@ -122,21 +143,36 @@ class Rounds:
                     agreements += [] if mined.agreement is None else [mined.agreement]
         bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
         sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
-        rows = {r["round"]: r for r in read_metrics(self.folder.parent / METRICS_NAME) if "round" in r}
-        least = max((r["agreement"] for n, r in rows.items() if n < number), default=0.0) - c.rounds.tolerance
+        rows = {
+            r["round"]: r for r in read_metrics(self.folder.parent / METRICS_NAME) if "round" in r
+        }
+        least = (
+            max((r["agreement"] for n, r in rows.items() if n < number), default=0.0)
+            - c.rounds.tolerance
+        )
         adopted = agreement >= least and sure >= former / 2
         if number not in rows:
-            self.record({"step": step, "round": number, "sure": sure, "proposals": len(bank), "agreement": agreement})
+            self.record(
+                {
+                    "step": step,
+                    "round": number,
+                    "sure": sure,
+                    "proposals": len(bank),
+                    "agreement": agreement,
+                }
+            )
         self.say(
-            f"step {step}: round {number + 1}: {sure} sure proposals of {len(bank)} (before: {former} of "
+            f"step {step}: round {number + 1}: {sure} sure proposals of {len(bank)} (before: "
+            f"{former} of "
             f"{len(before)}); two looks at an image agree by {100 * agreement:.1f} %"
             + ("" if adopted else ": no better, so the former proposals stay")
         )
         return bank if adopted else before
 
     def model(self, *, fitted: int = FITTED, judged: int = JUDGED) -> AlphaModel:
-        """A copy of encoder and decoder as they are now, made ready for generation: batch norms fitted to so many
-        images of the run, scores calibrated on so many composites of the first proposals."""
+        """A copy of encoder and decoder as they are now, made ready for generation: batch norms
+        fitted to so many images of the run, scores calibrated on so many composites of the first
+        proposals."""
         joint, p = self.parts.module, self.parts.config
         assert isinstance(joint, Joint)
         look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
@@ -145,20 +181,28 @@ class Rounds:
             self.parts.accelerator.mixed_precision, torch.float32
         )
         chosen = np.random.default_rng(0).permutation(len(self.source))[:fitted]
-        model.fit_norms((self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size)
+        model.fit_norms(
+            (self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size
+        )
         if not isinstance(self.config, SlotsConfig):  # slots have no composites
-            model.look = replace(look, side=0, stretch=False)  # composites are made as images are prepared
+            # composites are made as images are prepared
+            model.look = replace(look, side=0, stretch=False)
             model.config = replace(self.config.generate, score=0.05, candidate=0.05)
             model.calibration = self._calibration(model, judged)
             model.look, model.config = look, self.config.generate
         return model
 
     def _calibration(self, model: Finder, composites: int) -> Calibration:
-        """How often instances of a score are right, at an overlap of 0.5, in composites that training has not seen."""
+        """How often instances of a score are right, at an overlap of 0.5, in composites that
+        training has not seen."""
         bank = load_bank(self._file(0))  # those of later rounds are the model's own word
-        composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed)
+        composer = Composer(
+            self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed
+        )
         scores, right = list[float](), list[bool]()
-        for n, i in enumerate(np.random.default_rng(0).integers(len(self.source), size=composites).tolist()):
+        for n, i in enumerate(
+            np.random.default_rng(0).integers(len(self.source), size=composites).tolist()
+        ):
             made = composer([(UNSEEN + n, i)])
             layers = [a for a in (cut_instance(v) for v in made.visible.numpy()) if a is not None]
             found = model.instances(made.image[0].numpy())
@@ -176,13 +220,19 @@ class Rounds:
         model, least = self.model(), self.config.generate.score
         if (likeliest := model.calibration.probability(SURE)) < least:
             self.say(
-                f"alpha maps: in composites no instance is right more often than {likeliest:.2g}, so from "
-                f"alpha.generate.score={least:g} on nothing is left; train longer, or give a lower --score"
+                f"alpha maps: in composites no instance is right more often than {likeliest:.2g}, "
+                "so from "
+                f"alpha.generate.score={least:g} on nothing is left; train longer, or give a "
+                "lower --score"
             )
         save_alpha(
-            model, self.folder.parent / ALPHA_NAME, p.config.encoder, method=p.config.method.name,
-            images_seen=step * p.plan.batch, fingerprint=p.fingerprint,
-        )  # fmt: skip
+            model,
+            self.folder.parent / ALPHA_NAME,
+            p.config.encoder,
+            method=p.config.method.name,
+            images_seen=step * p.plan.batch,
+            fingerprint=p.fingerprint,
+        )
 
 
 class _Proposed(Dataset[list[Instance]]):
@@ -190,18 +240,21 @@ class _Proposed(Dataset[list[Instance]]):
 
     def __init__(self, source: ImageSource, config: AlphaConfig) -> None:
         self.source, self.name = source, config.proposals
-        self.min_area = min(config.min_area, MIN_AREA)  # larger ones are a matter of choice, in `first_bank`
+        # larger ones are a matter of choice, in `first_bank`
+        self.min_area = min(config.min_area, MIN_AREA)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, i: int) -> list[Instance]:
         image, at = self.source.read(i)
-        return propose(self.name, image, min_area=self.min_area) if at == i else []  # a broken image has none
+        # a broken image has none
+        return propose(self.name, image, min_area=self.min_area) if at == i else []
 
 
 def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
-    """The proposals of all images by a classical method, kept in the user's cache for the next run."""
+    """The proposals of all images by a classical method, kept in the user's cache for the next
+    run."""
     name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
     kept = cache_folder() / "proposals" / name
     with contextlib.suppress(ValueError):  # a damaged file is made anew
@@ -216,22 +269,27 @@ def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, wo
 
 
 def _sure(bank: Bank, config: AlphaConfig) -> int:
-    """How many proposals may be pasted. Raises ValueError when there is none: nothing could be learnt."""
+    """How many proposals may be pasted. Raises ValueError when there is none: nothing could be
+    learnt."""
     c = config.compose
     sure = int((bank.scores >= c.sure).sum())
     if sure or not c.pasted[1]:
         return sure
     if not len(bank):
         raise ValueError(
-            f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is nothing to paste; try "
+            f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is "
+            "nothing to paste; try "
             "alpha.proposals=blobs alpha.compose.sure=0, or a smaller alpha.min_area"
         )
     raise ValueError(
-        f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores so much (the best "
+        f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores "
+        "so much (the best "
         f"{bank.scores.max():.2f}), so there is nothing to paste; set alpha.compose.sure lower"
     )
 
 
 def progress(work: _Work, what: str) -> _Work:
     """`work` with a line that shows how far it is, every half minute where nobody looks on."""
-    return tqdm(work, desc=what, unit=" images", leave=False, mininterval=0.5 if sys.stderr.isatty() else 30)
+    return tqdm(
+        work, desc=what, unit=" images", leave=False, mininterval=0.5 if sys.stderr.isatty() else 30
+    )

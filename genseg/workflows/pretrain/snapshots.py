@@ -1,4 +1,5 @@
-"""What the alpha task finds in the same few images as training goes on. Nothing of training depends on it."""
+"""What the alpha task finds in the same few images as training goes on. Nothing of training depends
+on it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ class Snapshot:
 
 
 class Snapshots:
-    """Takes the snapshots of a run: `snapshots/IMAGE.png` once, then `snapshots/STEP.npz`, a bank."""
+    """Takes the snapshots of a run: `snapshots/IMAGE.png` once, then `snapshots/STEP.npz`, a
+    bank."""
 
     def __init__(self, run: Path, source: ImageSource, start: int) -> None:
-        """`start`: the step at which the run goes on; snapshots of later ones are dropped, they come again."""
+        """`start`: the step at which the run goes on; snapshots of later ones are dropped, they
+        come again."""
         self.folder = run / SNAPSHOTS
         self.folder.mkdir(exist_ok=True)
         for file in self.folder.glob("*.npz"):

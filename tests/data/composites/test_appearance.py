@@ -10,12 +10,16 @@ from genseg.data.instances.instance import cut
 
 
 def test_a_bare_host_shows_one_texture_and_all_of_it_is_known() -> None:
-    images = [np.random.default_rng(k).integers(0, 255, (96, 96, 3), dtype=np.uint8) for k in range(2)]
+    images = [
+        np.random.default_rng(k).integers(0, 255, (96, 96, 3), dtype=np.uint8) for k in range(2)
+    ]
     disc = np.zeros((96, 96), np.uint8)
     cv2.circle(disc, (48, 48), 12, 255, -1)
     instance = cut(disc, 0.9)
     bank = build_bank([[instance], [instance]])
-    config = ComposeConfig(size=64, background=False, texture=1.0, pasted=(3, 3), empty=0, photometric=0)
+    config = ComposeConfig(
+        size=64, background=False, texture=1.0, pasted=(3, 3), empty=0, photometric=0
+    )
     reader = Images(lambda i: images[i], stretched=False)
     for seed in range(6):
         composite = compose(np.random.default_rng(seed), seed % 2, reader, bank, config)
@@ -28,8 +32,14 @@ def test_a_patch_lies_in_its_image_with_its_middle_in_the_window() -> None:
     for _ in range(50):
         rows, columns = patch_window(rng, (slice(10, 30), slice(20, 50)), image)
         assert 0 <= rows.start < rows.stop <= 40 and 0 <= columns.start < columns.stop <= 60
-        assert 4 <= rows.stop - rows.start <= 10 and rows.stop - rows.start == columns.stop - columns.start
-        assert 10 <= (rows.start + rows.stop) / 2 < 31 and 20 <= (columns.start + columns.stop) / 2 < 51
+        assert (
+            4 <= rows.stop - rows.start <= 10
+            and rows.stop - rows.start == columns.stop - columns.start
+        )
+        assert (
+            10 <= (rows.start + rows.stop) / 2 < 31
+            and 20 <= (columns.start + columns.stop) / 2 < 51
+        )
 
 
 def test_a_tint_is_one_gain_for_each_channel() -> None:

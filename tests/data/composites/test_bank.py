@@ -18,12 +18,14 @@ def draw() -> list[list[Instance]]:
         [
             Instance(
                 rng.integers(0, 256, tuple(rng.integers(1, 9, 2)), dtype=np.uint8),
-                int(rng.integers(50)), int(rng.integers(50)), float(np.float32(rng.random())),
+                int(rng.integers(50)),
+                int(rng.integers(50)),
+                float(np.float32(rng.random())),
             )
             for _ in range(n)
         ]
         for n in counts
-    ]  # fmt: skip
+    ]
 
 
 def same(a: Instance, b: Instance) -> bool:

@@ -1,4 +1,5 @@
-"""Composites: the image is what the layers say, what is unknown is ignored, and nothing gives pasting away."""
+"""Composites: the image is what the layers say, what is unknown is ignored, and nothing gives
+pasting away."""
 
 from dataclasses import replace
 from typing import get_args
@@ -31,7 +32,9 @@ def test_visible_alphas_and_background_sum_to_one() -> None:
         seen = visible(amodal)
         np.testing.assert_allclose(seen.sum(0) + np.prod(1 - amodal, axis=0), 1, atol=1e-12)
         for k in range(len(amodal)):
-            np.testing.assert_allclose(seen[k], amodal[k] * np.prod(1 - amodal[k + 1 :], axis=0), atol=1e-12)
+            np.testing.assert_allclose(
+                seen[k], amodal[k] * np.prod(1 - amodal[k + 1 :], axis=0), atol=1e-12
+            )
 
 
 def test_what_is_in_front_hides_what_is_behind() -> None:
@@ -49,7 +52,9 @@ def test_the_image_is_the_sum_of_its_layers(pasted: Layers, blend: str, null: fl
     config = replace(PLAIN, blends=(blend,), empty=null)
     for seed in range(4):
         pasted.clear()
-        host = compose(np.random.default_rng(seed), 0, images_of(sources), bank, replace(config, pasted=(0, 0))).image
+        host = compose(
+            np.random.default_rng(seed), 0, images_of(sources), bank, replace(config, pasted=(0, 0))
+        ).image
         made = compose(np.random.default_rng(seed), 0, images_of(sources), bank, config)
         amodal = np.array([layer.alpha for layer in pasted], np.float64)
         seen = visible(amodal)
@@ -64,16 +69,27 @@ def test_the_image_is_the_sum_of_its_layers(pasted: Layers, blend: str, null: fl
 
 
 def test_colours_are_those_of_the_visible_alphas() -> None:
-    """Hard red, green and blue cut-outs over black: each channel is the visible alpha of its layers."""
+    """Hard red, green and blue cut-outs over black: each channel is the visible alpha of its
+    layers."""
     sources = [flat((0, 0, 0)), flat((255, 0, 0)), flat((0, 255, 0)), flat((0, 0, 255))]
     bank = build_bank([[], *([cut(disc(80, 40, 40, 12))] for _ in range(3))])
     for seed in range(8):
-        made = compose(np.random.default_rng(seed), 0, images_of(sources), bank, replace(PLAIN, blends=("hard",)))
+        made = compose(
+            np.random.default_rng(seed),
+            0,
+            images_of(sources),
+            bank,
+            replace(PLAIN, blends=("hard",)),
+        )
         total = made.visible.astype(float).sum(0)
-        np.testing.assert_allclose(made.image.astype(float).sum(2), total, atol=len(made.visible) + 2)
+        np.testing.assert_allclose(
+            made.image.astype(float).sum(2), total, atol=len(made.visible) + 2
+        )
         for alpha in made.visible:
             if (alpha > 250).any():
-                assert set(made.image[alpha > 250].argmax(1)) <= {int(made.image[alpha > 250][0].argmax())}
+                assert set(made.image[alpha > 250].argmax(1)) <= {
+                    int(made.image[alpha > 250][0].argmax())
+                }
 
 
 def test_a_null_layer_that_is_put_back_changes_nothing() -> None:
@@ -84,7 +100,13 @@ def test_a_null_layer_that_is_put_back_changes_nothing() -> None:
         for seed in range(6):
             sources = images_of([textured(0), textured(1)])
             without, having = (
-                compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, empty=null, pasted=count))
+                compose(
+                    np.random.default_rng(seed),
+                    0,
+                    sources,
+                    bank,
+                    replace(PLAIN, empty=null, pasted=count),
+                )
                 for null, count in ((0.0, (0, 0)), (1.0, (6, 6)))
             )
             for name, x in vars(without).items():
@@ -95,19 +117,30 @@ def test_background_pasted_on_background_is_no_target(pasted: Layers) -> None:
     bank = build_bank([[], [cut(disc(80, 40, 40, 12))]])
     for seed in range(5):
         sources = images_of([textured(0), textured(1)])
-        made = compose(np.random.default_rng(seed), 0, sources, bank, replace(PLAIN, empty=1.0, zoom=(1.0, 1.2)))
-        assert len(made.visible) == len(made.amodal) == len(made.known) == 0 and not made.ignored.any()
+        made = compose(
+            np.random.default_rng(seed),
+            0,
+            sources,
+            bank,
+            replace(PLAIN, empty=1.0, zoom=(1.0, 1.2)),
+        )
+        assert (
+            len(made.visible) == len(made.amodal) == len(made.known) == 0 and not made.ignored.any()
+        )
     assert len(pasted) > 10 and not any(layer.target for layer in pasted)
 
 
 def test_a_null_layer_never_shows_an_instance(pasted: Layers) -> None:
-    """Instances are white here, those of the host and pasted ones; what is pasted as background is dark."""
+    """Instances are white here, those of the host and pasted ones; what is pasted as background is
+    dark."""
     alphas = [disc(80, 20 + 20 * i, 20 + 40 * (i % 2), 9) for i in range(3)]
     host = np.max(alphas, axis=0)[..., None].repeat(3, 2)
     bank = build_bank([[cut(a) for a in alphas], [cut(disc(80, 40, 40, 9))]])
     config = replace(PLAIN, empty=0.5, blends=("hard", "feathered"))  # others change the colour
     for seed in range(30):
-        compose(np.random.default_rng(seed), 0, images_of([host, flat((255, 255, 255))]), bank, config)
+        compose(
+            np.random.default_rng(seed), 0, images_of([host, flat((255, 255, 255))]), bank, config
+        )
     nulls = [layer for layer in pasted if not layer.target]
     assert len(nulls) > 20
     for layer in nulls:
@@ -125,7 +158,9 @@ def test_unsure_proposals_are_ignored_and_never_targets(pasted: Layers) -> None:
         assert len(bare.visible) == 0 and bare.ignored.sum() > 1000
         made = compose(np.random.default_rng(seed), 0, sources, bank, still)
         assert len(made.visible) == len(pasted) and made.known.all()
-        over = np.prod([1 - layer.alpha for layer in pasted], axis=0) if pasted else np.ones((64, 64))
+        over = (
+            np.prod([1 - layer.alpha for layer in pasted], axis=0) if pasted else np.ones((64, 64))
+        )
         sharp = np.abs(over - 0.5) > 0.01  # the alpha of the proposal itself is soft too
         solid = cv2.erode(bare.ignored.astype(np.uint8), np.ones((5, 5))) > 0
         np.testing.assert_array_equal(made.ignored[sharp & solid], over[sharp & solid] > 0.5)
@@ -133,14 +168,21 @@ def test_unsure_proposals_are_ignored_and_never_targets(pasted: Layers) -> None:
         assert not made.ignored[(made.amodal > 200).any(0)].any()
 
 
-def test_a_host_of_which_nothing_is_known_is_ignored_except_for_what_is_pasted(pasted: Layers) -> None:
-    """background=False: neither its proposals below `native` nor the rest; those from `sure` on are pasted."""
+def test_a_host_of_which_nothing_is_known_is_ignored_except_for_what_is_pasted(
+    pasted: Layers,
+) -> None:
+    """background=False: neither its proposals below `native` nor the rest; those from `sure` on are
+    pasted."""
     own = cut(disc(80, 40, 40, 9), 0.7)
     config = replace(PLAIN, native=1.1, background=False, empty=0.3, own=1.0)
     for seed in range(5):
         pasted.clear()
-        made = compose(np.random.default_rng(seed), 0, images_of([textured(0)]), build_bank([[own]]), config)
-        assert pasted and made.known.all() and len(made.known) == sum(layer.target for layer in pasted)
+        made = compose(
+            np.random.default_rng(seed), 0, images_of([textured(0)]), build_bank([[own]]), config
+        )
+        assert (
+            pasted and made.known.all() and len(made.known) == sum(layer.target for layer in pasted)
+        )
         left = np.prod([1 - layer.alpha for layer in pasted], axis=0)
         assert not made.ignored[left < 0.4].any()
         # at the soft border of a proposal neither it nor the background is sure: 0.5 of each
@@ -161,7 +203,9 @@ def test_ground_of_which_nothing_is_known_is_not_pasted_as_no_instance(pasted: L
 def test_nothing_is_pasted_when_no_proposal_is_sure(pasted: Layers) -> None:
     bank = build_bank([[], [cut(disc(80, 40, 40, 9), 0.49)]])
     for seed in range(5):
-        made = compose(np.random.default_rng(seed), 0, images_of([textured(0), textured(1)]), bank, PLAIN)
+        made = compose(
+            np.random.default_rng(seed), 0, images_of([textured(0), textured(1)]), bank, PLAIN
+        )
         assert len(made.known) == 0
     assert not pasted
 
@@ -170,7 +214,10 @@ def test_the_hosts_own_layers_are_known_by_what_is_seen_of_them() -> None:
     own = [cut(disc(80, 25, 25, 10)), cut(disc(80, 55, 55, 12))]
     bank = build_bank([own, [cut(disc(80, 40, 40, 9))]])
     config = replace(PLAIN, zoom=(0.8, 0.8), pasted=(4, 4))
-    made = [compose(np.random.default_rng(s), 0, images_of([textured(0), textured(1)]), bank, config) for s in range(5)]
+    made = [
+        compose(np.random.default_rng(s), 0, images_of([textured(0), textured(1)]), bank, config)
+        for s in range(5)
+    ]
     for composite in made:
         assert composite.known.tolist() == [False, False] + [True] * (len(composite.known) - 2)
         assert (composite.visible <= composite.amodal.astype(int) + 1).all()
@@ -181,7 +228,9 @@ def test_equal_seeds_give_equal_composites_and_others_do_not() -> None:
     bank = build_bank([[cut(disc(80, 30, 30, 9), 0.3)], [cut(disc(80, 40, 40, 9))]])
     sources = images_of([textured(0), textured(1)])
     config = ComposeConfig(size=64, pasted=(3, 8))
-    one, two, other = (compose(np.random.default_rng(s), 0, sources, bank, config) for s in (3, 3, 4))
+    one, two, other = (
+        compose(np.random.default_rng(s), 0, sources, bank, config) for s in (3, 3, 4)
+    )
     for name, x in vars(one).items():
         np.testing.assert_array_equal(getattr(two, name), x, err_msg=name)
     assert not np.array_equal(one.image, other.image)
@@ -210,14 +259,17 @@ def test_host_and_proposals_move_together() -> None:
 
 
 def test_flips_and_quarters_are_those_of_the_pixels() -> None:
-    """At zoom 1 and the image's own size the host is one of its eight symmetries, to the pixel; proposals with it."""
+    """At zoom 1 and the image's own size the host is one of its eight symmetries, to the pixel;
+    proposals with it."""
     image, shape = textured(0, 64), disc(64, 20, 36, 9)
     symmetries = [np.rot90(a, k) for a in (image, image[:, ::-1]) for k in range(4)]
     moved = [np.rot90(a, k) for a in (shape, shape[:, ::-1]) for k in range(4)]
     seen = set()
     for seed in range(60):
         still = replace(PLAIN, zoom=(1.0, 1.0))
-        out, _, mirrored, (_, alphas, _) = _host(np.random.default_rng(seed), image, [cut(shape)], still)
+        out, _, mirrored, (_, alphas, _) = _host(
+            np.random.default_rng(seed), image, [cut(shape)], still
+        )
         (which,) = [i for i, x in enumerate(symmetries) if np.abs(x.astype(int) - out).max() <= 1]
         assert np.abs(moved[which] / 255 - alphas[0]).max() < 0.01
         assert not mirrored.any()
@@ -266,13 +318,23 @@ def test_matching_gives_the_colour_around_and_noise_that_of_the_canvas() -> None
 
 
 def test_a_window_holds_all_that_the_whole_canvas_would_show() -> None:
-    """Moving and blending within the window of a layer is the same as on the whole canvas, to the bit of a level."""
+    """Moving and blending within the window of a layer is the same as on the whole canvas, to the
+    bit of a level."""
     size, empty = 96, 0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         shape = disc(120, *rng.uniform(20, 100, 2), rng.uniform(2, 18))
-        matrix = pose(rng, cut(shape), tuple(rng.uniform(-20, size + 20, 2)), float(rng.uniform(0.4, 2.2)), 180)
-        whole = cv2.warpAffine(shape, matrix, (size, size), flags=cv2.INTER_LINEAR).astype(np.float32) / 255
+        matrix = pose(
+            rng,
+            cut(shape),
+            tuple(rng.uniform(-20, size + 20, 2)),
+            float(rng.uniform(0.4, 2.2)),
+            180,
+        )
+        whole = (
+            cv2.warpAffine(shape, matrix, (size, size), flags=cv2.INTER_LINEAR).astype(np.float32)
+            / 255
+        )
         window, alpha = moved(cut(shape), matrix, size, margin=BLUR)
         outside = np.ones((size, size), bool)
         outside[window] = False
@@ -285,32 +347,52 @@ def test_a_window_holds_all_that_the_whole_canvas_would_show() -> None:
                 continue
             twin, soft = blended(np.random.default_rng(seed), colour, whole, canvas, blend)
             assert soft[outside].max(initial=0) == 0
-            here = blended(np.random.default_rng(seed), colour[window], whole[window], canvas[window], blend)
+            here = blended(
+                np.random.default_rng(seed), colour[window], whole[window], canvas[window], blend
+            )
             np.testing.assert_allclose(here[1], soft[window], atol=1e-6)
             np.testing.assert_allclose(here[0], twin[window], atol=1e-3)
     assert 0 < empty < 30
 
 
-@pytest.mark.parametrize(("top", "left"), [(0, 30), (1, 30), (30, 0), (30, 1), (69, 30), (70, 30), (30, 69), (30, 70)])
+@pytest.mark.parametrize(
+    ("top", "left"), [(0, 30), (1, 30), (30, 0), (30, 1), (69, 30), (70, 30), (30, 69), (30, 70)]
+)
 def test_what_the_images_edge_may_cut_is_never_pasted(pasted: Layers, top: int, left: int) -> None:
     square = np.full((10, 10), 255, np.uint8)
     sources = images_of([textured(0), textured(1)])
     for seed in range(4):
-        compose(np.random.default_rng(seed), 0, sources, build_bank([[], [Instance(square, top, left)]]), PLAIN)
+        compose(
+            np.random.default_rng(seed),
+            0,
+            sources,
+            build_bank([[], [Instance(square, top, left)]]),
+            PLAIN,
+        )
     assert not pasted
-    compose(np.random.default_rng(0), 0, sources, build_bank([[], [Instance(square, 30, 30)]]), PLAIN)
+    compose(
+        np.random.default_rng(0), 0, sources, build_bank([[], [Instance(square, 30, 30)]]), PLAIN
+    )
     assert pasted
 
 
 def test_an_empty_bank_leaves_the_host() -> None:
-    made = compose(np.random.default_rng(0), 0, images_of([flat((10, 20, 30))]), build_bank([[]]), PLAIN)
+    made = compose(
+        np.random.default_rng(0), 0, images_of([flat((10, 20, 30))]), build_bank([[]]), PLAIN
+    )
     assert made.visible.shape == made.amodal.shape == (0, 64, 64) and made.known.shape == (0,)
     assert not made.ignored.any() and (made.image == (10, 20, 30)).all()
 
 
 def test_a_host_smaller_than_the_composite_is_mirrored_to_its_size() -> None:
     small = textured(0, 20)
-    made = compose(np.random.default_rng(0), 0, images_of([small]), build_bank([[]]), replace(PLAIN, zoom=(1.0, 1.0)))
+    made = compose(
+        np.random.default_rng(0),
+        0,
+        images_of([small]),
+        build_bank([[]]),
+        replace(PLAIN, zoom=(1.0, 1.0)),
+    )
     assert made.image.shape == (64, 64, 3)
     np.testing.assert_allclose(made.image.mean((0, 1)), small.mean((0, 1)), atol=12)
 
@@ -330,9 +412,18 @@ def test_elsewhere_is_background_or_nothing() -> None:
     alpha = disc(32, 16, 16, 6).astype(np.float32) / 255
     background = (np.arange(32) >= 16)[:, None].repeat(32, 1).astype(np.float32)
     window = (slice(6, 27), slice(7, 26))
-    found = [_elsewhere(np.random.default_rng(s), canvas, background, window, alpha[window]) for s in range(20)]
+    found = [
+        _elsewhere(np.random.default_rng(s), canvas, background, window, alpha[window])
+        for s in range(20)
+    ]
     moved = [x for x in found if x is not None]
-    assert moved and _elsewhere(np.random.default_rng(0), canvas, np.zeros_like(alpha), window, alpha[window]) is None
+    assert (
+        moved
+        and _elsewhere(
+            np.random.default_rng(0), canvas, np.zeros_like(alpha), window, alpha[window]
+        )
+        is None
+    )
     half = canvas[16:].reshape(-1, 3).tolist()
     assert all(x.tolist() in half for colour in moved for x in colour[alpha[window] > 0.5])
 
@@ -340,9 +431,18 @@ def test_elsewhere_is_background_or_nothing() -> None:
 def test_a_batch_holds_the_layers_of_its_images_in_order() -> None:
     bank = build_bank([[cut(disc(80, 40, 40, 12))], [], [cut(disc(80, 40, 40, 9), 0.3)]])
     sources = images_of([textured(i) for i in range(3)])
-    made = [compose(np.random.default_rng(i), i, sources, bank, replace(PLAIN, pasted=(0, i))) for i in (0, 1, 2)]
-    empty = Composite(made[0].image, made[0].visible[:0], made[0].amodal[:0], made[0].known[:0], made[0].ignored,
-                      made[0].source[:0])  # fmt: skip
+    made = [
+        compose(np.random.default_rng(i), i, sources, bank, replace(PLAIN, pasted=(0, i)))
+        for i in (0, 1, 2)
+    ]
+    empty = Composite(
+        made[0].image,
+        made[0].visible[:0],
+        made[0].amodal[:0],
+        made[0].known[:0],
+        made[0].ignored,
+        made[0].source[:0],
+    )
     batch = collate([made[0], empty, *made[1:]])
     for i, one in enumerate([made[0], empty, *made[1:]]):
         mine = batch.owner == i
@@ -373,7 +473,8 @@ def test_numbers_that_make_no_composite_are_named(values: dict[str, object], mes
 
 
 def test_as_many_are_pasted_as_were_drawn_though_few_of_a_bank_can_be(pasted: Layers) -> None:
-    """Three of four cut-outs are unsure or cut by the border of their image: another one is drawn."""
+    """Three of four cut-outs are unsure or cut by the border of their image: another one is
+    drawn."""
     fit, unsure = cut(disc(80, 40, 38, 9)), replace(cut(disc(80, 40, 38, 9)), score=0.1)
     bank = build_bank([[], [fit, unsure, unsure, cut(disc(80, 40, 3, 9))]])
     images, config = images_of([textured(0), textured(1)]), replace(PLAIN, pasted=(8, 8))

@@ -1,4 +1,5 @@
-"""The cache gives what decoding gives, survives damage, races and full disks, and leaves nothing partial."""
+"""The cache gives what decoding gives, survives damage, races and full disks, and leaves nothing
+partial."""
 
 import errno
 import json
@@ -60,19 +61,30 @@ def check(found: CachedImages, images: ImageList, side: int = SIDE) -> None:
 
 @pytest.mark.parametrize("workers", [1, 3])
 @pytest.mark.parametrize("side", [SIDE, 1000])
-def test_the_cache_holds_the_shrunk_images_in_order(images: ImageList, store: Path, workers: int, side: int) -> None:
+def test_the_cache_holds_the_shrunk_images_in_order(
+    images: ImageList, store: Path, workers: int, side: int
+) -> None:
     found = build_cache(images, side=side, workers=workers)
     check(found, images, side)
     assert found.image(1).shape == ((9, 30, 3) if side == 1000 else (8, 27, 3))
     assert found.image(2).shape == (5, 6, 3)  # never enlarged
     meta = json.loads((found.folder / "meta.json").read_text())
-    assert [(b["index"], b["file"]) for b in meta["broken"]] == [(0, "00.png"), (5, "05.bmp"), (11, "11.bmp")]
-    assert found.broken[0] and not any(str(images.root) in reason for reason in found.broken.values())
+    assert [(b["index"], b["file"]) for b in meta["broken"]] == [
+        (0, "00.png"),
+        (5, "05.bmp"),
+        (11, "11.bmp"),
+    ]
+    assert found.broken[0] and not any(
+        str(images.root) in reason for reason in found.broken.values()
+    )
     assert visible(store) == [found.folder.name]
 
 
 def test_a_source_gives_the_same_with_and_without_the_cache(images: ImageList, store: Path) -> None:
-    plain, cached = ImageSource(images, None), ImageSource(images, build_cache(images, side=1000, workers=2))
+    plain, cached = (
+        ImageSource(images, None),
+        ImageSource(images, build_cache(images, side=1000, workers=2)),
+    )
     for source in (cached, pickle.loads(pickle.dumps(cached))):
         for i in range(12):
             (a, m), (b, n) = plain.read(i), source.read(i)
@@ -89,7 +101,9 @@ def test_pixels_are_mapped_not_copied(images: ImageList, store: Path) -> None:
     assert len(pickle.dumps(found)) < 1000
 
 
-def test_a_second_call_decodes_nothing(images: ImageList, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_call_decodes_nothing(
+    images: ImageList, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     first = build_cache(images, side=SIDE, workers=1)
     monkeypatch.setattr(cache, "decode", None)
     check_folder = build_cache(images, side=SIDE, workers=1).folder
@@ -107,7 +121,9 @@ def test_what_a_disk_has_refused_is_asked_for_again(
     def refused(path: Path, *, short_side: int = 0) -> np.ndarray:
         asked.append(path.name)
         if path == images.path(3):
-            raise ImageError(f"{path}: Input/output error") from OSError(errno.EIO, "Input/output error")
+            raise ImageError(f"{path}: Input/output error") from OSError(
+                errno.EIO, "Input/output error"
+            )
         return decode(path, short_side=short_side)
 
     with monkeypatch.context() as during:
@@ -117,7 +133,10 @@ def test_what_a_disk_has_refused_is_asked_for_again(
         assert sorted(build_cache(images, side=SIDE, workers=1).broken) == [0, 3, 5, 11]
         assert asked == [images.path(3).name]  # and nothing else
     again = build_cache(images, side=SIDE, workers=1)
-    assert sorted(again.broken) == [0, 5, 11] and (again.image(3) == decode(images.path(3), short_side=SIDE)).all()
+    assert (
+        sorted(again.broken) == [0, 5, 11]
+        and (again.image(3) == decode(images.path(3), short_side=SIDE)).all()
+    )
 
 
 def test_another_size_or_content_is_another_cache(images: ImageList, store: Path) -> None:
@@ -169,7 +188,9 @@ def shift(path: Path) -> None:
         ("meta.json", edit(images=13)),
     ],
 )
-def test_a_stale_or_damaged_cache_is_made_anew(images: ImageList, store: Path, name: str, damage) -> None:  # type: ignore[no-untyped-def]
+def test_a_stale_or_damaged_cache_is_made_anew(
+    images: ImageList, store: Path, name: str, damage
+) -> None:  # type: ignore[no-untyped-def]
     found = build_cache(images, side=SIDE, workers=1)
     before = (found.folder / name).read_bytes()
     damage(found.folder / name)
@@ -228,7 +249,9 @@ def test_a_full_disk_is_a_clear_error_and_leaves_nothing(
     check(build_cache(images, side=SIDE, workers=2), images)  # and with room it goes on
 
 
-def test_an_interrupted_build_leaves_nothing(images: ImageList, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_build_leaves_nothing(
+    images: ImageList, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def stop(path: Path, short_side: int) -> None:
         raise KeyboardInterrupt
 
@@ -255,7 +278,9 @@ def build_elsewhere(images: ImageList, start: Any, done: Any) -> None:
     done.put(decode.call_count)
 
 
-def test_of_several_processes_one_works_and_all_get_the_cache(images: ImageList, store: Path) -> None:
+def test_of_several_processes_one_works_and_all_get_the_cache(
+    images: ImageList, store: Path
+) -> None:
     context = multiprocessing.get_context("fork")
     start, done = context.Barrier(3), context.Queue()
     others = [context.Process(target=build_elsewhere, args=(images, start, done)) for _ in range(3)]
@@ -284,7 +309,10 @@ def test_without_locks_the_loser_takes_the_winner_s(
 
     monkeypatch.setattr(cache, "_write", write_together)
     found: list[CachedImages] = []
-    threads = [threading.Thread(target=lambda: found.append(build_cache(images, side=SIDE, workers=1))) for _ in "ab"]
+    threads = [
+        threading.Thread(target=lambda: found.append(build_cache(images, side=SIDE, workers=1)))
+        for _ in "ab"
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -305,7 +333,9 @@ def test_all_broken_and_bad_numbers(tmp_path: Path, store: Path) -> None:
             build_cache(images, side=side, workers=workers)
 
 
-def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_cache_folder_follows_the_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("GENSEG_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
     monkeypatch.delenv("GENSEG_CACHE")

@@ -1,4 +1,5 @@
-"""Every kind of file becomes the right upright RGB of 8 bits; the broken are an ImageError with the reason."""
+"""Every kind of file becomes the right upright RGB of 8 bits; the broken are an ImageError with the
+reason."""
 
 import io
 import struct
@@ -29,7 +30,9 @@ def scene() -> Array:
 def encoded(image: Image.Image | Array, kind: str, **options: object) -> bytes:
     """The bytes that PIL writes."""
     file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, kind, **options)
+    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(
+        file, kind, **options
+    )
     return file.getvalue()
 
 
@@ -78,11 +81,15 @@ def test_lossy_formats_come_close(kind: str, short_side: int) -> None:
     assert np.abs(found.astype(int) - scene()).mean() < 3
 
 
-@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_rows": 1}]
+)
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_opencv_reads_a_jpeg_as_pil_does(mode: str, options: dict[str, object]) -> None:
     data = encoded(Image.fromarray(scene()).convert(mode), "JPEG", **options)
-    np.testing.assert_array_equal(rgb_pixels(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    np.testing.assert_array_equal(
+        rgb_pixels(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    )
 
 
 def test_bytes_after_a_jpeg_s_end_do_no_harm() -> None:
@@ -98,7 +105,9 @@ def test_grey_palette_and_black_and_white(tmp_path: Path) -> None:
     np.testing.assert_array_equal(rgb_pixels(encoded(one, "TIFF")), grey(one))
     palette = Image.fromarray(x).quantize(64)
     for kind in ("PNG", "GIF", "BMP"):
-        np.testing.assert_array_equal(rgb_pixels(encoded(palette, kind)), np.asarray(palette.convert("RGB")))
+        np.testing.assert_array_equal(
+            rgb_pixels(encoded(palette, kind)), np.asarray(palette.convert("RGB"))
+        )
     bits = encoded(Image.fromarray(one > 127), "PNG")
     np.testing.assert_array_equal(rgb_pixels(bits), grey((one > 127) * np.uint8(255)))
     white_is_zero = tiff(255 - one, photometric="miniswhite")
@@ -114,7 +123,9 @@ def test_cmyk_is_not_inverted(kind: str) -> None:
 
 
 def test_planes_one_after_the_other() -> None:
-    np.testing.assert_array_equal(rgb_pixels(tiff(np.moveaxis(scene(), -1, 0), planarconfig="separate")), scene())
+    np.testing.assert_array_equal(
+        rgb_pixels(tiff(np.moveaxis(scene(), -1, 0), planarconfig="separate")), scene()
+    )
 
 
 def test_the_first_of_several_frames() -> None:
@@ -135,7 +146,11 @@ def over_white(rgb: Array, alpha: Array) -> Array:
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
 def test_transparent_pixels_lie_over_white(kind: str) -> None:
     alpha = np.rint(np.linspace(0, 255, H * W)).astype(np.uint8).reshape(H, W)
-    data = encoded(np.dstack([scene(), alpha]), kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
+    data = encoded(
+        np.dstack([scene(), alpha]),
+        kind,
+        **({"lossless": True, "exact": True} if kind == "WEBP" else {}),
+    )
     assert np.abs(rgb_pixels(data) - over_white(scene(), alpha)).max() <= 0.5
 
 
@@ -188,7 +203,8 @@ def test_exif_orientation_is_honoured(kind: str, turn: int, tmp_path: Path) -> N
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "JPEG by PIL", "WEBP"])
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
 def test_a_damaged_exif_block_leaves_whole_pixels_upright(kind: str, block: bytes) -> None:
-    # dpi: a JPEG without it has had its EXIF asked for them on opening, and PIL tells of damage but once
+    # dpi: a JPEG without it has had its EXIF asked for them on opening, and PIL tells of damage but
+    # once
     data = encoded(scene(), kind.split()[0], exif=b"Exif\0\0" + block, dpi=(72, 72))
     data += b"more" if kind == "JPEG by PIL" else b""  # OpenCV is given no such files
     with Image.open(io.BytesIO(data)) as image:
@@ -210,7 +226,9 @@ def test_16_bits_that_use_their_range_equal_the_8_bit_picture(how: str, colour: 
     elif how in ("png", "lzw"):
         data = opencv(x, ".png" if how == "png" else ".tif")  # OpenCV's TIFFs are LZW
     else:
-        data = tiff(x, **{"zlib": {"compression": "zlib"}, "big-endian": {"byteorder": ">"}}.get(how, {}))
+        data = tiff(
+            x, **{"zlib": {"compression": "zlib"}, "big-endian": {"byteorder": ">"}}.get(how, {})
+        )
     np.testing.assert_array_equal(rgb_pixels(data), eight if colour else grey(eight))
 
 
@@ -251,12 +269,16 @@ def test_a_microscope_s_few_bits_of_16_are_not_black(bits: int, write) -> None: 
 def test_floats_in_the_unit_range_keep_it(dtype: type, colour: bool) -> None:
     eight = scene() if colour else scene()[..., 0]
     found = rgb_pixels(tiff((eight / 255).astype(dtype)))
-    assert np.abs(found - (eight if colour else grey(eight)).astype(float)).max() <= (1 if dtype == np.float16 else 0)
+    assert np.abs(found - (eight if colour else grey(eight)).astype(float)).max() <= (
+        1 if dtype == np.float16 else 0
+    )
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int16, np.int32, np.uint32])
 def test_other_ranges_are_the_picture_s_own(dtype: type) -> None:
-    x = np.linspace(-300 if dtype != np.uint32 else 4e9, 900 if dtype != np.uint32 else 4.2e9, H * W)
+    x = np.linspace(
+        -300 if dtype != np.uint32 else 4e9, 900 if dtype != np.uint32 else 4.2e9, H * W
+    )
     found = rgb_pixels(tiff(x.reshape(H, W).astype(dtype)))[..., 0].astype(float)
     assert np.abs(found - np.linspace(0, 255, H * W).reshape(H, W)).max() <= 1.5
 
@@ -282,7 +304,12 @@ def bomb() -> bytes:
     """A PNG of 40,000 x 40,000 pixels in 57 bytes."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", 40_000, 40_000, 8, 2, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
@@ -314,9 +341,13 @@ def test_a_broken_file_says_what_is_wrong(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "WEBP", "TIFF", "GIF", "PPM", "PNG16"])
 @pytest.mark.parametrize("short_side", [0, 8])
-def test_a_truncated_file_is_broken_in_every_format(kind: str, short_side: int, tmp_path: Path) -> None:
+def test_a_truncated_file_is_broken_in_every_format(
+    kind: str, short_side: int, tmp_path: Path
+) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
-    data = opencv(noise.astype(np.uint16) * 257, ".png") if kind == "PNG16" else encoded(noise, kind)
+    data = (
+        opencv(noise.astype(np.uint16) * 257, ".png") if kind == "PNG16" else encoded(noise, kind)
+    )
     for part in (0.3, 0.6, 0.9):
         path = tmp_path / "x"
         path.write_bytes(data[: int(part * len(data))])
@@ -335,7 +366,11 @@ def test_no_damage_raises_anything_else(tmp_path: Path) -> None:
     """Random bytes written over valid files: an image or an ImageError, never another exception."""
     rng = np.random.default_rng(0)
     files = [encoded(scene(), kind) for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP")]
-    files += [tiff(scene()), tiff(scene().astype(np.uint16)), opencv(scene().astype(np.uint16) * 257, ".png")]
+    files += [
+        tiff(scene()),
+        tiff(scene().astype(np.uint16)),
+        opencv(scene().astype(np.uint16) * 257, ".png"),
+    ]
     path = tmp_path / "x"
     broken = 0
     for data in files:
@@ -366,8 +401,12 @@ def photograph(size: tuple[int, int]) -> Image.Image:
 @pytest.mark.parametrize("size", [(640, 480), (481, 643), (1000, 130), (99, 99)])
 @pytest.mark.parametrize("short", [1, 32, 65, 120, 130, 240, 481, 5000])
 @pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_the_short_side_is_met_and_never_enlarged(size: tuple[int, int], short: int, kind: str) -> None:
-    h, w = rgb_pixels(encoded(Image.fromarray(scene()).resize(size), kind), short_side=short).shape[:2]
+def test_the_short_side_is_met_and_never_enlarged(
+    size: tuple[int, int], short: int, kind: str
+) -> None:
+    h, w = rgb_pixels(encoded(Image.fromarray(scene()).resize(size), kind), short_side=short).shape[
+        :2
+    ]
     assert (w, h) == shrunk_size(*size, short)
     assert min(h, w) == min(short, *size)
     assert abs(w / h - size[0] / size[1]) * h <= 0.5 * (1 + size[0] / size[1])  # a rounding of each

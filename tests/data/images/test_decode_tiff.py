@@ -1,4 +1,5 @@
-"""TIFFs of every compression, depth, orientation and order of planes, against the pixels that were written."""
+"""TIFFs of every compression, depth, orientation and order of planes, against the pixels that were
+written."""
 
 import io
 from typing import Any
@@ -17,10 +18,12 @@ TAGS = {"aperio_33003": 33003, "aperio_33005": 33005}
 
 
 def slope(dtype: str, colour: bool) -> tuple[np.ndarray, np.ndarray]:
-    """A picture in 8 bits that looks otherwise upside down, on its side, mirrored or in other colours, and its values
-    in the file's type."""
+    """A picture in 8 bits that looks otherwise upside down, on its side, mirrored or in other
+    colours, and its values in the file's type."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
-    eight = np.stack([rows * 3 + columns, 255 - rows * 2 - columns, 40 + columns * 3], axis=-1).astype(np.uint8)
+    eight = np.stack(
+        [rows * 3 + columns, 255 - rows * 2 - columns, 40 + columns * 3], axis=-1
+    ).astype(np.uint8)
     eight[0, 0], eight[-1, -1] = 0, 255  # the whole range
     eight = eight if colour else eight[..., 0]
     scale = {"uint8": 1, "uint16": 257, "float32": 1 / 255}[dtype]
@@ -31,25 +34,40 @@ def tiff(x: np.ndarray, *, planar: bool = False, turn: int = 1, **options: Any) 
     file = io.BytesIO()
     colour = x.ndim == 3
     tifffile.imwrite(
-        file, np.moveaxis(x, -1, 0) if planar else x, photometric="rgb" if colour else "minisblack",
+        file,
+        np.moveaxis(x, -1, 0) if planar else x,
+        photometric="rgb" if colour else "minisblack",
         planarconfig=("separate" if planar else "contig") if colour else None,
-        extratags=[(274, "H", 1, turn, True)], **options,
-    )  # fmt: skip
+        extratags=[(274, "H", 1, turn, True)],
+        **options,
+    )
     return file.getvalue()
 
 
 def upright(x: np.ndarray, turn: int) -> np.ndarray:
     """EXIF's table of orientations, by PIL's own operations."""
-    flips = {1: None, 2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 4: "FLIP_TOP_BOTTOM", 5: "TRANSPOSE", 6: "ROTATE_270",
-             7: "TRANSVERSE", 8: "ROTATE_90"}  # fmt: skip
+    flips = {
+        1: None,
+        2: "FLIP_LEFT_RIGHT",
+        3: "ROTATE_180",
+        4: "FLIP_TOP_BOTTOM",
+        5: "TRANSPOSE",
+        6: "ROTATE_270",
+        7: "TRANSVERSE",
+        8: "ROTATE_90",
+    }
     image = Image.fromarray(x)
-    return np.asarray(image.transpose(getattr(Image.Transpose, flips[turn])) if flips[turn] else image)
+    return np.asarray(
+        image.transpose(getattr(Image.Transpose, flips[turn])) if flips[turn] else image
+    )
 
 
 @pytest.mark.parametrize("colour", [False, True])
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("packed", LOSSLESS)
-def test_every_compression_gives_the_pixels_or_its_name(packed: str, dtype: str, colour: bool) -> None:
+def test_every_compression_gives_the_pixels_or_its_name(
+    packed: str, dtype: str, colour: bool
+) -> None:
     if dtype == "float32" and packed in ("jpeg2000", "png"):
         pytest.skip("the codec holds no floats")
     eight, x = slope(dtype, colour)
@@ -67,7 +85,9 @@ def test_every_compression_gives_the_pixels_or_its_name(packed: str, dtype: str,
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
 @pytest.mark.parametrize("packed", [None, "lzw", "zlib"])
-def test_turned_once_and_planes_in_order(packed: str | None, dtype: str, turn: int, planar: bool) -> None:
+def test_turned_once_and_planes_in_order(
+    packed: str | None, dtype: str, turn: int, planar: bool
+) -> None:
     eight, x = slope(dtype, True)
     predictor = packed is not None and dtype != "float32"
     data = tiff(x, planar=planar, turn=turn, compression=packed, predictor=predictor)
@@ -106,7 +126,10 @@ def test_a_compression_that_nothing_decodes_is_named(
 
     data[at : at + 2] = (34712).to_bytes(2, "little")
     monkeypatch.setattr(tifffile.TiffPage, "asarray", missing)
-    with pytest.raises(ValueError, match="compression JPEG2000, which nothing here decodes .* pip install imagecodecs"):
+    with pytest.raises(
+        ValueError,
+        match="compression JPEG2000, which nothing here decodes .* pip install imagecodecs",
+    ):
         rgb_pixels(bytes(data))
     assert capfd.readouterr().err == "", "libraries say nothing of their own"
 
@@ -145,7 +168,9 @@ def test_truncated_data_is_an_error_and_never_black(capfd: pytest.CaptureFixture
 
 def test_orientation_of_xmp_does_not_count_in_any_jpeg() -> None:
     eight, _ = slope("uint8", True)
-    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    packet = (
+        b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    )
     file = io.BytesIO()
     Image.fromarray(eight).save(file, "JPEG", quality=95, xmp=packet)
     whole = file.getvalue()
@@ -154,29 +179,52 @@ def test_orientation_of_xmp_does_not_count_in_any_jpeg() -> None:
         assert (kind_of(data).height, kind_of(data).width) == SIZE
 
 
-def test_an_unused_alpha_of_a_bmp_is_left_out_and_other_pictures_without_any_opacity_are_refused() -> None:
+def test_an_unused_alpha_of_a_bmp_is_left_out_and_other_pictures_without_any_opacity_are_refused() -> (
+    None
+):
     eight, _ = slope("uint8", True)
     clear = Image.fromarray(np.dstack([eight, np.zeros(SIZE, np.uint8)]))
     for kind in ("PNG", "WEBP", "TIFF"):
         file = io.BytesIO()
         clear.save(file, kind)
-        with pytest.raises(ValueError, match="wholly transparent: its alpha is 0 everywhere; save it without"):
+        with pytest.raises(
+            ValueError, match="wholly transparent: its alpha is 0 everywhere; save it without"
+        ):
             rgb_pixels(file.getvalue())
     bgra = np.dstack([eight[..., ::-1], np.zeros(SIZE, np.uint8)])[::-1].tobytes()
-    header = (124).to_bytes(4, "little") + SIZE[1].to_bytes(4, "little") + SIZE[0].to_bytes(4, "little")
-    header += b"\x01\0\x20\0" + (3).to_bytes(4, "little") + len(bgra).to_bytes(4, "little") + bytes(16)
-    header += b"".join(m.to_bytes(4, "little") for m in (0xFF0000, 0xFF00, 0xFF, 0xFF000000)) + b"BGRs" + bytes(64)
-    data = b"BM" + (14 + 124 + len(bgra)).to_bytes(4, "little") + bytes(4) + (138).to_bytes(4, "little") + header + bgra
+    header = (
+        (124).to_bytes(4, "little") + SIZE[1].to_bytes(4, "little") + SIZE[0].to_bytes(4, "little")
+    )
+    header += (
+        b"\x01\0\x20\0" + (3).to_bytes(4, "little") + len(bgra).to_bytes(4, "little") + bytes(16)
+    )
+    header += (
+        b"".join(m.to_bytes(4, "little") for m in (0xFF0000, 0xFF00, 0xFF, 0xFF000000))
+        + b"BGRs"
+        + bytes(64)
+    )
+    data = (
+        b"BM"
+        + (14 + 124 + len(bgra)).to_bytes(4, "little")
+        + bytes(4)
+        + (138).to_bytes(4, "little")
+        + header
+        + bgra
+    )
     assert (rgb_pixels(data) == eight).all()
 
 
-def test_a_small_file_of_many_bytes_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_file_of_many_bytes_is_refused_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     file = io.BytesIO()
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(file, "PNG")
     deep = tiff(np.zeros((64, 64, 3), np.float64), compression="zlib")
     monkeypatch.setattr(decode, "MOST_BYTES", 64 * 64 * 2 - 1)
     for data in (file.getvalue(), deep):
-        with pytest.raises(ValueError, match=r"GiB of pixels once it is decoded; the limit is .* cut it into tiles"):
+        with pytest.raises(
+            ValueError, match=r"GiB of pixels once it is decoded; the limit is .* cut it into tiles"
+        ):
             rgb_pixels(data)
     monkeypatch.setattr(decode, "MOST_BYTES", 64 * 64 * 24)
     assert rgb_pixels(deep).shape == (64, 64, 3)

@@ -17,7 +17,9 @@ def at_once(x: np.ndarray) -> np.ndarray:
     if not seen.size:
         return np.zeros(x.shape, np.uint8)
     least, most = float(seen.min()), float(seen.max())
-    low, high = (float(v) for v in np.percentile(seen[:: max(1, seen.size // depth.SAMPLED)], (0.1, 99.9)))
+    low, high = (
+        float(v) for v in np.percentile(seen[:: max(1, seen.size // depth.SAMPLED)], (0.1, 99.9))
+    )
     in_unit = x.dtype.kind == "f" and least >= 0 and most <= 1
     top = 65535.0 if x.dtype == np.uint16 else 1.0 if in_unit else None
     if high <= low:
@@ -30,7 +32,9 @@ def at_once(x: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("shape", [(41, 37), (41, 37, 3), (1, 5), (300, 1)])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_stripes_change_no_bit(dtype: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stripes_change_no_bit(
+    dtype: str, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     pictures = [rng.normal(60, 25, shape).clip(0, 120).astype(dtype), np.full(shape, 3, dtype)]
     if dtype.startswith("float"):

@@ -1,4 +1,5 @@
-"""Lists, fingerprints and the substitution of broken files. What a file's pixels are: test_decode.py."""
+"""Lists, fingerprints and the substitution of broken files. What a file's pixels are:
+test_decode.py."""
 
 import json
 import os
@@ -48,11 +49,17 @@ def test_class_folders_become_labels(tmp_path: Path) -> None:
         save(tmp_path / name)
     found = list_images(str(tmp_path))
     assert found.classes == ("ant", "cat", "dog")
-    named = {f: found.classes[label] for f, label in zip(found.files, found.labels or (), strict=True)}
-    assert named == {f: f.split("/")[0] for f in ("ant/7.png", "cat/1.png", "dog/1.png", "dog/2.png")}
+    named = {
+        f: found.classes[label] for f, label in zip(found.files, found.labels or (), strict=True)
+    }
+    assert named == {
+        f: f.split("/")[0] for f in ("ant/7.png", "cat/1.png", "dog/1.png", "dog/2.png")
+    }
 
 
-@pytest.mark.parametrize("names", [("a/1.png", "2.png"), ("a/1.png", "a/2.png"), ("a/1.png", "b/c/2.png")])
+@pytest.mark.parametrize(
+    "names", [("a/1.png", "2.png"), ("a/1.png", "a/2.png"), ("a/1.png", "b/c/2.png")]
+)
 def test_other_trees_have_no_labels(tmp_path: Path, names: tuple[str, str]) -> None:
     for name in names:
         save(tmp_path / name)
@@ -123,7 +130,9 @@ def test_a_text_list_with_classes(tmp_path: Path) -> None:
 
 
 def test_a_text_list_without_classes(tmp_path: Path) -> None:
-    assert list_images(text_list(tmp_path, "b.png\na.png")) == ImageList(tmp_path, ("a.png", "b.png"))
+    assert list_images(text_list(tmp_path, "b.png\na.png")) == ImageList(
+        tmp_path, ("a.png", "b.png")
+    )
 
 
 def test_a_line_that_begins_with_a_hash_is_a_comment_unless_it_names_a_file(tmp_path: Path) -> None:
@@ -135,7 +144,10 @@ def test_a_line_that_begins_with_a_hash_is_a_comment_unless_it_names_a_file(tmp_
 
 def test_a_list_of_which_no_image_is_there_is_another_file_s(tmp_path: Path) -> None:
     """As one with a class behind a comma, or of another machine."""
-    with pytest.raises(ValueError, match="none of its 2 images is there, the first is c.png,dog; write a path on each"):
+    with pytest.raises(
+        ValueError,
+        match="none of its 2 images is there, the first is c.png,dog; write a path on each",
+    ):
         list_images(text_list(tmp_path, "c.png,dog\nd.png,cat\n"))
     with pytest.raises(ValueError, match="line 2: a path cannot hold a zero byte"):
         list_images(text_list(tmp_path, b"a.png\nb\0.png\n"))
@@ -165,7 +177,9 @@ def test_runs_among_the_images_are_no_images(tmp_path: Path) -> None:
         ("\n\n", ["lists no images"]),
     ],
 )
-def test_a_bad_text_list_names_the_line(tmp_path: Path, content: str | bytes, words: list[str]) -> None:
+def test_a_bad_text_list_names_the_line(
+    tmp_path: Path, content: str | bytes, words: list[str]
+) -> None:
     refused(text_list(tmp_path, content), *words)
 
 
@@ -198,7 +212,9 @@ def test_cocos_own_layout_has_a_folder_for_each_split(tmp_path: Path) -> None:
     save(tmp_path / "train2017" / "b.png", 2)
     (tmp_path / "annotations").mkdir()
     labels = tmp_path / "annotations" / "instances_train2017.json"
-    labels.write_text(json.dumps({"images": [{"file_name": name} for name in ("b.png", "a.png", "lost.png")]}))
+    labels.write_text(
+        json.dumps({"images": [{"file_name": name} for name in ("b.png", "a.png", "lost.png")]})
+    )
     found = list_images(labels)
     assert found == ImageList(tmp_path / "train2017", ("a.png", "b.png", "lost.png"))
     assert int(ImageSource(found, None).read(1)[0][0, 0, 0]) == 2
@@ -220,7 +236,10 @@ def test_a_json_none_of_whose_images_is_there_names_the_folders(tmp_path: Path) 
         ({"annotations": []}, ['"images"']),
         ({"images": []}, ["at least one"]),
         ({"images": [{"file_name": "a.png"}, {"id": 3}]}, ["images[1]", "file_name"]),
-        ({"images": [{"file_name": "a.png"}, {"file_name": "./a.png"}]}, ["images[1]", "repeats", "a.png"]),
+        (
+            {"images": [{"file_name": "a.png"}, {"file_name": "./a.png"}]},
+            ["images[1]", "repeats", "a.png"],
+        ),
     ],
 )
 def test_a_bad_json_is_a_clear_error(tmp_path: Path, content: object, words: list[str]) -> None:
@@ -242,8 +261,13 @@ def test_a_json_without_end_of_brackets_is_a_clear_error(tmp_path: Path) -> None
 @pytest.mark.parametrize("name", ["a\0.png", "\ud800.png", "a" * 300 + ".png"])
 def test_a_name_that_no_file_has_is_one_broken_image(tmp_path: Path, name: str) -> None:
     save(tmp_path / "good.png", 1)
-    found = list_images(coco(tmp_path, {"images": [{"file_name": "good.png"}, {"file_name": name}]}))
-    source, bad = ImageSource(found, None), next(i for i in range(2) if "good" not in found.files[i])
+    found = list_images(
+        coco(tmp_path, {"images": [{"file_name": "good.png"}, {"file_name": name}]})
+    )
+    source, bad = (
+        ImageSource(found, None),
+        next(i for i in range(2) if "good" not in found.files[i]),
+    )
     assert source.read(bad)[1] == 1 - bad and list(source.broken) == [bad]
     assert len(fingerprint(found)) == len(listing(found)) == 32
 
@@ -325,7 +349,9 @@ def test_the_stand_in_does_not_depend_on_what_was_read_before(tmp_path: Path) ->
     orders = np.random.default_rng(0).permuted(np.tile(np.arange(5), (8, 1)), axis=1)
     source = mixed(tmp_path)
     for order in orders.tolist():
-        source = pickle.loads(pickle.dumps(source)) if order[0] % 2 else ImageSource(source.images, None)
+        source = (
+            pickle.loads(pickle.dumps(source)) if order[0] % 2 else ImageSource(source.images, None)
+        )
         assert {i: source.read(i)[1] for i in order} == {0: 1, 1: 1, 2: 2, 3: 1, 4: 1}
 
 
@@ -362,7 +388,13 @@ def test_one_image_and_a_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_ids_of_a_json_are_kept_where_all_have_one(tmp_path: Path) -> None:
     for name in ("b.png", "a.png"):
         Image.new("RGB", (5, 4)).save(tmp_path / name)
-    for ids, numbers in (((7, 3), (3, 7)), ((0, 5), (5, 0)), ((7, 7), (1, 2)), (("7", 3), (1, 2)), ((None, 3), (1, 2))):
+    for ids, numbers in (
+        ((7, 3), (3, 7)),
+        ((0, 5), (5, 0)),
+        ((7, 7), (1, 2)),
+        (("7", 3), (1, 2)),
+        ((None, 3), (1, 2)),
+    ):
         entries = [{"file_name": f, "id": n} for f, n in zip(("b.png", "a.png"), ids, strict=True)]
         (tmp_path / "c.json").write_text(json.dumps({"images": entries}))
         found = list_images(tmp_path / "c.json")

@@ -1,4 +1,5 @@
-"""The sampler and the loader: the same images and views whatever the ranks, workers and interruptions."""
+"""The sampler and the loader: the same images and views whatever the ranks, workers and
+interruptions."""
 
 import subprocess
 import sys
@@ -15,10 +16,23 @@ from genseg.data.images.loader import EpochSampler, batches
 from genseg.data.images.source import ImageSource
 from genseg.data.images.views import View, ViewConfig, crop_view
 
-VIEWS = (ViewConfig(count=2, size=32), ViewConfig(count=1, size=16, scale=(0.05, 0.3)), ViewConfig(count=1, size=32))
+VIEWS = (
+    ViewConfig(count=2, size=32),
+    ViewConfig(count=1, size=16, scale=(0.05, 0.3)),
+    ViewConfig(count=1, size=32),
+)
 
 
-RUN = {"images": 21, "batch": 4, "start": 0, "total": 10, "passes": 1, "seed": 0, "rank": 0, "world": 1}
+RUN = {
+    "images": 21,
+    "batch": 4,
+    "start": 0,
+    "total": 10,
+    "passes": 1,
+    "seed": 0,
+    "rank": 0,
+    "world": 1,
+}
 
 
 def sampler(**changes: int) -> EpochSampler:
@@ -56,9 +70,12 @@ def test_an_order_is_the_one_that_runs_have_had() -> None:
 def test_fewer_images_than_a_batch_are_drawn_again(images: int) -> None:
     """Each draw has an epoch of its own, so that its composite is another one."""
     drawn = [key for step in sampler(images=images) for key in step]
-    assert len(drawn) == len(set(drawn)) == 40 and all(len(step) == 4 for step in sampler(images=images))
+    assert len(drawn) == len(set(drawn)) == 40 and all(
+        len(step) == 4 for step in sampler(images=images)
+    )
     whole = [{i for _, i in drawn[n : n + images]} for n in range(0, 40 - images, images)]
-    assert all(seen == set(range(images)) for seen in whole)  # none is left out, none is seen more often
+    # none is left out, none is seen more often
+    assert all(seen == set(range(images)) for seen in whole)
 
 
 @pytest.mark.parametrize("images", [21, 3])
@@ -100,7 +117,9 @@ def test_batches_do_not_depend_on_workers_or_on_what_came_before(folder: Path) -
 
 
 def test_views_come_by_crop_size_the_largest_first(folder: Path) -> None:
-    batch = ViewDataset(ImageSource(list_images(folder), None), VIEWS, seed=0, colour=True)[[(0, 1), (0, 2)]]
+    batch = ViewDataset(ImageSource(list_images(folder), None), VIEWS, seed=0, colour=True)[
+        [(0, 1), (0, 2)]
+    ]
     assert [tuple(x.shape) for x in batch.images] == [(3, 2, 32, 32, 3), (1, 2, 16, 16, 3)]
     assert [tuple(x.shape) for x in batch.drawn] == [(3, 2, View.LENGTH), (1, 2, View.LENGTH)]
 
@@ -119,7 +138,9 @@ def test_without_colour_a_view_is_only_cut_and_flipped(folder: Path) -> None:
     batch = ViewDataset(source, VIEWS, seed=0, colour=False)[[(2, 3)]]
     numbers = batch.drawn[0][0, 0].tolist()
     view = View(tuple(int(n) for n in numbers[:4]), bool(numbers[4]), bool(numbers[5]))
-    np.testing.assert_array_equal(batch.images[0][0, 0].numpy(), crop_view(source.read(3)[0], view, 32))
+    np.testing.assert_array_equal(
+        batch.images[0][0, 0].numpy(), crop_view(source.read(3)[0], view, 32)
+    )
 
 
 def test_workers_end_with_a_process_that_fails() -> None:
@@ -129,8 +150,11 @@ def test_workers_end_with_a_process_that_fails() -> None:
         "from genseg.data.images.loader import EpochSampler, batches, told\n"
         "class Failing(Dataset):\n"
         "    def __getitem__(self, keys): raise ZeroDivisionError(keys)\n"
-        "sampler = EpochSampler(images=4, batch=2, start=0, total=2, passes=1, seed=0, rank=0, world=1)\n"
+        "sampler = EpochSampler(images=4, batch=2, start=0, total=2, passes=1, seed=0, rank=0, "
+        "world=1)\n"
         "next(told(batches(Failing(), sampler, workers=1)))\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr

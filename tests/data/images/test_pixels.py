@@ -7,11 +7,15 @@ from genseg.data.images.pixels import centre, normalise, stretch, stretching
 
 
 def test_normalised_pixels_are_the_formula() -> None:
-    pixels = torch.randint(0, 256, (2, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.randint(
+        0, 256, (2, 4, 5, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     mean, std = (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)
     got = normalise(pixels, mean=mean, std=std)
     for c in range(3):
-        torch.testing.assert_close(got[:, c], (pixels[..., c].double() / 255 - mean[c]).div(std[c]).float())
+        torch.testing.assert_close(
+            got[:, c], (pixels[..., c].double() / 255 - mean[c]).div(std[c]).float()
+        )
 
 
 def test_normalising_leaves_its_input_alone_and_takes_any_strides() -> None:

@@ -11,11 +11,14 @@ from genseg.data.images.png import read_png, write_png
 
 
 @pytest.mark.parametrize("shape", [(7, 9), (7, 9, 3), (7, 9, 4)])
-def test_pixels_come_back_under_a_name_that_is_no_utf8(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_pixels_come_back_under_a_name_that_is_no_utf8(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     file = Path(os.fsdecode(os.fsencode(tmp_path) + b"/below/bl\xe4tter.png"))
     write_png(file, pixels)
-    np.testing.assert_array_equal(np.asarray(Image.open(file)), pixels)  # the order of colours is PIL's
+    # the order of colours is PIL's
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), pixels)
     np.testing.assert_array_equal(read_png(file), pixels)
 
 

@@ -19,13 +19,21 @@ def written(folder: Path, tops: list[int], kind: str = "uint16") -> tuple[Path, 
 
 
 def test_a_factor_between_deep_images_is_said(tmp_path: Path) -> None:
-    said = uneven(written(tmp_path, [60000, 6000, 60000]))  # the second is spread by its own values, the others are not
-    assert "of 3 looked at one becomes 10.9 times as bright as another" in said  # 65535 to what 99.9 % stay below
+    # the second is spread by its own values, the others are not
+    said = uneven(written(tmp_path, [60000, 6000, 60000]))
+    # 65535 to what 99.9 % stay below
+    assert "of 3 looked at one becomes 10.9 times as bright as another" in said
     assert notes_on(written(tmp_path, [60000, 6000, 60000])) == said
 
 
 @pytest.mark.parametrize(
-    ("tops", "kind"), [([60000, 20000], "uint16"), ([6000, 6600], "uint16"), ([200, 20], "uint8"), ([6000], "uint16")]
+    ("tops", "kind"),
+    [
+        ([60000, 20000], "uint16"),
+        ([6000, 6600], "uint16"),
+        ([200, 20], "uint8"),
+        ([6000], "uint16"),
+    ],
 )
 def test_images_alike_or_of_8_bits_need_no_word(tmp_path: Path, tops: list[int], kind: str) -> None:
     assert uneven(written(tmp_path, tops, kind)) == ""

@@ -1,4 +1,5 @@
-"""What files hold beyond the picture that is used is found in their headers, and said in one sentence."""
+"""What files hold beyond the picture that is used is found in their headers, and said in one
+sentence."""
 
 from pathlib import Path
 
@@ -20,13 +21,21 @@ def made(folder: Path, name: str) -> Path:
     elif name == "pages.tif":
         tifffile.imwrite(file, np.stack([PAGE] * 5), metadata=None)
     elif name in ("hyper.ome.tif", "imagej.tif", "big.tif"):
-        kind = {"hyper.ome.tif": {}, "imagej.tif": {"imagej": True}, "big.tif": {"bigtiff": True, "ome": True}}[name]
+        kind = {
+            "hyper.ome.tif": {},
+            "imagej.tif": {"imagej": True},
+            "big.tif": {"bigtiff": True, "ome": True},
+        }[name]
         tifffile.imwrite(file, stack, metadata={"axes": "ZCYX"}, **kind)
     elif name == "planes.tif":
-        tifffile.imwrite(file, np.zeros((3, 8, 8), np.uint16), photometric="rgb", planarconfig="separate")
+        tifffile.imwrite(
+            file, np.zeros((3, 8, 8), np.uint16), photometric="rgb", planarconfig="separate"
+        )
     elif name in ("alpha.tif", "fourth.tif"):
         kind = "unassalpha" if name == "alpha.tif" else "unspecified"
-        tifffile.imwrite(file, np.zeros((8, 8, 4), np.uint16), photometric="rgb", extrasamples=[kind])
+        tifffile.imwrite(
+            file, np.zeros((8, 8, 4), np.uint16), photometric="rgb", extrasamples=[kind]
+        )
     elif name == "pyramid.tif":
         with tifffile.TiffWriter(file) as writer:
             for level in range(3):
@@ -54,7 +63,10 @@ def made(folder: Path, name: str) -> Path:
     ],
 )
 def test_what_is_not_used_is_said(name: str, what: str, tmp_path: Path) -> None:
-    assert unused((made(tmp_path, name), made(tmp_path, "b.jpg"))) == f"1 of 2 files holds more than is used: {what}"
+    assert (
+        unused((made(tmp_path, name), made(tmp_path, "b.jpg")))
+        == f"1 of 2 files holds more than is used: {what}"
+    )
 
 
 def test_of_one_file_the_word_is_short(tmp_path: Path) -> None:
@@ -63,7 +75,18 @@ def test_of_one_file_the_word_is_short(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["plain.tif", "planes.tif", "alpha.tif", "pyramid.tif", "a.png", "a.webp", "a.gif", "a.bmp", "cut.tif"]
+    "name",
+    [
+        "plain.tif",
+        "planes.tif",
+        "alpha.tif",
+        "pyramid.tif",
+        "a.png",
+        "a.webp",
+        "a.gif",
+        "a.bmp",
+        "cut.tif",
+    ],
 )
 def test_one_picture_needs_no_word(name: str, tmp_path: Path) -> None:
     assert unused((made(tmp_path, name), tmp_path / "missing.tif")) == ""
@@ -74,4 +97,6 @@ def test_of_many_files_all_are_counted_and_some_opened(tmp_path: Path) -> None:
     files = [tmp_path / f"{n}.tif" for n in range(3 * OPENED)]
     for file in files:
         file.write_bytes(content)
-    assert unused(tuple(files)).startswith(f"{3 * OPENED} of {3 * OPENED} files hold more than is used: 5 pages;")
+    assert unused(tuple(files)).startswith(
+        f"{3 * OPENED} of {3 * OPENED} files hold more than is used: 5 pages;"
+    )

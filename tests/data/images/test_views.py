@@ -6,7 +6,14 @@ import torch
 import torchvision.transforms.v2.functional as tv
 from scipy.stats import kstest
 
-from genseg.data.images.views import View, ViewConfig, colour_batch, colour_view, crop_view, draw_view
+from genseg.data.images.views import (
+    View,
+    ViewConfig,
+    colour_batch,
+    colour_view,
+    crop_view,
+    draw_view,
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +30,9 @@ def draws(config: ViewConfig, n: int = 2000, height: int = 96, width: int = 80) 
 
 def test_the_same_seed_draws_the_same_view_and_another_view_another() -> None:
     config = ViewConfig()
-    one, again, other = (draw_view(np.random.default_rng([3, 1, 7, v]), config, 50, 60) for v in (0, 0, 1))
+    one, again, other = (
+        draw_view(np.random.default_rng([3, 1, 7, v]), config, 50, 60) for v in (0, 0, 1)
+    )
     assert one == again
     assert one != other
 
@@ -43,7 +52,9 @@ def test_a_crop_that_never_fits_becomes_the_largest_centred_one() -> None:
 
 
 def test_probabilities_and_strengths_are_those_of_the_recipe() -> None:
-    found = draws(ViewConfig(flip=0.3, jitter=0.8, gray=0.2, blur=0.1, solarize=0.4, hue=0.1, brightness=0.4))
+    found = draws(
+        ViewConfig(flip=0.3, jitter=0.8, gray=0.2, blur=0.1, solarize=0.4, hue=0.1, brightness=0.4)
+    )
     for name, p in (("flip", 0.3), ("gray", 0.2), ("solarize", 0.4)):
         assert np.mean([getattr(v, name) for v in found]) == pytest.approx(p, abs=0.03)
     assert np.mean([v.sigma > 0 for v in found]) == pytest.approx(0.1, abs=0.03)
@@ -51,7 +62,9 @@ def test_probabilities_and_strengths_are_those_of_the_recipe() -> None:
     assert kstest([v.factors[0] for v in found], "uniform", (0.6, 0.8)).pvalue > 0.01
     assert kstest([v.factors[3] for v in found], "uniform", (-0.1, 0.2)).pvalue > 0.01
     assert kstest([v.sigma for v in found if v.sigma], "uniform", (0.1, 1.9)).pvalue > 0.01
-    firsts = np.bincount([v.order[0] for v in found if v.order], minlength=4) / sum(v.order != () for v in found)
+    firsts = np.bincount([v.order[0] for v in found if v.order], minlength=4) / sum(
+        v.order != () for v in found
+    )
     np.testing.assert_allclose(firsts, 0.25, atol=0.04)
 
 
@@ -67,24 +80,34 @@ def test_colour_operations_are_torchvisions(image: np.ndarray, place: int) -> No
     factors = [1.0, 1.0, 1.0, 0.0]
     factors[place] = factor
     view = View((0, 0, 96, 80), False, False, order=(place,), factors=tuple(factors))
-    operation = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[place]
+    operation = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue)[
+        place
+    ]
     want = operation(torch.from_numpy(image).movedim(-1, 0), factor).movedim(0, -1).numpy()
     difference = np.abs(colour_view(image, view).astype(int) - want.astype(int))
-    assert np.percentile(difference, 99) <= (6 if place == 3 else 1)  # hue: OpenCV's 8-bit circle has 180 steps
+    # hue: OpenCV's 8-bit circle has 180 steps
+    assert np.percentile(difference, 99) <= (6 if place == 3 else 1)
 
 
 def test_solarize_inverts_from_the_middle(image: np.ndarray) -> None:
     view = View((0, 0, 96, 80), False, False, solarize=True)
-    np.testing.assert_array_equal(colour_view(image, view), np.where(image < 128, image, 255 - image))
+    np.testing.assert_array_equal(
+        colour_view(image, view), np.where(image < 128, image, 255 - image)
+    )
 
 
 def test_kornia_on_the_device_makes_what_albumentations_makes_on_the_cpu(image: np.ndarray) -> None:
     config = ViewConfig(size=64, gray=0.3, blur=0.5, solarize=0.2, sigma=(0.1, 2.0))
     views = draws(config, 64)
     crops = [crop_view(image, v, 64) for v in views]
-    want = torch.from_numpy(np.stack([colour_view(x, v) for x, v in zip(crops, views, strict=True)])) / 255
+    want = (
+        torch.from_numpy(np.stack([colour_view(x, v) for x, v in zip(crops, views, strict=True)]))
+        / 255
+    )
     batch = torch.from_numpy(np.stack(crops)).movedim(-1, 1) / 255
-    got = colour_batch(batch, torch.from_numpy(np.stack([v.vector() for v in views]))).movedim(1, -1)
+    got = colour_batch(batch, torch.from_numpy(np.stack([v.vector() for v in views]))).movedim(
+        1, -1
+    )
     close = (got - want).abs() < 6 / 255
     assert close.float().mean() > 0.99  # not all: a value at 127.5 is solarised on one side only
     assert (got - want).abs().mean() < 2 / 255

@@ -1,4 +1,5 @@
-"""Instances against whole images; COCO's formats against pycocotools; what cannot be used, with its message."""
+"""Instances against whole images; COCO's formats against pycocotools; what cannot be used, with its
+message."""
 
 import json
 from pathlib import Path
@@ -65,20 +66,29 @@ def test_a_resized_instance_is_that_of_the_resized_image() -> None:
     square = Instance(np.full((4, 6), 255, np.uint8), top=8, left=10, score=0.5)
     larger, smaller = resized(square, (24, 32), (48, 96)), resized(square, (24, 32), (12, 16))
     whole = cv2.resize(square.paint(24, 32), (96, 48), interpolation=cv2.INTER_LINEAR)
-    assert larger is not None and cv2.absdiff(larger.paint(48, 96), whole).max() <= 1  # its corners are half covered
+    # its corners are half covered
+    assert larger is not None and cv2.absdiff(larger.paint(48, 96), whole).max() <= 1
     assert (larger.box, larger.score) == ((30, 16, 18, 8), 0.5)
     soft = Instance(np.random.default_rng(0).integers(1, 256, (5, 7), np.uint8), top=0, left=5)
-    for size in ((12, 24), (20, 40), (29, 31)):  # an alpha at three of the image's edges, faint ones too
+    # an alpha at three of the image's edges, faint ones too
+    for size in ((12, 24), (20, 40), (29, 31)):
         found = resized(soft, (5, 12), size)
         whole = cv2.resize(soft.paint(5, 12), size[::-1], interpolation=cv2.INTER_LINEAR)
         assert found is not None and cv2.absdiff(found.paint(*size), whole).max() <= 4
-    assert smaller is not None and (smaller.box, smaller.area, smaller.score) == ((5, 4, 3, 2), 6, 0.5)
+    assert smaller is not None and (smaller.box, smaller.area, smaller.score) == (
+        (5, 4, 3, 2),
+        6,
+        0.5,
+    )
     whole = np.zeros((90, 120), np.uint8)
     cv2.ellipse(whole, (70, 50), (40, 25), 30, 0, 360, 255, -1)
     for size in ((37, 50), (131, 200)):
         got = resized(cut(whole), whole.shape, size)
         assert got is not None
-        a, b = got.paint(*size) >= 128, cv2.resize(whole, size[::-1], interpolation=cv2.INTER_AREA) >= 128
+        a, b = (
+            got.paint(*size) >= 128,
+            cv2.resize(whole, size[::-1], interpolation=cv2.INTER_AREA) >= 128,
+        )
         assert (a & b).sum() / (a | b).sum() > 0.9
 
 
@@ -88,11 +98,20 @@ def test_an_enlarged_instance_loses_nothing_at_the_edge_of_the_image(larger: int
     for top, left in ((0, 0), (5, 6), (0, 6), (5, 0)):
         found = resized(Instance(soft, top, left), (8, 10), (8 * larger, 10 * larger))
         assert found is not None
-        rows, columns = found.mask.any(1).nonzero()[0] + found.top, found.mask.any(0).nonzero()[0] + found.left
+        rows, columns = (
+            found.mask.any(1).nonzero()[0] + found.top,
+            found.mask.any(0).nonzero()[0] + found.left,
+        )
         assert 0 in rows if top == 0 else 8 * larger - 1 in rows
         assert 0 in columns if left == 0 else 10 * larger - 1 in columns
-    whole = resized(Instance(np.full((8, 10), 140, np.uint8), 0, 0), (8, 10), (8 * larger, 10 * larger))
-    assert whole is not None and (whole.alpha == 140).all() and whole.alpha.shape == (8 * larger, 10 * larger)
+    whole = resized(
+        Instance(np.full((8, 10), 140, np.uint8), 0, 0), (8, 10), (8 * larger, 10 * larger)
+    )
+    assert (
+        whole is not None
+        and (whole.alpha == 140).all()
+        and whole.alpha.shape == (8 * larger, 10 * larger)
+    )
 
 
 def test_an_instance_that_gets_too_small_is_none() -> None:
@@ -107,16 +126,26 @@ def test_masks_come_back_from_all_forms_of_a_segmentation() -> None:
     coded = encode(instance, 6, 8)
     runs = [0, *np.diff(np.flatnonzero(np.diff(mask.T.ravel(), prepend=2, append=2))).tolist()]
     runs = runs[1:] if mask[0, 0] == 0 else runs
-    for form in (json.loads(json.dumps(coded)), {"size": [6, 8], "counts": runs}, rle.encode(np.asfortranarray(mask))):
+    for form in (
+        json.loads(json.dumps(coded)),
+        {"size": [6, 8], "counts": runs},
+        rle.encode(np.asfortranarray(mask)),
+    ):
         assert (decode_segmentation(form, 6, 8) == mask).all()
     polygons = [*SQUARE, [5.0, 0.0, 8.0, 0.0, 8.0, 3.0]]
-    assert (decode_segmentation(polygons, 6, 8) == rle.decode(rle.merge(rle.frPyObjects(polygons, 6, 8)))).all()
+    assert (
+        decode_segmentation(polygons, 6, 8)
+        == rle.decode(rle.merge(rle.frPyObjects(polygons, 6, 8)))
+    ).all()
 
 
 def test_polygons_without_an_inside_hold_nothing() -> None:
     assert decode_segmentation([[1.0, 1.0, 4.0, 4.0]], 6, 8).sum() == 0
     assert decode_segmentation([], 6, 8).sum() == 0
-    assert (decode_segmentation([[1.0, 1.0, 4.0, 4.0], *SQUARE], 6, 8) == decode_segmentation(SQUARE, 6, 8)).all()
+    assert (
+        decode_segmentation([[1.0, 1.0, 4.0, 4.0], *SQUARE], 6, 8)
+        == decode_segmentation(SQUARE, 6, 8)
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -126,8 +155,10 @@ def test_polygons_without_an_inside_hold_nothing() -> None:
         ("text", "neither a list of polygons nor an RLE"),
         ({"size": [6, 8]}, "neither a list of polygons nor an RLE"),
         ({"size": [6, 8], "counts": [-5, 53]}, "whole numbers from 0 on"),
-        ([[1, 1, None, 1, 4, 4]], "a polygon needs pairs of numbers within 10 sides of the image"),  # ends the process
-        ([[1, 1, float("nan"), 1, 4, 4]], "a polygon needs pairs of numbers"),  # has no end in pycocotools
+        # ends the process
+        ([[1, 1, None, 1, 4, 4]], "a polygon needs pairs of numbers within 10 sides of the image"),
+        # has no end in pycocotools
+        ([[1, 1, float("nan"), 1, 4, 4]], "a polygon needs pairs of numbers"),
         ([[1, 1, 1e7, 1, 4, 4]], "a polygon needs pairs of numbers"),
     ],
 )
@@ -139,11 +170,25 @@ def test_what_is_no_segmentation_is_an_error(segmentation: Any, message: str) ->
 def test_an_annotation_is_read_as_it_was_written() -> None:
     instance = cut(soft_map(), 0.123456789)
     written = json.loads(json.dumps(annotation(instance, number=5, image=7, height=6, width=8)))
-    assert {k: written[k] for k in ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "score")} == {
-        "id": 5, "image_id": 7, "category_id": 1, "iscrowd": 0, "area": 6, "bbox": [2, 2, 3, 2], "score": 0.12346,
-    }  # fmt: skip
+    assert {
+        k: written[k] for k in ("id", "image_id", "category_id", "iscrowd", "area", "bbox", "score")
+    } == {
+        "id": 5,
+        "image_id": 7,
+        "category_id": 1,
+        "iscrowd": 0,
+        "area": 6,
+        "bbox": [2, 2, 3, 2],
+        "score": 0.12346,
+    }
     (image,) = read_scored(IMAGES, [written], Path("x.json"))
-    assert (image.name, image.height, image.width, image.kind, image.numbers) == ("a.png", 6, 8, "dark", (5,))
+    assert (image.name, image.height, image.width, image.kind, image.numbers) == (
+        "a.png",
+        6,
+        8,
+        "dark",
+        (5,),
+    )
     assert (image.instances[0].paint(6, 8) == 255 * (soft_map() >= 128)).all()
     assert image.instances[0].alpha.shape == (2, 3) and image.instances[0].score == 0.12346
     assert image.boxes.tolist() == [[2, 2, 3, 2]] and image.areas.tolist() == [6]
@@ -152,14 +197,25 @@ def test_an_annotation_is_read_as_it_was_written() -> None:
 
 def test_instances_in_memory_make_an_annotated_image() -> None:
     image = annotate([cut(soft_map(), 0.5)], height=6, width=8, name="a", kind="dark")
-    assert image.boxes.tolist() == [[2, 2, 3, 2]] and image.areas.tolist() == [6] and image.numbers == (1,)
+    assert (
+        image.boxes.tolist() == [[2, 2, 3, 2]]
+        and image.areas.tolist() == [6]
+        and image.numbers == (1,)
+    )
     assert image.alphas == image.instances
     empty = annotate([], height=6, width=8)
     assert empty.boxes.shape == (0, 4) and empty.crowd.shape == (0,)
 
 
 def test_an_image_keeps_boxes_areas_and_crowds_of_the_json_and_fills_in_what_is_missing() -> None:
-    given = {"id": 3, "image_id": 7, "bbox": [1.25, 2, 3, 2], "area": 5.5, "iscrowd": 1, "segmentation": SQUARE}
+    given = {
+        "id": 3,
+        "image_id": 7,
+        "bbox": [1.25, 2, 3, 2],
+        "area": 5.5,
+        "iscrowd": 1,
+        "segmentation": SQUARE,
+    }
     bare = {"image_id": 7, "segmentation": SQUARE}
     empty = {"image_id": 7, "segmentation": {"size": [6, 8], "counts": [48]}}
     (image,) = read_scored(IMAGES, [given, bare, empty], Path("x.json"))
@@ -169,9 +225,9 @@ def test_an_image_keeps_boxes_areas_and_crowds_of_the_json_and_fills_in_what_is_
 
 
 def test_without_segmentations_an_instance_is_its_box_inside_the_image() -> None:
-    inside, over = read_scored(IMAGES, [BOX, BOX | {"bbox": [-2.0, 3.6, 5.0, 9.0], "score": 0.5}], Path("x.json"))[
-        0
-    ].instances
+    inside, over = read_scored(
+        IMAGES, [BOX, BOX | {"bbox": [-2.0, 3.6, 5.0, 9.0], "score": 0.5}], Path("x.json")
+    )[0].instances
     assert (inside.top, inside.left, inside.alpha.shape) == (2, 1, (2, 3))
     assert (over.top, over.left, over.alpha.shape, over.score) == (4, 0, (2, 3), 0.5)
     assert not read_scored(IMAGES, [BOX], Path("x.json"))[0].outlined
@@ -181,25 +237,65 @@ def test_without_segmentations_an_instance_is_its_box_inside_the_image() -> None
 @pytest.mark.parametrize(
     ("images", "annotations", "message"),
     [
-        ([{"id": 7, "file_name": "a.png"}], [BOX], "none of its 1 images can be used; .* gives no height and width"),
-        ([{"file_name": "a.png"}], [BOX], r"images\[0\] needs an id, a file_name, height and width"),
+        (
+            [{"id": 7, "file_name": "a.png"}],
+            [BOX],
+            "none of its 1 images can be used; .* gives no height and width",
+        ),
+        (
+            [{"file_name": "a.png"}],
+            [BOX],
+            r"images\[0\] needs an id, a file_name, height and width",
+        ),
         ([*IMAGES, {**IMAGES[0], "file_name": "b.png"}], [BOX], "image 7 is both a.png and b.png"),
         ([*IMAGES, {**IMAGES[0], "id": 8}], [BOX], "1 images with the file of another"),
-        (IMAGES, [{"id": 3}], "1 annotations of images that are not listed, first: annotation 3 of image None"),
-        (IMAGES, [BOX, BOX | {"image_id": 9}], "1 annotations of images that are not listed, .* image 9"),
-        (IMAGES, [BOX, BOX | {"segmentation": SQUARE}], "1 annotations without a segmentation, .* 3 of a.png"),
+        (
+            IMAGES,
+            [{"id": 3}],
+            "1 annotations of images that are not listed, first: annotation 3 of image None",
+        ),
+        (
+            IMAGES,
+            [BOX, BOX | {"image_id": 9}],
+            "1 annotations of images that are not listed, .* image 9",
+        ),
+        (
+            IMAGES,
+            [BOX, BOX | {"segmentation": SQUARE}],
+            "1 annotations without a segmentation, .* 3 of a.png",
+        ),
         ([{**IMAGES[0], "id": float("inf")}], [BOX], r"images\[0\] needs an id"),
-        (IMAGES, [BOX | {"bbox": None}], "1 annotations without a box that can be used, first: annotation 3 of a.png"),
-        (IMAGES, [BOX | {"score": "high"}], "1 annotations whose score is no .* annotation 3 of a.png: 'high'"),
+        (
+            IMAGES,
+            [BOX | {"bbox": None}],
+            "1 annotations without a box that can be used, first: annotation 3 of a.png",
+        ),
+        (
+            IMAGES,
+            [BOX | {"score": "high"}],
+            "1 annotations whose score is no .* annotation 3 of a.png: 'high'",
+        ),
         (IMAGES, [BOX | {"score": float("nan")}], "1 annotations whose score is no finite number"),
-        (IMAGES, [BOX | {"iscrowd": "maybe"}], "1 annotations whose iscrowd is neither 0 nor 1, .*: 'maybe'"),
+        (
+            IMAGES,
+            [BOX | {"iscrowd": "maybe"}],
+            "1 annotations whose iscrowd is neither 0 nor 1, .*: 'maybe'",
+        ),
         (
             IMAGES,
             [BOX | {"segmentation": {"size": [9, 9], "counts": "x"}}],
             "annotation 3 of a.png: .* no run-length text",
         ),
-        (IMAGES, [BOX | {"segmentation": {"size": [8, 6], "counts": [48]}}], r"annotation 3 .* size is \[8, 6\]"),
-        (IMAGES, [BOX | {"segmentation": {"size": [6, 8], "counts": "5"}}], "annotation 3 .* do not sum up"),
+        (
+            IMAGES,
+            [BOX | {"segmentation": {"size": [8, 6], "counts": [48]}}],
+            r"annotation 3 .* size is \[8, 6\]",
+        ),
+        (
+            IMAGES,
+            [BOX | {"segmentation": {"size": [6, 8], "counts": "5"}}],
+            "annotation 3 .* do not sum up",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_named(images: Any, annotations: Any, message: str) -> None:
@@ -227,13 +323,23 @@ def test_files_that_are_no_coco_json_are_named(tmp_path: Path) -> None:
 
 def test_windows_may_lie_anywhere() -> None:
     instance = Instance(np.full((2, 3), 255, np.uint8), top=4, left=5)
-    assert instance.box == (5, 4, 3, 2) and instance.paint(6, 8)[4:, 5:].all() and instance.paint(6, 8).sum() == 6 * 255
+    assert (
+        instance.box == (5, 4, 3, 2)
+        and instance.paint(6, 8)[4:, 5:].all()
+        and instance.paint(6, 8).sum() == 6 * 255
+    )
 
 
 @pytest.mark.parametrize(
     ("box", "window"),
-    [((1.0, 2.0, 4.0, 4.0), (2, 1, 2, 3)), ((3.2, 1.1, 3.4, 1.3), (1, 3, 1, 1)), ((7.8, 5.7, 8.0, 6.0), (5, 7, 1, 1))],
+    [
+        ((1.0, 2.0, 4.0, 4.0), (2, 1, 2, 3)),
+        ((3.2, 1.1, 3.4, 1.3), (1, 3, 1, 1)),
+        ((7.8, 5.7, 8.0, 6.0), (5, 7, 1, 1)),
+    ],
 )
-def test_a_box_is_filled_with_a_pixel_or_more(box: tuple[float, ...], window: tuple[int, ...]) -> None:
+def test_a_box_is_filled_with_a_pixel_or_more(
+    box: tuple[float, ...], window: tuple[int, ...]
+) -> None:
     made = filled(box, 6, 8)
     assert (made.top, made.left, *made.alpha.shape) == window and made.mask.all()

@@ -24,12 +24,28 @@ NUMBERS = np.zeros((12, 16), int)
 NUMBERS[1:4, 2:6], NUMBERS[6:9, 1:5], NUMBERS[6:10, 9:14] = 1, 2, 7
 
 
-@pytest.mark.parametrize("options", [{}, {"photometric": "miniswhite"}, {"bigtiff": True}, {"byteorder": ">"}])
+@pytest.mark.parametrize(
+    "options", [{}, {"photometric": "miniswhite"}, {"bigtiff": True}, {"byteorder": ">"}]
+)
 @pytest.mark.parametrize("packed", [None, "lzw", "zlib", "zstd"])
 @pytest.mark.parametrize(
-    "dtype", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64"]
+    "dtype",
+    [
+        "uint8",
+        "int8",
+        "uint16",
+        "int16",
+        "uint32",
+        "int32",
+        "uint64",
+        "int64",
+        "float32",
+        "float64",
+    ],
 )
-def test_every_type_of_whole_numbers(dtype: str, packed: str | None, options: dict[str, Any], tmp_path: Path) -> None:
+def test_every_type_of_whole_numbers(
+    dtype: str, packed: str | None, options: dict[str, Any], tmp_path: Path
+) -> None:
     if np.dtype(dtype).kind == "f" and "photometric" in options:
         pytest.skip("tifffile writes no such floats")
     tifffile.imwrite(tmp_path / "a.tif", NUMBERS.astype(dtype), compression=packed, **options)
@@ -43,7 +59,9 @@ def test_negative_numbers_are_refused_in_every_type(dtype: str, tmp_path: Path) 
     numbers = NUMBERS.astype(dtype)
     numbers[0, 0] = -1
     tifffile.imwrite(tmp_path / "a.tif", numbers)
-    with pytest.raises(CocoError, match="a.tif: it holds -1; instances are 1, 2, ..., and 0 is background"):
+    with pytest.raises(
+        CocoError, match="a.tif: it holds -1; instances are 1, 2, ..., and 0 is background"
+    ):
         read_label_image(tmp_path / "a.tif")
 
 
@@ -52,7 +70,9 @@ def test_fractions_are_no_labels(value: float, tmp_path: Path) -> None:
     numbers = NUMBERS.astype("float32")
     numbers[0, 0] = value
     tifffile.imwrite(tmp_path / "a.tif", numbers)
-    with pytest.raises(CocoError, match=f"it holds {value:g}, and a label image whole numbers.*astype"):
+    with pytest.raises(
+        CocoError, match=f"it holds {value:g}, and a label image whole numbers.*astype"
+    ):
         read_label_image(tmp_path / "a.tif")
 
 
@@ -83,7 +103,9 @@ def test_a_mask_in_pieces_looks_like_a_mask(tmp_path: Path) -> None:
     assert read_label_image(tmp_path / "a.png").binary
 
 
-def test_what_is_written_needs_no_further_package_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_written_needs_no_further_package_to_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_label_image(tmp_path / "new/a.tif", NUMBERS, Resolution(3e4, 2e4, 3))
     real = builtins.__import__
 
@@ -106,12 +128,18 @@ def test_the_size_of_pixels_is_passed_on(tmp_path: Path) -> None:
     x = np.zeros((12, 16), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", x, resolution=(300, 200), resolutionunit=2)
     assert resolution_of(tmp_path / "a.tif") == Resolution(300, 200, 2)
-    tifffile.imwrite(tmp_path / "j.tif", x, imagej=True, resolution=(2.5, 2.5), metadata={"unit": "um"})
+    tifffile.imwrite(
+        tmp_path / "j.tif", x, imagej=True, resolution=(2.5, 2.5), metadata={"unit": "um"}
+    )
     found = resolution_of(tmp_path / "j.tif")
     assert found is not None and found.across == 2.5 and "unit=um" in found.description
     write_label_image(tmp_path / "labels.tif", NUMBERS, found)
     assert resolution_of(tmp_path / "labels.tif") == found, "Fiji reads the unit again"
-    tifffile.imwrite(tmp_path / "o.ome.tif", x, metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25})
+    tifffile.imwrite(
+        tmp_path / "o.ome.tif",
+        x,
+        metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25},
+    )
     assert resolution_of(tmp_path / "o.ome.tif") == Resolution(2e4, 4e4, 3)
     Image.fromarray(np.uint8(x)).save(tmp_path / "p.png", dpi=(254, 254))
     found = resolution_of(tmp_path / "p.png")
@@ -119,7 +147,10 @@ def test_the_size_of_pixels_is_passed_on(tmp_path: Path) -> None:
     file = io.BytesIO()
     Image.fromarray(np.uint8(x)).save(file, "PNG")
     (tmp_path / "n.png").write_bytes(file.getvalue())
-    assert resolution_of(tmp_path / "n.png") is None and resolution_of(tmp_path / "nowhere.tif") is None
+    assert (
+        resolution_of(tmp_path / "n.png") is None
+        and resolution_of(tmp_path / "nowhere.tif") is None
+    )
 
 
 def test_files_that_keep_the_image_s_suffix_come_first(tmp_path: Path) -> None:

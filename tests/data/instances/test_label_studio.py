@@ -1,4 +1,5 @@
-"""Label Studio's code: by hand, and there and back for masks of any shape, also with pycocotools' masks."""
+"""Label Studio's code: by hand, and there and back for masks of any shape, also with pycocotools'
+masks."""
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ def code_of(mask: np.ndarray) -> list[int]:
 
 
 def test_two_pixels_by_hand() -> None:
-    """32 bits 8 bytes, 00111, the sizes 0010 0011 0111 1111; then a run of 4 zeros and one of 4 times 255."""
+    """32 bits 8 bytes, 00111, the sizes 0010 0011 0111 1111; then a run of 4 zeros and one of 4
+    times 255."""
     head = f"{8:032b}" + "00111" + "0010" + "0011" + "0111" + "1111"
     runs = "1" + "00" + "011" + "0" * 8 + "1" + "00" + "011" + "1" * 8
     bits = head + runs
@@ -34,7 +36,9 @@ def test_there_and_back(shape: tuple[int, int], part: float) -> None:
     np.testing.assert_array_equal(decode_brush(code, *shape), mask)
 
 
-@pytest.mark.parametrize("window", [(0, 0, 6, 9), (2, 0, 3, 9), (1, 3, 4, 5), (5, 8, 1, 1), (0, 0, 6, 1)])
+@pytest.mark.parametrize(
+    "window", [(0, 0, 6, 9), (2, 0, 3, 9), (1, 3, 4, 5), (5, 8, 1, 1), (0, 0, 6, 1)]
+)
 def test_the_code_of_a_window_is_that_of_the_whole_image(window: tuple[int, int, int, int]) -> None:
     top, left, h, w = window
     for part in (0.5, 1.0):
@@ -61,7 +65,19 @@ def test_a_mask_of_pycocotools_comes_back_as_the_same_rle() -> None:
 
 
 def test_single_bytes_that_its_editor_may_write_are_read() -> None:
-    bits = f"{4:032b}" + "00111" + "0010" + "0011" + "0111" + "1111" + "0" + "00" + "011" + "0" * 24 + "11111111"
+    bits = (
+        f"{4:032b}"
+        + "00111"
+        + "0010"
+        + "0011"
+        + "0111"
+        + "1111"
+        + "0"
+        + "00"
+        + "011"
+        + "0" * 24
+        + "11111111"
+    )
     bits += "0" * (-len(bits) % 8)
     code = [int(bits[i : i + 8], 2) for i in range(0, len(bits), 8)]
     np.testing.assert_array_equal(decode_brush(code, 1, 1), [[True]])

@@ -73,7 +73,9 @@ def test_polygons_cover_their_mask(radius: float) -> None:
     for x in (41.8, 42.0, 42.5, 5.0, 88.0):  # the last two lie at the image's edges
         instance = disc(radius, x=x)
         found = polygons(instance)
-        assert all(len(p) >= 6 and len(p) % 2 == 0 and min(p) >= 0 and max(p[::2]) <= 90 for p in found)
+        assert all(
+            len(p) >= 6 and len(p) % 2 == 0 and min(p) >= 0 and max(p[::2]) <= 90 for p in found
+        )
         mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
         truth = instance.paint(80, 90) > 127
         assert (mask & truth).sum() / (mask | truth).sum() > 0.9, x

@@ -16,7 +16,8 @@ def crops(tmp_path: Path) -> BoxCrops:
     """Of an image of 40 x 60: in the middle, at a corner, and wider than the image is high."""
     boxes = [[20, 10, 10, 8], [0, 0, 10, 10], [5, 10, 50, 10], [30, 20, 9, 9]]
     notes = [
-        note(n, 1, (3, 7)[n % 2], bbox=b, segmentation=square(*b[:3]), iscrowd=int(n == 3)) for n, b in enumerate(boxes)
+        note(n, 1, (3, 7)[n % 2], bbox=b, segmentation=square(*b[:3]), iscrowd=int(n == 3))
+        for n, b in enumerate(boxes)
     ]
     return BoxCrops(read_labelled(write_json(tmp_path, notes), masks=False)[0], margin=0.2)
 
@@ -30,11 +31,15 @@ def test_squares_with_a_margin(crops: BoxCrops) -> None:
         assert np.array_equal(found, image[y : y + side, x : x + side])
 
 
-def test_an_image_is_read_once_for_neighbours(crops: BoxCrops, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_is_read_once_for_neighbours(
+    crops: BoxCrops, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import genseg.data.labels.box_crops as module
 
     calls, read = [], module.read_sample
-    monkeypatch.setattr(module, "read_sample", lambda image: calls.append(image.number) or read(image))
+    monkeypatch.setattr(
+        module, "read_sample", lambda image: calls.append(image.number) or read(image)
+    )
     for i in range(3):
         crops.read(i)
     assert calls == [1]

@@ -57,7 +57,9 @@ def test_a_folder_of_maps(folders: tuple[Path, Path]) -> None:
     labelled, findings = read_mask_folder(*folders)
     assert [i.name for i in labelled.images] == ["in/a.png", "in/b.png"]
     assert labelled.categories == ((1, "1"), (2, "2")) and not labelled.outlined
-    assert [(f.what, f.count, f.first) for f in findings] == [("images without a map of classes", 1, "in/c.png")]
+    assert [(f.what, f.count, f.first) for f in findings] == [
+        ("images without a map of classes", 1, "in/c.png")
+    ]
     first, second = (semantic_target(i, 2) for i in labelled.images)
     assert first[5, 6] == 2 and first[15, 25] == 255 and first[0, 0] == 0
     assert second[5, 6] == 2 and second[15, 25] == 0
@@ -77,9 +79,15 @@ def test_classes_may_have_names(folders: tuple[Path, Path], tmp_path: Path) -> N
 def test_levels_of_grey_are_told(folders: tuple[Path, Path]) -> None:
     """What smooth resizing makes of 0 and 255."""
     for name in ("a", "b"):
-        write_map(folders[1] / f"in/{name}.png", np.array([[0, 127, 255]], np.uint8).repeat(20, 0).repeat(10, 1))
+        write_map(
+            folders[1] / f"in/{name}.png",
+            np.array([[0, 127, 255]], np.uint8).repeat(20, 0).repeat(10, 1),
+        )
     unused = read_mask_folder(*folders)[1][-1]
-    assert (unused.count, unused.first) == (126, "class 1") and "are the maps grey pictures" in unused.outcome
+    assert (unused.count, unused.first) == (
+        126,
+        "class 1",
+    ) and "are the maps grey pictures" in unused.outcome
 
 
 def test_maps_of_another_size_are_left_out(folders: tuple[Path, Path]) -> None:
@@ -100,7 +108,9 @@ def test_truncated_files_are_left_out(tmp_path: Path, folder: str) -> None:
     cut.write_bytes(cut.read_bytes()[:-60])  # its header is whole
     labelled, (finding,) = read_mask_folder(tmp_path / "images", tmp_path / "masks")
     assert [i.name for i in labelled.images] == ["a.png"]
-    assert finding.what == "images or maps that cannot be read" and finding.first.startswith("b.png: ")
+    assert finding.what == "images or maps that cannot be read" and finding.first.startswith(
+        "b.png: "
+    )
 
 
 def test_folders_that_cannot_be_used(folders: tuple[Path, Path], tmp_path: Path) -> None:
@@ -110,7 +120,9 @@ def test_folders_that_cannot_be_used(folders: tuple[Path, Path], tmp_path: Path)
         read_mask_folder(folders[0], tmp_path / "none")
     for name in ("a", "b"):
         write_map(folders[1] / f"in/{name}.png", np.full((20, 30), 255, np.uint8))
-    with pytest.raises(CocoError, match=r"the maps hold only \[255\], and 255 is ignored; write class 1 as 1"):
+    with pytest.raises(
+        CocoError, match=r"the maps hold only \[255\], and 255 is ignored; write class 1 as 1"
+    ):
         read_mask_folder(*folders)
 
 
@@ -123,14 +135,20 @@ def test_bad_maps_and_images(folders: tuple[Path, Path], tmp_path: Path) -> None
         semantic_target(labelled.images[0], 2)
     with pytest.raises(ValueError, match="255 classes, and a map of 8 bits holds 1 to 254"):
         semantic_target(labelled.images[0], 255)
-    with pytest.raises(ValueError, match="a PNG with a palette or grey, each value one class; got RGB"):
+    with pytest.raises(
+        ValueError, match="a PNG with a palette or grey, each value one class; got RGB"
+    ):
         read_class_map(folders[0] / "in/a.png")
     shutil.copy(folders[0] / "in/b.png", folders[1] / "in/b.png")
-    with pytest.raises(CocoError, match="masks/in/b.png: a map of classes is a PNG with a palette or grey"):
+    with pytest.raises(
+        CocoError, match="masks/in/b.png: a map of classes is a PNG with a palette or grey"
+    ):
         read_mask_folder(*folders)
     write_map(tmp_path / "deep.png", np.full((4, 4), 300, np.uint16))
     with pytest.raises(ValueError, match="it holds 300; classes are 1 to 254"):
         read_class_map(tmp_path / "deep.png")
     (boxes,) = read_labelled(write_json(tmp_path / "images", [note(1)]), masks=False)[0].images
-    with pytest.raises(ValueError, match="1.png has boxes alone: the class of each pixel needs masks"):
+    with pytest.raises(
+        ValueError, match="1.png has boxes alone: the class of each pixel needs masks"
+    ):
         semantic_target(boxes, 1)

@@ -1,4 +1,5 @@
-"""Crops of images, masks, boxes and maps: against albumentations on whole masks, and against one another."""
+"""Crops of images, masks, boxes and maps: against albumentations on whole masks, and against one
+another."""
 
 from dataclasses import replace
 
@@ -28,10 +29,16 @@ def made(seed: int, config: AugmentConfig = CONFIG) -> tuple[np.ndarray, list[np
     rng = np.random.default_rng(seed)
     height, width = ((61, 87), (30, 40), (100, 20))[seed % 3]
     image = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (0, 0), 2)
-    return image, [blob(rng, height, width) for _ in range(6)], draw_crop(rng, config, height, width)
+    return (
+        image,
+        [blob(rng, height, width) for _ in range(6)],
+        draw_crop(rng, config, height, width),
+    )
 
 
-def albumented(image: np.ndarray, masks: list[np.ndarray], crop: Crop) -> tuple[np.ndarray, np.ndarray]:
+def albumented(
+    image: np.ndarray, masks: list[np.ndarray], crop: Crop
+) -> tuple[np.ndarray, np.ndarray]:
     """The same crop by albumentations on whole masks."""
     top, left, h, w = crop.window
     above, before, tall, wide = crop.inside
@@ -47,7 +54,12 @@ def albumented(image: np.ndarray, masks: list[np.ndarray], crop: Crop) -> tuple[
             mask_interpolation=cv2.INTER_NEAREST_EXACT,
             p=1,
         ),
-        A.Pad((pads["pad_left"], pads["pad_top"], pads["pad_right"], pads["pad_bottom"]), fill=PAD, fill_mask=0, p=1),
+        A.Pad(
+            (pads["pad_left"], pads["pad_top"], pads["pad_right"], pads["pad_bottom"]),
+            fill=PAD,
+            fill_mask=0,
+            p=1,
+        ),
         A.HorizontalFlip(p=float(crop.flip)),
         A.VerticalFlip(p=float(crop.vertical_flip)),
         A.Transpose(p=float(crop.transpose)),
@@ -75,7 +87,8 @@ def test_a_crop_is_that_of_albumentations(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(24))
 def test_cropped_boxes_hold_their_masks(seed: int) -> None:
-    """A box scaled as real numbers and the box of a mask scaled by nearest neighbours differ by less than a step."""
+    """A box scaled as real numbers and the box of a mask scaled by nearest neighbours differ by
+    less than a step."""
     image, masks, crop = made(seed)
     instances = [cut(m * np.uint8(255)) for m in masks]
     boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in (i.box for i in instances)], float)
@@ -102,8 +115,14 @@ def test_the_distribution_of_what_is_drawn() -> None:
     assert abs(factors.mean()) < 0.05 and factors.min() < -0.9 and factors.max() > 0.9
     assert np.mean([c.flip for c in drawn]) == pytest.approx(0.25, abs=0.03)
     assert not any(c.vertical_flip or c.transpose for c in drawn)
-    assert min(c.window[0] for c in drawn) == 0 and max(c.window[0] + c.window[2] for c in drawn) == 200
-    turned = [draw_crop(np.random.default_rng(i), replace(config, turn=True), 200, 300) for i in range(2000)]
+    assert (
+        min(c.window[0] for c in drawn) == 0
+        and max(c.window[0] + c.window[2] for c in drawn) == 200
+    )
+    turned = [
+        draw_crop(np.random.default_rng(i), replace(config, turn=True), 200, 300)
+        for i in range(2000)
+    ]
     assert np.mean([c.transpose for c in turned]) == pytest.approx(0.5, abs=0.04)
     assert np.mean([c.vertical_flip for c in turned]) == pytest.approx(0.5, abs=0.04)
 

@@ -24,7 +24,8 @@ def test_a_second_split_is_mapped_by_name_and_keeps_its_own_ids(tmp_path: Path) 
     path = write_json(tmp_path, [note(1, 1, 7), note(2, 1, 3), note(3, 1, 9)], categories=own)
     labelled, findings = read_labelled(path, categories=TRAIN, masks=True)
     assert labelled.images[0].classes.tolist() == [0, 2]
-    assert labelled.categories == ((7, "cat"), (10, "dog"), (9, "emu"))  # 7 is taken: predicted dogs get an id of none
+    # 7 is taken: predicted dogs get an id of none
+    assert labelled.categories == ((7, "cat"), (10, "dog"), (9, "emu"))
     assert [(f.what, f.count, f.first) for f in findings] == [
         ("annotations of an unknown category", 1, "annotation 2 of 1.png: 3")
     ]
@@ -33,7 +34,11 @@ def test_a_second_split_is_mapped_by_name_and_keeps_its_own_ids(tmp_path: Path) 
 def test_a_subset_is_by_image_id(tmp_path: Path) -> None:
     labelled, _ = read_labelled(write_blobs(tmp_path), masks=True)
     part = labelled.subset([3, 1])
-    assert [i.number for i in part.images] == [3, 1] and part.categories == labelled.categories and part.outlined
+    assert (
+        [i.number for i in part.images] == [3, 1]
+        and part.categories == labelled.categories
+        and part.outlined
+    )
     with pytest.raises(CocoError, match="no usable image 9; 1 of 2 ids are unknown"):
         labelled.subset([1, 9])
 
@@ -46,9 +51,14 @@ def test_a_subset_is_by_image_id(tmp_path: Path) -> None:
         ([], "it has no categories"),
         ([{"id": 1, "name": "a"}, {"id": 1, "name": "b"}], "two categories have the id 1"),
         ([{"id": 1, "name": "a"}, {"id": 2, "name": "a"}], "two categories have the name a"),
-        ([{"id": 3, "name": "owl"}], r"none of its categories \['owl'\] is one of the training split's \['cat', 'dog'"),
+        (
+            [{"id": 3, "name": "owl"}],
+            r"none of its categories \['owl'\] is one of the training split's \['cat', 'dog'",
+        ),
     ],
 )
 def test_bad_categories(tmp_path: Path, categories: Any, message: str) -> None:
     with pytest.raises(CocoError, match=message):
-        read_labelled(write_json(tmp_path, [note(1)], categories=categories), categories=TRAIN, masks=True)
+        read_labelled(
+            write_json(tmp_path, [note(1)], categories=categories), categories=TRAIN, masks=True
+        )

@@ -32,7 +32,11 @@ def test_a_good_json_has_no_findings(tmp_path: Path) -> None:
     assert (image.path, image.name, image.number) == (tmp_path / "images/1.png", "1.png", 1)
     assert (image.height, image.width) == (40, 60)
     assert image.boxes.tolist() == [[4, 5, 14, 15]] and image.classes.tolist() == [0]
-    assert labelled.outlined and image.masks is not None and isinstance(image.masks[0]["counts"], bytes)
+    assert (
+        labelled.outlined
+        and image.masks is not None
+        and isinstance(image.masks[0]["counts"], bytes)
+    )
 
 
 def test_images_are_found_in_cocos_own_layout(tmp_path: Path) -> None:
@@ -41,7 +45,9 @@ def test_images_are_found_in_cocos_own_layout(tmp_path: Path) -> None:
     write_json(tmp_path / "annotations", [GOOD]).rename(labels)
     (tmp_path / "annotations" / "images").rename(tmp_path / "train2017")
     labelled, kinds = found(labels)
-    assert kinds == {} and [image.path for image in labelled.images] == [tmp_path / "train2017" / "1.png"]
+    assert kinds == {} and [image.path for image in labelled.images] == [
+        tmp_path / "train2017" / "1.png"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -108,15 +114,23 @@ def test_boxes_alone_are_the_jsons_clipped_and_else_those_of_masks(tmp_path: Pat
 
 
 def test_the_mask_counts_where_box_and_area_differ(tmp_path: Path) -> None:
-    notes = [note(1, bbox=[4, 5, 20, 10], area=100), note(2, segmentation=square(20, 5, 10), bbox=[20, 5, 10, 11],
-             area=300), note(3, segmentation=square(40, 20, 9), bbox=[40, 20, 9, 9], area=90)]  # fmt: skip
+    notes = [
+        note(1, bbox=[4, 5, 20, 10], area=100),
+        note(2, segmentation=square(20, 5, 10), bbox=[20, 5, 10, 11], area=300),
+        note(3, segmentation=square(40, 20, 9), bbox=[40, 20, 9, 9], area=90),
+    ]
     labelled, kinds = found(write_json(tmp_path, notes))
-    assert kinds == {"box": (1, "annotation 1 of 1.png"), "area": (1, "annotation 2 of 1.png: json 300, mask 100")}
+    assert kinds == {
+        "box": (1, "annotation 1 of 1.png"),
+        "area": (1, "annotation 2 of 1.png: json 300, mask 100"),
+    }
     assert labelled.images[0].boxes[:2].tolist() == [[4, 5, 14, 15], [20, 5, 30, 15]]
 
 
 def test_ids_in_quotes_are_numbers(tmp_path: Path) -> None:
-    labelled, kinds = found(write_json(tmp_path, [{**GOOD, "image_id": "1", "category_id": str(GOOD["category_id"])}]))
+    labelled, kinds = found(
+        write_json(tmp_path, [{**GOOD, "image_id": "1", "category_id": str(GOOD["category_id"])}])
+    )
     assert kinds == {} and labelled.images[0].classes.tolist() == [0]
 
 
@@ -137,7 +151,9 @@ def test_ids_with_a_point_are_whole_numbers_and_others_are_told(tmp_path: Path) 
 
 
 def test_a_bad_polygon_leaves_the_others(tmp_path: Path) -> None:
-    labelled, kinds = found(write_json(tmp_path, [note(1, segmentation=[*square(4, 5, 10), [1.0, 2.0]])]))
+    labelled, kinds = found(
+        write_json(tmp_path, [note(1, segmentation=[*square(4, 5, 10), [1.0, 2.0]])])
+    )
     why = "it has 2 numbers; three points or more are 6, 8, 10, ..."
     assert kinds == {"polygon": (1, f"annotation 1 of 1.png: 1 of 2: {why}")}
     assert labelled.images[0].boxes.tolist() == [[4, 5, 14, 15]]
@@ -149,12 +165,16 @@ def test_crowds_are_kept_apart_and_ids_numbered_anew(tmp_path: Path) -> None:
     crowd = note(1, 1, 7, iscrowd=1, segmentation=code(mask), bbox=[20, 20, 30, 10], area=300)
     labelled, kinds = found(write_json(tmp_path, [GOOD, crowd]))
     assert kinds == {"crowd": (1, "annotation 1 of 1.png"), "number": (1, "annotation 1 of 1.png")}
-    assert labelled.images[0].crowd.tolist() == [False, True] and labelled.images[0].classes.tolist() == [0, 1]
+    assert labelled.images[0].crowd.tolist() == [False, True] and labelled.images[
+        0
+    ].classes.tolist() == [0, 1]
 
 
 def test_an_id_that_is_a_list_or_a_mapping_is_none(tmp_path: Path) -> None:
-    notes = [{**note(1, segmentation=square(4, 5 + n, 10), bbox=[4, 5 + n, 10, 10]), "id": odd}
-             for n, odd in enumerate(([1], [1], {"a": 1}))]  # fmt: skip
+    notes = [
+        {**note(1, segmentation=square(4, 5 + n, 10), bbox=[4, 5 + n, 10, 10]), "id": odd}
+        for n, odd in enumerate(([1], [1], {"a": 1}))
+    ]
     labelled, kinds = found(write_json(tmp_path, notes))
     assert kinds == {} and len(labelled.images[0].boxes) == 3
 
@@ -170,17 +190,25 @@ def test_images(tmp_path: Path) -> None:
     Image.new("RGB", (60, 40)).save(tmp_path / "images/7.jpg", exif=turned)
     size = {"height": 40, "width": 60}
     images = [
-        {"id": 1, "file_name": "1.png", **size}, {"id": 1, "file_name": "./1.png", **size},
-        {"id": 2, "file_name": "2.png", "height": 60, "width": 40}, {"id": 3, "file_name": "3.png", **size},
-        {"id": 4, "file_name": "4.png", **size}, {"id": 5, "file_name": "images/5.png"},
-        {"id": 6, "file_name": "6.jpg", **size}, {"id": 7, "file_name": "7.jpg", "height": 60, "width": 40},
-        {"id": 8, "file_name": "images/1.png", **size}, {"id": 9, "file_name": "beside.png", **size, "kind": "x"},
+        {"id": 1, "file_name": "1.png", **size},
+        {"id": 1, "file_name": "./1.png", **size},
+        {"id": 2, "file_name": "2.png", "height": 60, "width": 40},
+        {"id": 3, "file_name": "3.png", **size},
+        {"id": 4, "file_name": "4.png", **size},
+        {"id": 5, "file_name": "images/5.png"},
+        {"id": 6, "file_name": "6.jpg", **size},
+        {"id": 7, "file_name": "7.jpg", "height": 60, "width": 40},
+        {"id": 8, "file_name": "images/1.png", **size},
+        {"id": 9, "file_name": "beside.png", **size, "kind": "x"},
         {"id": 10, "file_name": "long" * 75, **size},
-    ]  # fmt: skip
+    ]
     labelled, kinds = found(write_json(tmp_path, [GOOD, note(2, 3), note(3, 8)], images))
     assert [(i.number, i.height, i.width) for i in labelled.images] == [
-        (1, 40, 60), (5, 40, 60), (7, 60, 40), (9, 40, 60)
-    ]  # fmt: skip
+        (1, 40, 60),
+        (5, 40, 60),
+        (7, 60, 40),
+        (9, 40, 60),
+    ]
     assert labelled.images[3].path == tmp_path / "beside.png" and labelled.images[3].kind == "x"
     assert kinds == {
         "twice": (1, "./1.png, image 1"),
@@ -195,10 +223,14 @@ def test_images(tmp_path: Path) -> None:
 def test_truncated_images_are_left_out(tmp_path: Path, kind: str) -> None:
     """Their headers are whole; training would read on."""
     write_image(tmp_path / "images/1.png", 40, 60)
-    path = write_json(tmp_path, [GOOD, note(2, 2)], [
-        {"id": 1, "file_name": "1.png", "height": 40, "width": 60},
-        {"id": 2, "file_name": f"2.{kind}", "height": 40, "width": 60},
-    ])  # fmt: skip
+    path = write_json(
+        tmp_path,
+        [GOOD, note(2, 2)],
+        [
+            {"id": 1, "file_name": "1.png", "height": 40, "width": 60},
+            {"id": 2, "file_name": f"2.{kind}", "height": 40, "width": 60},
+        ],
+    )
     file = tmp_path / f"images/2.{kind}"
     noise = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     Image.fromarray(noise).save(file)
@@ -208,7 +240,9 @@ def test_truncated_images_are_left_out(tmp_path: Path, kind: str) -> None:
     assert kinds["missing"][1].startswith(f"2.{kind}: ") and "truncated" in kinds["missing"][1]
 
 
-def test_a_file_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_decoded_once_until_it_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A comparison reads the same labels for every cell; a large set takes minutes to decode."""
     decoded = list[int]()
     monkeypatch.setattr(decode, "rgb_pixels", lambda data: decoded.append(1) or rgb_pixels(data))
@@ -225,7 +259,9 @@ def test_a_file_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch: py
 
 
 def test_the_table_says_all() -> None:
-    table = format_findings((Finding("crowds", 12, "a", "ignored"), Finding("empty images", 3, "b", "kept")))
+    table = format_findings(
+        (Finding("crowds", 12, "a", "ignored"), Finding("empty images", 3, "b", "kept"))
+    )
     assert table.splitlines() == [
         "12 crowds        ignored  first: a",
         " 3 empty images  kept     first: b",
@@ -235,19 +271,37 @@ def test_the_table_says_all() -> None:
 @pytest.mark.parametrize(
     ("annotations", "images", "message"),
     [
-        ([GOOD], [{"id": 1, "file_name": "no.png"}], "none of its 1 images can be used; the first is no.png: No such"),
+        (
+            [GOOD],
+            [{"id": 1, "file_name": "no.png"}],
+            "none of its 1 images can be used; the first is no.png: No such",
+        ),
         ([GOOD], [], "none of its 0 images can be used. Looked in .*/images, .*: move or link"),
         ([GOOD], [{"id": 1}], r"images\[0\] needs an id, a file_name"),
-        ([GOOD], [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}], "image 1 is both a and b"),
-        ([note(1, 1, 5)], None, "none of its 1 annotations can be used .*1 annotations of an unknown category"),
+        (
+            [GOOD],
+            [{"id": 1, "file_name": "a"}, {"id": 1, "file_name": "b"}],
+            "image 1 is both a and b",
+        ),
+        (
+            [note(1, 1, 5)],
+            None,
+            "none of its 1 annotations can be used .*1 annotations of an unknown category",
+        ),
         ([note(1, iscrowd=1)], None, "none of its 1 annotations can be used"),
         ([], None, "none of its 0 annotations can be used"),
-        ([note(1, segmentation=None)], None, "none of its 1 annotations has a segmentation; train a detector"),
+        (
+            [note(1, segmentation=None)],
+            None,
+            "none of its 1 annotations has a segmentation; train a detector",
+        ),
         ([[1]], None, "an annotation is no mapping"),
         (True, None, "annotations is True, and has to be a list"),
         ([GOOD], 3, "images is 3, and has to be a list"),
     ],
 )
-def test_what_cannot_be_used_at_all(tmp_path: Path, annotations: Any, images: Any, message: str) -> None:
+def test_what_cannot_be_used_at_all(
+    tmp_path: Path, annotations: Any, images: Any, message: str
+) -> None:
     with pytest.raises(CocoError, match=message):
         read_labelled(write_json(tmp_path, annotations, images), masks=True)

@@ -1,4 +1,5 @@
-"""Samples against whole masks; batches that depend on (seed, epoch, index) alone; sets smaller than a batch."""
+"""Samples against whole masks; batches that depend on (seed, epoch, index) alone; sets smaller than
+a batch."""
 
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,14 @@ from genseg.data.images.source import ImageError
 from genseg.data.labels.class_maps import semantic_target
 from genseg.data.labels.crops import AugmentConfig, crop_image, crop_map, draw_crop
 from genseg.data.labels.labelled_set import LabelledSet, read_labelled
-from genseg.data.labels.samples import CropDataset, Sample, crop_batches, cropped, cropped_semantic, read_sample
+from genseg.data.labels.samples import (
+    CropDataset,
+    Sample,
+    crop_batches,
+    cropped,
+    cropped_semantic,
+    read_sample,
+)
 
 AUGMENT = AugmentConfig(size=40, turn=True)
 
@@ -43,7 +51,11 @@ def test_a_sample_is_that_of_whole_masks(blobs: LabelledSet, seed: int) -> None:
 
 
 def test_boxes_alone(tmp_path: Path) -> None:
-    notes = [note(1, bbox=[0, 0, 30, 30]), note(2, bbox=[2, 2, 3, 30]), note(3, bbox=[2, 2, 9, 9], iscrowd=1)]
+    notes = [
+        note(1, bbox=[0, 0, 30, 30]),
+        note(2, bbox=[2, 2, 3, 30]),
+        note(3, bbox=[2, 2, 9, 9], iscrowd=1),
+    ]
     (image,) = read_labelled(write_json(tmp_path, notes), masks=False)[0].images
     fifth = AugmentConfig(size=12, scale=(0.2, 0.2), flip=0, fit=False)
     sample = cropped(image, draw_crop(np.random.default_rng(0), fifth, 40, 60))
@@ -62,7 +74,8 @@ def flattened(batches: Any) -> list[list[Sample]]:
 def same(a: list[list[Sample]], b: list[list[Sample]]) -> bool:
     pairs = [pair for x, y in zip(a, b, strict=True) for pair in zip(x, y, strict=True)]
     return all(
-        s.number == t.number and torch.equal(s.image, t.image) and torch.equal(s.boxes, t.boxes) for s, t in pairs
+        s.number == t.number and torch.equal(s.image, t.image) and torch.equal(s.boxes, t.boxes)
+        for s, t in pairs
     )
 
 
@@ -71,13 +84,23 @@ def test_batches_do_not_depend_on_workers_history_or_ranks(blobs: LabelledSet) -
     whole = flattened(labelled_batches(blobs, AUGMENT, start=0, total=5, workers=0, **how))
     assert len(whole) == 5 and all(len(batch) == 2 for batch in whole)
     assert sorted(s.number for batch in whole[:2] for s in batch) == [1, 2, 3, 4]  # an epoch
-    assert same(whole, flattened(labelled_batches(blobs, AUGMENT, start=0, total=5, workers=2, **how)))
-    assert same(whole[3:], flattened(labelled_batches(blobs, AUGMENT, start=3, total=5, workers=0, **how)))
+    assert same(
+        whole, flattened(labelled_batches(blobs, AUGMENT, start=0, total=5, workers=2, **how))
+    )
+    assert same(
+        whole[3:], flattened(labelled_batches(blobs, AUGMENT, start=3, total=5, workers=0, **how))
+    )
     ranks = [
-        flattened(labelled_batches(blobs, AUGMENT, start=0, total=5, workers=0, rank=r, world=2, **how)) for r in (0, 1)
+        flattened(
+            labelled_batches(blobs, AUGMENT, start=0, total=5, workers=0, rank=r, world=2, **how)
+        )
+        for r in (0, 1)
     ]
     assert same(whole, [a + b for a, b in zip(*ranks, strict=True)])
-    assert not same(whole, flattened(labelled_batches(blobs, AUGMENT, start=0, total=5, workers=0, batch=2, seed=6)))
+    assert not same(
+        whole,
+        flattened(labelled_batches(blobs, AUGMENT, start=0, total=5, workers=0, batch=2, seed=6)),
+    )
 
 
 def test_passes_part_a_batch_and_stretching_is_that_of_whole_images(blobs: LabelledSet) -> None:
@@ -93,7 +116,9 @@ def test_passes_part_a_batch_and_stretching_is_that_of_whole_images(blobs: Label
 
 
 def test_a_set_smaller_than_a_batch_is_repeated_with_other_crops(blobs: LabelledSet) -> None:
-    (batch,) = flattened(labelled_batches(blobs, AUGMENT, batch=8, start=0, total=1, seed=0, workers=0))
+    (batch,) = flattened(
+        labelled_batches(blobs, AUGMENT, batch=8, start=0, total=1, seed=0, workers=0)
+    )
     assert sorted(s.number for s in batch) == [1, 1, 2, 2, 3, 3, 4, 4]
     twins = [[s for s in batch if s.number == n] for n in (1, 2, 3, 4)]
     assert all(not torch.equal(a.image, b.image) for a, b in twins)
@@ -109,7 +134,9 @@ def test_maps_of_classes_are_cropped_alike(blobs: LabelledSet) -> None:
             assert torch.equal(found.image, sample.image) and found.target.dtype == torch.int64
             assert sample.masks is not None
             labelled = (found.target > 0) & (found.target < 255)
-            assert torch.equal(labelled, sample.masks.any(0) if len(sample.masks) else torch.zeros(40, 40).bool())
+            assert torch.equal(
+                labelled, sample.masks.any(0) if len(sample.masks) else torch.zeros(40, 40).bool()
+            )
     assert set(np.unique(semantic_target(blobs.images[0], 2))) <= {0, 1, 2, 255}
 
 

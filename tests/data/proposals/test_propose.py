@@ -1,4 +1,5 @@
-"""Proposals lie in the image, are repeatable, the same in a mirror, keep apart, and find what is known to be there."""
+"""Proposals lie in the image, are repeatable, the same in a mirror, keep apart, and find what is
+known to be there."""
 
 from collections.abc import Callable
 from typing import get_args
@@ -30,7 +31,9 @@ def discs(ground: float, figure: float, noise: float = 2) -> np.ndarray:
     picture = np.full((128, 128), ground, np.float32)
     for d in DISCS:
         picture[disc(*d)] = figure
-    picture = cv2.GaussianBlur(picture, (0, 0), 1) + np.random.default_rng(0).normal(0, noise, picture.shape)
+    picture = cv2.GaussianBlur(picture, (0, 0), 1) + np.random.default_rng(0).normal(
+        0, noise, picture.shape
+    )
     return np.repeat(np.clip(picture.round(), 0, 255).astype(np.uint8)[..., None], 3, 2)
 
 
@@ -63,19 +66,25 @@ def test_proposals_lie_in_the_image_and_come_in_order(name: str) -> None:
         again = PROPOSERS[name](image.copy())
         assert len(again) == len(found)
         for a, b in zip(found, again, strict=True):
-            assert (a.top, a.left, a.score) == (b.top, b.left, b.score) and np.array_equal(a.alpha, b.alpha)
+            assert (a.top, a.left, a.score) == (b.top, b.left, b.score) and np.array_equal(
+                a.alpha, b.alpha
+            )
     assert PROPOSERS[name](PHOTO)
 
 
 @pytest.mark.parametrize("name", list(PROPOSERS))
 @pytest.mark.parametrize("colour", [(0, 0, 0), (255, 255, 255), (90, 20, 200)])
 @pytest.mark.parametrize("shape", [(8, 8), (40, 64)])
-def test_a_flat_image_has_none(name: str, colour: tuple[int, int, int], shape: tuple[int, int]) -> None:
+def test_a_flat_image_has_none(
+    name: str, colour: tuple[int, int, int], shape: tuple[int, int]
+) -> None:
     assert PROPOSERS[name](np.full((*shape, 3), colour, np.uint8)) == []
 
 
 @pytest.mark.parametrize("name", ["tree", "otsu"])
-@pytest.mark.parametrize("image", [PHOTO, discs(20, 120), discs(200, 90)], ids=["photo", "bright", "dark"])
+@pytest.mark.parametrize(
+    "image", [PHOTO, discs(20, 120), discs(200, 90)], ids=["photo", "bright", "dark"]
+)
 def test_no_two_share_a_pixel(name: str, image: np.ndarray) -> None:
     assert whole(PROPOSERS[name](image), image).sum(0).max() == 1
 
@@ -83,13 +92,16 @@ def test_no_two_share_a_pixel(name: str, image: np.ndarray) -> None:
 @pytest.mark.parametrize("name", ["tree", "otsu", "felzenszwalb"])
 @pytest.mark.parametrize(("ground", "figure"), [(20, 120), (200, 90), (6, 14), (120, 160)])
 def test_known_discs_are_found_on_either_side(name: str, ground: int, figure: int) -> None:
-    """On dark and on bright ground, and with no more than eight grey levels between; the tree finds nothing else."""
+    """On dark and on bright ground, and with no more than eight grey levels between; the tree finds
+    nothing else."""
     image = discs(ground, figure, noise=abs(figure - ground) / 40)
     found = PROPOSERS[name](image)
     masks = whole(found, image)
     for x, y, radius in DISCS:
-        near = 1 if name != "felzenszwalb" else 4  # pixels by which a region may be too large all around
-        assert best_iou(disc(x, y, radius), masks) > (radius / (radius + near)) ** 2  # a pixel: 0.907 of 20
+        # pixels by which a region may be too large all around
+        near = 1 if name != "felzenszwalb" else 4
+        # a pixel: 0.907 of 20
+        assert best_iou(disc(x, y, radius), masks) > (radius / (radius + near)) ** 2
     if name != "felzenszwalb":
         assert len(found) == len(DISCS)
 
@@ -108,7 +120,8 @@ def test_the_tree_splits_discs_that_touch_and_leaves_a_convex_one_whole() -> Non
 
 
 def test_uneven_light_hides_no_disc_from_the_tree() -> None:
-    """The ground rises by more than the discs stand out: no one threshold finds them, Otsu's for one."""
+    """The ground rises by more than the discs stand out: no one threshold finds them, Otsu's for
+    one."""
     ramp = np.linspace(20, 140, 128)[None, :, None]
     image = np.clip(discs(0, 60, noise=0).astype(np.float64) + ramp, 0, 255).astype(np.uint8)
     for x, y, radius in DISCS:
@@ -117,10 +130,14 @@ def test_uneven_light_hides_no_disc_from_the_tree() -> None:
 
 
 @pytest.mark.parametrize(
-    "turn", [np.fliplr, np.flipud, lambda a: np.swapaxes(a, 0, 1)], ids=["mirror", "upside down", "transposed"]
+    "turn",
+    [np.fliplr, np.flipud, lambda a: np.swapaxes(a, 0, 1)],
+    ids=["mirror", "upside down", "transposed"],
 )
 @pytest.mark.parametrize("image", [PHOTO, discs(20, 120)], ids=["photo", "discs"])
-def test_the_tree_sees_the_same_in_a_mirror(turn: Callable[[np.ndarray], np.ndarray], image: np.ndarray) -> None:
+def test_the_tree_sees_the_same_in_a_mirror(
+    turn: Callable[[np.ndarray], np.ndarray], image: np.ndarray
+) -> None:
     """Up to ties between levels: nearly all regions have a twin."""
     here = whole(propose_tree(image), image)
     turned = np.ascontiguousarray(turn(image))
@@ -143,7 +160,11 @@ def test_a_region_is_measured_as_its_pixels_are() -> None:
     square[5:35, 5:35] = 1
     notched = square.copy()
     notched[5:20, 15:25] = 0
-    for mask, solidity in ((square, 1.0), (notched, 750 / 900), (disc(20, 20, 11, 40).astype(np.uint8), 1.0)):
+    for mask, solidity in (
+        (square, 1.0),
+        (notched, 750 / 900),
+        (disc(20, 20, 11, 40).astype(np.uint8), 1.0),
+    ):
         outline = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)[0][0][:, 0]
         found = ct.region(outline)
         assert found.area == mask.sum()
@@ -153,7 +174,8 @@ def test_a_region_is_measured_as_its_pixels_are() -> None:
 
 
 def test_levels_lie_where_the_edges_are() -> None:
-    """A step between 50 and 200 on a ground with a faint step at 20: weights, not pixels, place the levels."""
+    """A step between 50 and 200 on a ground with a faint step at 20: weights, not pixels, place the
+    levels."""
     values = np.full((64, 64), 20, np.uint8)
     values[:, 32:] = 200
     edges = ct.slope(cv2.GaussianBlur(values.astype(np.float32), (0, 0), 2))
@@ -165,13 +187,19 @@ def test_levels_lie_where_the_edges_are() -> None:
 
 
 def test_choose_is_the_best_of_all_sets_that_are_nested_rightly() -> None:
-    """A parent with two children: kept when it scores more than their mean, less what they do not cover."""
+    """A parent with two children: kept when it scores more than their mean, less what they do not
+    cover."""
     outline = np.array([(0, 0), (1, 0), (1, 1), (0, 1)], np.int32)
-    nest = [ct.Region(outline, 100, 1.0), ct.Region(outline, 40, 1.0, 0), ct.Region(outline, 40, 1.0, 0)]
+    nest = [
+        ct.Region(outline, 100, 1.0),
+        ct.Region(outline, 40, 1.0, 0),
+        ct.Region(outline, 40, 1.0, 0),
+    ]
     children = (0.9 * 40 + 0.5 * 40) / 80 * 0.8**ct.GAIN
     for own, expected in ((children + 0.01, [0]), (children - 0.01, [1, 2])):
         assert ct.choose(nest, np.array([own, 0.9, 0.5]), min_score=0.1) == expected
-    assert ct.choose(nest, np.array([0.8, 0.9, 0.05]), min_score=0.1) == [1]  # a bad child is no reason to join
+    # a bad child is no reason to join
+    assert ct.choose(nest, np.array([0.8, 0.9, 0.05]), min_score=0.1) == [1]
     assert ct.choose(nest, np.array([0.05, 0.05, 0.05]), min_score=0.1) == []
     cut = [ct.Region(outline, 100, 0.7), *(ct.Region(outline, 49, 1.0, 0, True) for _ in range(2))]
     assert ct.choose(cut, np.array([0.3, 0.8, 0.7]), min_score=0.1) == [1, 2]
@@ -195,7 +223,9 @@ def test_the_gradient_of_the_inpainting_error_is_that_of_finite_differences() ->
     for row, column in ((0, 0), (5, 7), (12, 10), (23, 19)):
         step = np.zeros_like(mask)
         step[row, column] = 1e-5
-        change = inpainting_error(picture, mask + step)[0] - inpainting_error(picture, mask - step)[0]
+        change = (
+            inpainting_error(picture, mask + step)[0] - inpainting_error(picture, mask - step)[0]
+        )
         assert slope[row, column] == pytest.approx(change / 2e-5, rel=1e-4)
 
 
@@ -208,7 +238,8 @@ def test_inpainting_finds_one_object_off_the_middle() -> None:
 
 
 def test_controls_know_nothing_of_objects() -> None:
-    """The ellipse is the image's, with half of its area; blobs depend on the content by their seed alone."""
+    """The ellipse is the image's, with half of its area; blobs depend on the content by their seed
+    alone."""
     (ellipse,) = PROPOSERS["centre"](PHOTO[:60])
     assert ellipse.area == pytest.approx(60 * 96 / 2, rel=0.02)
     left, top, w, h = ellipse.box
@@ -222,7 +253,8 @@ def test_controls_know_nothing_of_objects() -> None:
 
 
 def test_some_blobs_are_hollow_or_bitten() -> None:
-    """Convex ones alone would teach that every object is: a hull then holds little more than the blob."""
+    """Convex ones alone would teach that every object is: a hull then holds little more than the
+    blob."""
     photo = compose_scene(0, 3, size=256).image
     filled, hollow = [], 0
     for blob in propose_blobs(photo, count=60, min_area=200):
@@ -241,11 +273,19 @@ def test_blobs_of_few_pixels_may_be_bitten_to_nothing(size: int) -> None:
 
 @pytest.mark.parametrize("name", PROPOSERS)
 @pytest.mark.parametrize("shape", [(1, 1), (5, 5), (7, 200)])
-def test_nothing_is_found_in_an_image_too_small_to_look_at(name: str, shape: tuple[int, int]) -> None:
-    assert propose(name, np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)) == []
+def test_nothing_is_found_in_an_image_too_small_to_look_at(
+    name: str, shape: tuple[int, int]
+) -> None:
+    assert (
+        propose(name, np.random.default_rng(0).integers(0, 255, (*shape, 3), dtype=np.uint8)) == []
+    )
 
 
 @pytest.mark.parametrize("name", PROPOSERS)
 def test_no_proposal_is_smaller_than_asked(name: str) -> None:
     small, large = (propose(name, PHOTO, min_area=n) for n in (6, 300))
-    assert len(small) >= len(large) and all(a.area >= 6 for a in small) and all(a.area >= 300 for a in large)
+    assert (
+        len(small) >= len(large)
+        and all(a.area >= 6 for a in small)
+        and all(a.area >= 300 for a in large)
+    )

@@ -1,4 +1,5 @@
-"""Scenes are exact (alphas sum to one, the picture is the sum of its layers), repeatable, varied, and safe to write."""
+"""Scenes are exact (alphas sum to one, the picture is the sum of its layers), repeatable, varied,
+and safe to write."""
 
 import json
 from itertools import pairwise
@@ -18,7 +19,14 @@ from genseg.data.images.files import list_images
 from genseg.data.scenes import materials, scenes
 from genseg.data.scenes.materials import MATERIALS, Tone, draw_texture, paint
 from genseg.data.scenes.outlines import OUTLINES, draw_alpha
-from genseg.data.scenes.scenes import FolderExists, Scene, compose_object, compose_scene, default_scenes, write_scenes
+from genseg.data.scenes.scenes import (
+    FolderExists,
+    Scene,
+    compose_object,
+    compose_scene,
+    default_scenes,
+    write_scenes,
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +77,15 @@ def test_scenes_have_three_to_eight_objects_that_hide_each_other(many: list[Scen
     assert {len(s.labels) for s in many} == {*range(3, 9)}
     assert {label for s in many for label in s.labels} == {*range(len(OUTLINES))}
     in_sight = [s.visible.sum((1, 2)) / s.amodal.sum((1, 2)) for s in many]
-    assert np.mean([part.min() < 0.9 for part in in_sight]) > 0.8  # most scenes have an occlusion ...
+    # most scenes have an occlusion ...
+    assert np.mean([part.min() < 0.9 for part in in_sight]) > 0.8
     assert min(part.min() for part in in_sight) > 0.3  # ... that leaves something of everything
     assert min((s.visible > 0.5).sum((1, 2)).min() for s in many) >= 20
 
 
 def test_edges_are_soft_and_thin(many: list[Scene]) -> None:
-    """Pixels in between lie along the outline only, in a band of half a pixel to 6; inside, an object is opaque."""
+    """Pixels in between lie along the outline only, in a band of half a pixel to 6; inside, an
+    object is opaque."""
     for alpha in (a for s in many[:20] for a in s.amodal):
         between = int(((alpha > 0.05) & (alpha < 0.95)).sum())
         inside = (alpha > 0.5).astype(np.uint8)
@@ -93,7 +103,10 @@ def test_alpha_covers_the_area_of_its_outline(name: str) -> None:
     for _ in range(8):
         contours = OUTLINES[name](rng)
         x, y = zip(*(c.T for c in contours), strict=True)
-        pieces = [abs(np.sum(a * np.roll(b, 1) - b * np.roll(a, 1))) / 2 for a, b in zip(x, y, strict=True)]
+        pieces = [
+            abs(np.sum(a * np.roll(b, 1) - b * np.roll(a, 1))) / 2
+            for a, b in zip(x, y, strict=True)
+        ]
         area = pieces[0] - sum(pieces[1:])  # a second contour is a hole
         alpha = draw_alpha(contours, rng, size=128, radius=0.3, centre=(0.45, 0.55))
         assert alpha.sum() == pytest.approx(area * (0.3 * 128) ** 2, rel=0.03)
@@ -106,7 +119,9 @@ def test_alpha_covers_the_area_of_its_outline(name: str) -> None:
     assert np.std(areas) > 0.01
 
 
-def test_splits_share_no_photograph_and_the_wheel_has_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_splits_share_no_photograph_and_the_wheel_has_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     photos = {split: {m.photo for m in group.values()} for split, group in MATERIALS.items()}
     assert photos["train"].isdisjoint(photos["val"])
     for name in photos["train"] | photos["val"]:
@@ -147,9 +162,12 @@ def nearest(train: np.ndarray, test: np.ndarray, classes: int) -> float:
 
 
 def test_structure_tells_the_material_and_pixels_do_not() -> None:
-    """Of 8 materials: thumbnails and mean colours near the chance of 0.125; a few statistics of bands well above it."""
+    """Of 8 materials: thumbnails and mean colours near the chance of 0.125; a few statistics of
+    bands well above it."""
     images = [compose_object(0, i, size=96).image for i in range(480)]
-    raw = np.stack([cv2.resize(i, (16, 16), interpolation=cv2.INTER_AREA).ravel() for i in images]).astype(np.float64)
+    raw = np.stack(
+        [cv2.resize(i, (16, 16), interpolation=cv2.INTER_AREA).ravel() for i in images]
+    ).astype(np.float64)
     colour = np.stack([i.mean((0, 1)) for i in images])
     assert nearest(raw[:320], raw[320:], 8) < 0.25
     assert nearest(colour[:320], colour[320:], 8) < 0.25
@@ -159,7 +177,11 @@ def test_structure_tells_the_material_and_pixels_do_not() -> None:
         light = (light - light.mean()) / light.std()
         blurred = [light, *(cv2.GaussianBlur(light, (0, 0), s) for s in (0.7, 1.4, 2.8, 5.6))]
         bands = [a - b for a, b in pairwise(blurred)]
-        return [v for b in bands for v in (b.std(), (b**3).mean() / b.std() ** 3, np.abs(b).mean() / b.std())]
+        return [
+            v
+            for b in bands
+            for v in (b.std(), (b**3).mean() / b.std() ** 3, np.abs(b).mean() / b.std())
+        ]
 
     structure = np.array([statistics(i) for i in images])
     assert nearest(structure[:320], structure[320:], 8) > 0.5
@@ -170,17 +192,24 @@ def test_written_scenes_are_coco(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
     coco = COCO(str(tmp_path / "out" / "annotations.json"))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(OUTLINES)
-    assert len(coco.getImgIds()) == 3 and min(coco.getAnnIds()) == 1  # number 0 would break COCO's AP
+    # number 0 would break COCO's AP
+    assert len(coco.getImgIds()) == 3 and min(coco.getAnnIds()) == 1
     for i, image in enumerate(coco.loadImgs(coco.getImgIds())):
         scene = compose_scene(4, i, size=64, split="val")
         name = image["file_name"]
-        np.testing.assert_array_equal(read(tmp_path / "out" / "images" / name)[..., ::-1], scene.image)
+        np.testing.assert_array_equal(
+            read(tmp_path / "out" / "images" / name)[..., ::-1], scene.image
+        )
         annotations = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
         assert len(annotations) == len(scene.labels)
         for k, annotation in enumerate(annotations):
             mask = scene.visible[k] > 0.5
             np.testing.assert_array_equal(coco.annToMask(annotation).astype(bool), mask)
-            assert annotation["area"] == mask.sum() and annotation["iscrowd"] == 0 and annotation["depth"] == k
+            assert (
+                annotation["area"] == mask.sum()
+                and annotation["iscrowd"] == 0
+                and annotation["depth"] == k
+            )
             assert annotation["amodal_area"] == (scene.amodal[k] > 0.5).sum() >= annotation["area"]
             assert annotation["category_id"] == scene.labels[k] + 1
             rows, columns = np.nonzero(mask)
@@ -190,7 +219,8 @@ def test_written_scenes_are_coco(tmp_path: Path, capsys: pytest.CaptureFixture[s
             assert np.abs(stored / 255 - scene.visible[k]).max() <= 0.5 / 255 + 1e-6
 
     images = list_images(tmp_path / "out" / "objects")
-    assert images.classes == tuple(MATERIALS["val"])  # which are in alphabetical order, as class folders are read
+    # which are in alphabetical order, as class folders are read
+    assert images.classes == tuple(MATERIALS["val"])
     assert images.labels is not None and len(images) == 12
     for i in range(12):
         scene = compose_object(4, i, size=64, split="val")
@@ -243,7 +273,8 @@ def test_default_scenes_are_made_once(small: Path, monkeypatch: pytest.MonkeyPat
 def test_of_two_processes_the_first_one_s_scenes_stay(
     small: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    """The other process finishes between our look and our start, or between our start and our end."""
+    """The other process finishes between our look and our start, or between our start and our
+    end."""
     hook = {"before": "write_scenes", "while": "compose_object"}[moment]
     ours = getattr(scenes, hook)
 
@@ -259,9 +290,13 @@ def test_of_two_processes_the_first_one_s_scenes_stay(
     assert [p.name for p in small.iterdir()] == [f"scenes-{scenes.VERSION}"]
 
 
-def test_a_cache_that_cannot_be_written_is_named(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_named(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small.write_text("a file where the folder should be")
-    with pytest.raises(CacheError, match="cannot keep the embedded pictures in .*cache.*GENSEG_CACHE"):
+    with pytest.raises(
+        CacheError, match="cannot keep the embedded pictures in .*cache.*GENSEG_CACHE"
+    ):
         default_scenes()
 
 

@@ -1,4 +1,5 @@
-"""The table of measures: numbers computed by hand, two formats of predictions, and files that cannot be used."""
+"""The table of measures: numbers computed by hand, two formats of predictions, and files that
+cannot be used."""
 
 import json
 import math
@@ -35,33 +36,55 @@ LABELS = {
 }
 CROWD = square(20, 20, 10)  # of a.png
 FOUND = {
-    "a.png": [square(0, 0, 10, 0.9), square(21, 1, 9, 0.8), square(22, 22, 5, 0.95)],  # right, eroded, in the crowd
+    # right, eroded, in the crowd
+    "a.png": [square(0, 0, 10, 0.9), square(21, 1, 9, 0.8), square(22, 22, 5, 0.95)],
     "b.png": [square(10, 10, 40, 0.7), square(10, 10, 40, 0.6)],  # one missed, one found twice
 }
 ERODED = 81 / 121
 COUNTS = ("images", "labels", "predictions")
 EXPECTED = {
-    "images": 2, "labels": 4, "predictions": 5,
-    "box AR@100": (10 + 4 + 0 + 10) / 40, "mask AR@100": (10 + 4 + 0 + 10) / 40,  # 0.669 passes 0.5, 0.55, 0.6, 0.65
-    # precision is 1 up to a recall of 2 / 3, from IoU 0.7 on 1 / 3, at 101 recalls; of 1600 pixels the one is found
-    "mask AP, small": (4 * 67 + 6 * 34) / 1010, "mask AP, medium": 1, "mask AP, large": math.nan,
-    "TP/(TP+FP+FN) at IoU 0.5": (1 + 1 / 3) / 2, "TP/(TP+FP+FN) at IoU 0.75": (1 / 3 + 1 / 3) / 2,
-    "mBO": (1 + ERODED + 0 + 1) / 4, "CorLoc": 1 / 2,  # the best box of a.png lies in the crowd
+    "images": 2,
+    "labels": 4,
+    "predictions": 5,
+    # 0.669 passes 0.5, 0.55, 0.6, 0.65
+    "box AR@100": (10 + 4 + 0 + 10) / 40,
+    "mask AR@100": (10 + 4 + 0 + 10) / 40,
+    # precision is 1 up to a recall of 2 / 3, from IoU 0.7 on 1 / 3, at 101 recalls; of 1600 pixels
+    # the one is found
+    "mask AP, small": (4 * 67 + 6 * 34) / 1010,
+    "mask AP, medium": 1,
+    "mask AP, large": math.nan,
+    "TP/(TP+FP+FN) at IoU 0.5": (1 + 1 / 3) / 2,
+    "TP/(TP+FP+FN) at IoU 0.75": (1 / 3 + 1 / 3) / 2,
+    "mBO": (1 + ERODED + 0 + 1) / 4,
+    "CorLoc": 1 / 2,  # the best box of a.png lies in the crowd
     "FG-ARI": (adjusted_rand_score([0] * 100 + [1] * 121, [0] * 100 + [1] * 81 + [2] * 40) + 1) / 2,
-    "calibration error": (0.1 + 0.2 + 0.3 + 0.6) / 4,  # the one in the crowd is neither right nor wrong
-    "recall, small": 2 / 3, "recall, medium": 1, "recall, large": math.nan,
-    "recall, smallest third": 1 / 2, "recall, middle third": 1, "recall, largest third": 1,  # up to 100, 121, 1600
-}  # fmt: skip
+    # the one in the crowd is neither right nor wrong
+    "calibration error": (0.1 + 0.2 + 0.3 + 0.6) / 4,
+    "recall, small": 2 / 3,
+    "recall, medium": 1,
+    "recall, large": math.nan,
+    # up to 100, 121, 1600
+    "recall, smallest third": 1 / 2,
+    "recall, middle third": 1,
+    "recall, largest third": 1,
+}
 
 
-def coco(instances: dict[str, list[Instance]], *, first: int = 1, prefix: str = "", **more: Any) -> dict[str, Any]:
+def coco(
+    instances: dict[str, list[Instance]], *, first: int = 1, prefix: str = "", **more: Any
+) -> dict[str, Any]:
     """A COCO json; image ids count from `first`."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, (name, found) in enumerate(instances.items(), start=first):
-        images.append({"id": number, "file_name": prefix + name, "height": HEIGHT, "width": WIDTH} | more)
+        images.append(
+            {"id": number, "file_name": prefix + name, "height": HEIGHT, "width": WIDTH} | more
+        )
         for i in found:
-            annotations.append(annotation(i, number=len(annotations) + 1, image=number, height=HEIGHT, width=WIDTH))
+            annotations.append(
+                annotation(i, number=len(annotations) + 1, image=number, height=HEIGHT, width=WIDTH)
+            )
     return {"images": images, "annotations": annotations}
 
 
@@ -83,12 +106,17 @@ def write(path: Path, content: Any) -> Path:
     return path
 
 
-def numbers(predictions: Sequence[Path], data: Path, **options: Any) -> list[dict[str, dict[str, Any]]]:
+def numbers(
+    predictions: Sequence[Path], data: Path, **options: Any
+) -> list[dict[str, dict[str, Any]]]:
     """The json that is written, by file and group, with nan where it has null."""
     out = data.parent / "numbers" / "out.json"  # there is no such folder yet
     evaluate_alpha(predictions, data, out=out, **options)
     files = json.loads(out.read_text())["predictions"].values()
-    return [{g: {k: math.nan if v is None else v for k, v in m.items()} for g, m in f.items()} for f in files]
+    return [
+        {g: {k: math.nan if v is None else v for k, v in m.items()} for g, m in f.items()}
+        for f in files
+    ]
 
 
 def subset(measures: dict[str, float], expected: dict[str, float]) -> dict[str, float]:
@@ -101,8 +129,16 @@ def test_all_measures_are_as_computed_by_hand(tmp_path: Path) -> None:
     (measures,) = numbers([found], data)
     assert list(measures) == ["all", "bright", "dark"]
     assert subset(measures["all"], EXPECTED) == pytest.approx(EXPECTED, nan_ok=True)
-    dark = {"images": 1, "labels": 2, "predictions": 3, "TP/(TP+FP+FN) at IoU 0.5": 1, "mBO": (1 + ERODED) / 2,
-            "recall, smallest third": 1, "recall, middle third": 1, "CorLoc": 0}  # fmt: skip
+    dark = {
+        "images": 1,
+        "labels": 2,
+        "predictions": 3,
+        "TP/(TP+FP+FN) at IoU 0.5": 1,
+        "mBO": (1 + ERODED) / 2,
+        "recall, smallest third": 1,
+        "recall, middle third": 1,
+        "CorLoc": 0,
+    }
     assert subset(measures["dark"], dark) == pytest.approx(dark)
     assert math.isnan(measures["all"]["alpha MAD"])
 
@@ -120,13 +156,23 @@ def test_a_list_of_results_is_measured_as_the_json_of_the_same(tmp_path: Path) -
     data = write(tmp_path / "data.json", data_json())
     whole = write(tmp_path / "found.json", coco(FOUND, first=40))
     plain = [
-        {"image_id": a["image_id"], "category_id": 3, "segmentation": a["segmentation"], "score": a["score"]}
+        {
+            "image_id": a["image_id"],
+            "category_id": 3,
+            "segmentation": a["segmentation"],
+            "score": a["score"],
+        }
         for a in coco(FOUND)["annotations"]
     ]
     one, other = numbers([whole, write(tmp_path / "results.json", plain)], data)
     assert one["all"] == pytest.approx(other["all"], nan_ok=True)
     (nothing,) = numbers([write(tmp_path / "empty.json", [])], data)
-    assert nothing["all"]["mask AP"] == nothing["all"]["mBO"] == nothing["all"]["TP/(TP+FP+FN) at IoU 0.5"] == 0
+    assert (
+        nothing["all"]["mask AP"]
+        == nothing["all"]["mBO"]
+        == nothing["all"]["TP/(TP+FP+FN) at IoU 0.5"]
+        == 0
+    )
 
 
 def test_the_threshold_concerns_the_ratio_alone(tmp_path: Path) -> None:
@@ -134,9 +180,13 @@ def test_the_threshold_concerns_the_ratio_alone(tmp_path: Path) -> None:
     found = write(tmp_path / "found.json", coco(FOUND))
     (free,), (cut,) = numbers([found], data), numbers([found], data, threshold=0.65)
     ratio = "TP/(TP+FP+FN) at IoU 0.5"
-    assert cut["bright"][ratio] == pytest.approx(1 / 2) and free["bright"][ratio] == pytest.approx(1 / 3)
+    assert cut["bright"][ratio] == pytest.approx(1 / 2) and free["bright"][ratio] == pytest.approx(
+        1 / 3
+    )
     rest = [k for k in free["all"] if not k.startswith("TP")]
-    assert [cut["all"][k] for k in rest] == pytest.approx([free["all"][k] for k in rest], nan_ok=True)
+    assert [cut["all"][k] for k in rest] == pytest.approx(
+        [free["all"][k] for k in rest], nan_ok=True
+    )
 
 
 def test_the_table_has_a_column_for_each_group_or_for_each_file(tmp_path: Path) -> None:
@@ -149,8 +199,14 @@ def test_the_table_has_a_column_for_each_group_or_for_each_file(tmp_path: Path) 
     assert rows["recall, medium"] == ["1.0000", "1.0000", "-"]
     assert "recall, large" not in rows and "alpha MAD" not in rows  # known in no column
     blocks = evaluate_alpha([found, data], data).split("\n\n")[1:]
-    assert [b.split()[:4] for b in blocks] == [[g, "images", "1", "2"] for g in ("all", "bright", "dark")]
-    assert next(line.split() for line in blocks[0].splitlines() if "mBO" in line) == ["mBO", "0.6674", "1.0000"]
+    assert [b.split()[:4] for b in blocks] == [
+        [g, "images", "1", "2"] for g in ("all", "bright", "dark")
+    ]
+    assert next(line.split() for line in blocks[0].splitlines() if "mBO" in line) == [
+        "mBO",
+        "0.6674",
+        "1.0000",
+    ]
 
 
 def test_boxes_alone_are_measured_as_boxes(tmp_path: Path) -> None:
@@ -160,8 +216,15 @@ def test_boxes_alone_are_measured_as_boxes(tmp_path: Path) -> None:
     data = write(tmp_path / "data.json", content)
     (measures,) = numbers([write(tmp_path / "found.json", coco(FOUND))], data)
     got = measures["all"]
-    assert got["box AR@100"] == pytest.approx(0.6) and got["CorLoc"] == 0.5 and got["recall, small"] == 2 / 3
-    assert all(math.isnan(got[k]) for k in ("mask AP", "mask AP, small", "TP/(TP+FP+FN) at IoU 0.5", "mBO", "FG-ARI"))
+    assert (
+        got["box AR@100"] == pytest.approx(0.6)
+        and got["CorLoc"] == 0.5
+        and got["recall, small"] == 2 / 3
+    )
+    assert all(
+        math.isnan(got[k])
+        for k in ("mask AP", "mask AP, small", "TP/(TP+FP+FN) at IoU 0.5", "mBO", "FG-ARI")
+    )
 
 
 def test_instances_in_memory_need_no_files() -> None:
@@ -169,16 +232,21 @@ def test_instances_in_memory_need_no_files() -> None:
     truth = [annotate(i, **size) for i in LABELS.values()]
     found = [annotate(i, **size) for i in FOUND.values()]
     measures = dict(class_agnostic(found, truth))
-    assert measures["mBO"] == pytest.approx(EXPECTED["mBO"]) and list(by_kind(found, truth)) == ["all"]
-    assert measures["alpha MAD"] == pytest.approx((0 + (1 - ERODED) + 0) / 3)  # opaque squares: where they differ, by 1
+    assert measures["mBO"] == pytest.approx(EXPECTED["mBO"]) and list(by_kind(found, truth)) == [
+        "all"
+    ]
+    # opaque squares: where they differ, by 1
+    assert measures["alpha MAD"] == pytest.approx((0 + (1 - ERODED) + 0) / 3)
     unlabelled = dict(class_agnostic([annotate([], **size)] * 2, [truth[0], annotate([], **size)]))
     assert unlabelled["TP/(TP+FP+FN) at IoU 0.5"] == 0.5  # nothing where nothing is
-    assert math.isnan(dict(class_agnostic(found, [annotate([], **size)] * 2))["mBO"])  # no label at all
+    # no label at all
+    assert math.isnan(dict(class_agnostic(found, [annotate([], **size)] * 2))["mBO"])
     assert unlabelled["CorLoc"] == 0 and unlabelled["FG-ARI"] == 0  # of the image with labels alone
 
 
 def scenes_with_predictions(tmp_path: Path) -> tuple[Path, Path, Path]:
-    """Two scenes, predictions equal to their labels, and the alphas of these, in folders as the images."""
+    """Two scenes, predictions equal to their labels, and the alphas of these, in folders as the
+    images."""
     write_scenes(tmp_path / "scenes", count=2, size=48, seed=0, split="train", alphas=True)
     data = tmp_path / "scenes" / "annotations.json"
     content = json.loads(data.read_text())
@@ -206,8 +274,12 @@ def test_soft_alphas_are_compared_where_both_are_known(tmp_path: Path) -> None:
         means.append(np.mean((alpha[alpha > 0] - alpha[alpha > 0] // 2) / 255.0))
         cv2.imwrite(str(file), alpha // 2)
     (half,) = numbers([found], data, alphas=alphas)
-    assert half["all"]["alpha MAD"] == pytest.approx(np.mean(means)) and half["all"]["mask AP"] == pytest.approx(1)
-    (bare,) = numbers([write(tmp_path / "bare.json", json.loads(found.read_text()))], data, alphas=alphas)
+    assert half["all"]["alpha MAD"] == pytest.approx(np.mean(means)) and half["all"][
+        "mask AP"
+    ] == pytest.approx(1)
+    (bare,) = numbers(
+        [write(tmp_path / "bare.json", json.loads(found.read_text()))], data, alphas=alphas
+    )
     assert math.isnan(bare["all"]["alpha MAD"])
 
 
@@ -246,15 +318,26 @@ def without(content: dict[str, Any], name: str) -> dict[str, Any]:
             without(coco(FOUND), "b.png"),
             r"lacks 1 of the 2 images of the data, the first is b.png \(its own first is a",
         ),
-        ({"images": [], "annotations": []}, r"lacks 2 of the 2 .* first is a.png \(its own first is missing\)"),
+        (
+            {"images": [], "annotations": []},
+            r"lacks 2 of the 2 .* first is a.png \(its own first is missing\)",
+        ),
         (coco(FOUND | {"images/a.png": []}), "1 images with the file of another"),
         (coco({n: [] for n in LABELS}, height=9), "a.png has 80 x 9 pixels, in the data 80 x 60"),
         ({"annotations": []}, "it has no images"),
-        ([{"image_id": 77, "bbox": [0, 0, 1, 1], "score": 1}], "1 annotations of images .* not listed, .* image 77"),
-        ([{"image_id": 1, "segmentation": {"size": [60, 80], "counts": "x"}}], "of a.png: its counts are damaged"),
+        (
+            [{"image_id": 77, "bbox": [0, 0, 1, 1], "score": 1}],
+            "1 annotations of images .* not listed, .* image 77",
+        ),
+        (
+            [{"image_id": 1, "segmentation": {"size": [60, 80], "counts": "x"}}],
+            "of a.png: its counts are damaged",
+        ),
     ],
 )
-def test_predictions_that_cannot_be_used_are_named(tmp_path: Path, content: Any, message: str) -> None:
+def test_predictions_that_cannot_be_used_are_named(
+    tmp_path: Path, content: Any, message: str
+) -> None:
     data = write(tmp_path / "data.json", data_json())
     found = write(tmp_path / "found.json", content)
     with pytest.raises(CocoError, match=f"found.json.*{message}"):
@@ -280,34 +363,59 @@ def test_images_that_the_data_lack_are_left_out_and_counted(tmp_path: Path) -> N
 def test_images_that_could_not_be_read_count_as_nothing_found_and_are_said(tmp_path: Path) -> None:
     data = write(tmp_path / "data.json", data_json())
     empty = write(tmp_path / "empty.json", coco(FOUND | {"b.png": []}, prefix="images/"))
-    found = write(tmp_path / "run" / "found.json", without(coco(FOUND, prefix="images/"), "images/b.png"))
+    found = write(
+        tmp_path / "run" / "found.json", without(coco(FOUND, prefix="images/"), "images/b.png")
+    )
     listed = tmp_path / "run" / "broken.txt"
     listed.write_text("images/b.png\t/photos/images/b.png: truncated\nimages/c.png\tit is empty\n")
     one, other = numbers([found, empty], data)
     assert one["all"] == pytest.approx(other["all"], nan_ok=True)
-    note = f"found.json: 3 predictions; 1 images that could not be read count as nothing found, see {listed}"
+    note = (
+        "found.json: 3 predictions; 1 images that could not be read count as nothing found, see "
+        f"{listed}"
+    )
     assert note in evaluate_alpha([found], data)
     listed.write_text("c.png\tit is empty\n")
     with pytest.raises(CocoError, match=r"lacks 1 of the 2 images of the data, the first is b.png"):
         evaluate_alpha([found], data)
 
 
-def test_labels_are_read_before_anything_is_generated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = write(tmp_path / "data.json", {"images": [{"id": 1, "file_name": "0.png", "height": 8, "width": 8}],
-                                          "annotations": []})  # fmt: skip
+def test_labels_are_read_before_anything_is_generated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write(
+        tmp_path / "data.json",
+        {"images": [{"id": 1, "file_name": "0.png", "height": 8, "width": 8}], "annotations": []},
+    )
     for wrong in (data, tmp_path):
         assert main(["evaluate", "alpha", "otsu", "--data", str(wrong), "--score", "0.1"]) == 2
         said = capsys.readouterr()
-        assert "--score is for runs" in said.out and "generate:" not in said.err and str(wrong) in said.err
+        assert (
+            "--score is for runs" in said.out
+            and "generate:" not in said.err
+            and str(wrong) in said.err
+        )
 
 
-def test_a_json_is_taken_as_it_is_and_that_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data, found = write(tmp_path / "data.json", data_json()), write(tmp_path / "found.json", coco(FOUND))
+def test_a_json_is_taken_as_it_is_and_that_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, found = (
+        write(tmp_path / "data.json", data_json()),
+        write(tmp_path / "found.json", coco(FOUND)),
+    )
     tables = []
-    for more in ([], ["--score", "0.9", "--min-area", "9", "--threshold", "0.5"], ["--threshold", "0.5"]):
+    for more in (
+        [],
+        ["--score", "0.9", "--min-area", "9", "--threshold", "0.5"],
+        ["--threshold", "0.5"],
+    ):
         assert main(["evaluate", "alpha", str(found), "--data", str(data), *more]) == 0
         tables.append(capsys.readouterr().out)
-    note = f"note: --score, --min-area and --side are for runs and proposers; {found} is taken as it is\n"
+    note = (
+        f"note: --score, --min-area and --side are for runs and proposers; {found} is taken as it "
+        "is\n"
+    )
     assert note not in tables[0] and tables[1] == note + tables[2]
 
 
@@ -316,7 +424,9 @@ def test_images_beside_the_json_and_broken_ones_are_measured_as_others(tmp_path:
     pixels = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     cv2.imwrite(str(tmp_path / "0.png"), pixels)
     centre = PROPOSERS["centre"](pixels)[0]
-    data = write(tmp_path / "lists" / "data.json", coco({"../0.png": [centre], "bad.png": [centre]}))
+    data = write(
+        tmp_path / "lists" / "data.json", coco({"../0.png": [centre], "bad.png": [centre]})
+    )
     (tmp_path / "lists" / "bad.png").write_bytes(b"no image")
     (tmp_path / "soft").mkdir()
     for name in ("0-0.png", "bad-0.png"):

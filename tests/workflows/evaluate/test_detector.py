@@ -12,14 +12,23 @@ from genseg.core.precision import scoring_precision
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.detector import DetectorConfig
-from genseg.transfer.predictor import MODEL_NAME, Predictor, Preparation, build_model, load_predictor, save_predictor
+from genseg.transfer.predictor import (
+    MODEL_NAME,
+    Predictor,
+    Preparation,
+    build_model,
+    load_predictor,
+    save_predictor,
+)
 from genseg.transfer.segmenter import SegmenterConfig
 from genseg.workflows.evaluate.detector import evaluate_model
 
 ARCHITECTURE = EncoderConfig("resnet18")
 PREPARATION = Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 64, False)
 CONFIGS = [
-    DetectorConfig(width=16, hidden=32, anchors=(8.0, 16.0, 32.0, 64.0, 128.0), detections=10, score=0.0),
+    DetectorConfig(
+        width=16, hidden=32, anchors=(8.0, 16.0, 32.0, 64.0, 128.0), detections=10, score=0.0
+    ),
     SegmenterConfig(),
 ]
 
@@ -30,7 +39,9 @@ def scored(folder: Path) -> str:
     return json.dumps(evaluate_model(predictor, labelled).as_json())
 
 
-def test_a_model_is_scored_in_the_precision_of_its_own_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_is_scored_in_the_precision_of_its_own_validation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("genseg.core.precision.fast_precision", lambda device: torch.bfloat16)
     cpu = torch.device("cpu")
     assert scoring_precision("auto", cpu) == torch.bfloat16
@@ -45,7 +56,9 @@ def _one_rank(rank: int, folder: str) -> None:
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
-def test_two_processes_score_as_one(tmp_path: Path, config: DetectorConfig | SegmenterConfig) -> None:
+def test_two_processes_score_as_one(
+    tmp_path: Path, config: DetectorConfig | SegmenterConfig
+) -> None:
     """Three images: the shares are of unequal size."""
     write_blobs(tmp_path, count=3, each=5)
     torch.manual_seed(0)

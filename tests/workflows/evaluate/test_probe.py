@@ -22,8 +22,20 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished run of one epoch."""
     run = tmp_path_factory.mktemp("runs") / "byol"
-    words = ["pretrain", "--config", str(ROOT / "configs/pretrain/byol.yaml"), f"data.path={images}", f"run={run}"]
-    tiny = ["epochs=1", "batch_size=4", "views.first.size=32", "views.second.size=32", "method.hidden=16"]
+    words = [
+        "pretrain",
+        "--config",
+        str(ROOT / "configs/pretrain/byol.yaml"),
+        f"data.path={images}",
+        f"run={run}",
+    ]
+    tiny = [
+        "epochs=1",
+        "batch_size=4",
+        "views.first.size=32",
+        "views.second.size=32",
+        "method.hidden=16",
+    ]
     assert main([*words, *tiny, "data.workers=0", "data.cache=0", "probe.every=0 steps"]) == 0
     return run
 
@@ -41,11 +53,16 @@ def test_probes_stand_beside_random_weights_and_raw_pixels(
     said = capsys.readouterr().out
     assert "raw pixels" in said and "random weights" in said and "byol, 12 images seen" in said
     assert len(said.splitlines()) == 5
-    assert main(["probe", str(run), "--train", str(images), "--test", str(asked), "--kind", "linear"]) == 0
+    assert (
+        main(["probe", str(run), "--train", str(images), "--test", str(asked), "--kind", "linear"])
+        == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "linear classifier on frozen features: 12 images by 12" and len(lines) == 5
     few = ["--kind", "fewshot", "--shots", "1,3", "--seeds", "2"]
-    assert main(["probe", str(run), str(run), "--train", str(images), "--test", str(asked), *few]) == 0
+    assert (
+        main(["probe", str(run), str(run), "--train", str(images), "--test", str(asked), *few]) == 0
+    )
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10 and lines[5].startswith("linear classifier on 3 images of each class")
     assert "over fitted random" in lines[1] and "over" not in lines[3]
@@ -53,7 +70,10 @@ def test_probes_stand_beside_random_weights_and_raw_pixels(
     one = ["--kind", "fewshot", "--shots", "3", "--seeds", "1"]
     assert main(["probe", str(run), "--train", str(images), "--test", str(asked), *one]) == 0
     assert " ± " not in capsys.readouterr().out  # of one draw there is no deviation
-    assert main(["probe", str(run), "--train", str(images), "--test", f"{images}/../{images.name}"]) == 2
+    assert (
+        main(["probe", str(run), "--train", str(images), "--test", f"{images}/../{images.name}"])
+        == 2
+    )
     assert "each image would find itself" in capsys.readouterr().err
 
 
@@ -65,7 +85,10 @@ def test_a_probe_on_boxes_names_what_is_wrong_with_the_json(
     other = shutil.copy(path, path.replace(".json", "-test.json"))
     assert main(["probe", str(run), "--train", path, "--test", other, "-k", "1"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[:2] == [f"{path}:", "1 annotations of an unknown category  left out  first: annotation 99 of 1.png: 5"]
+    assert lines[:2] == [
+        f"{path}:",
+        "1 annotations of an unknown category  left out  first: annotation 99 of 1.png: 5",
+    ]
     assert lines[4] == "1-nearest neighbours: 8 images by 8" and len(lines) == 9
     content = json.loads(Path(path).read_bytes())
     Path(path).write_text(json.dumps({**content, "categories": content["categories"][:1]}))
@@ -77,14 +100,22 @@ def test_a_probe_on_boxes_names_what_is_wrong_with_the_json(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (["--kind", "fewshot", "--shots", "7"], "class 0 has 6 training images, fewer than 7 shots; ask for fewer"),
+        (
+            ["--kind", "fewshot", "--shots", "7"],
+            "class 0 has 6 training images, fewer than 7 shots; ask for fewer",
+        ),
         (["--seeds", "0"], "seeds=0: use 1 or more"),
         (["--margin", "-1"], "margin=-1: use 0 or more"),
         (["--test", "x.json"], "are not of one kind: give two class folders or two COCO jsons"),
     ],
 )
 def test_a_probe_that_cannot_be(
-    run: Path, images: Path, asked: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    run: Path,
+    images: Path,
+    asked: Path,
+    more: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["probe", str(run), "--train", str(images), "--test", str(asked), *more]) == 2
     assert message in capsys.readouterr().err

@@ -15,7 +15,14 @@ from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 from genseg.cli import main
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.detector import BoxDetectorConfig, DetectorConfig
-from genseg.transfer.predictor import MODEL_NAME, Predictor, Preparation, build_model, load_predictor, save_predictor
+from genseg.transfer.predictor import (
+    MODEL_NAME,
+    Predictor,
+    Preparation,
+    build_model,
+    load_predictor,
+    save_predictor,
+)
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, SegmenterConfig
 
 ARCHITECTURE = EncoderConfig("resnet18")
@@ -33,7 +40,9 @@ def finetuned(run: Path, config: SegmenterConfig | DetectorConfig, *, fit: int =
     return run
 
 
-def test_a_detector_in_plain_torchvision(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_detector_in_plain_torchvision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run = finetuned(tmp_path / "run", DetectorConfig(anchors=ANCHORS))
     assert main(["export", str(run), "--out", str(tmp_path / "m.pth")]) == 0
     assert "model = MaskRCNN(body, rpn_anchor_generator=anchors," in capsys.readouterr().out
@@ -53,15 +62,25 @@ NARROW = {"head_norm": "group", "width": 64, "hidden": 32}  # as in genseg's rec
 
 @pytest.mark.parametrize(
     ("fit", "file", "keys"),
-    [(0, "m.pth", {}), (96, "m.safetensors", NARROW), (0, "m.pth", {**NARROW, "norm": "group"}),
-     (0, "m.pth", {"norm": "frozen"})],
-)  # fmt: skip
+    [
+        (0, "m.pth", {}),
+        (96, "m.safetensors", NARROW),
+        (0, "m.pth", {**NARROW, "norm": "group"}),
+        (0, "m.pth", {"norm": "frozen"}),
+    ],
+)
 @pytest.mark.parametrize("kind", [DetectorConfig, BoxDetectorConfig])
 def test_the_lines_that_an_export_prints_find_in_plain_torchvision_what_is_found_here(
-    fit: int, file: str, keys: dict[str, Any], kind: type[DetectorConfig], tmp_path: Path,
+    fit: int,
+    file: str,
+    keys: dict[str, Any],
+    kind: type[DetectorConfig],
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
-    run = finetuned(tmp_path / "run", kind(anchors=ANCHORS, score=0.0, detections=20, **keys), fit=fit)
+) -> None:
+    run = finetuned(
+        tmp_path / "run", kind(anchors=ANCHORS, score=0.0, detections=20, **keys), fit=fit
+    )
     assert main(["export", str(run), "--out", str(tmp_path / file)]) == 0
     said = capsys.readouterr().out
     made: dict[str, Any] = {}
@@ -70,11 +89,17 @@ def test_the_lines_that_an_export_prints_find_in_plain_torchvision_what_is_found
     found = load_predictor(run)[0].detect(image)
     (plain,) = made["model"].eval()([torch.from_numpy(image).movedim(2, 0) / 255])
     assert len(found) == len(plain["boxes"]) == 20
-    torch.testing.assert_close(torch.tensor([d.score for d in found]), plain["scores"], atol=1e-4, rtol=0)
-    torch.testing.assert_close(torch.tensor([d.box for d in found]), plain["boxes"], atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        torch.tensor([d.score for d in found]), plain["scores"], atol=1e-4, rtol=0
+    )
+    torch.testing.assert_close(
+        torch.tensor([d.box for d in found]), plain["boxes"], atol=0.05, rtol=0
+    )
 
 
-def test_a_run_is_never_overwritten_by_an_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_is_never_overwritten_by_an_export(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """smp's and timm's folders have a model.safetensors, too."""
     run = finetuned(tmp_path / "run", SegmenterConfig())
     (run / "metrics.jsonl").touch()
@@ -82,11 +107,14 @@ def test_a_run_is_never_overwritten_by_an_export(tmp_path: Path, capsys: pytest.
     assert main(["export", str(run), "--out", str(run)]) == 2
     assert f"--out {run} is a run directory" in capsys.readouterr().err
     assert (run / MODEL_NAME).read_bytes() == before
-    assert main(["export", str(run / MODEL_NAME), "--out", str(tmp_path / "e.pth")]) == 2  # more than an encoder
+    # more than an encoder
+    assert main(["export", str(run / MODEL_NAME), "--out", str(tmp_path / "e.pth")]) == 2
     assert "holds more than an encoder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("config", [SegmenterConfig(), FPNConfig(), DeepLabConfig()], ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "config", [SegmenterConfig(), FPNConfig(), DeepLabConfig()], ids=lambda c: c.name
+)
 def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) -> None:
     run = finetuned(tmp_path / "run", config)
     model = load_predictor(run)[0].model.model.eval()
@@ -95,7 +123,8 @@ def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) ->
     x = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         wanted = model(x)
-        assert torch.allclose(loaded(x), wanted, atol=1e-4)  # another memory layout, another order of sums
+        # another memory layout, another order of sums
+        assert torch.allclose(loaded(x), wanted, atol=1e-4)
     runtime = pytest.importorskip("onnxruntime", reason="ONNX is not installed")
     pytest.importorskip("onnxscript", reason="ONNX is not installed")
     with pytest.MonkeyPatch.context() as patch:
@@ -107,11 +136,14 @@ def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) ->
 
 def test_what_goes_nowhere_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finetuned(tmp_path / "run", SegmenterConfig())
-    assert main(["export", str(run), "--out", str(tmp_path / "v1.0")]) == 0  # a folder, for all its point
+    # a folder, for all its point
+    assert main(["export", str(run), "--out", str(tmp_path / "v1.0")]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "m.zip")]) == 2
     assert "end it in .pth, .safetensors or .onnx" in capsys.readouterr().err
     assert main(["export", str(run), "--out", str(tmp_path / "m.pth"), "--prefix", "body."]) == 2
-    assert "--prefix is for encoders" in capsys.readouterr().err and not (tmp_path / "m.pth").exists()
+    assert (
+        "--prefix is for encoders" in capsys.readouterr().err and not (tmp_path / "m.pth").exists()
+    )
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"give a run of genseg finetune"):
         load_predictor(tmp_path / "empty")

@@ -1,4 +1,5 @@
-"""Fine-tuning as a user does it: killed and resumed, scored, predicted, compared; mistakes end with a word on them."""
+"""Fine-tuning as a user does it: killed and resumed, scored, predicted, compared; mistakes end with
+a word on them."""
 
 import json
 import multiprocessing as mp
@@ -40,7 +41,12 @@ CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.workflows.finetune.finetune"])
 SMALL = {
     "mask_rcnn": ["model.width=16", "model.hidden=32", "model.box_batch=16", "model.detections=20"],
-    "faster_rcnn": ["model.width=16", "model.hidden=32", "model.box_batch=16", "model.detections=20"],
+    "faster_rcnn": [
+        "model.width=16",
+        "model.hidden=32",
+        "model.box_batch=16",
+        "model.detections=20",
+    ],
     "places": ["model.decoder.channels=[16,16,8,8]", "model.decoder.tower=8"],
     "unet": [],
 }
@@ -58,9 +64,17 @@ def command(data: Path, run: Path, model: str, *more: str) -> list[str]:
     keys = {m.partition("=")[0] for m in more}
     usual = [
         f"data.train={data}/train/labels.json",
-        f"data.val={data}/val/labels.json", f"run={run}", "steps=6", "batch_size=2", "augment.size=64", "threads=1",
-        "checkpoint.every=2 steps", "validate.every=3 steps", "log_every=1 steps", *SMALL[model],
-    ]  # fmt: skip
+        f"data.val={data}/val/labels.json",
+        f"run={run}",
+        "steps=6",
+        "batch_size=2",
+        "augment.size=64",
+        "threads=1",
+        "checkpoint.every=2 steps",
+        "validate.every=3 steps",
+        "log_every=1 steps",
+        *SMALL[model],
+    ]
     kept = [word for word in usual if word.partition("=")[0] not in keys]
     return ["finetune", "--config", str(CONFIGS / f"{model}.yaml"), *kept, *more]
 
@@ -83,14 +97,40 @@ def test_a_run_leaves_its_best_model_and_scores(
     assert "crowds" in told.err and "crowds" in (run / "preflight.txt").read_text()
     rows = [r for r in read_metrics(run / "metrics.jsonl") if any(k.startswith("val ") for k in r)]
     assert [r["step"] for r in rows] == [3, 6]
-    main(["evaluate", "detector", str(run), "--data", f"{data}/val/labels.json", "--out", str(tmp_path / "s.json")])
+    main(
+        [
+            "evaluate",
+            "detector",
+            str(run),
+            "--data",
+            f"{data}/val/labels.json",
+            "--out",
+            str(tmp_path / "s.json"),
+        ]
+    )
     assert (
         json.loads((tmp_path / "s.json").read_text())["values"]
         == json.loads((run / "scores.json").read_text())["values"]
     )
-    assert main(["evaluate", "detector", str(run), "--data", f"{data}/val/labels.json", "--at-least", "0.99"]) == 3
+    assert (
+        main(
+            [
+                "evaluate",
+                "detector",
+                str(run),
+                "--data",
+                f"{data}/val/labels.json",
+                "--at-least",
+                "0.99",
+            ]
+        )
+        == 3
+    )
     out = tmp_path / "found"
-    assert main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"]) == 0
+    assert (
+        main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"])
+        == 0
+    )
     found = json.loads((out / "predictions.json").read_text())
     assert [c["name"] for c in found["categories"]] == ["cat", "dog"] and len(found["images"]) == 3
     if model == "unet":
@@ -104,14 +144,27 @@ def test_a_run_leaves_its_best_model_and_scores(
             assert ((painted > 0) == (read_class_map(out / image["mask"]) > 0)).all()
     else:
         ids = [a["id"] for a in found["annotations"]]
-        assert len(set(ids)) == len(ids) and {a["category_id"] for a in found["annotations"]} <= {3, 7}
-    assert main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"]) == 0
+        assert len(set(ids)) == len(ids) and {a["category_id"] for a in found["annotations"]} <= {
+            3,
+            7,
+        }
+    assert (
+        main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"])
+        == 0
+    )
     with safe_open(run / "best.safetensors", framework="pt") as content:
         known = content.metadata()
     weights = load_file(run / "best.safetensors")
-    save_file({k: v + (v.dtype == torch.float32) for k, v in weights.items()}, run / "best.safetensors", known)
+    save_file(
+        {k: v + (v.dtype == torch.float32) for k, v in weights.items()},
+        run / "best.safetensors",
+        known,
+    )
     capsys.readouterr()
-    assert main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"]) == 2
+    assert (
+        main(["predict", str(run), f"{data}/val/labels.json", "--out", str(out), "--score", "0.01"])
+        == 2
+    )
     assert "the result of another model" in capsys.readouterr().err
 
 
@@ -123,10 +176,16 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data: Path, tmp_path: Path, mod
     for _ in range(2):
         rows = read_metrics(broken / "metrics.jsonl") if (broken / "metrics.jsonl").exists() else []
         target = (rows[-1]["step"] if rows else 0) + draw.randint(1, 2)
-        process = CONTEXT.Process(target=main, args=(command(data, broken, model, *more, "data.workers=0"),))
+        process = CONTEXT.Process(
+            target=main, args=(command(data, broken, model, *more, "data.workers=0"),)
+        )
         process.start()
         while process.is_alive():
-            rows = read_metrics(broken / "metrics.jsonl") if (broken / "metrics.jsonl").exists() else []
+            rows = (
+                read_metrics(broken / "metrics.jsonl")
+                if (broken / "metrics.jsonl").exists()
+                else []
+            )
             if rows and rows[-1]["step"] >= target:
                 break
             time.sleep(0.005)
@@ -135,8 +194,13 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data: Path, tmp_path: Path, mod
     run_through(data, broken, model, *more)
     (one, _), (two, _) = load_latest(whole) or ({}, {}), load_latest(broken) or ({}, {})
     assert one.keys() == two.keys() and all(torch.equal(one[k], two[k]) for k in one)
-    a, b = ([{k: v for k, v in row.items() if k not in TIMING} for row in read_metrics(r / "metrics.jsonl")]
-            for r in (whole, broken))  # fmt: skip
+    a, b = (
+        [
+            {k: v for k, v in row.items() if k not in TIMING}
+            for row in read_metrics(r / "metrics.jsonl")
+        ]
+        for r in (whole, broken)
+    )
     assert a == b
     assert (whole / "scores.json").read_bytes() == (broken / "scores.json").read_bytes()
 
@@ -144,19 +208,42 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data: Path, tmp_path: Path, mod
 def config(data: Path, tmp_path: Path, model: str, *more: str) -> FinetuneConfig:
     words = command(data, tmp_path / "run", model, *more)
     overrides = [w for w in words[3:] if "=" in w]
-    return load(FinetuneConfig, file=CONFIGS / f"{model}.yaml", overrides=["images=null", *overrides], choices=CHOICES)
+    return load(
+        FinetuneConfig,
+        file=CONFIGS / f"{model}.yaml",
+        overrides=["images=null", *overrides],
+        choices=CHOICES,
+    )
 
 
 def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path: Path) -> None:
     images, run = data / "train/images", tmp_path / "pre"
-    made = main(["pretrain", "--config", str(CONFIGS.parent / "pretrain/alpha.yaml"), f"data.path={images}",
-                 f"run={run}", "steps=2", "batch_size=2", "threads=1", "probe.every=0 steps",
-                 "alpha.compose.size=64", "alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8"])  # fmt: skip
+    made = main(
+        [
+            "pretrain",
+            "--config",
+            str(CONFIGS.parent / "pretrain/alpha.yaml"),
+            f"data.path={images}",
+            f"run={run}",
+            "steps=2",
+            "batch_size=2",
+            "threads=1",
+            "probe.every=0 steps",
+            "alpha.compose.size=64",
+            "alpha.decoder.channels=[16,16,8,8]",
+            "alpha.decoder.tower=8",
+        ]
+    )
     assert made == 0
-    parts = assemble_finetune(config(data, tmp_path, "places", f"encoder={run}", "pretrained_lr=0.25"))
+    parts = assemble_finetune(
+        config(data, tmp_path, "places", f"encoder={run}", "pretrained_lr=0.25")
+    )
     slow = [g for g in parts.optimizer.param_groups if g["scale"] == 0.25]
     assert {p for g in slow for p in g["params"]} == {
-        p for m in (parts.model.encoder, parts.model.decoder) for p in m.parameters() if p.requires_grad
+        p
+        for m in (parts.model.encoder, parts.model.decoder)
+        for p in m.parameters()
+        if p.requires_grad
     }
     assert set(parts.model.classify.parameters()) == {
         p for g in parts.optimizer.param_groups if g["scale"] == 1 for p in g["params"]
@@ -164,9 +251,14 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
     from genseg.alpha.model import load_alpha
 
     model, _ = load_alpha(run / "alpha.safetensors")
-    for mine, theirs in ((parts.model.encoder, model.encoder), (parts.model.decoder, model.decoder)):
+    for mine, theirs in (
+        (parts.model.encoder, model.encoder),
+        (parts.model.decoder, model.decoder),
+    ):
         assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in mine.state_dict().items())
-    file = prepared_as(config(data, tmp_path, "mask_rcnn", f"encoder={run / 'encoder.safetensors'}"))
+    file = prepared_as(
+        config(data, tmp_path, "mask_rcnn", f"encoder={run / 'encoder.safetensors'}")
+    )
     assert parts.predictor.preparation.stretch and file.stretch and model.look.stretch
     assert any("alpha decoder:" in note for note in parts.notes)
     parts.accelerator.free_memory()
@@ -174,7 +266,9 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
     assert any("tensors loaded" in note for note in detector.notes)
 
 
-def test_rates_fall_from_the_last_stage_of_the_encoder_to_the_first(data: Path, tmp_path: Path) -> None:
+def test_rates_fall_from_the_last_stage_of_the_encoder_to_the_first(
+    data: Path, tmp_path: Path
+) -> None:
     parts = assemble_finetune(config(data, tmp_path, "unet"))
     assert not parts.loaded  # random weights have the whole rate
     scales = learning_rates(parts.model.encoder, None, pretrained_lr=0.5, layer_decay=0.1)
@@ -188,7 +282,9 @@ def test_early_stopping_ends_the_run_when_scores_stay(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     constant = Scores({"mIoU": 0.5, "pixel accuracy": 0.5}, images=3)
-    monkeypatch.setattr("genseg.workflows.finetune.finetune.evaluate_model", lambda *_, **__: constant)
+    monkeypatch.setattr(
+        "genseg.workflows.finetune.finetune.evaluate_model", lambda *_, **__: constant
+    )
     more = ("patience=1", "steps=40", "validate.every=2 steps")
     run = run_through(data, tmp_path / "run", "unet", *more)
     rows = read_metrics(run / "metrics.jsonl")
@@ -218,7 +314,8 @@ def test_mistakes_end_with_a_word_and_leave_nothing(
 
 
 def test_other_labels_are_another_run(data: Path, tmp_path: Path) -> None:
-    """A mask that has changed within its box, a map of classes that has, and labels that are scored alone."""
+    """A mask that has changed within its box, a map of classes that has, and labels that are scored
+    alone."""
     train, val = (read_labelled(data / s / "labels.json", masks=True)[0] for s in ("train", "val"))
     assert train.images[0].masks is not None
     whole = fingerprint_of(train, "random", val)
@@ -241,12 +338,18 @@ def test_other_labels_are_another_run(data: Path, tmp_path: Path) -> None:
 
 
 def test_images_that_are_trained_on_and_scored_are_named(data: Path, tmp_path: Path) -> None:
-    keys = command(data, tmp_path / "run", "unet", f"data.val={data}/train/labels.json", "images=null")[3:]
-    parts = assemble_finetune(load(FinetuneConfig, file=CONFIGS / "unet.yaml", overrides=keys, choices=CHOICES))
+    keys = command(
+        data, tmp_path / "run", "unet", f"data.val={data}/train/labels.json", "images=null"
+    )[3:]
+    parts = assemble_finetune(
+        load(FinetuneConfig, file=CONFIGS / "unet.yaml", overrides=keys, choices=CHOICES)
+    )
     assert "5 images are trained on and scored: of new images the scores say nothing" in parts.notes
 
 
-def test_check_says_what_is_in_the_labels(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_what_is_in_the_labels(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*command(data, tmp_path / "run", "mask_rcnn"), "--check"]) == 0
     told = capsys.readouterr().out
     assert "5 images" in told and "crowds" in told and not (tmp_path / "run").exists()
@@ -259,20 +362,33 @@ def test_scores_of_what_is_labelled_are_perfect(data: Path, tmp_path: Path) -> N
     records = []
     for image in labelled.images:
         assert image.masks is not None
-        for box, c, crowd, mask in zip(image.boxes, image.classes, image.crowd, image.masks, strict=True):
+        for box, c, crowd, mask in zip(
+            image.boxes, image.classes, image.crowd, image.masks, strict=True
+        ):
             if not crowd:
                 left, top, right, bottom = box.tolist()
-                records.append({"image_id": image.number, "category_id": labelled.categories[c][0], "score": 1.0,
-                                "bbox": [left, top, right - left, bottom - top], "segmentation": mask})  # fmt: skip
+                records.append(
+                    {
+                        "image_id": image.number,
+                        "category_id": labelled.categories[c][0],
+                        "score": 1.0,
+                        "bbox": [left, top, right - left, bottom - top],
+                        "segmentation": mask,
+                    }
+                )
     scores = evaluate_model(predictor, labelled, records=records)
-    assert scores.values["mask AP"] == scores.values["box AP"] == 1 and set(scores.per_class.values()) == {1.0}
+    assert scores.values["mask AP"] == scores.values["box AP"] == 1 and set(
+        scores.per_class.values()
+    ) == {1.0}
     again = read_scores(json.loads(json.dumps(scores.as_json())))
     assert again.values.keys() == scores.values.keys() and again.main == 1
     assert Scores({"mIoU": float("nan")}).main == 0
     assert np.isnan(read_scores(Scores({"mIoU": float("nan")}).as_json()).values["mIoU"])
 
 
-def test_results_have_the_category_ids_of_the_json_that_is_scored(data: Path, tmp_path: Path) -> None:
+def test_results_have_the_category_ids_of_the_json_that_is_scored(
+    data: Path, tmp_path: Path
+) -> None:
     run = run_through(data, tmp_path / "run", "faster_rcnn", "steps=1", "model.score=0")
     content = json.loads((data / "val/labels.json").read_text())
     for c in content["categories"]:
@@ -283,11 +399,19 @@ def test_results_have_the_category_ids_of_the_json_that_is_scored(data: Path, tm
     moved.write_text(json.dumps(content))
     scores = []
     for n, file in enumerate((data / "val/labels.json", moved)):
-        out = ["--out", str(tmp_path / f"{n}.json"), "--predictions", str(tmp_path / f"found/{n}.json")]
+        out = [
+            "--out",
+            str(tmp_path / f"{n}.json"),
+            "--predictions",
+            str(tmp_path / f"found/{n}.json"),
+        ]
         assert main(["evaluate", "detector", str(run), "--data", str(file), *out]) == 0
         scores.append((tmp_path / f"{n}.json").read_text())
     assert scores[0] == scores[1]
-    ids = [{r["category_id"] for r in json.loads((tmp_path / f"found/{n}.json").read_text())} for n in (0, 1)]
+    ids = [
+        {r["category_id"] for r in json.loads((tmp_path / f"found/{n}.json").read_text())}
+        for n in (0, 1)
+    ]
     assert ids[1] == {n + 100 for n in ids[0]} and ids[0]
 
 
@@ -302,7 +426,9 @@ def test_equal_runs_in_two_folders_leave_equal_bytes(data: Path, tmp_path: Path)
     """The facts in the files held the run's folder and those of the data."""
     shutil.copytree(data, tmp_path / "elsewhere")
     for name, labelled in (("one", data), ("two", tmp_path / "elsewhere")):
-        run_through(labelled, tmp_path / name / "run", "places", "steps=1", "validate.every=1 steps")
+        run_through(
+            labelled, tmp_path / name / "run", "places", "steps=1", "validate.every=1 steps"
+        )
     for file in ("model.safetensors", "best.safetensors"):
         one, two = ((tmp_path / name / "run" / file).read_bytes() for name in ("one", "two"))
         assert one == two and str(tmp_path).encode() not in one
@@ -329,13 +455,30 @@ def test_a_frozen_encoder_stays_and_the_rest_learns(data: Path, tmp_path: Path) 
 
 def test_heads_begin_alike_whatever_the_encoder_is(data: Path, tmp_path: Path) -> None:
     images, run = data / "train/images", tmp_path / "pre"
-    assert main(["pretrain", "--config", str(CONFIGS.parent / "pretrain/alpha.yaml"), f"data.path={images}",
-                 f"run={run}", "steps=1", "batch_size=2", "threads=1", "probe.every=0 steps", "data.workers=0",
-                 "alpha.compose.size=64"]) == 0  # fmt: skip
+    assert (
+        main(
+            [
+                "pretrain",
+                "--config",
+                str(CONFIGS.parent / "pretrain/alpha.yaml"),
+                f"data.path={images}",
+                f"run={run}",
+                "steps=1",
+                "batch_size=2",
+                "threads=1",
+                "probe.every=0 steps",
+                "data.workers=0",
+                "alpha.compose.size=64",
+            ]
+        )
+        == 0
+    )
     heads = []
     for encoder in ("random", str(run)):
         parts = assemble_finetune(config(data, tmp_path, "mask_rcnn", f"encoder={encoder}"))
-        heads.append({k: v for k, v in parts.model.state_dict().items() if "backbone.body" not in k})
+        heads.append(
+            {k: v for k, v in parts.model.state_dict().items() if "backbone.body" not in k}
+        )
     assert all(torch.equal(v, heads[1][k]) for k, v in heads[0].items())
 
 

@@ -1,4 +1,5 @@
-"""genseg generate: what a kill leaves is gone on with, shards make one result, and files hold what they should."""
+"""genseg generate: what a kill leaves is gone on with, shards make one result, and files hold what
+they should."""
 
 import json
 import shutil
@@ -21,7 +22,13 @@ from genseg.data.proposals.propose import PROPOSERS
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.runs.folder import RunError, lock
 from genseg.workflows.generate.finder import Classical, Wanted, alpha_file, is_proposer
-from genseg.workflows.generate.generate import RESULT, GenerateOptions, generate_folder, generated, part_of
+from genseg.workflows.generate.generate import (
+    RESULT,
+    GenerateOptions,
+    generate_folder,
+    generated,
+    part_of,
+)
 
 SIZES = [(64, 64), (40, 70), (33, 65), (96, 64), (64, 50)]
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -35,7 +42,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     look = Look(mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), side=0, stretch=True)
     config = GenerateConfig(candidate=0.0, score=0.0)
     root = tmp_path_factory.mktemp("run")
-    save_alpha(AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, config), root / ALPHA_NAME, EncoderConfig())
+    save_alpha(
+        AlphaModel(encoder, AlphaDecoder(encoder, SMALL), look, config),
+        root / ALPHA_NAME,
+        EncoderConfig(),
+    )
     return root
 
 
@@ -63,7 +74,9 @@ def whole(run: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return out
 
 
-def test_labelled_images_are_looked_at_from_the_score_asked_for(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_labelled_images_are_looked_at_from_the_score_asked_for(
+    run: Path, folder: Path, tmp_path: Path
+) -> None:
     image = {"id": 1, "file_name": "0.png", "height": 64, "width": 64}
     data = folder / "labels.json"
     data.write_text(json.dumps({"images": [image], "annotations": []}))
@@ -73,12 +86,19 @@ def test_labelled_images_are_looked_at_from_the_score_asked_for(run: Path, folde
         return len(json.loads(made.read_text())["annotations"])
 
     assert found(run, None) > found(run, 1.0) == 0
-    assert found(Path("centre"), None) == found(Path("centre"), 1.0) == 1  # a proposer has no such choice
+    # a proposer has no such choice
+    assert found(Path("centre"), None) == found(Path("centre"), 1.0) == 1
 
 
 def test_the_json_holds_what_the_model_finds(run: Path, folder: Path, whole: Path) -> None:
     content = json.loads(bytes_of(whole))
-    assert [i["file_name"] for i in content["images"]] == ["0.png", "1.png", "2.png", "3.png", "deep/4.png"]
+    assert [i["file_name"] for i in content["images"]] == [
+        "0.png",
+        "1.png",
+        "2.png",
+        "3.png",
+        "deep/4.png",
+    ]
     assert [(i["height"], i["width"]) for i in content["images"]] == SIZES
     assert content["categories"] == [{"id": 1, "name": "instance"}]
     numbers = [a["id"] for a in content["annotations"]]
@@ -114,7 +134,9 @@ def test_a_broken_image_is_listed_and_not_fatal(run: Path, folder: Path, whole: 
     assert "instances in 5 images; 1 image cannot be read" in said
 
 
-@pytest.mark.parametrize("left", ["in the middle of a line", "at the end of a line", "nothing", "a line of zeros"])
+@pytest.mark.parametrize(
+    "left", ["in the middle of a line", "at the end of a line", "nothing", "a line of zeros"]
+)
 def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     run: Path, folder: Path, whole: Path, tmp_path: Path, left: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,7 +145,11 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     (part,) = (tmp_path / "parts").iterdir()
     lines = part.read_bytes().splitlines(keepends=True)
     third = lines[2]
-    cut = {"in the middle of a line": third[: len(third) // 2], "at the end of a line": third[:-1], "nothing": b""}
+    cut = {
+        "in the middle of a line": third[: len(third) // 2],
+        "at the end of a line": third[:-1],
+        "nothing": b"",
+    }
     cut["a line of zeros"] = bytes(99) + b"\n"  # as some disks leave when the power goes
     part.write_bytes(b"".join(lines[:2]) + cut[left])
     (tmp_path / RESULT).unlink()
@@ -131,7 +157,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     decode = module.decode
     monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
     generate_folder(run, str(folder), tmp_path, GenerateOptions())
-    assert seen == ["2.png", "2a.png", "3.png", "4.png"]  # the two that were done are not done again
+    # the two that were done are not done again
+    assert seen == ["2.png", "2a.png", "3.png", "4.png"]
     assert bytes_of(tmp_path) == bytes_of(whole) and part.read_bytes() == b"".join(lines)
 
 
@@ -156,20 +183,29 @@ def test_what_another_number_of_processes_has_found_is_gone_on_with(
     decode = module.decode
     monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
     generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
-    assert seen == ["2a.png", "4.png"] and not (tmp_path / RESULT).exists()  # the broken one may have been mended
+    # the broken one may have been mended
+    assert seen == ["2a.png", "4.png"] and not (tmp_path / RESULT).exists()
     generate_folder(run, str(folder), tmp_path, GenerateOptions())
     assert seen[2:] == ["2.png", "2a.png"] and bytes_of(tmp_path) == bytes_of(whole)
     assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
 
 
 @pytest.mark.parametrize("worlds", [(2, 1), (4, 2), (1, 3), (3, 3, 1)])
-def test_shards_of_unequal_numbers_of_processes_look_at_every_image_once(worlds: tuple[int, ...]) -> None:
+def test_shards_of_unequal_numbers_of_processes_look_at_every_image_once(
+    worlds: tuple[int, ...],
+) -> None:
     options = [GenerateOptions(shard=s, shards=len(worlds)) for s in range(len(worlds))]
-    parts = [part_of(Path(), o, rank=r, world=w) for o, w in zip(options, worlds, strict=True) for r in range(w)]
+    parts = [
+        part_of(Path(), o, rank=r, world=w)
+        for o, w in zip(options, worlds, strict=True)
+        for r in range(w)
+    ]
     assert sorted(i for p in parts for i in range(40)[p.number :: p.count]) == list(range(40))
 
 
-def test_a_broken_or_changed_image_is_looked_at_again(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+def test_a_broken_or_changed_image_is_looked_at_again(
+    run: Path, folder: Path, whole: Path, tmp_path: Path
+) -> None:
     images, out = tmp_path / "images", tmp_path / "out"
     shutil.copytree(folder, images)
     generate_folder(run, str(images), out, GenerateOptions())
@@ -184,17 +220,25 @@ def test_a_broken_or_changed_image_is_looked_at_again(run: Path, folder: Path, w
     assert len(json.loads(bytes_of(out))["images"]) == len(SIZES) + 1
 
 
-def test_the_images_of_a_json_keep_their_ids(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+def test_the_images_of_a_json_keep_their_ids(
+    run: Path, folder: Path, whole: Path, tmp_path: Path
+) -> None:
     ids = {"0.png": 434204, "3.png": 7, "1.png": 12}
     data = folder / "listed.json"
-    data.write_text(json.dumps({"images": [{"id": n, "file_name": f} for f, n in ids.items()], "annotations": []}))
+    data.write_text(
+        json.dumps(
+            {"images": [{"id": n, "file_name": f} for f, n in ids.items()], "annotations": []}
+        )
+    )
     generate_folder(run, str(data), tmp_path, GenerateOptions())
     found, before = json.loads(bytes_of(tmp_path)), json.loads(bytes_of(whole))
     assert {i["file_name"]: i["id"] for i in found["images"]} == ids
     first = {i["file_name"]: i["id"] for i in before["images"]}
     for name, number in ids.items():
-        got, want = ([a["segmentation"] for a in c["annotations"] if a["image_id"] == i]
-                     for c, i in ((found, number), (before, first[name])))  # fmt: skip
+        got, want = (
+            [a["segmentation"] for a in c["annotations"] if a["image_id"] == i]
+            for c, i in ((found, number), (before, first[name]))
+        )
         assert got == want
     assert len({a["id"] for a in found["annotations"]}) == len(found["annotations"])
 
@@ -218,8 +262,16 @@ def test_each_model_json_and_score_is_evaluated_in_a_folder_of_its_own(
     for name, least in (("a", 0.0), ("b", 1.0)):
         model.config = replace(model.config, score=least)
         save_alpha(model, tmp_path / f"{name}.safetensors", facts.encoder)
-        files.append(generated(tmp_path / f"{name}.safetensors", data, tmp_path, alphas=False, wanted=Wanted()))
-    files.append(generated(tmp_path / "a.safetensors", data, tmp_path, alphas=False, wanted=Wanted(score=1.0)))
+        files.append(
+            generated(
+                tmp_path / f"{name}.safetensors", data, tmp_path, alphas=False, wanted=Wanted()
+            )
+        )
+    files.append(
+        generated(
+            tmp_path / "a.safetensors", data, tmp_path, alphas=False, wanted=Wanted(score=1.0)
+        )
+    )
     many, none, few = (len(json.loads(f.read_text())["annotations"]) for f in files)
     assert many > none == few == 0 and len({f.parent for f in files}) == 3
     monkeypatch.chdir(tmp_path)  # a run that is called like a proposer is a run
@@ -238,7 +290,9 @@ def test_proposers_look_at_the_size_asked_for_and_keep_what_is_large_enough() ->
     same = Classical("otsu", Wanted(side=0)).instances(image)
     assert [i.box for i in same] == [i.box for i in whole] and len(whole) == 2
     halved = Classical("otsu", Wanted(side=80)).instances(image)
-    for a, b in zip(*(sorted(found, key=lambda i: i.area) for found in (whole, halved)), strict=True):
+    for a, b in zip(
+        *(sorted(found, key=lambda i: i.area) for found in (whole, halved)), strict=True
+    ):
         masks = [i.paint(160, 240) > 127 for i in (a, b)]
         assert np.logical_and(*masks).sum() > 0.9 * np.logical_or(*masks).sum()
     (large,) = Classical("otsu", Wanted(min_area=500)).instances(image)
@@ -246,7 +300,9 @@ def test_proposers_look_at_the_size_asked_for_and_keep_what_is_large_enough() ->
     assert len(Classical("otsu", Wanted(min_area=500, side=80)).instances(image)) == 1
 
 
-def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+def test_more_shards_than_images_still_merge(
+    run: Path, folder: Path, whole: Path, tmp_path: Path
+) -> None:
     for shard in range(8):
         generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=8))
     assert bytes_of(tmp_path) == bytes_of(whole)
@@ -256,7 +312,10 @@ def test_more_shards_than_images_still_merge(run: Path, folder: Path, whole: Pat
     ("name", "changed"),
     [
         *((name, GenerateOptions(**{name: True})) for name in ("polygons", "alphas", "cutouts")),
-        *((name, GenerateOptions(wanted=Wanted(**{name: n}))) for name, n in (("score", 1), ("min_area", 99))),
+        *(
+            (name, GenerateOptions(wanted=Wanted(**{name: n})))
+            for name, n in (("score", 1), ("min_area", 99))
+        ),
         ("side", GenerateOptions(wanted=Wanted(side=32))),
     ],
 )
@@ -268,7 +327,9 @@ def test_other_settings_in_the_same_folder_are_refused_unless_fresh(
     out = tmp_path / "out"
     generate_folder(run, str(few), out, GenerateOptions())
     before = bytes_of(out)
-    with pytest.raises(RunError, match=f"holds the result of other {name}; choose another --out, or --fresh"):
+    with pytest.raises(
+        RunError, match=f"holds the result of other {name}; choose another --out, or --fresh"
+    ):
         generate_folder(run, str(few), out, changed)
     with pytest.raises(RunError, match="other images"):
         generate_folder(run, str(folder), out, GenerateOptions())
@@ -300,7 +361,9 @@ def test_a_fresh_start_does_all_images_again(run: Path, folder: Path, tmp_path: 
     assert bytes_of(out) == want
 
 
-def test_the_least_score_may_be_raised(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+def test_the_least_score_may_be_raised(
+    run: Path, folder: Path, whole: Path, tmp_path: Path
+) -> None:
     scores = [a["score"] for a in json.loads(bytes_of(whole))["annotations"]]
     least = sorted(scores)[len(scores) // 2]
     generate_folder(run, str(folder), tmp_path, GenerateOptions(wanted=Wanted(score=least + 1e-4)))
@@ -315,7 +378,9 @@ def test_the_least_area_may_be_raised(run: Path, folder: Path, whole: Path, tmp_
     assert [a["area"] for a in found] == [a for a in areas if a >= least] != []
 
 
-def test_a_large_image_is_shrunk_as_trained_or_as_asked_for(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_a_large_image_is_shrunk_as_trained_or_as_asked_for(
+    run: Path, folder: Path, tmp_path: Path
+) -> None:
     """A run of short side 32: its own size, which is that of 64, only when it is asked for."""
     model, facts = load_alpha(run / ALPHA_NAME)
     model.look = replace(model.look, side=32)
@@ -331,7 +396,11 @@ def test_a_large_image_is_shrunk_as_trained_or_as_asked_for(run: Path, folder: P
     own, shrunk = found(run, "own"), found(run, "shrunk", side=32)
     assert own != shrunk
     assert found(tmp_path / "small", "trained") == shrunk
-    assert found(tmp_path / "small", "native", side=0) == found(tmp_path / "small", "larger", side=64) == own
+    assert (
+        found(tmp_path / "small", "native", side=0)
+        == found(tmp_path / "small", "larger", side=64)
+        == own
+    )
 
 
 def test_alphas_and_cutouts_hold_the_soft_alphas(
@@ -343,7 +412,9 @@ def test_alphas_and_cutouts_hold_the_soft_alphas(
     names = {i["id"]: i["file_name"].removesuffix(".png") for i in content["images"]}
     want = {f"{names[a['image_id']]}-{a['id']}.png" for a in content["annotations"]}
     for kind in ("alphas", "cutouts"):
-        found = {f.relative_to(tmp_path / kind).as_posix() for f in (tmp_path / kind).rglob("*.png")}
+        found = {
+            f.relative_to(tmp_path / kind).as_posix() for f in (tmp_path / kind).rglob("*.png")
+        }
         assert found == want
     for a in content["annotations"][::7]:
         name = names[a["image_id"]]
@@ -358,7 +429,9 @@ def test_alphas_and_cutouts_hold_the_soft_alphas(
         np.testing.assert_array_equal(cutout[..., :3], pixels[instance.window])
 
 
-def test_alphas_of_images_outside_the_list_stay_in_their_folder(run: Path, folder: Path, tmp_path: Path) -> None:
+def test_alphas_of_images_outside_the_list_stay_in_their_folder(
+    run: Path, folder: Path, tmp_path: Path
+) -> None:
     (tmp_path / "lists").mkdir()
     (tmp_path / "0.png").write_bytes((folder / "0.png").read_bytes())
     few = tmp_path / "lists" / "few.txt"
@@ -370,7 +443,9 @@ def test_alphas_of_images_outside_the_list_stay_in_their_folder(run: Path, folde
     assert sorted(f.name for f in tmp_path.iterdir()) == ["0.png", "lists"]
 
 
-def test_polygons_in_the_json_are_those_of_the_masks(run: Path, folder: Path, whole: Path, tmp_path: Path) -> None:
+def test_polygons_in_the_json_are_those_of_the_masks(
+    run: Path, folder: Path, whole: Path, tmp_path: Path
+) -> None:
     generate_folder(run, str(folder), tmp_path, GenerateOptions(polygons=True))
     one, two = (json.loads(bytes_of(out))["annotations"] for out in (whole, tmp_path))
     assert [{**a, "segmentation": 0} for a in one] == [{**a, "segmentation": 0} for a in two]

@@ -24,7 +24,11 @@ def found() -> Instances:
 
 def test_arrays(found: Instances) -> None:
     alphas = np.zeros((3, 6, 8), np.float32)
-    alphas[0, 1:4, 2:6], alphas[1, 2:4, 4:7], alphas[2, 5, :2] = 1, 200 / 255, (100 / 255, 130 / 255)
+    alphas[0, 1:4, 2:6], alphas[1, 2:4, 4:7], alphas[2, 5, :2] = (
+        1,
+        200 / 255,
+        (100 / 255, 130 / 255),
+    )
     assert np.allclose(found.alphas(), alphas, atol=1e-7)
     assert (found.masks() == (alphas >= 128 / 255)).all()
     labels = np.zeros((6, 8), int)
@@ -55,10 +59,14 @@ def test_files_are_read_back(found: Instances, tmp_path: Path) -> None:
     with Image.open(found.save(tmp_path / "labels.tif")) as image:
         assert (np.asarray(image) == found.labels()).all()
     with np.load(found.save(tmp_path / "found.npz")) as arrays:
-        assert (arrays["labels"] == found.labels()).all() and (arrays["boxes_xyxy"] == found.boxes_xyxy).all()
+        assert (arrays["labels"] == found.labels()).all() and (
+            arrays["boxes_xyxy"] == found.boxes_xyxy
+        ).all()
     with Image.open(found.save(tmp_path / "found.png")) as image:
         assert image.size == (8, 6) and image.mode == "RGB"
-    with pytest.raises(ValueError, match=r"found.gif: the ending says what is written; use one of .json"):
+    with pytest.raises(
+        ValueError, match=r"found.gif: the ending says what is written; use one of .json"
+    ):
         found.save(tmp_path / "found.gif")
 
 

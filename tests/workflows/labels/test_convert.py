@@ -1,4 +1,5 @@
-"""genseg convert: what each tool imports, read back with pycocotools and with Label Studio's code."""
+"""genseg convert: what each tool imports, read back with pycocotools and with Label Studio's
+code."""
 
 import json
 import zipfile
@@ -44,11 +45,18 @@ def found(tmp_path: Path) -> Path:
     for n, mask in enumerate(masks(), start=1):
         instance = cut_instance(mask > 0, 1 - n / 10)
         assert instance is not None
-        annotations.append(annotation(instance, number=n, image=7, height=H, width=W) | {"category_id": 1 + n % 2})
-    images = [{"id": i, "file_name": name, "height": H, "width": W} for i, name in ((7, EVIL), (9, "b.png"))]
+        annotations.append(
+            annotation(instance, number=n, image=7, height=H, width=W) | {"category_id": 1 + n % 2}
+        )
+    images = [
+        {"id": i, "file_name": name, "height": H, "width": W}
+        for i, name in ((7, EVIL), (9, "b.png"))
+    ]
     categories = [{"id": 1, "name": "cell"}, {"id": 2, "name": "<disc>"}]
     file = tmp_path / "instances.json"
-    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    file.write_text(
+        json.dumps({"images": images, "annotations": annotations, "categories": categories})
+    )
     return file
 
 
@@ -58,7 +66,9 @@ def read_back(file: Path) -> dict[int, np.ndarray]:
     return {a["id"]: coco.annToMask(a) for a in coco.loadAnns(coco.getAnnIds())}
 
 
-def test_fiftyone_gets_coco_with_scores_and_where_the_images_lie(found: Path, tmp_path: Path) -> None:
+def test_fiftyone_gets_coco_with_scores_and_where_the_images_lie(
+    found: Path, tmp_path: Path
+) -> None:
     (tmp_path / "photos/images").mkdir(parents=True)
     (tmp_path / "photos/images/<a&b>.png").touch()
     said = convert(found, "fiftyone", tmp_path / "new/f.json", images=str(tmp_path / "photos"))
@@ -67,10 +77,14 @@ def test_fiftyone_gets_coco_with_scores_and_where_the_images_lie(found: Path, tm
         np.testing.assert_array_equal(mask, masks()[n - 1])
     content = read_json(tmp_path / "new/f.json")
     assert content["images"][0]["file_name"] == str(tmp_path / "photos" / EVIL)
-    assert [a["score"] for a in content["annotations"]] == [0.9, 0.8, 0.7, 0.6] and content["licenses"] == []
+    assert [a["score"] for a in content["annotations"]] == [0.9, 0.8, 0.7, 0.6] and content[
+        "licenses"
+    ] == []
 
 
-def test_cvat_gets_polygons_that_are_no_crowds_and_lose_holes_alone(found: Path, tmp_path: Path) -> None:
+def test_cvat_gets_polygons_that_are_no_crowds_and_lose_holes_alone(
+    found: Path, tmp_path: Path
+) -> None:
     convert(found, "cvat", tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
         assert archive.namelist() == [INSIDE]
@@ -83,8 +97,10 @@ def test_cvat_gets_polygons_that_are_no_crowds_and_lose_holes_alone(found: Path,
         assert shared / either > 0.97 or n == 4, n
     content: dict[str, Any] = json.loads(file.read_text())
     assert {a["iscrowd"] for a in content["annotations"]} == {0}
-    assert all(isinstance(a["segmentation"], list) and len(a["segmentation"]) == (2 if a["id"] == 3 else 1)
-               for a in content["annotations"])  # fmt: skip
+    assert all(
+        isinstance(a["segmentation"], list) and len(a["segmentation"]) == (2 if a["id"] == 3 else 1)
+        for a in content["annotations"]
+    )
     assert [i["file_name"] for i in content["images"]] == ["<a&b>.png", "b.png"]
     assert [a["attributes"]["score"] for a in content["annotations"]] == [0.9, 0.8, 0.7, 0.6]
 
@@ -106,9 +122,12 @@ def test_label_studio_gets_its_own_code_as_predictions(found: Path, tmp_path: Pa
     )
 
 
-@pytest.mark.parametrize("name", ["a+b.png", "a&d=b.png", "images/a#1.png", "50%41 ü?.png", "./caf\udce9.png"])
+@pytest.mark.parametrize(
+    "name", ["a+b.png", "a&d=b.png", "images/a#1.png", "50%41 ü?.png", "./caf\udce9.png"]
+)
 def test_label_studio_finds_the_file_by_its_url(found: Path, tmp_path: Path, name: str) -> None:
-    """As its server reads the query of the address that a browser asks for; of a bucket it takes the key as it is."""
+    """As its server reads the query of the address that a browser asks for; of a bucket it takes
+    the key as it is."""
     content = json.loads(found.read_text())
     content["images"][0]["file_name"] = name
     found.write_text(json.dumps(content))
@@ -119,7 +138,10 @@ def test_label_studio_finds_the_file_by_its_url(found: Path, tmp_path: Path, nam
 
     whole = name.removeprefix("./")
     assert parse_qs(urlsplit(image(None)).query, errors="surrogateescape") == {"d": [whole]}
-    assert unquote(urlsplit(image("https://example.org/x/")).path, errors="surrogateescape") == f"/x/{whole}"
+    assert (
+        unquote(urlsplit(image("https://example.org/x/")).path, errors="surrogateescape")
+        == f"/x/{whole}"
+    )
     assert image("s3://bucket/") == f"s3://bucket/{whole}"
 
 
@@ -130,7 +152,10 @@ def test_label_studio_finds_the_file_by_its_url(found: Path, tmp_path: Path, nam
         ({"score": "high"}, "1 annotations whose score is no finite number"),
         ({"category_id": 5}, "1 annotations of an unknown category"),
         ({"segmentation": [[1, 1, None, 1, 9, 9]]}, "1 annotations with bad polygons"),
-        ({"segmentation": {"size": [1, 1], "counts": [1]}}, "1 annotations with a bad segmentation"),
+        (
+            {"segmentation": {"size": [1, 1], "counts": [1]}},
+            "1 annotations with a bad segmentation",
+        ),
         ({"segmentation": None}, "1 annotations without a segmentation"),
     ],
 )
@@ -151,14 +176,17 @@ def test_what_is_not_written_is_not_counted_and_said(
 
 def test_an_instance_under_better_ones_is_not_counted(found: Path, tmp_path: Path) -> None:
     content = json.loads(found.read_text())
-    content["annotations"].append(content["annotations"][0] | {"id": 9, "score": 0.1, "category_id": 1})
+    content["annotations"].append(
+        content["annotations"][0] | {"id": 9, "score": 0.1, "category_id": 1}
+    )
     found.write_text(json.dumps(content))
     said = convert(found, "labels", tmp_path / "labels").splitlines()
     assert said[0].endswith(": 4 instances in 2 images, for labels")
     assert said[1:] == ["1 instance wholly under others of a better score: left out"]
 
 
-# The tools' own code, where somebody has installed it: pip install label-studio-sdk fiftyone datumaro
+# The tools' own code, where somebody has installed it: pip install label-studio-sdk fiftyone
+# datumaro
 
 
 def test_label_studios_own_decoder_gives_the_masks(found: Path, tmp_path: Path) -> None:
@@ -177,11 +205,15 @@ def test_fiftyones_own_importer_gives_masks_scores_and_classes(found: Path, tmp_
         cv2.imwrite(str(tmp_path / "photos" / name), np.zeros((H, W, 3), np.uint8))
     convert(found, "fiftyone", tmp_path / "f.json", images=str(tmp_path / "photos"))
     importer = coco.COCODetectionDatasetImporter(
-        data_path=str(tmp_path / "photos"), labels_path=str(tmp_path / "f.json"), label_types="segmentations"
+        data_path=str(tmp_path / "photos"),
+        labels_path=str(tmp_path / "f.json"),
+        label_types="segmentations",
     )
     with importer:
         labels = {Path(path).name: label for path, _, label in importer}
-    for d, mask, score in zip(labels["<a&b>.png"].detections, masks(), (0.9, 0.8, 0.7, 0.6), strict=True):
+    for d, mask, score in zip(
+        labels["<a&b>.png"].detections, masks(), (0.9, 0.8, 0.7, 0.6), strict=True
+    ):
         left, top = round(d.bounding_box[0] * W), round(d.bounding_box[1] * H)
         whole = np.zeros((H, W), bool)
         whole[top : top + d.mask.shape[0], left : left + d.mask.shape[1]] = d.mask
@@ -190,7 +222,9 @@ def test_fiftyones_own_importer_gives_masks_scores_and_classes(found: Path, tmp_
     assert [d.label for d in labels["<a&b>.png"].detections] == ["<disc>", "cell"] * 2
 
 
-def test_datumaro_which_imports_for_cvat_gives_polygons_and_scores(found: Path, tmp_path: Path) -> None:
+def test_datumaro_which_imports_for_cvat_gives_polygons_and_scores(
+    found: Path, tmp_path: Path
+) -> None:
     dm = pytest.importorskip("datumaro")
     convert(found, "cvat", tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
@@ -198,10 +232,14 @@ def test_datumaro_which_imports_for_cvat_gives_polygons_and_scores(found: Path, 
     (tmp_path / "task/images").mkdir()
     for name in ("<a&b>.png", "b.png"):
         cv2.imwrite(str(tmp_path / "task/images" / name), np.zeros((H, W, 3), np.uint8))
-    items = {item.id: item for item in dm.Dataset.import_from(str(tmp_path / "task"), "coco_instances")}
+    items = {
+        item.id: item for item in dm.Dataset.import_from(str(tmp_path / "task"), "coco_instances")
+    }
     polygons = [a for a in items["<a&b>"].annotations if a.type == dm.AnnotationType.polygon]
     polygons.sort(key=lambda a: a.group)
-    assert [a.group for a in polygons] == [1, 2, 3, 3, 4] and not any(a.attributes["is_crowd"] for a in polygons)
+    assert [a.group for a in polygons] == [1, 2, 3, 3, 4] and not any(
+        a.attributes["is_crowd"] for a in polygons
+    )
     assert [a.attributes["score"] for a in polygons] == [0.9, 0.8, 0.7, 0.7, 0.6]
 
 
@@ -210,7 +248,9 @@ def test_a_least_score_leaves_out_the_rest(found: Path, tmp_path: Path) -> None:
     assert [a["id"] for a in read_json(tmp_path / "f.json")["annotations"]] == [1, 2]
 
 
-def test_what_a_user_can_mend_is_named(found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_a_user_can_mend_is_named(
+    found: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(ValueError, match=r"f.json: what cvat imports ends in .zip"):
         convert(found, "cvat", tmp_path / "f.json")
     with pytest.raises(CocoError, match="nowhere.json cannot be read"):
@@ -218,7 +258,10 @@ def test_what_a_user_can_mend_is_named(found: Path, tmp_path: Path, capsys: pyte
     assert main(["convert", str(found), "--to", "cvat", "--out", str(tmp_path / "f.json")]) == 2
     assert "ends in .zip" in capsys.readouterr().err and not (tmp_path / "f.json").exists()
     for tool, out, more in (("cvat", "f.zip", "--images"), ("coco", "f.json", "--score")):
-        assert main(["convert", str(found), "--to", tool, "--out", str(tmp_path / out), more, "0.5"]) == 2
+        assert (
+            main(["convert", str(found), "--to", tool, "--out", str(tmp_path / out), more, "0.5"])
+            == 2
+        )
     said = capsys.readouterr().err
     assert said.count("leave it out") == 2 and "Traceback" not in said
 
@@ -226,7 +269,9 @@ def test_what_a_user_can_mend_is_named(found: Path, tmp_path: Path, capsys: pyte
 def test_label_images_hold_what_the_json_holds(found: Path, tmp_path: Path) -> None:
     said = convert(found, "labels", tmp_path / "labels")
     assert said == f"{tmp_path / 'labels'}: 4 instances in 2 images, for labels"
-    files = sorted(f.relative_to(tmp_path / "labels").as_posix() for f in (tmp_path / "labels").rglob("*.tif"))
+    files = sorted(
+        f.relative_to(tmp_path / "labels").as_posix() for f in (tmp_path / "labels").rglob("*.tif")
+    )
     assert files == ["<a&b>.tif", "b.tif"]
     numbers = np.array(Image.open(tmp_path / "labels/<a&b>.tif"))
     assert numbers.dtype == np.uint16 and numbers.shape == (H, W)
@@ -241,10 +286,16 @@ def test_label_images_hold_what_the_json_holds(found: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize("ending", [".tif", "_cp_masks.png", "_label.tif"])
 def test_label_images_become_coco_and_come_back(ending: str, tmp_path: Path) -> None:
     numbers = np.zeros((H, W), np.uint16)
-    for n, mask in zip((3, 700, 5, 40000), masks(), strict=True):  # with gaps, as after editing by hand
+    # with gaps, as after editing by hand
+    for n, mask in zip((3, 700, 5, 40000), masks(), strict=True):
         numbers[mask > 0] = n
-    for folder, name, x in (("photos/in", "a.png", numbers), ("photos", "b.png", numbers), ("photos", "c.png", numbers),
-                            ("masks/in", f"a{ending}", numbers), ("masks", f"b{ending}", 0 * numbers)):  # fmt: skip
+    for folder, name, x in (
+        ("photos/in", "a.png", numbers),
+        ("photos", "b.png", numbers),
+        ("photos", "c.png", numbers),
+        ("masks/in", f"a{ending}", numbers),
+        ("masks", f"b{ending}", 0 * numbers),
+    ):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / folder / name), x)
     out = tmp_path / "lists/train.json"
@@ -265,7 +316,9 @@ def test_what_is_no_label_image_is_told(tmp_path: Path) -> None:
     (tmp_path / "masks").mkdir()
     cv2.imwrite(str(tmp_path / "photos/a.png"), np.zeros((H, W, 3), np.uint8))
     how = {"images": str(tmp_path / "photos")}
-    with pytest.raises(CocoError, match=r"none of 1 images of .* has a label image there, as a.tif"):
+    with pytest.raises(
+        CocoError, match=r"none of 1 images of .* has a label image there, as a.tif"
+    ):
         convert(tmp_path / "masks", "coco", tmp_path / "t.json", **how)
     for pixels, message in (
         (np.zeros((H, W, 3), np.uint8), "a label image is grey, each value an instance; got RGB"),
@@ -298,24 +351,44 @@ def test_boxes_alone_stay_boxes(found: Path, tmp_path: Path) -> None:
     convert(found, "cvat", tmp_path / "c.zip")
     with zipfile.ZipFile(tmp_path / "c.zip") as archive:
         kept = json.loads(archive.read(INSIDE))["annotations"]
-    assert {a["id"]: a["bbox"] for a in kept} == boxes and all(a["segmentation"] == [] for a in kept)
+    assert {a["id"]: a["bbox"] for a in kept} == boxes and all(
+        a["segmentation"] == [] for a in kept
+    )
     convert(found, "labelstudio", tmp_path / "l.json")
     results = json.loads((tmp_path / "l.json").read_text())[0]["predictions"][0]["result"]
     for r in results:
         value = r["value"]
-        box = [value["x"] * W / 100, value["y"] * H / 100, value["width"] * W / 100, value["height"] * H / 100]
-        assert box == pytest.approx(boxes[int(r["id"])]) and r["type"] == "rectanglelabels" and r["from_name"] == "box"
-    with pytest.raises(CocoError, match="annotation 1 has no mask, and label images hold masks alone"):
+        box = [
+            value["x"] * W / 100,
+            value["y"] * H / 100,
+            value["width"] * W / 100,
+            value["height"] * H / 100,
+        ]
+        assert (
+            box == pytest.approx(boxes[int(r["id"])])
+            and r["type"] == "rectanglelabels"
+            and r["from_name"] == "box"
+        )
+    with pytest.raises(
+        CocoError, match="annotation 1 has no mask, and label images hold masks alone"
+    ):
         convert(found, "labels", tmp_path / "labels")
 
 
-def test_a_json_without_categories_has_some_and_maps_of_classes_are_no_instances(found: Path, tmp_path: Path) -> None:
+def test_a_json_without_categories_has_some_and_maps_of_classes_are_no_instances(
+    found: Path, tmp_path: Path
+) -> None:
     content = read_json(found)
     del content["categories"]
     found.write_text(json.dumps(content))
     convert(found, "fiftyone", tmp_path / "f.json")
-    assert read_json(tmp_path / "f.json")["categories"] == [{"id": 1, "name": "1"}, {"id": 2, "name": "2"}]
+    assert read_json(tmp_path / "f.json")["categories"] == [
+        {"id": 1, "name": "1"},
+        {"id": 2, "name": "2"},
+    ]
     content["images"][0]["mask"] = "masks/a.png"
     found.write_text(json.dumps(content))
-    with pytest.raises(CocoError, match="its classes of pixels are no instances; the maps beside it in masks/"):
+    with pytest.raises(
+        CocoError, match="its classes of pixels are no instances; the maps beside it in masks/"
+    ):
         convert(found, "cvat", tmp_path / "c.zip")

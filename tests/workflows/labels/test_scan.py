@@ -1,4 +1,5 @@
-"""The report tells what is there: every kind of file, what is broken and why, what is there twice."""
+"""The report tells what is there: every kind of file, what is broken and why, what is there
+twice."""
 
 import json
 import os
@@ -23,7 +24,11 @@ def noise(*shape: int) -> np.ndarray:
 
 def every_kind(folder: Path) -> dict[str, tuple[str, str, int, int]]:
     """One readable file of each kind; name -> (format, colours, width, height)."""
-    colour, alpha, deep = noise(20, 30, 3), noise(20, 30, 4), noise(20, 30, 3).astype(np.uint16) * 257
+    colour, alpha, deep = (
+        noise(20, 30, 3),
+        noise(20, 30, 4),
+        noise(20, 30, 3).astype(np.uint16) * 257,
+    )
     sideways = Image.Exif()
     sideways[0x0112] = 6
     rgb = Image.fromarray(colour)
@@ -43,9 +48,14 @@ def every_kind(folder: Path) -> dict[str, tuple[str, str, int, int]]:
     cv2.imwrite(str(folder / "deepgrey.png"), deep[..., 0])
     tifffile.imwrite(folder / "deep.tif", deep, photometric="rgb")
     tifffile.imwrite(folder / "float.tiff", colour / np.float32(255), photometric="rgb")
-    tifffile.imwrite(folder / "turned.tif", colour, photometric="rgb", extratags=[(274, "H", 1, 6, True)])
     tifffile.imwrite(
-        folder / "turned16.tif", deep[..., 0], photometric="minisblack", extratags=[(274, "H", 1, 8, True)]
+        folder / "turned.tif", colour, photometric="rgb", extratags=[(274, "H", 1, 6, True)]
+    )
+    tifffile.imwrite(
+        folder / "turned16.tif",
+        deep[..., 0],
+        photometric="minisblack",
+        extratags=[(274, "H", 1, 8, True)],
     )
     wide, tall = (30, 20), (20, 30)
     return {
@@ -114,7 +124,14 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
     (tmp_path / "page.jpg").write_text("<html>")
     found = scan(tmp_path)
     reasons = dict(found.broken)
-    assert list(reasons) == ["cut.jpg", "cut.png", "empty.png", "empty2.png", "lost.png", "page.jpg"]
+    assert list(reasons) == [
+        "cut.jpg",
+        "cut.png",
+        "empty.png",
+        "empty2.png",
+        "lost.png",
+        "page.jpg",
+    ]
     for name, word in {
         "cut.jpg": "truncated",
         "empty.png": "empty",
@@ -131,7 +148,9 @@ def test_broken_files_are_listed_with_their_reason(tmp_path: Path) -> None:
     assert "7 files" in text and "1 can be read, 6 are broken" in text
 
 
-def test_no_kind_that_cannot_be_told_ends_the_scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_kind_that_cannot_be_told_ends_the_scan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As PIL raises a SyntaxError for a damaged header."""
     Image.new("L", (3, 3)).save(tmp_path / "a.png")
 
@@ -144,7 +163,9 @@ def test_no_kind_that_cannot_be_told_ends_the_scan(tmp_path: Path, monkeypatch: 
 
 def test_a_damaged_exif_block_is_no_damage_to_the_picture(tmp_path: Path) -> None:
     for suffix in ("jpg", "png"):
-        Image.new("RGB", (30, 20)).save(tmp_path / f"a.{suffix}", exif=b"Exif\0\0garbage!" + bytes(8), dpi=(72, 72))
+        Image.new("RGB", (30, 20)).save(
+            tmp_path / f"a.{suffix}", exif=b"Exif\0\0garbage!" + bytes(8), dpi=(72, 72)
+        )
     found = scan(tmp_path)
     assert found.broken == () and found.widths == (30,) * 5
 
@@ -163,8 +184,10 @@ def test_the_labels_of_a_json_are_told_as_finetune_sees_them(tmp_path: Path) -> 
         Image.new("RGB", (40, 30)).save(tmp_path / f"{name}.png")
     square = [[2, 2, 12, 2, 12, 12, 2, 12]]
     listed = [(1, 1, square), (1, 2, square), (1, 3, square), (2, 1, [[1, 1, 2]]), (9, 1, square)]
-    annotations = [{"id": n, "image_id": i, "category_id": c, "bbox": [2, 2, 10, 10], "segmentation": s}
-                   for n, (i, c, s) in enumerate(listed, start=1)]  # fmt: skip
+    annotations = [
+        {"id": n, "image_id": i, "category_id": c, "bbox": [2, 2, 10, 10], "segmentation": s}
+        for n, (i, c, s) in enumerate(listed, start=1)
+    ]
     annotations.append({**annotations[0], "id": 6, "iscrowd": 1})
     images = [{"id": n, "file_name": f"{name}.png"} for n, name in ((1, "a"), (2, "b"))]
     categories = [{"id": n, "name": name} for n, name in ((1, "cell"), (2, "dust"), (4, "none"))]
@@ -177,15 +200,21 @@ def test_the_labels_of_a_json_are_told_as_finetune_sees_them(tmp_path: Path) -> 
     assert found.categories == (("cell", 1), ("dust", 1), ("none", 0))
     text = format_report(scan(path))
     assert "labels      2 masks in 2 images, 0 to 2 in each, 1 in the median; 1 crowds" in text
-    assert "categories  3: cell 1, dust 1, none 0" in text and "object             10       10" in text
-    assert "  1 annotations of an unknown category: left out;  the first: annotation 3 of a.png: 3" in text
+    assert (
+        "categories  3: cell 1, dust 1, none 0" in text and "object             10       10" in text
+    )
+    assert (
+        "  1 annotations of an unknown category: left out;  the first: annotation 3 of a.png: 3"
+        in text
+    )
     assert max(len(line) for line in text.splitlines()) <= 100
     path.write_text(json.dumps(content | {"annotations": annotations[3:4]}))
     assert "labels      none can be used: none of its 1 annotations" in format_report(scan(path))
     for plain in (content | {"annotations": []}, {"images": images}):
         path.write_text(json.dumps(plain))
         assert scan(path).labels is None
-    for odd in ("text", [3], [annotations[0], 3], {"a": 1}):  # told, and the images are told all the same
+    # told, and the images are told all the same
+    for odd in ("text", [3], [annotations[0], 3], {"a": 1}):
         path.write_text(json.dumps(content | {"annotations": odd}))
         assert scan(path).images == 2 and (told := scan(path).labels) is not None and told.why
 
@@ -195,10 +224,15 @@ def test_pages_that_are_not_used_are_told(tmp_path: Path) -> None:
     page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
     page.save(tmp_path / "one.tif")
     found = scan(tmp_path)
-    assert "note        1 of 2 files holds more than is used: 3 pages; the first page is used" in format_report(found)
+    assert (
+        "note        1 of 2 files holds more than is used: 3 pages; the first page is used"
+        in format_report(found)
+    )
 
 
-def test_a_home_folder_is_looked_through_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_folder_is_looked_through_as_any_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "photos").mkdir()
     Image.new("RGB", (8, 9)).save(tmp_path / "photos/a.png")
     (tmp_path / "photos/b.heic").touch()
@@ -227,10 +261,18 @@ def test_exact_duplicates_are_grouped_by_content(tmp_path: Path) -> None:
 
 def report(**changes: object) -> ScanReport:
     plain: dict[str, object] = {
-        "path": "pictures", "images": 12_345, "size": 6_700_000_000, "formats": (("JPEG", 12_000), ("PNG", 344)),
-        "modes": (("RGB 8 bit", 12_344),), "widths": (32, 64, 640, 5_000, 12_000), "heights": (1, 2, 3, 4, 5),
-        "broken": (("a/b.jpg", "the file is empty"),), "duplicates": (), "classes": (), "left_out": ((".heic", 7),),
-    }  # fmt: skip
+        "path": "pictures",
+        "images": 12_345,
+        "size": 6_700_000_000,
+        "formats": (("JPEG", 12_000), ("PNG", 344)),
+        "modes": (("RGB 8 bit", 12_344),),
+        "widths": (32, 64, 640, 5_000, 12_000),
+        "heights": (1, 2, 3, 4, 5),
+        "broken": (("a/b.jpg", "the file is empty"),),
+        "duplicates": (),
+        "classes": (),
+        "left_out": ((".heic", 7),),
+    }
     return ScanReport(**(plain | changes))  # type: ignore[arg-type]
 
 
@@ -259,8 +301,10 @@ def test_lines_fit_100_columns_and_break_between_entries() -> None:
     long = "f" * 60
     text = format_report(report(classes=many, broken=((long, "bad " * 40), ("b.png", "short"))))
     assert max(len(line) for line in text.splitlines()) <= 100
-    assert all(line.startswith(("a class", "40: a class")) for line in
-               [line[12:] for line in text.splitlines() if "a class" in line])  # fmt: skip
+    assert all(
+        line.startswith(("a class", "40: a class"))
+        for line in [line[12:] for line in text.splitlines() if "a class" in line]
+    )
     assert f"\n  {long}\n      bad bad" in text and text.endswith("  b.png  short")
     assert "\N{NO-BREAK SPACE}" not in text
     hundreds = tuple((str(i), 5 + i) for i in range(300))

@@ -1,4 +1,5 @@
-"""A labelled json in two: nothing in both, what belongs together stays together, and the same again is the same."""
+"""A labelled json in two: nothing in both, what belongs together stays together, and the same again
+is the same."""
 
 import json
 import shutil
@@ -17,7 +18,8 @@ GROUPS = ["a", "a", "a", None, "", "b", "b", "", "", ""]
 
 @pytest.fixture
 def labels(tmp_path: Path) -> Path:
-    """Ten images, some in groups; numbers 3 and 5 have the same bytes, so the first is with group b."""
+    """Ten images, some in groups; numbers 3 and 5 have the same bytes, so the first is with group
+    b."""
     folder = tmp_path / "images"
     folder.mkdir()
     for n in range(10):
@@ -26,11 +28,24 @@ def labels(tmp_path: Path) -> Path:
         "info": {"from": "here"},
         "categories": [{"id": 1, "name": "cell"}, {"id": 2, "name": "rare"}],
         "images": [
-            {"id": n + 1, "file_name": f"{n}.png", "height": 9, "width": 9, **({} if g is None else {"group": g})}
+            {
+                "id": n + 1,
+                "file_name": f"{n}.png",
+                "height": 9,
+                "width": 9,
+                **({} if g is None else {"group": g}),
+            }
             for n, g in enumerate(GROUPS)
         ],
         "annotations": [
-            {"id": n + 1, "image_id": n + 1, "category_id": 1 + (n == 0), "bbox": [1, 1, 3, 3], "area": 9, "iscrowd": 0}
+            {
+                "id": n + 1,
+                "image_id": n + 1,
+                "category_id": 1 + (n == 0),
+                "bbox": [1, 1, 3, 3],
+                "area": 9,
+                "iscrowd": 0,
+            }
             for n in range(10)
         ],
     }
@@ -39,7 +54,9 @@ def labels(tmp_path: Path) -> Path:
 
 
 def halves(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(file.with_name(f"labels-{name}.json").read_bytes()) for name in ("train", "val")]
+    return [
+        json.loads(file.with_name(f"labels-{name}.json").read_bytes()) for name in ("train", "val")
+    ]
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -54,12 +71,16 @@ def test_each_image_is_in_one_of_both_with_its_group(labels: Path, seed: int) ->
     for half, there in zip((train, val), numbers, strict=True):
         assert {a["image_id"] - 1 for a in half["annotations"]} == there
         made = {"of": "labels.json", "val": 0.4, "by": "group", "seed": seed}
-        assert half["info"] == {"from": "here", "genseg split": made} and len(half["categories"]) == 2
+        assert (
+            half["info"] == {"from": "here", "genseg split": made} and len(half["categories"]) == 2
+        )
     lacks = "labels-val.json" if 0 in numbers[0] else "labels-train.json"
     (line,) = [line for line in said.splitlines() if lacks in line]
     assert line.endswith("; none of rare")
     assert "6 groups" in said
-    assert len(read_labelled(labels.with_name("labels-val.json"), masks=False)[0].images) == len(numbers[1])
+    assert len(read_labelled(labels.with_name("labels-val.json"), masks=False)[0].images) == len(
+        numbers[1]
+    )
 
 
 def test_the_same_again_is_the_same_and_another_seed_is_not(labels: Path) -> None:
@@ -81,31 +102,55 @@ def test_what_a_user_can_mend(labels: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["split", str(labels.with_name("no.json"))]) == 2
     assert main(["split", str(labels), "--by", "groop"]) == 2
     content = json.loads(labels.read_bytes())
-    labels.write_text(json.dumps({**content, "images": [{**i, "field": "one"} for i in content["images"]]}))
+    labels.write_text(
+        json.dumps({**content, "images": [{**i, "field": "one"} for i in content["images"]]})
+    )
     assert main(["split", str(labels), "--by", "field"]) == 2
-    labels.write_text(json.dumps({**content, "images": [{**i, "id": 7} for i in content["images"]]}))
+    labels.write_text(
+        json.dumps({**content, "images": [{**i, "id": 7} for i in content["images"]]})
+    )
     assert main(["split", str(labels)]) == 2
-    labels.write_text(json.dumps({**content, "images": [{"file_name": i["file_name"]} for i in content["images"]]}))
+    labels.write_text(
+        json.dumps(
+            {**content, "images": [{"file_name": i["file_name"]} for i in content["images"]]}
+        )
+    )
     assert main(["split", str(labels)]) == 2
     for broken in ([7], [{"id": 1}], [{"id": 1, "image_id": [3]}]):
         labels.write_text(json.dumps({**content, "annotations": broken}))
         assert main(["split", str(labels)]) == 2
     said = capsys.readouterr().err
-    for words in ("val=2", "no.json", "are one group; give more images, or --by",
-                  "--by groop: no image has this key; their keys are file_name, group, height, id, width",
-                  "image 7 is both 0.png and 1.png", "images[0] needs an id", "is no mapping"):  # fmt: skip
+    for words in (
+        "val=2",
+        "no.json",
+        "are one group; give more images, or --by",
+        "--by groop: no image has this key; their keys are file_name, group, height, id, width",
+        "image 7 is both 0.png and 1.png",
+        "images[0] needs an id",
+        "is no mapping",
+    ):
         assert words in said
-    assert said.count("none of its 1 annotations can be used (1 annotations of images that are not listed") == 2
+    assert (
+        said.count(
+            "none of its 1 annotations can be used (1 annotations of images that are not listed"
+        )
+        == 2
+    )
     assert "Traceback" not in said
     assert not labels.with_name("labels-val.json").exists()
 
 
-def test_what_somebody_else_has_made_is_not_written_over(labels: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_somebody_else_has_made_is_not_written_over(
+    labels: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     other = labels.with_name("labels-val.json")
     other.write_bytes(labels.read_bytes())
     assert main(["split", str(labels)]) == 2
     assert "labels-val.json is there and not of genseg split" in capsys.readouterr().err
-    assert other.read_bytes() == labels.read_bytes() and not labels.with_name("labels-train.json").exists()
+    assert (
+        other.read_bytes() == labels.read_bytes()
+        and not labels.with_name("labels-train.json").exists()
+    )
 
 
 def test_annotations_of_no_image_are_left_out_and_counted(labels: Path) -> None:
@@ -129,4 +174,7 @@ def test_a_json_without_groups_is_not_said_to_have_some(labels: Path) -> None:
     content = json.loads(labels.read_bytes())
     alone = [{k: v for k, v in image.items() if k != "group"} for image in content["images"]]
     labels.write_text(json.dumps({**content, "images": alone}))
-    assert "9 groups by equal bytes alone: no image has the key group; none is in both" in split_labels(labels)
+    assert (
+        "9 groups by equal bytes alone: no image has the key group; none is in both"
+        in split_labels(labels)
+    )

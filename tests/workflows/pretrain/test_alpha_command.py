@@ -26,7 +26,9 @@ def test_slots_train_and_generate_the_same_every_time(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    usual = [w for w in command("places", images, run, "steps=2") if not w.startswith("alpha.rounds")]
+    usual = [
+        w for w in command("places", images, run, "steps=2") if not w.startswith("alpha.rounds")
+    ]
     slots = ["alpha.name=slots", "alpha.slots.count=4", "alpha.slots.width=16"]
     assert main([*usual, *slots]) == 0
     assert "reconstruction" in read_metrics(run / "metrics.jsonl")[-1]
@@ -49,17 +51,31 @@ def test_a_few_large_images_are_enough_for_the_alpha_task_alone(
     for name in ("0.png", "1.png"):
         shutil.copy(images / name, tmp_path / "few")
     for run in ("one", "two"):
-        assert main(command("places", tmp_path / "few", tmp_path / run, "steps=2", "alpha.rounds.count=1")) == 0
+        assert (
+            main(
+                command(
+                    "places", tmp_path / "few", tmp_path / run, "steps=2", "alpha.rounds.count=1"
+                )
+            )
+            == 0
+        )
         said = capsys.readouterr().err
-        assert "note: 2 images for a batch of 4: they are drawn again, for new composites each time" in said
+        assert (
+            "note: 2 images for a batch of 4: they are drawn again, for new composites each time"
+            in said
+        )
     assert len({(tmp_path / run / "alpha.safetensors").read_bytes() for run in ("one", "two")}) == 1
-    assert [row["epoch"] for row in read_metrics(tmp_path / "one" / "metrics.jsonl") if "epoch" in row] == [1, 2]
+    assert [
+        row["epoch"] for row in read_metrics(tmp_path / "one" / "metrics.jsonl") if "epoch" in row
+    ] == [1, 2]
     assert main(command("byol", tmp_path / "few", tmp_path / "byol")) == 2
     assert "2 images are fewer than one batch of 4; use batch_size=2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_dry_run_leaves_nothing(kind: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_dry_run_leaves_nothing(
+    kind: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*command(kind, images, tmp_path / "run"), "--dry-run"]) == 0
     said = capsys.readouterr().out
     assert "memory" in said and "so about" in said and f"{COUNT + 1} images" in said
@@ -69,7 +85,10 @@ def test_a_dry_run_leaves_nothing(kind: str, images: Path, tmp_path: Path, capsy
 
 
 def test_a_dry_run_counts_proposals_once(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """They were a part of each step: 42 hours were told in place of 37 minutes."""
     made = rounds.first_bank
@@ -81,16 +100,23 @@ def test_a_dry_run_counts_proposals_once(
     monkeypatch.setattr(rounds, "first_bank", slow)
     assert main([*command("places", images, tmp_path / "run"), "--dry-run"]) == 0
     said = capsys.readouterr().out
-    step, proposals = (re.search(pattern, said) for pattern in (r"time +([0-9.]+) s a step", r"proposals ([0-9]+)s"))
+    step, proposals = (
+        re.search(pattern, said)
+        for pattern in (r"time +([0-9.]+) s a step", r"proposals ([0-9]+)s")
+    )
     assert step and float(step[1]) < 3 and proposals and int(proposals[1]) >= 6
 
 
 def test_the_time_of_a_step_is_the_median_of_those_after_the_first() -> None:
-    assert _time([10.0, 1.0, 5.0, 1.0], 101).startswith("1.00 s a step, so about 1m50s (median of steps 2 to 4; the f")
+    assert _time([10.0, 1.0, 5.0, 1.0], 101).startswith(
+        "1.00 s a step, so about 1m50s (median of steps 2 to 4; the f"
+    )
     assert _time([10.0], 1) == "10.00 s a step, so about 10s"
 
 
-def test_print_config_is_a_config(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_print_config_is_a_config(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*command("byol", images, tmp_path / "run"), "--print-config"]) == 0
     text = capsys.readouterr().out
     assert "size: 64" in text and "proposals: tree" in text and "name: places" in text
@@ -102,7 +128,10 @@ def test_print_config_is_a_config(images: Path, tmp_path: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (["alpha.proposals=trees"], "wanted tree | otsu | felzenszwalb | slic | iem | blobs | centre; did you mean"),
+        (
+            ["alpha.proposals=trees"],
+            "wanted tree | otsu | felzenszwalb | slic | iem | blobs | centre; did you mean",
+        ),
         (["alpha.proposal=tree"], "did you mean alpha.proposals?"),
         (["alpha.compose.siz=64"], "did you mean alpha.compose.size?"),
         (["alpha.slots.count=4"], "this key belongs to slots"),
@@ -110,20 +139,38 @@ def test_print_config_is_a_config(images: Path, tmp_path: Path, capsys: pytest.C
         (["alpha.share=0"], "share=0: it has to be above 0"),
         (["alpha.share=1.5"], "share=1.5: use 0 to 1"),
         (["alpha.rounds.count=0"], "count=0: use 1 or more"),
-        (["alpha.compose.blends=[soft]"], 'alpha.compose.blends: got ["soft"] (command line), wanted'),
+        (
+            ["alpha.compose.blends=[soft]"],
+            'alpha.compose.blends: got ["soft"] (command line), wanted',
+        ),
         (["views={more: {size: 32}}"], "method.name=none has no use for views"),
     ],
 )
 def test_a_users_mistake_ends_with_code_2_and_the_remedy(
-    words: list[str], complaint: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    complaint: str,
+    images: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(command("places", images, tmp_path / "run", *words)) == 2
     said = capsys.readouterr().err
     assert complaint in said and "Traceback" not in said and not (tmp_path / "run").exists()
 
 
-def test_nothing_to_train_is_said(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_train_is_said(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "none.yaml").write_text("method: {name: none}\nviews: {}\n")
-    usual = ["pretrain", "--config", str(tmp_path / "none.yaml"), f"data.path={images}", f"run={tmp_path / 'run'}"]
+    usual = [
+        "pretrain",
+        "--config",
+        str(tmp_path / "none.yaml"),
+        f"data.path={images}",
+        f"run={tmp_path / 'run'}",
+    ]
     assert main([*usual, "steps=1"]) == 2
-    assert "method.name and alpha.name are both none: there is nothing to train" in capsys.readouterr().err
+    assert (
+        "method.name and alpha.name are both none: there is nothing to train"
+        in capsys.readouterr().err
+    )

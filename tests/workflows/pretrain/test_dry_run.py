@@ -11,9 +11,13 @@ from genseg.workflows.pretrain import dry_run
 
 
 @pytest.mark.parametrize(
-    ("platform", "peak"), [("linux", 3 * 2**10), ("darwin", 3 * 2**20)], ids=["linux: KiB", "macOS: bytes"]
+    ("platform", "peak"),
+    [("linux", 3 * 2**10), ("darwin", 3 * 2**20)],
+    ids=["linux: KiB", "macOS: bytes"],
 )
-def test_memory_is_in_mib_everywhere(platform: str, peak: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_in_mib_everywhere(
+    platform: str, peak: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sys, "platform", platform)
     monkeypatch.setattr("resource.getrusage", lambda _: SimpleNamespace(ru_maxrss=peak))
     assert dry_run._peak(torch.device("cpu")) == "3 MiB"

@@ -15,8 +15,11 @@ PLAN = Plan(images=8, batch=4, total=2)
 
 @pytest.mark.parametrize("alpha", [NoneConfig(), AlphaConfig()], ids=["alone", "with alpha"])
 @pytest.mark.parametrize("name", ["resnet18", "tu-mobilenetv3_small_100"])
-def test_norms_over_all_processes_keep_the_networks_function(name: str, alpha: NoneConfig | AlphaConfig) -> None:
-    """timm's batch norms hold the activations; with the alpha task the module has its encoder in two places."""
+def test_norms_over_all_processes_keep_the_networks_function(
+    name: str, alpha: NoneConfig | AlphaConfig
+) -> None:
+    """timm's batch norms hold the activations; with the alpha task the module has its encoder in
+    two places."""
     torch.manual_seed(0)
     method = BYOLConfig(hidden=8, dim=4)
     config = PretrainConfig(run="", data=DataConfig(path=""), method=method, views={}, alpha=alpha)

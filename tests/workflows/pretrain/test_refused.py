@@ -1,4 +1,5 @@
-"""What a run refuses before it begins: directories that are not its own, and a launcher's settings."""
+"""What a run refuses before it begins: directories that are not its own, and a launcher's
+settings."""
 
 import shutil
 from pathlib import Path
@@ -11,9 +12,18 @@ from accelerate.state import AcceleratorState
 from genseg.cli import main
 
 ROOT = Path(__file__).parents[3]
-BYOL = ["pretrain", "--config", str(ROOT / "configs/pretrain/byol.yaml"), "batch_size=4", "views.first.size=32",
-        "views.second.size=32", "method.hidden=16", "data.workers=0", "data.cache=0",
-        "probe.every=0 steps"]  # fmt: skip
+BYOL = [
+    "pretrain",
+    "--config",
+    str(ROOT / "configs/pretrain/byol.yaml"),
+    "batch_size=4",
+    "views.first.size=32",
+    "views.second.size=32",
+    "method.hidden=16",
+    "data.workers=0",
+    "data.cache=0",
+    "probe.every=0 steps",
+]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +69,9 @@ def test_what_is_not_genseg_s_is_neither_overwritten_nor_removed(
     words = [*BYOL, f"data.path={images}", f"run={tmp_path}", "steps=1", *["--fresh"] * fresh]
     assert main(words) == 2
     said = capsys.readouterr().err
-    assert "holds timm, config.yaml, and no env.json of genseg's" in said and "Traceback" not in said
+    assert (
+        "holds timm, config.yaml, and no env.json of genseg's" in said and "Traceback" not in said
+    )
     assert [file.read_text() for file in mine] == ["mine", "mine"]
 
 
@@ -69,7 +81,13 @@ def test_a_home_folder_is_one_everywhere(
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     shutil.copy(run / "encoder.safetensors", tmp_path / "e.safetensors")
-    words = [*BYOL, f"data.path={images}", "run=~/run", "encoder.weights=~/e.safetensors", "steps=1"]
+    words = [
+        *BYOL,
+        f"data.path={images}",
+        "run=~/run",
+        "encoder.weights=~/e.safetensors",
+        "steps=1",
+    ]
     assert main(words) == 0
     assert (tmp_path / "run" / "encoder.safetensors").exists() and not (tmp_path / "~").exists()
 
@@ -87,9 +105,14 @@ def test_a_home_folder_is_one_everywhere(
     ],
 )
 def test_a_launcher_changes_no_training_in_silence(
-    name: str, value: str, remedy: str, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    remedy: str,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv(name, value)
     AcceleratorState._reset_state()
     try:
@@ -106,8 +129,15 @@ def test_batch_norm_groups_that_divide_no_pass_are_told_before_images_are_read(
     """MoCo's recipe has 8 groups."""
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "empty.jpg").touch()
-    words = ["pretrain", "--config", str(ROOT / "configs/pretrain/moco.yaml"), f"data.path={tmp_path / 'images'}",
-             f"run={tmp_path / 'run'}", f"batch_size={batch}", f"accumulate={accumulate}"]  # fmt: skip
+    words = [
+        "pretrain",
+        "--config",
+        str(ROOT / "configs/pretrain/moco.yaml"),
+        f"data.path={tmp_path / 'images'}",
+        f"run={tmp_path / 'run'}",
+        f"batch_size={batch}",
+        f"accumulate={accumulate}",
+    ]
     assert main(words) == 2
     said = capsys.readouterr().err
     assert "8 batch-norm groups (method.splits) of at least 2 images" in said

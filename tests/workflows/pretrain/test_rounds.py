@@ -1,4 +1,5 @@
-"""The alpha task in a run: kills in and around mining leave no trace, proposals are adopted by the criterion alone."""
+"""The alpha task in a run: kills in and around mining leave no trace, proposals are adopted by the
+criterion alone."""
 
 import json
 import math
@@ -36,7 +37,11 @@ from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.snapshots import Snapshots
 
 CONTEXT = mp.get_context("forkserver")
-PRELOADED = ("genseg.cli", "genseg.workflows.pretrain.pretrain", "genseg.workflows.pretrain.dry_run")
+PRELOADED = (
+    "genseg.cli",
+    "genseg.workflows.pretrain.pretrain",
+    "genseg.workflows.pretrain.dry_run",
+)
 CONTEXT.set_forkserver_preload(list(PRELOADED))
 LOOK = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), side=64, stretch=True)
 
@@ -104,7 +109,10 @@ def arrays(file: Path) -> list[bytes]:
 
 
 def without_timing(run: Path) -> list[Row]:
-    return [{k: v for k, v in row.items() if k not in TIMING} for row in read_metrics(run / "metrics.jsonl")]
+    return [
+        {k: v for k, v in row.items() if k not in TIMING}
+        for row in read_metrics(run / "metrics.jsonl")
+    ]
 
 
 def assert_same(one: Path, two: Path) -> None:
@@ -127,7 +135,8 @@ def test_the_alpha_task_killed_in_and_around_mining_ends_as_an_undisturbed_run(
     broken = tmp_path / "broken"
     for where, *more in (
         ("mining 4", "data.workers=2"),  # within the first mining; goes on from step 2
-        ("bank 1", "checkpoint.every=3 steps", "data.workers=1"),  # its line is logged, its bank not kept; from step 3
+        # its line is logged, its bank not kept; from step 3
+        ("bank 1", "checkpoint.every=3 steps", "data.workers=1"),
         ("saved 2", "data.workers=2"),  # bank 2 is there, of step 5; goes on from step 4
         ("end", "data.workers=1"),
     ):
@@ -135,7 +144,9 @@ def test_the_alpha_task_killed_in_and_around_mining_ends_as_an_undisturbed_run(
     assert_same(whole, broken)
 
 
-def test_beside_a_method_killed_at_random_steps_it_ends_as_an_undisturbed_run(images: Path, tmp_path: Path) -> None:
+def test_beside_a_method_killed_at_random_steps_it_ends_as_an_undisturbed_run(
+    images: Path, tmp_path: Path
+) -> None:
     draw, broken = random.Random(0), tmp_path / "broken"
     run_until("end", command("byol", images, tmp_path / "whole"))
     for step in (draw.randint(1, 4), draw.randint(5, 6)):
@@ -148,8 +159,14 @@ def test_what_an_undisturbed_run_says_of_its_rounds(whole: Path) -> None:
     rows = read_metrics(whole / "metrics.jsonl")
     mined = [r for r in rows if "round" in r]
     assert [(r["round"], r["step"]) for r in mined] == [(1, 3), (2, 5)]
-    assert [r["proposals"] for r in mined] == [len(load_bank(whole / f"banks/{n}.npz")) for n in (1, 2)]
-    assert arrays(whole / "banks/0.npz") != arrays(whole / "banks/1.npz") != arrays(whole / "banks/2.npz")
+    assert [r["proposals"] for r in mined] == [
+        len(load_bank(whole / f"banks/{n}.npz")) for n in (1, 2)
+    ]
+    assert (
+        arrays(whole / "banks/0.npz")
+        != arrays(whole / "banks/1.npz")
+        != arrays(whole / "banks/2.npz")
+    )
     assert [r["step"] for r in rows if "loss" in r] == list(range(1, 9))
     assert (whole / "broken.txt").read_text().startswith("5a.png\t")
 
@@ -158,7 +175,12 @@ def test_a_resumed_run_may_change_what_changes_no_weight(
     images: Path, whole: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (whole / "alpha.safetensors").read_bytes()
-    free = ["data.workers=1", "log_every=3 steps", "checkpoint.every=1 steps", "probe.every=2 steps"]
+    free = [
+        "data.workers=1",
+        "log_every=3 steps",
+        "checkpoint.every=1 steps",
+        "probe.every=2 steps",
+    ]
     assert all(f.replace("=", ": ").startswith(FREE_KEYS) for f in free)
     assert main(command("places", images, whole, *free)) == 0
     for changed, said in (
@@ -169,7 +191,11 @@ def test_a_resumed_run_may_change_what_changes_no_weight(
         capsys.readouterr()
         assert main(command("places", images, whole, changed)) == 2
         error = capsys.readouterr().err
-        assert "was started with another config" in error and said in error and "Traceback" not in error
+        assert (
+            "was started with another config" in error
+            and said in error
+            and "Traceback" not in error
+        )
     assert (whole / "alpha.safetensors").read_bytes() == before
 
 
@@ -181,8 +207,17 @@ class Made:
 
     def __init__(self, images: Path, run: Path, *more: str) -> None:
         run.mkdir(parents=True)
-        words = [w for w in command("places", images, run, *more)[3:] if not w.startswith("alpha.compose.sure")]
-        config = load(PretrainConfig, file=CONFIGS / "alpha.yaml", overrides=["images=null", *words], choices=CHOICES)
+        words = [
+            w
+            for w in command("places", images, run, *more)[3:]
+            if not w.startswith("alpha.compose.sure")
+        ]
+        config = load(
+            PretrainConfig,
+            file=CONFIGS / "alpha.yaml",
+            overrides=["images=null", *words],
+            choices=CHOICES,
+        )
         self.said: list[str] = []
         self.parts = assemble(config)
         self.file = run / "metrics.jsonl"
@@ -202,8 +237,14 @@ class Made:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        (["alpha.proposals=blobs"], r"alpha.compose.sure=0.5: none of \d+ proposals by blobs scores so much .* set"),
-        (["alpha.proposals=otsu", "alpha.min_area=4000"], "alpha.proposals=otsu: nothing is proposed in any image"),
+        (
+            ["alpha.proposals=blobs"],
+            r"alpha.compose.sure=0.5: none of \d+ proposals by blobs scores so much .* set",
+        ),
+        (
+            ["alpha.proposals=otsu", "alpha.min_area=4000"],
+            "alpha.proposals=otsu: nothing is proposed in any image",
+        ),
     ],
 )
 def test_proposals_that_can_never_be_pasted_end_the_run_before_it_begins(
@@ -229,16 +270,23 @@ def test_the_second_look_is_larger_though_the_images_were_shrunk(
     assert seen[composites:] == [(48, 54, 3), (60, 68, 3)] * COUNT
 
 
-@pytest.mark.parametrize(("name", "least"), [("tree", 8), ("tree", 20), ("tree", 100), ("otsu", 100)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("tree", 8), ("tree", 20), ("tree", 100), ("otsu", 100)]
+)
 def test_the_first_bank_holds_the_proposers_proposals(
     name: str, least: int, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = [f"alpha.proposals={name}", f"alpha.min_area={least}"]
     made = Made(images, tmp_path / "run", *chosen)
-    assert made.parts.source is made.parts.composed  # without views nothing is decoded a second time
+    # without views nothing is decoded a second time
+    assert made.parts.source is made.parts.composed
     bank, left_out = made.bank(0), 0
     for i in range(len(made.parts.images)):
-        found = [] if i == made.broken else PROPOSERS[name](made.parts.composed.read(i)[0], min_area=min(least, 20))
+        found = (
+            []
+            if i == made.broken
+            else PROPOSERS[name](made.parts.composed.read(i)[0], min_area=min(least, 20))
+        )
         wanted = [a for a in found if a.area >= least]
         left_out += len(found) - len(wanted)
         assert len(bank.of_image(i)) == len(wanted)
@@ -264,12 +312,18 @@ def test_the_first_bank_holds_the_proposers_proposals(
     assert arrays(tmp_path / "run/banks/0.npz") == arrays(tmp_path / "anew/banks/0.npz")
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement: float | None) -> list[int]:
-    """Let mining find so many instances, all in the first image; returns the list that grows with each call."""
+def scripted(
+    monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement: float | None
+) -> list[int]:
+    """Let mining find so many instances, all in the first image; returns the list that grows with
+    each call."""
     calls: list[int] = []
 
     def mine(model: Any, image: np.ndarray, before: Sequence[Instance], **levels: float) -> Mined:
-        assert (model.config.score, levels) == (0.2, {"sure": 0.5, "doubtful": 0.5, "agreement": 0.6})
+        assert (model.config.score, levels) == (
+            0.2,
+            {"sure": 0.5, "doubtful": 0.5, "agreement": 0.6},
+        )
         calls.append(len(before))
         return Mined(squares if len(calls) == 1 else [], word)
 
@@ -285,7 +339,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement:
 @pytest.mark.parametrize(
     ("part", "agreement", "earlier", "adopted"),
     [
-        (0.5, 0.3, None, True),  # half as many sure proposals as before are enough; the first agreement is accepted
+        # half as many sure proposals as before are enough; the first agreement is accepted
+        (0.5, 0.3, None, True),
         (0.49, 0.9, None, False),
         (1.0, 0.58, 0.6, True),  # within the tolerance
         (1.0, 0.56, 0.6, False),
@@ -295,9 +350,14 @@ def scripted(monkeypatch: pytest.MonkeyPatch, sure: int, unsure: int, agreement:
     ],
 )
 def test_mined_proposals_are_adopted_by_the_criterion_alone(
-    part: float, agreement: float | None, earlier: float | None, adopted: bool, images: Path, tmp_path: Path,
+    part: float,
+    agreement: float | None,
+    earlier: float | None,
+    adopted: bool,
+    images: Path,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     made = Made(images, tmp_path / "run", "alpha.rounds.tolerance=0.03")
     first = made.bank(0)
     former, number = int((first.scores >= 0.5).sum()), 1
@@ -311,15 +371,20 @@ def test_mined_proposals_are_adopted_by_the_criterion_alone(
     before = len(load_bank(made.rounds.folder / f"{number - 1}.npz"))
     bank = made.bank(number)
     assert len(calls) == COUNT and sum(calls) == before  # the broken image is not looked at
-    same = arrays(made.rounds.folder / f"{number}.npz") == arrays(made.rounds.folder / f"{number - 1}.npz")
+    same = arrays(made.rounds.folder / f"{number}.npz") == arrays(
+        made.rounds.folder / f"{number - 1}.npz"
+    )
     assert same != adopted
     if adopted:
         assert len(bank) == sure + 7 and set(bank.rows[:, 0].tolist()) == {0}
     word = agreement or 0.0
     row = {"step": made.rounds.bounds[number], "round": number, "sure": sure, "proposals": sure + 7}
-    assert read_metrics(tmp_path / "run/metrics.jsonl")[-1] == row | {"agreement": pytest.approx(word)}
+    assert read_metrics(tmp_path / "run/metrics.jsonl")[-1] == row | {
+        "agreement": pytest.approx(word)
+    }
     assert made.said[-1].startswith(
-        f"step {row['step']}: round {number + 1}: {sure} sure proposals of {sure + 7} (before: {former} of {before}); "
+        f"step {row['step']}: round {number + 1}: {sure} sure proposals of {sure + 7} (before: "
+        f"{former} of {before}); "
         f"two looks at an image agree by {100 * word:.1f} %"
     )
     assert made.said[-1].endswith("no better, so the former proposals stay") != adopted
@@ -342,13 +407,20 @@ def test_images_that_a_round_does_not_look_at_keep_their_proposals(
             assert np.array_equal(first[n].alpha, bank[m].alpha)
 
 
-@pytest.mark.parametrize(("steps", "bounds"), [(9, [0, 3, 6, 9]), (8, [0, 3, 5, 8]), (2, [0, 1, 2]), (1, [0, 1])])
-def test_a_run_has_no_round_without_a_step(steps: int, bounds: list[int], images: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("steps", "bounds"), [(9, [0, 3, 6, 9]), (8, [0, 3, 5, 8]), (2, [0, 1, 2]), (1, [0, 1])]
+)
+def test_a_run_has_no_round_without_a_step(
+    steps: int, bounds: list[int], images: Path, tmp_path: Path
+) -> None:
     assert Made(images, tmp_path / "run", f"steps={steps}").rounds.bounds == bounds
 
 
-def test_scores_are_calibrated_on_composites_that_training_has_not_seen(images: Path, tmp_path: Path) -> None:
-    """What finds the layers of composites, and something else beside them, learns which scores are right."""
+def test_scores_are_calibrated_on_composites_that_training_has_not_seen(
+    images: Path, tmp_path: Path
+) -> None:
+    """What finds the layers of composites, and something else beside them, learns which scores are
+    right."""
     made = Made(images, tmp_path / "run")
     made.bank(0)
     composites: list[Any] = []
@@ -366,9 +438,16 @@ def test_scores_are_calibrated_on_composites_that_training_has_not_seen(images: 
         def instances(self, image: np.ndarray) -> list[Instance]:
             _, composite = composites[-1]
             assert (composite.image[0].numpy() == image).all()
-            found = [cut_instance(v, float(self.rng.uniform(0.3, 1))) for v in composite.visible.numpy()]
-            wrong = [Instance(np.full((2, 2), 255, np.uint8), *self.rng.integers(0, 62, 2).tolist()) for _ in range(4)]
-            return [a for a in found if a] + [replace(a, score=float(self.rng.uniform(0, 0.7))) for a in wrong]
+            found = [
+                cut_instance(v, float(self.rng.uniform(0.3, 1))) for v in composite.visible.numpy()
+            ]
+            wrong = [
+                Instance(np.full((2, 2), 255, np.uint8), *self.rng.integers(0, 62, 2).tolist())
+                for _ in range(4)
+            ]
+            return [a for a in found if a] + [
+                replace(a, score=float(self.rng.uniform(0, 0.7))) for a in wrong
+            ]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.Composer, "__call__", kept)
@@ -380,7 +459,8 @@ def test_scores_are_calibrated_on_composites_that_training_has_not_seen(images: 
 def test_pictures_during_a_run_take_calibrated_scores(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The recipe's threshold is a probability: scores as they come would show other instances than the run's end."""
+    """The recipe's threshold is a probability: scores as they come would show other instances than
+    the run's end."""
     halved, taken = Calibration(offset=-1.0), list[Calibration]()
     take = Snapshots.take
 

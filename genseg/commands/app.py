@@ -1,0 +1,44 @@
+"""`genseg app`: a live page."""
+
+import argparse
+
+from genseg.commands.arguments import path
+
+SUMMARY = "a live page: drop an image, see its instances"
+HELP = """\
+A live page on this machine (needs pip install 'genseg[app]'). Drop an image and see its instances;
+click a place to see the instance there and keep it if you want it; move the threshold; download
+COCO json or RGBA cut-outs; with two runs, compare them. It opens runs with the alpha task and
+detectors of genseg finetune (places, mask_rcnn, faster_rcnn).
+
+  genseg app runs/mine
+  genseg app runs/mine runs/detector
+
+The page is served to this machine alone, with no public link, and answers no other web page. An
+upload is removed as soon as it is read.
+"""
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument(
+        "runs",
+        type=path,
+        nargs="+",
+        metavar="RUN",
+        help="a run with the alpha task, or a detector; several are compared",
+    )
+    parser.add_argument(
+        "--port", type=int, default=7860, help="of this machine's own address (default: 7860)"
+    )
+    parser.add_argument(
+        "--max-mb", type=int, default=200, help="largest image in megabytes (default: 200)"
+    )
+
+
+def act(options: argparse.Namespace) -> int:
+    """Run the command."""
+    from genseg.reports.app import serve
+
+    serve(options.runs, port=options.port, max_mb=options.max_mb)
+    return 0
