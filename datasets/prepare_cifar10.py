@@ -33,15 +33,16 @@ ROW = 1 + 3 * 32 * 32
 
 EPILOG = """\
 examples
-  python datasets/prepare_cifar10.py cifar10.zip           a zip with {train,test}/CLASS/*.jpg, or that folder
-  python datasets/prepare_cifar10.py cifar-10-binary.tar.gz    the official binary version, written as PNG
-  python datasets/prepare_cifar10.py --download                the same, fetched first (162 MB)
+  python datasets/prepare_cifar10.py cifar10.zip            {train,test}/CLASS/*.jpg, or that folder
+  python datasets/prepare_cifar10.py cifar-10-binary.tar.gz the official binaries, written as PNG
+  python datasets/prepare_cifar10.py --download             the same, fetched first (162 MB)
 
 then
-  genseg pretrain --config configs/pretrain/simclr.yaml data.path=datasets/cifar10/train run=runs/cifar10
+  genseg pretrain --config simclr data.path=datasets/cifar10/train run=runs/cifar10
 
-The official Python version (data_batch_1 ... without .bin) is not read: it is made of pickles, and unpickling
-runs whatever code a file holds. Running the script again does nothing when OUT is made from the same source.
+The official Python version (data_batch_1 ... without .bin) is not read: it is made of pickles, and
+unpickling runs whatever code a file holds. Running the script again does nothing when OUT is made
+from the same source.
 """
 
 

@@ -23,15 +23,15 @@ SPLITS = ("train", "validation", "test")
 EPILOG = """\
 examples
   python datasets/prepare_clothing.py clothing-dataset-small-master.zip    copy
-  python datasets/prepare_clothing.py FOLDER --short-side 144               shrink: faster to read, less disk
+  python datasets/prepare_clothing.py FOLDER --short-side 144              shrink: less to read
   python datasets/prepare_clothing.py FOLDER --link                         link: FOLDER has to stay
 
 The set is "clothing-dataset-small" (CC0): https://github.com/alexeygrigorev/clothing-dataset-small
-Any other set of that layout works too: .../SPLIT/CLASS/IMAGE, with a split `train` and, where it has them,
-`validation` and `test`.
+Any other set of that layout works too: .../SPLIT/CLASS/IMAGE, with a split `train` and, where it
+has them, `validation` and `test`.
 
 then
-  genseg pretrain --config configs/pretrain/simclr.yaml data.path=datasets/clothing/train run=runs/clothing
+  genseg pretrain --config simclr data.path=datasets/clothing/train run=runs/clothing
 
 Running the script again does nothing when OUT is already made from the same source in the same way.
 """

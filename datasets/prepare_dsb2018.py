@@ -31,13 +31,13 @@ examples
   python datasets/prepare_dsb2018.py stage1_train.zip
   python datasets/prepare_dsb2018.py FOLDER --out datasets/nuclei
 
-SOURCE is the original layout: .../ID/images/ID.png, and one mask file a nucleus in .../ID/masks/. The set is
-BBBC038v1 (CC0), stage1_train.zip: https://bbbc.broadinstitute.org/BBBC038
-Images are copied unchanged. Masks become compressed RLE with area and box; ids count from 1, in the order of
-the file names.
+SOURCE is the original layout: .../ID/images/ID.png, and one mask file a nucleus in .../ID/masks/.
+The set is BBBC038v1 (CC0), stage1_train.zip: https://bbbc.broadinstitute.org/BBBC038
+Images are copied unchanged. Masks become compressed RLE with area and box; ids count from 1, in the
+order of the file names.
 
 then
-  genseg pretrain --config configs/pretrain/simclr.yaml data.path=datasets/dsb2018/train.json run=runs/dsb2018
+  genseg pretrain --config simclr data.path=datasets/dsb2018/train.json run=runs/dsb2018
 
 Running the script again does nothing when OUT is already made from the same source.
 """

@@ -1,10 +1,11 @@
-"""The `genseg` command. A user's mistake ends with exit code 2 and one clear message, never a traceback."""
+"""The `genseg` command. A user's mistake ends with exit code 2 and one clear message, never
+a traceback."""
 
 import argparse
 import errno
 import sys
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from genseg import __version__
 from genseg.commands import (
@@ -29,6 +30,7 @@ from genseg.core.words import print_any_name
 from genseg.schema import MissingKey
 
 
+@runtime_checkable
 class Command(Protocol):
     """What a module of `genseg.commands` has."""
 

@@ -221,12 +221,10 @@ def test_what_is_allowed_is_no_breach(path: str, source: str) -> None:
 
 def test_no_file_is_long_and_none_is_named_utils() -> None:
     files = python_files("genseg", "tools", "datasets", "tests")
-    long = {
-        str(f.relative_to(ROOT)): n
-        for f in files
-        if (n := len(f.read_text("utf-8").splitlines())) > 400
-    }
-    assert not long, f"over 400 lines: {long}"
+    lines = {f: len(f.read_text("utf-8").splitlines()) for f in files}
+    most = {f: 500 if "tests" in f.relative_to(ROOT).parts else 400 for f in files}
+    long = {str(f.relative_to(ROOT)): n for f, n in lines.items() if n > most[f]}
+    assert not long, f"over 400 lines, or 500 of tests: {long}"
     utils = [
         str(f.relative_to(ROOT)) for f in files if "utils" in (f.stem, *f.relative_to(ROOT).parts)
     ]

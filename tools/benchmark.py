@@ -61,8 +61,9 @@ from genseg.data.instances.instance import Instance
 from genseg.data.proposals.propose import PROPOSERS
 from genseg.train.loop import Timing, train
 from genseg.workflows.generate.finder import Pixels, alpha_file
-from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig, assemble
-from genseg.workflows.pretrain.pretrain import Session
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
+from genseg.workflows.pretrain.parts import assemble
+from genseg.workflows.pretrain.session import PretrainSession
 
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "tools" / "peers" / "lightly_pretrain.py"
@@ -203,7 +204,7 @@ class Stopwatch:
 
     finished = False
 
-    def __init__(self, session: Session, ready: tuple[int, object] | None) -> None:
+    def __init__(self, session: PretrainSession, ready: tuple[int, object] | None) -> None:
         self.session, self.ready = session, ready
         self.seconds = dict.fromkeys(STAGES, 0.0)
         self.mark = time.perf_counter()
@@ -250,7 +251,7 @@ def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
         if o.only == "floor":
             config = dataclasses.replace(config, data=dataclasses.replace(config.data, workers=0))
         parts = assemble(config)
-        session = Session(parts, Path(run), None)
+        session = PretrainSession(parts, Path(run), None)
         session.save_every = 0
         ready = session.inputs(next(session.batches())) if o.only == "floor" else None
         batches = session.batches() if ready is None else itertools.repeat(None)

@@ -31,13 +31,9 @@ from genseg.data.labels.samples import Sample
 from genseg.measure.detection import detection_scores
 from genseg.train.loop import train
 from genseg.transfer.detector import Detector
-from genseg.workflows.finetune.finetune import FinetuneSession, Within
-from genseg.workflows.finetune.parts import (
-    CHOICES,
-    FinetuneConfig,
-    FinetuneParts,
-    assemble_finetune,
-)
+from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
+from genseg.workflows.finetune.parts import FinetuneParts, assemble_finetune
+from genseg.workflows.finetune.session import FinetuneSession, Within
 
 ROOT = Path(__file__).resolve().parent.parent
 WARMUP_STEPS = 3  # not counted

@@ -60,7 +60,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
     from genseg.reports.report import LiveReport, try_report
-    from genseg.workflows.finetune.compare import compare, parse_arms
+    from genseg.workflows.finetune.cells import parse_arms
+    from genseg.workflows.finetune.compare import compare
 
     print(
         compare(

@@ -23,7 +23,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=path,
         required=True,
         metavar="PATH",
-        help="FILE.safetensors, FILE.pth, a folder (timm; smp for a segmenter), FILE.onnx (a segmenter)",
+        help="FILE.safetensors, FILE.pth, a folder (timm; smp for a segmenter), FILE.onnx (a "
+        "segmenter)",
     )
     parser.add_argument(
         "--prefix",

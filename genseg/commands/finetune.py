@@ -56,8 +56,8 @@ def act(options: argparse.Namespace) -> int:
     """Run the command."""
     from genseg import config as configs
     from genseg.reports.report import LiveReport
+    from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
     from genseg.workflows.finetune.finetune import check, finetune
-    from genseg.workflows.finetune.parts import CHOICES, FinetuneConfig
 
     if options.keys:
         print(configs.key_help(FinetuneConfig, CHOICES))

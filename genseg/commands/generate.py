@@ -32,7 +32,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "run",
         type=path,
         metavar="RUN",
-        help="a run directory, an alpha.safetensors, or a classical proposer: tree, felzenszwalb, ...",
+        help="a run directory, an alpha.safetensors, or a classical proposer: tree, otsu, ...",
     )
     parser.add_argument(
         "folder",

@@ -1,4 +1,4 @@
-"""`genseg pretrain`: an encoder, and with the alpha task instance alpha maps, from unlabelled images."""
+"""`genseg pretrain`: an encoder, and the alpha task, from unlabelled images."""
 
 import argparse
 
@@ -62,8 +62,8 @@ def act(options: argparse.Namespace) -> int:
     """Run the command."""
     from genseg import config as configs
     from genseg.reports.report import LiveReport
+    from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
     from genseg.workflows.pretrain.dry_run import dry_run
-    from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig
     from genseg.workflows.pretrain.pretrain import pretrain
 
     if options.keys:

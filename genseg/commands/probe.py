@@ -6,7 +6,8 @@ from genseg.commands.arguments import path, source
 
 SUMMARY = "measure an encoder by classifiers on its features"
 HELP = """\
-Measure an encoder by simple classifiers on its frozen features, beside random weights and raw pixels.
+Measure an encoder by simple classifiers on its frozen features, beside random weights and raw
+pixels.
 
   genseg probe runs/mine --train photos/train --test photos/test
   genseg probe runs/mine runs/other --train train.json --test val.json --kind fewshot --shots 1,5,10

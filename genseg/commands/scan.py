@@ -6,7 +6,8 @@ from genseg.commands.arguments import source
 
 SUMMARY = "check a folder of images before anything is trained on it"
 HELP = """\
-Report sizes, formats, broken files and duplicates of a folder, a list or a COCO json and its labels.
+Report sizes, formats, broken files and duplicates of a folder, a list or a COCO json, and its
+labels.
 
   genseg scan photos
 

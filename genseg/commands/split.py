@@ -6,7 +6,8 @@ from genseg.commands.arguments import path
 
 SUMMARY = "part a labelled json in two, for training and validation"
 HELP = """\
-Part a labelled COCO json in two: LABELS-train.json to fine-tune on, LABELS-val.json to measure it with.
+Part a labelled COCO json in two: LABELS-train.json to fine-tune on, LABELS-val.json to measure it
+with.
 
   genseg split labels.json --val 0.3
 

@@ -14,8 +14,8 @@ from genseg.data.images.source import decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import AnnotatedImage, by_file
 from genseg.data.labels.annotated import read_usable
+from genseg.data.labels.entries import by_json
 from genseg.data.labels.findings import counted
-from genseg.data.labels.preflight import by_json
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 

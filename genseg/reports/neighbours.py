@@ -12,8 +12,9 @@ from genseg.data.images.pixels import centre
 from genseg.data.images.source import ImageSource
 from genseg.measure.features import features
 from genseg.nn.encoder import WEIGHTS_NAME, build_encoder, facts_of
-from genseg.reports.pictures import TILE, Shrunk, small
+from genseg.reports.pictures import TILE, small
 from genseg.reports.run import Run, chosen
+from genseg.reports.training_pictures import Shrunk
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.page import Section, figure
 from genseg.show.viewer import data_uri

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from genseg.core.words import amount, rate
-from genseg.data.images.decode import kind_of
+from genseg.data.images.kind import kind_of
 from genseg.data.images.uneven import notes_on
 from genseg.measure.paired import mean_and_spread
 from genseg.reports.run import COMPARED, VAL, Run, chosen

@@ -10,18 +10,13 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.words import amount
-from genseg.data.composites.bank import load_bank
-from genseg.data.composites.composer import Composer
-from genseg.data.composites.dataset import ViewDataset
-from genseg.data.images.files import ImageList
 from genseg.data.images.png import read_png
-from genseg.data.images.source import ImageError, ImageSource, decode
+from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.coco import AnnotatedImage, file_key, picture_name
 from genseg.data.instances.instance import cut
 from genseg.reports.judge import COUNTS, OVERLAP
 from genseg.reports.run import SHOWN, Ranked, Run, chosen
-from genseg.runs.folder import BANKS
-from genseg.show.brightness import brightened, display_gain, gain_words
+from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import overlay
 from genseg.show.failures import FAILURES
 from genseg.show.page import Section, figure
@@ -31,9 +26,6 @@ from genseg.workflows.pretrain.snapshots import spaced
 
 EXTREMES = 4  # images that are shown as the best, and as the worst
 EXAMPLES = 3  # of each way to fail
-COMPOSITES = 6
-VIEWED = 3  # images whose views are shown
-NAMES = {"moco": "MoCo", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV"}
 TILE = 192  # pixels of a small picture, for screens of two pixels a point
 COLUMNS = 6  # snapshots side by side
 BUDGET = 9_000_000  # characters of pictures in a viewer, so that a report stays below 15 MB
@@ -220,94 +212,6 @@ def small(pixels: Pixels, side: int = TILE) -> Pixels:
     )
 
 
-def composites(run: Run) -> Section | None:
-    """What the alpha task is asked, with the answer: composites and their true layers."""
-    c, images = run.config, run.images
-    banks = sorted((run.path / BANKS).glob("*.npz"), key=lambda f: int(f.stem))
-    if c is None or images is None or c.alpha.name == "none" or not banks or run.folder is not None:
-        return None
-    bank = load_bank(banks[-1])
-    source = Shrunk(images, c.alpha.side)
-    composer = Composer(source, bank, c.alpha.compose, share=1.0, seed=c.seed)
-    made = composer([(0, i) for i in chosen(len(images), COMPOSITES)])
-    pictures = []
-    for n, pixels in enumerate(made.image.numpy()):
-        layers = [cut(a) for a in made.visible[made.owner == n].numpy()]
-        pictures.append(Picture(f"composite {n + 1}", pixels, tuple(layers)))
-    data = [picture_data(p) for p in pictures]
-    return Section(
-        "composites",
-        "Composites",
-        "What the network was shown, and the layers it had to give back",
-        viewer("composites", data, scored=False),
-        f"Composites as the run draws them, from the proposals of round {len(banks)}. The layers "
-        "are what is visible "
-        "of each cut-out and of the host's own instances; they are known because the image was "
-        "composed of them.",
-        {"pictures": data},
-    )
-
-
-class Shrunk(ImageSource):
-    """Images as the cache holds them, without making a cache. `side`: their short side at most; 0:
-    as they are."""
-
-    def __init__(self, images: ImageList, side: int) -> None:
-        super().__init__(images, None)
-        self.side = side
-
-    def _get(self, i: int) -> Pixels | None:
-        try:
-            return None if i in self.broken else decode(self.images.path(i), short_side=self.side)
-        except ImageError as error:
-            self.broken[i] = str(error)
-            return None
-
-
-def views(run: Run) -> Section | None:
-    """The views that the contrastive method compares."""
-    c, images = run.config, run.images
-    kinds = () if c is None else tuple(v for v in c.views.values() if v.count > 0)
-    if c is None or images is None or not kinds or run.folder is not None:
-        return None
-    source = Shrunk(images, c.data.cache)
-    dataset = ViewDataset(source, kinds, seed=c.seed, colour=True)
-    rows = []
-    for i in chosen(len(images), VIEWED):
-        pixels, at = source.read(i)
-        gain = display_gain(pixels)
-        word = "; ".join(filter(None, ("image", gain_words(gain))))
-        whole = brightened(small(_square(pixels)), gain)
-        cells = [figure(data_uri(whole), word, alt=images.files[at], size=(TILE, TILE))]
-        for group in dataset[[(0, i)]].images:
-            for view in group[:, 0].numpy()[:8]:
-                size = view.shape[0]
-                alt = f"a view of {images.files[at]}"
-                cells.append(
-                    figure(
-                        data_uri(brightened(small(view), gain)),
-                        f"view, {size} px",
-                        alt=alt,
-                        size=(TILE, TILE),
-                    )
-                )
-        rows.append(f'<div class="views">{"".join(cells)}</div>')
-    return Section(
-        "views",
-        "Views",
-        f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
-        "".join(rows),
-        "As the run draws them, in its first epoch; the image itself is framed, and its views are "
-        "shown as bright as it.",
-    )
-
-
-def _square(pixels: Pixels) -> Pixels:
-    n = min(pixels.shape[:2])
-    top, left = (pixels.shape[0] - n) // 2, (pixels.shape[1] - n) // 2
-    return pixels[top : top + n, left : left + n]
-
-
 # by score and by failure
 
 
@@ -381,8 +285,8 @@ def extremes(run: Run) -> Section | None:
             continue
         title = f"{f.name.capitalize()}: {len(images):,} of {len(run.ranked):,} images"
         groups += (
-            "<div "
-            f'class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>{_cards(images[:EXAMPLES], known, score)}</div>'
+            f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>'
+            f"{_cards(images[:EXAMPLES], known, score)}</div>"
         )
     body += f'<div class="groups">{groups}</div>'
     by = "By the mean score of an image's instances."

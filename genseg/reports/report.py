@@ -9,10 +9,11 @@ from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
-from genseg.reports.pictures import composites, extremes, found, pictures_of, steps, views
+from genseg.reports.pictures import extremes, found, pictures_of, steps
 from genseg.reports.run import LEFT_BEHIND, Run
 from genseg.reports.sizes import size_figures, sizes, tally
 from genseg.reports.start import proposals
+from genseg.reports.training_pictures import composites, views
 from genseg.runs.folder import RunError
 from genseg.show.page import Page, Section, render
 from genseg.workflows.evaluate.detector import SHOWN

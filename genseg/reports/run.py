@@ -29,12 +29,12 @@ from genseg.show.paths import short_paths
 from genseg.show.viewer import Picture, Pixels
 from genseg.workflows.evaluate.detector import Scores, read_scores
 from genseg.workflows.export.model import is_finetuned
-from genseg.workflows.finetune.parts import CHOICES as FINETUNE_CHOICES
-from genseg.workflows.finetune.parts import FinetuneConfig
+from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
+from genseg.workflows.finetune.config import FinetuneConfig
 from genseg.workflows.generate.generate import RESULT
 from genseg.workflows.generate.records import MOST as NUMBERS
 from genseg.workflows.generate.records import ROWS, as_coco, notes_of, rows_so_far
-from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.snapshots import middle, read_snapshots
 
 COMPARED, SCORED = "compare.json", "scores.json"

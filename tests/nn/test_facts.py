@@ -38,7 +38,7 @@ from genseg.transfer.predictor import (
     save_predictor,
 )
 from genseg.transfer.segmenter import SegmenterConfig
-from genseg.workflows.finetune.parts import run_facts
+from genseg.workflows.finetune.start import run_facts
 
 Change = Callable[[dict[str, Any]], Any]
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)

@@ -26,7 +26,7 @@ from genseg.reports.run import Run
 from genseg.runs.checkpoint import load_latest
 from genseg.runs.folder import RunError, lock
 from genseg.show.paths import short_paths
-from genseg.workflows.pretrain.pretrain import Session
+from genseg.workflows.pretrain.session import PretrainSession
 from genseg.workflows.pretrain.snapshots import COUNT, Snapshots, read_snapshots, spaced
 
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
@@ -271,7 +271,7 @@ def test_snapshots_are_of_the_same_images_and_survive_a_kill(run: Path) -> None:
 def test_no_weight_depends_on_snapshots_and_reports(
     run: Path, images: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(Session, "_snapshot", lambda *_: None)
+    monkeypatch.setattr(PretrainSession, "_snapshot", lambda *_: None)
     monkeypatch.setattr(LiveReport, "update", lambda _: None)
     assert main(command(images, tmp_path / "bare")) == 0
     (one, _), (two, _) = load_latest(run), load_latest(tmp_path / "bare")

@@ -16,7 +16,7 @@ from noise import write_classes
 from genseg.cli import main
 from genseg.runs.checkpoint import load_latest
 from genseg.runs.metrics import TIMING, Row, read_metrics
-from genseg.workflows.pretrain.pretrain import Session
+from genseg.workflows.pretrain.session import PretrainSession
 
 ROOT = Path(__file__).parents[2]
 CONTEXT = mp.get_context("forkserver")
@@ -132,15 +132,15 @@ def test_going_on_is_exact_with_every_optimizer(
     ]
     one, two = [[*usual, *more, f"run={tmp_path / name}", "steps=4"] for name in ("one", "two")]
     assert main(one) == 0
-    measured = Session.measured
+    measured = PretrainSession.measured
 
-    def then_interrupt(session: Session, step: int, *rest: object) -> None:
+    def then_interrupt(session: PretrainSession, step: int, *rest: object) -> None:
         measured(session, step, *rest)
         if step == 2:
             os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Session, "measured", then_interrupt)
+        patch.setattr(PretrainSession, "measured", then_interrupt)
         assert main(two) == 130
     assert steps_made(tmp_path / "two") == 2
     assert main(two) == 0
@@ -151,13 +151,13 @@ def test_going_on_is_exact_with_every_optimizer(
 def test_an_interrupt_at_a_checkpoint_leaves_an_alpha_decoder(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured = Session.measured
+    measured = PretrainSession.measured
 
-    def then_interrupt(session: Session, step: int, *rest: object) -> None:
+    def then_interrupt(session: PretrainSession, step: int, *rest: object) -> None:
         measured(session, step, *rest)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(Session, "measured", then_interrupt)
+    monkeypatch.setattr(PretrainSession, "measured", then_interrupt)
     alpha = [
         "alpha.side=64",
         "alpha.compose.size=64",

@@ -19,10 +19,12 @@ from genseg.show.viewer import LONGEST, Picture, picture_data, viewer
 
 VIEWER = "[data-viewer=found].viewer"
 PIXEL = """([x, y, side]) => {
-  const c = document.querySelector('.viewer canvas'), at = (n) => Math.round((n + .5) * c.width / side);
+  const c = document.querySelector('.viewer canvas');
+  const at = (n) => Math.round((n + .5) * c.width / side);
   return [...c.getContext('2d').getImageData(at(x), at(y), 1, 1).data].slice(0, 3); }"""
 WHITE = """() => {
-  const c = document.querySelector('.viewer canvas'), seen = c.getContext('2d').getImageData(0, 0, c.width, c.height);
+  const c = document.querySelector('.viewer canvas');
+  const seen = c.getContext('2d').getImageData(0, 0, c.width, c.height);
   return seen.data.filter((v, i) => i % 4 === 0 && v > 235).length; }"""
 GROUND, DISC = (40, 60, 20), (220, 210, 200)  # OpenCV has written blue first
 GREY = (99, 99, 99)

@@ -12,8 +12,8 @@ from genseg.train.launched import (
     precision_note,
     refuse_sharding,
 )
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.notes import _of_a_pass
-from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig
 
 RECIPES = Path(__file__).parents[2] / "configs/pretrain"
 

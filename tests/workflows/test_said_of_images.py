@@ -15,7 +15,7 @@ from genseg.cli import main
 from genseg.data.images.png import write_png
 from genseg.workflows.generate.records import keep_rows
 from genseg.workflows.generate.shrinking import Shrinking
-from genseg.workflows.pretrain.parts import DataConfig
+from genseg.workflows.pretrain.config import DataConfig
 
 UNUSED = "1 of 2 files holds more than is used: 5 pages (axes ZYX); the first page is used"
 

@@ -13,17 +13,9 @@ from genseg.data.instances.coco import AnnotatedImage, read_json
 from genseg.data.instances.instance import Instance, filled
 from genseg.data.instances.run_length import windowed
 from genseg.data.labels.categories import Categories, read_categories
+from genseg.data.labels.entries import Entry, as_number, by_header, by_json, usable_images
 from genseg.data.labels.findings import Findings, Tally, counted
-from genseg.data.labels.preflight import (
-    Entry,
-    Label,
-    as_number,
-    by_header,
-    by_json,
-    none_usable,
-    usable_images,
-    usable_labels,
-)
+from genseg.data.labels.preflight import Label, none_usable, usable_labels
 
 
 @dataclass(frozen=True)

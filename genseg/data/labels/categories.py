@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from genseg.data.images.coco_files import CocoError
+from genseg.data.labels.entries import as_number
 from genseg.data.labels.findings import Tally
-from genseg.data.labels.preflight import as_number
 
 Categories = tuple[tuple[int, str], ...]
 

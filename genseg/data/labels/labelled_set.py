@@ -12,15 +12,9 @@ from jaxtyping import Bool, Float, Int
 from genseg.data.images.coco_files import CocoError
 from genseg.data.instances.coco import read_json
 from genseg.data.labels.categories import Categories, matched, read_categories
+from genseg.data.labels.entries import Entry, as_number, usable_images
 from genseg.data.labels.findings import Findings, Tally
-from genseg.data.labels.preflight import (
-    Entry,
-    Label,
-    as_number,
-    none_usable,
-    usable_images,
-    usable_labels,
-)
+from genseg.data.labels.preflight import Label, none_usable, usable_labels
 
 
 @dataclass(frozen=True)

@@ -9,19 +9,16 @@ changed. What cannot be used at all is a CocoError.
 import hashlib
 import json
 import math
-from collections.abc import Callable, Container, Hashable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Container, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from pycocotools import mask as rle
 
-from genseg.data.images.coco_files import CocoError, coco_folders, find_file
-from genseg.data.images.decode import decoded_size, kind_of, read_file, reason_of
-from genseg.data.instances.coco import file_key
+from genseg.data.images.coco_files import CocoError
 from genseg.data.instances.run_length import code_segmentation, polygon_fault, run_lengths
+from genseg.data.labels.entries import Entry, as_number
 from genseg.data.labels.findings import KINDS, Tally, counted
 
 Box = tuple[float, float, float, float]
@@ -29,19 +26,6 @@ NEAR = 2.0  # pixels (or a tenth of the side) that a box may differ from its mas
 # as text
 CROWD = {"0": False, "0.0": False, "false": False, "": False, "1": True, "1.0": True, "true": True}
 CVAT = "CVAT writes its brush masks as crowds: where each is one object, set its iscrowd to 0"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """An image of a json that can be used. record: as the json has it."""
-
-    path: Path
-    name: str
-    number: int
-    height: int
-    width: int
-    kind: str
-    record: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -63,131 +47,6 @@ class Label:
     number: int
     score: float
     record: Mapping[str, Any]
-
-
-def by_decoding(entry: Entry) -> tuple[int, int]:
-    """Height and width of an image that can be read to its end: training would end at a truncated
-    one."""
-    return decoded_size(entry.path)
-
-
-def by_header(entry: Entry) -> tuple[int, int]:
-    """Height and width by the header of its file; the json's where that cannot be read."""
-    try:
-        kind = kind_of(read_file(entry.path))
-    except Exception as error:  # damaged files make PIL's plugins raise nearly anything
-        if entry.height and entry.width:
-            return entry.height, entry.width
-        raise ValueError(
-            f"the json gives no height and width, and of its file: {reason_of(error)}"
-        ) from None
-    return kind.height, kind.width
-
-
-def by_json(entry: Entry) -> tuple[int, int]:
-    """Height and width as the json has them; by the header of its file where it has none."""
-    return (entry.height, entry.width) if entry.height and entry.width else by_header(entry)
-
-
-def usable_images(
-    images: Sequence[Any],
-    source: Path,
-    tally: Tally,
-    *,
-    folders: Sequence[Path] | None = None,
-    size: Callable[[Entry], tuple[int, int]] = by_decoding,
-) -> dict[int, Entry]:
-    """The images of a json by id. Raises CocoError when one has no id or file name, one id is two
-    files, or none can be used.
-
-    folders: where their files lie (None: `coco_folders`)
-    size: says how large an image is; raises ValueError where it cannot be used
-    """
-    folders = coco_folders(source) if folders is None else folders
-    entries: dict[int, Entry] = {}
-    files: dict[str, int] = {}
-    for n, image in enumerate(images):
-        entry = _entry(image, n, source, folders)
-        number, name, key = entry.number, entry.name, file_key(entry.name)
-        if number in entries:
-            if file_key(entries[number].name) != key:
-                raise CocoError(
-                    f"{source}: image {number} is both {entries[number].name} and {name}; give "
-                    "each image "
-                    "an id of its own"
-                )
-            tally.add("twice", f"{name}, image {number}")
-        elif key in files:
-            tally.add("same file", f"{name}, images {files[key]} and {number}")
-        else:
-            files[key] = number
-            entries[number] = entry
-    with ThreadPoolExecutor(8) as pool:  # decoding leaves the interpreter to the others
-        found = dict(
-            zip(
-                entries,
-                pool.map(lambda entry: _checked(entry, size), entries.values()),
-                strict=True,
-            )
-        )
-    for number, (kind, where, _) in found.items():
-        if kind:
-            tally.add(kind, f"{entries[number].name}: {where}")
-    usable = {number: entry for number, (kind, _, entry) in found.items() if not kind}
-    if not usable:
-        first = next(
-            (f"; the first is {entries[n].name}: {where}" for n, (_, where, _) in found.items()), ""
-        )
-        remedy = (
-            f"Looked in {', '.join(map(str, folders))}: move or link the images to one of these"
-        )
-        if found and all(kind == "size" for kind, _, _ in found.values()):
-            remedy = "Give the json the height and width of its files, or its own images"
-        why = "" if images else " lists no image"
-        raise CocoError(
-            f"{source}{why}: none of its {len(images)} images can be used{first}. {remedy}"
-        )
-    return usable
-
-
-def _entry(image: Any, n: int, source: Path, folders: Sequence[Path]) -> Entry:
-    """The image at place n of a json."""
-    try:
-        number, name = as_number(image["id"]), str(image["file_name"])
-        if not isinstance(number, int):
-            raise TypeError(f"the id {number!r} is no whole number")
-        height, width = int(image.get("height") or 0), int(image.get("width") or 0)
-    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise CocoError(
-            f"{source}: images[{n}] needs an id, a file_name, height and width: {error!r}"
-        ) from None
-    path, name = find_file(name, folders)
-    return Entry(path, name, number, height, width, str(image.get("kind", "")), image)
-
-
-def _checked(entry: Entry, size: Callable[[Entry], tuple[int, int]]) -> tuple[str, str, Entry]:
-    """What is wrong with an image (a kind of KINDS, or nothing), where, and the image with its
-    size."""
-    try:
-        height, width = size(entry)
-    except ValueError as error:
-        return "missing", str(error), entry
-    said = entry.height, entry.width
-    if said not in ((0, 0), (height, width)):
-        where = f"json {said[1]} x {said[0]}, file {width} x {height}"
-        return (
-            "size",
-            where + (_why_swapped(entry.path, said) if said == (width, height) else ""),
-            entry,
-        )
-    return "", "", replace(entry, height=height, width=width)
-
-
-def _why_swapped(path: Path, said: tuple[int, int]) -> str:
-    """Why a json has the height of an image for its width."""
-    with Image.open(path) as image:
-        turned = image.size == said[::-1]
-    return " (as its EXIF turns it)" if turned else " (height and width are swapped)"
 
 
 def none_usable(
@@ -267,14 +126,6 @@ def usable_labels(
         if not any(not label.crowd for label in found):
             tally.add("empty", entries[number].name)
     return labels
-
-
-def as_number(said: Any) -> Any:
-    """A json's id, as a whole number where it is one in quotes, or with a point, as pandas writes
-    them."""
-    if isinstance(said, float) and said.is_integer():
-        return int(said)
-    return int(said) if isinstance(said, str) and said.isdecimal() else said
 
 
 def is_crowd(said: Any) -> bool | None:

@@ -81,7 +81,8 @@ def probe_encoders(
 PROBES = {  # the kinds of probes, and the first line of their tables
     "knn": "{k}-nearest neighbours: {test} images by {train}",
     "linear": "linear classifier on frozen features: {test} images by {train}",
-    "fewshot": "linear classifier on {shots} image{s} of each class, balanced accuracy over {seeds} draws",
+    "fewshot": "linear classifier on {shots} image{s} of each class, balanced accuracy over "
+    "{seeds} draws",
 }
 
 

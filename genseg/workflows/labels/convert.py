@@ -20,8 +20,9 @@ from genseg.data.instances.label_studio import encode_brush
 from genseg.data.instances.run_length import is_polygon, polygons
 from genseg.data.labels.annotated import Usable, instance_of, read_usable
 from genseg.data.labels.categories import Categories
+from genseg.data.labels.entries import Entry
 from genseg.data.labels.findings import format_findings
-from genseg.data.labels.preflight import Box, Entry, Label
+from genseg.data.labels.preflight import Box, Label
 from genseg.measure.overlaps import partition
 from genseg.workflows.labels.to_coco import from_label_images, from_yolo
 

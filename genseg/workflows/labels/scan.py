@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from genseg.core.paths import expand
-from genseg.data.images.decode import Kind, kind_of, read_file, reason_of
+from genseg.data.images.decode import read_file, reason_of
 from genseg.data.images.files import ImageList, list_images, walk
+from genseg.data.images.kind import Kind, kind_of
 from genseg.data.images.source import ImageError, decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.label_report import LabelReport, report_labels

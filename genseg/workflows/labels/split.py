@@ -15,8 +15,9 @@ from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, coco_folders
 from genseg.data.instances.coco import read_json
 from genseg.data.labels.annotated import Usable, read_usable
+from genseg.data.labels.entries import Entry, as_number
 from genseg.data.labels.findings import KINDS, counted
-from genseg.data.labels.preflight import Entry, as_number, is_among
+from genseg.data.labels.preflight import is_among
 
 Content = Mapping[str, Any]
 HALVES = ("train", "val")

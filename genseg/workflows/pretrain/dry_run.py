@@ -23,9 +23,10 @@ from genseg.runs.folder import RunError, refuse_foreign
 from genseg.runs.metrics import ProgressLine, duration
 from genseg.runs.resume import refuse_leftovers, reopen
 from genseg.train.loop import Timing, train
+from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.online_probe import build_probe
-from genseg.workflows.pretrain.parts import FREE_KEYS, PretrainConfig, assemble, goes_on
-from genseg.workflows.pretrain.pretrain import Session
+from genseg.workflows.pretrain.parts import assemble, goes_on
+from genseg.workflows.pretrain.session import PretrainSession
 
 if sys.platform != "win32":
     import resource
@@ -33,7 +34,7 @@ if sys.platform != "win32":
 STEPS = 4  # the first is slower than all others: memory is taken, workers start
 
 
-class TimedSession(Session):
+class TimedSession(PretrainSession):
     """A session that knows when each of its steps was over."""
 
     def __init__(self, *args: Any) -> None:

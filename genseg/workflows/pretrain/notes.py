@@ -7,7 +7,8 @@ from genseg.core import dist
 from genseg.core.words import amount
 from genseg.data.images.uneven import notes_on
 from genseg.train.launched import precision_note
-from genseg.workflows.pretrain.parts import Parts, PretrainConfig
+from genseg.workflows.pretrain.config import PretrainConfig
+from genseg.workflows.pretrain.parts import Parts
 
 
 def notes(parts: Parts) -> Iterator[str]:
@@ -36,7 +37,9 @@ def _of_classes(parts: Parts) -> Iterator[str]:
             if single
             else ""
         )
-        yield f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}{singles}"
+        yield (
+            f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}{singles}"
+        )
         return
     alone = sum("/" not in file for file in images.files)
     stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""
@@ -79,7 +82,9 @@ def _of_durations(parts: Parts) -> Iterator[str]:
         and method.queue
         and plan.steps(method.queue_start) >= plan.total
     ):
-        yield f"method.queue_start={method.queue_start}: the queue is never used; the run is shorter"
+        yield (
+            f"method.queue_start={method.queue_start}: the queue is never used; the run is shorter"
+        )
 
 
 def _of_a_pass(config: PretrainConfig) -> list[str]:

@@ -1,30 +1,18 @@
 """The parts of a pretraining run, assembled top to bottom from its config."""
 
 import math
-import os
-import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import (
-    DistributedDataParallelKwargs,
-    DynamoBackend,
-    InitProcessGroupKwargs,
-    is_tensorboard_available,
-)
 from torch import nn
 
 from genseg.core import dist
-from genseg.core.check import at_least, normalisation
-from genseg.core.memory import keep_freed_memory
 from genseg.core.paths import expand
-from genseg.core.precision import Precision, fast_precision
-from genseg.core.schedule import Plan, check_durations, plan
+from genseg.core.schedule import Plan, plan
 from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import Batch, ViewDataset
 from genseg.data.images.cache import CachedImages, build_cache
@@ -33,111 +21,15 @@ from genseg.data.images.loader import EpochSampler, batches, told
 from genseg.data.images.source import ImageError, ImageSource
 from genseg.data.images.views import ViewConfig
 from genseg.data.scenes.scenes import default_scenes
-from genseg.joint import AlphaConfig, Joint, SlotsConfig
+from genseg.joint import Joint
 from genseg.methods import METHODS
 from genseg.methods.method import Method, check_two_large
-from genseg.nn.encoder import Encoder, EncoderConfig, LoadReport, build_encoder
+from genseg.nn.encoder import Encoder, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
 from genseg.runs.resume import begun, described
-from genseg.train.launched import check_precision, refuse_sharding
-from genseg.train.optim import OptimizerConfig, build_optimizer
-from genseg.workflows.pretrain.online_probe import ProbeConfig
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-ALWAYS_BROKEN = 2  # images that may be, of however few
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
-    path: str
-    # decode once and keep the images on disk with this short side in pixels; 0: decode every time
-    cache: int = 0
-    workers: int = 1  # processes that make views, per training process; 0: in the training process
-    # stop when more than this part of the images, and more than 2, cannot be read; 0: at one
-    max_broken: float = 0.01
-    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the channels, for values in [0, 1]
-    std: tuple[float, float, float] = IMAGENET_STD
-
-    def __post_init__(self) -> None:
-        normalisation(self.mean, self.std)
-        at_least(0, cache=self.cache, workers=self.workers, max_broken=self.max_broken)
-
-    def may_be_broken(self, images: int) -> int:
-        """How many of so many images may be: of a few, one percent would be none."""
-        return max(ALWAYS_BROKEN, int(self.max_broken * images)) if self.max_broken else 0
-
-
-@dataclass(frozen=True)
-class CheckpointConfig:
-    every: str = "5 percent"  # how often the state is saved
-    keep: int = 2  # how many are kept
-
-    def __post_init__(self) -> None:
-        at_least(1, keep=self.keep)
-        check_durations(every=self.every)
-
-
-@dataclass(frozen=True)
-class NoneConfig:
-    name: str = "none"
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    run: str  # the run directory: everything that this command leaves behind
-    data: DataConfig
-    # the contrastive method; method.name chooses which keys it has; none: the alpha task alone
-    method: Any
-    views: dict[str, ViewConfig]  # kinds of views by name
-    # the alpha task: alpha.name is places, slots, or none
-    alpha: Any = field(default_factory=NoneConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    epochs: float | None = None  # length of the run: one of epochs, steps, images
-    steps: int | None = None
-    images: float | None = None  # images seen
-    batch_size: int = 256  # images of one update, over all processes and accumulated passes
-    # passes of one update; batch norms, negatives and all that notes name see one pass only
-    accumulate: int = 1
-    precision: Precision = "auto"  # auto: bf16 where the processor has it
-    channels_last: bool = True  # memory layout; faster for convolutions
-    compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
-    # where colours are changed: on cpu workers, or by kornia, on batches
-    colour_on: Literal["cpu", "device"] = "cpu"
-    threads: int = 0  # of the processor for the training process; 0: torch's choice
-    seed: int = 0
-    log_every: str = "10 steps"  # a line in metrics.jsonl
-    tensorboard: bool = False  # also write TensorBoard files (pip install genseg[tensorboard])
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
-
-    def __post_init__(self) -> None:
-        at_least(1, accumulate=self.accumulate)
-        at_least(0, threads=self.threads, seed=self.seed)
-        check_durations(log_every=self.log_every)
-
-
-# What may change between the calls that make up one run: none changes a weight (the fingerprint
-# guards the images). What precision=auto is, is among the circumstances.
-FREE_KEYS = (
-    *(
-        "data.workers:",
-        "data.path:",
-        "data.max_broken:",
-        "run:",
-        "log_every:",
-        "tensorboard:",
-        "checkpoint.",
-        "probe.",
-    ),
-    "precision:",
-)
-CHOICES = {
-    "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
-    "alpha": {"none": NoneConfig, "places": AlphaConfig, "slots": SlotsConfig},
-}
+from genseg.train.machine import circumstances, make_accelerator, prepare
+from genseg.train.optim import build_optimizer
+from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
 
 
 @dataclass
@@ -203,11 +95,6 @@ class Parts:
                 dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"
             )
         )
-
-
-def circumstances(precision: Precision) -> dict[str, Any]:
-    """What is not in a config and changes the weights that come out."""
-    return {"processes": dist.world(), "mixed_precision": choose_precision(precision)}
 
 
 def goes_on(run: Path, config: PretrainConfig) -> bool:
@@ -339,70 +226,6 @@ def read_cache(images: ImageList, config: PretrainConfig, side: int, content: st
             f"which a run that has begun goes on. The first is {images.path(number)}: {reason}"
         )
     return cached
-
-
-def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = False) -> Accelerator:
-    """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it
-    is an error."""
-    if tensorboard and not is_tensorboard_available():
-        raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
-    chosen = choose_precision(precision)
-    refuse_sharding()
-    check_precision(chosen)
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(),
-        mixed_precision=chosen,
-        kwargs_handlers=[
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-            # one rank decodes or probes while the others wait
-            InitProcessGroupKwargs(timeout=timedelta(hours=6)),
-        ],
-        log_with="tensorboard" if tensorboard else None,
-        project_dir=str(expand(run)),
-    )
-    launched = int(os.environ.get("WORLD_SIZE", "1"))
-    if launched != accelerator.num_processes:
-        raise ValueError(
-            f"{launched} processes were launched but {accelerator.num_processes} take part; on "
-            "CPU use "
-            "torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true accelerate "
-            "launch --multi_gpu"
-        )
-    if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError(
-            "Accelerate is told to accumulate gradients, by its configuration or "
-            "ACCELERATE_GRADIENT_ACCUMULATION_STEPS: leave that out and say accumulate=N"
-        )
-    if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
-        raise ValueError(
-            "Accelerate is told to compile, by its configuration or ACCELERATE_DYNAMO_BACKEND: "
-            "leave that "
-            "out; genseg pretrain has compile=true for it"
-        )
-    if accelerator.device.type == "cpu":
-        keep_freed_memory()
-    return accelerator
-
-
-def prepare(
-    accelerator: Accelerator, module: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[nn.Module, torch.optim.Optimizer]:
-    """A module and its optimiser as Accelerate wraps them."""
-    with warnings.catch_warnings():  # Accelerate has no other word for it yet
-        warnings.filterwarnings("ignore", "broadcast_buffers is deprecated", FutureWarning)
-        wrapped, prepared = accelerator.prepare(module, optimizer)
-    return wrapped, prepared
-
-
-def choose_precision(precision: Precision) -> str:
-    """`auto` becomes bf16 where the hardware computes it, else no. Raises ValueError for fp16
-    without a GPU."""
-    if precision == "fp16" and not torch.cuda.is_available():
-        raise ValueError("precision=fp16 needs a GPU; use precision=bf16 or precision=no")
-    if precision != "auto":
-        return precision
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return "bf16" if fast_precision(device) == torch.bfloat16 else "no"
 
 
 def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: Accelerator) -> None:

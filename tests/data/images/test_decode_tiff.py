@@ -10,7 +10,8 @@ import tifffile
 from PIL import Image
 
 from genseg.data.images import decode
-from genseg.data.images.decode import kind_of, rgb_pixels
+from genseg.data.images.decode import rgb_pixels
+from genseg.data.images.kind import kind_of
 
 SIZE = (40, 56)
 LOSSLESS = ("none", "lzw", "deflate", "packbits", "zstd", "lzma", "jpeg2000", "png", "jpegxl")
@@ -179,9 +180,7 @@ def test_orientation_of_xmp_does_not_count_in_any_jpeg() -> None:
         assert (kind_of(data).height, kind_of(data).width) == SIZE
 
 
-def test_an_unused_alpha_of_a_bmp_is_left_out_and_other_pictures_without_any_opacity_are_refused() -> (
-    None
-):
+def test_an_unused_alpha_of_a_bmp_is_left_out_and_wholly_transparent_pictures_are_refused() -> None:
     eight, _ = slope("uint8", True)
     clear = Image.fromarray(np.dstack([eight, np.zeros(SIZE, np.uint8)]))
     for kind in ("PNG", "WEBP", "TIFF"):

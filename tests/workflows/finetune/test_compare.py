@@ -17,7 +17,7 @@ from genseg.data.labels import preflight
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.show.paths import short_paths
-from genseg.workflows.finetune.compare import drawn_labels, parse_arms, parse_labels
+from genseg.workflows.finetune.cells import drawn_labels, parse_arms, parse_labels
 from genseg.workflows.finetune.comparison import as_table, by_seed, contrasts, labels_saved, verdict
 
 CONFIGS = Path(__file__).parents[3] / "configs/finetune"

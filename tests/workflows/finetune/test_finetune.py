@@ -27,14 +27,9 @@ from genseg.runs.checkpoint import load_latest
 from genseg.runs.metrics import TIMING, read_metrics
 from genseg.transfer.predictor import load_predictor
 from genseg.workflows.evaluate.detector import Scores, evaluate_model, read_scores
-from genseg.workflows.finetune.parts import (
-    CHOICES,
-    FinetuneConfig,
-    assemble_finetune,
-    fingerprint_of,
-    learning_rates,
-    prepared_as,
-)
+from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
+from genseg.workflows.finetune.parts import assemble_finetune, learning_rates
+from genseg.workflows.finetune.start import fingerprint_of, prepared_as
 
 CONFIGS = Path(__file__).parents[3] / "configs/finetune"
 CONTEXT = mp.get_context("forkserver")

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from genseg.data.images.decode import Kind
+from genseg.data.images.kind import Kind
 from genseg.workflows.labels.scan import ScanReport, format_report, scan
 
 RNG = np.random.default_rng(0)

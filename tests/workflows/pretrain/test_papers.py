@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from genseg import config as configs
-from genseg.workflows.pretrain.parts import CHOICES, PretrainConfig
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 ROOT = Path(__file__).parents[3]
 PAPERS = {  # method, optimiser and each kind of views, as the papers and their code have them

@@ -8,7 +8,8 @@ from genseg.core.schedule import Plan
 from genseg.joint import AlphaConfig
 from genseg.methods.byol import BYOLConfig
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.workflows.pretrain.parts import DataConfig, NoneConfig, PretrainConfig, build_module
+from genseg.workflows.pretrain.config import DataConfig, NoneConfig, PretrainConfig
+from genseg.workflows.pretrain.parts import build_module
 
 PLAN = Plan(images=8, batch=4, total=2)
 

@@ -31,9 +31,10 @@ from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.proposals.propose import PROPOSERS
 from genseg.runs.checkpoint import load_latest
 from genseg.runs.metrics import TIMING, Row, read_metrics
-from genseg.workflows.pretrain.parts import CHOICES, FREE_KEYS, PretrainConfig, assemble
-from genseg.workflows.pretrain.pretrain import Session
+from genseg.workflows.pretrain.config import CHOICES, FREE_KEYS, PretrainConfig
+from genseg.workflows.pretrain.parts import assemble
 from genseg.workflows.pretrain.rounds import Rounds
+from genseg.workflows.pretrain.session import PretrainSession
 from genseg.workflows.pretrain.snapshots import Snapshots
 
 CONTEXT = mp.get_context("forkserver")
@@ -58,7 +59,7 @@ def die() -> None:
 def train_until(where: str, arguments: list[str]) -> None:
     """For a process of its own: the command, killed where it is said."""
     word, _, number = where.partition(" ")
-    mine, save, measured = module.mine, module.save_bank, Session.measured
+    mine, save, measured = module.mine, module.save_bank, PretrainSession.measured
     calls = []
 
     def mine_and_die(*words: Any, **options: Any) -> Mined:
@@ -74,7 +75,7 @@ def train_until(where: str, arguments: list[str]) -> None:
         if word == "saved" and path.name == f"{number}.npz":
             die()
 
-    def measured_and_die(session: Session, step: int, *rest: Any) -> None:
+    def measured_and_die(session: PretrainSession, step: int, *rest: Any) -> None:
         if step == int(number):
             die()
         measured(session, step, *rest)
@@ -84,7 +85,7 @@ def train_until(where: str, arguments: list[str]) -> None:
     if word in ("bank", "saved"):
         module.save_bank = save_and_die
     if word == "step":
-        Session.measured = measured_and_die
+        PretrainSession.measured = measured_and_die
     os._exit(main(arguments))
 
 

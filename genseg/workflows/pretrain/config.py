@@ -1,0 +1,110 @@
+"""The keys of `genseg pretrain`."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from genseg.core.check import at_least, normalisation
+from genseg.core.precision import Precision
+from genseg.core.schedule import check_durations
+from genseg.data.images.views import ViewConfig
+from genseg.joint import AlphaConfig, SlotsConfig
+from genseg.methods import METHODS
+from genseg.nn.encoder import EncoderConfig
+from genseg.train.optim import OptimizerConfig
+from genseg.workflows.pretrain.online_probe import ProbeConfig
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+ALWAYS_BROKEN = 2  # images that may be, of however few
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
+    path: str
+    # decode once and keep the images on disk with this short side in pixels; 0: decode every time
+    cache: int = 0
+    workers: int = 1  # processes that make views, per training process; 0: in the training process
+    # stop when more than this part of the images, and more than 2, cannot be read; 0: at one
+    max_broken: float = 0.01
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the channels, for values in [0, 1]
+    std: tuple[float, float, float] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        normalisation(self.mean, self.std)
+        at_least(0, cache=self.cache, workers=self.workers, max_broken=self.max_broken)
+
+    def may_be_broken(self, images: int) -> int:
+        """How many of so many images may be: of a few, one percent would be none."""
+        return max(ALWAYS_BROKEN, int(self.max_broken * images)) if self.max_broken else 0
+
+
+@dataclass(frozen=True)
+class CheckpointConfig:
+    every: str = "5 percent"  # how often the state is saved
+    keep: int = 2  # how many are kept
+
+    def __post_init__(self) -> None:
+        at_least(1, keep=self.keep)
+        check_durations(every=self.every)
+
+
+@dataclass(frozen=True)
+class NoneConfig:
+    name: str = "none"
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    run: str  # the run directory: everything that this command leaves behind
+    data: DataConfig
+    # the contrastive method; method.name chooses which keys it has; none: the alpha task alone
+    method: Any
+    views: dict[str, ViewConfig]  # kinds of views by name
+    # the alpha task: alpha.name is places, slots, or none
+    alpha: Any = field(default_factory=NoneConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    epochs: float | None = None  # length of the run: one of epochs, steps, images
+    steps: int | None = None
+    images: float | None = None  # images seen
+    batch_size: int = 256  # images of one update, over all processes and accumulated passes
+    # passes of one update; batch norms, negatives and all that notes name see one pass only
+    accumulate: int = 1
+    precision: Precision = "auto"  # auto: bf16 where the processor has it
+    channels_last: bool = True  # memory layout; faster for convolutions
+    compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
+    # where colours are changed: on cpu workers, or by kornia, on batches
+    colour_on: Literal["cpu", "device"] = "cpu"
+    threads: int = 0  # of the processor for the training process; 0: torch's choice
+    seed: int = 0
+    log_every: str = "10 steps"  # a line in metrics.jsonl
+    tensorboard: bool = False  # also write TensorBoard files (pip install genseg[tensorboard])
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+
+    def __post_init__(self) -> None:
+        at_least(1, accumulate=self.accumulate)
+        at_least(0, threads=self.threads, seed=self.seed)
+        check_durations(log_every=self.log_every)
+
+
+# What may change between the calls that make up one run: none changes a weight (the fingerprint
+# guards the images). What precision=auto is, is among the circumstances.
+FREE_KEYS = (
+    *(
+        "data.workers:",
+        "data.path:",
+        "data.max_broken:",
+        "run:",
+        "log_every:",
+        "tensorboard:",
+        "checkpoint.",
+        "probe.",
+    ),
+    "precision:",
+)
+CHOICES = {
+    "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
+    "alpha": {"none": NoneConfig, "places": AlphaConfig, "slots": SlotsConfig},
+}
