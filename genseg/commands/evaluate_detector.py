@@ -46,12 +46,12 @@ def act(options: argparse.Namespace) -> int:
 
     if options.at_least is not None:
         between(0, 1, at_least=options.at_least)
-    text, main = evaluate_files(
+    result = evaluate_files(
         options.run,
         options.data,
         out=options.out,
         detections=options.detections,
         predictions=options.predictions,
     )
-    print(text)
-    return 3 if options.at_least is not None and main < options.at_least else 0
+    print(result)
+    return 3 if options.at_least is not None and result.scores.main < options.at_least else 0

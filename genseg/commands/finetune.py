@@ -79,4 +79,5 @@ def act(options: argparse.Namespace) -> int:
     if options.check:
         print(check(config))
         return 0
-    return 0 if finetune(config, fresh=options.fresh, watch=LiveReport) else interrupts.exit_code()
+    result = finetune(config, fresh=options.fresh, watch=LiveReport)
+    return 0 if result.complete else interrupts.exit_code()

@@ -71,7 +71,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
     from genseg.reports.report import LiveReport, try_report
-    from genseg.workflows.generate.generate import RESULT, GenerateOptions, generate_folder
+    from genseg.workflows.generate.generate import GenerateOptions, generate_folder
 
     chosen = GenerateOptions(
         polygons=options.polygons,
@@ -83,8 +83,9 @@ def act(options: argparse.Namespace) -> int:
         fresh=options.fresh,
     )
     live = LiveReport(options.out, print)
-    if text := generate_folder(options.run, options.folder, options.out, chosen, after=live.update):
-        print(text)
-        if (options.out / RESULT).exists():
+    result = generate_folder(options.run, options.folder, options.out, chosen, after=live.update)
+    if result is not None:  # the first process
+        print(result)
+        if result.file is not None:
             try_report(options.out, options.folder)
     return 0

@@ -83,4 +83,5 @@ def act(options: argparse.Namespace) -> int:
         if text := dry_run(config, fresh=options.fresh):
             print(text)
         return 0
-    return 0 if pretrain(config, fresh=options.fresh, watch=LiveReport) else interrupts.exit_code()
+    result = pretrain(config, fresh=options.fresh, watch=LiveReport)
+    return 0 if result.complete else interrupts.exit_code()

@@ -24,7 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
-    from genseg.workflows.labels.scan import format_report, scan
+    from genseg.workflows.labels.scan import scan
 
-    print(format_report(scan(options.path)))
+    print(scan(options.path))
     return 0

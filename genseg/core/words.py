@@ -10,8 +10,9 @@ def rate(number: float) -> str:
 
 
 def amount(count: int, what: str) -> str:
-    """'1 image', '2,000 images'."""
-    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+    """'1 image', '2,000 images', '2 boxes'."""
+    ending = "" if count == 1 else "es" if what.endswith(("x", "s", "sh", "ch")) else "s"
+    return f"{count:,} {what}{ending}"
 
 
 def print_any_name() -> None:

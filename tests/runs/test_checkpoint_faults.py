@@ -220,7 +220,7 @@ FILL = """
 import sys
 from pathlib import Path
 import torch
-from genseg.train.checkpoint import CheckpointError, load_latest, save
+from genseg.runs.checkpoint import CheckpointError, load_latest, save
 folder = Path(sys.argv[1])
 save(folder, 5, {"weight": torch.ones(1000)}, {"step": 5}, keep=2)
 for size in (1_000_000, 240_000):  # the tensors do not fit; they do, and state.json does not

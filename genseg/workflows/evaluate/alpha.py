@@ -3,12 +3,13 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from genseg.core.files import write_text
+from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, load_json
 from genseg.data.images.png import read_png
@@ -26,9 +27,38 @@ from genseg.data.labels.findings import counted, format_findings
 from genseg.data.labels.preflight import CVAT
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.runs.folder import check_out
-from genseg.workflows.generate.records import notes_of
+from genseg.workflows.generate.records import BROKEN, notes_of
 
-BROKEN = "broken.txt"  # beside predictions
+
+@dataclass(frozen=True)
+class AlphaScores(Result, Mapping[str, float]):
+    """Measures of instances against labels, such as `scores["AP"]`: those of all images of the
+    first file; nan where a number is not known.
+
+    files: name of each file -> group of images (all, and each kind) -> measures
+    lines: what was measured, and how
+    """
+
+    files: Mapping[str, Mapping[str, Measures]]
+    lines: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def first(self) -> Measures:
+        """The measures of all images of the first file."""
+        return next(iter(next(iter(self.files.values())).values()))
+
+    def __getitem__(self, name: str) -> float:
+        return self.first[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.first)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def text(self) -> str:
+        return "\n".join(self.lines) + "\n\n" + "\n\n".join(_blocks(self.files))
 
 
 def evaluate_alpha(
@@ -39,9 +69,8 @@ def evaluate_alpha(
     alphas: Path | None = None,
     out: Path | None = None,
     threshold: float | None = None,
-) -> str:
-    """A table of how well each file of `predictions` fits the labels of `data`; all numbers as json
-    in `out`.
+) -> AlphaScores:
+    """How well each file of `predictions` fits the labels of `data`; all numbers as json in `out`.
 
     predictions: COCO jsons as `genseg generate` writes them, whose images are found by file name;
         or COCO's lists of results, whose image_id is that of `data`
@@ -102,7 +131,7 @@ def evaluate_alpha(
     head += notes
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
-    return "\n".join(head) + "\n\n" + "\n\n".join(_blocks(table))
+    return AlphaScores(table, tuple(head), tuple(notes))
 
 
 def _of_labels(data: Path, labels: Usable, truth: Images) -> list[str]:

@@ -3,7 +3,7 @@ pixels."""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.files import write_text
 from genseg.core.precision import scoring_precision
+from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.class_maps import semantic_target
-from genseg.data.labels.findings import format_findings
+from genseg.data.labels.findings import Findings, format_findings
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 from genseg.data.labels.read import read_labels
 from genseg.data.labels.samples import read_sample
@@ -176,11 +177,40 @@ def _semantic(predictor: Predictor, images: Sequence[LabelledImage]) -> Scores:
     )
 
 
+@dataclass(frozen=True)
+class Evaluated(Result, Mapping[str, float]):
+    """The scores of a fine-tuned model by name, such as `evaluated["mask AP"]`; nan where a number
+    is not known. findings: what is wrong with the labels."""
+
+    scores: Scores
+    findings: Findings = ()
+    notes: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> float:
+        return self.scores.values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scores.values)
+
+    def __len__(self) -> int:
+        return len(self.scores.values)
+
+    def text(self) -> str:
+        notes = [f"note: {note}" for note in self.notes]
+        lines = (format_findings(self.findings), *notes, self.scores.table())
+        return "\n".join(filter(None, lines))
+
+
 def evaluate_files(
-    run: Path, data: Path, *, out: Path | None, detections: int | None, predictions: Path | None
-) -> tuple[str, float]:
-    """Score a fine-tuned model on a COCO json: a table, and the number that it is judged by. All
-    numbers as json in `out`, COCO's results in `predictions`.
+    run: Path,
+    data: Path,
+    *,
+    out: Path | None = None,
+    detections: int | None = None,
+    predictions: Path | None = None,
+) -> Evaluated:
+    """Score a fine-tuned model on a COCO json. All numbers as json in `out`, COCO's results in
+    `predictions`.
 
     Raises ValueError for what a user can mend.
     """
@@ -201,7 +231,7 @@ def evaluate_files(
     labelled, findings = read_labels(str(data), facts.model.name, categories=predictor.categories)
     more = notes_on(tuple(image.path for image in labelled.images))
     shrunk = shrinking_of(predictor).said((image.height, image.width) for image in labelled.images)
-    notes = [f"note: {note}" for note in (more, *shrunk.get("notes", ())) if note]
+    notes = tuple(note for note in (more, *shrunk.get("notes", ())) if note)
     most = detections or facts.detections
     records = None if semantic else detect_all(predictor, labelled)
     scores = evaluate_model(predictor, labelled, detections=most, records=records)
@@ -213,4 +243,4 @@ def evaluate_files(
         )
     if predictions is not None:
         write_text(predictions, json.dumps(records))
-    return "\n".join(filter(None, (format_findings(findings), *notes, scores.table()))), scores.main
+    return Evaluated(scores, findings, notes)

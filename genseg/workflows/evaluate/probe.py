@@ -1,6 +1,7 @@
 """Measure finished encoders by what simple classifiers make of their frozen features."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from genseg.core.result import Result
 from genseg.data.images.pixels import centre
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.findings import format_findings
 from genseg.measure.features import features, fit_batch_norms
-from genseg.measure.knn import accuracy, knn
+from genseg.measure.knn import Accuracy, accuracy, knn
 from genseg.measure.linear import draw_shots, few_shots, linear
 from genseg.nn.encoder import Encoder, encoder_file, facts_of, load_weights
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled_pair
@@ -21,6 +23,37 @@ from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled_pair
 FITTED = "random weights, batch norms fitted"
 # of the training and of the test images
 Features = tuple[Float[Tensor, "n d"], Float[Tensor, "m d"]]
+
+
+@dataclass(frozen=True)
+class Probed(Result):
+    """Accuracies of classifiers on the features of encoders, in parts of 1.
+
+    kind: a key of PROBES
+    accuracies: of knn and linear: name of the features -> top-1, and balanced over classes
+    draws: of fewshot: images of each class -> name of the features -> accuracy of each draw
+    """
+
+    kind: str
+    train: int  # images
+    test: int
+    accuracies: Mapping[str, Accuracy] = field(default_factory=dict)
+    draws: Mapping[int, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    k: int = 20
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        lines = [*self.notes]
+        if self.kind == "fewshot":
+            for shots, scores in self.draws.items():
+                lines += _few_shot_table(shots, scores)
+            return "\n".join(lines)
+        lines.append(PROBES[self.kind].format(k=self.k, test=self.test, train=self.train))
+        width = max(map(len, self.accuracies))
+        for name, a in self.accuracies.items():
+            top1, balanced = f"{100 * a.top1:5.1f} %", f"{100 * a.balanced:5.1f} %"
+            lines.append(f"  {name:{width}s}  top-1 {top1}   balanced {balanced}")
+        return "\n".join(lines)
 
 
 def probe_encoders(
@@ -34,8 +67,8 @@ def probe_encoders(
     shots: Sequence[int] = (1, 5, 10),
     seeds: int = 5,
     margin: float = 0.1,
-) -> str:
-    """A table of the accuracy of the encoders of `runs`, beside random weights and raw pixels.
+) -> Probed:
+    """Measure the encoders of `runs`, beside random weights and raw pixels.
 
     kind: a key of PROBES; shots and seeds are of `fewshot`, k is of `knn`. The random weights are
     those of the first run's architecture, size and normalisation; as they are, and with batch norms
@@ -65,17 +98,21 @@ def probe_encoders(
     notes += [
         f"{p}: {more}" for p, i in ((train, known), (test, asked)) if (more := notes_on(i.files))
     ]
+    counts: dict[str, Any] = {"train": len(known.indices), "test": len(asked.indices)}
     if kind == "fewshot":
-        return "\n".join([*notes, _few_shot_table(found, known, asked, shots, seeds)])
-    lines = [*notes, PROBES[kind].format(k=k, test=len(asked.indices), train=len(known.indices))]
-    width = max(map(len, found))
+        draws = {
+            n: {
+                name: tuple(few_shots(x, known.labels, z, asked.labels, shots=n, seeds=seeds))
+                for name, (x, z) in found.items()
+            }
+            for n in shots
+        }
+        return Probed(kind, **counts, draws=draws, notes=tuple(notes))
+    accuracies = {}
     for name, (x, z) in found.items():
         guess = knn(x, known.labels, z, k=k) if kind == "knn" else linear(x, known.labels, z)
-        a = accuracy(guess, asked.labels)
-        lines.append(
-            f"  {name:{width}s}  top-1 {100 * a.top1:5.1f} %   balanced {100 * a.balanced:5.1f} %"
-        )
-    return "\n".join(lines)
+        accuracies[name] = accuracy(guess, asked.labels)
+    return Probed(kind, **counts, accuracies=accuracies, k=k, notes=tuple(notes))
 
 
 PROBES = {  # the kinds of probes, and the first line of their tables
@@ -86,28 +123,19 @@ PROBES = {  # the kinds of probes, and the first line of their tables
 }
 
 
-def _few_shot_table(
-    found: Mapping[str, Features],
-    known: LabelledImages,
-    asked: LabelledImages,
-    shots: Sequence[int],
-    seeds: int,
-) -> str:
-    """For each number of shots a line an encoder: mean and standard deviation over draws, which all
-    encoders share, and of the differences to fitted random weights, draw by draw."""
-    lines, width = [], max(map(len, found))
-    for n in shots:
-        lines.append(PROBES["fewshot"].format(shots=n, s="" if n == 1 else "s", seeds=seeds))
-        scores = {
-            name: 100 * few_shots(x, known.labels, z, asked.labels, shots=n, seeds=seeds)
-            for name, (x, z) in found.items()
-        }
-        for name, s in scores.items():
-            line = f"  {name:{width}s}  {s.mean():5.1f}{_spread(s)} %"
-            d = s - scores[FITTED]
-            gain = "" if name == FITTED else f"   over fitted random {d.mean():+5.1f}{_spread(d)}"
-            lines.append(line + gain)
-    return "\n".join(lines)
+def _few_shot_table(shots: int, draws: Mapping[str, tuple[float, ...]]) -> list[str]:
+    """A line for each encoder: mean and standard deviation over draws, which all encoders share,
+    and of the differences to fitted random weights, draw by draw."""
+    width = max(map(len, draws))
+    scores = {name: 100 * np.asarray(s) for name, s in draws.items()}
+    seeds = len(scores[FITTED])
+    lines = [PROBES["fewshot"].format(shots=shots, s="" if shots == 1 else "s", seeds=seeds)]
+    for name, s in scores.items():
+        line = f"  {name:{width}s}  {s.mean():5.1f}{_spread(s)} %"
+        d = s - scores[FITTED]
+        gain = "" if name == FITTED else f"   over fitted random {d.mean():+5.1f}{_spread(d)}"
+        lines.append(line + gain)
+    return lines
 
 
 def _spread(values: Float[np.ndarray, "n"]) -> str:

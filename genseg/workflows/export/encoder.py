@@ -2,20 +2,34 @@
 
 import io
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from genseg.core.result import Result
 from genseg.nn.encoder import WEIGHTS_NAME, encoder_file, facts_of, refuse_more
 from genseg.nn.weights import read_facts, read_weights, save_weights, whole
 from genseg.runs.metrics import METRICS_NAME
 from genseg.workflows.export.timm_folder import save_timm_folder
 
 
-def export(run: Path, out: Path, *, prefix: str = "") -> str:
-    """Write the encoder of `run` to `out` and say what was written.
+@dataclass(frozen=True)
+class Exported(Result):
+    """A model as another library reads it. how: what reads it, in words or lines of Python."""
+
+    out: Path
+    source: Path
+    tensors: int
+    how: str = ""
+
+    def text(self) -> str:
+        return f"{self.tensors} tensors of {self.source} in {self.out}{self.how}"
+
+
+def export(run: Path, out: Path, *, prefix: str = "") -> Exported:
+    """Write the encoder of `run` to `out`.
 
     `out` ending in .safetensors or .pth: a state dict with torchvision's key names behind `prefix`
     (such as `backbone.body.` for torchvision's Mask R-CNN). Otherwise a folder for timm, which
@@ -51,7 +65,7 @@ def export(run: Path, out: Path, *, prefix: str = "") -> str:
             f"timm has no model that computes what {source} does; write {out / WEIGHTS_NAME} "
             "instead"
         )
-    return f"{len(tensors)} tensors of {source} in {out}"
+    return Exported(out, source, len(tensors))
 
 
 def names_file(out: Path) -> bool:

@@ -11,7 +11,7 @@ from genseg.nn.weights import whole
 from genseg.transfer.detector import BINS, LEVELS, Detector
 from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
-from genseg.workflows.export.encoder import names_file, refuse_run, save_pth
+from genseg.workflows.export.encoder import Exported, names_file, refuse_run, save_pth
 
 OPSET = 18
 
@@ -21,8 +21,8 @@ def is_finetuned(run: Path) -> bool:
     return any((run / name).is_file() for name in (BEST_NAME, MODEL_NAME))
 
 
-def export_model(run: Path, out: Path) -> str:
-    """Write the model of `run` to `out` and say what was written, and how it is read.
+def export_model(run: Path, out: Path) -> Exported:
+    """Write the model of `run` to `out`.
 
     `out` ending in .pth or .safetensors: a state dict; that of a detector is plain torchvision's.
     Ending in .onnx: semantic models. A folder: semantic models as smp's `save_pretrained`. Raises
@@ -40,7 +40,7 @@ def export_model(run: Path, out: Path) -> str:
         else:
             with whole(out) as temporary:
                 save_file(tensors, temporary)
-        return f"{len(tensors)} tensors of {run} in {out}{_how(predictor, facts.encoder.name, out)}"
+        return Exported(out, run, len(tensors), _how(predictor, facts.encoder.name, out))
     if not isinstance(model, Segmenter):
         what = "ONNX" if out.suffix == ".onnx" else "a folder"
         raise ValueError(
@@ -52,20 +52,21 @@ def export_model(run: Path, out: Path) -> str:
         )
     if out.suffix == ".onnx":
         _write_onnx(model, out)
-        return (
-            f"{out}: input `image` (batch, 3, height, width), sides a multiple of 32, "
-            f"{_prepared(predictor)}; "
-            "output `logits`"
+        how = (
+            "; input `image` (batch, 3, height, width), sides a multiple of 32, "
+            f"{_prepared(predictor)}; output `logits`"
         )
+        return Exported(out, run, len(inner.state_dict()), how)
     if names_file(out):
         raise ValueError(
             f"--out {out}: end it in .pth, .safetensors or .onnx, or name a folder for smp"
         )
     model.model.save_pretrained(out)
-    return (
-        f"{out}: segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it; it takes "
+    how = (
+        f"; segmentation_models_pytorch.from_pretrained({str(out)!r}) reads it; it takes "
         f"{_prepared(predictor)}"
     )
+    return Exported(out, run, len(inner.state_dict()), how)
 
 
 def _prepared(predictor: Predictor) -> str:

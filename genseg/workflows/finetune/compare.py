@@ -14,7 +14,7 @@ import multiprocessing
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +28,7 @@ from genseg.core.check import at_least
 from genseg.core.files import write_text
 from genseg.core.paths import expand
 from genseg.core.processes import end_with_parent, ignored, parent_lives
+from genseg.core.result import Result
 from genseg.data.labels.read import is_semantic, read_labels
 from genseg.runs.folder import RunError, write_environment
 from genseg.runs.metrics import ProgressLine, duration
@@ -47,6 +48,27 @@ MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these w
 kept_labels = functools.lru_cache(maxsize=8)(read_labels)
 
 
+@dataclass(frozen=True)
+class Compared(Result, Mapping[str, Any]):
+    """The content of compare.json: metric, arms, labels, cells, differences, train, val; and where
+    it lies, with table.txt and plot.svg."""
+
+    out: Path
+    content: Mapping[str, Any]
+
+    def __getitem__(self, name: str) -> Any:
+        return self.content[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.content)
+
+    def __len__(self) -> int:
+        return len(self.content)
+
+    def text(self) -> str:
+        return as_table(self.content)
+
+
 def compare(
     arms: Sequence[Arm],
     *,
@@ -57,9 +79,9 @@ def compare(
     overrides: Sequence[str],
     jobs: int,
     watch: Watcher | None = None,
-) -> str:
+) -> Compared:
     """Run what is missing of all cells, and write compare.json, table.txt and plot.svg in `out`,
-    and what `watch` makes of them. Returns the table.
+    and what `watch` makes of them.
 
     Raises ValueError for what a user can mend, RunError when `out` holds cells of other settings.
     """
@@ -123,11 +145,10 @@ def compare(
         line.say("interrupted; the same command goes on with the cells that are missing")
         raise
     result = keep()
-    text = as_table(result)
-    write_text(out / "table.txt", text + "\n")
+    write_text(out / "table.txt", as_table(result) + "\n")
     if plot := transfer_plot(result, out / RESULT):  # there is none of nothing
         write_text(out / PLOT, svg_file(plot, f"{result['metric']}, mean and standard deviation"))
-    return text
+    return Compared(out, result)
 
 
 def load_finetune(
@@ -268,10 +289,8 @@ def run_cell(task: Task, progress: ProgressLine | None = None) -> str:
     listed = folder / "labels.txt"
     write_text(listed, "".join(f"{n}\n" for n in task.numbers))
     run = expand(config.run)
-    if not finetune(
-        replace(config, data=replace(config.data, subset=str(listed))),
-        within=Within(progress, kept_labels),
-    ):
+    config = replace(config, data=replace(config.data, subset=str(listed)))
+    if not finetune(config, within=Within(progress, kept_labels)).complete:
         raise KeyboardInterrupt
     content = json.loads((run / SCORES_NAME).read_text())
     content |= {

@@ -14,7 +14,7 @@ from genseg.runs.resume import take
 from genseg.train.watch import Watcher
 from genseg.workflows.finetune.config import FREE_KEYS, FinetuneConfig
 from genseg.workflows.finetune.parts import assemble_finetune
-from genseg.workflows.finetune.session import FinetuneSession, Within, as_told
+from genseg.workflows.finetune.session import Finetuned, FinetuneSession, Within, as_told
 
 PREFLIGHT_NAME = "preflight.txt"
 
@@ -25,9 +25,8 @@ def finetune(
     fresh: bool = False,
     within: Within | None = None,
     watch: Watcher | None = None,
-) -> bool:
-    """Train, or go on where the run directory stands; True when the run is complete, False when it
-    was interrupted.
+) -> Finetuned:
+    """Train, or go on where the run directory stands.
 
     Leaves `config.yaml env.json preflight.txt metrics.jsonl checkpoints/ model.safetensors` in
     `config.run`, with validation data `best.safetensors scores.json`, and what `watch` makes of
@@ -63,13 +62,13 @@ def finetune(
             contextlib.closing(FinetuneSession(parts, run, saved, within, watch))
         )
         session.greet()
-        done = session.train()
+        result = session.result(complete=session.train())
     if main and within is None:
-        if done:
-            print(session.summary())
+        if result.complete:
+            print(result)
         if session.watch is not None:
-            session.watch.done(complete=done)
-    return done
+            session.watch.done(complete=result.complete)
+    return result
 
 
 def check(config: FinetuneConfig) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from genseg.core import dist
 from genseg.core.files import write_text
 from genseg.core.precision import scoring_precision
+from genseg.core.result import Result
 from genseg.data.labels.findings import Findings, format_findings
 from genseg.data.labels.read import ReadLabels, read_labels
 from genseg.data.labels.samples import Sample, SemanticSample
@@ -50,6 +51,37 @@ class Within:
 def as_told(found: Findings) -> str:
     """A table of findings, or that there are none."""
     return format_findings(found) or "nothing is wrong with the labels"
+
+
+@dataclass(frozen=True)
+class Finetuned(Result):
+    """A fine-tuning run.
+
+    complete: the end was reached; else the same command goes on
+    step, steps: updates made, and planned
+    weights: of the model that scored best on validation data, or else of the last one
+    scores: of these on all validation data, where there are some
+    """
+
+    run: Path
+    complete: bool
+    step: int
+    steps: int
+    model: str
+    classes: tuple[str, ...]
+    weights: Path
+    scores: Scores | None = None
+
+    def text(self) -> str:
+        if not self.complete:
+            return f"{self.run}: {self.step} of {self.steps} steps; the same command goes on"
+        text = f"{self.weights}: {self.model}, {len(self.classes)} classes"
+        if self.scores is None:
+            return (
+                f"{text}\nIts worth on labelled images: genseg evaluate detector {self.run} "
+                "--data JSON"
+            )
+        return f"{text}\n{self.scores.table()}"
 
 
 class FinetuneSession(Session):
@@ -96,20 +128,20 @@ class FinetuneSession(Session):
         self._finish()
         return True
 
-    def summary(self) -> str:
-        """What a finished run has made."""
-        name = BEST_NAME if self.parts.val is not None else MODEL_NAME
-        text = (
-            f"{self.run / name}: {self.config.model.name}, {len(self.parts.train.categories)} "
-            "classes"
+    def result(self, *, complete: bool) -> "Finetuned":
+        """What the run has made so far."""
+        scored = complete and self.main and self.parts.val is not None
+        content = json.loads((self.run / SCORES_NAME).read_text()) if scored else None
+        return Finetuned(
+            run=self.run,
+            complete=complete,
+            step=self.step,
+            steps=self.plan.total,
+            model=self.config.model.name,
+            classes=tuple(name for _, name in self.parts.train.categories),
+            weights=self.run / (BEST_NAME if self.parts.val is not None else MODEL_NAME),
+            scores=None if content is None else read_scores(content),
         )
-        if self.parts.val is None:
-            return (
-                f"{text}\nIts worth on labelled images: genseg evaluate detector {self.run} "
-                "--data JSON"
-            )
-        scores = read_scores(json.loads((self.run / SCORES_NAME).read_text()))
-        return f"{text}\n{scores.table()}"
 
     def close(self) -> None:
         """Close the files that are written to, and leave the process group."""

@@ -20,6 +20,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from genseg.core import dist
 from genseg.core.files import write_text
+from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
@@ -41,8 +42,10 @@ from genseg.workflows.generate.finder import (
     shrinking_of,
 )
 from genseg.workflows.generate.records import (
+    BROKEN,
     MOST,
     as_coco,
+    broken_text,
     decoded,
     keep_rows,
     list_broken,
@@ -57,6 +60,35 @@ from genseg.workflows.generate.shrinking import Shrinking
 
 RESULT = "instances.json"
 ALPHAS, CUTOUTS = "alphas", "cutouts"  # folders below that of the result
+
+
+@dataclass(frozen=True)
+class Generated(Result):
+    """Instances of a folder of images.
+
+    file: the COCO json; None while other shards are at work
+    out: the folder of all results
+    images, instances: how many are in it; of `total` images
+    broken: images that could not be read, as broken.txt lists them
+    """
+
+    out: Path
+    file: Path | None
+    images: int
+    instances: int
+    total: int
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        if self.file is None:
+            return (
+                f"{self.out}: {self.images} of {self.total} images are done; the json follows when "
+                "all shards are"
+            )
+        found = f"{amount(self.instances, 'instance')} in {amount(self.images, 'image')}"
+        lines = [f"{self.file}: {found}{broken_text(self.broken, self.out)}"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
@@ -93,8 +125,9 @@ def generate_folder(
     *,
     after: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = print,
-) -> str:
-    """Write `out/instances.json`, COCO with RLE, scores and one category, and say what was found.
+) -> Generated | None:
+    """Write `out/instances.json`, COCO with RLE, scores and one category. None on all processes
+    but the first.
 
     run: a run directory or its alpha.safetensors; or the name of a classical proposer
     after: called after each image, by the first process of the first shard
@@ -141,7 +174,7 @@ def generate_folder(
         after = after if part.number == 0 else lambda: None
         part.write(finder, images, options, device=accelerator.device, after=after)
         accelerator.wait_for_everyone()
-        return merge(out, images, shrinking_of(finder)) if accelerator.is_main_process else ""
+        return merge(out, images, shrinking_of(finder)) if accelerator.is_main_process else None
 
 
 def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted) -> Path:
@@ -184,7 +217,7 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
     kept = out / "settings.json"
     before = read_settings(kept)
     if options.fresh:
-        for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / "broken.txt", kept):
+        for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / BROKEN, kept):
             file.unlink(missing_ok=True)
         for folder in (ALPHAS, CUTOUTS):
             # else they are not ours: `out` may hold the data, whose alphas are called so, too
@@ -278,21 +311,20 @@ def part_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> Pa
     return Part(out, options.shard + options.shards * rank, options.shards * world)
 
 
-def merge(out: Path, images: ImageList, shrinking: Shrinking) -> str:
-    """Put the parts together if they hold all images, and say what there is."""
+def merge(out: Path, images: ImageList, shrinking: Shrinking) -> Generated:
+    """Put the parts together if they hold all images."""
     rows = rows_of(part_files(out))
     if len(rows) < len(images):
-        return (
-            f"{out}: {len(rows)} of {len(images)} images are done; the json follows when all "
-            "shards are"
-        )
-    broken = [row for row in rows if "broken" in row]
+        return Generated(out, None, len(rows), 0, len(images))
     more = notes_on(images.paths)
     coco = as_coco(rows, shrinking=shrinking, more=more)
     write_text(out / RESULT, json.dumps(coco))
-    text = (
-        f"{out / RESULT}: {amount(len(coco['annotations']), 'instance')} in "
-        f"{amount(len(coco['images']), 'image')}"
+    return Generated(
+        out,
+        out / RESULT,
+        len(coco["images"]),
+        len(coco["annotations"]),
+        len(images),
+        list_broken(rows, out),
+        tuple(note for note in notes_of(coco) if note != more),
     )
-    text += list_broken(broken, out / "broken.txt")
-    return "\n".join([text, *(f"note: {note}" for note in notes_of(coco) if note != more)])

@@ -19,6 +19,7 @@ from PIL import Image
 from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.precision import scoring_precision
+from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
@@ -31,9 +32,11 @@ from genseg.transfer.contract import Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate.records import (
+    BROKEN,
     MOST,
     ROWS,
     as_coco,
+    broken_text,
     decoded,
     keep_rows,
     list_broken,
@@ -46,6 +49,29 @@ from genseg.workflows.generate.records import (
 from genseg.workflows.generate.shrinking import Shrinking
 
 RESULT, MASKS = "predictions.json", "masks"
+
+
+@dataclass(frozen=True)
+class Predicted(Result):
+    """What a fine-tuned model finds in a folder of images.
+
+    file: the COCO json; out: the folder of all results
+    objects: how many were found; None for a semantic model, which gives each pixel a class
+    broken: images that could not be read, as broken.txt lists them
+    """
+
+    out: Path
+    file: Path
+    images: int
+    objects: int | None
+    broken: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        what = "masks of" if self.objects is None else f"{amount(self.objects, 'object')} in"
+        found = f"{what} {amount(self.images, 'image')}"
+        lines = [f"{self.file}: {found}{broken_text(self.broken, self.out)}"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
 @dataclass(frozen=True)
@@ -112,9 +138,8 @@ def predict(
     score: float = 0.5,
     fresh: bool = False,
     after: Callable[[], object] = lambda: None,
-) -> str:
-    """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`,
-    and say what it is.
+) -> Predicted:
+    """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`.
 
     Of a semantic model: a PNG of indices for each image in `out/masks`, 0 for background, 1, 2, ...
     in the order of the json's `categories`. score: detections that score less are left out; after:
@@ -166,7 +191,7 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
     if fresh:
         if kept.exists():  # else they are not ours: a folder of labels has masks/ too
             shutil.rmtree(work.out / MASKS, ignore_errors=True)
-        for file in (work.rows, work.out / RESULT, work.out / "broken.txt", kept):
+        for file in (work.rows, work.out / RESULT, work.out / BROKEN, kept):
             file.unlink(missing_ok=True)
     work.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and read_settings(kept) != {"origin": origin}:
@@ -178,18 +203,21 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
     write_text(kept, json.dumps({"origin": origin}) + "\n")
 
 
-def _finish(work: _Work) -> str:
-    """Put the json together and say what there is."""
+def _finish(work: _Work) -> Predicted:
+    """Put the json together."""
     rows = rows_of([work.rows])
-    broken = [row for row in rows if "broken" in row]
     more, shrinking = notes_on(work.images.paths), shrinking_of(work.predictor)
     coco = as_coco(rows, work.predictor.categories, shrinking=shrinking, more=more)
     write_text(work.out / RESULT, json.dumps(coco))
     semantic = isinstance(work.predictor.model, Segmenter)
-    what = "masks of" if semantic else f"{amount(len(coco['annotations']), 'object')} in"
-    text = f"{work.out / RESULT}: {what} {amount(len(coco['images']), 'image')}"
-    text += list_broken(broken, work.out / "broken.txt")
-    return "\n".join([text, *(f"note: {note}" for note in notes_of(coco) if note != more)])
+    return Predicted(
+        work.out,
+        work.out / RESULT,
+        len(coco["images"]),
+        None if semantic else len(coco["annotations"]),
+        list_broken(rows, work.out),
+        tuple(note for note in notes_of(coco) if note != more),
+    )
 
 
 def shrinking_of(predictor: Predictor) -> Shrinking:

@@ -20,6 +20,7 @@ from genseg.data.images.files import ImageList
 from genseg.data.images.source import ImageError, decode
 from genseg.workflows.generate.shrinking import Shrinking
 
+BROKEN = "broken.txt"  # images that could not be read, and why
 ROWS = "rows.jsonl"  # where genseg predict keeps them; genseg generate has a file for each part
 INSTANCE = ((1, "instance"),)  # the only category of instances without a label
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
@@ -148,16 +149,26 @@ def stands(done: int, total: int, then: str) -> str:
     return f"interrupted: {done:,} of {amount(total, 'image')} are done; {then}"
 
 
-def list_broken(rows: Sequence[Mapping[str, Any]], file: Path) -> str:
-    """Write which images could not be read, and why; the words that say so. Without any there is no
-    such file."""
-    if not rows:
+def list_broken(rows: Sequence[Mapping[str, Any]], out: Path) -> tuple[str, ...]:
+    """Names of the images that could not be read; broken.txt in `out` lists them with the reasons.
+    Without any there is no such file."""
+    broken = [row for row in rows if "broken" in row]
+    file = out / BROKEN
+    if broken:
+        lines = [f"{row['file_name']}\t{row['broken']}\n" for row in broken]
+        write_text(file, "".join(lines))
+    else:
         file.unlink(missing_ok=True)
+    return tuple(row["file_name"] for row in broken)
+
+
+def broken_text(names: Sequence[str], out: Path) -> str:
+    """What to do about images that could not be read; nothing without any."""
+    if not names:
         return ""
-    write_text(file, "".join(f"{row['file_name']}\t{row['broken']}\n" for row in rows))
     return (
-        f"; {amount(len(rows), 'image')} cannot be read, see {file}; mended, the same command "
-        "looks at them again"
+        f"; {amount(len(names), 'image')} cannot be read, see {out / BROKEN}; mended, the same "
+        "command looks at them again"
     )
 
 

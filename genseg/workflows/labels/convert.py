@@ -24,7 +24,7 @@ from genseg.data.labels.entries import Entry
 from genseg.data.labels.findings import format_findings
 from genseg.data.labels.preflight import Box, Label
 from genseg.measure.overlaps import partition
-from genseg.workflows.labels.to_coco import from_label_images, from_yolo
+from genseg.workflows.labels.to_coco import Converted, from_label_images, from_yolo
 
 # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
 LOCAL_FILES = "/data/local-files/?d="
@@ -36,7 +36,7 @@ Content = Mapping[str, Any]
 
 def convert(
     file: Path, tool: str, out: Path, *, score: float = 0.0, images: str | None = None
-) -> str:
+) -> Converted:
     """Write the instances of a COCO json for `tool`, and say what was written; for coco, those of
     `file`, a folder of label images or YOLO's data.yaml.
 
@@ -95,7 +95,7 @@ def convert(
 
 def _said(
     written: int, kept: Mapping[int, Sequence[Label]], found: Usable, out: Path, tool: str
-) -> str:
+) -> Converted:
     """What was written, and what was not."""
     total = sum(len(labels) for labels in kept.values())
     crowds = sum(label.crowd for labels in kept.values() for label in labels)
@@ -106,7 +106,7 @@ def _said(
         lines.append(
             f"{amount(total - written, 'instance')} wholly under others of a better score: left out"
         )
-    return "\n".join([*lines, format_findings(found.lost)]).rstrip()
+    return Converted((out,), (*lines, *filter(None, [format_findings(found.lost)])))
 
 
 def _categories(found: Usable) -> Categories:

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from genseg.core.paths import expand
+from genseg.core.result import Result
 from genseg.data.images.decode import read_file, reason_of
 from genseg.data.images.files import ImageList, list_images, walk
 from genseg.data.images.kind import Kind, kind_of
@@ -27,7 +28,7 @@ Counts = tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
-class ScanReport:
+class Scan(Result):
     """What `scan` found. Counts are (name, number), the most frequent first.
 
     images: listed files, broken ones included; size: of all of them, in bytes
@@ -53,6 +54,9 @@ class ScanReport:
     labels: LabelReport | None = None
     notes: str = ""
 
+    def text(self) -> str:
+        return format_report(self)
+
 
 @dataclass(frozen=True)
 class _Finding:
@@ -64,7 +68,7 @@ class _Finding:
     reason: str
 
 
-def scan(path: str | Path) -> ScanReport:
+def scan(path: str | Path) -> Scan:
     """Read every image of a folder, a list or a json as training would (JPEGs at 1/8 of their size,
     for speed).
 
@@ -100,7 +104,7 @@ def _inspect(images: ImageList, i: int) -> _Finding:
         return _Finding(size, digest, None, reason_of(error))
 
 
-def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> ScanReport:
+def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan:
     kinds = [f.kind for f in found if f.kind]
     groups: dict[bytes, list[str]] = {}
     for file, f in zip(images.files, found, strict=True):
@@ -108,7 +112,7 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
             groups.setdefault(f.digest, []).append(file)
     labels = Counter(images.labels or ())
     others = walk(expand(path))[1] if expand(path).is_dir() else Counter()
-    return ScanReport(
+    return Scan(
         path=str(path),
         images=len(images),
         size=sum(f.size for f in found),
@@ -138,7 +142,7 @@ def _quantiles(values: Sequence[int]) -> tuple[int, ...]:
     return tuple(np.quantile(values, [*QUANTILES.values()], method="nearest").tolist())
 
 
-def format_report(report: ScanReport, *, groups: int = 20) -> str:
+def format_report(report: Scan, *, groups: int = 20) -> str:
     """The report as plain text of 100 columns; file names are never cut, and every broken file is
     listed.
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.paths import exists
+from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, coco_folders
 from genseg.data.instances.coco import read_json
 from genseg.data.labels.annotated import Usable, read_usable
 from genseg.data.labels.entries import Entry, as_number
-from genseg.data.labels.findings import KINDS, counted
+from genseg.data.labels.findings import KINDS, Findings, counted
 from genseg.data.labels.preflight import is_among
 
 Content = Mapping[str, Any]
@@ -24,10 +26,53 @@ HALVES = ("train", "val")
 MADE = "genseg split"  # a key of `info`: what a half was made with
 
 
-def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int = 0) -> str:
+@dataclass(frozen=True)
+class Half:
+    """A part of a labelled json. absent: categories that have labels, and none here."""
+
+    file: Path
+    images: int
+    annotations: int
+    absent: tuple[str, ...] = ()
+
+    def text(self) -> str:
+        """A line."""
+        counts = f"{amount(self.images, 'image')}, {amount(self.annotations, 'annotation')}"
+        none = f"; none of {', '.join(self.absent)}" if self.absent else ""
+        return f"{self.file}: {counts}{none}"
+
+
+@dataclass(frozen=True)
+class Split(Result):
+    """The two halves of a labelled json.
+
+    groups: of images that belong together, by `marks`
+    unusable: labels that fine-tuning will leave out
+    unlisted: annotations of images that are not listed, which are in neither half
+    """
+
+    train: Half
+    val: Half
+    groups: int
+    marks: str
+    unusable: Findings = ()
+    unlisted: int = 0
+
+    def text(self) -> str:
+        lines = [self.train.text(), self.val.text()]
+        lines.append(f"{amount(self.groups, 'group')} {self.marks}; none is in both")
+        if self.unusable:
+            lines.append(f"fine-tuning will leave out {counted(self.unusable)}")
+        if self.unlisted:
+            left = amount(self.unlisted, "annotation")
+            lines.append(f"{left} of images that are not listed: left out")
+        return "\n".join(lines)
+
+
+def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int = 0) -> Split:
     """Write FILE-train.json and FILE-val.json beside a COCO json, so that both find the images
-    where it does; says what is in them. The same file, part, key and seed give the same two; only
-    halves are written over.
+    where it does. The same file, part, key and seed give the same two; only halves are written
+    over.
 
     part: of the images goes to val, as nearly as whole groups allow; at least one goes to each
     by: images with an equal value of this key of `images` stay together, such as tiles of one
@@ -61,23 +106,24 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
         for half in HALVES
     }
     halves = {half: _of(content, entries, numbers) for half, numbers in ids.items()}
-    said = [f"{_beside(file, half)}: {_told(halves[half], found, ids[half])}" for half in HALVES]
     for half in halves:
         if (out := _beside(file, half)).exists() and MADE not in _info(read_json(out)):
             raise CocoError(
-                f"{out} is there and not of genseg split: move it away, or give {file.name} "
-                "another name"
+                f"{out} exists and was not written by genseg split: move it away, or give "
+                f"{file.name} another name"
             )
     for half, kept in halves.items():
         write_text(_beside(file, half), json.dumps({**content, "info": info, **kept}))
-    said.append(f"{amount(len(groups), 'group')} {marks}; none is in both")
-    if bad := tuple(f for f in found.lost if f.what != KINDS["no image"][0]):
-        said.append(f"fine-tuning will leave out {counted(bad)}")
-    if lost := len(content["annotations"]) - sum(
-        len(kept["annotations"]) for kept in halves.values()
-    ):
-        said.append(f"{amount(lost, 'annotation')} of images that are not listed: left out")
-    return "\n".join(said)
+    kept_annotations = sum(len(kept["annotations"]) for kept in halves.values())
+    train, val = (_half(_beside(file, half), halves[half], found, ids[half]) for half in HALVES)
+    return Split(
+        train,
+        val,
+        groups=len(groups),
+        marks=marks,
+        unusable=tuple(f for f in found.lost if f.what != KINDS["no image"][0]),
+        unlisted=len(content["annotations"]) - kept_annotations,
+    )
 
 
 def _beside(file: Path, half: str) -> Path:
@@ -94,15 +140,12 @@ def _of(content: Content, entries: Sequence[Entry], ids: Set[int]) -> Content:
     }
 
 
-def _told(kept: Content, found: Usable, ids: Set[int]) -> str:
+def _half(file: Path, kept: Content, found: Usable, ids: Set[int]) -> Half:
     """How much is kept, and which categories that have labels have none there."""
     used = {label.category for labels in found.labels.values() for label in labels}
     there = {label.category for n in ids for label in found.labels[n]}
-    names = [name for number, name in found.categories or () if number in used - there]
-    said = (
-        f"{amount(len(kept['images']), 'image')}, {amount(len(kept['annotations']), 'annotation')}"
-    )
-    return said + (f"; none of {', '.join(names)}" if names else "")
+    absent = tuple(name for number, name in found.categories or () if number in used - there)
+    return Half(file, len(kept["images"]), len(kept["annotations"]), absent)
 
 
 def _info(content: Content) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 import yaml
 
 from genseg.core.files import write_text
+from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError
 from genseg.data.images.decode import decoded_size
@@ -23,7 +24,18 @@ SPLITS = ("train", "val", "test")
 BEYOND = 0.01  # by this part of the image a shape may lie outside of it: rounding
 
 
-def from_label_images(folder: Path, images: str, out: Path) -> str:
+@dataclass(frozen=True)
+class Converted(Result):
+    """Files that were written, and what is in them, a line for each and for each doubt."""
+
+    files: tuple[Path, ...]
+    lines: tuple[str, ...]
+
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+def from_label_images(folder: Path, images: str, out: Path) -> Converted:
     """Write the COCO json of the images that have a label image in `folder`, all instances of one
     category."""
     listed = list_images(images)
@@ -74,7 +86,7 @@ def from_label_images(folder: Path, images: str, out: Path) -> str:
         f"{amount(len(content['annotations']), 'instance')} in "
         f"{amount(len(content['images']), 'image')}"
     )
-    return "\n".join([f"{out}: {labelled}{note}", *_doubts(stacks, masks)])
+    return Converted((out,), (f"{out}: {labelled}{note}", *_doubts(stacks, masks)))
 
 
 def _doubts(stacks: Sequence[Path], masks: Sequence[Path]) -> list[str]:
@@ -132,7 +144,7 @@ class _Shape:
         return [min(max(v, 0.0), 1.0) * sides[k % 2] for k, v in enumerate(self.numbers)]
 
 
-def from_yolo(file: Path, out: Path) -> str:
+def from_yolo(file: Path, out: Path) -> Converted:
     """Write the COCO json of each split of a YOLO data set (Ultralytics' data.yaml): boxes, or
     segments as polygons.
 
@@ -157,7 +169,7 @@ def from_yolo(file: Path, out: Path) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         write_text(target, text)
         said.append(f"{target}: {words}")
-    return "\n".join(said)
+    return Converted(tuple(made), tuple(said))
 
 
 def _described(file: Path) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from genseg.runs.resume import take
 from genseg.train.watch import Watcher
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.parts import assemble, goes_on
-from genseg.workflows.pretrain.session import PretrainSession
+from genseg.workflows.pretrain.session import Pretrained, PretrainSession
 
 
-def pretrain(config: PretrainConfig, *, fresh: bool = False, watch: Watcher | None = None) -> bool:
-    """Train, or go on where the run directory stands; True when the run is complete, False when it
-    was interrupted.
+def pretrain(
+    config: PretrainConfig, *, fresh: bool = False, watch: Watcher | None = None
+) -> Pretrained:
+    """Train, or go on where the run directory stands.
 
     Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/` in
     `config.run`, and what `watch` makes of them. Raises ValueError for what a user can mend,
@@ -46,9 +47,9 @@ def pretrain(config: PretrainConfig, *, fresh: bool = False, watch: Watcher | No
                 # keys that are free may have changed
                 write_text(run / "config.yaml", configs.to_yaml(parts.config))
         session = stack.enter_context(contextlib.closing(PretrainSession(parts, run, saved, watch)))
-        done = session.train()
-    if done and main:
-        print(session.summary())
+        result = session.result(complete=session.train())
+    if result.complete and main:
+        print(result)
     if session.watch is not None:
-        session.watch.done(complete=done)
-    return done
+        session.watch.done(complete=result.complete)
+    return result

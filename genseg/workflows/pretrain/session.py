@@ -1,6 +1,7 @@
 """One process's part in a pretraining run: the hooks of the loop."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 from genseg import __version__
 from genseg.core import dist
 from genseg.core.files import write_text
+from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.composites.dataset import Batch
 from genseg.data.images.pixels import normalise
@@ -32,6 +34,58 @@ from genseg.workflows.pretrain.online_probe import build_probe
 from genseg.workflows.pretrain.parts import Parts
 from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.snapshots import Snapshots
+
+
+@dataclass(frozen=True)
+class Pretrained(Result):
+    """A pretraining run.
+
+    complete: the end was reached; else the same command goes on
+    step, steps: updates made, and planned
+    task: what was trained, such as "simclr and alpha"
+    broken: images that could not be read, as broken.txt lists them
+    alpha: the run generates instance alpha maps
+    knn: accuracy of `neighbours` nearest neighbours on labelled images of `classes` classes, before
+        training, at its intervals, and after it; empty where the images have no classes
+    """
+
+    run: Path
+    complete: bool
+    step: int
+    steps: int
+    images_seen: int
+    task: str
+    broken: tuple[str, ...] = ()
+    broken_text: str = ""
+    alpha: bool = False
+    neighbours: int = 0
+    classes: int = 0
+    knn: tuple[float, ...] = ()
+
+    @property
+    def encoder(self) -> Path:
+        """The weights of the encoder."""
+        return self.run / WEIGHTS_NAME
+
+    def text(self) -> str:
+        if not self.complete:
+            return f"{self.run}: {self.step} of {self.steps} steps; the same command goes on"
+        text = f"{self.encoder}: {self.task}, {self.images_seen} images seen"
+        if self.broken:
+            text += f"; {self.broken_text}"
+        if self.alpha:
+            text += (
+                f"\nInstance alpha maps of any folder: genseg generate {self.run} FOLDER --out DIR"
+            )
+        if len(self.knn) < 2:
+            return text
+        before, after = 100 * self.knn[0], 100 * self.knn[-1]
+        return (
+            f"{text}\nOf 100 labelled images, {after:.0f} now get the right class from the "
+            f"{self.neighbours} images that the encoder finds most alike.\n"
+            f"Before training it was {before:.0f}, by chance it is {100 / self.classes:.0f}. "
+            "Training has seen no label."
+        )
 
 
 class PretrainSession(Session):
@@ -108,29 +162,24 @@ class PretrainSession(Session):
             return self.advance(batches)
         return True
 
-    def summary(self) -> str:
-        """What a finished run has made, and what its numbers mean."""
-        plan = self.parts.plan
-        text = f"{self.run / WEIGHTS_NAME}: {self.task}, {plan.total * plan.batch} images seen"
-        if self.broken:
-            text += f"; {self._told_broken()}"
-        if self.rounds is not None:
-            text += (
-                f"\nInstance alpha maps of any folder: genseg generate {self.run} FOLDER --out DIR"
-            )
-        scores = [
-            100 * row["knn_top1"]
-            for row in read_metrics(self.run / METRICS_NAME)
-            if "knn_top1" in row
-        ]
-        if self.probe is None or len(scores) < 2:
-            return text
-        return (
-            f"{text}\nOf 100 labelled images, {scores[-1]:.0f} now get the right class from the "
-            f"{self.probe.k} images "
-            f"that the encoder finds most alike.\nBefore training it was {scores[0]:.0f}, by "
-            "chance it is "
-            f"{100 / len(self.probe.train.labels.unique()):.0f}. Training has seen no label."
+    def result(self, *, complete: bool) -> "Pretrained":
+        """What the run has made so far."""
+        rows = read_metrics(self.run / METRICS_NAME)
+        scores = tuple(float(row["knn_top1"]) for row in rows if "knn_top1" in row)
+        classes = len(self.probe.train.labels.unique()) if self.probe is not None else 0
+        return Pretrained(
+            run=self.run,
+            complete=complete,
+            step=self.step,
+            steps=self.plan.total,
+            images_seen=self.step * self.plan.batch,
+            task=self.task,
+            broken=tuple(self.parts.images.files[i] for i in sorted(self.broken)),
+            broken_text=self._told_broken() if self.broken else "",
+            alpha=self.rounds is not None,
+            neighbours=self.probe.k if self.probe is not None else 0,
+            classes=classes,
+            knn=scores if self.probe is not None else (),
         )
 
     def close(self) -> None:

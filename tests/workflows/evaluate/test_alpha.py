@@ -192,13 +192,13 @@ def test_the_threshold_concerns_the_ratio_alone(tmp_path: Path) -> None:
 def test_the_table_has_a_column_for_each_group_or_for_each_file(tmp_path: Path) -> None:
     data = write(tmp_path / "data.json", data_json())
     found = write(tmp_path / "found.json", coco(FOUND))
-    one = evaluate_alpha([found], data)
+    one = evaluate_alpha([found], data).text()
     assert "2 images, 4 labels" in one and "found.json: 5 predictions" in one
     rows = {line[:28].strip(): line[28:].split() for line in one.splitlines()}
     assert rows["mBO"] == ["0.6674", "0.5000", "0.8347"] and rows["labels"] == ["4", "2", "2"]
     assert rows["recall, medium"] == ["1.0000", "1.0000", "-"]
     assert "recall, large" not in rows and "alpha MAD" not in rows  # known in no column
-    blocks = evaluate_alpha([found, data], data).split("\n\n")[1:]
+    blocks = evaluate_alpha([found, data], data).text().split("\n\n")[1:]
     assert [b.split()[:4] for b in blocks] == [
         [g, "images", "1", "2"] for g in ("all", "bright", "dark")
     ]
@@ -356,7 +356,7 @@ def test_data_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_images_that_the_data_lack_are_left_out_and_counted(tmp_path: Path) -> None:
     data = write(tmp_path / "data.json", without(data_json(), "a.png"))
     found = write(tmp_path / "found.json", coco(FOUND))
-    table = evaluate_alpha([found], data)
+    table = evaluate_alpha([found], data).text()
     assert "found.json: 2 predictions; 1 more images, which the data lack, are left out" in table
 
 
@@ -374,7 +374,7 @@ def test_images_that_could_not_be_read_count_as_nothing_found_and_are_said(tmp_p
         "found.json: 3 predictions; 1 images that could not be read count as nothing found, see "
         f"{listed}"
     )
-    assert note in evaluate_alpha([found], data)
+    assert note in evaluate_alpha([found], data).text()
     listed.write_text("c.png\tit is empty\n")
     with pytest.raises(CocoError, match=r"lacks 1 of the 2 images of the data, the first is b.png"):
         evaluate_alpha([found], data)

@@ -130,7 +130,7 @@ def test_damaged_settings_are_told_and_fresh_begins_anew(folder: Path, tmp_path:
 def test_a_broken_image_is_listed_and_not_fatal(run: Path, folder: Path, whole: Path) -> None:
     name, reason = (whole / "broken.txt").read_text().rstrip("\n").split("\t")
     assert name == "2a.png" and "2a.png" in reason
-    said = generate_folder(run, str(folder), whole, GenerateOptions())
+    said = generate_folder(run, str(folder), whole, GenerateOptions()).text()
     assert "instances in 5 images; 1 image cannot be read" in said
 
 
@@ -168,7 +168,9 @@ def test_shards_make_one_result_and_the_last_one_merges(
 ) -> None:
     for n, shard in enumerate(order):
         assert not (tmp_path / RESULT).exists()
-        said = generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3))
+        said = generate_folder(
+            run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3)
+        ).text()
         assert ("of 6 images are done" in said) is (n < 2)
     assert bytes_of(tmp_path) == bytes_of(whole)
     assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
@@ -212,7 +214,7 @@ def test_a_broken_or_changed_image_is_looked_at_again(
     assert bytes_of(out) == bytes_of(whole)
     shutil.copy(folder / "3.png", images / "2a.png")
     shutil.copy(folder / "1.png", images / "0.png")
-    text = generate_folder(run, str(images), out, GenerateOptions())
+    text = generate_folder(run, str(images), out, GenerateOptions()).text()
     assert "cannot be read" not in text and not (out / "broken.txt").exists()
     fresh = tmp_path / "fresh"
     generate_folder(run, str(images), fresh, GenerateOptions())

@@ -71,7 +71,9 @@ def test_fiftyone_gets_coco_with_scores_and_where_the_images_lie(
 ) -> None:
     (tmp_path / "photos/images").mkdir(parents=True)
     (tmp_path / "photos/images/<a&b>.png").touch()
-    said = convert(found, "fiftyone", tmp_path / "new/f.json", images=str(tmp_path / "photos"))
+    said = convert(
+        found, "fiftyone", tmp_path / "new/f.json", images=str(tmp_path / "photos")
+    ).text()
     assert said == f"{tmp_path / 'new/f.json'}: 4 instances in 2 images, for fiftyone"
     for n, mask in read_back(tmp_path / "new/f.json").items():
         np.testing.assert_array_equal(mask, masks()[n - 1])
@@ -166,7 +168,7 @@ def test_what_is_not_written_is_not_counted_and_said(
     content = json.loads(found.read_text())
     content["annotations"][0] |= change
     found.write_text(json.dumps(content))
-    said = convert(found, tool, out)
+    said = convert(found, tool, out).text()
     assert ": 3 instances in 2 images" in said and message in said
     content["annotations"][0] = 1
     found.write_text(json.dumps(content))
@@ -180,7 +182,7 @@ def test_an_instance_under_better_ones_is_not_counted(found: Path, tmp_path: Pat
         content["annotations"][0] | {"id": 9, "score": 0.1, "category_id": 1}
     )
     found.write_text(json.dumps(content))
-    said = convert(found, "labels", tmp_path / "labels").splitlines()
+    said = convert(found, "labels", tmp_path / "labels").text().splitlines()
     assert said[0].endswith(": 4 instances in 2 images, for labels")
     assert said[1:] == ["1 instance wholly under others of a better score: left out"]
 
@@ -244,7 +246,7 @@ def test_datumaro_which_imports_for_cvat_gives_polygons_and_scores(
 
 
 def test_a_least_score_leaves_out_the_rest(found: Path, tmp_path: Path) -> None:
-    assert "2 instances" in convert(found, "fiftyone", tmp_path / "f.json", score=0.75)
+    assert "2 instances" in convert(found, "fiftyone", tmp_path / "f.json", score=0.75).text()
     assert [a["id"] for a in read_json(tmp_path / "f.json")["annotations"]] == [1, 2]
 
 
@@ -267,7 +269,7 @@ def test_what_a_user_can_mend_is_named(
 
 
 def test_label_images_hold_what_the_json_holds(found: Path, tmp_path: Path) -> None:
-    said = convert(found, "labels", tmp_path / "labels")
+    said = convert(found, "labels", tmp_path / "labels").text()
     assert said == f"{tmp_path / 'labels'}: 4 instances in 2 images, for labels"
     files = sorted(
         f.relative_to(tmp_path / "labels").as_posix() for f in (tmp_path / "labels").rglob("*.tif")
@@ -299,7 +301,7 @@ def test_label_images_become_coco_and_come_back(ending: str, tmp_path: Path) -> 
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(tmp_path / folder / name), x)
     out = tmp_path / "lists/train.json"
-    said = convert(tmp_path / "masks", "coco", out, images=str(tmp_path / "photos"))
+    said = convert(tmp_path / "masks", "coco", out, images=str(tmp_path / "photos")).text()
     assert said == f"{out}: 4 instances in 2 images; 1 image without a label image left out"
     content = read_json(out)
     assert [i["file_name"] for i in content["images"]] == ["../photos/b.png", "../photos/in/a.png"]

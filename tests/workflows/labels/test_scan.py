@@ -13,7 +13,7 @@ import tifffile
 from PIL import Image
 
 from genseg.data.images.kind import Kind
-from genseg.workflows.labels.scan import ScanReport, format_report, scan
+from genseg.workflows.labels.scan import Scan, format_report, scan
 
 RNG = np.random.default_rng(0)
 
@@ -259,7 +259,7 @@ def test_exact_duplicates_are_grouped_by_content(tmp_path: Path) -> None:
     assert "x/b.png" not in cut and "and 1 more groups" in cut
 
 
-def report(**changes: object) -> ScanReport:
+def report(**changes: object) -> Scan:
     plain: dict[str, object] = {
         "path": "pictures",
         "images": 12_345,
@@ -273,7 +273,7 @@ def report(**changes: object) -> ScanReport:
         "classes": (),
         "left_out": ((".heic", 7),),
     }
-    return ScanReport(**(plain | changes))  # type: ignore[arg-type]
+    return Scan(**(plain | changes))  # type: ignore[arg-type]
 
 
 def test_the_text_is_a_table(tmp_path: Path) -> None:

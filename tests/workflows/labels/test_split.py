@@ -61,7 +61,7 @@ def halves(file: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("seed", range(12))
 def test_each_image_is_in_one_of_both_with_its_group(labels: Path, seed: int) -> None:
-    said = split_labels(labels, part=0.4, seed=seed)
+    said = split_labels(labels, part=0.4, seed=seed).text()
     train, val = halves(labels)
     numbers = [{i["id"] - 1 for i in half["images"]} for half in (train, val)]
     assert numbers[0] | numbers[1] == set(range(10)) and not numbers[0] & numbers[1]
@@ -146,7 +146,7 @@ def test_what_somebody_else_has_made_is_not_written_over(
     other = labels.with_name("labels-val.json")
     other.write_bytes(labels.read_bytes())
     assert main(["split", str(labels)]) == 2
-    assert "labels-val.json is there and not of genseg split" in capsys.readouterr().err
+    assert "labels-val.json exists and was not written by genseg split" in capsys.readouterr().err
     assert (
         other.read_bytes() == labels.read_bytes()
         and not labels.with_name("labels-train.json").exists()
@@ -157,13 +157,17 @@ def test_annotations_of_no_image_are_left_out_and_counted(labels: Path) -> None:
     content = json.loads(labels.read_bytes())
     content["annotations"] += [{**content["annotations"][0], "id": 99, "image_id": 99}]
     labels.write_text(json.dumps(content))
-    assert split_labels(labels).endswith("\n1 annotation of images that are not listed: left out")
+    assert (
+        split_labels(labels)
+        .text()
+        .endswith("\n1 annotation of images that are not listed: left out")
+    )
     assert sum(len(half["annotations"]) for half in halves(labels)) == 10
 
 
 def test_an_image_that_is_missing_is_for_fine_tuning_to_say(labels: Path) -> None:
     (labels.parent / "images/8.png").unlink()
-    assert "10 annotation" not in split_labels(labels)
+    assert "10 annotation" not in split_labels(labels).text()
     assert sum(len(half["images"]) for half in halves(labels)) == 10
     shutil.rmtree(labels.parent / "images")
     with pytest.raises(ValueError, match="none of its 10 images is there"):
@@ -176,5 +180,5 @@ def test_a_json_without_groups_is_not_said_to_have_some(labels: Path) -> None:
     labels.write_text(json.dumps({**content, "images": alone}))
     assert (
         "9 groups by equal bytes alone: no image has the key group; none is in both"
-        in split_labels(labels)
+        in split_labels(labels).text()
     )

@@ -41,7 +41,7 @@ def test_segments_become_polygons_and_boxes_boxes(tmp_path: Path) -> None:
     data = yolo(
         tmp_path, {"train/images/in/a.png": f"{triangle}\n{square}", "train/images/b.png": None}
     )
-    said = convert(data, "coco", tmp_path / "out/labels.json")
+    said = convert(data, "coco", tmp_path / "out/labels.json").text()
     assert said == (
         f"{tmp_path / 'out/labels.json'}: 2 polygons in 2 images; 1 image without a text file, so "
         "without "
@@ -81,7 +81,7 @@ def test_each_split_has_its_json_and_mixed_shapes_are_boxes(tmp_path: Path) -> N
         tmp_path / "l.json"
     ).exists()
     assert train["annotations"][1]["bbox"] == pytest.approx([6, 4, 24, 20])
-    assert "1 segment became boxes" in from_yolo(data, tmp_path / "l.json")
+    assert "1 segment became boxes" in from_yolo(data, tmp_path / "l.json").text()
 
 
 @pytest.mark.parametrize(
@@ -142,9 +142,11 @@ def test_doubtful_label_images_are_told(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "masks/stack.tif", np.stack([0 * numbers, numbers]))
     Image.fromarray(np.uint8(255 * (numbers > 0))).save(tmp_path / "masks/mask.png")
     tifffile.imwrite(tmp_path / "masks/good.tif", numbers.astype(np.float32))
-    said = convert(
-        tmp_path / "masks", "coco", tmp_path / "l.json", images=str(tmp_path / "photos")
-    ).splitlines()
+    said = (
+        convert(tmp_path / "masks", "coco", tmp_path / "l.json", images=str(tmp_path / "photos"))
+        .text()
+        .splitlines()
+    )
     assert said[0].endswith("3 instances in 3 images")
     assert said[1].startswith(
         "1 label image of several pages, of which the first page is read, for example"
