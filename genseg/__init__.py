@@ -5,12 +5,20 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-LAZY = ("Instances", "Model", "load")  # what stands in genseg.api: `import genseg` imports no torch
+VERBS = (
+    *("pretrain", "finetune", "generate", "predict", "evaluate", "compare", "probe"),
+    *("scan", "split", "convert", "export", "visualize"),
+)
+# name -> its module, imported when it is first used: `import genseg` imports no torch
+LAZY = {
+    **dict.fromkeys(("Instances", "Model", "load"), "genseg.model"),
+    **dict.fromkeys(VERBS, "genseg.api"),
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in LAZY:
-        return getattr(importlib.import_module("genseg.api"), name)
+        return getattr(importlib.import_module(LAZY[name]), name)
     raise AttributeError(f"module 'genseg' has no attribute {name!r}")
 
 

@@ -1,95 +1,252 @@
-"""genseg from Python: `genseg.load(RUN).instances(IMAGE)`."""
+"""A function for each command.
 
-from collections.abc import Sequence
+They return the results of `genseg.workflows`, numbers and paths that `print` puts into words, and
+write what the commands write. A key of a recipe is given as `**{"optimizer.lr": 3e-4}`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, Literal
 
-import numpy as np
-import torch
-from jaxtyping import UInt8
-from PIL import Image
-
+from genseg import config as configs
 from genseg.core.paths import expand
-from genseg.core.threads import in_order, several_at_once
-from genseg.data.images.depth import as_rgb
-from genseg.data.images.source import decode
-from genseg.workflows.generate.instances import Instances
-from genseg.workflows.generate.opened import open_run
+from genseg.recipes import one_length, recipe
+from genseg.reports.index import write_index
+from genseg.reports.report import LiveReport, try_report, write_report
+from genseg.reports.run import LEFT_BEHIND
+from genseg.workflows.evaluate.alpha import AlphaScores, evaluate_runs
+from genseg.workflows.evaluate.detector import Evaluated, evaluate_files
+from genseg.workflows.evaluate.probe import Probed, probe_encoders
+from genseg.workflows.export.encoder import Exported
+from genseg.workflows.export.encoder import export as export_encoder
+from genseg.workflows.export.model import export_model, is_finetuned
+from genseg.workflows.finetune.cells import Arm, parse_arms
+from genseg.workflows.finetune.compare import Compared
+from genseg.workflows.finetune.compare import compare as compare_arms
+from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
+from genseg.workflows.finetune.config import FinetuneConfig
+from genseg.workflows.finetune.finetune import finetune as run_finetune
+from genseg.workflows.finetune.session import Finetuned
+from genseg.workflows.generate import predict as predicting
+from genseg.workflows.generate.finder import Wanted, is_proposer
+from genseg.workflows.generate.generate import Generated, GenerateOptions, generate_folder
+from genseg.workflows.generate.predict import Predicted
+from genseg.workflows.labels import convert as converting
+from genseg.workflows.labels import scan as scanning
+from genseg.workflows.labels.scan import Scan
+from genseg.workflows.labels.split import Split, split_labels
+from genseg.workflows.labels.to_coco import Converted
+from genseg.workflows.pretrain.config import CHOICES as PRETRAIN_CHOICES
+from genseg.workflows.pretrain.config import PretrainConfig
+from genseg.workflows.pretrain.pretrain import pretrain as run_pretrain
+from genseg.workflows.pretrain.session import Pretrained
 
-Picture = str | Path | Image.Image | np.ndarray
-
-
-class Model:
-    """A run that finds instances: one of the alpha task, or a detector of fine-tuning. It may be
-    used by several threads, and pickles by its path."""
-
-    def __init__(self, run: str | Path) -> None:
-        """Raises ValueError for a run that finds no instances, with what to give."""
-        self.path = expand(run).absolute()
-        self._run = open_run(self.path)
-
-    def __repr__(self) -> str:
-        return f"genseg.load({str(self.path)!r})"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return load, (str(self.path),)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes; one, "instance", of what is found without a label."""
-        return tuple(name for _, name in self._run.categories)
-
-    @property
-    def score(self) -> float:
-        """The least score of an instance by default: that of the run."""
-        return self._run.score
-
-    @overload  # a str is a sequence of str, too
-    def instances(  # type: ignore[overload-overlap]
-        self, image: Picture, *, score: float | None = None
-    ) -> Instances: ...
-    @overload
-    def instances(
-        self, image: Sequence[Picture], *, score: float | None = None
-    ) -> list[Instances]: ...
-    def instances(
-        self, image: Picture | Sequence[Picture], *, score: float | None = None
-    ) -> Instances | list[Instances]:
-        """The instances of an image, best first, in its own pixels; of a list, those of each,
-        several at once.
-
-        image: a file, a PIL image, or an array: h w (grey), h w 3 (RGB) or h w 4 (RGB with alpha),
-            of any depth
-        score: the least score, from half of the run's own on; by default the run's own
-
-        Raises ImageError for a file that cannot be read, and ValueError for an array that is no
-        image.
-        """
-        least = self.score if score is None else score
-        if isinstance(image, str | Path | Image.Image | np.ndarray):
-            return self._found(image, least)
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with several_at_once(device) as pool:
-            return list(in_order(pool, lambda one: self._found(one, least), image))
-
-    def _found(self, image: Picture, least: float) -> Instances:
-        pixels = _pixels(image)
-        kept = tuple(a for a in self._run.instances(pixels) if a.score >= least)
-        height, width = pixels.shape[:2]
-        return Instances(kept, height, width, pixels, self.classes)
+PathLike = str | Path
 
 
-def load(run: str | Path) -> Model:
-    """The model of a run directory or of a file of one (alpha.safetensors, model.safetensors).
+def pretrain(
+    data: PathLike,
+    *,
+    run: PathLike,
+    recipe: PathLike | None = "simclr_alpha",
+    fresh: bool = False,
+    **keys: Any,
+) -> Pretrained:
+    """`genseg pretrain`: learn from unlabelled images, or go on where the run directory stands.
 
-    Raises ValueError for a run that finds no instances, with what to give.
+    data: a folder, a text list or a COCO json
+    recipe: a name or a YAML file; None: the defaults
+
+    Raises ValueError for what a user can mend, RuntimeError for what stopped the run.
     """
-    return Model(run)
+    config = configs.load(
+        PretrainConfig,
+        file=_recipe(recipe, "pretrain"),
+        overrides=_overrides(keys, {"data.path": data, "run": run}),
+        choices=PRETRAIN_CHOICES,
+    )
+    return run_pretrain(config, fresh=fresh, watch=LiveReport)
 
 
-def _pixels(image: Picture) -> UInt8[np.ndarray, "h w 3"]:
-    if isinstance(image, str | Path):
-        return decode(expand(image))
-    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return as_rgb(np.asarray(image))
+def finetune(
+    train: PathLike,
+    *,
+    run: PathLike,
+    val: PathLike | None = None,
+    encoder: PathLike = "random",
+    recipe: PathLike | None = "mask_rcnn",
+    fresh: bool = False,
+    **keys: Any,
+) -> Finetuned:
+    """`genseg finetune`: train a detector or segmenter from labelled images, or go on.
+
+    train, val: COCO jsons; encoder: random, a run, a .safetensors file, or a tag of smp or timm
+
+    Raises ValueError for what a user can mend, RuntimeError for what stopped the run.
+    """
+    given = {"data.train": train, "data.val": val, "encoder": encoder, "run": run}
+    config = configs.load(
+        FinetuneConfig,
+        file=_recipe(recipe, "finetune"),
+        overrides=_overrides(keys, given),
+        choices=FINETUNE_CHOICES,
+    )
+    return run_finetune(config, fresh=fresh, watch=LiveReport)
+
+
+def generate(
+    run: PathLike,
+    images: PathLike,
+    *,
+    out: PathLike,
+    score: float | None = None,
+    min_area: int | None = None,
+    side: int | None = None,
+    alphas: bool = False,
+    cutouts: bool = False,
+    fresh: bool = False,
+) -> Generated:
+    """`genseg generate`: the instance alpha maps of a folder of images, by a run or a proposer."""
+    wanted = Wanted(score=score, min_area=min_area, side=side)
+    options = GenerateOptions(alphas=alphas, cutouts=cutouts, wanted=wanted, fresh=fresh)
+    folder = str(expand(images))
+    result = generate_folder(_path(run), folder, expand(out), options)
+    assert result is not None  # only further processes of a launcher have none
+    try_report(expand(out), folder)
+    return result
+
+
+def predict(
+    run: PathLike, images: PathLike, *, out: PathLike, score: float = 0.5, fresh: bool = False
+) -> Predicted:
+    """`genseg predict`: what a fine-tuned model finds in a folder of images."""
+    folder = str(expand(images))
+    result = predicting.predict(expand(run), folder, expand(out), score=score, fresh=fresh)
+    try_report(expand(out), folder)
+    return result
+
+
+def evaluate(
+    run: PathLike,
+    data: PathLike,
+    *,
+    score: float | None = None,
+    threshold: float | None = None,
+    out: PathLike | None = None,
+) -> Evaluated | AlphaScores:
+    """`genseg evaluate`: a fine-tuned model (detector), or instances of a run, a proposer or a json
+    (alpha), against the labels of a COCO json. The result is a mapping of numbers by name.
+
+    score, threshold: of instances alone, as for genseg evaluate alpha
+    """
+    path, target = _path(run), None if out is None else expand(out)
+    if is_finetuned(path) or (path.is_file() and is_finetuned(path.parent)):
+        return evaluate_files(path, expand(data), out=target)
+    wanted = Wanted(score=score)
+    return evaluate_runs([path], expand(data), wanted=wanted, threshold=threshold, out=target)
+
+
+def compare(
+    arms: Mapping[str, PathLike] | Sequence[PathLike],
+    *,
+    train: PathLike,
+    val: PathLike,
+    labels: Sequence[int | str],
+    out: PathLike,
+    seeds: int = 3,
+    recipe: PathLike | None = "mask_rcnn",
+    jobs: int = 1,
+    **keys: Any,
+) -> Compared:
+    """`genseg compare`: what pretraining is worth, in labels.
+
+    arms: name -> encoder, or encoders; the first is the baseline
+    labels: numbers of labelled images, or shares such as "10%"
+    """
+    if isinstance(arms, Mapping):
+        chosen = [Arm(name, str(encoder)) for name, encoder in arms.items()]
+    else:
+        chosen = parse_arms(",".join(map(str, arms)))
+    result = compare_arms(
+        chosen,
+        labels=",".join(map(str, labels)),
+        seeds=seeds,
+        out=expand(out),
+        file=_recipe(recipe, "finetune"),
+        overrides=_overrides(keys, {"data.train": train, "data.val": val}),
+        jobs=jobs,
+        watch=LiveReport,
+    )
+    try_report(expand(out))
+    return result
+
+
+def probe(
+    runs: PathLike | Sequence[PathLike],
+    *,
+    train: PathLike,
+    test: PathLike,
+    kind: Literal["knn", "linear", "fewshot"] = "knn",
+    **options: Any,
+) -> Probed:
+    """`genseg probe`: accuracies of classifiers on the features of encoders. Further options are
+    those of the command: limit, k, shots, seeds, margin."""
+    listed = [runs] if isinstance(runs, str | Path) else runs
+    found = [expand(r) for r in listed]
+    first, second = str(expand(train)), str(expand(test))
+    return probe_encoders(found, train=first, test=second, kind=kind, **options)
+
+
+def scan(images: PathLike) -> Scan:
+    """`genseg scan`: what is in a folder of images, a list or a COCO json."""
+    return scanning.scan(expand(images))
+
+
+def split(labels: PathLike, *, val: float = 0.3, by: str = "group", seed: int = 0) -> Split:
+    """`genseg split`: a labelled json in two, for training and validation."""
+    return split_labels(expand(labels), part=val, by=by, seed=seed)
+
+
+def convert(
+    file: PathLike,
+    to: Literal["cvat", "fiftyone", "labelstudio", "labels", "coco"],
+    out: PathLike,
+    *,
+    score: float = 0.0,
+    images: str | None = None,
+) -> Converted:
+    """`genseg convert`: instances for a labelling tool; label images and YOLO as COCO json."""
+    return converting.convert(expand(file), to, expand(out), score=score, images=images)
+
+
+def export(run: PathLike, out: PathLike, *, prefix: str = "") -> Exported:
+    """`genseg export`: an encoder or a fine-tuned model for another library."""
+    path = expand(run)
+    if is_finetuned(path):
+        return export_model(path, expand(out))
+    return export_encoder(path, expand(out), prefix=prefix)
+
+
+def visualize(path: PathLike, images: PathLike | None = None) -> Path:
+    """`genseg visualize`: write the report of a run, or the index of a folder of runs; its path."""
+    folder = expand(path)
+    if images is not None or any((folder / name).exists() for name in LEFT_BEHIND):
+        return write_report(folder, None if images is None else str(expand(images)))
+    return write_index(folder)
+
+
+def _path(run: PathLike) -> Path:
+    """A run's path; the name of a proposer stays one."""
+    return Path(run) if is_proposer(Path(run)) else expand(run)
+
+
+def _recipe(given: PathLike | None, kind: str) -> Path | None:
+    return recipe(None if given is None else expand(given), kind)
+
+
+def _overrides(keys: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """Keys as the command line takes them."""
+    values = {**given, **keys}
+    known = {key: str(v) if isinstance(v, Path) else v for key, v in values.items()}
+    return one_length([f"{k}={json.dumps(v)}" for k, v in known.items() if v is not None])

@@ -24,9 +24,9 @@ from genseg.commands import (
     split,
     visualize,
 )
-from genseg.commands.recipes import recipes
 from genseg.core import interrupts
 from genseg.core.words import print_any_name
+from genseg.recipes import recipes
 from genseg.schema import MissingKey
 
 

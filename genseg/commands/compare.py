@@ -3,7 +3,7 @@
 import argparse
 
 from genseg.commands.arguments import path
-from genseg.commands.recipes import one_length, recipe
+from genseg.recipes import one_length, recipe
 
 SUMMARY = "measure what pretraining is worth, in labels"
 HELP = """\

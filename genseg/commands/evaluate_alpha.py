@@ -1,8 +1,6 @@
 """`genseg evaluate alpha`: instance alpha maps against labels."""
 
 import argparse
-import tempfile
-from pathlib import Path
 
 from genseg.commands.arguments import add_wanted, path, wanted
 
@@ -53,48 +51,16 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
-    from genseg.core.check import between
-    from genseg.runs.folder import check_out
-    from genseg.workflows.evaluate.alpha import evaluate_alpha, read_truth
-    from genseg.workflows.generate.finder import Wanted, is_proposer
-    from genseg.workflows.generate.generate import generated
+    from genseg.workflows.evaluate.alpha import evaluate_runs
 
-    alphas = options.alphas is not None  # all that may be wrong is told before hours of work
-    if alphas and not options.alphas.is_dir():
-        raise ValueError(
-            f"--alphas {options.alphas} is no folder; genseg scenes --alphas writes one"
-        )
-    if twice := [found for found in options.found if options.found.count(found) > 1]:
-        raise ValueError(f"{twice[0]} is given twice; give it once")
-    chosen = wanted(options)
-    if options.threshold is not None:
-        between(0, 1, threshold=options.threshold)
-    if options.out:
-        check_out(options.out)
-    if options.score is not None and (fixed := [str(f) for f in options.found if is_proposer(f)]):
-        print(
-            f"note: --score is for runs; {', '.join(fixed)} has a score of its own for each "
-            "region, and keeps all"
-        )
-    if chosen != Wanted() and (jsons := [str(f) for f in options.found if f.suffix == ".json"]):
-        print(
-            f"note: --score, --min-area and --side are for runs and proposers; {', '.join(jsons)} "
-            "is taken as it is"
-        )
-    read_truth(options.data, options.alphas)
-    with tempfile.TemporaryDirectory() as scratch:
-        files = [
-            generated(path, options.data, Path(scratch), alphas=alphas, wanted=chosen)
-            for path in options.found
-        ]
-        print(
-            evaluate_alpha(
-                files,
-                options.data,
-                names=[str(found) for found in options.found],
-                alphas=options.alphas,
-                out=options.out,
-                threshold=options.threshold,
-            )
-        )
+    result = evaluate_runs(
+        options.found,
+        options.data,
+        alphas=options.alphas,
+        wanted=wanted(options),
+        threshold=options.threshold,
+        out=options.out,
+        say=print,
+    )
+    print(result)
     return 0

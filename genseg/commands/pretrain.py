@@ -3,8 +3,8 @@
 import argparse
 
 from genseg.commands.arguments import path
-from genseg.commands.recipes import one_length, recipe
 from genseg.core import interrupts
+from genseg.recipes import one_length, recipe
 
 SUMMARY = "learn an encoder from unlabelled images"
 HELP = """\

@@ -30,7 +30,7 @@ from genseg.transfer.predictor import (
     save_predictor,
 )
 from genseg.transfer.segmenter import SegmenterConfig
-from genseg.workflows.generate.opened import ONE_CLASS, open_run, open_runs
+from genseg.workflows.generate.opened import ONE_CLASS, open_finder, open_run, open_runs
 from genseg.workflows.generate.shrinking import Shrinking
 
 CLASSES = ((3, "cat"), (7, "dog"))
@@ -270,7 +270,7 @@ def test_a_place_is_one_of_the_image_also_where_the_model_sees_it_in_another_siz
 
 def test_what_finds_no_instances_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unet gives each pixel a class"):
-        open_run(finetuned(tmp_path / "unet", SegmenterConfig()))
+        open_finder(finetuned(tmp_path / "unet", SegmenterConfig()))
     with pytest.raises(ValueError, match=r"neither alpha\.safetensors nor model\.safetensors"):
         open_run(tmp_path)
     runs = [write_run(tmp_path / name / "same", 0) for name in "ab"]

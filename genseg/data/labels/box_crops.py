@@ -1,6 +1,7 @@
 """The objects of a labelled set, each a crop of its own: for measures of classes."""
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
@@ -38,9 +39,18 @@ class BoxCrops:
             if self._last is None or self._last[0] is not image:
                 self._last = (image, read_sample(image))
             pixels = self._last[1]
-        left, top, right, bottom = image.boxes[n].tolist()
-        longer = max(right - left, bottom - top)
-        side = min(max(1, round(longer * (1 + 2 * self.margin))), image.height, image.width)
-        y = min(max(round((top + bottom - side) / 2), 0), image.height - side)
-        x = min(max(round((left + right - side) / 2), 0), image.width - side)
-        return pixels[y : y + side, x : x + side], i
+        box = image.boxes[n].tolist()
+        return pixels[square_around(box, image.height, image.width, self.margin)], i
+
+
+def square_around(
+    box_xyxy: Sequence[float], height: int, width: int, margin: float
+) -> tuple[slice, slice]:
+    """Rows and columns of the square around a box, with `margin` of the longer side on each side:
+    moved into the image, and cut to its short side where it is larger."""
+    left, top, right, bottom = box_xyxy
+    longer = max(right - left, bottom - top)
+    side = min(max(1, round(longer * (1 + 2 * margin))), height, width)
+    y = min(max(round((top + bottom - side) / 2), 0), height - side)
+    x = min(max(round((left + right - side) / 2), 0), width - side)
+    return slice(y, y + side), slice(x, x + side)

@@ -2,12 +2,14 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.result import Result
 from genseg.core.words import amount
@@ -27,7 +29,11 @@ from genseg.data.labels.findings import counted, format_findings
 from genseg.data.labels.preflight import CVAT
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.runs.folder import check_out
+from genseg.workflows.generate.finder import Wanted, is_proposer
+from genseg.workflows.generate.generate import generated
 from genseg.workflows.generate.records import BROKEN, notes_of
+
+AS_THE_RUN = Wanted()
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,52 @@ def evaluate_alpha(
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return AlphaScores(table, tuple(head), tuple(notes))
+
+
+def evaluate_runs(
+    found: Sequence[Path],
+    data: Path,
+    *,
+    wanted: Wanted = AS_THE_RUN,
+    alphas: Path | None = None,
+    threshold: float | None = None,
+    out: Path | None = None,
+    say: Callable[[str], object] = lambda text: None,
+) -> AlphaScores:
+    """`evaluate_alpha` of runs, classical proposers and jsons; instances of the first two are
+    generated first, those of runs into RUN/evaluated.
+
+    wanted: what counts as an instance of a run or a proposer
+    say: told what the user should know before the work begins
+
+    Raises ValueError for what a user can mend, before anything is generated.
+    """
+    if alphas is not None and not alphas.is_dir():
+        raise ValueError(f"--alphas {alphas} is no folder; genseg scenes --alphas writes one")
+    if twice := [one for one in found if found.count(one) > 1]:
+        raise ValueError(f"{twice[0]} is given twice; give it once")
+    if threshold is not None:
+        between(0, 1, threshold=threshold)
+    if out is not None:
+        check_out(out)
+    if wanted.score is not None and (fixed := [str(f) for f in found if is_proposer(f)]):
+        say(
+            f"note: --score is for runs; {', '.join(fixed)} has a score of its own for each "
+            "region, and keeps all"
+        )
+    if wanted != AS_THE_RUN and (jsons := [str(f) for f in found if f.suffix == ".json"]):
+        say(
+            f"note: --score, --min-area and --side are for runs and proposers; {', '.join(jsons)} "
+            "is taken as it is"
+        )
+    read_truth(data, alphas)
+    with tempfile.TemporaryDirectory() as scratch:
+        files = [
+            generated(one, data, Path(scratch), alphas=alphas is not None, wanted=wanted)
+            for one in found
+        ]
+        names = [str(one) for one in found]
+        return evaluate_alpha(files, data, names=names, alphas=alphas, out=out, threshold=threshold)
 
 
 def _of_labels(data: Path, labels: Usable, truth: Images) -> list[str]:

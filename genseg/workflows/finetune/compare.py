@@ -40,7 +40,7 @@ from genseg.workflows.finetune.comparison import as_table, by_seed, contrasts, t
 from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
 from genseg.workflows.finetune.finetune import finetune, images_of
 from genseg.workflows.finetune.session import SCORES_NAME, Within
-from genseg.workflows.finetune.start import fingerprint_of
+from genseg.workflows.finetune.start import fingerprint_of, start_of
 
 RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
@@ -108,7 +108,7 @@ def compare(
         config = replace(configs_of[cell.arm], run=str(cell.folder(out) / "run"), seed=cell.seed)
         drawn = labelled.subset(numbers)
         settings = settings_of(config) | {
-            "fingerprint": fingerprint_of(drawn, config.encoder, scored)
+            "fingerprint": fingerprint_of(drawn, start_of(config.encoder), scored)
         }
         if not is_done(cell.folder(out), settings):
             tasks[cell] = Task(cell, config, numbers, settings, out)

@@ -38,12 +38,13 @@ from genseg.train.machine import circumstances, make_accelerator, prepare
 from genseg.train.optim import build_optimizer
 from genseg.transfer.detector import DetectorConfig
 from genseg.transfer.predictor import Model, Predictor, build_model
-from genseg.workflows.finetune.config import RANDOM, FinetuneConfig
+from genseg.workflows.finetune.config import FinetuneConfig
 from genseg.workflows.finetune.start import (
     fingerprint_of,
     prepared_as,
     start_decoder,
     start_encoder,
+    start_of,
     with_anchors,
 )
 
@@ -132,7 +133,8 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
             config.data.val, config.model.name, categories=train.categories
         )
     torch.manual_seed(config.seed)
-    encoder, architecture, notes = start_encoder(config)
+    start = start_of(config.encoder)
+    encoder, architecture, notes = start_encoder(config, start)
     encoder.check_size(**{"augment.size": -(-config.augment.size // MULTIPLE) * MULTIPLE})
     if val is not None and (
         both := {i.path.resolve() for i in train.images} & {i.path.resolve() for i in val.images}
@@ -148,7 +150,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
             "pixels) see "
             f"one pass of {config.batch_size // pieces} images in a process only"
         )
-    preparation = prepared_as(config)
+    preparation = prepared_as(config, start)
     config = with_anchors(config, train, preparation)
     if isinstance(config.model, DetectorConfig):
         notes.append(f"anchors {', '.join(f'{a:g}' for a in config.model.anchors or ())} px")
@@ -159,7 +161,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
                 f"validate.detections={most}: the model gives at most model.detections={given} an "
                 "image"
             )
-    decoder = start_decoder(config, encoder, notes)
+    decoder = start_decoder(config, start, encoder, notes)
     notes += filter(
         None,
         [notes_on(tuple(image.path for image in (*train.images, *(val.images if val else ()))))],
@@ -182,7 +184,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
     )
     scales = (
         {}
-        if config.encoder == RANDOM
+        if start.is_random
         else learning_rates(
             encoder, decoder, pretrained_lr=config.pretrained_lr, layer_decay=config.layer_decay
         )
@@ -204,7 +206,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
         optimizer=optimizer,
         loaded=list(scales),
         notes=notes,
-        fingerprint=fingerprint_of(train, config.encoder, val),
+        fingerprint=fingerprint_of(train, start, val),
     )
 
 

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.core.paths import expand
 from genseg.data.labels.labelled_set import LabelledSet
 from genseg.nn.encoder import (
     WEIGHTS_NAME,
@@ -26,89 +27,94 @@ from genseg.workflows.finetune.config import RANDOM, FinetuneConfig
 from genseg.workflows.pretrain.config import IMAGENET_MEAN, IMAGENET_STD
 
 
-def start_encoder(config: FinetuneConfig) -> tuple[Encoder, EncoderConfig, list[str]]:
-    """The encoder that fine-tuning starts from, what it is, and what was loaded. Raises
-    ValueError."""
-    if config.encoder == RANDOM:
-        architecture = EncoderConfig(config.architecture)
-        return (
-            build_encoder(architecture, pyramid=True)[0],
-            architecture,
-            ["encoder: random weights"],
-        )
-    facts = run_facts(config.encoder)
-    weights = str(_weights(config.encoder)) if _is_file(config.encoder) else config.encoder
-    architecture = facts.encoder if facts else EncoderConfig(config.architecture)
-    encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
-    return (
-        encoder,
-        replace(architecture, weights=None),
-        [f"encoder: {config.encoder}: {report or 'loaded by its tag'}"],
-    )
+@dataclass(frozen=True)
+class Start:
+    """What `encoder=` names, resolved once.
 
-
-def start_decoder(
-    config: FinetuneConfig, encoder: Encoder, notes: list[str]
-) -> AlphaDecoder | None:
-    """The alpha decoder that places start from: that of the encoder's run; None for a new one."""
-    if not isinstance(config.model, PlacesConfig):
-        return None
-    file = Path(config.encoder) / ALPHA_NAME
-    if not config.model.decoder_weights or not file.is_file():
-        notes.append("alpha decoder: random weights")
-        return None
-    model, _ = load_alpha(file)
-    if not isinstance(model.decoder, AlphaDecoder):
-        raise ValueError(
-            f"{file} holds slots, and places cannot start from them: set "
-            "model.decoder_weights=false"
-        )
-    # the same weights, with batch norms fitted to real images
-    encoder.load_state_dict(model.encoder.state_dict())
-    notes.append(f"alpha decoder: {file}")
-    return model.decoder
-
-
-def prepared_as(config: FinetuneConfig) -> Preparation:
-    """How images are prepared: as the encoder's run did, where the config does not say."""
-    facts = None if config.encoder == RANDOM else run_facts(config.encoder)
-    given = Path(config.encoder)
-    alpha = (given.parent if given.is_file() else given) / ALPHA_NAME
-    look = load_alpha(alpha)[0].look if alpha.is_file() else None
-    spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
-    mean, std = (facts.mean, facts.std) if facts else (IMAGENET_MEAN, IMAGENET_STD)
-    fit = config.augment.size if config.augment.fit else 0
-    return Preparation(config.data.mean or mean, config.data.std or std, fit, spread)
-
-
-def run_facts(encoder: str) -> EncoderFacts | None:
-    """What the file of an encoder says about it; None when another library has written it, or for a
-    tag.
-
-    Raises ValueError when there is no such file, or when its facts do not fit.
+    given: as it was given: random, a run directory, a .safetensors file, or a tag of smp or timm
+    file: the weights of the encoder; None for random weights and tags
+    facts: what the file says of itself; None when another library has written it
+    alpha: the alpha model of the same run, where there is one: its decoder is what places start
+        from, its brightness stretch how images are prepared
     """
-    if not _is_file(encoder):
-        return None
-    file = _weights(encoder)
-    return facts_of(file) if read_facts(file) else None
+
+    given: str
+    file: Path | None = None
+    facts: EncoderFacts | None = None
+    alpha: Path | None = None
+
+    @property
+    def is_random(self) -> bool:
+        return self.given == RANDOM
+
+    @property
+    def content(self) -> bytes:
+        """The bytes of all that is loaded; of a tag, its name."""
+        if self.file is None:
+            return self.given.encode()
+        return self.file.read_bytes() + (self.alpha.read_bytes() if self.alpha else b"")
 
 
-def _is_file(encoder: str) -> bool:
-    return encoder != RANDOM and (
-        Path(encoder).exists() or "/" in encoder or encoder.endswith(".safetensors")
-    )
-
-
-def _weights(encoder: str) -> Path:
-    path = Path(encoder)
+def start_of(encoder: str) -> Start:
+    """Resolve `encoder=`. Raises ValueError when there is no such file, or its facts do not fit."""
+    path = expand(encoder)
+    is_path = path.exists() or "/" in encoder or encoder.endswith(".safetensors")
+    if encoder == RANDOM or not is_path:
+        return Start(encoder)
     file = path / WEIGHTS_NAME if path.is_dir() else path
     if not file.is_file():
         raise ValueError(
             f"encoder={encoder}: there is no {file}; give random, a run directory, a .safetensors "
-            "file, "
-            "or a tag of smp or timm"
+            "file, or a tag of smp or timm"
         )
-    return file
+    alpha = file.parent / ALPHA_NAME if file.name == WEIGHTS_NAME else None
+    facts = facts_of(file) if read_facts(file) else None
+    return Start(encoder, file, facts, alpha if alpha is not None and alpha.is_file() else None)
+
+
+def start_encoder(config: FinetuneConfig, start: Start) -> tuple[Encoder, EncoderConfig, list[str]]:
+    """The encoder that fine-tuning starts from, what it is, and what was loaded. Raises
+    ValueError."""
+    if start.is_random:
+        architecture = EncoderConfig(config.architecture)
+        encoder, _ = build_encoder(architecture, pyramid=True)
+        return encoder, architecture, ["encoder: random weights"]
+    weights = str(start.file) if start.file is not None else start.given
+    architecture = start.facts.encoder if start.facts else EncoderConfig(config.architecture)
+    encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
+    loaded = f"encoder: {start.given}: {report or 'loaded by its tag'}"
+    return encoder, replace(architecture, weights=None), [loaded]
+
+
+def start_decoder(
+    config: FinetuneConfig, start: Start, encoder: Encoder, notes: list[str]
+) -> AlphaDecoder | None:
+    """The alpha decoder that places start from: that of the encoder's run; None for a new one."""
+    if not isinstance(config.model, PlacesConfig):
+        return None
+    if not config.model.decoder_weights or start.alpha is None:
+        notes.append("alpha decoder: random weights")
+        return None
+    model, _ = load_alpha(start.alpha)
+    if not isinstance(model.decoder, AlphaDecoder):
+        raise ValueError(
+            f"{start.alpha} holds slots, and places cannot start from them: set "
+            "model.decoder_weights=false"
+        )
+    # the same weights, with batch norms fitted to real images
+    encoder.load_state_dict(model.encoder.state_dict())
+    notes.append(f"alpha decoder: {start.alpha}")
+    return model.decoder
+
+
+def prepared_as(config: FinetuneConfig, start: Start) -> Preparation:
+    """How images are prepared: as the encoder's run did, where the config does not say."""
+    look = load_alpha(start.alpha)[0].look if start.alpha is not None else None
+    spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
+    facts = start.facts
+    mean, std = (facts.mean, facts.std) if facts else (IMAGENET_MEAN, IMAGENET_STD)
+    fit = config.augment.size if config.augment.fit else 0
+    return Preparation(config.data.mean or mean, config.data.std or std, fit, spread)
 
 
 def with_anchors(
@@ -126,15 +132,7 @@ def with_anchors(
     return replace(config, model=replace(config.model, anchors=fitted))
 
 
-def _content(encoder: str) -> bytes:
-    """The bytes of an encoder's file and of the alpha decoder beside it; of a tag, its name."""
-    if not _is_file(encoder):
-        return encoder.encode()
-    alpha = Path(encoder) / ALPHA_NAME
-    return _weights(encoder).read_bytes() + (alpha.read_bytes() if alpha.is_file() else b"")
-
-
-def fingerprint_of(train: LabelledSet, encoder: str, val: LabelledSet | None = None) -> str:
+def fingerprint_of(train: LabelledSet, start: Start, val: LabelledSet | None = None) -> str:
     """Changes when labels that are trained on or scored, the lists of images, or the encoder's file
     change; not when a folder moves."""
     total = hashlib.blake2b(
@@ -149,5 +147,5 @@ def fingerprint_of(train: LabelledSet, encoder: str, val: LabelledSet | None = N
         for mask in image.masks or ():
             total.update(mask["counts"])
         total.update(image.semantic.read_bytes() if image.semantic else b"-")
-    total.update(_content(encoder))
+    total.update(start.content)
     return total.hexdigest()

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, overload, runtime_checkable
 
+import numpy as np
 import torch
+from jaxtyping import Int
 
 from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
 from genseg.core.precision import fast_precision, scoring_precision
@@ -106,42 +108,85 @@ def open_runs(runs: Sequence[Path]) -> dict[str, Opened]:
     opened: dict[str, Opened] = {}
     for run in runs:
         name = run.absolute().name if run.is_dir() else run.absolute().parent.name
-        opened[name if name not in opened else str(run)] = open_run(run)
+        opened[name if name not in opened else str(run)] = open_finder(run)
     return opened
 
 
-def open_run(run: Path) -> Opened:
-    """The model of a run directory, or of a file of one. Raises ValueError for anything else."""
+@dataclass(frozen=True)
+class SegmenterRun:
+    """A run of genseg finetune that gives each pixel a class."""
+
+    predictor: Predictor
+
+    @property
+    def categories(self) -> Categories:
+        return self.predictor.categories
+
+    def segment(self, pixels: Pixels) -> Int[np.ndarray, "h w"]:
+        """0 for background, 1, 2, ... in the order of `categories`."""
+        return self.predictor.segment(pixels).cpu().numpy()
+
+
+def open_finder(run: Path) -> Opened:
+    """`open_run` for a run that finds instances. Raises ValueError for a segmenter."""
+    opened = open_run(run)
+    if not isinstance(opened, Opened):
+        name = getattr(opened.predictor.model.config, "name", "the model")
+        raise ValueError(
+            f"{run}: {name} gives each pixel a class and finds no single instances; genseg predict "
+            "writes its masks. Give a run with the alpha task, or one of places, mask_rcnn and "
+            "faster_rcnn"
+        )
+    return opened
+
+
+@overload
+def open_run(
+    run: Path, device: torch.device | None = None, precision: torch.dtype | None = None
+) -> Opened | SegmenterRun: ...
+@overload
+def open_run(
+    run: Path, device: torch.device | None, precision: torch.dtype | None, *, needed: bool
+) -> Opened | SegmenterRun | None: ...
+def open_run(
+    run: Path,
+    device: torch.device | None = None,
+    precision: torch.dtype | None = None,
+    *,
+    needed: bool = True,
+) -> Opened | SegmenterRun | None:
+    """The model of a run directory, or of a file of one.
+
+    device: by default the first GPU, where there is one
+    precision: by default what the hardware computes fastest, or a fine-tuned model's own
+    needed: raise ValueError where there is no model; else None
+    """
     file = next((f for n in (ALPHA_NAME, BEST_NAME, MODEL_NAME) if (f := run / n).is_file()), run)
     if not file.is_file():
+        if not needed:
+            return None
         raise ValueError(
             f"{run} holds neither {ALPHA_NAME} nor {MODEL_NAME}: give a run of genseg pretrain "
-            "with the alpha task, or "
-            "a detector of genseg finetune; a run leaves its file when it ends or is interrupted"
+            "with the alpha task, or a detector of genseg finetune; a run leaves its file when it "
+            "ends or is interrupted"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return _detector(file, device) if "preparation" in read_facts(file) else _alpha(file, device)
-
-
-def _alpha(file: Path, device: torch.device) -> AlphaRun:
+    device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if "preparation" in read_facts(file):
+        return _finetuned(file, device, precision)
     model, _ = load_alpha(file)
     usual = model.config.score
-    model.precision = fast_precision(device)
+    model.precision = precision or fast_precision(device)
     model.config = replace(model.config, score=usual / 2)
     return AlphaRun(model.to(device), usual)
 
 
-def _detector(file: Path, device: torch.device) -> DetectorRun:
+def _finetuned(
+    file: Path, device: torch.device, precision: torch.dtype | None
+) -> DetectorRun | SegmenterRun:
     predictor, facts = load_predictor(file)
-    if isinstance(predictor.model, Segmenter):
-        raise ValueError(
-            f"{file}: {predictor.model.config.name} gives each pixel a class and finds no single "
-            "instances; genseg "
-            "predict writes its masks. Give a run with the alpha task, or one of places, "
-            "mask_rcnn and faster_rcnn"
-        )
     predictor.model.to(device)
-    predictor.precision = scoring_precision(facts.precision, device)
-    return DetectorRun(
-        predictor, boxes=isinstance(predictor.model, Detector) and not predictor.model.masks
-    )
+    predictor.precision = precision or scoring_precision(facts.precision, device)
+    if isinstance(predictor.model, Segmenter):
+        return SegmenterRun(predictor)
+    boxes = isinstance(predictor.model, Detector) and not predictor.model.masks
+    return DetectorRun(predictor, boxes=boxes)

@@ -29,11 +29,12 @@ from genseg.transfer.predictor import load_predictor
 from genseg.workflows.evaluate.detector import Scores, evaluate_model, read_scores
 from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
 from genseg.workflows.finetune.parts import assemble_finetune, learning_rates
-from genseg.workflows.finetune.start import fingerprint_of, prepared_as
+from genseg.workflows.finetune.start import fingerprint_of, prepared_as, start_of
 
 CONFIGS = Path(__file__).parents[3] / "configs/finetune"
 CONTEXT = mp.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.workflows.finetune.finetune"])
+RANDOM_START = start_of("random")
 SMALL = {
     "mask_rcnn": ["model.width=16", "model.hidden=32", "model.box_batch=16", "model.detections=20"],
     "faster_rcnn": [
@@ -251,9 +252,10 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
         (parts.model.decoder, model.decoder),
     ):
         assert all(torch.equal(v, theirs.state_dict()[k]) for k, v in mine.state_dict().items())
-    file = prepared_as(
-        config(data, tmp_path, "mask_rcnn", f"encoder={run / 'encoder.safetensors'}")
-    )
+    other = config(data, tmp_path, "places", f"encoder={run / 'encoder.safetensors'}")
+    start = start_of(other.encoder)
+    assert start.alpha == run / "alpha.safetensors"  # of a file as of its run
+    file = prepared_as(other, start)
     assert parts.predictor.preparation.stretch and file.stretch and model.look.stretch
     assert any("alpha decoder:" in note for note in parts.notes)
     parts.accelerator.free_memory()
@@ -313,23 +315,26 @@ def test_other_labels_are_another_run(data: Path, tmp_path: Path) -> None:
     alone."""
     train, val = (read_labelled(data / s / "labels.json", masks=True)[0] for s in ("train", "val"))
     assert train.images[0].masks is not None
-    whole = fingerprint_of(train, "random", val)
+    whole = fingerprint_of(train, RANDOM_START, val)
     moved = replace(train.images[0], path=tmp_path / "elsewhere.png")
-    assert fingerprint_of(replace(train, images=(moved, *train.images[1:])), "random", val) == whole
+    assert (
+        fingerprint_of(replace(train, images=(moved, *train.images[1:])), RANDOM_START, val)
+        == whole
+    )
     first, *rest = train.images[0].masks
     mask = rle.decode(first)
     mask[tuple(np.argwhere(mask)[len(np.argwhere(mask)) // 2])] = 0
     hole = replace(train.images[0], masks=(rle.encode(np.asfortranarray(mask)), *rest))
     fewer = replace(val, images=val.images[:-1])
     for changed in ((replace(train, images=(hole, *train.images[1:])), val), (train, fewer)):
-        assert fingerprint_of(changed[0], "random", changed[1]) != whole
+        assert fingerprint_of(changed[0], RANDOM_START, changed[1]) != whole
     maps = []
     for value in (1, 2):
         file = tmp_path / f"{value}" / "a.png"
         file.parent.mkdir()
         cv2.imwrite(str(file), np.full((8, 8), value, np.uint8))
         maps.append(replace(train, images=(replace(train.images[0], masks=None, semantic=file),)))
-    assert fingerprint_of(maps[0], "random") != fingerprint_of(maps[1], "random")
+    assert fingerprint_of(maps[0], RANDOM_START) != fingerprint_of(maps[1], RANDOM_START)
 
 
 def test_images_that_are_trained_on_and_scored_are_named(data: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from genseg.schema import ConfigError
 LENGTHS = ("epochs", "steps", "images")
 # in the package where it was installed, beside it in a clone
 ROOTS = tuple(
-    folder / "configs" for folder in (Path(__file__).parents[1], Path(__file__).parents[2])
+    folder / "configs" for folder in (Path(__file__).parents[0], Path(__file__).parents[1])
 )
 
 

@@ -1,0 +1,209 @@
+"""One loader for every run: `genseg.load(RUN)` finds instances, gives pixels a class, embeds."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, UInt8
+from PIL import Image
+
+from genseg.core.paths import expand
+from genseg.core.threads import in_order, several_at_once
+from genseg.data.images.depth import as_rgb
+from genseg.data.images.source import decode
+from genseg.data.instances.instance import Instance
+from genseg.data.labels.box_crops import square_around
+from genseg.measure.features import features
+from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderFacts, facts_of, load_weights
+from genseg.workflows.generate.finder import Classical, is_proposer
+from genseg.workflows.generate.instances import Instances
+from genseg.workflows.generate.opened import ONE_CLASS, Opened, SegmenterRun, open_run
+
+Picture = str | Path | Image.Image | np.ndarray
+PathLike = str | Path
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Model:
+    """A trained run, or a classical proposer. Threads may share it, and it pickles by its path.
+
+    What it can do depends on the run: `instances` with the alpha task, a detector or a proposer;
+    `segment` with a segmenter; `embed` and `embed_instances` with an encoder.
+    """
+
+    def __init__(
+        self, run: PathLike, *, device: str | None = None, precision: str | None = None
+    ) -> None:
+        """Raises ValueError for a run that holds no model, with what to give."""
+        if precision is not None and precision not in DTYPES:
+            raise ValueError(f"precision={precision}: use one of {', '.join(DTYPES)}")
+        self._given = device, precision
+        usual = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = torch.device(device or usual)
+        self._lock = threading.Lock()
+        self._encoder: tuple[Encoder, EncoderFacts] | None = None
+        self._run: Opened | SegmenterRun | Classical | None = None
+        if is_proposer(Path(run)):
+            self.path = Path(run)
+            self._run = Classical(str(run))
+            return
+        self.path = expand(run).absolute()
+        self._encoder_file = self.path / WEIGHTS_NAME if self.path.is_dir() else self.path
+        dtype = None if precision is None else DTYPES[precision]
+        if self.path.name != WEIGHTS_NAME:
+            alone = self._encoder_file.is_file()
+            self._run = open_run(self.path, self._device, dtype, needed=not alone)
+        elif not self.path.is_file():
+            raise ValueError(f"there is no {self.path}: give a run directory or a file of one")
+
+    def __repr__(self) -> str:
+        return f"genseg.load({str(self.path)!r})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_as, (str(self.path), *self._given)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes; one, "instance", for instances found without a label."""
+        known = self._run.categories if isinstance(self._run, Opened | SegmenterRun) else ONE_CLASS
+        return tuple(name for _, name in known)
+
+    @property
+    def score(self) -> float:
+        """The default least score of an instance: that of the run; 0 for a proposer."""
+        return self._run.score if isinstance(self._run, Opened) else 0.0
+
+    @overload  # a str is a sequence of str, too
+    def instances(  # type: ignore[overload-overlap]
+        self, image: Picture, *, score: float | None = None
+    ) -> Instances: ...
+    @overload
+    def instances(
+        self, image: Sequence[Picture], *, score: float | None = None
+    ) -> list[Instances]: ...
+    def instances(
+        self, image: Picture | Sequence[Picture], *, score: float | None = None
+    ) -> Instances | list[Instances]:
+        """The instances of an image, best first, in its own pixels; for a list, those of each,
+        several images at once.
+
+        image: a file, a PIL image, or an array: h w (grey), h w 3 (RGB) or h w 4 (RGB with alpha),
+            of any depth
+        score: the least score, from half of the run's own on; by default the run's own
+
+        Raises ImageError for a file that cannot be read, ValueError for an array that is no image
+        and for a run that finds no instances.
+        """
+        run = self._run
+        if not isinstance(run, Opened | Classical):
+            raise ValueError(
+                f"{self.path} finds no instances: give a run of genseg pretrain with the alpha "
+                "task, or a detector of genseg finetune (mask_rcnn, faster_rcnn, places)"
+            )
+        least = self.score if score is None else score
+
+        def find(one: Picture) -> Instances:
+            pixels = _pixels(one)
+            kept = tuple(a for a in run.instances(pixels) if a.score >= least)
+            height, width = pixels.shape[:2]
+            return Instances(kept, height, width, pixels, self.classes)
+
+        if isinstance(image, str | Path | Image.Image | np.ndarray):
+            return find(image)
+        with several_at_once(self._device) as pool:
+            return list(in_order(pool, find, image))
+
+    def segment(self, image: Picture) -> Int[np.ndarray, "h w"]:
+        """The class of each pixel: 0 for background, 1, 2, ... in the order of `classes`.
+
+        Raises ValueError for a run that is no segmenter.
+        """
+        if not isinstance(self._run, SegmenterRun):
+            raise ValueError(
+                f"{self.path} gives pixels no class: give a segmenter of genseg finetune (unet, "
+                "fpn, deeplabv3plus)"
+            )
+        return self._run.segment(_pixels(image))
+
+    def embed(self, images: Picture | Sequence[Picture]) -> Float32[np.ndarray, "n d"]:
+        """A vector for each image: the encoder's features of its centre square, averaged over the
+        map, as genseg probe takes them.
+
+        Raises ValueError for a run without encoder.safetensors.
+        """
+        single = isinstance(images, str | Path | Image.Image | np.ndarray)
+        listed: Sequence[Picture] = [images] if single else images  # type: ignore[list-item, assignment]
+        return self._embed(_Pictures(listed), len(listed))
+
+    def embed_instances(
+        self, image: Picture, found: Sequence[Instance] | Instances, *, margin: float = 0.1
+    ) -> Float32[np.ndarray, "n d"]:
+        """A vector for each instance of an image: that of the square around its box, with `margin`
+        of the longer side on each side."""
+        pixels = _pixels(image)
+        height, width = pixels.shape[:2]
+        crops = []
+        for a in found:
+            left, top, w, h = a.box
+            rows, columns = square_around((left, top, left + w, top + h), height, width, margin)
+            crops.append(pixels[rows, columns])
+        return self._embed(_Pictures(crops), len(crops))
+
+    def _embed(self, source: "_Pictures", count: int) -> Float32[np.ndarray, "n d"]:
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._load_encoder()
+        encoder, facts = self._encoder
+        if not count:
+            return np.zeros((0, int(encoder.net.out_channels[-1])), np.float32)
+        view: dict[str, Any] = {"size": facts.size, "mean": facts.mean, "std": facts.std}
+        return features(encoder, source, range(count), **view).numpy()
+
+    def _load_encoder(self) -> tuple[Encoder, EncoderFacts]:
+        if isinstance(self._run, Classical) or not self._encoder_file.is_file():
+            raise ValueError(
+                f"{self.path} has no {WEIGHTS_NAME}, which embeds images: give a run of genseg "
+                "pretrain"
+            )
+        facts = facts_of(self._encoder_file)
+        encoder = Encoder(facts.encoder)
+        load_weights(encoder, self._encoder_file)
+        return encoder.eval().to(self._device), facts
+
+
+class _Pictures:
+    """Pictures of any kind as a source of images."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self.pictures = pictures
+
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+        """The i-th picture, and i."""
+        return _pixels(self.pictures[i]), i
+
+
+def load(run: PathLike, *, device: str | None = None, precision: str | None = None) -> Model:
+    """The model of a run directory or of a file of one (alpha.safetensors, model.safetensors,
+    encoder.safetensors), or a classical proposer by its name (tree, otsu, ...).
+
+    device: such as "cpu" or "cuda:1"; by default the first GPU, where there is one
+    precision: fp32, bf16 or fp16; by default what the hardware computes fastest, as the commands do
+
+    Raises ValueError for a run that holds no model, with what to give.
+    """
+    return Model(run, device=device, precision=precision)
+
+
+def _load_as(run: str, device: str | None, precision: str | None) -> Model:
+    return Model(run, device=device, precision=precision)
+
+
+def _pixels(image: Picture) -> UInt8[np.ndarray, "h w 3"]:
+    if isinstance(image, str | Path):
+        return decode(expand(image))
+    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return as_rgb(np.asarray(image))
