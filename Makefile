@@ -15,23 +15,27 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv test lint demo peers clean
+.PHONY: help venv test lint demo demo-encoder docs peers clean
 
 help: ## what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
-	@sed -n 's/^# \([A-Z_]*=\)/       \1/p' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
+	@sed -n 's/^# \([A-Z_]*=\)/             \1/p' Makefile
 
 venv: $(VENV)/.stamp ## the environment, in .venv
 
 test: $(VENV)/.stamp ## all tests
 	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
-lint: $(VENV)/.stamp ## style and types
+lint: $(VENV)/.stamp ## style, layout and types
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-demo: $(VENV)/.stamp ## pretrain on the embedded default images, in minutes
-	@$(BIN)/genseg pretrain --config configs/pretrain/demo.yaml run=$(DEMO_RUN)
+demo: $(VENV)/.stamp ## instance alpha maps of microscope images, without a label, in 4 minutes
+	@$(BIN)/genseg try embedded:nuclei/train --labels embedded:nuclei/test.json --minutes 3 --run $(DEMO_RUN)
+
+demo-encoder: $(VENV)/.stamp ## an encoder of the embedded scenes, in 4 minutes
+	@$(BIN)/genseg pretrain --config configs/pretrain/demo.yaml run=$(DEMO_RUN)-encoder
 
 peers: $(PEERS)/.stamp ## what tools/benchmark.py compares with, in .venv-peers
 

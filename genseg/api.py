@@ -15,6 +15,8 @@ from genseg.recipes import one_length, recipe
 from genseg.reports.index import write_index
 from genseg.reports.report import LiveReport, try_report, write_report
 from genseg.reports.run import LEFT_BEHIND
+from genseg.tryout import Trial
+from genseg.tryout import trial as run_trial
 from genseg.workflows.evaluate.alpha import AlphaScores, evaluate_runs
 from genseg.workflows.evaluate.detector import Evaluated, evaluate_files
 from genseg.workflows.evaluate.probe import Probed, probe_encoders
@@ -234,6 +236,25 @@ def visualize(path: PathLike, images: PathLike | None = None) -> Path:
     if images is not None or any((folder / name).exists() for name in LEFT_BEHIND):
         return write_report(folder, None if images is None else str(expand(images)))
     return write_index(folder)
+
+
+def trial(
+    folder: PathLike,
+    *,
+    run: PathLike | None = None,
+    minutes: float = 5.0,
+    labels: PathLike | None = None,
+    **keys: Any,
+) -> Trial:
+    """`genseg try`: train the alpha task for some minutes, generate instances, show them; the
+    result says what to change before a full run."""
+    return run_trial(
+        str(folder),
+        run=None if run is None else str(run),
+        minutes=minutes,
+        labels=None if labels is None else str(labels),
+        overrides=_overrides(keys, {}),
+    )
 
 
 def _path(run: PathLike) -> Path:

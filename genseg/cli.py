@@ -22,6 +22,7 @@ from genseg.commands import (
     scan,
     scenes,
     split,
+    tryout,
     visualize,
 )
 from genseg.core import interrupts
@@ -45,7 +46,7 @@ class Command(Protocol):
 
 
 COMMANDS: dict[str, dict[str, Command]] = {  # by what one wants to do
-    "look at images": {"scan": scan, "scenes": scenes},
+    "look at images": {"scan": scan, "try": tryout, "scenes": scenes},
     "learn": {"pretrain": pretrain, "split": split, "finetune": finetune},
     "use": {"generate": generate, "predict": predict, "export": export, "convert": convert},
     "measure": {"evaluate": evaluate, "probe": probe, "compare": compare},

@@ -20,7 +20,7 @@ ROOMS = (  # each imports from itself and from those before it
     *("methods", "alpha", "energy", "joint", "transfer", "measure", "runs", "train", "show"),
     *("workflows.labels", "workflows.export", "workflows.generate"),
     *("workflows.evaluate", "workflows.pretrain", "workflows.finetune"),
-    *("reports", "model", "api", "commands", "cli", "__main__"),
+    *("reports", "model", "tryout", "api", "commands", "cli", "__main__"),
 )
 HOMES = {  # the only files that import these
     "omegaconf": {"config.py"},
@@ -38,7 +38,7 @@ BY_NAME = {
 }
 CONFIG = {"schema", "config", "recipes"}  # general: they import nothing else of genseg
 # a part takes its own dataclass, never the whole config
-CONFIG_READERS = {"runs", "workflows", "reports", "model", "api", "commands", "cli"}
+CONFIG_READERS = {"runs", "workflows", "reports", "model", "tryout", "api", "commands", "cli"}
 UNKNOWN_TO_TRAIN = {"methods", "alpha", "energy", "joint"}  # the loop knows no method
 
 

@@ -1,16 +1,19 @@
 """`genseg pretrain`: an encoder, and the alpha task, from unlabelled images."""
 
 import argparse
+from pathlib import Path
 
 from genseg.commands.arguments import path
 from genseg.core import interrupts
+from genseg.core.paths import name_of
 from genseg.recipes import one_length, recipe
 
 SUMMARY = "learn an encoder from unlabelled images"
 HELP = """\
 Pretrain an encoder on a folder of unlabelled images.
 
-  genseg pretrain --config simclr_alpha data.path=photos run=runs/photos
+  genseg pretrain photos                    the recipe alpha, in runs/photos
+  genseg pretrain --config simclr_alpha data.path=photos run=runs/mine
 
 --config is a YAML file, or one of genseg's recipes by name: simclr_alpha for what fine-tuning
 starts from, alpha for instance alpha maps, simclr, moco, byol, swav for an encoder alone, all for a
@@ -55,7 +58,23 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--print-config", action="store_true", help="print every key with its value and stop"
     )
     parser.add_argument("--keys", action="store_true", help="explain every key and stop")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="any key of the config")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="FOLDER|key=value", help="images, and any key of the config"
+    )
+
+
+def folder_first(given: Path | None, words: list[str]) -> tuple[Path | None, list[str]]:
+    """The recipe and the keys: a word without = is the folder of images. Where nothing else is
+    said, its recipe is alpha, and its run is named after it."""
+    folders = [word for word in words if "=" not in word]
+    if len(folders) != 1:
+        return given, words  # the config says which word is no key
+    keys = [word for word in words if "=" in word]
+    named = {key.partition("=")[0] for key in keys}
+    more = [f"data.path={folders[0]}"]
+    if "run" not in named:
+        more.append(f"run=runs/{name_of(folders[0])}")
+    return given or Path("alpha"), [*more, *keys]
 
 
 def act(options: argparse.Namespace) -> int:
@@ -69,10 +88,11 @@ def act(options: argparse.Namespace) -> int:
     if options.keys:
         print(configs.key_help(PretrainConfig, CHOICES))
         return 0
+    file, overrides = folder_first(options.config, options.overrides)
     config = configs.load(
         PretrainConfig,
-        file=recipe(options.config, "pretrain"),
-        overrides=one_length(options.overrides),
+        file=recipe(file, "pretrain"),
+        overrides=one_length(overrides),
         choices=CHOICES,
         standins=["run=RUN", "data.path=FOLDER"] if options.print_config else [],
     )
@@ -80,8 +100,8 @@ def act(options: argparse.Namespace) -> int:
         print(configs.to_yaml(config), end="")
         return 0
     if options.dry_run:
-        if text := dry_run(config, fresh=options.fresh):
-            print(text)
+        if (found := dry_run(config, fresh=options.fresh)) is not None:  # the first process
+            print(found)
         return 0
     result = pretrain(config, fresh=options.fresh, watch=LiveReport)
     return 0 if result.complete else interrupts.exit_code()

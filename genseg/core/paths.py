@@ -37,6 +37,14 @@ def _shipped() -> list[str]:
     return sorted(SHIPPED + file.relative_to(EMBEDDED).as_posix() for file in EMBEDDED.glob("*/*"))
 
 
+def name_of(folder: str) -> str:
+    """What a run on a folder is called: photos for ~/photos, nuclei-train for
+    embedded:nuclei/train."""
+    if folder.startswith(SHIPPED):
+        return folder.removeprefix(SHIPPED).replace("/", "-")
+    return Path(folder).expanduser().absolute().stem
+
+
 def file_bytes(file: str) -> bytes:
     """A name as the file system has it, or one from a json that none can have."""
     try:

@@ -1,12 +1,14 @@
 """Pictures of what was generated."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.check import at_least
+from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError
 from genseg.data.images.png import write_png
@@ -23,6 +25,17 @@ Pixels = UInt8[np.ndarray, "h w 3"]
 MOST = 1e9  # pixels of a picture: three bytes each, and as many again while it is put together
 
 
+@dataclass(frozen=True)
+class Grid(Result):
+    """A PNG of images and their instances. lines: what it shows, and what was left out."""
+
+    out: Path
+    lines: tuple[str, ...]
+
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
 def visualize(
     files: Sequence[Path],
     folder: Path,
@@ -34,7 +47,7 @@ def visualize(
     seed: int,
     cutouts: bool = False,
     titles: bool = False,
-) -> str:
+) -> Grid:
     """A grid of images, each followed by its instances from each COCO json of `files`, in one PNG.
 
     folder: where the images of the jsons lie, or lie in images/
@@ -89,7 +102,7 @@ def visualize(
     dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
     lost = [f"{found.source}: {counted(found.lost)}: left out" for found in read if found.lost]
     more = [f"note: {note}" for note in (notes_on(tuple(used)),) if note]
-    return "\n".join([f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more])
+    return Grid(out, (f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more))
 
 
 def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:

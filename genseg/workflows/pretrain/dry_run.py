@@ -17,6 +17,7 @@ from torch import Tensor
 
 from genseg.core import dist
 from genseg.core.paths import expand
+from genseg.core.result import Result
 from genseg.data.images.loader import EpochSampler
 from genseg.data.images.uneven import notes_on
 from genseg.runs.folder import RunError, refuse_foreign
@@ -48,9 +49,30 @@ class TimedSession(PretrainSession):
         super().measured(step, outputs, timing, grad_norm)
 
 
-def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
-    """What `pretrain` would do: data, model, memory and time, from a few real steps. Only the first
-    process tells.
+@dataclasses.dataclass(frozen=True)
+class DryRun(Result):
+    """What a few real steps say of a run.
+
+    lines: data, views, model, length, memory, time: a name and words for each
+    took: seconds of each step that was made; steps: of the whole run
+    """
+
+    lines: tuple[tuple[str, str], ...]
+    took: tuple[float, ...]
+    steps: int
+
+    @property
+    def seconds_per_step(self) -> float:
+        """The median, without the first step, which starts slowly."""
+        return statistics.median(self.took[1:] or self.took)
+
+    def text(self) -> str:
+        return "\n".join(f"{name:<9} {words}" for name, words in self.lines)
+
+
+def dry_run(config: PretrainConfig, *, fresh: bool = False) -> DryRun | None:
+    """What `pretrain` would do: data, model, memory and time, from a few real steps. None on all
+    processes but the first.
 
     Raises what `pretrain` would raise, for its run directory too, unless another process is at work
     in it.
@@ -129,29 +151,25 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> str | None:
     if not session.main:
         return None
     more = notes_on(parts.images.paths)
-    return "\n".join(
-        (
-            f"data      {len(parts.images)} images in {config.data.path}; broken: "
-            f"{len(session.broken)}{among}"
-            + (
-                f"; {len(parts.images.classes)} classes, seen by the probe alone"
-                if parts.images.classes
-                else ""
-            ),
-            *([f"note      {more}"] if more else ()),
-            f"views     {', '.join(views)}",
-            f"model     {session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M "
-            "parameters are trained",
-            f"length    {total} steps of {length.batch} images = "
-            f"{total / length.steps_per_epoch:.1f} epochs",
-            f"memory    {_peak(parts.accelerator.device)} at the peak of this process",
-            f"time      {_time(took, total)}",
-            *(
-                []
-                if config.alpha.name != "places"
-                else [f"proposals {duration(ready - began)}, kept for the run"]
-            ),
-        )
+    classes = len(parts.images.classes)
+    data = f"{len(parts.images)} images in {config.data.path}; broken: {len(session.broken)}{among}"
+    data += f"; {classes} classes, seen by the probe alone" if classes else ""
+    epochs = total / length.steps_per_epoch
+    lines = {
+        "data": data,
+        "note": more,
+        "views": ", ".join(views),
+        "model": f"{session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are "
+        "trained",
+        "length": f"{total} steps of {length.batch} images = {epochs:.1f} epochs",
+        "memory": f"{_peak(parts.accelerator.device)} at the peak of this process",
+        "time": _time(took, total),
+        "proposals": ""
+        if config.alpha.name != "places"
+        else f"{duration(ready - began)}, kept for the run",
+    }
+    return DryRun(
+        tuple((name, words) for name, words in lines.items() if words), tuple(took), total
     )
 
 
