@@ -234,3 +234,37 @@ def test_no_file_is_long_and_none_is_named_utils() -> None:
 def test_datasets_is_no_package() -> None:
     """It would shadow Hugging Face's `datasets` for everyone who runs from the repository."""
     assert not (ROOT / "datasets" / "__init__.py").exists()
+
+
+def arrows() -> dict[tuple[str, str], int]:
+    """How many imports lead from one room to another."""
+    found: dict[tuple[str, str], int] = {}
+    base = ROOT / "genseg"
+    for file in python_files("genseg"):
+        module = ".".join(file.relative_to(base).with_suffix("").parts)
+        for name in imported(ast.parse(file.read_text("utf-8"))):
+            top, _, rest = name.partition(".")
+            here, there = room_of(module), room_of(rest) if top == "genseg" else None
+            if here and there and here != there:
+                found[here, there] = found.get((here, there), 0) + 1
+    return found
+
+
+def test_no_room_is_a_list() -> None:
+    """A folder whose files do not explain each other wants sub-rooms."""
+    sizes = {room: len(files_of(room)) for room in ROOMS}
+    assert max(sizes.values()) <= 20, sizes
+
+
+def files_of(room: str) -> list[Path]:
+    """The modules of a room, without those of its sub-rooms."""
+    folder = ROOT / "genseg" / room.replace(".", "/")
+    return [f for f in folder.glob("*.py") if f.name != "__init__.py"]
+
+
+if __name__ == "__main__":
+    found = arrows()
+    for room in ROOMS:
+        below = sorted(there for here, there in found if here == room)
+        print(f"{room:20} {len(files_of(room)):3} files  imports from {', '.join(below) or '-'}")
+    print(f"{len(ROOMS)} rooms, {len(found)} arrows, none upwards")

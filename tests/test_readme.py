@@ -1,4 +1,4 @@
-"""The README's lines run as they stand there."""
+"""The lines of README and of the guides that train run as they stand there."""
 
 import json
 import re
@@ -14,7 +14,10 @@ from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+GUIDES = [DOCS / f"guides/{n}.md" for n in ("data", "pretraining", "alpha_maps", "fine_tuning")]
 README = (ROOT / "README.md").read_text()
+TEXT = "\n".join([README, *(file.read_text() for file in GUIDES)])
 TINY = {
     "simclr": ["batch_size=4", "data.cache=0", "data.workers=0"],
     "moco": ["batch_size=4", "data.cache=0", "data.workers=0", "method.splits=2"],
@@ -40,13 +43,16 @@ TINY = {
 }
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README, re.S)
+def blocks(language: str, text: str = TEXT) -> list[str]:
+    return re.findall(rf" *```{language}\n(.*?)```", text, re.S)
 
 
 def commands(start: str) -> list[str]:
     return [
-        line for block in blocks("bash") for line in block.splitlines() if line.startswith(start)
+        line.strip()
+        for block in blocks("bash")
+        for line in block.splitlines()
+        if line.strip().startswith(start)
     ]
 
 
@@ -74,34 +80,37 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_the_commands_and_the_lines_that_load_the_encoder(
+def test_the_commands_and_the_lines_of_python(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(place)
-    found = commands(".venv/bin/genseg ")
-    assert len(found) == 18
+    found = [line for line in commands("genseg ") if not re.search(r"--out proposals\b", line)]
+    found = [line for line in found if "proposals/" not in line]
+    assert len(found) == 22
     for line in found:
         words = shlex.split(line)[1:]
-        recipes = [w for w in words if w.startswith("configs/")]
         words = ["epochs=1" if w == "epochs=50" else w for w in words]
-        tiny = [key for r in recipes for key in TINY[Path(r).stem]]
+        tiny = TINY[words[words.index("--config") + 1]] if "--config" in words else []
+        if words[0] == "try":
+            tiny = TINY["alpha"]
         if words[0] == "compare":  # scores and saves at the end alone
             tiny = [key for key in tiny if not key.startswith(("checkpoint.", "validate."))]
         assert main([*words, *tiny]) == 0, line
-    table = capsys.readouterr().out
-    for row in ("1: runs/alpha: ", "mask AP50", "TP/(TP+FP+FN) at IoU 0.75"):
-        assert row in table
+    said = capsys.readouterr().out
+    for row in ("1: runs/alpha: ", "mask AP50", "TP/(TP+FP+FN) at IoU 0.75", "otsu      "):
+        assert row in said
+    assert "next, the full run on your images" in said
     assert sorted(
         f.name for f in (place / "found").iterdir() if f.is_file() and f.name != ".lock"
-    ) == ["cvat.zip", "env.json", "grid.png", "instances.json", "report.html", "settings.json"]
-    for python in blocks("python"):
+    ) == ["env.json", "grid.png", "instances.json", "report.html", "settings.json"]
+    for python in [*blocks("python"), *blocks("python", (DOCS / "guides/python.md").read_text())]:
         exec(compile(python, "README.md", "exec"), {})
-    assert (place / "found/0.png").is_file()
+    assert (place / "found/0.png").is_file() and (place / "found/0.json").is_file()
 
 
-def test_what_the_readme_says_a_run_leaves_is_left(place: Path) -> None:
+def test_what_the_guide_says_a_run_leaves_is_left(place: Path) -> None:
     """After the test above."""
-    (tree,) = re.findall(r"```\n(runs/mine/\n.*?)```", README, re.S)
+    (tree,) = re.findall(r"```\n(runs/mine/\n.*?)```", TEXT, re.S)
     names = {a or b for a, b in re.findall(r"^  ([\w.]+/?)|  (\w+\.\w+)(?= {2})", tree, re.M)}
     assert names >= {"alpha.safetensors", "banks/", "checkpoints/", "env.json"} and len(names) == 11
     for name in names - {"broken.txt"}:
@@ -120,13 +129,25 @@ def test_the_launch_commands_name_files_and_keys_that_exist() -> None:
     for line in found:
         for name in re.findall(r"(?:tools|configs)/\S+", line):
             assert (ROOT / name).is_file(), name
-    assert "torchrun --nproc_per_node 2 tools/pretrain.py" in README
+    assert "torchrun --nproc_per_node 2 tools/pretrain.py" in TEXT
     assert (
         "ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes 2 tools/pretrain.py"
-        in README
+        in TEXT
     )
 
 
+def test_the_first_screen_is_short() -> None:
+    lines = README.splitlines()
+    assert len(lines) <= 150 and max(map(len, lines)) <= 100
+    assert len(README.split("```bash")[0].split()) <= 100  # the first command comes soon
+    prose = re.sub(r"(?s)```.*?```|^\|.*?$|^#.*?$", " ", README, flags=re.M)
+    prose = re.sub(r"\]\([^)]*\)|`[^`]*`", "]", prose)
+    sentences = re.split(r"(?<=[.?!:;])\s+|\n\n+|\n\* ", prose)
+    assert [s for s in sentences if len(s.split()) > 25] == []
+
+
 def test_links_lead_somewhere() -> None:
-    for target in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / target).exists(), target
+    for file in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", file.read_text()):
+            if not target.startswith("http"):
+                assert (file.parent / target).exists(), f"{file}: {target}"

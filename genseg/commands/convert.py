@@ -6,8 +6,8 @@ from genseg.commands.arguments import path
 
 SUMMARY = "instances for a labelling tool; label images and YOLO as COCO json"
 HELP = """\
-Write instances as labelling tools import them, and label images both ways. docs/how_to.md has the
-steps for each.
+Write instances as labelling tools import them, and label images both ways.
+docs/guides/labelling_tools.md has the steps for each tool.
 
   genseg convert found/instances.json --to cvat --out found/cvat.zip
   genseg convert found/instances.json --to fiftyone --out found/fiftyone.json --images photos

@@ -53,7 +53,7 @@ def fit_batch_norms(
     mode.
 
     Every training does this to random weights in its first updates, for better or worse
-    (docs/LOG.md): with fitted statistics they are the baseline of what it has learnt since; they
+    (docs/log/): with fitted statistics they are the baseline of what it has learnt since; they
     start with a mean of 0 and a variance of 1.
     """
     encoder.eval()

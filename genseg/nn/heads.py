@@ -20,7 +20,7 @@ class Whitening(nn.Module):
     Statistics are those of the batch over all processes, in evaluation too.
     """
 
-    ITERATIONS = 8  # five, as in the paper, whiten partly, and BYOL learns later (docs/LOG.md)
+    ITERATIONS = 8  # five, as in the paper, whiten partly, and BYOL learns later (docs/log/)
     RIDGE = 1e-3  # of the mean variance, added to each
 
     def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:

@@ -21,7 +21,7 @@ Norm = Literal["bn", "sync", "frozen", "group"]
 class GroupNorm(nn.GroupNorm):
     """Group norm (Wu and He, 2018) that is fast on CPUs, too: torch's kernel for channels_last
     takes ten times and more as long there as the one for channels first with two copies
-    (docs/LOG.md). The same numbers, in the input's layout.
+    (docs/log/). The same numbers, in the input's layout.
     """
 
     def forward(self, input: Float[Tensor, "b c *s"]) -> Float[Tensor, "b c *s"]:
