@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32, Int, UInt8
 from PIL import Image
 
+from genseg.core.names import ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.images.depth import as_rgb
@@ -17,7 +18,7 @@ from genseg.data.images.source import decode
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.box_crops import square_around
 from genseg.measure.features import features
-from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderFacts, facts_of, load_weights
+from genseg.nn.encoder import Encoder, EncoderFacts, facts_of, load_weights
 from genseg.workflows.generate.finder import Classical, is_proposer
 from genseg.workflows.generate.instances import Instances
 from genseg.workflows.generate.opened import ONE_CLASS, Opened, SegmenterRun, open_run
@@ -51,9 +52,9 @@ class Model:
             self._run = Classical(str(run))
             return
         self.path = expand(run).absolute()
-        self._encoder_file = self.path / WEIGHTS_NAME if self.path.is_dir() else self.path
+        self._encoder_file = self.path / ENCODER_NAME if self.path.is_dir() else self.path
         dtype = None if precision is None else DTYPES[precision]
-        if self.path.name != WEIGHTS_NAME:
+        if self.path.name != ENCODER_NAME:
             alone = self._encoder_file.is_file()
             self._run = open_run(self.path, self._device, dtype, needed=not alone)
         elif not self.path.is_file():
@@ -165,7 +166,7 @@ class Model:
     def _load_encoder(self) -> tuple[Encoder, EncoderFacts]:
         if isinstance(self._run, Classical) or not self._encoder_file.is_file():
             raise ValueError(
-                f"{self.path} has no {WEIGHTS_NAME}, which embeds images: give a run of genseg "
+                f"{self.path} has no {ENCODER_NAME}, which embeds images: give a run of genseg "
                 "pretrain"
             )
         facts = facts_of(self._encoder_file)

@@ -13,6 +13,7 @@ from genseg import config as configs
 from genseg.alpha.mine import mine
 from genseg.alpha.model import load_alpha
 from genseg.core.check import above
+from genseg.core.names import CONFIG_NAME, INSTANCES_NAME
 from genseg.core.paths import SHIPPED, expand, name_of
 from genseg.core.precision import fast_precision
 from genseg.core.result import Result
@@ -130,7 +131,7 @@ def trial(
         return Trial(pretrained)
     images, listed = _images(pretrained.run, folder, source)
     out = pretrained.run / FOUND
-    again = (out / "instances.json").exists()
+    again = (out / INSTANCES_NAME).exists()
     generated = generate_folder(
         pretrained.run, listed, out, GenerateOptions(alphas=True, fresh=again)
     )
@@ -162,7 +163,7 @@ def _config(folder: str, run: str, minutes: float, overrides: Sequence[str]) -> 
     config = load()
     if {text.split("=")[0] for text in overrides} & set(LENGTHS):
         return config
-    kept = expand(run) / "config.yaml"
+    kept = expand(run) / CONFIG_NAME
     if kept.is_file():
         begun = yaml.safe_load(kept.read_text("utf-8")).get("images")
         return load(f"images={begun}") if begun else config

@@ -17,11 +17,12 @@ import torch
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
+from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
+from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
-from genseg.nn.encoder import WEIGHTS_NAME, Encoder, EncoderConfig, EncoderFacts, save_encoder
+from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, save_encoder
 
 FOLDER = Path(__file__).parents[1] / "docs" / "guides"
 NAMES = ("encoders", "pages", "labelling_tools", "many_machines")
@@ -55,7 +56,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "runs/alpha").mkdir(parents=True)
     save_alpha(model, tmp_path / "runs/alpha" / ALPHA_NAME, EncoderConfig())
     facts = EncoderFacts(EncoderConfig(), "none", (0.5, 0.5, 0.5), (0.25, 0.25, 0.25), 32)
-    save_encoder(encoder, tmp_path / "runs/alpha" / WEIGHTS_NAME, facts)
+    save_encoder(encoder, tmp_path / "runs/alpha" / ENCODER_NAME, facts)
     (tmp_path / "FOLDER").mkdir()
     for i, image in enumerate(images()):
         cv2.imwrite(str(tmp_path / "FOLDER" / f"{i}.png"), image[..., ::-1])

@@ -25,7 +25,6 @@ from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
 from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
 
-ALPHA_NAME = "alpha.safetensors"
 Pixels = UInt8[np.ndarray, "h w 3"]
 
 

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.core.check import at_least, normalisation
+from genseg.core.names import ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.nn.weights import checked_facts, read_facts, read_weights, save_weights
 
-WEIGHTS_NAME = "encoder.safetensors"
 MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest stride
 
 
@@ -207,7 +207,7 @@ def build_encoder(
             "any other name is "
             "that of a run directory or a .safetensors file"
         )
-    return encoder, load_weights(encoder, path / WEIGHTS_NAME if path.is_dir() else path)
+    return encoder, load_weights(encoder, path / ENCODER_NAME if path.is_dir() else path)
 
 
 def load_weights(encoder: Encoder, path: Path) -> LoadReport:
@@ -260,10 +260,10 @@ def save_encoder(encoder: Encoder, path: Path, facts: EncoderFacts) -> None:
 
 def encoder_file(run: Path) -> Path:
     """The weights of a run directory, or the file itself. Raises ValueError when there is none."""
-    file = run / WEIGHTS_NAME if run.is_dir() else run
+    file = run / ENCODER_NAME if run.is_dir() else run
     if not file.is_file():
         raise ValueError(
-            f"there is no {file}: give a run directory that has {WEIGHTS_NAME}, or such a file"
+            f"there is no {file}: give a run directory that has {ENCODER_NAME}, or such a file"
         )
     return file
 
@@ -290,7 +290,7 @@ def refuse_more(file: Path, facts: Mapping[str, Any]) -> None:
         raise ValueError(
             f"{file} holds more than an encoder ({', '.join(unlike)}): give its run directory, or "
             "the "
-            f"{WEIGHTS_NAME} there"
+            f"{ENCODER_NAME} there"
         )
 
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.core.names import INSTANCES_NAME
 from genseg.core.words import amount
 from genseg.data.images.source import ImageError, decode
 from genseg.data.images.uneven import notes_on
@@ -274,11 +275,11 @@ def downloads(seen: Seen, score: float, folder: Path) -> tuple[str, str]:
     """instances.json and cutouts.zip, of the instances that are shown, in a folder of their own
     below `folder`."""
     place = Path(tempfile.mkdtemp(dir=folder))
-    (place / "instances.json").write_text(json.dumps(coco(seen, score)))
+    (place / INSTANCES_NAME).write_text(json.dumps(coco(seen, score)))
     with zipfile.ZipFile(place / "cutouts.zip", "w") as archive:  # PNGs are compressed already
         for n, a in enumerate(seen.counted(score), start=1):
             archive.writestr(f"cutout-{n}.png", _png(np.dstack([seen.pixels[a.window], a.alpha])))
-    return str(place / "instances.json"), str(place / "cutouts.zip")
+    return str(place / INSTANCES_NAME), str(place / "cutouts.zip")
 
 
 def _png(pixels: UInt8[np.ndarray, "_ _ _"]) -> bytes:

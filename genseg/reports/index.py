@@ -6,16 +6,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from genseg.core.files import write_text
+from genseg.core.names import COMPARED_NAME, INDEX_NAME, REPORT_NAME
 from genseg.core.words import amount
 from genseg.reports.numbers import gain, series
-from genseg.reports.report import REPORT
-from genseg.reports.run import COMPARED, LEFT_BEHIND, VAL, Run
+from genseg.reports.run import LEFT_BEHIND, VAL, Run
 from genseg.runs.folder import RunError
 from genseg.show.chart import Line, chart, number
 from genseg.show.page import Page, Section, as_text, data_of, render
 from genseg.workflows.finetune.comparison import transfer_plot
 
-INDEX = "index.html"
 KINDS = {
     "pretrain": "Pretraining",
     "finetune": "Fine-tuning",
@@ -68,8 +67,8 @@ def write_index(folder: Path) -> Path:
         sections=[_group(anchor, group) for anchor, group in groups.items() if group],
         verdict="Every run with its last numbers, the newest first. Its name opens its report.",
     )
-    write_text(folder / INDEX, render(page))
-    return folder / INDEX
+    write_text(folder / INDEX_NAME, render(page))
+    return folder / INDEX_NAME
 
 
 def _kind(run: Run) -> str:
@@ -97,7 +96,7 @@ def _comparison(run: Run) -> str:
     name = f"<h3>{as_text(run.path.name)}</h3>"
     try:
         said = gain(run) or "No cell is finished yet."
-        plot = transfer_plot(run.compared or {}, run.path / COMPARED)
+        plot = transfer_plot(run.compared or {}, run.path / COMPARED_NAME)
     except RunError as error:
         return f"{name}<p>{as_text(str(error))}</p>"
     return f'{name}<p>{as_text(said)}</p><div class="charts"><figure>{plot}</figure></div>'
@@ -112,8 +111,10 @@ def _table(runs: Sequence[Run]) -> str:
     body = ""
     for r in runs:
         name = r.path.name
-        known = (r.path / REPORT).exists()
-        link = f'<a href="{quote(name)}/{REPORT}">{as_text(name)}</a>' if known else as_text(name)
+        known = (r.path / REPORT_NAME).exists()
+        link = (
+            f'<a href="{quote(name)}/{REPORT_NAME}">{as_text(name)}</a>' if known else as_text(name)
+        )
         picture = f'<img src="{source}" alt="">' if (source := _picture(r)) else ""
         cells = [task(r), r.state, *(_last(r, key, percent) for key, _, _, percent in shown)]
         body += (
@@ -131,7 +132,7 @@ def _table(runs: Sequence[Run]) -> str:
 
 def _picture(run: Run) -> str:
     """The first picture of a run's report, as it stands there."""
-    file = run.path / REPORT
+    file = run.path / REPORT_NAME
     pictures = (
         data_of(file.read_text("utf-8")).get("found", {}).get("pictures", [])
         if file.exists()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Integer, UInt8
 
+from genseg.core.names import ENVIRONMENT_NAME
 from genseg.core.precision import scoring_precision
 from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.instance import Instance, cut_instance, filled
@@ -51,7 +52,7 @@ class Judge:
     def judged(self) -> list[Judged]:
         """Some validation images, the best first; none where the run has none, or they have
         gone."""
-        file = self.run / "env.json"
+        file = self.run / ENVIRONMENT_NAME
         val = json.loads(file.read_text("utf-8")).get("val") if file.is_file() else None
         if val is None or not Path(val).exists():
             return []

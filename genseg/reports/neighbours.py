@@ -8,10 +8,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from genseg.core.names import ENCODER_NAME
 from genseg.data.images.pixels import centre
 from genseg.data.images.source import ImageSource
 from genseg.measure.features import features
-from genseg.nn.encoder import WEIGHTS_NAME, build_encoder, facts_of
+from genseg.nn.encoder import build_encoder, facts_of
 from genseg.reports.pictures import TILE, small
 from genseg.reports.run import Run, chosen
 from genseg.reports.training_pictures import Shrunk
@@ -26,7 +27,7 @@ QUERIES, NEAREST = 6, 5
 def alike(run: Run) -> Section | None:
     """Some images, each followed by those that the encoder finds most alike."""
     c, images = run.config, run.images
-    file = run.path / WEIGHTS_NAME
+    file = run.path / ENCODER_NAME
     if not run.look or c is None or c.method.name == "none" or images is None or not file.is_file():
         return None
     source = Shrunk(images, c.data.cache)

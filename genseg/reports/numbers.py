@@ -5,11 +5,12 @@ import math
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
+from genseg.core.names import BROKEN_NAME, COMPARED_NAME, PREFLIGHT_NAME
 from genseg.core.words import amount, rate
 from genseg.data.images.kind import kind_of
 from genseg.data.images.uneven import notes_on
 from genseg.measure.paired import mean_and_spread
-from genseg.reports.run import COMPARED, VAL, Run, chosen
+from genseg.reports.run import VAL, Run, chosen
 from genseg.show.chart import Line, chart
 from genseg.show.page import Section, as_text, facts, folded, table
 from genseg.workflows.evaluate.detector import MAIN, SHOWN
@@ -136,7 +137,7 @@ def transfer(run: Run) -> Section | None:
     content = run.compared
     if content is None:
         return None
-    values = checked_values(content, run.path / COMPARED)
+    values = checked_values(content, run.path / COMPARED_NAME)
     counts = [int(n) for n in content["labels"]]
     arms = [str(arm) for arm in content["arms"]]
     rows = [
@@ -144,7 +145,7 @@ def transfer(run: Run) -> Section | None:
     ]
     each = {len(v) for v in values.values()}
     runs = f"{min(each)} to {max(each)}" if len(each) > 1 else f"{max(each, default=0)}"
-    plot = transfer_plot(content, run.path / COMPARED)
+    plot = transfer_plot(content, run.path / COMPARED_NAME)
     head = ["", *(amount(n, "labelled image") for n in counts)]
     body = f'<div class="two">{table(head, rows)}<figure>{plot}</figure></div>'
     body += _differences(contrasts(arms, counts, values))
@@ -194,7 +195,7 @@ def gain(run: Run) -> str:
     content = run.compared
     if content is None:
         return ""
-    values = checked_values(content, run.path / COMPARED)
+    values = checked_values(content, run.path / COMPARED_NAME)
     arms, labels, metric = (
         [str(a) for a in content["arms"]],
         [int(n) for n in content["labels"]],
@@ -277,7 +278,7 @@ def data(run: Run) -> Section | None:
 
 def _told(run: Run) -> str:
     """What was found in the labels before training."""
-    file = run.path / "preflight.txt"
+    file = run.path / PREFLIGHT_NAME
     return (
         folded("What was found in the labels", file.read_text("utf-8").strip())
         if file.is_file()
@@ -286,7 +287,7 @@ def _told(run: Run) -> str:
 
 
 def _broken(run: Run) -> str:
-    file = run.path / "broken.txt"
+    file = run.path / BROKEN_NAME
     if not file.is_file():
         return ""
     lines = file.read_text("utf-8", errors="replace").splitlines()

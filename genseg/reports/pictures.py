@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.core.names import ALPHAS
 from genseg.core.words import amount
 from genseg.data.images.png import read_png
 from genseg.data.images.source import ImageError, decode
@@ -117,7 +118,7 @@ def _listed(run: Run) -> Any:
 
 def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
     """An image of an instances.json, with soft alphas where they were written."""
-    files = [run.path / "alphas" / picture_name(image.name, n) for n in image.numbers]
+    files = [run.path / ALPHAS / picture_name(image.name, n) for n in image.numbers]
     soft = bool(files) and all(f.is_file() for f in files)
     instances = image.instances
     if soft:

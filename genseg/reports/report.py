@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from genseg.core.files import write_text
+from genseg.core.names import REPORT_NAME
 from genseg.core.words import amount
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
@@ -18,7 +19,6 @@ from genseg.runs.folder import RunError
 from genseg.show.page import Page, Section, render
 from genseg.workflows.evaluate.detector import SHOWN
 
-REPORT = "report.html"
 NO_BREAK = "\N{NO-BREAK SPACE}"
 EARLIEST = 10  # seconds into a run of its first report
 # times what a report has cost lies between two of them: it takes less than two percent of a run
@@ -67,8 +67,8 @@ def write_report(
         running=run.running,
         sections=[s for make in SECTIONS if (s := make(run)) is not None],
     )
-    write_text(path / REPORT, render(page))
-    return path / REPORT
+    write_text(path / REPORT_NAME, render(page))
+    return path / REPORT_NAME
 
 
 def verdict(run: Run) -> str:

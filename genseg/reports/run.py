@@ -13,7 +13,19 @@ import numpy as np
 import torch
 
 from genseg import config as configs
-from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.alpha.model import load_alpha
+from genseg.core.names import (
+    ALPHA_NAME,
+    COMPARED_NAME,
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    INSTANCES_NAME,
+    METRICS_NAME,
+    PARTS,
+    PREDICTIONS_NAME,
+    ROWS_NAME,
+    SCORES_NAME,
+)
 from genseg.core.precision import fast_precision
 from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError, decode
@@ -24,24 +36,22 @@ from genseg.data.labels.class_maps import read_class_map
 from genseg.data.scenes.scenes import default_scenes
 from genseg.reports.judge import COUNTS, LEAST, Judge, Judged
 from genseg.runs.folder import RunError, lock
-from genseg.runs.metrics import METRICS_NAME, Row, read_metrics
+from genseg.runs.metrics import Row, read_metrics
 from genseg.show.paths import short_paths
 from genseg.show.viewer import Picture, Pixels
 from genseg.workflows.evaluate.detector import Scores, read_scores
 from genseg.workflows.export.model import is_finetuned
 from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
 from genseg.workflows.finetune.config import FinetuneConfig
-from genseg.workflows.generate.generate import RESULT
 from genseg.workflows.generate.records import MOST as NUMBERS
-from genseg.workflows.generate.records import ROWS, as_coco, notes_of, rows_so_far
+from genseg.workflows.generate.records import as_coco, notes_of, rows_so_far
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.snapshots import middle, read_snapshots
 
-COMPARED, SCORED = "compare.json", "scores.json"
 VAL = "val "  # begins the scores in metrics.jsonl
 # A folder with one of these can be reported on.
-FOUND = (RESULT, "predictions.json")  # of genseg generate, and of genseg predict
-LEFT_BEHIND = ("config.yaml", METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED, "parts", ROWS)
+FOUND = (INSTANCES_NAME, PREDICTIONS_NAME)  # of genseg generate, and of genseg predict
+LEFT_BEHIND = (CONFIG_NAME, METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED_NAME, PARTS, ROWS_NAME)
 SHOWN = 12  # images in the viewer
 MOST = 1000  # images of an instances.json that are looked through
 # pixels of the window of an image that a run looks at for its report; a whole one may be of any
@@ -90,17 +100,17 @@ class Run:
 
     @functools.cached_property
     def environment(self) -> dict[str, Any]:
-        return self._json("env.json") or {}
+        return self._json(ENVIRONMENT_NAME) or {}
 
     @functools.cached_property
     def compared(self) -> dict[str, Any] | None:
-        return self._json(COMPARED)
+        return self._json(COMPARED_NAME)
 
     @functools.cached_property
     def scores(self) -> Scores | None:
         """Of a fine-tuned model on its validation images: the best one's, or so far the last
         ones."""
-        if (content := self._json(SCORED)) is not None:
+        if (content := self._json(SCORES_NAME)) is not None:
             return read_scores(content)
         taken = [row for row in self.rows if any(k.startswith(VAL) for k in row)]
         return (
@@ -121,7 +131,7 @@ class Run:
 
     @property
     def config_text(self) -> str:
-        file = self.path / "config.yaml"
+        file = self.path / CONFIG_NAME
         return file.read_text("utf-8") if file.is_file() else ""
 
     @functools.cached_property
@@ -131,7 +141,7 @@ class Run:
             return None
         try:
             return configs.load(
-                PretrainConfig, file=self.path / "config.yaml", overrides=[], choices=CHOICES
+                PretrainConfig, file=self.path / CONFIG_NAME, overrides=[], choices=CHOICES
             )
         except configs.ConfigError:
             return None
@@ -148,7 +158,7 @@ class Run:
     @functools.cached_property
     def part_over(self) -> float:
         """The part of a run that is over, by the last line of its metrics; 1 without any."""
-        if (self.path / SCORED).exists():  # it may have stopped early
+        if (self.path / SCORES_NAME).exists():  # it may have stopped early
             return 1.0
         if self.compared is not None:
             return len(self.compared.get("cells", ())) / max(
@@ -298,7 +308,7 @@ class Run:
         if not self.config_text or self.config is not None:
             return ""
         try:
-            file = self.path / "config.yaml"
+            file = self.path / CONFIG_NAME
             return configs.load(
                 FinetuneConfig, file=file, overrides=[], choices=FINETUNE_CHOICES
             ).model.name

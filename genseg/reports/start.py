@@ -3,11 +3,11 @@ anything."""
 
 import numpy as np
 
+from genseg.core.names import BANKS
 from genseg.data.composites.bank import load_bank
 from genseg.reports.pictures import within_budget
 from genseg.reports.run import SHOWN, Run, chosen
 from genseg.reports.training_pictures import Shrunk
-from genseg.runs.folder import BANKS
 from genseg.show.page import Section
 from genseg.show.viewer import Picture, viewer
 

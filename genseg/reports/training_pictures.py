@@ -1,5 +1,6 @@
 """What training saw, as pictures of a report: views and composites."""
 
+from genseg.core.names import BANKS
 from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import ViewDataset
@@ -8,7 +9,6 @@ from genseg.data.images.source import ImageError, ImageSource, decode
 from genseg.data.instances.instance import cut
 from genseg.reports.pictures import TILE, Pixels, small
 from genseg.reports.run import Run, chosen
-from genseg.runs.folder import BANKS
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.page import Section, figure
 from genseg.show.viewer import Picture, data_uri, picture_data, viewer

@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from genseg.core.names import CHECKPOINTS
 from genseg.nn.weights import FULL, number_of
 
 _TENSORS, _STATE, _LATEST, _UNFINISHED = "tensors.safetensors", "state.json", "latest", ".tmp-"
@@ -48,7 +49,7 @@ def save(
     """
     if keep < 1:
         raise ValueError(f"keep={keep}: at least the newest checkpoint has to stay; use 1 or more")
-    root = folder / "checkpoints"
+    root = folder / CHECKPOINTS
     final = root / f"step_{step:08d}"
     text = json.dumps(state)
     ready = _ready(tensors)
@@ -87,7 +88,7 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
     When that one is missing or damaged: the newest whole one, with a RuntimeWarning that names what
     was passed over. Raises CheckpointError when there are checkpoints and none can be read.
     """
-    root = folder / "checkpoints"
+    root = folder / CHECKPOINTS
     try:
         steps, named = _steps(root), _named(root)
     except OSError as error:
@@ -116,7 +117,7 @@ def load_latest(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None
 def peek(folder: Path) -> dict[str, Any] | None:
     """The state of the checkpoint that `latest` names, unchecked and without its tensors; None
     where there is none that can be read."""
-    root = folder / "checkpoints"
+    root = folder / CHECKPOINTS
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         return dict(
             json.loads((root / (_named(root) or "none") / _STATE).read_text(encoding="utf-8"))[

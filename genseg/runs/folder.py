@@ -16,24 +16,36 @@ from typing import Any, TextIO
 import torch
 
 from genseg.core.files import write_text
+from genseg.core.names import (
+    BANKS,
+    BROKEN_NAME,
+    CHECKPOINTS,
+    CONFIG_NAME,
+    ENVIRONMENT_NAME,
+    METRICS_NAME,
+    PREFLIGHT_NAME,
+    REPORT_NAME,
+    SCORES_NAME,
+    SNAPSHOTS,
+    TENSORBOARD,
+    TIMM,
+    WEIGHTS,
+)
 
 if sys.platform == "win32":
     fcntl = None
 else:
     import fcntl
 
-BANKS = "banks"
-SNAPSHOTS = "snapshots"
-WEIGHTS = ("encoder.safetensors", "alpha.safetensors", "model.safetensors", "best.safetensors")
 CONTENT = (
-    *("config.yaml", "metrics.jsonl", "broken.txt", "preflight.txt", "scores.json", "report.html"),
+    *(CONFIG_NAME, METRICS_NAME, BROKEN_NAME, PREFLIGHT_NAME, SCORES_NAME, REPORT_NAME),
     *WEIGHTS,
-    "env.json",  # removed last: by it the others are known as genseg's
+    ENVIRONMENT_NAME,  # removed last: by it the others are known as genseg's
 )
 STEP = re.compile(r"step_\d{8,}")  # the folder of a checkpoint
 # names in checkpoints/; with an ending, what a kill leaves of writing them
 OURS = re.compile(r"(step_\d{8,}|latest)(\.tmp-[0-9a-f]{8})?")
-FOLDERS = ("checkpoints", BANKS, SNAPSHOTS, "timm", "tensorboard")
+FOLDERS = (CHECKPOINTS, BANKS, SNAPSHOTS, TIMM, TENSORBOARD)
 PACKAGES = (
     "genseg",
     "torch",
@@ -107,7 +119,7 @@ def refuse_foreign(run: Path) -> None:
     if not found or _has_checkpoint(run):
         return
     try:
-        ours = "genseg" in json.loads((run / "env.json").read_bytes())["packages"]
+        ours = "genseg" in json.loads((run / ENVIRONMENT_NAME).read_bytes())["packages"]
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if not ours:
@@ -121,7 +133,7 @@ def refuse_foreign(run: Path) -> None:
 def _has_checkpoint(run: Path) -> bool:
     """Whether `checkpoints/latest` is ours: other tools have a file of that name, too, as DeepSpeed
     does."""
-    folder = run / "checkpoints"
+    folder = run / CHECKPOINTS
     try:
         name = (folder / "latest").read_text("utf-8").strip()
         return bool(STEP.fullmatch(name)) and "sha256" in json.loads(
@@ -146,7 +158,7 @@ def clear(run: Path) -> None:
             "directory; empty the folder "
             "that it names, or remove the link, and give the command again"
         )
-    kept = run / "checkpoints"
+    kept = run / CHECKPOINTS
     if foreign := [
         f.name for f in (kept.iterdir() if kept.is_dir() else ()) if not OURS.fullmatch(f.name)
     ]:
@@ -202,4 +214,4 @@ def write_environment(run: Path, *, device: torch.device, facts: dict[str, Any])
         **facts,
         "packages": {name: importlib.metadata.version(name) for name in PACKAGES},
     }
-    write_text(run / "env.json", json.dumps(known, indent=2) + "\n")
+    write_text(run / ENVIRONMENT_NAME, json.dumps(known, indent=2) + "\n")

@@ -11,7 +11,6 @@ from typing import TextIO
 from genseg.core.files import write_text
 from genseg.core.words import rate
 
-METRICS_NAME = "metrics.jsonl"
 Row = dict[str, int | float]  # one line of metrics.jsonl
 # what two equal runs may differ in
 TIMING = ("images_per_second", "data_wait", "eta_seconds", "seconds")

@@ -11,8 +11,9 @@ from torch import Tensor
 from genseg import config as configs
 from genseg.core import dist
 from genseg.core.files import remove_leftovers
+from genseg.core.names import BANKS, CHECKPOINTS, TIMM, WEIGHTS
 from genseg.runs import checkpoint
-from genseg.runs.folder import BANKS, WEIGHTS, RunError, clear, lock, refuse_foreign
+from genseg.runs.folder import RunError, clear, lock, refuse_foreign
 
 # tensors and state, as genseg.runs.checkpoint keeps them
 Saved = tuple[dict[str, Tensor], dict[str, Any]]
@@ -91,7 +92,7 @@ def take(
             stack.enter_context(lock(run))
         if main and fresh:
             clear(run)
-        for folder in (run, run / BANKS, run / "timm") if main else ():
+        for folder in (run, run / BANKS, run / TIMM) if main else ():
             remove_leftovers(folder)
     with dist.together():
         saved = reopen(run, config, fingerprint=fingerprint, source=source, free=free)
@@ -99,16 +100,14 @@ def take(
         if main:
             if saved is None:
                 refuse_leftovers(run)
-            (run / "checkpoints").mkdir(exist_ok=True)
+            (run / CHECKPOINTS).mkdir(exist_ok=True)
     return saved
 
 
 def refuse_leftovers(run: Path) -> None:
     """Raise RunError where a new run would find what another has learnt, without its checkpoints,
     or files that are not genseg's."""
-    if not (run / "checkpoints").is_dir() and (
-        learnt := [n for n in WEIGHTS if (run / n).exists()]
-    ):
+    if not (run / CHECKPOINTS).is_dir() and (learnt := [n for n in WEIGHTS if (run / n).exists()]):
         raise RunError(
             f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose "
             "another run= folder, or "

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from genseg import __version__
 from genseg.core import dist
+from genseg.core.names import METRICS_NAME
 from genseg.core.schedule import Plan
 from genseg.runs import checkpoint
-from genseg.runs.metrics import METRICS_NAME, MetricsFile, ProgressLine, Row
+from genseg.runs.metrics import MetricsFile, ProgressLine, Row
 from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides

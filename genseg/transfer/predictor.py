@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from genseg import __version__
 from genseg.alpha.decoder import AlphaDecoder
 from genseg.core.check import at_least, normalisation
+from genseg.core.names import BEST_NAME, MODEL_NAME
 from genseg.core.precision import Precision
 from genseg.data.images.pixels import normalise, stretch
 from genseg.data.instances.instance import Instance, resized
@@ -35,7 +36,6 @@ MODELS: dict[str, type] = {
     "fpn": FPNConfig,
     "deeplabv3plus": DeepLabConfig,
 }
-MODEL_NAME, BEST_NAME = "model.safetensors", "best.safetensors"
 Model = Detector | PlaceDetector | Segmenter
 
 

@@ -7,7 +7,8 @@ import torch
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha
+from genseg.alpha.model import AlphaModel, Look, save_alpha
+from genseg.core.names import ALPHA_NAME
 from genseg.nn.encoder import Encoder, EncoderConfig
 
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)

@@ -7,9 +7,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from genseg.core.names import INSTANCES_NAME
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
-from genseg.workflows.generate.generate import RESULT
 
 EVIL = "<script>window.harm=1<!--'\"&.png"
 NAMES = ("discs.png", EVIL, "empty.png")
@@ -48,7 +48,7 @@ def write_found(root: Path) -> Path:
         a["category_id"] = 1 + n % 2
     categories = [{"id": 1, "name": "<b>cell</b>"}, {"id": 2, "name": "disc"}]
     content = {"images": images, "annotations": annotations, "categories": categories}
-    (out / RESULT).write_text(json.dumps(content))
+    (out / INSTANCES_NAME).write_text(json.dumps(content))
     command = ["genseg", "generate", EVIL]
     (out / "env.json").write_text(
         json.dumps({"command": command, "folder": str(root / "images"), "python": "3.11"})

@@ -15,10 +15,10 @@ from safetensors.torch import load_file, save_file
 from genseg import __version__
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
+from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
+from genseg.core.names import ALPHA_NAME, ENCODER_NAME, MODEL_NAME
 from genseg.nn.encoder import (
-    WEIGHTS_NAME,
     Encoder,
     EncoderConfig,
     EncoderFacts,
@@ -30,7 +30,6 @@ from genseg.nn.weights import read_facts, read_weights
 from genseg.transfer.detector import DetectorConfig
 from genseg.transfer.places import PlacesConfig
 from genseg.transfer.predictor import (
-    MODEL_NAME,
     Predictor,
     Preparation,
     build_model,
@@ -56,7 +55,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     encoder = build_encoder(EncoderConfig())[0]
     save_encoder(
         encoder,
-        folder / WEIGHTS_NAME,
+        folder / ENCODER_NAME,
         EncoderFacts(config, "moco", GREY, GREY, 64, genseg=__version__),
     )
     model = AlphaModel(
@@ -78,7 +77,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 LOAD: dict[str, Callable[[Path], Any]] = {
-    WEIGHTS_NAME: facts_of,
+    ENCODER_NAME: facts_of,
     ALPHA_NAME: load_alpha,
     f"unet/{MODEL_NAME}": load_predictor,
     f"mask_rcnn/{MODEL_NAME}": load_predictor,
@@ -166,7 +165,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", [WEIGHTS_NAME, ALPHA_NAME, f"unet/{MODEL_NAME}"])
+@pytest.mark.parametrize("name", [ENCODER_NAME, ALPHA_NAME, f"unet/{MODEL_NAME}"])
 @pytest.mark.parametrize("change", CHANGES)
 def test_facts_that_do_not_fit_are_told(
     files: Path, name: str, change: str, tmp_path: Path
@@ -177,7 +176,7 @@ def test_facts_that_do_not_fit_are_told(
         found = LOAD[name](file)
         # reached for encoder.safetensors alone: what it names is built by who asks for it
         Encoder(found.encoder)
-    assert str(file) in str(told.value) or (name, change) == (WEIGHTS_NAME, "an unknown name")
+    assert str(file) in str(told.value) or (name, change) == (ENCODER_NAME, "an unknown name")
 
 
 @pytest.mark.parametrize(
@@ -285,7 +284,7 @@ def test_weights_that_are_no_numbers_are_told(files: Path, name: str, tmp_path: 
     spoilt = torch.full_like(weights, float("nan"))
     file = rewritten(files / name, tmp_path / "a.safetensors", lambda f: None, **{key: spoilt})
     with pytest.raises(ValueError, match="1 of [0-9]+ tensors hold nan or infinity"):
-        read_weights(file) if name == WEIGHTS_NAME else LOAD[name](file)
+        read_weights(file) if name == ENCODER_NAME else LOAD[name](file)
 
 
 def test_a_file_without_the_tensors_of_its_model(files: Path, tmp_path: Path) -> None:
@@ -317,7 +316,7 @@ def test_models_of_other_encoders_are_compared_before_they_take_memory(
 def test_an_encoder_for_fine_tuning_is_checked_as_well(files: Path, tmp_path: Path) -> None:
     """It was taken for a file of another library, and its encoder for a resnet18."""
     file = rewritten(
-        files / WEIGHTS_NAME, tmp_path / WEIGHTS_NAME, lambda f: f["encoder"].update(new=1)
+        files / ENCODER_NAME, tmp_path / ENCODER_NAME, lambda f: f["encoder"].update(new=1)
     )
     with pytest.raises(ValueError, match=r"unknown key encoder\.new"):
         run_facts(str(file))
@@ -344,7 +343,7 @@ def test_files_of_before_hold_the_config_and_are_read(files: Path, tmp_path: Pat
 def test_commands_end_with_2_and_a_word(
     files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    named = {"generate": ALPHA_NAME, "predict": f"unet/{MODEL_NAME}", "export": WEIGHTS_NAME}
+    named = {"generate": ALPHA_NAME, "predict": f"unet/{MODEL_NAME}", "export": ENCODER_NAME}
     (tmp_path / "FOLDER").mkdir()
     for command, name in named.items():
         file = rewritten(

@@ -15,6 +15,7 @@ from app_runs import write_run
 from decoded import decode_segmentation
 
 from genseg.alpha.generate import GenerateConfig
+from genseg.core.names import MODEL_NAME
 from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.labelled_set import Categories
@@ -22,13 +23,7 @@ from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.reports import app_seen as app
 from genseg.transfer.detector import BoxDetectorConfig, DetectorConfig
 from genseg.transfer.places import PlacesConfig
-from genseg.transfer.predictor import (
-    MODEL_NAME,
-    Predictor,
-    Preparation,
-    build_model,
-    save_predictor,
-)
+from genseg.transfer.predictor import Predictor, Preparation, build_model, save_predictor
 from genseg.transfer.segmenter import SegmenterConfig
 from genseg.workflows.generate.opened import ONE_CLASS, open_finder, open_run, open_runs
 from genseg.workflows.generate.shrinking import Shrinking

@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from genseg.core.names import INSTANCES_NAME
 from genseg.data.images.coco_files import CocoError
 from genseg.data.images.source import ImageError
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 from genseg.reports.grid import visualize
 from genseg.show.draw import colour, grid, overlay
-from genseg.workflows.generate.generate import RESULT, GenerateOptions, generate_folder
+from genseg.workflows.generate.generate import GenerateOptions, generate_folder
 
 SIDE = 32
 NAMES = ("a.png", "b.png", "c.png")
@@ -79,11 +80,14 @@ def test_each_image_stands_before_its_instances_however_the_jsons_name_it(
 
 def test_what_generation_finds_of_a_json_is_drawn_beside_its_labels(place: Path) -> None:
     generate_folder(Path("centre"), str(place / "labels.json"), place / "out", GenerateOptions())
-    listed = json.loads((place / "out" / RESULT).read_text())["images"]
+    listed = json.loads((place / "out" / INSTANCES_NAME).read_text())["images"]
     assert [i["file_name"] for i in listed] == ["images/a.png", "images/b.png", "images/c.png"]
     for folder in (place, place / "images"):
         visualize(
-            [place / "out" / RESULT, place / "labels.json"], folder, place / "grid.png", **PICTURE
+            [place / "out" / INSTANCES_NAME, place / "labels.json"],
+            folder,
+            place / "grid.png",
+            **PICTURE,
         )
         assert written(place / "grid.png").shape[0] == 3 * SIDE + 2 * 4
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from genseg.cli import main
+from genseg.core.names import REPORT_NAME
 from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.images.cache import build_cache
@@ -21,7 +22,7 @@ from genseg.reports import pictures as report_pictures
 from genseg.reports.index import write_index
 from genseg.reports.neighbours import alike, embeddings, nearest_of
 from genseg.reports.pictures import pictures_of
-from genseg.reports.report import REPORT, LiveReport, try_report, write_report
+from genseg.reports.report import LiveReport, try_report, write_report
 from genseg.reports.run import Run
 from genseg.runs.checkpoint import load_latest
 from genseg.runs.folder import RunError, lock
@@ -96,9 +97,9 @@ def data_of(file: Path) -> dict[str, Any]:
 
 
 def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
-    html = (run / REPORT).read_text()
+    html = (run / REPORT_NAME).read_text()
     pictures = ["found", "sizes", "steps", "extremes", "alike", "composites", "views"]
-    assert sections(run / REPORT) == [*pictures, "curves", "data", "made"]
+    assert sections(run / REPORT_NAME) == [*pictures, "curves", "data", "made"]
     assert len(html) < 15e6 and ">finished<" in html and 'data-refresh="0"' in html
     for title in (
         "Loss and its terms",
@@ -120,7 +121,7 @@ def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
 def test_the_page_of_a_run_holds_no_absolute_path(run: Path, images: Path) -> None:
     """Its config and folder have them; pictures are base64, in which nothing can be told."""
     assert str(images) in (run / "config.yaml").read_text()
-    html = re.sub(r"data:image/[^\"]*", "", (run / REPORT).read_text())
+    html = re.sub(r"data:image/[^\"]*", "", (run / REPORT_NAME).read_text())
     assert (
         str(images.parent) not in html
         and str(run.parent) not in html
@@ -130,7 +131,7 @@ def test_the_page_of_a_run_holds_no_absolute_path(run: Path, images: Path) -> No
 
 
 def test_the_instances_are_those_of_the_runs_decoder(run: Path) -> None:
-    data = data_of(run / REPORT)["found"]
+    data = data_of(run / REPORT_NAME)["found"]
     looked, score, low = Run(run).looked
     assert (data["threshold"], data["low"]) == (score, low) == (0.1, 0.05)
     assert [p["name"] for p in data["pictures"]] == [p.name for p in looked] and len(looked) == 10
@@ -214,8 +215,8 @@ def test_other_images_are_shown_when_they_are_given(
     (tmp_path / "other").mkdir()
     (tmp_path / "other/<i>x.png").write_bytes((images / "a/0.png").read_bytes())
     assert main(["visualize", str(run), str(tmp_path / "other")]) == 0
-    assert [p["name"] for p in data_of(run / REPORT)["found"]["pictures"]] == ["<i>x.png"]
-    assert "<i>" not in (run / REPORT).read_text()
+    assert [p["name"] for p in data_of(run / REPORT_NAME)["found"]["pictures"]] == ["<i>x.png"]
+    assert "<i>" not in (run / REPORT_NAME).read_text()
     assert main(["visualize", str(run)]) == 0
 
 
@@ -232,20 +233,24 @@ def test_before_training_the_page_shows_what_it_starts_from(run: Path, tmp_path:
     html = write_report(tmp_path, look=False, live=True).read_text()
     bank, shown = (
         load_bank(run / "banks/0.npz"),
-        data_of(tmp_path / REPORT)["proposals"]["pictures"],
+        data_of(tmp_path / REPORT_NAME)["proposals"]["pictures"],
     )
-    assert verdict_of(tmp_path / REPORT).startswith("Training has not begun.")
-    assert sections(tmp_path / REPORT)[:2] == ["proposals", "composites"] and "step 0" not in html
+    assert verdict_of(tmp_path / REPORT_NAME).startswith("Training has not begun.")
+    assert (
+        sections(tmp_path / REPORT_NAME)[:2] == ["proposals", "composites"] and "step 0" not in html
+    )
     assert f"What training starts from: {len(bank)} proposals in 11 images" in html
     assert sum(len(p["found"]) for p in shown) == len(bank) > 0
     (tmp_path / "metrics.jsonl").write_text('{"step": 1, "loss": 2.0}\n')
     write_report(tmp_path, look=False, live=True)
-    assert "not begun" not in verdict_of(tmp_path / REPORT) and "proposals" in sections(
-        tmp_path / REPORT
+    assert "not begun" not in verdict_of(tmp_path / REPORT_NAME) and "proposals" in sections(
+        tmp_path / REPORT_NAME
     )
     (tmp_path / "snapshots/00000002.npz").write_bytes((run / "snapshots/00000002.npz").read_bytes())
     html = write_report(tmp_path, look=False, live=True).read_text()
-    assert "proposals" not in sections(tmp_path / REPORT) and "found" in sections(tmp_path / REPORT)
+    assert "proposals" not in sections(tmp_path / REPORT_NAME) and "found" in sections(
+        tmp_path / REPORT_NAME
+    )
     assert "step 0<br>training has not begun<br>" in html and "step 2<br>training has" not in html
 
 
@@ -254,7 +259,7 @@ def test_images_that_have_gone_leave_the_rest_of_the_report(run: Path, tmp_path:
         text = (run / name).read_text()
         (tmp_path / name).write_text(re.sub(r"path: .*", "path: /nowhere/at-all", text))
     assert sections(write_report(tmp_path)) == ["curves", "data", "made"]
-    assert "not there; genseg visualize RUN FOLDER" in (tmp_path / REPORT).read_text()
+    assert "not there; genseg visualize RUN FOLDER" in (tmp_path / REPORT_NAME).read_text()
 
 
 def test_snapshots_are_of_the_same_images_and_survive_a_kill(run: Path) -> None:
@@ -287,7 +292,7 @@ def test_a_run_that_goes_on_says_how_far_it_is(run: Path, tmp_path: Path) -> Non
     )
     with lock(tmp_path):
         assert ">running: 50 %<" in write_report(tmp_path).read_text()
-        assert 'data-refresh="20"' in (tmp_path / REPORT).read_text()
+        assert 'data-refresh="20"' in (tmp_path / REPORT_NAME).read_text()
     assert ">stopped: 50 %<" in write_report(tmp_path).read_text()
 
 
@@ -345,7 +350,7 @@ def test_a_comparison_becomes_a_table_and_a_plot(tmp_path: Path) -> None:
     content = {"arms": list(ARMS), "labels": [5, 20, 100], "metric": "mask AP", "cells": cells}
     (tmp_path / "compare.json").write_text(json.dumps(content))
     html = write_report(tmp_path).read_text()
-    assert sections(tmp_path / REPORT) == ["transfer"]
+    assert sections(tmp_path / REPORT_NAME) == ["transfer"]
     assert "<h3>Differences</h3>" in html and ">-0.3000<" in html and "against mine" in html
     assert "0.410 ± 0.010" in html and "0.310 ± 0.010" in html and html.count('class="dot') == 6
     assert "mask AP with 5 labelled images: mine 0.410, random &lt;weights&gt; 0.110." in html
@@ -399,7 +404,7 @@ def test_the_headline_of_a_comparison_is_the_verdict_on_the_differences(tmp_path
         "No arm can be told from another yet: no pair is finished. mask AP with 8 labelled "
         "images: random 0.150."
     )
-    assert "much better" not in (tmp_path / REPORT).read_text()
+    assert "much better" not in (tmp_path / REPORT_NAME).read_text()
 
 
 def test_an_index_compares_the_runs_of_a_folder(
@@ -407,7 +412,7 @@ def test_an_index_compares_the_runs_of_a_folder(
 ) -> None:
     for name in ("one", "<b>two"):
         (tmp_path / name).mkdir()
-        for file in ("config.yaml", "metrics.jsonl", REPORT):
+        for file in ("config.yaml", "metrics.jsonl", REPORT_NAME):
             (tmp_path / name / file).write_bytes((run / file).read_bytes())
     (tmp_path / "no run").mkdir()
     assert main(["visualize", str(tmp_path)]) == 0

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from genseg.runs.metrics import METRICS_NAME, MetricsFile, ProgressLine, read_metrics
+from genseg.core.names import METRICS_NAME
+from genseg.runs.metrics import MetricsFile, ProgressLine, read_metrics
 
 TIME = {"images_per_second": 5.0, "data_wait": 0.1, "eta_seconds": 60.0}
 

@@ -13,10 +13,11 @@ import torch
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha
+from genseg.alpha.model import AlphaModel, Look, save_alpha
+from genseg.core.names import ALPHA_NAME, INSTANCES_NAME
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.runs.metrics import read_metrics
-from genseg.workflows.generate.generate import RESULT, GenerateOptions, generate_folder
+from genseg.workflows.generate.generate import GenerateOptions, generate_folder
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -140,9 +141,9 @@ def test_two_processes_generate_the_bytes_of_one(images: Path, tmp_path: Path) -
         generate_folder(Path(run), str(images), tmp_path / "one", GenerateOptions())
     finally:
         torch.set_num_threads(threads)
-    for name in (RESULT, "broken.txt"):
+    for name in (INSTANCES_NAME, "broken.txt"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    assert json.loads((tmp_path / "one" / RESULT).read_text())["annotations"]
+    assert json.loads((tmp_path / "one" / INSTANCES_NAME).read_text())["annotations"]
 
 
 def test_the_tool_is_the_command() -> None:

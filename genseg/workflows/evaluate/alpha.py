@@ -11,6 +11,7 @@ import numpy as np
 
 from genseg.core.check import between
 from genseg.core.files import write_text
+from genseg.core.names import ALPHAS, BROKEN_NAME
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, load_json
@@ -31,7 +32,7 @@ from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_
 from genseg.runs.folder import check_out
 from genseg.workflows.generate.finder import Wanted, is_proposer
 from genseg.workflows.generate.generate import generated
-from genseg.workflows.generate.records import BROKEN, notes_of
+from genseg.workflows.generate.records import notes_of
 
 AS_THE_RUN = Wanted()
 
@@ -106,7 +107,7 @@ def evaluate_alpha(
     for number, (name, path) in enumerate(zip(names, predictions, strict=True), start=1):
         found, others, unread, looked = _read_found(path, labels, truth)
         boxed += [] if all(f.outlined for f in found) else [name]
-        soft = path.parent / "alphas"
+        soft = path.parent / ALPHAS
         if alphas and soft.is_dir():
             found = [_with_alphas(f, soft, f.name, f.numbers) for f in found]
         table[name] = by_kind(found, truth, threshold=threshold)
@@ -114,7 +115,7 @@ def evaluate_alpha(
         if unread:
             note += (
                 f"; {unread} images that could not be read count as nothing found, see "
-                f"{path.parent / BROKEN}"
+                f"{path.parent / BROKEN_NAME}"
             )
         head.append(f"{number}: {name}: {sum(len(f.instances) for f in found)} predictions{note}")
         notes += looked
@@ -233,7 +234,7 @@ def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int,
     content = read_json(path)
     listed = by_file(read_scored(content["images"], content["annotations"], path))
     wanted = [file_key(t.name) for t in truth]
-    listed_broken = _unread(path.parent / BROKEN)
+    listed_broken = _unread(path.parent / BROKEN_NAME)
     unread = {
         name
         for name in wanted

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from genseg.core.names import CHECKPOINTS, CONFIG_NAME, ENCODER_NAME, METRICS_NAME
 from genseg.core.result import Result
-from genseg.nn.encoder import WEIGHTS_NAME, encoder_file, facts_of, refuse_more
+from genseg.nn.encoder import encoder_file, facts_of, refuse_more
 from genseg.nn.weights import read_facts, read_weights, save_weights, whole
-from genseg.runs.metrics import METRICS_NAME
 from genseg.workflows.export.timm_folder import save_timm_folder
 
 
@@ -62,7 +62,7 @@ def export(run: Path, out: Path, *, prefix: str = "") -> Exported:
         )
     elif not save_timm_folder(source, out):
         raise ValueError(
-            f"timm has no model that computes what {source} does; write {out / WEIGHTS_NAME} "
+            f"timm has no model that computes what {source} does; write {out / ENCODER_NAME} "
             "instead"
         )
     return Exported(out, source, len(tensors))
@@ -77,7 +77,7 @@ def refuse_run(out: Path) -> None:
     """Raise ValueError when `out` is a run directory: a folder for timm or smp has files of the
     same names."""
     if found := next(
-        (name for name in ("config.yaml", "checkpoints", METRICS_NAME) if (out / name).exists()),
+        (name for name in (CONFIG_NAME, CHECKPOINTS, METRICS_NAME) if (out / name).exists()),
         None,
     ):
         raise ValueError(

@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from genseg.core.names import BEST_NAME, MODEL_NAME
 from genseg.nn.weights import whole
 from genseg.transfer.detector import BINS, LEVELS, Detector
-from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
+from genseg.transfer.predictor import Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.export.encoder import Exported, names_file, refuse_run, save_pth
 

@@ -26,6 +26,7 @@ from genseg import config as configs
 from genseg.core import interrupts
 from genseg.core.check import at_least
 from genseg.core.files import write_text
+from genseg.core.names import CELL_NAME, COMPARED_NAME, PLOT_NAME, SCORES_NAME, TABLE_NAME
 from genseg.core.paths import expand
 from genseg.core.processes import end_with_parent, ignored, parent_lives
 from genseg.core.result import Result
@@ -39,10 +40,9 @@ from genseg.workflows.finetune.cells import Arm, Cell, drawn_labels, parse_label
 from genseg.workflows.finetune.comparison import as_table, by_seed, contrasts, transfer_plot
 from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
 from genseg.workflows.finetune.finetune import finetune, images_of
-from genseg.workflows.finetune.session import SCORES_NAME, Within
+from genseg.workflows.finetune.session import Within
 from genseg.workflows.finetune.start import fingerprint_of, start_of
 
-RESULT, PLOT, CELL = "compare.json", "plot.svg", "cell.json"
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
 # looking through a large set takes minutes: once a process
 kept_labels = functools.lru_cache(maxsize=8)(read_labels)
@@ -125,7 +125,7 @@ def compare(
         result["planned"] = len(
             {Cell(c["arm"], c["labels"], c["seed"]) for c in result["cells"]} | set(cells)
         )
-        write_text(out / RESULT, json.dumps(result, indent=1) + "\n")
+        write_text(out / COMPARED_NAME, json.dumps(result, indent=1) + "\n")
         return result
 
     out.mkdir(parents=True, exist_ok=True)
@@ -145,9 +145,11 @@ def compare(
         line.say("interrupted; the same command goes on with the cells that are missing")
         raise
     result = keep()
-    write_text(out / "table.txt", as_table(result) + "\n")
-    if plot := transfer_plot(result, out / RESULT):  # there is none of nothing
-        write_text(out / PLOT, svg_file(plot, f"{result['metric']}, mean and standard deviation"))
+    write_text(out / TABLE_NAME, as_table(result) + "\n")
+    if plot := transfer_plot(result, out / COMPARED_NAME):  # there is none of nothing
+        write_text(
+            out / PLOT_NAME, svg_file(plot, f"{result['metric']}, mean and standard deviation")
+        )
     return Compared(out, result)
 
 
@@ -191,7 +193,7 @@ def settings_of(config: FinetuneConfig) -> dict[str, str]:
 def is_done(folder: Path, settings: Mapping[str, str]) -> bool:
     """Whether a cell is finished. Raises RunError when it was made with other settings, labels or
     weights."""
-    file = folder / CELL
+    file = folder / CELL_NAME
     if not file.is_file():
         return False
     refuse(folder, json.loads(file.read_text())["settings"], settings)
@@ -302,7 +304,7 @@ def run_cell(task: Task, progress: ProgressLine | None = None) -> str:
     content["subset"] = hashlib.blake2b(
         str(sorted(task.numbers)).encode(), digest_size=8
     ).hexdigest()
-    write_text(folder / CELL, json.dumps(content, indent=1) + "\n")
+    write_text(folder / CELL_NAME, json.dumps(content, indent=1) + "\n")
     shutil.rmtree(run)
     scores = read_scores(content)
     return f"{cell.title}: {scores.line()}"
@@ -314,7 +316,7 @@ def gathered(out: Path, base: FinetuneConfig, arms: Mapping[str, FinetuneConfig]
     Raises RunError for cells that were made with other settings than those that are compared now.
     """
     found = []
-    for file in sorted(out.glob(f"cells/*/*/*/{CELL}")):
+    for file in sorted(out.glob(f"cells/*/*/*/{CELL_NAME}")):
         content = json.loads(file.read_text())
         own = arms.get(content["arm"])
         wanted, made = settings_of(own or base), dict(content["settings"])

@@ -6,6 +6,7 @@ import contextlib
 from genseg import config as configs
 from genseg.core import dist
 from genseg.core.files import write_text
+from genseg.core.names import CONFIG_NAME, PREFLIGHT_NAME
 from genseg.core.paths import expand
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.read import read_labels
@@ -15,8 +16,6 @@ from genseg.train.watch import Watcher
 from genseg.workflows.finetune.config import FREE_KEYS, FinetuneConfig
 from genseg.workflows.finetune.parts import assemble_finetune
 from genseg.workflows.finetune.session import Finetuned, FinetuneSession, Within, as_told
-
-PREFLIGHT_NAME = "preflight.txt"
 
 
 def finetune(
@@ -53,7 +52,7 @@ def finetune(
                 facts = parts.circumstances | {"folder": images_of(config), "val": val}
                 write_environment(run, device=parts.accelerator.device, facts=facts)
                 if saved is None:
-                    write_text(run / "config.yaml", configs.to_yaml(parts.config))
+                    write_text(run / CONFIG_NAME, configs.to_yaml(parts.config))
                 text = "\n\n".join(
                     f"{file}\n{as_told(found)}" for file, found in parts.findings.items()
                 )

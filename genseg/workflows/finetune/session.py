@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genseg.core import dist
 from genseg.core.files import write_text
+from genseg.core.names import BEST_NAME, MODEL_NAME, SCORES_NAME
 from genseg.core.precision import scoring_precision
 from genseg.core.result import Result
 from genseg.data.labels.findings import Findings, format_findings
@@ -24,17 +25,9 @@ from genseg.train.loop import Timing
 from genseg.train.session import Session, loss_terms
 from genseg.train.watch import Watcher
 from genseg.transfer.contract import Labelled
-from genseg.transfer.predictor import (
-    BEST_NAME,
-    MODEL_NAME,
-    Predictor,
-    load_predictor,
-    save_predictor,
-)
+from genseg.transfer.predictor import Predictor, load_predictor, save_predictor
 from genseg.workflows.evaluate.detector import Scores, evaluate_model, read_scores
 from genseg.workflows.finetune.parts import FinetuneParts
-
-SCORES_NAME = "scores.json"
 
 
 @dataclass(frozen=True)

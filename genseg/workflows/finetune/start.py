@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.model import ALPHA_NAME, load_alpha
+from genseg.alpha.model import load_alpha
+from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.data.labels.labelled_set import LabelledSet
-from genseg.nn.encoder import (
-    WEIGHTS_NAME,
-    Encoder,
-    EncoderConfig,
-    EncoderFacts,
-    build_encoder,
-    facts_of,
-)
+from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, facts_of
 from genseg.nn.weights import read_facts
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
 from genseg.transfer.places import PlacesConfig
@@ -61,13 +55,13 @@ def start_of(encoder: str) -> Start:
     is_path = path.exists() or "/" in encoder or encoder.endswith(".safetensors")
     if encoder == RANDOM or not is_path:
         return Start(encoder)
-    file = path / WEIGHTS_NAME if path.is_dir() else path
+    file = path / ENCODER_NAME if path.is_dir() else path
     if not file.is_file():
         raise ValueError(
             f"encoder={encoder}: there is no {file}; give random, a run directory, a .safetensors "
             "file, or a tag of smp or timm"
         )
-    alpha = file.parent / ALPHA_NAME if file.name == WEIGHTS_NAME else None
+    alpha = file.parent / ALPHA_NAME if file.name == ENCODER_NAME else None
     facts = facts_of(file) if read_facts(file) else None
     return Start(encoder, file, facts, alpha if alpha is not None and alpha.is_file() else None)
 

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import UInt8
 
 from genseg.alpha.decoder import STRIDE
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
+from genseg.alpha.model import AlphaModel, load_alpha
 from genseg.core.check import at_least, between
+from genseg.core.names import ALPHA_NAME
 from genseg.core.precision import fast_precision
 from genseg.data.images.decode import shrunk
 from genseg.data.instances.instance import Instance, resized

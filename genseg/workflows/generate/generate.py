@@ -20,6 +20,7 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from genseg.core import dist
 from genseg.core.files import write_text
+from genseg.core.names import ALPHAS, BROKEN_NAME, CUTOUTS, INSTANCES_NAME, PARTS, SETTINGS_NAME
 from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
@@ -42,7 +43,6 @@ from genseg.workflows.generate.finder import (
     shrinking_of,
 )
 from genseg.workflows.generate.records import (
-    BROKEN,
     MOST,
     as_coco,
     broken_text,
@@ -57,9 +57,6 @@ from genseg.workflows.generate.records import (
     unseen,
 )
 from genseg.workflows.generate.shrinking import Shrinking
-
-RESULT = "instances.json"
-ALPHAS, CUTOUTS = "alphas", "cutouts"  # folders below that of the result
 
 
 @dataclass(frozen=True)
@@ -198,9 +195,11 @@ def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: W
             f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4
         )
         out = file.parent / "evaluated" / named_after(Path(data.stem), f"-{told.hexdigest()}")
-        options = GenerateOptions(alphas=alphas, wanted=wanted, fresh=(out / RESULT).exists())
+        options = GenerateOptions(
+            alphas=alphas, wanted=wanted, fresh=(out / INSTANCES_NAME).exists()
+        )
     generate_folder(found, str(data), out, options, say=lambda note: None)  # the json has it
-    return out / RESULT
+    return out / INSTANCES_NAME
 
 
 def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -> None:
@@ -214,17 +213,17 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         "cutouts": options.cutouts,
         **asdict(options.wanted),
     }
-    kept = out / "settings.json"
+    kept = out / SETTINGS_NAME
     before = read_settings(kept)
     if options.fresh:
-        for file in (*out.glob("parts/*.jsonl"), out / RESULT, out / BROKEN, kept):
+        for file in (*out.glob("parts/*.jsonl"), out / INSTANCES_NAME, out / BROKEN_NAME, kept):
             file.unlink(missing_ok=True)
         for folder in (ALPHAS, CUTOUTS):
             # else they are not ours: `out` may hold the data, whose alphas are called so, too
             if before.get(folder):
                 shutil.rmtree(out / folder, ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "parts").mkdir(exist_ok=True)
+    (out / PARTS).mkdir(exist_ok=True)
     if kept.exists():
         changed = [name for name in settings if before.get(name) != settings[name]]
         if changed:
@@ -241,7 +240,7 @@ class Part:
 
     def __init__(self, out: Path, number: int, count: int) -> None:
         self.out, self.number, self.count = out, number, count
-        self.file = out / "parts" / f"{number}-of-{count}.jsonl"
+        self.file = out / PARTS / f"{number}-of-{count}.jsonl"
 
     def write(
         self,
@@ -318,10 +317,10 @@ def merge(out: Path, images: ImageList, shrinking: Shrinking) -> Generated:
         return Generated(out, None, len(rows), 0, len(images))
     more = notes_on(images.paths)
     coco = as_coco(rows, shrinking=shrinking, more=more)
-    write_text(out / RESULT, json.dumps(coco))
+    write_text(out / INSTANCES_NAME, json.dumps(coco))
     return Generated(
         out,
-        out / RESULT,
+        out / INSTANCES_NAME,
         len(coco["images"]),
         len(coco["annotations"]),
         len(images),

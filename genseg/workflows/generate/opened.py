@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, load_alpha
+from genseg.alpha.model import AlphaModel, load_alpha
+from genseg.core.names import ALPHA_NAME, BEST_NAME, MODEL_NAME
 from genseg.core.precision import fast_precision, scoring_precision
 from genseg.data.instances.instance import Instance, filled
 from genseg.data.labels.categories import Categories
 from genseg.nn.weights import read_facts
 from genseg.transfer.contract import Detection, Pixels
 from genseg.transfer.detector import Detector
-from genseg.transfer.predictor import BEST_NAME, MODEL_NAME, Predictor, load_predictor
+from genseg.transfer.predictor import Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate import finder, predict
 from genseg.workflows.generate.shrinking import Shrinking

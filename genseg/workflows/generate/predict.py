@@ -18,6 +18,7 @@ from PIL import Image
 
 from genseg.core.check import between
 from genseg.core.files import write_text
+from genseg.core.names import BROKEN_NAME, MASKS, PREDICTIONS_NAME, ROWS_NAME, SETTINGS_NAME
 from genseg.core.precision import scoring_precision
 from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
@@ -32,9 +33,7 @@ from genseg.transfer.contract import Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate.records import (
-    BROKEN,
     MOST,
-    ROWS,
     as_coco,
     broken_text,
     decoded,
@@ -47,8 +46,6 @@ from genseg.workflows.generate.records import (
     unseen,
 )
 from genseg.workflows.generate.shrinking import Shrinking
-
-RESULT, MASKS = "predictions.json", "masks"
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class _Work:
 
     @property
     def rows(self) -> Path:
-        return self.out / ROWS
+        return self.out / ROWS_NAME
 
     @functools.cached_property
     def mask_names(self) -> list[str]:
@@ -187,11 +184,11 @@ def _look(work: _Work, after: Callable[[], object]) -> None:
 def _open(work: _Work, origin: str, fresh: bool) -> None:
     """Begin in `out`, or go on there. Raises RunError when it holds the result of something
     else."""
-    kept = work.out / "settings.json"
+    kept = work.out / SETTINGS_NAME
     if fresh:
         if kept.exists():  # else they are not ours: a folder of labels has masks/ too
             shutil.rmtree(work.out / MASKS, ignore_errors=True)
-        for file in (work.rows, work.out / RESULT, work.out / BROKEN, kept):
+        for file in (work.rows, work.out / PREDICTIONS_NAME, work.out / BROKEN_NAME, kept):
             file.unlink(missing_ok=True)
     work.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and read_settings(kept) != {"origin": origin}:
@@ -208,11 +205,11 @@ def _finish(work: _Work) -> Predicted:
     rows = rows_of([work.rows])
     more, shrinking = notes_on(work.images.paths), shrinking_of(work.predictor)
     coco = as_coco(rows, work.predictor.categories, shrinking=shrinking, more=more)
-    write_text(work.out / RESULT, json.dumps(coco))
+    write_text(work.out / PREDICTIONS_NAME, json.dumps(coco))
     semantic = isinstance(work.predictor.model, Segmenter)
     return Predicted(
         work.out,
-        work.out / RESULT,
+        work.out / PREDICTIONS_NAME,
         len(coco["images"]),
         None if semantic else len(coco["annotations"]),
         list_broken(rows, work.out),

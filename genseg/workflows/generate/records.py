@@ -14,14 +14,13 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from genseg.core.files import write_text
+from genseg.core.names import BROKEN_NAME, PARTS, ROWS_NAME
 from genseg.core.threads import in_order
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList
 from genseg.data.images.source import ImageError, decode
 from genseg.workflows.generate.shrinking import Shrinking
 
-BROKEN = "broken.txt"  # images that could not be read, and why
-ROWS = "rows.jsonl"  # where genseg predict keeps them; genseg generate has a file for each part
 INSTANCE = ((1, "instance"),)  # the only category of instances without a label
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -50,12 +49,12 @@ def rows_of(files: Iterable[Path]) -> list[dict[str, Any]]:
 
 def part_files(out: Path) -> list[Path]:
     """The files of all parts, whatever their count, the latest last."""
-    return sorted((out / "parts").glob("*-of-*.jsonl"), key=lambda f: (f.stat().st_mtime, f.name))
+    return sorted((out / PARTS).glob("*-of-*.jsonl"), key=lambda f: (f.stat().st_mtime, f.name))
 
 
 def rows_so_far(out: Path) -> list[dict[str, Any]]:
     """What genseg generate or genseg predict, whichever has written last, has found so far."""
-    files = sorted((*part_files(out), *out.glob(ROWS)), key=lambda f: f.stat().st_mtime)
+    files = sorted((*part_files(out), *out.glob(ROWS_NAME)), key=lambda f: f.stat().st_mtime)
     return rows_of(f for f in files if f.parent == files[-1].parent)
 
 
@@ -153,7 +152,7 @@ def list_broken(rows: Sequence[Mapping[str, Any]], out: Path) -> tuple[str, ...]
     """Names of the images that could not be read; broken.txt in `out` lists them with the reasons.
     Without any there is no such file."""
     broken = [row for row in rows if "broken" in row]
-    file = out / BROKEN
+    file = out / BROKEN_NAME
     if broken:
         lines = [f"{row['file_name']}\t{row['broken']}\n" for row in broken]
         write_text(file, "".join(lines))
@@ -167,8 +166,8 @@ def broken_text(names: Sequence[str], out: Path) -> str:
     if not names:
         return ""
     return (
-        f"; {amount(len(names), 'image')} cannot be read, see {out / BROKEN}; mended, the same "
-        "command looks at them again"
+        f"; {amount(len(names), 'image')} cannot be read, see {out / BROKEN_NAME}; mended, the "
+        "same command looks at them again"
     )
 
 

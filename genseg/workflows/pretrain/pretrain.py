@@ -6,6 +6,7 @@ import contextlib
 from genseg import config as configs
 from genseg.core import dist
 from genseg.core.files import write_text
+from genseg.core.names import BROKEN_NAME, CONFIG_NAME
 from genseg.core.paths import expand
 from genseg.runs.folder import write_environment
 from genseg.runs.resume import take
@@ -41,11 +42,11 @@ def pretrain(
         with dist.together():
             if main and saved is None:
                 # of a run that was stopped before its first checkpoint
-                (run / "broken.txt").unlink(missing_ok=True)
+                (run / BROKEN_NAME).unlink(missing_ok=True)
             if main:
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
                 # keys that are free may have changed
-                write_text(run / "config.yaml", configs.to_yaml(parts.config))
+                write_text(run / CONFIG_NAME, configs.to_yaml(parts.config))
         session = stack.enter_context(contextlib.closing(PretrainSession(parts, run, saved, watch)))
         result = session.result(complete=session.train())
     if result.complete and main:

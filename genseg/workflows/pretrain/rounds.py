@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from genseg.alpha.calibration import Calibration, fit_calibration
 from genseg.alpha.mine import Mined, mine
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, save_alpha, snapshot
+from genseg.alpha.model import AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
+from genseg.core.names import ALPHA_NAME, BANKS, METRICS_NAME
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.composites.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.composites.composer import Composer
@@ -28,8 +29,7 @@ from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import propose
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.measure.overlaps import mask_overlap, match
-from genseg.runs.folder import BANKS
-from genseg.runs.metrics import METRICS_NAME, Row, read_metrics
+from genseg.runs.metrics import Row, read_metrics
 from genseg.workflows.generate.finder import Finder
 from genseg.workflows.pretrain.parts import Parts
 

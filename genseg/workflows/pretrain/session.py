@@ -11,6 +11,7 @@ from torch import Tensor
 from genseg import __version__
 from genseg.core import dist
 from genseg.core.files import write_text
+from genseg.core.names import BROKEN_NAME, ENCODER_NAME, METRICS_NAME, TIMM
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.composites.dataset import Batch
@@ -20,8 +21,8 @@ from genseg.data.images.views import colour_batch
 from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
-from genseg.nn.encoder import WEIGHTS_NAME, EncoderFacts, save_encoder
-from genseg.runs.metrics import METRICS_NAME, ProgressLine, Row, read_metrics
+from genseg.nn.encoder import EncoderFacts, save_encoder
+from genseg.runs.metrics import ProgressLine, Row, read_metrics
 from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing
 from genseg.train.session import Session, loss_terms
@@ -65,7 +66,7 @@ class Pretrained(Result):
     @property
     def encoder(self) -> Path:
         """The weights of the encoder."""
-        return self.run / WEIGHTS_NAME
+        return self.run / ENCODER_NAME
 
     def text(self) -> str:
         if not self.complete:
@@ -316,7 +317,7 @@ class PretrainSession(Session):
             self.reasons[i] = self.parts.source.reason(i)
         if self.main:
             lines = [f"{images.files[i]}\t{self.reasons[i]}\n" for i in sorted(self.broken)]
-            write_text(self.run / "broken.txt", "".join(lines))
+            write_text(self.run / BROKEN_NAME, "".join(lines))
             self.say(self._told_broken())
         if len(self.broken) > self.config.data.may_be_broken(len(images)):
             raise ImageError(
@@ -361,8 +362,8 @@ class PretrainSession(Session):
             fingerprint=parts.fingerprint,
             genseg=__version__,
         )
-        save_encoder(parts.module.encoder, self.run / WEIGHTS_NAME, facts)
-        save_timm_folder(self.run / WEIGHTS_NAME, self.run / "timm")
+        save_encoder(parts.module.encoder, self.run / ENCODER_NAME, facts)
+        save_timm_folder(self.run / ENCODER_NAME, self.run / TIMM)
         if self.rounds is not None and ends:
             self.rounds.save(step)  # not with each checkpoint: calibration takes seconds
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.core.names import SNAPSHOTS
 from genseg.data.composites.bank import build_bank, load_bank, save_bank
 from genseg.data.images.png import write_png
 from genseg.data.images.source import ImageError, ImageSource, decode
 from genseg.data.instances.instance import Instance
-from genseg.runs.folder import SNAPSHOTS
 from genseg.workflows.generate.finder import Finder
 
 COUNT = 4  # images

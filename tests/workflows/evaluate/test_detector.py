@@ -8,12 +8,12 @@ import torch
 import torch.multiprocessing as mp
 from coco_made import write_blobs
 
+from genseg.core.names import MODEL_NAME
 from genseg.core.precision import scoring_precision
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.detector import DetectorConfig
 from genseg.transfer.predictor import (
-    MODEL_NAME,
     Predictor,
     Preparation,
     build_model,

@@ -13,10 +13,10 @@ from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from genseg.cli import main
+from genseg.core.names import MODEL_NAME
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.transfer.detector import BoxDetectorConfig, DetectorConfig
 from genseg.transfer.predictor import (
-    MODEL_NAME,
     Predictor,
     Preparation,
     build_model,

@@ -15,20 +15,15 @@ from decoded import decode_segmentation
 import genseg.workflows.generate.records as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
-from genseg.alpha.model import ALPHA_NAME, AlphaModel, Look, load_alpha, save_alpha
+from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
+from genseg.core.names import ALPHA_NAME, INSTANCES_NAME
 from genseg.core.precision import fast_precision
 from genseg.data.instances.instance import cut_instance
 from genseg.data.proposals.propose import PROPOSERS
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.runs.folder import RunError, lock
 from genseg.workflows.generate.finder import Classical, Wanted, alpha_file, is_proposer
-from genseg.workflows.generate.generate import (
-    RESULT,
-    GenerateOptions,
-    generate_folder,
-    generated,
-    part_of,
-)
+from genseg.workflows.generate.generate import GenerateOptions, generate_folder, generated, part_of
 
 SIZES = [(64, 64), (40, 70), (33, 65), (96, 64), (64, 50)]
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -63,7 +58,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bytes_of(out: Path) -> bytes:
-    return (out / RESULT).read_bytes()
+    return (out / INSTANCES_NAME).read_bytes()
 
 
 @pytest.fixture(scope="module")
@@ -152,7 +147,7 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     }
     cut["a line of zeros"] = bytes(99) + b"\n"  # as some disks leave when the power goes
     part.write_bytes(b"".join(lines[:2]) + cut[left])
-    (tmp_path / RESULT).unlink()
+    (tmp_path / INSTANCES_NAME).unlink()
     seen: list[str] = []
     decode = module.decode
     monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
@@ -167,7 +162,7 @@ def test_shards_make_one_result_and_the_last_one_merges(
     run: Path, folder: Path, whole: Path, tmp_path: Path, order: tuple[int, ...]
 ) -> None:
     for n, shard in enumerate(order):
-        assert not (tmp_path / RESULT).exists()
+        assert not (tmp_path / INSTANCES_NAME).exists()
         said = generate_folder(
             run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3)
         ).text()
@@ -186,7 +181,7 @@ def test_what_another_number_of_processes_has_found_is_gone_on_with(
     monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
     generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
     # the broken one may have been mended
-    assert seen == ["2a.png", "4.png"] and not (tmp_path / RESULT).exists()
+    assert seen == ["2a.png", "4.png"] and not (tmp_path / INSTANCES_NAME).exists()
     generate_folder(run, str(folder), tmp_path, GenerateOptions())
     assert seen[2:] == ["2.png", "2a.png"] and bytes_of(tmp_path) == bytes_of(whole)
     assert (tmp_path / "broken.txt").read_bytes() == (whole / "broken.txt").read_bytes()
