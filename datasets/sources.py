@@ -84,8 +84,7 @@ class _Unpacking:
         if self.total > MOST_OF_ALL:
             raise SourceError(
                 f"{self.path} unpacks to more than {MOST_OF_ALL / 2**30:g} GiB: this is not the "
-                "archive it should be; "
-                "if it is, unpack it yourself and give the folder"
+                "archive it should be; if it is, unpack it yourself and give the folder"
             )
         return data
 
@@ -97,8 +96,7 @@ def read_bounded(file: IO[bytes], name: str) -> bytes:
     if len(data) > MOST_OF_A_FILE:
         raise SourceError(
             f"{name} unpacks to more than {MOST_OF_A_FILE / 2**20:g} MiB: this is not the archive "
-            "it should be; if it "
-            "is, unpack it yourself and give the folder"
+            "it should be; if it is, unpack it yourself and give the folder"
         )
     return data
 

@@ -143,8 +143,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if any(word in str(error) for word in ("gloo", "NCCL")):  # the words of torch's collectives
             print(
                 f"genseg {options.command}: the other processes of this run cannot be reached, so "
-                "this one ends; "
-                "what they said stands above. The same command goes on from the last checkpoint",
+                "this one ends; their messages are above. The same command goes on from the last "
+                "checkpoint",
                 file=sys.stderr,
             )
             return 1

@@ -278,8 +278,8 @@ def _values(keys: Mapping[str, Key], given: Mapping[str, _Given]) -> dict[str, A
         if key in given and _calls(section[last]):
             raise ConfigError(
                 f"{_got(key, given[key])}: a recipe may refer to its own keys, as in ${{seed}}, "
-                "and calls no function: "
-                "that would copy the machine's secrets into config.yaml; write the value itself"
+                "and calls no function: that would copy the machine's secrets into config.yaml; "
+                "write the value itself"
             )
     try:
         tree = OmegaConf.to_container(OmegaConf.create(tree), resolve=True, throw_on_missing=True)

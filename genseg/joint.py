@@ -47,14 +47,13 @@ class AlphaConfig:
         if self.rounds.count > 1 and min(self.compose.sure, self.compose.native) <= 0:
             raise ValueError(
                 "alpha.rounds.count: after a round what is doubted scores too little to be "
-                "pasted, and with "
-                "alpha.compose.sure=0 or native=0 nothing does; set both above 0, or rounds.count=1"
+                "pasted, and with alpha.compose.sure=0 or native=0 nothing does; set both above "
+                "0, or rounds.count=1"
             )
         if self.objective.contrast and not self.compose.shared:
             raise ValueError(
                 "alpha.objective.contrast compares cut-outs that composites have in common, and "
-                "there are none: "
-                "set alpha.compose.shared=3, or alpha.objective.contrast=0"
+                "there are none: set alpha.compose.shared=3, or alpha.objective.contrast=0"
             )
 
 

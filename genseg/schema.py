@@ -207,7 +207,7 @@ def wanted(hint: Any) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A value as YAML writes it on one line; text as it stands."""
+    """A value as YAML writes it on one line; text unchanged."""
     if value is MISSING:
         return "(required)"
     return value if isinstance(value, str) and value else json.dumps(value, default=str)

@@ -94,7 +94,7 @@ def test_the_commands(place: Path) -> None:
     tuning = [line for line in lines if re.search(r"--out proposals\b", line)]
     found = [*tuning, *(line for line in lines if line not in tuning and "runs/alpha" not in line)]
     found = [line for line in found if not line.startswith("genseg visualize found")]
-    assert len(found) == 12 and all(line.startswith("genseg ") for line in found)
+    assert len(found) == 13 and all(line.startswith("genseg ") for line in found)
     for line in found:
         words = ["runs/alpha" if w == "RUN" else w for w in shlex.split(line)[1:]]
         shards = range(

@@ -223,7 +223,7 @@ def test_frozen_statistics_are_thawed_also_after_an_error() -> None:
 
 
 def gradients(inputs: Inputs) -> tuple[float, dict[str, Tensor]]:
-    """Loss and gradients with batch norms set aside and nothing drawn by chance."""
+    """Loss and gradients with batch norms set aside and nothing drawn at random."""
     joint = build("simclr", contrast=0.5)
     freeze_batch_norm(joint)
     draw = torch.randperm

@@ -14,7 +14,7 @@ from genseg.core.check import at_least, between
 from genseg.data.instances.instance import HALF, OPAQUE, Instance, cut_instance, resized
 
 FAINT = 8  # of 255: less of an alpha counts as nothing
-# an instance of which more lies in what was mirrored at an edge is none of the image
+# drop an instance if more than this share of it lies in the mirrored padding
 BEYOND = 2 / 3
 
 

@@ -186,7 +186,7 @@ def save_alpha(
     images_seen: int = 0,
     fingerprint: str = "",
 ) -> None:
-    """Write encoder and decoder; how to build and use them stands in the file, and no path of the
+    """Write encoder and decoder; the file says how to build and use them, and no path of the
     author's.
 
     Raises WeightsError when the disk is full.

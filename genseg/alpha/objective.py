@@ -1,7 +1,7 @@
 """What the alpha decoder is trained for: composites give every alpha back.
 
 Places near the centre of an instance shall propose it, its code shall decode to its alphas, and its
-quality shall be the overlap that comes out. Where a host shows something that nobody knows, places
+quality shall be the overlap that comes out. Where the content of a host is unknown, places
 are asked nothing.
 """
 
@@ -216,7 +216,7 @@ def _shrunk(
 def _chosen(
     layer: Int[Tensor, "b p"], places: int, limit: int
 ) -> tuple[Int[Tensor, "n"], Int[Tensor, "n"]]:
-    """Up to `places` places of each layer, drawn by chance; of more than `limit` in all, some."""
+    """Up to `places` places of each layer, drawn at random; of more than `limit` in all, some."""
     image, place = (layer >= 0).nonzero(as_tuple=True)
     order = torch.randperm(len(image), device=image.device)
     owner, sort = layer[image[order], place[order]].sort(stable=True)

@@ -99,7 +99,7 @@ def merge_tiles(
     found.sort(key=lambda entry: (entry[2], -entry[1].score))
     # pieces, what they make, whether it is cut
     kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []
-    # windows of those kept; one that was joined to another lies nowhere
+    # windows of those kept; joined instances get an empty window
     places = np.zeros((len(found), 4), int)
     for tile, instance, cut in found:
         halves = []

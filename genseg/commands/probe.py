@@ -65,7 +65,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, help="draws of fewshot (default: 5)")
     parser.add_argument(
-        "--limit", type=int, default=0, help="at most so many images of each (default: all)"
+        "--limit", type=int, default=0, help="at most this many images of each (default: all)"
     )
     parser.add_argument(
         "--margin",

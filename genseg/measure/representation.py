@@ -38,14 +38,13 @@ def verdict(
     if spread < 0.05 or rank < 1.5:
         return (
             f"collapsed: all images get nearly the same embedding (spread {spread:.3f}, effective "
-            f"rank {rank:.1f}). "
-            "Lower the learning rate, lengthen the warm-up, or use a larger batch."
+            f"rank {rank:.1f}). Lower the learning rate, lengthen the warm-up, or use a larger "
+            "batch."
         )
     if progress > 0.1 and abs(loss - trivial) < 0.01 * trivial:
         return (
             f"not learning: the loss {loss:.3f} is that of a network that knows nothing "
-            f"({trivial:.3f}). "
-            f"Raise the learning rate,{' lower method.temperature,' if temperature else ''} or "
-            "weaken the views."
+            f"({trivial:.3f}). Raise the learning "
+            f"rate,{' lower method.temperature,' if temperature else ''} or weaken the views."
         )
     return None

@@ -57,6 +57,5 @@ def check_two_large(count: int, size: int, method: str) -> None:
     if count != 2:
         raise ValueError(
             f"{method} compares two views of the largest size; the recipe has {count} of {size} "
-            "px: set "
-            "views.NAME.count or views.NAME.size so that there are two"
+            "px: set views.NAME.count or views.NAME.size so that there are two"
         )

@@ -79,8 +79,7 @@ class MoCo(Method):
         if b < 2 * splits or b % splits:
             raise ValueError(
                 f"method.splits={splits} batch-norm groups need at least 2 images each and have "
-                "to divide a pass, "
-                f"which has {b}; change batch_size or method.splits"
+                f"to divide a pass, which has {b}; change batch_size or method.splits"
             )
         large = views[0] if self.config.symmetric else views[0][:1]
         q = torch.cat([self._queries(g) for g in (large, *views[1:])])

@@ -35,9 +35,8 @@ class EncoderConfig:
         if ":" in self.name:
             raise ValueError(
                 f"name={self.name}: an encoder is built by a name that timm or "
-                "segmentation-models-pytorch knows, and "
-                "none is fetched from elsewhere; give tu-NAME for timm's NAME, and its weights by "
-                "encoder.weights"
+                "segmentation-models-pytorch knows, and none is fetched from elsewhere; give "
+                "tu-NAME for timm's NAME, and its weights by encoder.weights"
             )
 
 
@@ -141,8 +140,7 @@ class Encoder(nn.Module):
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise ValueError(
                     f"{name}={side}: the encoder takes no images of {side} px ({error}); use "
-                    f"{self.side}, or an "
-                    "encoder for images of any size"
+                    f"{self.side}, or an encoder for images of any size"
                 ) from None
         self.train(training)
 
@@ -175,9 +173,8 @@ class Encoder(nn.Module):
                 if seen:
                     raise ValueError(
                         f"{key}={side}: {seen[0]} of the encoder sees a single pixel, for which "
-                        "torch's gradients in "
-                        f"bf16 on a CPU are wrong; use {2 * side}, encoder.stem=small, or "
-                        "precision=no"
+                        f"torch's gradients in bf16 on a CPU are wrong; use {2 * side}, "
+                        "encoder.stem=small, or precision=no"
                     )
         finally:
             for hook in hooks:
@@ -204,8 +201,7 @@ def build_encoder(
     if not path.exists():
         raise ValueError(
             f"encoder.weights: there is no file {path}; {config.name} knows {_tags(config.name)}, "
-            "any other name is "
-            "that of a run directory or a .safetensors file"
+            "any other name is that of a run directory or a .safetensors file"
         )
     return encoder, load_weights(encoder, path / ENCODER_NAME if path.is_dir() else path)
 
@@ -289,8 +285,7 @@ def refuse_more(file: Path, facts: Mapping[str, Any]) -> None:
     if unlike := {"look", "preparation"} & facts.keys():
         raise ValueError(
             f"{file} holds more than an encoder ({', '.join(unlike)}): give its run directory, or "
-            "the "
-            f"{ENCODER_NAME} there"
+            f"the {ENCODER_NAME} there"
         )
 
 
@@ -333,8 +328,7 @@ def _refusal(name: str, tag: str | None, error: Exception) -> str:
         return f"encoder.name={name}, encoder.weights={tag}: {error}"
     return (
         f"encoder.name={name}: its feature maps do not halve from level to level ({error}), as "
-        "those of plain ViTs; "
-        "use a pyramid encoder, such as resnet50, tu-convnext_tiny or "
+        "those of plain ViTs; use a pyramid encoder, such as resnet50, tu-convnext_tiny or "
         "tu-swin_tiny_patch4_window7_224"
     )
 

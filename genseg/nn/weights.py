@@ -1,4 +1,4 @@
-"""Files of weights: written whole or not at all; how to use them stands in them as JSON, under
+"""Files of weights: written whole or not at all; their metadata says in JSON how to use them, under
 "genseg"."""
 
 import contextlib
@@ -51,8 +51,7 @@ def whole(path: Path) -> Iterator[Path]:
             raise OSError(number, reason, str(path)) from error
         raise WeightsError(
             f"{path} cannot be written: {reason}; make room there or choose another folder. What "
-            "was there before is "
-            "untouched."
+            "was there before is untouched."
         ) from error
 
 
@@ -87,8 +86,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if spoilt:
         raise ValueError(
             f"{path}: {len(spoilt)} of {len(tensors)} tensors hold nan or infinity (the first: "
-            f"{min(spoilt)}), so "
-            "nothing can be computed with them; take a file of an earlier step, or train anew"
+            f"{min(spoilt)}), so nothing can be computed with them; take a file of an earlier "
+            "step, or train anew"
         )
     return tensors
 
@@ -178,8 +177,8 @@ def fill(make: Callable[[], _Module], path: Path) -> _Module:
         name = unlike[0]
         raise ValueError(
             f"{path}: {len(unlike)} of its tensors are not those of the model that its facts "
-            "describe; the first, "
-            f"{name}, is {_shape(found.get(name))} and not {_shape(planned.get(name))}; {_ANEW}"
+            f"describe; the first, {name}, is {_shape(found.get(name))} and not "
+            f"{_shape(planned.get(name))}; {_ANEW}"
         )
     module = make()
     module.load_state_dict(tensors)
@@ -205,7 +204,6 @@ def _unknown(path: Path, error: SafetensorError) -> str:
     if path.suffix in (".pth", ".pt", ".ckpt", ".bin"):
         text += (
             f"; write it as one: safetensors.torch.save_file(torch.load({str(path)!r}, "
-            "weights_only=True), "
-            f"{str(path.with_suffix('.safetensors'))!r})"
+            f"weights_only=True), {str(path.with_suffix('.safetensors'))!r})"
         )
     return text

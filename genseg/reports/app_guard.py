@@ -56,8 +56,8 @@ class Guard:
             await _answer(
                 send,
                 413,
-                f"The file is larger than {self.max_mb} MB, the limit of this page; "
-                f"genseg app --max-mb {-((FRAMING - size) >> 20)} raises it.",
+                f"The file is larger than {self.max_mb} MB, the limit of this page; genseg app "
+                f"--max-mb {-((FRAMING - size) >> 20)} raises it.",
             )
             return
         if size:

@@ -77,8 +77,7 @@ def visualize(
     if pixels > MOST:
         raise ValueError(
             f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are "
-            f"{MOST / 1e6:,.0f}; "
-            "give a smaller --side or --count"
+            f"{MOST / 1e6:,.0f}; give a smaller --side or --count"
         )
     pictures, brighter, used = [], 0, list[Path]()
     for name in (names[i] for i in sorted(drawn.tolist())):
@@ -139,7 +138,6 @@ def _pixels(found: Path, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixel
             )
             raise CocoError(
                 f"{found} has {image.shape[1]} x {image.shape[0]} pixels, in {file} {entry.width} "
-                "x "
-                f"{entry.height}{swapped}; give --images the folder that it was made from"
+                f"x {entry.height}{swapped}; give --images the folder that it was made from"
             )
     return image

@@ -131,7 +131,7 @@ def _table(runs: Sequence[Run]) -> str:
 
 
 def _picture(run: Run) -> str:
-    """The first picture of a run's report, as it stands there."""
+    """The first picture of a run's report, as it is there."""
     file = run.path / REPORT_NAME
     pictures = (
         data_of(file.read_text("utf-8")).get("found", {}).get("pictures", [])

@@ -54,9 +54,8 @@ def alike(run: Run) -> Section | None:
         "Neighbours",
         "What the encoder finds alike",
         rows,
-        f"Each framed image, drawn by chance, and the nearest of {len(numbers):,} images to it, "
-        "by the cosine of their "
-        "embeddings. No label was used. Dim images are shown brighter.",
+        f"Each framed image, drawn at random, and the nearest of {len(numbers):,} images to it, "
+        "by the cosine of their embeddings. No label was used. Dim images are shown brighter.",
     )
 
 

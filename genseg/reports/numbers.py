@@ -265,7 +265,7 @@ def data(run: Run) -> Section | None:
                 )
             )
         if len(kinds) < len(images):
-            rows.append(("sizes and formats", f"of {len(kinds)} images, drawn by chance"))
+            rows.append(("sizes and formats", f"of {len(kinds)} images, drawn at random"))
     if images.labels is not None:
         counts = Counter(images.labels)
         each = ", ".join(f"{name} {counts[n]:,}" for n, name in enumerate(images.classes[:40]))

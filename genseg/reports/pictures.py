@@ -54,8 +54,7 @@ def found(run: Run) -> Section | None:
     if not run.judged:
         lead += (
             " Scores order the instances of one source; those of a run with the alpha task are "
-            "calibrated, as far "
-            "as it could."
+            "calibrated, as far as it could."
         )
     if run.semantic:
         lead = (
@@ -105,7 +104,7 @@ def _shown(run: Run) -> tuple[list[Picture], float, float]:
 
 
 def _listed(run: Run) -> Any:
-    """The pictures of an instances.json: some by chance, then the best, the worst, and those that
+    """The pictures of an instances.json: some at random, then the best, the worst, and those that
     may have failed."""
     by_name = {i.name: i for i in run.listed}
     names = [run.listed[i].name for i in chosen(len(run.listed), SHOWN)]
@@ -276,8 +275,8 @@ def extremes(run: Run) -> Section | None:
             "Best and worst",
             "Best and worst by mIoU",
             body,
-            "By the mean over the classes of "
-            f"an image, background among them, of {len(run.ranked)} images.",
+            "By the mean over the classes of an image, background among them, of "
+            f"{len(run.ranked)} images.",
         )
     groups = ""
     for n, images in failed(run):
@@ -296,16 +295,15 @@ def extremes(run: Run) -> Section | None:
     if run.judged:
         by = (
             f"By TP / (TP + FP + FN) at an IoU of {OVERLAP} with the labels, of {len(run.ranked)} "
-            "images; instances "
-            f"count from a score of {COUNTS} on."
+            f"images; instances count from a score of {COUNTS} on."
         )
     return Section(
         "extremes",
         "Best and worst",
         "Best and worst by score, and where to look for failures",
         body,
-        f"{by} The groups are told from what was found alone, so an image in one "
-        "may still be right.",
+        f"{by} The groups are derived from the instances alone, so an image in one may still be "
+        "right.",
     )
 
 

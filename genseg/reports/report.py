@@ -21,7 +21,8 @@ from genseg.workflows.evaluate.detector import SHOWN
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
 EARLIEST = 10  # seconds into a run of its first report
-# times what a report has cost lies between two of them: it takes less than two percent of a run
+# Wait at least this many times the last report's cost before the next: it takes less than two
+# percent of a run.
 PATIENCE = 60
 # In the order of the page. Each is left out where the directory has nothing for it.
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
@@ -114,8 +115,7 @@ def verdict(run: Run) -> str:
     if len(votes) > 1:
         said.append(
             f"Nearest neighbours find the right class for {100 * votes[-1]:.0f} % of the images, "
-            "before "
-            f"training for {100 * votes[0]:.0f} %."
+            f"before training for {100 * votes[0]:.0f} %."
         )
     nothing = (
         "Nothing has been measured yet."

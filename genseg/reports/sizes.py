@@ -90,6 +90,5 @@ def sizes(run: Run) -> Section | None:
         f"How large the {len(t.areas):,} instances are",
         body,
         f"The diameter of a disc of the same area. Eight of ten are between {low} and {high} px "
-        "across, the median is "
-        f"{middle} px.",
+        f"across, the median is {middle} px.",
     )

@@ -37,8 +37,7 @@ def proposals(run: Run) -> Section | None:
         f"What training starts from: {len(bank):,} proposals in {len(images):,} images",
         viewer("proposals", data, scored=True),
         f"Regions by the method {c.alpha.proposals}, without a label and before any training. "
-        "Those that score "
-        f"{score:g} or more are pasted over other images. They need not be right: the model "
-        "learns to do better.",
+        f"Those that score {score:g} or more are pasted over other images. They need not be "
+        "right: the model learns to do better.",
         {"pictures": data, "threshold": min(score, 1.0), "low": max(0.0, min(low, score))},
     )

@@ -39,9 +39,8 @@ def composites(run: Run) -> Section | None:
         "What the network was shown, and the layers it had to give back",
         viewer("composites", data, scored=False),
         f"Composites as the run draws them, from the proposals of round {len(banks)}. The layers "
-        "are what is visible "
-        "of each cut-out and of the host's own instances; they are known because the image was "
-        "composed of them.",
+        "are what is visible of each cut-out and of the host's own instances; they are known "
+        "because the image was composed of them.",
         {"pictures": data},
     )
 

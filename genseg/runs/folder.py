@@ -125,8 +125,7 @@ def refuse_foreign(run: Path) -> None:
     if not ours:
         raise RunError(
             f"run={run} holds {', '.join(found)}, and no env.json of genseg's: a run would "
-            "overwrite what may be "
-            "yours. Choose another run= folder, or remove them yourself"
+            "overwrite what may be yours. Choose another run= folder, or remove them yourself"
         )
 
 
@@ -155,8 +154,8 @@ def clear(run: Path) -> None:
         where = ", ".join(f"{name} -> {os.readlink(run / name)}" for name in linked)
         raise RunError(
             f"run={run}: {where} is a link, and --fresh removes nothing outside of a run "
-            "directory; empty the folder "
-            "that it names, or remove the link, and give the command again"
+            "directory; empty the folder that it names, or remove the link, and give the command "
+            "again"
         )
     kept = run / CHECKPOINTS
     if foreign := [
@@ -164,8 +163,7 @@ def clear(run: Path) -> None:
     ]:
         raise RunError(
             f"run={run}: checkpoints/ holds {', '.join(sorted(foreign))}, not written by genseg; "
-            "move that "
-            "elsewhere, or choose another run="
+            "move that elsewhere, or choose another run="
         )
     left = list[str]()
     for name in FOLDERS:  # checkpoints first: without them the rest is a new run

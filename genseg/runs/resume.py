@@ -110,8 +110,7 @@ def refuse_leftovers(run: Path) -> None:
     if not (run / CHECKPOINTS).is_dir() and (learnt := [n for n in WEIGHTS if (run / n).exists()]):
         raise RunError(
             f"run={run} holds {', '.join(learnt)} and no checkpoints/ to go on from: choose "
-            "another run= folder, or "
-            "start over with --fresh, which removes them"
+            "another run= folder, or start over with --fresh, which removes them"
         )
     refuse_foreign(run)
 

@@ -98,8 +98,7 @@ def histogram(title: str, values: Sequence[float], *, x_label: str, y_label: str
 
     drawn = [
         f'<rect class="bin" x="{across(a) + 0.5:.1f}" y="{up(n):.1f}" '
-        f'width="{across(b) - across(a) - 1:.1f}" '
-        f'height="{up(0) - up(n):.1f}"/>'
+        f'width="{across(b) - across(a) - 1:.1f}" height="{up(0) - up(n):.1f}"/>'
         for a, b, n in zip(edges, edges[1:], counts.tolist(), strict=False)
     ]
     round_ones = [x for x in _round_numbers(edges[0], edges[-1]) if edges[0] <= x <= edges[-1]]
@@ -112,8 +111,8 @@ def histogram(title: str, values: Sequence[float], *, x_label: str, y_label: str
     )
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(said)}">{axes}'
-        f'{"".join(drawn)}<text class="tick" x="2" y="{TOP - 3}">{escape(y_label)}</text></svg>'
+        f'aria-label="{escape(said)}">{axes}{"".join(drawn)}<text class="tick" x="2" '
+        f'y="{TOP - 3}">{escape(y_label)}</text></svg>'
     )
 
 
@@ -199,8 +198,8 @@ def _y_axis(ticks: Sequence[float], up: Scale, right: int, percent: bool) -> str
         text = f"{100 * y:.3g} %" if percent else number(y)
         parts.append(
             f'<line class="rule" x1="{LEFT}" x2="{WIDTH - right}" y1="{up(y):.1f}" '
-            f'y2="{up(y):.1f}"/>'
-            f'<text class="tick" x="{LEFT - 7}" y="{up(y) + 4:.1f}" text-anchor="end">{text}</text>'
+            f'y2="{up(y):.1f}"/><text class="tick" x="{LEFT - 7}" y="{up(y) + 4:.1f}" '
+            f'text-anchor="end">{text}</text>'
         )
     return "".join(parts)
 

@@ -10,8 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from genseg.data.instances.instance import Instance
 
 Pixels = UInt8[np.ndarray, "h w 3"]
-# Okabe and Ito (2008), without black: told apart by the colour-blind, ordered so that those that
-# follow differ most
+# Okabe and Ito (2008), without black: distinguishable for the colour-blind, ordered so that
+# neighbours differ most
 PALETTE = (
     *((213, 94, 0), (86, 180, 233), (240, 228, 66), (0, 158, 115)),
     *((204, 121, 167), (0, 114, 178), (230, 159, 0)),

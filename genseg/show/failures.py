@@ -1,4 +1,4 @@
-"""Groups of images in which something has probably gone wrong, told from what was found alone,
+"""Groups of images in which something has probably gone wrong, derived from the instances alone,
 without labels."""
 
 from collections.abc import Callable, Sequence

@@ -100,8 +100,8 @@ def as_text(text: str) -> str:
 def _section(s: Section) -> str:
     lead = f'<p class="lead">{as_text(s.lead)}</p>' if s.lead else ""
     return (
-        f'<section id="{s.anchor}" aria-labelledby="{s.anchor}-title">'
-        f'<h2 id="{s.anchor}-title">{as_text(s.title)}</h2>{lead}{s.body}</section>'
+        f'<section id="{s.anchor}" aria-labelledby="{s.anchor}-title"><h2 '
+        f'id="{s.anchor}-title">{as_text(s.title)}</h2>{lead}{s.body}</section>'
     )
 
 
@@ -120,10 +120,9 @@ def svg_file(chart: str, title: str) -> str:
     inner, w, h = chart.partition(">")[2], WIDTH + BESIDE, HEIGHT + BAND
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 {-BAND} {w} {h}" '
-        f'width="{2 * w}" '
-        f'height="{2 * h}" font-family="{FONT}" font-size="12"><style>{rules}</style>'
-        f'<rect y="{-BAND}" width="{w}" height="{h}" fill="#fff"/>'
-        '<text x="10" y="-8" font-weight="600" '
+        f'width="{2 * w}" height="{2 * h}" font-family="{FONT}" '
+        f'font-size="12"><style>{rules}</style><rect y="{-BAND}" width="{w}" height="{h}" '
+        'fill="#fff"/><text x="10" y="-8" font-weight="600" '
         f'fill="{colours["--ink"]}">{escape(title)}</text>{inner}\n'
     )
 

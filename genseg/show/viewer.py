@@ -18,10 +18,10 @@ from genseg.show.paths import short_paths
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 ZOOM = (  # the wheel and the pointer do the same
-    '<div class="zoom" role="group" aria-label="Zoom; arrow keys move the picture">'
-    '<button type="button" data-zoom="in" aria-label="Zoom in">+</button>'
-    '<button type="button" data-zoom="out" aria-label="Zoom out">\N{MINUS SIGN}</button>'
-    '<button type="button" data-zoom="fit">Fit</button></div>'
+    '<div class="zoom" role="group" aria-label="Zoom; arrow keys move the picture"><button '
+    'type="button" data-zoom="in" aria-label="Zoom in">+</button><button type="button" '
+    'data-zoom="out" aria-label="Zoom out">\N{MINUS SIGN}</button><button type="button" '
+    'data-zoom="fit">Fit</button></div>'
 )
 LONGEST = 1024  # pixels of the longer side of an image in a page: enough to zoom in
 THUMB = 144  # pixels of the small squares, for screens of two pixels a point
@@ -189,9 +189,8 @@ def viewer(anchor: str, pictures: Sequence[dict[str, Any]], *, scored: bool) -> 
         for n, p in enumerate(pictures)
     )
     slider = (
-        '<label class="slide">Score at least <output></output>'
-        '<input type="range" class="threshold" min="0" max="1" step="0.01" aria-label="Least '
-        'score"></label>'
+        '<label class="slide">Score at least <output></output><input type="range" '
+        'class="threshold" min="0" max="1" step="0.01" aria-label="Least score"></label>'
     )
     lines = "Labels, as dashed lines" if any(p["boxes"] for p in pictures) else "Labels, as lines"
     truth = (

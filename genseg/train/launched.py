@@ -17,10 +17,9 @@ def refuse_sharding() -> None:
     for name, what in SHARDED.items():
         if os.environ.get(name, "").lower() in ("true", "1"):
             raise ValueError(
-                f"Accelerate is told to use {what}, by its configuration or {name}: genseg keeps "
-                "a whole model in each "
-                "process (DDP). Leave that out, and launch by accelerate launch --multi_gpu or "
-                "torchrun"
+                f"Accelerate is configured to use {what}, by its configuration or {name}: genseg "
+                "keeps a whole model in each process (DDP). Leave that out, and launch by "
+                "accelerate launch --multi_gpu or torchrun"
             )
 
 
@@ -33,9 +32,9 @@ def check_precision(chosen: str) -> None:
         f"leave that out, or say precision={told}" if told in ("bf16", "fp16") else "leave that out"
     )
     raise ValueError(
-        f"Accelerate is told mixed precision {told}, by its configuration or {PRECISION}, and the "
-        "recipe's precision "
-        f"is {chosen}: {remedy}; genseg knows precision=auto, no, bf16 and fp16"
+        f"Accelerate is configured for mixed precision {told}, by its configuration or "
+        f"{PRECISION}, and the recipe's precision is {chosen}: {remedy}; genseg knows "
+        "precision=auto, no, bf16 and fp16"
     )
 
 

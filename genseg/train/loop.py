@@ -185,8 +185,7 @@ def _stop_if_not_finite(
         often = f", for {skipped} updates in a row" if skipped > 1 else ""
         raise NonFiniteError(
             f"step {step + 1}: {terms}, gradient norm {norm:.4g}: not finite{often}, so no update "
-            "was made. "
-            "Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or use "
-            "precision=no, and start over "
-            "with --fresh; if it comes back at the same step, look at the images of that batch."
+            "was made. Lower optimizer.lr, set optimizer.clip=1, lengthen optimizer.warmup, or "
+            "use precision=no, and start over with --fresh; if it comes back at the same step, "
+            "look at the images of that batch."
         )

@@ -50,20 +50,18 @@ def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = Fals
     if launched != accelerator.num_processes:
         raise ValueError(
             f"{launched} processes were launched but {accelerator.num_processes} take part; on "
-            "CPU use "
-            "torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true accelerate "
-            "launch --multi_gpu"
+            "CPU use torchrun --nproc_per_node N tools/pretrain.py, or ACCELERATE_USE_CPU=true "
+            "accelerate launch --multi_gpu"
         )
     if accelerator.gradient_accumulation_steps != 1:
         raise ValueError(
-            "Accelerate is told to accumulate gradients, by its configuration or "
+            "Accelerate is configured to accumulate gradients, by its configuration or "
             "ACCELERATE_GRADIENT_ACCUMULATION_STEPS: leave that out and say accumulate=N"
         )
     if accelerator.state.dynamo_plugin.backend != DynamoBackend.NO:
         raise ValueError(
-            "Accelerate is told to compile, by its configuration or ACCELERATE_DYNAMO_BACKEND: "
-            "leave that "
-            "out; genseg pretrain has compile=true for it"
+            "Accelerate is configured to compile, by its configuration or "
+            "ACCELERATE_DYNAMO_BACKEND: leave that out; genseg pretrain has compile=true for it"
         )
     if accelerator.device.type == "cpu":
         keep_freed_memory()

@@ -1,7 +1,7 @@
 """Masks of boxes, sampled and pasted where their pixels are, as detectron2 does it.
 
 torchvision samples targets half a pixel off (`roi_align` without `aligned`) and pastes at whole
-pixels: even its exact target overlaps with an ellipse of 8 px by 0.78 in the mean, with one of 24
+pixels: even its exact target overlaps with an ellipse of 8 px by 0.78 on average, with one of 24
 px by 0.93. Here it is 1.
 """
 

@@ -53,7 +53,7 @@ class DetectorConfig:
     box_batch: int = 512
     score: float = 0.05  # detections that score less are left out
     overlap: float = 0.5  # of two of a class that overlap by more, the better one stays
-    detections: int = 100  # an image, or a tile of one, has at most so many
+    detections: int = 100  # at most this many in an image, or in a tile of one
     tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
 
     def __post_init__(self) -> None:
@@ -259,7 +259,7 @@ def fitted_anchors(boxes: Float[np.ndarray, "n 4"], ratios: Sequence[float]) -> 
     """Sides s, 2s, 4s, 8s, 16s for the five levels whose anchors overlap the boxes best, s being 4
     to 64 pixels.
 
-    The overlap is that of a box with its best anchor, in the mean over where the box lies between
+    The overlap is that of a box with its best anchor, averaged over where the box lies between
     the places of a
     level: anchors that fit in size alone, as in YOLOv2 (Redmon and Farhadi, 2017), may stand too
     far apart to touch the boxes. Without boxes, torchvision's 32 to 512; of many boxes SEEN, drawn

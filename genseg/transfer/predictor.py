@@ -217,7 +217,7 @@ def save_predictor(
     precision: Precision = "auto",
     detections: int = 100,
 ) -> None:
-    """Write the model; how to build and use it stands in the file, and no path of the author's.
+    """Write the model; the file says how to build and use it, and no path of the author's.
 
     Raises WeightsError when the disk is full.
     """
@@ -241,8 +241,7 @@ def predictor_file(path: Path) -> Path:
     if not file.is_file():
         raise ValueError(
             f"there is no {file / MODEL_NAME}: give a run of genseg finetune, or its "
-            f"{MODEL_NAME}; for a "
-            "run of genseg pretrain there is genseg generate"
+            f"{MODEL_NAME}; for a run of genseg pretrain there is genseg generate"
         )
     return file
 

@@ -213,7 +213,7 @@ def test_the_band_around_a_border_counts_once_more() -> None:
 
 @pytest.fixture
 def settled(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Nothing is drawn by chance: of each layer the first places are decoded."""
+    """Nothing is drawn at random: of each layer the first places are decoded."""
     return lambda: monkeypatch.setattr(
         torch, "randperm", lambda n, device=None: torch.arange(n, device=device)
     )

@@ -83,8 +83,8 @@ def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -
     image = app.look(run, app.read(str(tmp_path / "large.png")))
     assert image.pixels.shape == (150, app.LONGEST, 3)
     assert app.notes(run, image) == (
-        "large.png: 4,096 x 300 px, looked at in 1/2.0 of its sides, "
-        "where nothing of less than 4 px across can be found."
+        "large.png: 4,096 x 300 px, looked at in 1/2.0 of its sides, where nothing of less than 4 "
+        "px across can be found."
     )
     # the run's side is 512
     square = replace(image, pixels=np.full((1024, 1024, 3), 90, np.uint8), whole=(1024, 1024))

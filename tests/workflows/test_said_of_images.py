@@ -45,8 +45,8 @@ def test_generate_and_evaluate_say_it_in_console_json_and_page(
     said = capsys.readouterr().out
     shrunk = (
         "2 of 2 images are looked at smaller than they are, at 1/4.0 of their sides or more: "
-        "where it is 1/4.0, "
-        "nothing of less than 18 px across can be found; --side 0 looks at images in their own size"
+        "where it is 1/4.0, nothing of less than 18 px across can be found; --side 0 looks at "
+        "images in their own size"
     )
     assert said.count(f"note: {UNUSED}\n") == 1 and said.count(f"note: {shrunk}\n") == 1
     info = json.loads(labels.read_bytes())["info"]

@@ -15,7 +15,7 @@ Window = tuple[slice, slice]  # rows and columns
 def turned(
     rng: Rng, matrix: Float[np.ndarray, "2 3"], size: int, quarters: bool
 ) -> Float[np.ndarray, "2 3"]:
-    """The same mapping, flipped left to right by chance and turned by quarters."""
+    """The same mapping, flipped left to right at random and turned by quarters."""
     flip, turns = rng.random() < 0.5, int(rng.integers(4)) if quarters else 0
     full = np.vstack([matrix, (0, 0, 1)])
     if flip:

@@ -81,7 +81,7 @@ def _noise(image: Float[np.ndarray, "h w 3"]) -> float:
 
 
 def photometric(rng: Rng, image: Float[np.ndarray, "s s 3"], probability: float) -> Pixels:
-    """Brightness, contrast and gamma, then blur, noise and JPEG, each by chance."""
+    """Brightness, contrast and gamma, then blur, noise and JPEG, each at random."""
     drawn = rng.random(5) < probability * np.array((1, 1, 0.5, 0.5, 0.3))
     x = np.clip(image, 0, 255) / 255
     if drawn[0]:

@@ -86,8 +86,8 @@ def cache_folder() -> Path:
         base = Path(os.environ.get("XDG_CACHE_HOME") or expand("~/.cache"))
     if str(base).startswith("~"):
         raise CacheError(
-            "nobody knows the home folder here: set GENSEG_CACHE to a folder for what can be made "
-            "again"
+            "the home folder cannot be determined: set GENSEG_CACHE to a folder for what can be "
+            "made again"
         )
     return base / "genseg"
 
@@ -123,8 +123,8 @@ def build_cache(
     except OSError as error:
         raise CacheError(
             f"cannot keep decoded images in {folder.parent}: {error.strerror or error}; make room "
-            "there, name another "
-            "folder by the environment variable GENSEG_CACHE, or do without the cache"
+            "there, name another folder by the environment variable GENSEG_CACHE, or do without "
+            "the cache"
         ) from error
 
 

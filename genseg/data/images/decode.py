@@ -82,7 +82,7 @@ def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"
 
     short_side: a picture with a longer short side is shrunk to it, by the mean over areas; 0: none
         is. A JPEG is then decoded at 1/2, 1/4 or 1/8 where that leaves twice this side or more: up
-        to 10 times as fast, and the same to the eye (COCO differs by 1 level of 255 in the mean;
+        to 10 times as fast, and the same to the eye (COCO differs by 1 level of 255 on average;
         without the factor of two by 3).
 
     Raises ValueError for what is no image; nearly any exception, PIL's, for damaged data.
@@ -242,8 +242,8 @@ def _refuse_large(size: int) -> None:
     if size > MOST_BYTES:
         raise ValueError(
             f"{size / 2**30:.1f} GiB of pixels once it is decoded; the limit is "
-            f"{MOST_BYTES / 2**30:g} GiB: cut it "
-            "into tiles, or save it with fewer bits or channels"
+            f"{MOST_BYTES / 2**30:g} GiB: cut it into tiles, or save it with fewer bits or "
+            "channels"
         )
 
 
@@ -286,8 +286,8 @@ def _tiff_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
             if not (alone and samples == 3 and "JP" in str(packed)):
                 raise ValueError(
                     f"a TIFF of {page.dtype}, {kind} with {samples} channels, compression "
-                    f"{packed}; save it as grey, "
-                    "RGB or RGB with alpha that is not multiplied into the colours"
+                    f"{packed}; save it as grey, RGB or RGB with alpha that is not multiplied "
+                    "into the colours"
                 )
         if page.dtype is None:
             raise ValueError(
@@ -321,8 +321,7 @@ def _unpacked(page: tifffile.TiffPage, packed: str) -> Shaped[np.ndarray, "*shap
     except ImportError as error:  # an imagecodecs that was built without this codec
         raise ValueError(
             f"a TIFF of compression {packed}, which nothing here decodes ({error}): pip install "
-            "imagecodecs, or save "
-            "it with another compression"
+            "imagecodecs, or save it with another compression"
         ) from None
 
 

@@ -23,8 +23,7 @@ def as_rgb(x: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "h w 3"]:
     if x.ndim not in (2, 3) or (x.ndim == 3 and x.shape[2] not in (1, 3, 4)) or 0 in x.shape:
         raise ValueError(
             f"an array of shape {tuple(x.shape)} is no image; give height x width, or height x "
-            "width x 1, 3 or 4 "
-            "channels (grey, RGB, RGB with alpha)"
+            "width x 1, 3 or 4 channels (grey, RGB, RGB with alpha)"
         )
     if x.dtype.kind not in "buif":
         raise ValueError(f"an array of {x.dtype} is no image; give whole numbers, floats or bools")

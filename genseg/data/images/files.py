@@ -97,8 +97,7 @@ def list_images(path: str | Path) -> ImageList:
     if path.suffix.lower() in YAML:
         raise ValueError(
             f"{path} is YOLO's: give the folder of its images, or make a COCO json of it with its "
-            "labels: genseg "
-            f"convert {path} --to coco --out FILE.json"
+            f"labels: genseg convert {path} --to coco --out FILE.json"
         )
     readers = {".txt": _from_text, ".json": _from_coco}
     if path.suffix.lower() not in readers:
@@ -159,8 +158,7 @@ def _from_folder(root: Path) -> ImageList:
         found = ", ".join(f"{n} {suffix}" for suffix, n in others.most_common(5)) or "no files"
         raise ValueError(
             f"no images in {root}: looked for {' '.join(SUFFIXES)} in it and its sub-folders "
-            "(hidden ones "
-            f"left out) and found {found}"
+            f"(hidden ones left out) and found {found}"
         )
     parts = [f.split("/") for f in files]
     if all(len(p) == 2 for p in parts) and len({p[0] for p in parts}) > 1:
@@ -195,9 +193,7 @@ def _from_text(path: Path) -> ImageList:
             raise ValueError(f"{where}: a path cannot hold a zero byte; save the list as UTF-8")
         name = posixpath.normpath(name)
         if name in names:
-            raise ValueError(
-                f"{where}: {name} stands on line {first[name]} already; list a file once"
-            )
+            raise ValueError(f"{where}: {name} is on line {first[name]} already; list a file once")
         names[name], first[name] = (label or [""])[0], n
         if bool(label) != bool(next(iter(names.values()))):
             other = next(iter(first.values()))
@@ -211,8 +207,8 @@ def _from_text(path: Path) -> ImageList:
     if not any((path.parent / name).exists() for name in names):
         raise ValueError(
             f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; "
-            "write a path on each "
-            f"line, absolute or relative to {path.parent}, and a class after a tab"
+            f"write a path on each line, absolute or relative to {path.parent}, and a class after "
+            "a tab"
         )
     if "" in names.values():
         return ImageList(path.parent, tuple(sorted(names)))
@@ -250,9 +246,8 @@ def _from_coco(path: Path) -> ImageList:
             return _numbered(folder, names)
     raise ValueError(
         f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; "
-        "looked in "
-        f"{', '.join(map(str, folders))}: move or link the images to one of these, or give their "
-        "folder in its place"
+        f"looked in {', '.join(map(str, folders))}: move or link the images to one of these, or "
+        "give their folder in its place"
     )
 
 

@@ -84,7 +84,7 @@ def batches(
     )
 
 
-def told(loader: DataLoader[_Made]) -> Iterator[_Made]:
+def with_clear_errors(loader: DataLoader[_Made]) -> Iterator[_Made]:
     """The batches of a loader. A user's mistake that a worker has met comes in its own words,
     without a traceback."""
     made = iter(loader)

@@ -43,10 +43,8 @@ def uneven(files: tuple[Path, ...]) -> str:
         return ""
     return (
         "images of more than 8 bits are made 8 bits by the values of each alone: of "
-        f"{len(widths)} looked at "
-        f"one becomes {max(widths) / min(widths):.3g} times as bright as another, so the same "
-        "structure may look "
-        "different in two images"
+        f"{len(widths)} looked at one becomes {max(widths) / min(widths):.3g} times as bright as "
+        "another, so the same structure may look different in two images"
     )
 
 

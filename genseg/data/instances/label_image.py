@@ -72,8 +72,8 @@ def read_label_image(path: Path) -> LabelImage:
         if odd.size:
             raise CocoError(
                 f"{path}: it holds {odd[0]:g}, and a label image whole numbers, each value an "
-                "instance; save the "
-                "labels and not their probabilities, as labels.astype('uint16')"
+                "instance; save the labels and not their probabilities, as "
+                "labels.astype('uint16')"
             )
     least, most = (values.min(), values.max()) if values.size else (0, 0)
     if float(least) < 0:

@@ -134,8 +134,8 @@ def polygon_fault(numbers: Any, height: int, width: int) -> str:
     """Why a polygon of an image of that size cannot be used, or ""."""
     if not isinstance(numbers, list):
         return (
-            f"{str(numbers)[:20]} stands where a polygon is expected; write [[x1, y1, x2, y2, x3, "
-            "y3, ...]]"
+            f"{str(numbers)[:20]} is where a polygon is expected; write [[x1, y1, x2, y2, x3, y3, "
+            "...]]"
         )
     if any(isinstance(n, list) for n in numbers[:2]):
         return (

@@ -41,8 +41,8 @@ def semantic_target(image: LabelledImage, classes: int) -> UInt8[np.ndarray, "h 
             )
         if (wrong := target[(target > classes) & (target != IGNORED)]).size:
             raise ValueError(
-                f"{image.semantic}: it holds {wrong.max()}; there are classes 1 to {classes}, 0 is "
-                f"background and {IGNORED} ignored"
+                f"{image.semantic}: it holds {wrong.max()}; there are classes 1 to {classes}, 0 "
+                f"is background and {IGNORED} ignored"
             )
         return target
     if image.masks is None:
@@ -113,8 +113,7 @@ def read_mask_folder(
     if not found:
         raise CocoError(
             f"{masks}: none of {len(listed)} images of {images} has a map of its name and size "
-            "there, as "
-            f"{masks / Path(listed.files[0]).with_suffix('.png')}"
+            f"there, as {masks / Path(listed.files[0]).with_suffix('.png')}"
         )
     if values <= {0, IGNORED}:
         raise CocoError(
@@ -147,8 +146,7 @@ def _named(file: Path, most: int) -> Categories:
         if len(names) < most or len(set(names)) < len(names):
             raise CocoError(
                 f"{file} has {len(set(names))} different names, and the maps hold class {most}; "
-                "write a "
-                "name on each line, that of class 1 first (0 is background)"
+                "write a name on each line, that of class 1 first (0 is background)"
             )
     return tuple(enumerate(names, start=1))
 

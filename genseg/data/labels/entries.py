@@ -76,8 +76,7 @@ def usable_images(
             if file_key(entries[number].name) != key:
                 raise CocoError(
                     f"{source}: image {number} is both {entries[number].name} and {name}; give "
-                    "each image "
-                    "an id of its own"
+                    "each image an id of its own"
                 )
             tally.add("twice", f"{name}, image {number}")
         elif key in files:

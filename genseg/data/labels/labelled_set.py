@@ -68,8 +68,7 @@ class LabelledSet:
         if missing := [n for n in numbers if n not in known]:
             raise CocoError(
                 f"{self.source}: it has no usable image {missing[0]}; {len(missing)} of "
-                f"{len(numbers)} "
-                "ids are unknown"
+                f"{len(numbers)} ids are unknown"
             )
         return replace(self, images=tuple(known[n] for n in numbers))
 
@@ -98,8 +97,7 @@ def read_labelled(
     if masks and annotations and not any(a.get("segmentation") for a in annotations):
         raise CocoError(
             f"{path}: none of its {len(annotations)} annotations has a segmentation; train a "
-            "detector of "
-            "boxes on it, or give it masks"
+            "detector of boxes on it, or give it masks"
         )
     entries = usable_images(content["images"], path, tally)
     listed = {as_number(image["id"]) for image in content["images"]}

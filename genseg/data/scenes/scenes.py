@@ -305,7 +305,6 @@ def default_scenes(kind: str = "images") -> Path:
             if not folder.exists():
                 raise CacheError(
                     f"cannot keep the embedded pictures in {folder.parent}: {error}; make room "
-                    "there, or name another "
-                    "folder by the environment variable GENSEG_CACHE"
+                    "there, or name another folder by the environment variable GENSEG_CACHE"
                 ) from error
     return folder / kind

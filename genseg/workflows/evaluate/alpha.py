@@ -82,7 +82,7 @@ def evaluate_alpha(
     predictions: COCO jsons as `genseg generate` writes them, whose images are found by file name;
         or COCO's lists of results, whose image_id is that of `data`
     data: a COCO json; its categories are one, its crowds are ignored; a `kind` of its images is
-        told apart. What cannot be used is left out, and said
+        told apart. Unusable labels are left out and reported
     names: what each of `predictions` is called; None: as its file
     alphas: folder with the soft alpha maps of the labels, <image>-<n>.png, n from 0 in the order of
         the image's annotations, as `genseg scenes` writes them; those of predictions are read from
@@ -132,8 +132,8 @@ def evaluate_alpha(
     low, high = thirds_of(truth)
     head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
     head.append(
-        f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; "
-        f"smallest third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5"
+        f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; smallest "
+        f"third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5"
     )
     head += notes
     if threshold is not None:
@@ -244,9 +244,8 @@ def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int,
     if missing:
         raise CocoError(
             f"{path} lacks {len(missing)} of the {len(wanted)} images of the data, the first is "
-            f"{missing[0]} (its own "
-            f"first is {next(iter(listed), 'missing')}); generate for all of them, one without "
-            "predictions too"
+            f"{missing[0]} (its own first is {next(iter(listed), 'missing')}); generate for all "
+            "of them, one without predictions too"
         )
     found = []
     for name, t in zip(wanted, truth, strict=True):
@@ -258,8 +257,7 @@ def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int,
         if (f.height, f.width) != (t.height, t.width):
             raise CocoError(
                 f"{path}: {f.name} has {f.width} x {f.height} pixels, in the data {t.width} x "
-                f"{t.height}; "
-                "predictions have to be of the images' own size"
+                f"{t.height}; predictions have to be of the images' own size"
             )
         found.append(f)
     return found, len(listed) + len(unread) - len(found), len(unread), notes_of(content)
@@ -298,8 +296,7 @@ def _read_alpha(file: Path, instance: Instance, image: AnnotatedImage) -> Instan
     if alpha.dtype != np.uint8 or alpha.shape != (image.height, image.width):
         raise CocoError(
             f"{file} holds {alpha.dtype} of shape {alpha.shape}; an alpha map is an 8-bit grey "
-            "image of "
-            f"shape {(image.height, image.width)}"
+            f"image of shape {(image.height, image.width)}"
         )
     if instance.area and not alpha[instance.window][instance.mask].any():
         raise CocoError(

@@ -31,7 +31,7 @@ from genseg.runs.folder import check_out
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate.predict import shrinking_of
-from genseg.workflows.generate.records import stands
+from genseg.workflows.generate.records import progress_text
 
 # on a line of progress
 SHOWN = ("box AP", "box AP50", "mask AP", "mask AP50", "mIoU", "pixel accuracy")
@@ -153,7 +153,7 @@ def detect_all(
                 done += 1
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                stands(done, len(images), "nothing is kept, so it begins anew")
+                progress_text(done, len(images), "nothing is kept, so it begins anew")
             ) from None
     return [record for part in dist.gather_objects(mine) for record in part]
 
@@ -221,8 +221,7 @@ def evaluate_files(
     if predictions is not None and semantic:
         raise ValueError(
             "--predictions are COCO's results of instances, and this model gives pixels a class; "
-            "genseg "
-            "predict writes its maps"
+            "genseg predict writes its maps"
         )
     for file in filter(None, (out, predictions)):
         check_out(file)

@@ -50,8 +50,7 @@ def labelled_pair(
         if len(first.categories) < 2:
             raise ValueError(
                 f"probe: {train} has one category, so there is nothing to tell apart; genseg "
-                "finetune and "
-                "genseg compare measure what an encoder is worth on it"
+                "finetune and genseg compare measure what an encoder is worth on it"
             )
         return _crops(BoxCrops(first, margin), limit, found), _crops(
             BoxCrops(second, margin), limit, more

@@ -82,8 +82,7 @@ def refuse_run(out: Path) -> None:
     ):
         raise ValueError(
             f"--out {out} is a run directory (it has {found}), whose files would be overwritten; "
-            "choose "
-            "another folder, or end it in .safetensors or .pth"
+            "choose another folder, or end it in .safetensors or .pth"
         )
 
 

@@ -46,10 +46,9 @@ def export_model(run: Path, out: Path) -> Exported:
         what = "ONNX" if out.suffix == ".onnx" else "a folder"
         raise ValueError(
             f"--out {out}: {what} is for semantic models. torch's exporter cannot follow how "
-            "torchvision's "
-            "detectors choose boxes; write a state dict (--out FILE.pth), which loads into "
-            "torchvision. The older "
-            "torch.onnx.export(..., dynamo=False) then writes ONNX for images of one size"
+            "torchvision's detectors choose boxes; write a state dict (--out FILE.pth), which "
+            "loads into torchvision. The older torch.onnx.export(..., dynamo=False) then writes "
+            "ONNX for images of one size"
         )
     if out.suffix == ".onnx":
         _write_onnx(model, out)
@@ -131,8 +130,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
         f"anchors = AnchorGenerator({tuple((a,) for a in c.anchors or ())}, ({c.ratios},) * "
         f"{LEVELS})",
         f"model = {kind}(body, rpn_anchor_generator=anchors, box_score_thresh={c.score}, "
-        f"box_nms_thresh={c.overlap}, "
-        f"box_detections_per_img={c.detections},",
+        f"box_nms_thresh={c.overlap}, box_detections_per_img={c.detections},",
         *(f"    {head}," for head in heads[:-1]),
         f"    {heads[-1]})",
         f"model.load_state_dict({'torch.load' if pth else 'load_file'}({str(out)!r}))",

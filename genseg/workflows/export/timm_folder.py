@@ -70,8 +70,7 @@ def _refuse_foreign(folder: Path) -> None:
     if there and not made:
         raise ValueError(
             f"{folder} holds {' and '.join(there)}, not written by genseg, which would be "
-            "overwritten; "
-            "choose another folder"
+            "overwritten; choose another folder"
         )
 
 

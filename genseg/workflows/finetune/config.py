@@ -35,7 +35,7 @@ class LabelledConfig:
 class ValidateConfig:
     # how often data.val is scored, and whether the model is the best so far
     every: str = "20 percent"
-    limit: int = 0  # at most so many images, the first ones; at the end all are scored; 0: all
+    limit: int = 0  # score at most this many images, the first ones; the end scores all; 0: all
     detections: int = 100  # an image may have for AP (COCO: 100)
 
     def __post_init__(self) -> None:
@@ -59,7 +59,7 @@ class FinetuneConfig:
     # learning rate of what was loaded (encoder, alpha decoder), as a part of the rest's
     pretrained_lr: float = 1.0
     layer_decay: float = 1.0  # the same from each stage of a loaded encoder to the one before it
-    freeze: str = "0 percent"  # for so long what was loaded stands still
+    freeze: str = "0 percent"  # loaded weights stay frozen for this long
     epochs: float | None = None  # length of the run: one of epochs, steps, images
     steps: int | None = None
     images: float | None = None  # images seen

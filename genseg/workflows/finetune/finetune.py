@@ -15,7 +15,7 @@ from genseg.runs.resume import take
 from genseg.train.watch import Watcher
 from genseg.workflows.finetune.config import FREE_KEYS, FinetuneConfig
 from genseg.workflows.finetune.parts import assemble_finetune
-from genseg.workflows.finetune.session import Finetuned, FinetuneSession, Within, as_told
+from genseg.workflows.finetune.session import Finetuned, FinetuneSession, Within, findings_text
 
 
 def finetune(
@@ -54,7 +54,7 @@ def finetune(
                 if saved is None:
                     write_text(run / CONFIG_NAME, configs.to_yaml(parts.config))
                 text = "\n\n".join(
-                    f"{file}\n{as_told(found)}" for file, found in parts.findings.items()
+                    f"{file}\n{findings_text(found)}" for file, found in parts.findings.items()
                 )
                 write_text(run / PREFLIGHT_NAME, text + "\n")
         session = stack.enter_context(
@@ -84,7 +84,7 @@ def check(config: FinetuneConfig) -> str:
             f"{file}: {len(labelled.images)} images, {labels}, {len(labelled.categories)} classes"
         )
         more = notes_on(tuple(image.path for image in labelled.images))
-        tables.append("\n".join([head, *([more] if more else ()), as_told(found)]))
+        tables.append("\n".join([head, *([more] if more else ()), findings_text(found)]))
     return "\n\n".join(tables)
 
 

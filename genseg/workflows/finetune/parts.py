@@ -14,7 +14,7 @@ from torch import nn
 from genseg.alpha.decoder import AlphaDecoder
 from genseg.core import dist
 from genseg.core.schedule import Plan, plan
-from genseg.data.images.loader import told
+from genseg.data.images.loader import with_clear_errors
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.findings import Findings
 from genseg.data.labels.labelled_set import LabelledSet
@@ -103,11 +103,13 @@ class FinetuneParts:
             semantic = partial(
                 cropped_semantic, classes=len(self.train.categories), stretched=stretched
             )
-            return told(
+            return with_clear_errors(
                 crop_batches(CropDataset(self.train, c.augment, semantic, seed=c.seed), **how)
             )
         instances = partial(cropped, stretched=stretched)
-        return told(crop_batches(CropDataset(self.train, c.augment, instances, seed=c.seed), **how))
+        return with_clear_errors(
+            crop_batches(CropDataset(self.train, c.augment, instances, seed=c.seed), **how)
+        )
 
 
 def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) -> FinetuneParts:
@@ -120,8 +122,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
         fitting = math.ceil(config.batch_size / pieces) * pieces
         raise ValueError(
             f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} "
-            "processes x "
-            f"{config.accumulate} passes; use batch_size={fitting}"
+            f"processes x {config.accumulate} passes; use batch_size={fitting}"
         )
     train, found = read(config.data.train, config.model.name)
     findings = {config.data.train: found}
@@ -147,8 +148,7 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
     if config.accumulate > 1:
         notes.append(
             f"accumulate={config.accumulate}: batch norms and what a loss averages over (objects, "
-            "pixels) see "
-            f"one pass of {config.batch_size // pieces} images in a process only"
+            f"pixels) see one pass of {config.batch_size // pieces} images in a process only"
         )
     preparation = prepared_as(config, start)
     config = with_anchors(config, train, preparation)

@@ -41,7 +41,7 @@ class Within:
     read: ReadLabels = read_labels
 
 
-def as_told(found: Findings) -> str:
+def findings_text(found: Findings) -> str:
     """A table of findings, or that there are none."""
     return format_findings(found) or "nothing is wrong with the labels"
 
@@ -271,14 +271,13 @@ class FinetuneSession(Session):
         """Say what begins."""
         p, c = self.parts, self.config
         for file, found in p.findings.items():
-            self.say(f"{file}\n{as_told(found)}")
+            self.say(f"{file}\n{findings_text(found)}")
         for note in p.notes:
             self.say(note)
         self.say(
             f"{c.model.name}: {len(p.train.images)} images of {c.data.train}, "
-            f"{len(p.train.categories)} classes, "
-            f"{p.plan.total} steps of {p.plan.batch} images, {dist.world()} process(es), precision "
-            f"{p.accelerator.mixed_precision}"
+            f"{len(p.train.categories)} classes, {p.plan.total} steps of {p.plan.batch} images, "
+            f"{dist.world()} process(es), precision {p.accelerator.mixed_precision}"
             + (f", going on from step {self.step}" if self.step else "")
         )
 

@@ -119,8 +119,7 @@ def alpha_file(run: Path) -> Path:
     if not file.is_file():
         raise ValueError(
             f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it "
-            "when it ends or is "
-            "interrupted, if its recipe has the alpha task. Classical proposers: "
-            f"{', '.join(PROPOSERS)}"
+            "when it ends or is interrupted, if its recipe has the alpha task. Classical "
+            f"proposers: {', '.join(PROPOSERS)}"
         )
     return file

@@ -80,8 +80,8 @@ class Generated(Result):
     def text(self) -> str:
         if self.file is None:
             return (
-                f"{self.out}: {self.images} of {self.total} images are done; the json follows when "
-                "all shards are"
+                f"{self.out}: {self.images} of {self.total} images are done; the json follows "
+                "when all shards are"
             )
         found = f"{amount(self.instances, 'instance')} in {amount(self.images, 'image')}"
         lines = [f"{self.file}: {found}{broken_text(self.broken, self.out)}"]
@@ -109,8 +109,7 @@ class GenerateOptions:
         if self.fresh and self.shards > 1:
             raise ValueError(
                 "--fresh would remove what the other shards have found: remove the folder of "
-                "--out before "
-                "the first of them starts, or choose another --out"
+                "--out before the first of them starts, or choose another --out"
             )
 
 

@@ -134,9 +134,9 @@ def open_finder(run: Path) -> Opened:
     if not isinstance(opened, Opened):
         name = getattr(opened.predictor.model.config, "name", "the model")
         raise ValueError(
-            f"{run}: {name} gives each pixel a class and finds no single instances; genseg predict "
-            "writes its masks. Give a run with the alpha task, or one of places, mask_rcnn and "
-            "faster_rcnn"
+            f"{run}: {name} gives each pixel a class and finds no single instances; genseg "
+            "predict writes its masks. Give a run with the alpha task, or one of places, "
+            "mask_rcnn and faster_rcnn"
         )
     return opened
 
@@ -168,8 +168,8 @@ def open_run(
             return None
         raise ValueError(
             f"{run} holds neither {ALPHA_NAME} nor {MODEL_NAME}: give a run of genseg pretrain "
-            "with the alpha task, or a detector of genseg finetune; a run leaves its file when it "
-            "ends or is interrupted"
+            "with the alpha task, or a detector of genseg finetune; a run leaves its file when "
+            "it ends or is interrupted"
         )
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if "preparation" in read_facts(file):

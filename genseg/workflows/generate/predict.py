@@ -194,8 +194,7 @@ def _open(work: _Work, origin: str, fresh: bool) -> None:
     if kept.exists() and read_settings(kept) != {"origin": origin}:
         raise RunError(
             f"{work.out} holds the result of another model, other images or another --score; "
-            "choose "
-            "another --out, or --fresh"
+            "choose another --out, or --fresh"
         )
     write_text(kept, json.dumps({"origin": origin}) + "\n")
 

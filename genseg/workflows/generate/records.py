@@ -139,11 +139,11 @@ def keep_rows(
                 after()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                stands(done, total, "the same command goes on from there")
+                progress_text(done, total, "the same command goes on from there")
             ) from None
 
 
-def stands(done: int, total: int, then: str) -> str:
+def progress_text(done: int, total: int, then: str) -> str:
     """Where a command stands that was interrupted."""
     return f"interrupted: {done:,} of {amount(total, 'image')} are done; {then}"
 
@@ -185,6 +185,5 @@ def refuse_inside(out: Path, folder: str) -> None:
     if Path(folder).is_dir() and out.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(
             f"--out {out} lies in {folder}, where the pictures that are written would count as "
-            "images; "
-            "choose a folder outside"
+            "images; choose a folder outside"
         )

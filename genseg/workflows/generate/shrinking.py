@@ -33,9 +33,7 @@ class Shrinking:
         smallest = math.ceil(most * self.least)
         note = (
             f"{count:,} of {amount(len(factors), 'image')} are looked at smaller than they are, "
-            f"at 1/{most:.1f} of "
-            f"their sides or more: where it is 1/{most:.1f}, nothing of less than {smallest} px "
-            "across can be "
-            f"found; {self.remedy}"
+            f"at 1/{most:.1f} of their sides or more: where it is 1/{most:.1f}, nothing of less "
+            f"than {smallest} px across can be found; {self.remedy}"
         )
         return {"notes": [note], "shrunk_images": count, "smallest_object_px": smallest}

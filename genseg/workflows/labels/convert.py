@@ -51,8 +51,7 @@ def convert(
     if images is not None and (tool == "cvat" or yolo):
         raise ValueError(
             f"--images {images} is not for {'YOLO' if yolo else tool}, which knows images by "
-            "their names; "
-            "leave it out"
+            "their names; leave it out"
         )
     if score and tool == "coco":
         raise ValueError(
@@ -70,8 +69,7 @@ def convert(
         if images is None or not file.is_dir():
             raise ValueError(
                 f"{file}: coco is made of a folder of label images; give that, and --images "
-                "FOLDER; or of "
-                "YOLO's data.yaml"
+                "FOLDER; or of YOLO's data.yaml"
             )
         return from_label_images(file, images, out)
     folders = (
@@ -83,8 +81,7 @@ def convert(
     if any("mask" in entry.record for entry in found.entries.values()):
         raise CocoError(
             f"{file}: a semantic model has made it, and its classes of pixels are no instances; "
-            "the maps "
-            f"beside it in masks/ are PNG that labelling tools read as they are"
+            "the maps beside it in masks/ are PNG that labelling tools read as they are"
         )
     kept = {
         n: [label for label in labels if label.score >= score] for n, labels in found.labels.items()

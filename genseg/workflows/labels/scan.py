@@ -210,8 +210,7 @@ def _label_rows(labels: LabelReport) -> list[tuple[str, str]]:
     what = "masks" if labels.masks else "boxes"
     text = (
         f"{labels.labels:,} {what} in {len(counts):,} images, {min(counts):,} to {max(counts):,} "
-        "in each, "
-        f"{int(np.median(counts)):,} in the median"
+        f"in each, {int(np.median(counts)):,} in the median"
     )
     text += f"; {labels.crowds:,} crowds" if labels.crowds else ""
     return [

@@ -88,8 +88,8 @@ def split_labels(file: Path, *, part: float = 0.3, by: str = "group", seed: int 
     if not any(exists(entry.path) for entry in entries):
         raise CocoError(
             f"{file}: none of its {len(entries)} images is there, the first is {entries[0].name}; "
-            "looked "
-            f"in {', '.join(map(str, coco_folders(file)))}: move or link the images to one of these"
+            f"looked in {', '.join(map(str, coco_folders(file)))}: move or link the images to one "
+            "of these"
         )
     listed = [entry.record for entry in entries]
     if any(image.get(by) not in (None, "") for image in listed):
@@ -175,8 +175,7 @@ def _groups(entries: Sequence[Entry], by: str, source: Path) -> list[list[int]]:
     if len(members) < 2:
         raise CocoError(
             f"{source}: its {amount(len(entries), 'image')} cannot be parted: by {by} and by "
-            "their bytes "
-            "they are one group; give more images, or --by another key"
+            "their bytes they are one group; give more images, or --by another key"
         )
     return list(members.values())
 

@@ -56,8 +56,7 @@ def from_label_images(folder: Path, images: str, out: Path) -> Converted:
         if numbers.shape != size:
             raise CocoError(
                 f"{labels} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image "
-                f"{listed.path(n)} "
-                f"{size[1]} x {size[0]}"
+                f"{listed.path(n)} {size[1]} x {size[0]}"
             )
         of = {"image": n + 1, "height": size[0], "width": size[1]}
         first = len(content["annotations"]) + 1
@@ -73,8 +72,7 @@ def from_label_images(folder: Path, images: str, out: Path) -> Converted:
         example = Path(listed.files[0]).with_suffix(".tif")
         raise CocoError(
             f"{folder}: none of {len(listed)} images of {images} has a label image there, as "
-            f"{example}, or "
-            f"that with {', '.join(ENDINGS[1:])} behind its name"
+            f"{example}, or that with {', '.join(ENDINGS[1:])} behind its name"
         )
     for a in content["annotations"]:
         del a["score"]  # these are labels
@@ -95,14 +93,14 @@ def _doubts(stacks: Sequence[Path], masks: Sequence[Path]) -> list[str]:
     if stacks:
         said.append(
             f"{amount(len(stacks), 'label image')} of several pages, of which the first page is "
-            "read, for example "
-            f"{stacks[0]}: save each page that has labels as a file of its own, beside its image"
+            f"read, for example {stacks[0]}: save each page that has labels as a file of its own, "
+            "beside its image"
         )
     if masks:
         said.append(
             f"{amount(len(masks), 'label image')} of one value in several pieces, for example "
-            f"{masks[0]}: all of it is "
-            "one instance; if it is a mask of many, number them first: scipy.ndimage.label(mask)[0]"
+            f"{masks[0]}: all of it is one instance; if it is a mask of many, number them first: "
+            "scipy.ndimage.label(mask)[0]"
         )
     return said
 
@@ -232,8 +230,7 @@ def _coco_of(
     if without == len(images):
         raise CocoError(
             f"{file}: none of {amount(len(images), 'image')} in {places[0]} has a text file; YOLO "
-            "looks for that of "
-            "images/a.jpg at labels/a.txt"
+            "looks for that of images/a.jpg at labels/a.txt"
         )
     boxes = sum(shape.is_box for _, shape in shapes)
     for number, shape in shapes:
@@ -297,14 +294,13 @@ def _shapes(text: Path, names: Mapping[int, str]) -> list[_Shape]:
         if len(rest) != 4 and (len(rest) < 6 or len(rest) % 2):
             raise CocoError(
                 f"{text}, line {n}: {len(rest)} numbers after the class; a box has 4 (centre, "
-                "width, height), a "
-                "segment an x and a y for each of three corners or more"
+                "width, height), a segment an x and a y for each of three corners or more"
             )
         if not all(-BEYOND <= v <= 1 + BEYOND for v in rest):
             raise CocoError(
                 f"{text}, line {n}: {next(v for v in rest if not -BEYOND <= v <= 1 + BEYOND):g} "
-                "lies outside of the "
-                "image; YOLO's numbers are parts of its width and height, from 0 to 1"
+                "lies outside of the image; YOLO's numbers are parts of its width and height, "
+                "from 0 to 1"
             )
         found.append(_Shape(int(first), tuple(rest)))
     return found

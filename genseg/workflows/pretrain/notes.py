@@ -54,8 +54,7 @@ def _of_images(parts: Parts) -> Iterator[str]:
     if len(images) < batch:
         yield (
             f"{amount(len(images), 'image')} for a batch of {batch}: they are drawn again, for "
-            "new composites each "
-            "time; an epoch is one batch"
+            "new composites each time; an epoch is one batch"
         )
     elif (left := len(images) % batch) > 0.1 * len(images):
         yield (
@@ -103,7 +102,7 @@ def _of_a_pass(config: PretrainConfig) -> list[str]:
 
 
 def _of_numbers(parts: Parts) -> Iterator[str]:
-    """What goes together, and hardly is what was meant."""
+    """Legal settings that are probably a mistake."""
     c, method = parts.config, parts.config.method
     seen = parts.plan.batch // c.accumulate
     if (

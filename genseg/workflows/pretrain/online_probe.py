@@ -20,7 +20,7 @@ class ProbeConfig:
     # class folders or a COCO json that vote; null: data.path, each image by all others
     train: str | None = None
     test: str | None = None  # class folders or a COCO json that are classified
-    limit: int = 5000  # at most so many images of each, drawn by a fixed seed; 0: all
+    limit: int = 5000  # at most this many images of each, drawn by a fixed seed; 0: all
     k: int = 20  # neighbours that vote; fewer where a usual class has fewer images
     size: int = 0  # pixels of the images that are measured; 0: those of the largest views
 

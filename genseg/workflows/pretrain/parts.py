@@ -17,7 +17,7 @@ from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import Batch, ViewDataset
 from genseg.data.images.cache import CachedImages, build_cache
 from genseg.data.images.files import ImageList, fingerprint, list_images
-from genseg.data.images.loader import EpochSampler, batches, told
+from genseg.data.images.loader import EpochSampler, batches, with_clear_errors
 from genseg.data.images.source import ImageError, ImageSource
 from genseg.data.images.views import ViewConfig
 from genseg.data.scenes.scenes import default_scenes
@@ -90,7 +90,7 @@ class Parts:
             rank=dist.rank(),
             world=dist.world(),
         )
-        return told(
+        return with_clear_errors(
             batches(
                 dataset, sampler, workers=c.data.workers, pin=self.accelerator.device.type == "cuda"
             )
@@ -220,10 +220,9 @@ def read_cache(images: ImageList, config: PretrainConfig, side: int, content: st
         number, reason = next(iter(cached.broken.items()))
         raise ImageError(
             f"{len(cached.broken)} of {len(images)} images cannot be read, more than "
-            "data.max_broken="
-            f"{config.data.max_broken}; genseg scan lists them: mend or remove them, or raise "
-            "data.max_broken, with "
-            f"which a run that has begun goes on. The first is {images.path(number)}: {reason}"
+            f"data.max_broken={config.data.max_broken}; genseg scan lists them: mend or remove "
+            "them, or raise data.max_broken, with which a run that has begun goes on. The first "
+            f"is {images.path(number)}: {reason}"
         )
     return cached
 
@@ -255,8 +254,7 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
     if root.is_dir() and run.resolve() == root.resolve():
         raise ValueError(
             f"run={config.run} is the folder of the images, and a run leaves pictures of its own; "
-            "choose "
-            "another one, below it too"
+            "choose another one, below it too"
         )
     groups = getattr(config.method, "splits", 1)
     pieces = accelerator.num_processes * config.accumulate * groups
@@ -265,8 +263,7 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
         splits = f" x {groups} batch-norm groups (method.splits)" if groups > 1 else ""
         raise ValueError(
             f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} "
-            "processes x "
-            f"{config.accumulate} passes{splits} of at least 2 images; use "
+            f"processes x {config.accumulate} passes{splits} of at least 2 images; use "
             f"batch_size={fitting * pieces}"
             + (", or method.splits=1 where there are fewer images" if groups > 1 else "")
         )

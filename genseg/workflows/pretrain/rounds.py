@@ -163,8 +163,7 @@ class Rounds:
             )
         self.say(
             f"step {step}: round {number + 1}: {sure} sure proposals of {len(bank)} (before: "
-            f"{former} of "
-            f"{len(before)}); two looks at an image agree by {100 * agreement:.1f} %"
+            f"{former} of {len(before)}); two looks at an image agree by {100 * agreement:.1f} %"
             + ("" if adopted else ": no better, so the former proposals stay")
         )
         return bank if adopted else before
@@ -221,9 +220,8 @@ class Rounds:
         if (likeliest := model.calibration.probability(SURE)) < least:
             self.say(
                 f"alpha maps: in composites no instance is right more often than {likeliest:.2g}, "
-                "so from "
-                f"alpha.generate.score={least:g} on nothing is left; train longer, or give a "
-                "lower --score"
+                f"so from alpha.generate.score={least:g} on nothing is left; train longer, or "
+                "give a lower --score"
             )
         save_alpha(
             model,
@@ -278,13 +276,13 @@ def _sure(bank: Bank, config: AlphaConfig) -> int:
     if not len(bank):
         raise ValueError(
             f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is "
-            "nothing to paste; try "
-            "alpha.proposals=blobs alpha.compose.sure=0, or a smaller alpha.min_area"
+            "nothing to paste; try alpha.proposals=blobs alpha.compose.sure=0, or a smaller "
+            "alpha.min_area"
         )
     raise ValueError(
         f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores "
-        "so much (the best "
-        f"{bank.scores.max():.2f}), so there is nothing to paste; set alpha.compose.sure lower"
+        f"so much (the best {bank.scores.max():.2f}), so there is nothing to paste; set "
+        "alpha.compose.sure lower"
     )
 
 

@@ -129,7 +129,7 @@ class PretrainSession(Session):
             )
 
     @property
-    def stands(self) -> str:
+    def status(self) -> str:
         """Where a run that has begun is."""
         return (
             "finished already"
@@ -176,7 +176,7 @@ class PretrainSession(Session):
             images_seen=self.step * self.plan.batch,
             task=self.task,
             broken=tuple(self.parts.images.files[i] for i in sorted(self.broken)),
-            broken_text=self._told_broken() if self.broken else "",
+            broken_text=self._broken_summary() if self.broken else "",
             alpha=self.rounds is not None,
             neighbours=self.probe.k if self.probe is not None else 0,
             classes=classes,
@@ -318,17 +318,15 @@ class PretrainSession(Session):
         if self.main:
             lines = [f"{images.files[i]}\t{self.reasons[i]}\n" for i in sorted(self.broken)]
             write_text(self.run / BROKEN_NAME, "".join(lines))
-            self.say(self._told_broken())
+            self.say(self._broken_summary())
         if len(self.broken) > self.config.data.may_be_broken(len(images)):
             raise ImageError(
                 f"{len(self.broken)} of {len(images)} images cannot be read, more than "
-                f"data.max_broken={allowed}; "
-                f"the first: {self.reasons[min(self.broken)]}. genseg scan lists them: mend or "
-                "remove them, or raise "
-                "data.max_broken"
+                f"data.max_broken={allowed}; the first: {self.reasons[min(self.broken)]}. genseg "
+                "scan lists them: mend or remove them, or raise data.max_broken"
             )
 
-    def _told_broken(self) -> str:
+    def _broken_summary(self) -> str:
         """How many images are broken, and where it says which."""
         count = len(self.broken)
         data, images = self.config.data, len(self.parts.images)
@@ -371,9 +369,8 @@ class PretrainSession(Session):
         p, c = self.parts, self.config
         self.say(
             f"{self.task}: {len(p.images)} images of {c.data.path}, {p.plan.total} steps of "
-            f"{p.plan.batch} images, "
-            f"{c.encoder.name} at {p.size} px, {dist.world()} process(es), precision "
-            f"{p.accelerator.mixed_precision}" + (f", {self.stands}" if self.step else "")
+            f"{p.plan.batch} images, {c.encoder.name} at {p.size} px, {dist.world()} process(es), "
+            f"precision {p.accelerator.mixed_precision}" + (f", {self.status}" if self.step else "")
         )
         if self.step == 0:
             for note in notes(p):

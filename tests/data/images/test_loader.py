@@ -147,12 +147,12 @@ def test_workers_end_with_a_process_that_fails() -> None:
     """They ignore SIGTERM, and an error's traceback keeps the loader that would stop them."""
     script = (
         "from torch.utils.data import Dataset\n"
-        "from genseg.data.images.loader import EpochSampler, batches, told\n"
+        "from genseg.data.images.loader import EpochSampler, batches, with_clear_errors\n"
         "class Failing(Dataset):\n"
         "    def __getitem__(self, keys): raise ZeroDivisionError(keys)\n"
         "sampler = EpochSampler(images=4, batch=2, start=0, total=2, passes=1, seed=0, rank=0, "
         "world=1)\n"
-        "next(told(batches(Failing(), sampler, workers=1)))\n"
+        "next(with_clear_errors(batches(Failing(), sampler, workers=1)))\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120

@@ -118,10 +118,8 @@ def test_the_verdict_follows_from_the_differences_of_pairs() -> None:
     values = by_seed(cells_of(TWO_ARMS))
     assert verdict("mask AP", ["random", "mine"], [4, 16], values) == (
         "mine against random, mask AP: better with 4 labelled images (+0.2633 ± 0.0033 over 3 "
-        "pairs); no clear "
-        "difference with 16 labelled images (+0.0000 ± 0.0058 over 3 pairs). With 4 it reaches "
-        "what random reaches "
-        "with 16."
+        "pairs); no clear difference with 16 labelled images (+0.0000 ± 0.0058 over 3 pairs). "
+        "With 4 it reaches what random reaches with 16."
     )
     assert "mine against random, mask AP: worse with 4 labelled images (-0" in verdict(
         "mask AP",

@@ -44,8 +44,7 @@ def test_segments_become_polygons_and_boxes_boxes(tmp_path: Path) -> None:
     said = convert(data, "coco", tmp_path / "out/labels.json").text()
     assert said == (
         f"{tmp_path / 'out/labels.json'}: 2 polygons in 2 images; 1 image without a text file, so "
-        "without "
-        "objects"
+        "without objects"
     )
     content = json.loads((tmp_path / "out/labels.json").read_text())
     first, second = content["annotations"]

@@ -385,8 +385,7 @@ def test_mined_proposals_are_adopted_by_the_criterion_alone(
     }
     assert made.said[-1].startswith(
         f"step {row['step']}: round {number + 1}: {sure} sure proposals of {sure + 7} (before: "
-        f"{former} of {before}); "
-        f"two looks at an image agree by {100 * word:.1f} %"
+        f"{former} of {before}); two looks at an image agree by {100 * word:.1f} %"
     )
     assert made.said[-1].endswith("no better, so the former proposals stay") != adopted
     made.bank(number)
