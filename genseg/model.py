@@ -148,7 +148,7 @@ class Model:
         height, width = pixels.shape[:2]
         crops = []
         for a in found:
-            left, top, w, h = a.box
+            left, top, w, h = a.box_xywh
             rows, columns = square_around((left, top, left + w, top + h), height, width, margin)
             crops.append(pixels[rows, columns])
         return self._embed(_Pictures(crops), len(crops))

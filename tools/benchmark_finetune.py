@@ -173,5 +173,5 @@ def reference_rate(
 
 
 def _target(s: Sample) -> dict[str, Any]:
-    target: dict[str, Any] = {"boxes": s.boxes, "labels": s.classes + 1}
+    target: dict[str, Any] = {"boxes": s.boxes_xyxy, "labels": s.classes + 1}
     return target if s.masks is None else target | {"masks": s.masks}

@@ -92,7 +92,7 @@ def merge_tiles(
     and is dropped; cut ones that agree where their tiles overlap are pieces of one and are joined.
     """
     found = [
-        (t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a.box))
+        (t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a.box_xywh))
         for t, many in parts
         for a in many
     ]

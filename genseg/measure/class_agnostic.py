@@ -133,7 +133,7 @@ def _compare(
     if outlined:
         overlap = mask_overlap(found.instances, truth.instances, truth.crowd)
     else:
-        overlap = box_overlap(found.boxes, truth.boxes, truth.crowd)
+        overlap = box_overlap(found.boxes_xywh, truth.boxes_xywh, truth.crowd)
     pairs = match(overlap[:, single], 0.5)
     recalled = np.zeros(len(labels), bool)
     recalled[[j for _, j in pairs]] = True
@@ -148,7 +148,9 @@ def _compare(
     return _Comparison(
         ratio50=tp_ratio(used, truth.crowd, 0.5) if outlined else math.nan,
         ratio75=tp_ratio(used, truth.crowd, 0.75) if outlined else math.nan,
-        located=float(located(found.boxes, scores, truth.boxes[single])) if labels else math.nan,
+        located=float(located(found.boxes_xywh, scores, truth.boxes_xywh[single]))
+        if labels
+        else math.nan,
         ari=foreground_ari(found.instances, labels, truth.height, truth.width)
         if outlined
         else math.nan,
@@ -179,7 +181,7 @@ def _coco(what: str, found: Images, truth: Images, *, known: bool) -> Iterator[t
 
 def _records(number: int, image: AnnotatedImage, masks: bool) -> Iterator[dict[str, Any]]:
     for instance, box, area, crowd in zip(
-        image.instances, image.boxes, image.areas, image.crowd, strict=True
+        image.instances, image.boxes_xywh, image.areas, image.crowd, strict=True
     ):
         shape = (
             {"segmentation": encode(instance, image.height, image.width)}

@@ -32,7 +32,7 @@ def detection_scores(
 
 
 def _truth(image: LabelledImage, labelled: LabelledSet) -> list[dict[str, Any]]:
-    boxes = (image.boxes if image.listed is None else image.listed).tolist()
+    boxes = (image.boxes_xyxy if image.listed is None else image.listed).tolist()
     records: list[dict[str, Any]] = [
         {
             "image_id": image.number,

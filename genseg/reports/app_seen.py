@@ -117,7 +117,7 @@ def describe(seen: Seen, score: float) -> str:
     """A word on the guess, if there is one, beside the least score that counts."""
     if seen.guess is None:
         return ""
-    (x, y), (_, _, w, h), own = seen.place, seen.guess.box, seen.guess.score
+    (x, y), (_, _, w, h), own = seen.place, seen.guess.box_xywh, seen.guess.score
     what = f"{'' if seen.boxes else f'{seen.guess.area:,} px, '}{w} x {h}"
     if len(seen.categories) > 1:
         what = f"{seen.categories[seen.guess.category][1]}, {what}"

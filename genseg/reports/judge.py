@@ -106,7 +106,7 @@ class Judge:
         found = []
         for d in self.predictor.detect(pixels):
             if d.score >= LEAST:
-                shape = d.instance or filled(d.box, *pixels.shape[:2])
+                shape = d.instance or filled(d.box_xyxy, *pixels.shape[:2])
                 found.append(replace(shape, score=d.score, category=d.category))
         return found
 
@@ -119,7 +119,7 @@ def labels_of(image: LabelledImage) -> tuple[list[Instance], Bool[np.ndarray, "n
     if image.masks is not None:
         shapes = [windowed(mask) for mask in image.masks]
     else:
-        shapes = [filled(box, image.height, image.width) for box in image.boxes.tolist()]
+        shapes = [filled(box, image.height, image.width) for box in image.boxes_xyxy.tolist()]
     return [
         replace(a, category=int(c)) for a, c in zip(shapes, image.classes, strict=True)
     ], image.crowd

@@ -81,12 +81,12 @@ def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) ->
     """
     out = image.copy()
     for a in instances:
-        left, top, w, h = a.box
+        left, top, w, h = a.box_xywh
         cv2.rectangle(out, (left, top), (left + w - 1, top + h - 1), colour(a.category), 2)
     sheet = Image.fromarray(out)
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(NAME)
     for a in instances if len(names) > 1 else ():
-        left, top, _, _ = a.box
+        left, top, _, _ = a.box_xywh
         text, at = names[a.category], (left, max(0, top - NAME - 3))
         pen.rectangle(pen.textbbox(at, text, font=font), fill=colour(a.category))
         pen.text(at, text, fill=(0, 0, 0), font=font)

@@ -45,7 +45,7 @@ def is_border(found: Found, height: int, width: int) -> bool:
     them."""
     touching = 0
     for a in found:
-        left, top, w, h = a.box
+        left, top, w, h = a.box_xywh
         touching += left == 0 or top == 0 or left + w == width or top + h == height
     return touching >= 3 and touching > MOST * len(found)
 

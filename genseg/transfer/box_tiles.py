@@ -67,16 +67,16 @@ def merge_detections(
 
 def _moved(d: Detection, tile: Tile) -> Detection:
     """A detection in pixels of the image."""
-    left, top, right, bottom = d.box
+    left, top, right, bottom = d.box_xyxy
     box = (left + tile.left, top + tile.top, right + tile.left, bottom + tile.top)
     at = d.instance and replace(
         d.instance, top=d.instance.top + tile.top, left=d.instance.left + tile.left
     )
-    return replace(d, box=box, instance=at)
+    return replace(d, box_xyxy=box, instance=at)
 
 
 def _is_cut(d: Detection, tile: Tile) -> bool:
-    left, top, right, bottom = d.box
+    left, top, right, bottom = d.box_xyxy
     return tile.cuts(
         (left, top, right - left, bottom - top), within=max(tile.height, tile.width) // NEAR
     )
@@ -107,15 +107,15 @@ def _one(pieces: Sequence[Detection]) -> Detection:
     """What some pieces of one object are together, with the best one's score."""
     first, *rest = sorted(pieces, key=lambda d: -d.score)
     for d in rest:
-        (left, top, right, bottom), (a, b, c, e) = first.box, d.box
+        (left, top, right, bottom), (a, b, c, e) = first.box_xyxy, d.box_xyxy
         box = (min(left, a), min(top, b), max(right, c), max(bottom, e))
         instance = joined(first.instance, d.instance) if first.instance and d.instance else None
-        first = replace(first, box=box, instance=instance)
+        first = replace(first, box_xyxy=box, instance=instance)
     return first
 
 
 def _boxes(found: Sequence[Detection]) -> Float[Tensor, "n 4"]:
-    return torch.tensor([d.box for d in found], dtype=torch.float32).reshape(-1, 4)
+    return torch.tensor([d.box_xyxy for d in found], dtype=torch.float32).reshape(-1, 4)
 
 
 def _scores(found: Sequence[Detection]) -> Float[Tensor, "n"]:

@@ -35,12 +35,12 @@ class Labelled:
 class Detection:
     """One object that was found.
 
-    box: left, top, right and bottom in pixels of the image
+    box_xyxy: left, top, right and bottom in pixels of the image
     category: from 0
     instance: its mask; None from a detector of boxes
     """
 
-    box: tuple[float, float, float, float]
+    box_xyxy: tuple[float, float, float, float]
     category: int
     score: float
     instance: Instance | None = None

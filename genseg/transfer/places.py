@@ -86,7 +86,7 @@ class PlaceDetector(nn.Module):
         for instance in by_tiles(
             h, w, lambda t: self._tile(image[:, *t.window]), tile=c.tile, **how
         ):
-            left, top, width, height = instance.box
+            left, top, width, height = instance.box_xywh
             box = (float(left), float(top), float(left + width), float(top + height))
             detections.append(Detection(box, instance.category, instance.score, instance))
         return detections

@@ -161,11 +161,11 @@ class Predictor:
 
 def _resized(d: Detection, before: tuple[int, int], after: tuple[int, int]) -> Detection | None:
     sy, sx = after[0] / before[0], after[1] / before[1]
-    left, top, right, bottom = d.box
+    left, top, right, bottom = d.box_xyxy
     instance = None if d.instance is None else resized(d.instance, before, after)
     if d.instance is not None and instance is None:
         return None
-    return replace(d, box=(left * sx, top * sy, right * sx, bottom * sy), instance=instance)
+    return replace(d, box_xyxy=(left * sx, top * sy, right * sx, bottom * sy), instance=instance)
 
 
 def as_records(
@@ -175,7 +175,7 @@ def as_records(
     height."""
     records = []
     for d in found:
-        left, top, right, bottom = d.box
+        left, top, right, bottom = d.box_xyxy
         record: dict[str, Any] = {
             "image_id": image,
             "category_id": categories[d.category][0],

@@ -273,10 +273,10 @@ def test_of_a_padded_image_what_is_mostly_in_the_image_and_large_enough_stays() 
     found = unpadded(
         [inner, edge, corner, sliver, speck, beyond], 64, 70, GenerateConfig(min_area=12)
     )
-    assert [a.box for a in found] == [(5, 3, 9, 9), (60, 20, 10, 8), (62, 54, 8, 10)]
-    assert all(a.category == 3 and a.area == a.box[2] * a.box[3] for a in found)
+    assert [a.box_xywh for a in found] == [(5, 3, 9, 9), (60, 20, 10, 8), (62, 54, 8, 10)]
+    assert all(a.category == 3 and a.area == a.box_xywh[2] * a.box_xywh[3] for a in found)
     (double,) = unpadded([block(20, 50, 8, 20), block(20, 62, 8, 19)], 64, 70, GenerateConfig())
-    assert double.box == (50, 20, 20, 8)
+    assert double.box_xywh == (50, 20, 20, 8)
     assert unpadded([inner, sliver, speck], 96, 96, GenerateConfig(min_area=99)) == [
         inner,
         sliver,

@@ -247,7 +247,7 @@ def test_shrunk_images_give_instances_in_their_own_pixels(factor: int) -> None:
     assert len(found) == 3
     for a, b in zip(found, model.instances(small), strict=True):
         assert iou(a, (b.paint(96, 128) > 127).repeat(factor, 0).repeat(factor, 1)) > 0.93
-        np.testing.assert_allclose(a.box, factor * np.array(b.box), atol=factor)
+        np.testing.assert_allclose(a.box_xywh, factor * np.array(b.box_xywh), atol=factor)
         assert a.score == pytest.approx(b.score, abs=1e-3)
 
 

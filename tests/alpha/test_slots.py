@@ -217,11 +217,11 @@ def regions(*, sure: float = 0.9) -> Tensor:
 def test_slots_become_instances_and_the_ground_does_not() -> None:
     (found,) = slots_found(regions(), GenerateConfig(min_area=12))
     # twice as large: maps have a stride of two
-    assert [a.box for a in found] == [(12, 8, 16, 12), (36, 40, 26, 20)]
+    assert [a.box_xywh for a in found] == [(12, 8, 16, 12), (36, 40, 26, 20)]
     assert [a.area for a in found] == [16 * 12, 26 * 20]
     assert [a.score for a in found] == pytest.approx([0.9, (8 * 0.9 + 2 * 0.6) / 10])
     (large,) = slots_found(regions(), GenerateConfig(min_area=16 * 12 + 1))[0]
-    assert large.box == (36, 40, 26, 20)
+    assert large.box_xywh == (36, 40, 26, 20)
     one = torch.zeros(2, 3, 8, 8)
     one[:, 2] = 1
     assert slots_found(one, GenerateConfig()) == [[], []]  # nothing but ground
@@ -241,7 +241,7 @@ def test_by_default_no_slot_is_too_unsure() -> None:
     winner[4:9, 4:9] = 7
     alpha = torch.full((1, 11, 16, 16), 0.09).scatter_(1, winner[None, None], 0.1)
     (found,) = slots_found(alpha, config.generate)
-    assert [a.box for a in found] == [(8, 8, 10, 10)]
+    assert [a.box_xywh for a in found] == [(8, 8, 10, 10)]
 
 
 def test_the_slot_that_surrounds_the_image_is_the_ground_even_if_another_is_larger() -> None:
@@ -249,4 +249,4 @@ def test_the_slot_that_surrounds_the_image_is_the_ground_even_if_another_is_larg
     winner[1:31, 1:31] = 2
     alpha = torch.nn.functional.one_hot(winner, 3).permute(2, 0, 1)[None].float()
     (found,) = slots_found(alpha, GenerateConfig())
-    assert [a.box for a in found] == [(2, 2, 60, 60)]
+    assert [a.box_xywh for a in found] == [(2, 2, 60, 60)]

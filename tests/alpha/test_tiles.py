@@ -56,7 +56,7 @@ def test_a_tile_cuts_what_reaches_a_side_inside_the_image() -> None:
         (26, 10): False,
         (0, 28): False,
     }
-    assert {k: corner.cuts(Instance(square, *k).box) for k in at} == at
+    assert {k: corner.cuts(Instance(square, *k).box_xywh) for k in at} == at
 
 
 def seen_by_tiles(
@@ -213,7 +213,7 @@ def test_shared_pixels_and_joined_alphas_are_those_of_the_whole_image() -> None:
 def every_pair(parts: list[tuple[Tile, list[Instance]]], overlap: float) -> list[Instance]:
     """The same with a loop over all pairs."""
     found = [
-        (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a.box))
+        (t, Instance(a.alpha, a.top + t.top, a.left + t.left, a.score), t.cuts(a.box_xywh))
         for t, many in parts
         for a in many
     ]

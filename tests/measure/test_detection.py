@@ -24,7 +24,7 @@ def guessed(labelled: LabelledSet, seed: int) -> list[dict]:
     for image in labelled.images:
         masks = image.masks
         if masks is None:
-            boxes = image.boxes + rng.normal(size=image.boxes.shape)
+            boxes = image.boxes_xyxy + rng.normal(size=image.boxes_xyxy.shape)
         else:
             whole = [np.roll(rle.decode(m), rng.integers(-2, 3, 2), (0, 1)) for m in masks]
             masks = tuple(rle.encode(np.asfortranarray(m)) for m in whole)
@@ -133,4 +133,6 @@ def test_boxes_are_scored_as_the_json_has_them_also_where_masks_are_known(tmp_pa
     far = read_labelled(write_json(tmp_path, [note(1, bbox=[30, 20, 5, 5])]), masks=True)[0].images[
         0
     ]
-    assert far.listed is not None and far.listed.tolist() == far.boxes.tolist()  # the mask counts
+    assert (
+        far.listed is not None and far.listed.tolist() == far.boxes_xyxy.tolist()
+    )  # the mask counts

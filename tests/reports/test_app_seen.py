@@ -93,7 +93,7 @@ def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -
     assert (made["images"][0]["height"], made["images"][0]["width"]) == (300, 2 * app.LONGEST)
     assert made["annotations"][0]["segmentation"]["size"] == [300, 2 * app.LONGEST]
     box = np.array(made["annotations"][0]["bbox"])
-    np.testing.assert_allclose(box, 2 * np.array(image.counted(0.0)[0].box), atol=4)
+    np.testing.assert_allclose(box, 2 * np.array(image.counted(0.0)[0].box_xywh), atol=4)
 
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_detectors_are_opened_with_the_names_of_their_classes(
         assert app.drawn(image, 0.0, show).shape == (64 * 7, 96 * 7, 3)
 
     first = image.found[0]  # a click picks what was found there, or draws it anew
-    left, top, w, h = first.box
+    left, top, w, h = first.box_xywh
     y, x = next(
         (y, x) for y in range(top, top + h) for x in range(left, left + w) if first.covers(y, x)
     )

@@ -75,21 +75,21 @@ def test_what_tiles_see_becomes_the_objects_of_the_image(seed: int, masks: bool)
     objects = apart(rng, h, w, 40)
     found = merge_detections(parts(objects, h, w, tile=128, seed=seed, masks=masks), overlap=0.5)
     assert [d.score for d in found] == sorted((d.score for d in found), reverse=True)
-    got = sorted((d.category, *(round(v, 2) for v in d.box)) for d in found)
+    got = sorted((d.category, *(round(v, 2) for v in d.box_xyxy)) for d in found)
     assert got == sorted((c, *(round(v, 2) for v in box)) for box, c in objects)
     for d in found:
         if masks:
             assert d.instance is not None
-            left, top, width, height = d.instance.box
+            left, top, width, height = d.instance.box_xywh
             whole = (left, top, left + width, top + height)
-            np.testing.assert_allclose(whole, d.box, atol=1.01)
+            np.testing.assert_allclose(whole, d.box_xyxy, atol=1.01)
 
 
 def test_an_object_that_no_tile_sees_whole_is_one() -> None:
     h, w = 100, 400
     for box in ((5.0, 20, 395, 60), (90.0, 0, 300, 100)):
         (found,) = merge_detections(parts([(box, 1)], h, w, tile=100), overlap=0.5)
-        assert found.box == pytest.approx(box) and found.category == 1
+        assert found.box_xyxy == pytest.approx(box) and found.category == 1
         assert found.instance is not None
         assert found.instance.area == (box[2] - box[0]) * (box[3] - box[1])
 
@@ -115,7 +115,7 @@ def test_classes_are_kept_apart_and_of_doubles_the_better_stays() -> None:
     second = [Detection((8.5, 10, 20, 22), 0, 0.8)]
     found = merge_detections([(one, first), (other, second)], overlap=0.5)
     assert [(d.category, d.score) for d in found] == [(0, 0.8), (1, 0.4)]
-    assert found[0].box == (78.5, 10, 90, 22)
+    assert found[0].box_xyxy == (78.5, 10, 90, 22)
     assert merge_detections([(one, []), (other, [])], overlap=0.5) == []
 
 
@@ -160,7 +160,7 @@ def test_models_see_large_images_by_tiles(
         encoder, replace(config, anchors=(8.0, 16, 32, 64, 128), score=0.01), classes=2
     ).eval()
     found = detector.detect(image)
-    boxes = torch.tensor([d.box for d in found])
+    boxes = torch.tensor([d.box_xyxy for d in found])
     assert (boxes >= 0).all() and (boxes[:, 2] <= 100).all() and (boxes[:, 3] <= 160).all()
     assert boxes[:, 3].max() > 110  # the lower tile was looked at
 

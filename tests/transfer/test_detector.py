@@ -82,8 +82,8 @@ def test_the_state_loads_into_plain_torchvision_which_then_finds_the_same(
     detections = ours.detect(image)
     assert 3 < len(detections) <= len(wanted["boxes"])
     for d in detections:
-        i = int((wanted["boxes"] - torch.tensor(d.box)).abs().sum(1).argmin())
-        assert d.box == pytest.approx(wanted["boxes"][i].tolist(), abs=1e-3)
+        i = int((wanted["boxes"] - torch.tensor(d.box_xyxy)).abs().sum(1).argmin())
+        assert d.box_xyxy == pytest.approx(wanted["boxes"][i].tolist(), abs=1e-3)
         assert d.category == int(wanted["labels"][i]) - 1 and d.score == pytest.approx(
             float(wanted["scores"][i])
         )

@@ -129,16 +129,20 @@ def test_classes_are_learnt_and_images_of_odd_sizes_have_boxes_inside() -> None:
     found = model.detect(labels.images[0])
     boxes = {0: (8, 8, 22, 20), 1: (28, 30, 60, 60)}
     for category, box in boxes.items():
-        nearest = min(found, key=lambda d: math.dist(d.box, box))
-        assert nearest.category == category and math.dist(nearest.box, box) < 8
+        nearest = min(found, key=lambda d: math.dist(d.box_xyxy, box))
+        assert nearest.category == category and math.dist(nearest.box_xyxy, box) < 8
         for tile in (1024, 48):  # four tiles of 48 pixels: one of them sees it whole
             model.config = replace(model.config, generate=replace(model.config.generate, tile=tile))
             left, top, right, bottom = box
             one = model.at(labels.images[0], (top + bottom) / 2, (left + right) / 2)
             assert one is not None and one.covers((top + bottom) // 2, (left + right) // 2)
-            assert (one.category == category and math.dist(one.box[:2], box[:2]) < 8) or tile == 48
+            assert (
+                one.category == category and math.dist(one.box_xywh[:2], box[:2]) < 8
+            ) or tile == 48
     odd = model.detect(labels.images[0, :, :51, :45])
-    assert odd and all(d.box[0] >= 0 and d.box[2] <= 45 and d.box[3] <= 51 for d in odd)
+    assert odd and all(
+        d.box_xyxy[0] >= 0 and d.box_xyxy[2] <= 45 and d.box_xyxy[3] <= 51 for d in odd
+    )
 
 
 def test_a_large_image_is_seen_by_tiles_and_classes_are_kept(
@@ -155,7 +159,7 @@ def test_a_large_image_is_seen_by_tiles_and_classes_are_kept(
         return [replace(a, category=c) for c, a in enumerate(found) if a is not None]
 
     monkeypatch.setattr(model, "_tile", seen)
-    assert [(d.box, d.category) for d in model.detect(image)] == [
+    assert [(d.box_xyxy, d.category) for d in model.detect(image)] == [
         ((50.0, 40.0, 70.0, 60.0), 1),
         ((10.0, 20.0, 20.0, 30.0), 0),
         ((130.0, 5.0, 140.0, 15.0), 0),

@@ -25,7 +25,7 @@ class AnnotatedImage:
     """An image and what is labelled, or was found, in it: n instances, in the order of the json.
 
     numbers: the ids of the annotations
-    boxes: left, top, width, height in pixels, as the json has them (COCO's are not exactly those of
+    boxes_xywh: left, top, width, height in pixels, as the json has them (COCO's are not exactly those of
         its masks)
     areas: in pixels, as the json has them
     crowd: a region that holds many: to find it, or a part of it, is neither right nor wrong
@@ -39,7 +39,7 @@ class AnnotatedImage:
     width: int
     instances: tuple[Instance, ...]
     numbers: tuple[int, ...]
-    boxes: Float[np.ndarray, "n 4"]
+    boxes_xywh: Float[np.ndarray, "n 4"]
     areas: Float[np.ndarray, "n"]
     crowd: Bool[np.ndarray, "n"]
     outlined: bool = True
@@ -77,7 +77,7 @@ def annotation(
         "category_id": 1,
         "iscrowd": 0,
         "area": instance.area,
-        "bbox": list(instance.box),
+        "bbox": list(instance.box_xywh),
         "segmentation": encode(instance, height, width),
         "score": round(instance.score, 5),
     }
@@ -88,7 +88,7 @@ def annotate(
 ) -> AnnotatedImage:
     """An image with instances as they are in memory, none of them a crowd; their alphas count as
     known."""
-    boxes = np.array([i.box for i in instances], float).reshape(-1, 4)
+    boxes = np.array([i.box_xywh for i in instances], float).reshape(-1, 4)
     areas = np.array([i.area for i in instances], float)
     crowd = np.zeros(len(instances), bool)
     found = tuple(instances)

@@ -39,7 +39,7 @@ class Instance:
         return int(self.mask.sum())
 
     @property
-    def box(self) -> tuple[int, int, int, int]:
+    def box_xywh(self) -> tuple[int, int, int, int]:
         """Left, top, width and height of the mask, in pixels of the image (COCO's order)."""
         left, top, w, h = cv2.boundingRect(self.mask.astype(np.uint8))
         return self.left + left, self.top + top, w, h

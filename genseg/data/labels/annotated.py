@@ -117,7 +117,7 @@ def _annotated(
             replace(instance_of(a, entry), category=places.get(a.category, 0)) for a in labels
         ),
         numbers=tuple(label.number for label in labels),
-        boxes=np.array([(a, b, c - a, d - b) for a, b, c, d in listed], float).reshape(-1, 4),
+        boxes_xywh=np.array([(a, b, c - a, d - b) for a, b, c, d in listed], float).reshape(-1, 4),
         areas=np.array([label.area for label in labels], float),
         crowd=np.array([label.crowd for label in labels], bool),
         outlined=outlined,

@@ -39,7 +39,7 @@ class BoxCrops:
             if self._last is None or self._last[0] is not image:
                 self._last = (image, read_sample(image))
             pixels = self._last[1]
-        box = image.boxes[n].tolist()
+        box = image.boxes_xyxy[n].tolist()
         return pixels[square_around(box, image.height, image.width, self.margin)], i
 
 

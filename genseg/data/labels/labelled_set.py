@@ -22,7 +22,7 @@ class LabelledImage:
     """An image and its n labels.
 
     number: the json's image id
-    boxes: left, top, right, bottom in pixels: of the masks where the set has them, else the json's
+    boxes_xyxy: left, top, right, bottom in pixels: of the masks where the set has them, else the json's
     classes: index into the categories of the set
     crowd: a region that holds many: no training target, and ignored in scoring
     masks: COCO's compressed RLE of each; None when the set has boxes alone
@@ -38,7 +38,7 @@ class LabelledImage:
     height: int
     width: int
     kind: str
-    boxes: Float[np.ndarray, "n 4"]
+    boxes_xyxy: Float[np.ndarray, "n 4"]
     classes: Int[np.ndarray, "n"]
     crowd: Bool[np.ndarray, "n"]
     masks: tuple[dict[str, Any], ...] | None
@@ -116,7 +116,7 @@ def _image(entry: Entry, labels: Sequence[Label], *, masks: bool) -> LabelledIma
         height=entry.height,
         width=entry.width,
         kind=entry.kind,
-        boxes=np.array([label.box for label in labels], float).reshape(-1, 4),
+        boxes_xyxy=np.array([label.box_xyxy for label in labels], float).reshape(-1, 4),
         classes=np.array([label.category for label in labels], np.int64),
         crowd=np.array([label.crowd for label in labels], bool),
         areas=np.array([label.area for label in labels], float),

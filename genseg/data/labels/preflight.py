@@ -32,13 +32,13 @@ CVAT = "CVAT writes its brush masks as crowds: where each is one object, set its
 class Label:
     """An annotation that can be used.
 
-    box: left, top, right, bottom; listed: the same as the json has it; area: the json's; mask:
+    box_xyxy: left, top, right, bottom; listed: the same as the json has it; area: the json's; mask:
         compressed RLE
     category: its class, or the json's id where no classes are asked for
     number: its id, or a new one where it has none of its own; record: as the json has it
     """
 
-    box: Box
+    box_xyxy: Box
     category: int
     crowd: bool
     area: float

@@ -34,14 +34,14 @@ S = TypeVar("S", "Sample", "SemanticSample")
 class Sample:
     """One crop with its n instances; no crowd is among them.
 
-    boxes: left, top, right, bottom, of the masks where there are masks
+    boxes_xyxy: left, top, right, bottom, of the masks where there are masks
     classes: from 0
     masks: 0 or 1; None for a set of boxes alone
     number: the image's id
     """
 
     image: UInt8[Tensor, "h w 3"]
-    boxes: Float[Tensor, "n 4"]
+    boxes_xyxy: Float[Tensor, "n 4"]
     classes: Int[Tensor, "n"]
     masks: UInt8[Tensor, "n h w"] | None
     number: int
@@ -73,7 +73,7 @@ def read_sample(image: LabelledImage, *, stretched: bool = False) -> UInt8[np.nd
 def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sample:
     """The crop of an image and of its labels."""
     pixels = torch.from_numpy(crop_image(read_sample(image, stretched=stretched), crop))
-    boxes = crop_boxes(image.boxes, crop)
+    boxes = crop_boxes(image.boxes_xyxy, crop)
     seen = ~image.crowd & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
     if image.masks is None:
         kept = seen & (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
@@ -88,11 +88,11 @@ def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sam
         boxes = np.empty((len(left), 4))
         for n, instance in enumerate(left):
             masks[n].numpy()[instance.window] = instance.mask
-            x, y, w, h = instance.box
+            x, y, w, h = instance.box_xywh
             boxes[n] = x, y, x + w, y + h
     return Sample(
         image=pixels,
-        boxes=torch.from_numpy(boxes.astype(np.float32)),
+        boxes_xyxy=torch.from_numpy(boxes.astype(np.float32)),
         classes=torch.from_numpy(image.classes[kept]),
         masks=masks,
         number=image.number,

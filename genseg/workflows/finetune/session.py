@@ -289,5 +289,8 @@ def labelled(x: Tensor, batch: list[Sample] | list[SemanticSample]) -> Labelled:
         return Labelled(x, [], [], None, torch.stack(semantic).to(x.device))
     found = [s for s in batch if isinstance(s, Sample)]
     masks = [s.masks.to(x.device) for s in found if s.masks is not None]
-    boxes, classes = [s.boxes.to(x.device) for s in found], [s.classes.to(x.device) for s in found]
+    boxes, classes = (
+        [s.boxes_xyxy.to(x.device) for s in found],
+        [s.classes.to(x.device) for s in found],
+    )
     return Labelled(x, boxes, classes, masks if len(masks) == len(found) else None)

@@ -119,7 +119,7 @@ def with_anchors(
     if not isinstance(config.model, DetectorConfig) or config.model.anchors is not None:
         return config
     boxes = [
-        image.boxes[~image.crowd] * preparation.scale(image.height, image.width)
+        image.boxes_xyxy[~image.crowd] * preparation.scale(image.height, image.width)
         for image in train.images
     ]
     fitted = fitted_anchors(np.concatenate(boxes), config.model.ratios)
@@ -136,7 +136,7 @@ def fingerprint_of(train: LabelledSet, start: Start, val: LabelledSet | None = N
         total.update(
             json.dumps([image.name, image.number, image.height, image.width, image.kind]).encode()
         )
-        for array in (image.boxes, image.classes, image.crowd, image.areas, image.listed):
+        for array in (image.boxes_xyxy, image.classes, image.crowd, image.areas, image.listed):
             total.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         for mask in image.masks or ():
             total.update(mask["counts"])

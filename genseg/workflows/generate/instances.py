@@ -81,7 +81,7 @@ class Instances:
     @property
     def boxes_xywh(self) -> Int[np.ndarray, "n 4"]:
         """Left, top, width and height of each mask, in pixels."""
-        return np.array([a.box for a in self.items], int).reshape(-1, 4)
+        return np.array([a.box_xywh for a in self.items], int).reshape(-1, 4)
 
     @property
     def boxes_xyxy(self) -> Int[np.ndarray, "n 4"]:

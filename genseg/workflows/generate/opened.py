@@ -100,7 +100,7 @@ class DetectorRun:
 
 
 def _instance(d: Detection, height: int, width: int) -> Instance:
-    whole = filled(d.box, height, width) if d.instance is None else d.instance
+    whole = filled(d.box_xyxy, height, width) if d.instance is None else d.instance
     return replace(whole, score=d.score, category=d.category)
 
 

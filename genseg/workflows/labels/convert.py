@@ -148,7 +148,7 @@ def to_cvat(found: Usable, out: Path, images: str | None) -> int:
         shapes, box, area = list[list[float]](), _size_of(label.listed), label.area
         if label.mask is not None:
             instance = instance_of(label, entry)
-            shapes, box, area = polygons(instance), list(instance.box), instance.area
+            shapes, box, area = polygons(instance), list(instance.box_xywh), instance.area
         made.append(
             {
                 "id": label.number,

@@ -34,7 +34,7 @@ def test_an_instance_is_its_map_cut_to_where_it_is_not_zero() -> None:
     found = cut_instance(soft_map(), 0.5)
     assert found is not None
     assert (found.top, found.left, found.alpha.shape, found.score) == (1, 1, (4, 5), 0.5)
-    assert found.area == 6 and found.box == (2, 2, 3, 2)
+    assert found.area == 6 and found.box_xywh == (2, 2, 3, 2)
     assert (found.paint(6, 8) == soft_map()).all()
     assert (soft_map()[found.window] == found.alpha).all()
     assert (found.mask == (found.alpha >= 128)).all()
@@ -42,7 +42,7 @@ def test_an_instance_is_its_map_cut_to_where_it_is_not_zero() -> None:
 
 def test_a_mask_becomes_an_opaque_instance() -> None:
     found = cut_instance(soft_map() >= 128)
-    assert found is not None and (found.alpha == 255).all() and found.box == (2, 2, 3, 2)
+    assert found is not None and (found.alpha == 255).all() and found.box_xywh == (2, 2, 3, 2)
 
 
 def test_a_map_without_a_mask_is_no_instance_unless_it_is_asked_for() -> None:
@@ -68,14 +68,14 @@ def test_a_resized_instance_is_that_of_the_resized_image() -> None:
     whole = cv2.resize(square.paint(24, 32), (96, 48), interpolation=cv2.INTER_LINEAR)
     # its corners are half covered
     assert larger is not None and cv2.absdiff(larger.paint(48, 96), whole).max() <= 1
-    assert (larger.box, larger.score) == ((30, 16, 18, 8), 0.5)
+    assert (larger.box_xywh, larger.score) == ((30, 16, 18, 8), 0.5)
     soft = Instance(np.random.default_rng(0).integers(1, 256, (5, 7), np.uint8), top=0, left=5)
     # an alpha at three of the image's edges, faint ones too
     for size in ((12, 24), (20, 40), (29, 31)):
         found = resized(soft, (5, 12), size)
         whole = cv2.resize(soft.paint(5, 12), size[::-1], interpolation=cv2.INTER_LINEAR)
         assert found is not None and cv2.absdiff(found.paint(*size), whole).max() <= 4
-    assert smaller is not None and (smaller.box, smaller.area, smaller.score) == (
+    assert smaller is not None and (smaller.box_xywh, smaller.area, smaller.score) == (
         (5, 4, 3, 2),
         6,
         0.5,
@@ -191,20 +191,20 @@ def test_an_annotation_is_read_as_it_was_written() -> None:
     )
     assert (image.instances[0].paint(6, 8) == 255 * (soft_map() >= 128)).all()
     assert image.instances[0].alpha.shape == (2, 3) and image.instances[0].score == 0.12346
-    assert image.boxes.tolist() == [[2, 2, 3, 2]] and image.areas.tolist() == [6]
+    assert image.boxes_xywh.tolist() == [[2, 2, 3, 2]] and image.areas.tolist() == [6]
     assert image.outlined and image.alphas is None and not image.crowd.any()
 
 
 def test_instances_in_memory_make_an_annotated_image() -> None:
     image = annotate([cut(soft_map(), 0.5)], height=6, width=8, name="a", kind="dark")
     assert (
-        image.boxes.tolist() == [[2, 2, 3, 2]]
+        image.boxes_xywh.tolist() == [[2, 2, 3, 2]]
         and image.areas.tolist() == [6]
         and image.numbers == (1,)
     )
     assert image.alphas == image.instances
     empty = annotate([], height=6, width=8)
-    assert empty.boxes.shape == (0, 4) and empty.crowd.shape == (0,)
+    assert empty.boxes_xywh.shape == (0, 4) and empty.crowd.shape == (0,)
 
 
 def test_an_image_keeps_boxes_areas_and_crowds_of_the_json_and_fills_in_what_is_missing() -> None:
@@ -219,7 +219,7 @@ def test_an_image_keeps_boxes_areas_and_crowds_of_the_json_and_fills_in_what_is_
     bare = {"image_id": 7, "segmentation": SQUARE}
     empty = {"image_id": 7, "segmentation": {"size": [6, 8], "counts": [48]}}
     (image,) = read_scored(IMAGES, [given, bare, empty], Path("x.json"))
-    assert image.boxes.tolist() == [[1.25, 2, 3, 2], [1, 2, 3, 2], [0, 0, 0, 0]]
+    assert image.boxes_xywh.tolist() == [[1.25, 2, 3, 2], [1, 2, 3, 2], [0, 0, 0, 0]]
     assert image.areas.tolist() == [5.5, 6, 0] and image.crowd.tolist() == [True, False, False]
     assert [i.area for i in image.instances] == [6, 6, 0] and image.numbers == (3, 4, 5)
 
@@ -324,7 +324,7 @@ def test_files_that_are_no_coco_json_are_named(tmp_path: Path) -> None:
 def test_windows_may_lie_anywhere() -> None:
     instance = Instance(np.full((2, 3), 255, np.uint8), top=4, left=5)
     assert (
-        instance.box == (5, 4, 3, 2)
+        instance.box_xywh == (5, 4, 3, 2)
         and instance.paint(6, 8)[4:, 5:].all()
         and instance.paint(6, 8).sum() == 6 * 255
     )

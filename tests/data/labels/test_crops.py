@@ -91,14 +91,16 @@ def test_cropped_boxes_hold_their_masks(seed: int) -> None:
     less than a step."""
     image, masks, crop = made(seed)
     instances = [cut(m * np.uint8(255)) for m in masks]
-    boxes = np.array([(x, y, x + w, y + h) for x, y, w, h in (i.box for i in instances)], float)
+    boxes = np.array(
+        [(x, y, x + w, y + h) for x, y, w, h in (i.box_xywh for i in instances)], float
+    )
     moved = crop_boxes(boxes, crop)
     near = 0.51 * max(1.0, crop.inside[2] / crop.window[2], crop.inside[3] / crop.window[3]) + 0.5
     for instance, box in zip(crop_instances(instances, crop), moved, strict=True):
         if instance is None:
             assert min(box[2] - box[0], box[3] - box[1]) <= 1
             continue
-        x, y, w, h = instance.box
+        x, y, w, h = instance.box_xywh
         assert (box[:2] - near <= (x, y)).all() and (box[2:] + near >= (x + w, y + h)).all()
     whole = np.array([[0.0, 0, image.shape[1], image.shape[0]]])
     (x0, y0, x1, y1) = crop_boxes(whole, crop)[0]

@@ -31,7 +31,7 @@ def test_a_good_json_has_no_findings(tmp_path: Path) -> None:
     (image,) = labelled.images
     assert (image.path, image.name, image.number) == (tmp_path / "images/1.png", "1.png", 1)
     assert (image.height, image.width) == (40, 60)
-    assert image.boxes.tolist() == [[4, 5, 14, 15]] and image.classes.tolist() == [0]
+    assert image.boxes_xyxy.tolist() == [[4, 5, 14, 15]] and image.classes.tolist() == [0]
     assert (
         labelled.outlined
         and image.masks is not None
@@ -81,7 +81,7 @@ def test_what_is_left_out(tmp_path: Path, bad: dict[str, Any], kind: str, where:
     assert list(kinds) == [kind]
     count, first = kinds[kind]
     assert count == 1 and where in first
-    assert len(labelled.images[0].boxes) == 1
+    assert len(labelled.images[0].boxes_xyxy) == 1
     assert "left out" in KINDS[kind][1]
 
 
@@ -102,14 +102,14 @@ def test_boxes_that_are_left_out(tmp_path: Path, box: list[float] | None, kind: 
     path = write_json(tmp_path, [note(1, segmentation=None), note(2, segmentation=None, bbox=box)])
     labelled, kinds = found(path, masks=False)
     assert list(kinds) == [kind]
-    assert labelled.images[0].boxes.tolist() == [[4, 5, 14, 15]] and not labelled.outlined
+    assert labelled.images[0].boxes_xyxy.tolist() == [[4, 5, 14, 15]] and not labelled.outlined
 
 
 def test_boxes_alone_are_the_jsons_clipped_and_else_those_of_masks(tmp_path: Path) -> None:
     notes = [note(1, bbox=[-3, 5.5, 10, 60]), note(2, bbox=None)]
     labelled, kinds = found(write_json(tmp_path, notes), masks=False)
     assert kinds == {"clipped": (1, "annotation 1 of 1.png: (-3.0, 5.5, 7.0, 65.5)")}
-    assert labelled.images[0].boxes.tolist() == [[0, 5.5, 7, 40], [4, 5, 14, 15]]
+    assert labelled.images[0].boxes_xyxy.tolist() == [[0, 5.5, 7, 40], [4, 5, 14, 15]]
     assert labelled.images[0].masks is None
 
 
@@ -124,7 +124,7 @@ def test_the_mask_counts_where_box_and_area_differ(tmp_path: Path) -> None:
         "box": (1, "annotation 1 of 1.png"),
         "area": (1, "annotation 2 of 1.png: json 300, mask 100"),
     }
-    assert labelled.images[0].boxes[:2].tolist() == [[4, 5, 14, 15], [20, 5, 30, 15]]
+    assert labelled.images[0].boxes_xyxy[:2].tolist() == [[4, 5, 14, 15], [20, 5, 30, 15]]
 
 
 def test_ids_in_quotes_are_numbers(tmp_path: Path) -> None:
@@ -156,7 +156,7 @@ def test_a_bad_polygon_leaves_the_others(tmp_path: Path) -> None:
     )
     why = "it has 2 numbers; three points or more are 6, 8, 10, ..."
     assert kinds == {"polygon": (1, f"annotation 1 of 1.png: 1 of 2: {why}")}
-    assert labelled.images[0].boxes.tolist() == [[4, 5, 14, 15]]
+    assert labelled.images[0].boxes_xyxy.tolist() == [[4, 5, 14, 15]]
 
 
 def test_crowds_are_kept_apart_and_ids_numbered_anew(tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_an_id_that_is_a_list_or_a_mapping_is_none(tmp_path: Path) -> None:
         for n, odd in enumerate(([1], [1], {"a": 1}))
     ]
     labelled, kinds = found(write_json(tmp_path, notes))
-    assert kinds == {} and len(labelled.images[0].boxes) == 3
+    assert kinds == {} and len(labelled.images[0].boxes_xyxy) == 3
 
 
 def test_images(tmp_path: Path) -> None:

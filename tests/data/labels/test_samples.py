@@ -43,7 +43,7 @@ def test_a_sample_is_that_of_whole_masks(blobs: LabelledSet, seed: int) -> None:
     kept = masks.any((1, 2)) & ~image.crowd
     assert sample.masks is not None and np.array_equal(sample.masks.numpy(), masks[kept])
     assert np.array_equal(sample.classes.numpy(), image.classes[kept])
-    for box, mask in zip(sample.boxes.tolist(), masks[kept], strict=True):
+    for box, mask in zip(sample.boxes_xyxy.tolist(), masks[kept], strict=True):
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         assert box == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     assert np.array_equal(sample.image.numpy(), crop_image(read_sample(image), crop))
@@ -59,8 +59,8 @@ def test_boxes_alone(tmp_path: Path) -> None:
     (image,) = read_labelled(write_json(tmp_path, notes), masks=False)[0].images
     fifth = AugmentConfig(size=12, scale=(0.2, 0.2), flip=0, fit=False)
     sample = cropped(image, draw_crop(np.random.default_rng(0), fifth, 40, 60))
-    assert sample.masks is None and sample.boxes.shape == (1, 4)
-    assert (sample.boxes[0, 2:] - sample.boxes[0, :2]).tolist() == pytest.approx([6, 6])
+    assert sample.masks is None and sample.boxes_xyxy.shape == (1, 4)
+    assert (sample.boxes_xyxy[0, 2:] - sample.boxes_xyxy[0, :2]).tolist() == pytest.approx([6, 6])
 
 
 def labelled_batches(images: LabelledSet, augment: AugmentConfig, *, seed: int, **how: Any) -> Any:
@@ -74,7 +74,9 @@ def flattened(batches: Any) -> list[list[Sample]]:
 def same(a: list[list[Sample]], b: list[list[Sample]]) -> bool:
     pairs = [pair for x, y in zip(a, b, strict=True) for pair in zip(x, y, strict=True)]
     return all(
-        s.number == t.number and torch.equal(s.image, t.image) and torch.equal(s.boxes, t.boxes)
+        s.number == t.number
+        and torch.equal(s.image, t.image)
+        and torch.equal(s.boxes_xyxy, t.boxes_xyxy)
         for s, t in pairs
     )
 

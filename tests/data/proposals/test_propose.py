@@ -242,12 +242,12 @@ def test_controls_know_nothing_of_objects() -> None:
     alone."""
     (ellipse,) = PROPOSERS["centre"](PHOTO[:60])
     assert ellipse.area == pytest.approx(60 * 96 / 2, rel=0.02)
-    left, top, w, h = ellipse.box
+    left, top, w, h = ellipse.box_xywh
     assert (2 * left + w, 2 * top + h) == (96, 60)
     other = PHOTO.copy()
     other[0, 0] ^= 1
     first, second = PROPOSERS["blobs"](PHOTO), PROPOSERS["blobs"](other)
-    assert [b.box for b in first] != [b.box for b in second]
+    assert [b.box_xywh for b in first] != [b.box_xywh for b in second]
     areas = [b.area for b in first]
     assert max(areas) > 4 * min(areas)
 

@@ -93,7 +93,7 @@ def test_the_lines_that_an_export_prints_find_in_plain_torchvision_what_is_found
         torch.tensor([d.score for d in found]), plain["scores"], atol=1e-4, rtol=0
     )
     torch.testing.assert_close(
-        torch.tensor([d.box for d in found]), plain["boxes"], atol=0.05, rtol=0
+        torch.tensor([d.box_xyxy for d in found]), plain["boxes"], atol=0.05, rtol=0
     )
 
 

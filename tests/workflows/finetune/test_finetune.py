@@ -363,7 +363,7 @@ def test_scores_of_what_is_labelled_are_perfect(data: Path, tmp_path: Path) -> N
     for image in labelled.images:
         assert image.masks is not None
         for box, c, crowd, mask in zip(
-            image.boxes, image.classes, image.crowd, image.masks, strict=True
+            image.boxes_xyxy, image.classes, image.crowd, image.masks, strict=True
         ):
             if not crowd:
                 left, top, right, bottom = box.tolist()

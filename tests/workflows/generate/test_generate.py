@@ -106,7 +106,7 @@ def test_the_json_holds_what_the_model_finds(run: Path, folder: Path, whole: Pat
         for a, instance in zip(own, model.instances(pixels), strict=True):
             mask = decode_segmentation(a["segmentation"], image["height"], image["width"])
             np.testing.assert_array_equal(mask, instance.paint(*mask.shape) > 127)
-            assert a["bbox"] == list(instance.box) and a["area"] == instance.area
+            assert a["bbox"] == list(instance.box_xywh) and a["area"] == instance.area
             assert a["score"] == round(instance.score, 5)
         scores = [a["score"] for a in own]
         assert scores == sorted(scores, reverse=True)
@@ -285,7 +285,7 @@ def test_proposers_look_at_the_size_asked_for_and_keep_what_is_large_enough() ->
         cv2.circle(image, at, radius, (220, 220, 220), -1)
     whole = Classical("otsu").instances(image)
     same = Classical("otsu", Wanted(side=0)).instances(image)
-    assert [i.box for i in same] == [i.box for i in whole] and len(whole) == 2
+    assert [i.box_xywh for i in same] == [i.box_xywh for i in whole] and len(whole) == 2
     halved = Classical("otsu", Wanted(side=80)).instances(image)
     for a, b in zip(
         *(sorted(found, key=lambda i: i.area) for found in (whole, halved)), strict=True
