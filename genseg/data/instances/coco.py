@@ -25,8 +25,8 @@ class AnnotatedImage:
     """An image and what is labelled, or was found, in it: n instances, in the order of the json.
 
     numbers: the ids of the annotations
-    boxes_xywh: left, top, width, height in pixels, as the json has them (COCO's are not exactly those of
-        its masks)
+    boxes_xywh: left, top, width, height in pixels, as the json has them (COCO's are not exactly
+        those of its masks)
     areas: in pixels, as the json has them
     crowd: a region that holds many: to find it, or a part of it, is neither right nor wrong
     outlined: their masks are known; if not, each instance is its whole box

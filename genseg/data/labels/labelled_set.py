@@ -22,12 +22,13 @@ class LabelledImage:
     """An image and its n labels.
 
     number: the json's image id
-    boxes_xyxy: left, top, right, bottom in pixels: of the masks where the set has them, else the json's
+    boxes_xyxy: left, top, right, bottom in pixels: of the masks where the set has them, else those
+        of the json
     classes: index into the categories of the set
     crowd: a region that holds many: no training target, and ignored in scoring
     masks: COCO's compressed RLE of each; None when the set has boxes alone
     semantic: a PNG of class indices, for sets that have no instances
-    listed: the boxes as the json has them, which COCO scores (None: `boxes`)
+    listed: the boxes as the json has them, which COCO scores (None: `boxes_xyxy`)
     areas: in pixels, by which COCO's scores are small, medium or large: the json's (None: those of
         masks or boxes)
     """
