@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -98,3 +99,22 @@ def test_text_in_quotes_is_no_name_of_a_module(reference: ModuleType) -> None:
 )
 def test_a_link_that_leaves_the_docs_becomes_a_path(given: str, made: str) -> None:
     assert tool("docs_hook").without_outside_links(given, "results/alpha.md") == made
+
+
+def test_the_site_can_be_built(tmp_path: Path) -> None:
+    """Where mkdocs is installed. Broken links and pages that are missing make it fail."""
+    if importlib.util.find_spec("material") is None:
+        pytest.skip("the site needs pip install 'genseg[docs]'")
+    words = ["build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(r"<(?:script|img|iframe)[^>]* src=\"?([^\" >]+)", page.read_text())
+        loaded += re.findall(r"<link[^>]* rel=\"?stylesheet\"?[^>]*>", page.read_text())
+        assert not [a for a in loaded if "//" in a], f"{page.name} asks the network"
