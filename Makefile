@@ -37,10 +37,15 @@ demo: $(VENV)/.stamp ## instance alpha maps of microscope images, without a labe
 demo-encoder: $(VENV)/.stamp ## an encoder of the embedded scenes, in 4 minutes
 	@$(BIN)/genseg pretrain --config configs/pretrain/demo.yaml run=$(DEMO_RUN)-encoder
 
+# Not --quiet: mkdocs then counts no warnings, and --strict finds nothing.
+docs: $(VENV)/.stamp ## the documentation, in site/
+	@$(BIN)/python tools/reference.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 peers: $(PEERS)/.stamp ## what tools/benchmark.py compares with, in .venv-peers
 
 clean: ## remove environments and caches; runs/ and datasets/ stay
-	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache build dist
+	@rm -rf $(VENV) $(PEERS) .mypy_cache .pytest_cache .ruff_cache build dist site
 	@find genseg tests tools datasets -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.stamp: pyproject.toml

@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"genseg {__version__}")
     subparsers = top.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS
+        dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="genseg"
     )
     for group in COMMANDS.values():
         for name, command in group.items():
