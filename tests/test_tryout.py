@@ -10,9 +10,11 @@ from PIL import Image
 import genseg
 from genseg.cli import main
 from genseg.commands.pretrain import folder_first
+from genseg.config import load
 from genseg.core.paths import name_of
+from genseg.recipes import recipe
 from genseg.tryout import Seen, advice
-from genseg.workflows.pretrain.config import DataConfig, PretrainConfig
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 TINY = {
     **{"batch_size": 4, "data.workers": 0, "threads": 1},
@@ -78,15 +80,11 @@ def test_the_length_is_what_the_machine_does_and_stays_when_it_goes_on(
 def test_advice_follows_from_what_was_seen(
     changes: dict[str, object], words: tuple[str, ...]
 ) -> None:
-    config = PretrainConfig(data=DataConfig("photos"), run="runs/x", method=None, alpha=Alpha())
+    keys = ["data.path=photos", "run=runs/x"]
+    file = recipe(Path("alpha"), "pretrain")
+    config = load(PretrainConfig, file=file, overrides=keys, choices=CHOICES)
     said = advice(replace(WELL, **changes), config)
     assert bool(said) == bool(words) and all(word in " ".join(said) for word in words)
-
-
-class Alpha:
-    """Of AlphaConfig what advice reads."""
-
-    side, proposals = 512, "tree"
 
 
 @pytest.mark.parametrize(

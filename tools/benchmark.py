@@ -33,8 +33,6 @@ import argparse
 import dataclasses
 import itertools
 import json
-import os
-import platform
 import resource
 import shlex
 import statistics
@@ -48,6 +46,7 @@ from typing import Any
 import psutil
 import torch
 from benchmark_finetune import finetune
+from benchmark_tables import STAGES, machine, memory, speed_table, stage_table, summarised, table
 from torch import Tensor
 
 from genseg import config as configs
@@ -69,7 +68,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "tools" / "peers" / "lightly_pretrain.py"
 PEER_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
 METHODS = tuple(name for name in CHOICES["method"] if name != "none")
-STAGES = ("wait", "prepare", "forward", "backward", "optimizer")
 WHO = ("genseg", "floor", "lightly")
 # not counted: allocation, oneDNN's choices, the workers' start; as many as the peer's
 WARMUP_STEPS = 3
@@ -186,18 +184,6 @@ def measured(command: Sequence[str]) -> dict[str, Any]:
     return found | {"peak_mib": round(peak / 2**20)}
 
 
-def memory(process: psutil.Process) -> int:
-    """Bytes of a process and its descendants; on Linux, pages that they share count once."""
-    total = 0
-    try:
-        for p in (process, *process.children(recursive=True)):
-            facts = p.memory_full_info()
-            total += getattr(facts, "pss", facts.rss)
-    except psutil.Error:  # one of them has just ended: the next look counts
-        return 0
-    return total
-
-
 class Stopwatch:
     """The hooks of a session, timed stage by stage. `ready`: what every step trains on, if it is
     given."""
@@ -281,17 +267,6 @@ def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def summarised(rounds: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Medians over the rounds."""
-    return {
-        "images_per_second": statistics.median(r["images_per_second"] for r in rounds),
-        "lowest": min(r["images_per_second"] for r in rounds),
-        "highest": max(r["images_per_second"] for r in rounds),
-        "peak_mib": statistics.median(r["peak_mib"] for r in rounds),
-        "stages": {name: statistics.median(r["stages"][name] for r in rounds) for name in STAGES},
-    }
-
-
 def generate(o: argparse.Namespace) -> None:
     """Images/s of a run's generation on images that are in memory, several at once as `genseg
     generate` does and one after the other, and of the classical proposer; median of rounds."""
@@ -329,56 +304,6 @@ def generate(o: argparse.Namespace) -> None:
         f"{machine()['cpu']}"
     )
     print(table(["", "median", "range", "instances an image"], rows))
-
-
-def speed_table(summary: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Images/s and memory of every method."""
-    titles = ("method", "genseg", "floor", "ratio", "lightly", "ratio", "genseg MiB", "lightly MiB")
-    rows = []
-    for method, by in summary.items():
-        own, floor = (by[who]["images_per_second"] for who in ("genseg", "floor"))
-        row = [method, f"{own:.1f} images/s", f"{floor:.1f}", f"{own / floor:.2f}"]
-        if "lightly" in by:
-            peer = by["lightly"]["images_per_second"]
-            row += [f"{peer:.1f}", f"{own / peer:.2f}"]
-            row += [f"{by[who]['peak_mib']:.0f}" for who in ("genseg", "lightly")]
-        else:
-            row += ["", "", f"{by['genseg']['peak_mib']:.0f}", ""]
-        rows.append(row)
-    return table(titles, rows)
-
-
-def stage_table(summary: dict[str, dict[str, dict[str, Any]]]) -> str:
-    """Milliseconds of a step in each stage; the teacher, the queue and the logs count as
-    optimizer."""
-    rows = [
-        [method, who, *(f"{1000 * found['stages'][name]:.0f}" for name in STAGES)]
-        for method, by in summary.items()
-        for who, found in by.items()
-    ]
-    return table(["method", "ms a step", *STAGES], rows)
-
-
-def table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, its columns aligned."""
-    lines = [list(titles), *map(list, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(titles))]
-    lines.insert(1, ["-" * w for w in widths])
-    padded = ([cell.ljust(w) for cell, w in zip(line, widths, strict=True)] for line in lines)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in padded)
-
-
-def machine() -> dict[str, Any]:
-    """What the numbers were measured on."""
-    facts = Path("/proc/cpuinfo")
-    lines = facts.read_text().splitlines() if facts.exists() else []
-    cpus = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": cpus[0] if cpus else platform.machine(),
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-    }
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ def test_runs_among_the_images_are_no_images(tmp_path: Path) -> None:
         ("a.png\n\nb.png\tx\ty\n", ["train.txt, line 3", "one tab and a class"]),
         ("a.png\n\tcat\n", ["line 2", "not a path"]),
         ("a.png\t\n", ["line 1"]),
-        ("a.png\nb.png\n./a.png\n", ["line 3", "a.png stands on line 1"]),
+        ("a.png\nb.png\n./a.png\n", ["line 3", "a.png is on line 1"]),
         ("a.png\n\nb.png\tdog\n", ["line 3 and line 1", "class"]),
         ("a.png\tdog\nb.png\n", ["line 2 and line 1", "class"]),
         (b"a.png\n\xff\xfe.png\n", ["line 2", "UTF-8"]),
