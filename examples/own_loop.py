@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from genseg.core.names import ENCODER_NAME
 from genseg.core.schedule import cosine, plan
 from genseg.data.images.files import list_images
 from genseg.data.images.pixels import normalise
@@ -22,7 +23,6 @@ from genseg.data.images.source import ImageSource
 from genseg.data.images.views import ViewConfig, colour_view, crop_view, draw_view
 from genseg.methods.simclr import SimCLR, SimCLRConfig
 from genseg.nn.encoder import (
-    ENCODER_NAME,
     EncoderConfig,
     EncoderFacts,
     build_encoder,
