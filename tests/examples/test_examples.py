@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import notebook
+import notebook_cells
 import numpy as np
 import pytest
 from app_runs import write_run
@@ -43,7 +43,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_notebook(tmp_path: Path) -> None:
     """In a process without checks of shapes, which would take half as long again."""
     environment = {**os.environ, "GENSEG_EXAMPLE_IMAGES": "8"}  # one update
-    words = [sys.executable, notebook.__file__, str(NOTEBOOK)]
+    words = [sys.executable, notebook_cells.__file__, str(NOTEBOOK)]
     done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     said = done.stdout
@@ -63,7 +63,10 @@ def test_the_notebook_is_stored_without_outputs() -> None:
 
 
 def test_links_of_the_notebook_and_the_readme_lead_somewhere() -> None:
-    links = [*notebook.cells(NOTEBOOK, "markdown"), (EXAMPLES / "README.md").read_text("utf-8")]
+    links = [
+        *notebook_cells.cells(NOTEBOOK, "markdown"),
+        (EXAMPLES / "README.md").read_text("utf-8"),
+    ]
     targets = [part.split(")")[0] for text in links for part in text.split("](")[1:]]
     assert len(targets) >= 4
     for target in targets:

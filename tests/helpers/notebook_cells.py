@@ -1,6 +1,6 @@
 """Runs a notebook's code cells in one process, as Jupyter does, and prints what they display.
 
-python tests/helpers/notebook.py NOTEBOOK.ipynb
+python tests/helpers/notebook_cells.py NOTEBOOK.ipynb
 """
 
 import ast
