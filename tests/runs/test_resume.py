@@ -280,11 +280,11 @@ def test_another_machine_s_precision_is_named_with_the_key_that_keeps_it(
     few = [a if a != "steps=10" else "steps=1" for a in command(images, tmp_path / "run")]
     with monkeypatch.context() as patch:
         patch.setattr(
-            "genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: True
+            "genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: True
         )
         assert main(few) == 0
     monkeypatch.setattr(
-        "genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: False
+        "genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: False
     )
     # told before what takes long
     monkeypatch.setattr("genseg.workflows.pretrain.parts.fingerprint", None)
@@ -293,7 +293,7 @@ def test_another_machine_s_precision_is_named_with_the_key_that_keeps_it(
     assert "mixed_precision: bf16 -> no" in said and "add precision=bf16" in said
     monkeypatch.undo()
     monkeypatch.setattr(
-        "genseg.workflows.pretrain.parts.torch.cpu._is_avx512_bf16_supported", lambda: False
+        "genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: False
     )
     assert main([*few, "precision=bf16"]) == 0
 

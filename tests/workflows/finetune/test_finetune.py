@@ -280,7 +280,7 @@ def test_early_stopping_ends_the_run_when_scores_stay(
 ) -> None:
     constant = Scores({"mIoU": 0.5, "pixel accuracy": 0.5}, images=3)
     monkeypatch.setattr(
-        "genseg.workflows.finetune.finetune.evaluate_model", lambda *_, **__: constant
+        "genseg.workflows.finetune.session.evaluate_model", lambda *_, **__: constant
     )
     more = ("patience=1", "steps=40", "validate.every=2 steps")
     run = run_through(data, tmp_path / "run", "unet", *more)
