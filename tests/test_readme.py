@@ -139,7 +139,7 @@ def test_the_launch_commands_name_files_and_keys_that_exist() -> None:
 def test_the_first_screen_is_short() -> None:
     lines = README.splitlines()
     assert len(lines) <= 150 and max(map(len, lines)) <= 100
-    assert len(README.split("```bash")[0].split()) <= 100  # the first command comes soon
+    assert len(README.split("```bash")[0].split()) <= 80  # the first command comes soon
     prose = re.sub(r"(?s)```.*?```|^\|.*?$|^#.*?$", " ", README, flags=re.M)
     prose = re.sub(r"\]\([^)]*\)|`[^`]*`", "]", prose)
     sentences = re.split(r"(?<=[.?!:;])\s+|\n\n+|\n\* ", prose)
