@@ -18,7 +18,7 @@ from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.images.cache import build_cache
 from genseg.data.images.source import ImageSource
-from genseg.reports import pictures as report_pictures
+from genseg.reports import training_pictures
 from genseg.reports.index import write_index
 from genseg.reports.neighbours import alike, embeddings, nearest_of
 from genseg.reports.pictures import pictures_of
@@ -153,14 +153,14 @@ def test_the_composites_are_those_of_the_first_epoch(
     """Beside what the run's own loader gives for the same images."""
     seen: list[Any] = []
     monkeypatch.setattr(
-        report_pictures,
+        training_pictures,
         "picture_data",
         lambda p: (
             seen.append(p)
             or {"name": p.name, "soft": True, "boxes": False, "thumb": "", "truth": []}
         ),
     )
-    assert report_pictures.composites(Run(run)) is not None
+    assert training_pictures.composites(Run(run)) is not None
     r = Run(run)
     assert r.images is not None and r.config is not None
     source = ImageSource(r.images, build_cache(r.images, side=64, workers=1))
@@ -171,7 +171,7 @@ def test_the_composites_are_those_of_the_first_epoch(
         share=1.0,
         seed=r.config.seed,
     )
-    want = composer([(0, i) for i in report_pictures.chosen(11, report_pictures.COMPOSITES)])
+    want = composer([(0, i) for i in training_pictures.chosen(11, training_pictures.COMPOSITES)])
     for n, picture in enumerate(seen):
         np.testing.assert_array_equal(picture.pixels, want.image[n].numpy())
         layers = want.visible[want.owner == n].numpy()

@@ -279,22 +279,16 @@ def test_another_machine_s_precision_is_named_with_the_key_that_keeps_it(
 ) -> None:
     few = [a if a != "steps=10" else "steps=1" for a in command(images, tmp_path / "run")]
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: True
-        )
+        patch.setattr("genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: True)
         assert main(few) == 0
-    monkeypatch.setattr(
-        "genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: False
-    )
+    monkeypatch.setattr("genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: False)
     # told before what takes long
     monkeypatch.setattr("genseg.workflows.pretrain.parts.fingerprint", None)
     assert main(few) == 2
     said = capsys.readouterr().err
     assert "mixed_precision: bf16 -> no" in said and "add precision=bf16" in said
     monkeypatch.undo()
-    monkeypatch.setattr(
-        "genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: False
-    )
+    monkeypatch.setattr("genseg.train.machine.torch.cpu._is_avx512_bf16_supported", lambda: False)
     assert main([*few, "precision=bf16"]) == 0
 
 
