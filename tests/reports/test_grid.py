@@ -66,7 +66,7 @@ def test_each_image_stands_before_its_instances_however_the_jsons_name_it(
 ) -> None:
     said = visualize(
         [place / f"{f}.json" for f in files], place / folder, place / "new/grid.png", **PICTURE
-    )
+    ).text()
     assert said == f"{place / 'new/grid.png'}: 3 images"
     rows = [
         x
@@ -109,8 +109,11 @@ def test_the_images_are_drawn_by_seed_and_stand_in_order(place: Path) -> None:
         assert len(chosen) == 2 and chosen == sorted(chosen)
         seen.add(tuple(chosen))
     assert seen == {(0, 1), (0, 2), (1, 2)}
-    assert "3 images" in visualize(
-        [place / "labels.json"], place, place / "grid.png", **PICTURE | {"count": 99}
+    assert (
+        "3 images"
+        in visualize(
+            [place / "labels.json"], place, place / "grid.png", **PICTURE | {"count": 99}
+        ).text()
     )
 
 
@@ -171,7 +174,7 @@ def test_boxes_are_lines_in_the_colours_of_their_classes(place: Path) -> None:
 
 def test_dim_images_are_drawn_brighter_with_a_word(place: Path) -> None:
     cv2.imwrite(str(place / "images" / NAMES[1]), pixels(NAMES[1])[..., ::-1] // 8)
-    said = visualize([place / "labels.json"], place, place / "grid.png", **PICTURE)
+    said = visualize([place / "labels.json"], place, place / "grid.png", **PICTURE).text()
     assert said.endswith("grid.png: 3 images; 1 dim image shown brighter")
     sheet = written(place / "grid.png")
     assert sheet[SIDE + 4 : 2 * SIDE + 4, :SIDE].max() == 255 and sheet[:SIDE, :SIDE].max() > 220

@@ -13,7 +13,7 @@ from live import watched
 from scipy import stats
 
 from genseg.cli import main
-from genseg.data.labels import preflight
+from genseg.data.labels import entries
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 from genseg.measure.paired import mean_and_spread, paired_difference
 from genseg.show.paths import short_paths
@@ -217,7 +217,7 @@ def test_cells_are_made_once_and_arms_share_their_labels(
 
     with monkeypatch.context() as patch:
         live = watched(patch)
-        read, looked = preflight.usable_images, []
+        read, looked = entries.usable_images, []
         patch.setattr(
             "genseg.data.labels.labelled_set.usable_images",
             lambda *a: looked.append(a[1]) or read(*a),
