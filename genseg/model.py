@@ -42,8 +42,7 @@ class Model:
         if precision is not None and precision not in DTYPES:
             raise ValueError(f"precision={precision}: use one of {', '.join(DTYPES)}")
         self._given = device, precision
-        usual = "cuda" if torch.cuda.is_available() else "cpu"
-        self._device = torch.device(device or usual)
+        self._device = _device(device)
         self._lock = threading.Lock()
         self._encoder: tuple[Encoder, EncoderFacts] | None = None
         self._run: Opened | SegmenterRun | Classical | None = None
@@ -196,6 +195,18 @@ def load(run: PathLike, *, device: str | None = None, precision: str | None = No
     Raises ValueError for a run that holds no model, with what to give.
     """
     return Model(run, device=device, precision=precision)
+
+
+def _device(name: str | None) -> torch.device:
+    """A device by its name; by default the first GPU, where there is one. Raises ValueError."""
+    has_gpu = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if has_gpu else "cpu"))
+    except RuntimeError:
+        raise ValueError(f"device={name}: use cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and not has_gpu:
+        raise ValueError(f"device={name}: torch finds no CUDA GPU here; use cpu")
+    return device
 
 
 def _load_as(run: str, device: str | None, precision: str | None) -> Model:

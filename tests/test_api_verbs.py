@@ -104,6 +104,11 @@ def test_models_do_what_their_run_can(place: Path) -> None:
             act(model)
     with pytest.raises(ValueError, match="precision=half: use one of fp32"):
         genseg.load(place / "mine", precision="half")
+    with pytest.raises(ValueError, match="device=gpu: use cpu, cuda or cuda:N"):
+        genseg.load(place / "mine", device="gpu")
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="torch finds no CUDA GPU here"):
+            genseg.load(place / "mine", device="cuda:1")
 
 
 def test_labels_are_split_converted_scanned_and_encoders_exported(
