@@ -175,3 +175,16 @@ def test_the_ray_recipe_gives_what_the_model_gives(place: Path) -> None:
         areas = np.array([[a["area"] for a in found[str(i)]], [a.area for a in expected]])
         # another number of threads, another sum
         np.testing.assert_allclose(areas[0], areas[1], rtol=0.02, atol=2)
+
+
+def test_every_key_is_in_a_recipe_or_a_guide(capsys: pytest.CaptureFixture[str]) -> None:
+    """A key that nobody sets and no page explains is one too many."""
+    files = [*(FOLDER.parents[1] / "configs").rglob("*.yaml"), *FOLDER.parent.glob("*.md")]
+    text = "\n".join(f.read_text() for f in [*files, *FOLDER.glob("*.md")])
+    keys = set()
+    for command in ("pretrain", "finetune"):
+        assert main([command, "--keys"]) == 0
+        keys |= set(re.findall(r"(?m)^([a-z_][\w.<>]*) ", capsys.readouterr().out))
+    last = {key: key.rpartition(".")[2] for key in keys}
+    unknown = [key for key, name in last.items() if not re.search(rf"\b{name}\b", text)]
+    assert len(keys) > 150 and not unknown
