@@ -26,10 +26,10 @@ class AlphaConfig:
     """The alpha task, beside a contrastive method or alone."""
 
     name: str = "places"
-    weight: float = 1.0  # of its loss beside the method's
-    share: float = 0.125  # part of a batch's images over which composites are made
-    proposals: Proposals = "tree"  # where the first come from
-    min_area: int = 20  # pixels of the smallest proposal
+    weight: float = 1.0  # weight of the alpha loss beside the method's
+    share: float = 0.125  # share of a batch's images that become hosts of composites
+    proposals: Proposals = "tree"  # the classical method that makes the first proposals
+    min_area: int = 20  # area in pixels of the smallest proposal
     # larger images are shrunk to this short side for proposals, composites and generation
     side: int = 512
     rounds: RoundsConfig = field(default_factory=RoundsConfig)

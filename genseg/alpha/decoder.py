@@ -29,7 +29,8 @@ REACH = 4
 
 @dataclass(frozen=True)
 class DecoderConfig:
-    channels: tuple[int, int, int, int] = (96, 64, 48, 24)  # of the decoder at strides 16, 8, 4, 2
+    # channels of the decoder at strides 16, 8, 4, 2
+    channels: tuple[int, int, int, int] = (96, 64, 48, 24)
     embedding: int = 16  # width of a pixel's embedding
     code: int = 32  # width of the code that says which instance
     hidden: int = 8  # hidden units of the kernel that a code becomes

@@ -20,13 +20,13 @@ BEYOND = 2 / 3
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    candidate: float = 0.1  # places whose objectness is below are not decoded
-    score: float = 0.5  # instances that score less are left out
-    # of two instances that overlap by more (intersection over union), the better one stays
+    candidate: float = 0.1  # places of a lower objectness are not decoded
+    score: float = 0.5  # least score of an instance
+    # of two instances with a higher IoU only the better one is kept
     overlap: float = 0.4
-    inside: float = 0.7  # nor may so much of an instance lie in better ones
-    min_area: int = 12  # pixels of the smallest instance, in the image's own size
-    tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
+    inside: float = 0.7  # an instance is dropped if this share of it lies inside better ones
+    min_area: int = 12  # area in pixels of the smallest instance, in the image's own size
+    tile: int = 1024  # larger images are processed in overlapping tiles of this many pixels
 
     def __post_init__(self) -> None:
         between(

@@ -19,13 +19,13 @@ MAGNIFIED = 1.25  # the second look at an image is mirrored and so much larger
 class RoundsConfig:
     """Self-training: after each round the model's own instances become proposals."""
 
-    # rounds of equal length; 1: the first proposals are kept (nuclei gain nothing by more)
+    # rounds of equal length; 1: keep the first proposals (nuclei gain nothing from more)
     count: int = 1
-    # looked at between two rounds, drawn anew; the others keep their proposals. 0: all
+    # images searched between two rounds, drawn anew; the others keep their proposals; 0: all
     images: int = 1000
-    # least overlap of an instance with one of the mirrored and enlarged image, to be sure of
+    # least overlap with an instance of the mirrored, enlarged image that confirms an instance
     agreement: float = 0.6
-    # no more rounds once the agreement over these images has fallen by more than this
+    # stop the rounds once the agreement over these images has fallen by more than this
     tolerance: float = 0.02
 
     def __post_init__(self) -> None:

@@ -26,17 +26,17 @@ LEAST = 4.0  # visible pixels of a layer that is asked something
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    objectness: float = 1.0  # weights of the terms; 0 leaves one out
+    objectness: float = 1.0  # weight of this term; 0 leaves it out
     mask: float = 1.0
-    amodal: float = 0.25  # the amodal alphas of pasted layers, beside the visible ones
+    amodal: float = 0.25  # weight of the amodal alphas of pasted layers, beside the visible ones
     quality: float = 0.5
     boundary: float = 1.0  # extra weight of pixels at an alpha's border, in the cross-entropy
-    # places of each instance, at most, whose codes are decoded, drawn anew each update
+    # at most this many places of each instance are decoded, drawn anew each update
     places: int = 4
-    decoded: int = 256  # codes of a batch that are decoded, at most
-    # cut-outs that neighbouring composites share (compose.shared) attract, other layers repel
+    decoded: int = 256  # at most this many codes of a batch are decoded
+    # weight: cut-outs shared by neighbouring composites attract, other layers repel
     contrast: float = 0.0
-    contrast_temperature: float = 0.2  # of the softmax over the layers
+    contrast_temperature: float = 0.2  # temperature of the softmax over the layers
 
     def __post_init__(self) -> None:
         at_least(

@@ -26,9 +26,9 @@ SURFACE = 6  # of a slot's colour: 1, y, x, y^2, x y, x^2
 
 @dataclass(frozen=True)
 class SlotAttentionConfig:
-    count: int = 11  # slots an image; one of them becomes the background
-    iterations: int = 3  # of attention
-    width: int = 64  # of a slot
+    count: int = 11  # slots of an image; one of them becomes the background
+    iterations: int = 3  # iterations of the slot attention
+    width: int = 64  # width of a slot
 
     def __post_init__(self) -> None:
         at_least(2, count=self.count)

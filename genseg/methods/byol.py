@@ -18,12 +18,13 @@ from genseg.nn.momentum import TeacherNorm, follow, teacher_of
 @dataclass(frozen=True)
 class BYOLConfig:
     name: str = "byol"
-    momentum: float = 0.996  # of the teacher at the start; rises to 1 by half a cosine
+    # momentum of the teacher at the start; it rises to 1 along half a cosine
+    momentum: float = 0.996
     # batch: statistics of its own batches (paper), ema: averages of the student's
     teacher_norm: TeacherNorm = "batch"
     hidden: int = 4096  # width of the hidden layer of projector and predictor
     dim: int = 256  # width of the embedding
-    # of the projector: mlp: paper, mlp_bn: a batch norm at its end, mlp_whiten: and whitening
+    # projector: mlp as in the paper; mlp_bn ends in a batch norm; mlp_whiten whitens, too
     head: Head = "mlp"
 
     def __post_init__(self) -> None:

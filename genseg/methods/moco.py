@@ -24,17 +24,17 @@ from genseg.nn.momentum import TeacherNorm, follow, teacher_of
 class MoCoConfig:
     name: str = "moco"
     temperature: float = 0.2  # 0.07 in v1
-    momentum: float = 0.999  # of the key encoder
+    momentum: float = 0.999  # momentum of the key encoder
     # batch: statistics of its own batches (paper), ema: averages of the student's
     teacher_norm: TeacherNorm = "batch"
-    # keys that are kept as negatives; fewer than images, or an image meets its own old keys
+    # number of keys kept as negatives; fewer than images, or an image meets its own old keys
     queue: int = 65536
-    # v2, v1, or as in v3 with batch norms: leaves the start faster
+    # v2, v1, or with batch norms as in v3, which learns sooner
     head: Literal["mlp", "linear", "mlp_bn"] = "mlp"
     dim: int = 128  # width of the embedding
-    # batch-norm groups of one device; keys are grouped across queries. Several devices split anyway
+    # batch-norm groups on one device, shuffled for the keys; several devices split anyway
     splits: int = 1
-    # true: both large views are query and key in turn, at the cost of one more pass each
+    # true: both large views serve as query and as key, at the cost of one more pass each
     symmetric: bool = False
 
     def __post_init__(self) -> None:

@@ -20,7 +20,8 @@ from genseg.nn.heads import mlp
 @dataclass(frozen=True)
 class SimCLRConfig:
     name: str = "simclr"
-    temperature: float = 0.1  # of the softmax over the batch; lower looks at harder negatives
+    # of the softmax over the batch; lower values weight hard negatives more
+    temperature: float = 0.1
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
 

@@ -21,18 +21,19 @@ from genseg.nn.heads import Head, mlp
 @dataclass(frozen=True)
 class SwAVConfig:
     name: str = "swav"
-    # more than dim: with fewer, embeddings can turn where no prototype sees them
+    # number of prototypes; use more than dim, or some directions have none
     prototypes: int = 3000
     temperature: float = 0.1
-    epsilon: float = 0.05  # of Sinkhorn: higher gives softer assignments
+    epsilon: float = 0.05  # epsilon of Sinkhorn: higher gives softer assignments
     iterations: int = 3  # of Sinkhorn
-    freeze: str = "1 epochs"  # the prototypes stand still for so long
+    freeze: str = "1 epochs"  # the prototypes stay fixed for this long
     # embeddings of earlier batches per large view that join Sinkhorn; for batches below 256
     queue: int = 0
-    queue_start: str = "15 epochs"  # the queue is filled from here, and used when full
+    queue_start: str = "15 epochs"  # fill the queue from here on, and use it once it is full
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
-    head: Head = "mlp"  # mlp: paper, mlp_bn: a batch norm at its end, mlp_whiten: and whitening
+    # projector: mlp as in the paper; mlp_bn ends in a batch norm; mlp_whiten whitens, too
+    head: Head = "mlp"
 
     def __post_init__(self) -> None:
         above(0, temperature=self.temperature)

@@ -23,15 +23,15 @@ KEYS = {
 class OptimizerConfig:
     name: Literal["sgd", "adamw", "lars"] = "sgd"
     lr: float = 0.05  # for a global batch of 256, see scaling
-    scaling: Scaling = "linear"  # of lr with the global batch
-    momentum: float = 0.9  # of sgd and lars alone
-    betas: tuple[float, float] = (0.9, 0.999)  # of adamw alone
+    scaling: Scaling = "linear"  # how lr grows with the global batch
+    momentum: float = 0.9  # momentum of sgd and lars
+    betas: tuple[float, float] = (0.9, 0.999)  # betas of adamw
     weight_decay: float = 1e-4
-    decay_all: bool = False  # true: also biases and norms are decayed, as MoCo does; not with lars
-    warmup: str = "0 epochs"  # the learning rate rises linearly for so long
-    final_lr: float = 0.0  # learning rate at the end, as a part of lr
-    trust: float = 0.001  # of lars alone: eta
-    # of lars alone: true is SimCLR's form, false that of BYOL and SwAV
+    decay_all: bool = False  # true: decay biases and norms, too, as MoCo does; not with lars
+    warmup: str = "0 epochs"  # the learning rate rises linearly for this long
+    final_lr: float = 0.0  # learning rate at the end, as a fraction of lr
+    trust: float = 0.001  # eta of lars
+    # form of lars: true as in SimCLR, false as in BYOL and SwAV
     lr_in_momentum: bool = False
     clip: float = 0.0  # largest gradient norm; 0: no clipping
 

@@ -38,23 +38,25 @@ BACKGROUND = 0.3  # torchvision's: anchors that overlap objects by less are none
 @dataclass(frozen=True)
 class DetectorConfig:
     name: str = "mask_rcnn"
-    norm: Norm = "bn"  # of the encoder; sync: over processes, frozen: as pretraining left it
-    # of pyramid and mask head; without one, random weights learn slowly
+    # norms of the encoder; sync: over processes; frozen: as pretraining left them
+    norm: Norm = "bn"
+    # norms of pyramid and mask head; without them random weights learn slowly
     head_norm: Literal["none", "group"] = "none"
     width: int = 256  # channels of the pyramid and of the mask head; torchvision's heads have 256
     hidden: int = 1024  # units of the box head
-    # sides in pixels at the five levels; null: from the training boxes
+    # anchor sides in pixels at the five levels; null: from the training boxes
     anchors: tuple[float, ...] | None = None
     ratios: tuple[float, ...] = (0.5, 1.0, 2.0)  # height over width of the anchors
-    rpn_batch: int = 256  # anchors of an image whose objectness and box are trained in an update
-    # an anchor that overlaps an object by so much is to find it; small objects want less
+    rpn_batch: int = 256  # anchors of an image that are trained in an update
+    # least overlap of an anchor with the object it has to find; less for small objects
     match: float = 0.7
-    # proposals of an image whose class and box are trained in an update, a quarter objects
+    # proposals of an image that are trained in an update; a quarter are objects
     box_batch: int = 512
-    score: float = 0.05  # detections that score less are left out
-    overlap: float = 0.5  # of two of a class that overlap by more, the better one stays
+    score: float = 0.05  # least score of a detection
+    # of two detections of a class with a higher IoU only the better one is kept
+    overlap: float = 0.5
     detections: int = 100  # at most this many in an image, or in a tile of one
-    tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
+    tile: int = 1024  # larger images are processed in overlapping tiles of this many pixels
 
     def __post_init__(self) -> None:
         at_least(

@@ -30,11 +30,11 @@ from genseg.transfer.contract import Detection, Labelled, padded
 @dataclass(frozen=True)
 class PlacesConfig:
     name: str = "places"
-    # of encoder and decoder; sync: over processes, frozen: as they were
+    # norms of encoder and decoder; sync: over processes; frozen: as they were
     norm: Literal["bn", "sync", "frozen"] = "bn"
     # start from the alpha decoder of the encoder's run, where it has one
     decoder_weights: bool = True
-    category: float = 0.5  # weight of the classes' cross-entropy; with one class it is 0 anyway
+    category: float = 0.5  # weight of the cross-entropy of classes; unused with one class
     # of a run's own decoder, its own is taken
     decoder: DecoderConfig = field(default_factory=DecoderConfig)
     objective: ObjectiveConfig = field(default_factory=lambda: ObjectiveConfig(amodal=0.0))

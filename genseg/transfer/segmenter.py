@@ -21,9 +21,10 @@ from genseg.transfer.contract import Labelled, padded
 @dataclass(frozen=True)
 class SegmenterConfig:
     name: str = "unet"
-    norm: Norm = "bn"  # of the encoder; sync: over processes, frozen: as pretraining left it
+    # norms of the encoder; sync: over processes; frozen: as pretraining left them
+    norm: Norm = "bn"
     dice: float = 1.0  # weight of the dice loss beside the cross-entropy; 0 leaves it out
-    tile: int = 1024  # larger images are seen by overlapping tiles of so many pixels
+    tile: int = 1024  # larger images are processed in overlapping tiles of this many pixels
 
     def __post_init__(self) -> None:
         at_least(0, dice=self.dice)

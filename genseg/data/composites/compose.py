@@ -40,25 +40,28 @@ TRIES = 8  # draws of a cut-out that can be pasted: not all of a bank are sure a
 
 @dataclass(frozen=True)
 class ComposeConfig:
-    size: int = 128  # pixels of a composite, square
-    zoom: tuple[float, float] = (0.7, 1.4)  # of the host; cut-outs vary by as much again
+    size: int = 128  # side of a composite in pixels
+    # range of the host's zoom; cut-outs vary by as much again
+    zoom: tuple[float, float] = (0.7, 1.4)
     pasted: tuple[int, int] = (0, 12)  # fewest and most cut-outs
     own: float = 0.8  # probability that a cut-out comes from the host itself
-    touching: float = 0.3  # probability that a cut-out is put beside the layer before it
+    touching: float = 0.3  # probability that a cut-out is placed beside the layer before it
     empty: float = 0.2  # probability that a pasted layer is background, which is no instance
-    sure: float = 0.5  # proposals are pasted from this score on
-    native: float = 0.5  # the host's own are layers from this score on; below, they are ignored
-    # what no proposal of the host covers is no instance; false: it is ignored
+    sure: float = 0.5  # least score of a proposal that is pasted
+    # least score of the host's own proposals that count as layers; others are ignored
+    native: float = 0.5
+    # true: what no proposal of the host covers is background; false: it is ignored
     background: bool = True
-    # probability that a cut-out, or the host, is one small patch, mirrored on and on and tinted
+    # probability that a cut-out, or the host, is filled with one small patch, mirrored and tinted
     texture: float = 0.0
-    blends: tuple[Blend, ...] = get_args(Blend)  # ways to put a cut-out on, drawn evenly
-    rotate: float = 180.0  # cut-outs are turned by up to so many degrees
-    turn: bool = True  # whole composites are turned by quarters, not only flipped left to right
+    blends: tuple[Blend, ...] = get_args(Blend)  # ways to blend a cut-out in, drawn evenly
+    rotate: float = 180.0  # cut-outs are rotated by up to this many degrees
+    # rotate whole composites by quarter turns, beside flipping them left to right
+    turn: bool = True
     # probability of each change of colour, blur, noise and JPEG after composition
     photometric: float = 0.8
     stretch: bool = True  # spread each image's values over the whole range, as generation does
-    shared: int = 0  # cut-outs that neighbouring composites have in common, for objective.contrast
+    shared: int = 0  # number of cut-outs that neighbouring composites share, for objective.contrast
 
     def __post_init__(self) -> None:
         at_least(32, size=self.size)

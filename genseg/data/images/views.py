@@ -35,20 +35,21 @@ class ViewConfig:
 
     count: int = 2  # views of this kind per image
     size: int = 224  # pixels, square
-    scale: tuple[float, float] = (0.2, 1.0)  # area of the crop as a part of the image
-    ratio: tuple[float, float] = (0.75, 1.3333333333333333)  # width : height of the crop
+    scale: tuple[float, float] = (0.2, 1.0)  # area of the crop as a share of the image
+    ratio: tuple[float, float] = (0.75, 1.3333333333333333)  # range of width / height of the crop
     flip: float = 0.5  # probability of a left-right flip
     # probability of an up-down flip; 0.5 for microscopy and aerial images
     vertical_flip: float = 0.0
     jitter: float = 0.8  # probability of the colour jitter
-    brightness: float = 0.4  # strengths of the jitter: factors from [max(0, 1 - s), 1 + s]
+    brightness: float = 0.4  # strength s of the jitter: a factor from [max(0, 1 - s), 1 + s]
     contrast: float = 0.4
     saturation: float = 0.4
-    hue: float = 0.1  # of the colour circle, from [-s, s]
+    hue: float = 0.1  # a shift around the colour circle, from [-s, s]
     gray: float = 0.2  # probability
     blur: float = 0.5  # probability of the Gaussian blur
-    sigma: tuple[float, float] = (0.1, 2.0)  # of the blur, in pixels of the view
-    solarize: float = 0.0  # probability; inverts values from 128
+    # range of the blur's standard deviation, in pixels of the view
+    sigma: tuple[float, float] = (0.1, 2.0)
+    solarize: float = 0.0  # probability of inverting values from 128 on
 
     def __post_init__(self) -> None:
         at_least(0, count=self.count)

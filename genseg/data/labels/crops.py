@@ -26,12 +26,13 @@ COLOUR = (0.4, 0.4, 0.4, 0.1)
 class AugmentConfig:
     """Large-scale jitter (Ghiasi et al., 2021) of images with masks and boxes."""
 
-    size: int = 512  # pixels of a crop, square
-    scale: tuple[float, float] = (0.5, 2.0)  # factors, halving as likely as doubling
-    # factors of the whole image fitted into the crop, for photographs; else of its own pixels
+    size: int = 512  # side of a crop in pixels
+    # range of zoom factors; halving is as likely as doubling
+    scale: tuple[float, float] = (0.5, 2.0)
+    # true: zoom the whole image fitted into the crop, for photographs; false: its own pixels
     fit: bool = False
     flip: float = 0.5  # probability of a left-right flip
-    turn: bool = False  # any of the eight turns and mirrorings: for images without an up
+    turn: bool = False  # any of the eight rotations and mirrorings, for images without an up
     # strength of the colour jitter; 0: none, 1: that of the contrastive views
     photometric: float = 0.5
 

@@ -16,14 +16,14 @@ RANDOM = "random"
 
 @dataclass(frozen=True)
 class LabelledConfig:
-    train: str  # COCO json, or for semantic models also a folder with images/ and masks/
-    val: str | None = None  # the same, scored while training and at the end
+    train: str  # a COCO json; for semantic models also a folder with images/ and masks/
+    val: str | None = None  # the same, scored during training and at its end
     # text file with the ids of the images to train on, one a line; null: all
     subset: str | None = None
-    # spread values over the whole range; null: as the encoder's run did
+    # spread brightness over the whole range; null: as the encoder's run did
     stretch: bool | None = None
     workers: int = 1  # processes that read images, per training process; 0: in the training process
-    # of the channels; null: those of the encoder's run, or ImageNet's
+    # mean of each channel; null: that of the encoder's run, or ImageNet's
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
@@ -33,10 +33,10 @@ class LabelledConfig:
 
 @dataclass(frozen=True)
 class ValidateConfig:
-    # how often data.val is scored, and whether the model is the best so far
+    # how often data.val is scored; the best model so far is kept
     every: str = "20 percent"
     limit: int = 0  # score at most this many images, the first ones; the end scores all; 0: all
-    detections: int = 100  # an image may have for AP (COCO: 100)
+    detections: int = 100  # most detections of an image for AP (COCO: 100)
 
     def __post_init__(self) -> None:
         at_least(0, limit=self.limit)
@@ -53,27 +53,27 @@ class FinetuneConfig:
     model: Any
     # random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
     encoder: str = RANDOM
-    architecture: str = "resnet18"  # of the encoder, where `encoder` does not say
+    architecture: str = "resnet18"  # the encoder's architecture, where `encoder` does not say
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-    # learning rate of what was loaded (encoder, alpha decoder), as a part of the rest's
+    # learning rate of loaded weights (encoder, alpha decoder), as a fraction of the rest's
     pretrained_lr: float = 1.0
-    layer_decay: float = 1.0  # the same from each stage of a loaded encoder to the one before it
+    layer_decay: float = 1.0  # factor from each stage of a loaded encoder to the one before it
     freeze: str = "0 percent"  # loaded weights stay frozen for this long
     epochs: float | None = None  # length of the run: one of epochs, steps, images
     steps: int | None = None
     images: float | None = None  # images seen
     batch_size: int = 8  # images of one update, over all processes and accumulated passes
-    # passes of one update; batch norms, and what a loss averages over, see one pass only
+    # passes of one update; batch norms and averages of losses see one pass only
     accumulate: int = 1
     precision: Precision = "auto"  # auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
-    threads: int = 0  # of the processor for the training process; 0: torch's choice
+    threads: int = 0  # processor threads of the training process; 0: torch's choice
     seed: int = 0
-    # momentum of an average of the weights, which is then what is scored and kept; 0: none
+    # momentum of an average of the weights, which is scored and kept instead; 0: none
     ema: float = 0.0
-    patience: int = 0  # stop after so many scores that are no better than the best; 0: never
-    log_every: str = "10 steps"  # a line in metrics.jsonl
+    patience: int = 0  # stop after this many scores without a new best; 0: never
+    log_every: str = "10 steps"  # how often a line is written to metrics.jsonl
     validate: ValidateConfig = field(default_factory=ValidateConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 

@@ -22,12 +22,12 @@ ALWAYS_BROKEN = 2  # images that may be, of however few
 class DataConfig:
     # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
     path: str
-    # decode once and keep the images on disk with this short side in pixels; 0: decode every time
+    # decode once and cache the images on disk with this short side in pixels; 0: decode every time
     cache: int = 0
     workers: int = 1  # processes that make views, per training process; 0: in the training process
-    # stop when more than this part of the images, and more than 2, cannot be read; 0: at one
+    # stop when more than this share of the images, and more than 2, cannot be read; 0: at the first
     max_broken: float = 0.01
-    mean: tuple[float, float, float] = IMAGENET_MEAN  # of the channels, for values in [0, 1]
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # mean of each channel, for values in [0, 1]
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class DataConfig:
 @dataclass(frozen=True)
 class CheckpointConfig:
     every: str = "5 percent"  # how often the state is saved
-    keep: int = 2  # how many are kept
+    keep: int = 2  # how many checkpoints are kept
 
     def __post_init__(self) -> None:
         at_least(1, keep=self.keep)
@@ -69,16 +69,16 @@ class PretrainConfig:
     steps: int | None = None
     images: float | None = None  # images seen
     batch_size: int = 256  # images of one update, over all processes and accumulated passes
-    # passes of one update; batch norms, negatives and all that notes name see one pass only
+    # passes of one update; batch norms and negatives see one pass only
     accumulate: int = 1
     precision: Precision = "auto"  # auto: bf16 where the processor has it
     channels_last: bool = True  # memory layout; faster for convolutions
     compile: bool = False  # torch.compile the encoder: minutes at the start, faster later
-    # where colours are changed: on cpu workers, or by kornia, on batches
+    # where colours are changed: in the workers, or by kornia on whole batches
     colour_on: Literal["cpu", "device"] = "cpu"
-    threads: int = 0  # of the processor for the training process; 0: torch's choice
+    threads: int = 0  # processor threads of the training process; 0: torch's choice
     seed: int = 0
-    log_every: str = "10 steps"  # a line in metrics.jsonl
+    log_every: str = "10 steps"  # how often a line is written to metrics.jsonl
     tensorboard: bool = False  # also write TensorBoard files (pip install genseg[tensorboard])
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)

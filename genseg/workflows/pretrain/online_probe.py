@@ -16,13 +16,13 @@ from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled, label
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    every: str = "20 percent"  # how often; "0 steps": never
-    # class folders or a COCO json that vote; null: data.path, each image by all others
+    every: str = "20 percent"  # how often the encoder is probed; "0 steps": never
+    # class folders or a COCO json whose images vote; null: data.path, each image by all others
     train: str | None = None
-    test: str | None = None  # class folders or a COCO json that are classified
+    test: str | None = None  # class folders or a COCO json whose images are classified
     limit: int = 5000  # at most this many images of each, drawn by a fixed seed; 0: all
-    k: int = 20  # neighbours that vote; fewer where a usual class has fewer images
-    size: int = 0  # pixels of the images that are measured; 0: those of the largest views
+    k: int = 20  # neighbours that vote; fewer where classes are smaller
+    size: int = 0  # side of the measured images in pixels; 0: that of the largest views
 
     def __post_init__(self) -> None:
         at_least(1, k=self.k)
