@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,11 +21,9 @@ from genseg.core import dist
 from genseg.core.files import write_text
 from genseg.core.names import ALPHAS, BROKEN_NAME, CUTOUTS, INSTANCES_NAME, PARTS, SETTINGS_NAME
 from genseg.core.result import Result
-from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
 from genseg.data.images.png import write_png
-from genseg.data.images.source import ImageError
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation, named_after, picture_name
 from genseg.data.instances.instance import Instance
@@ -42,19 +39,14 @@ from genseg.workflows.generate.finder import (
     is_proposer,
     shrinking_of,
 )
+from genseg.workflows.generate.job import Job
 from genseg.workflows.generate.records import (
     MOST,
-    as_coco,
     broken_text,
-    decoded,
-    keep_rows,
-    list_broken,
-    notes_of,
     part_files,
     read_settings,
     refuse_inside,
     rows_of,
-    unseen,
 )
 from genseg.workflows.generate.shrinking import Shrinking
 
@@ -164,11 +156,11 @@ def generate_folder(
                     write_environment(out, device=accelerator.device, facts=facts)
                 if more := notes_on(images.paths):
                     say(f"note: {more}")
-        part = part_of(
+        shard = shard_of(
             out, options, rank=accelerator.process_index, world=accelerator.num_processes
         )
-        after = after if part.number == 0 else lambda: None
-        part.write(finder, images, options, device=accelerator.device, after=after)
+        after = after if shard.number == 0 else lambda: None
+        shard.write(finder, images, options, device=accelerator.device, after=after)
         accelerator.wait_for_everyone()
         return merge(out, images, shrinking_of(finder)) if accelerator.is_main_process else None
 
@@ -234,7 +226,7 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         write_text(kept, json.dumps(settings, indent=1) + "\n")
 
 
-class Part:
+class Shard:
     """Every `count`-th image from the `number`-th, one line of json each in a file of its own."""
 
     def __init__(self, out: Path, number: int, count: int) -> None:
@@ -250,31 +242,16 @@ class Part:
         device: torch.device,
         after: Callable[[], object],
     ) -> None:
-        """The lines that are missing, also in parts of another count: a run may go on with more or
-        fewer processes. A line that a kill has cut is written again."""
-        own = list(rows_of([self.file]))
-        write_text(self.file, "".join(json.dumps(row) + "\n" for row in own))
+        """The lines that are missing, also in shards of another count: a run may go on with more
+        or fewer processes."""
         former = [f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl")]
         mine = range(self.number, len(images), self.count)
-        todo = unseen(rows_of([self.file, *former]), images, mine)
 
-        def look(read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
-            i, image = read
-            row: dict[str, Any] = {
-                "id": images.number(i),
-                "file_name": images.files[i],
-                "bytes": images.bytes(i),
-            }
-            if isinstance(image, ImageError):
-                return row | {"broken": str(image)}
-            found = finder.instances(image)
-            row |= {"height": image.shape[0], "width": image.shape[1]}
-            return row | {"annotations": self._keep(found, image, row, options)}
+        def look(i: int, image: Pixels, row: dict[str, Any]) -> dict[str, Any]:
+            return {"annotations": self._keep(finder.instances(image), image, row, options)}
 
-        with ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
-            made = in_order(looking, look, decoded(images, todo, reading))
-            done, total = len(mine) - len(todo), len(mine)
-            keep_rows(self.file, made, done=done, total=total, name="generate", after=after)
+        job = Job("generate", images, self.out)
+        job.run(look, self.file, mine, device=device, after=after, former=former)
 
     def _keep(
         self,
@@ -303,26 +280,17 @@ class Part:
         return annotations
 
 
-def part_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> Part:
+def shard_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> Shard:
     """What one of `world` processes of a shard looks at: images of the shard's remainder by the
     number of shards, so that shards may have different numbers of processes."""
-    return Part(out, options.shard + options.shards * rank, options.shards * world)
+    return Shard(out, options.shard + options.shards * rank, options.shards * world)
 
 
 def merge(out: Path, images: ImageList, shrinking: Shrinking) -> Generated:
-    """Put the parts together if they hold all images."""
-    rows = rows_of(part_files(out))
+    """Put the shards together if they hold all images."""
+    rows, file = rows_of(part_files(out)), out / INSTANCES_NAME
     if len(rows) < len(images):
         return Generated(out, None, len(rows), 0, len(images))
-    more = notes_on(images.paths)
-    coco = as_coco(rows, shrinking=shrinking, more=more)
-    write_text(out / INSTANCES_NAME, json.dumps(coco))
-    return Generated(
-        out,
-        out / INSTANCES_NAME,
-        len(coco["images"]),
-        len(coco["annotations"]),
-        len(images),
-        list_broken(rows, out),
-        tuple(note for note in notes_of(coco) if note != more),
-    )
+    merged = Job("generate", images, out).merge(rows, file, shrinking)
+    counts = merged.images, merged.annotations, len(images)
+    return Generated(out, file, *counts, merged.broken, merged.notes)

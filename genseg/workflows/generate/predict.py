@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, MASKS, PREDICTIONS_NAME, ROWS_NAME, SETTINGS_NAME
 from genseg.core.precision import scoring_precision
 from genseg.core.result import Result
-from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
-from genseg.data.images.files import ImageList, list_images, listing
-from genseg.data.images.source import ImageError
+from genseg.data.images.files import list_images, listing
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import named_after_each
 from genseg.runs.folder import RunError, lock, write_environment
@@ -32,18 +29,13 @@ from genseg.show.draw import colour
 from genseg.transfer.contract import Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter
+from genseg.workflows.generate.job import Job
 from genseg.workflows.generate.records import (
     MOST,
-    as_coco,
     broken_text,
-    decoded,
-    keep_rows,
-    list_broken,
-    notes_of,
     read_settings,
     refuse_inside,
     rows_of,
-    unseen,
 )
 from genseg.workflows.generate.shrinking import Shrinking
 
@@ -72,12 +64,10 @@ class Predicted(Result):
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What is written where."""
+class PredictJob(Job):
+    """What a fine-tuned model finds in images, from a least score on."""
 
     predictor: Predictor
-    images: ImageList
-    out: Path
     score: float
 
     @property
@@ -89,24 +79,14 @@ class _Work:
         """Where the map of each image lies below masks/: as genseg finetune reads it."""
         return named_after_each(self.images.files, ".png")
 
-    def row(self, read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
-        """What is kept of an image: its size and what was found, or why it cannot be read."""
-        i, image = read
-        number = self.images.number(i)
-        row: dict[str, Any] = {
-            "id": number,
-            "file_name": self.images.files[i],
-            "bytes": self.images.bytes(i),
-        }
-        if isinstance(image, ImageError):
-            return row | {"broken": str(image)}
-        h, w = image.shape[:2]
-        row |= {"height": h, "width": w}
+    def look(self, i: int, image: Pixels, row: dict[str, Any]) -> dict[str, Any]:
+        """What is found in an image; of a semantic model the name of its map, which is written."""
         if isinstance(self.predictor.model, Segmenter):
             classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
             name = f"{MASKS}/{self.mask_names[i]}"
             write_class_map(self.out / name, classes)
-            return row | {"mask": name}
+            return {"mask": name}
+        number, h, w = row["id"], row["height"], row["width"]
         found = [d for d in self.predictor.detect(image) if d.score >= self.score]
         records = as_records(
             found, image=number, height=h, width=w, categories=self.predictor.categories
@@ -116,7 +96,7 @@ class _Work:
             record["area"] = (
                 d.instance.area if d.instance else record["bbox"][2] * record["bbox"][3]
             )
-        return row | {"annotations": records}
+        return {"annotations": records}
 
 
 def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:
@@ -153,67 +133,46 @@ def predict(
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = scoring_precision(made.precision, predictor.device)
     images = list_images(folder)
-    work = _Work(predictor, images, out, score)
+    job = PredictJob("predict", images, out, predictor, score)
     weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()
     origin = hashlib.blake2b(
         json.dumps([weights, listing(images), score]).encode(), digest_size=16
     ).hexdigest()
     with lock(out):
-        _open(work, origin, fresh)
+        _open(job, origin, fresh)
         facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
         write_environment(out, device=predictor.device, facts=facts)
         if more := notes_on(images.paths):
             print(f"note: {more}")
-        _look(work, after)
-        return _finish(work)
+        everything = range(len(images))
+        job.run(job.look, job.rows, everything, device=predictor.device, after=after)
+        return _finish(job)
 
 
-def _look(work: _Work, after: Callable[[], object]) -> None:
-    """Keep a row of each image that has none yet."""
-    rows = rows_of([work.rows])
-    # without a line that a kill has cut
-    write_text(work.rows, "".join(json.dumps(row) + "\n" for row in rows))
-    images = work.images
-    todo = unseen(rows, images, range(len(images)))
-    with ThreadPoolExecutor(1) as reading, several_at_once(work.predictor.device) as looking:
-        made = in_order(looking, work.row, decoded(images, todo, reading))
-        done, total = len(images) - len(todo), len(images)
-        keep_rows(work.rows, made, done=done, total=total, name="predict", after=after)
-
-
-def _open(work: _Work, origin: str, fresh: bool) -> None:
+def _open(job: PredictJob, origin: str, fresh: bool) -> None:
     """Begin in `out`, or go on there. Raises RunError when it holds the result of something
     else."""
-    kept = work.out / SETTINGS_NAME
+    kept = job.out / SETTINGS_NAME
     if fresh:
         if kept.exists():  # else they are not ours: a folder of labels has masks/ too
-            shutil.rmtree(work.out / MASKS, ignore_errors=True)
-        for file in (work.rows, work.out / PREDICTIONS_NAME, work.out / BROKEN_NAME, kept):
+            shutil.rmtree(job.out / MASKS, ignore_errors=True)
+        for file in (job.rows, job.out / PREDICTIONS_NAME, job.out / BROKEN_NAME, kept):
             file.unlink(missing_ok=True)
-    work.out.mkdir(parents=True, exist_ok=True)
+    job.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and read_settings(kept) != {"origin": origin}:
         raise RunError(
-            f"{work.out} holds the result of another model, other images or another --score; "
+            f"{job.out} holds the result of another model, other images or another --score; "
             "choose another --out, or --fresh"
         )
     write_text(kept, json.dumps({"origin": origin}) + "\n")
 
 
-def _finish(work: _Work) -> Predicted:
+def _finish(job: PredictJob) -> Predicted:
     """Put the json together."""
-    rows = rows_of([work.rows])
-    more, shrinking = notes_on(work.images.paths), shrinking_of(work.predictor)
-    coco = as_coco(rows, work.predictor.categories, shrinking=shrinking, more=more)
-    write_text(work.out / PREDICTIONS_NAME, json.dumps(coco))
-    semantic = isinstance(work.predictor.model, Segmenter)
-    return Predicted(
-        work.out,
-        work.out / PREDICTIONS_NAME,
-        len(coco["images"]),
-        None if semantic else len(coco["annotations"]),
-        list_broken(rows, work.out),
-        tuple(note for note in notes_of(coco) if note != more),
-    )
+    file, p = job.out / PREDICTIONS_NAME, job.predictor
+    merged = job.merge(rows_of([job.rows]), file, shrinking_of(p), p.categories)
+    objects = None if isinstance(p.model, Segmenter) else merged.annotations
+    return Predicted(job.out, file, merged.images, objects, merged.broken, merged.notes)
 
 
 def shrinking_of(predictor: Predictor) -> Shrinking:

@@ -23,7 +23,7 @@ from genseg.data.proposals.propose import PROPOSERS
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.runs.folder import RunError, lock
 from genseg.workflows.generate.finder import Classical, Wanted, alpha_file, is_proposer
-from genseg.workflows.generate.generate import GenerateOptions, generate_folder, generated, part_of
+from genseg.workflows.generate.generate import GenerateOptions, generate_folder, generated, shard_of
 
 SIZES = [(64, 64), (40, 70), (33, 65), (96, 64), (64, 50)]
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -193,7 +193,7 @@ def test_shards_of_unequal_numbers_of_processes_look_at_every_image_once(
 ) -> None:
     options = [GenerateOptions(shard=s, shards=len(worlds)) for s in range(len(worlds))]
     parts = [
-        part_of(Path(), o, rank=r, world=w)
+        shard_of(Path(), o, rank=r, world=w)
         for o, w in zip(options, worlds, strict=True)
         for r in range(w)
     ]
