@@ -37,7 +37,7 @@ from genseg.transfer.predictor import (
     save_predictor,
 )
 from genseg.transfer.segmenter import SegmenterConfig
-from genseg.workflows.finetune.start import run_facts
+from genseg.workflows.finetune.start import start_of
 
 Change = Callable[[dict[str, Any]], Any]
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -319,11 +319,11 @@ def test_an_encoder_for_fine_tuning_is_checked_as_well(files: Path, tmp_path: Pa
         files / ENCODER_NAME, tmp_path / ENCODER_NAME, lambda f: f["encoder"].update(new=1)
     )
     with pytest.raises(ValueError, match=r"unknown key encoder\.new"):
-        run_facts(str(file))
+        start_of(str(file)).facts
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "theirs.safetensors")
-    assert run_facts(str(tmp_path / "theirs.safetensors")) is None
+    assert start_of(str(tmp_path / "theirs.safetensors")).facts is None
     with pytest.raises(ValueError, match="holds more than an encoder"):
-        run_facts(str(files / ALPHA_NAME))
+        start_of(str(files / ALPHA_NAME)).facts
 
 
 def test_files_of_before_hold_the_config_and_are_read(files: Path, tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from genseg.commands.transfer import one_length
 from safetensors.torch import load_file
 from torch import nn
 
@@ -17,6 +16,7 @@ from genseg.cli import main
 from genseg.config import load
 from genseg.data.images import files as module
 from genseg.nn.encoder import EncoderConfig, build_encoder, torchvision_state
+from genseg.recipes import one_length
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.parts import assemble
 

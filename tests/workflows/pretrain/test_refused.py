@@ -99,9 +99,9 @@ def test_a_home_folder_is_one_everywhere(
         ("ACCELERATE_DYNAMO_BACKEND", "EAGER", "compile=true"),
         ("ACCELERATE_MIXED_PRECISION", "fp16", "leave that out, or say precision=fp16"),
         ("ACCELERATE_MIXED_PRECISION", "fp8", "leave that out; genseg knows"),
-        ("ACCELERATE_USE_FSDP", "true", "told to use FSDP"),
-        ("ACCELERATE_USE_DEEPSPEED", "true", "told to use DeepSpeed"),
-        ("ACCELERATE_USE_MEGATRON_LM", "true", "told to use Megatron-LM"),
+        ("ACCELERATE_USE_FSDP", "true", "configured to use FSDP"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "configured to use DeepSpeed"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", "configured to use Megatron-LM"),
     ],
 )
 def test_a_launcher_changes_no_training_in_silence(
