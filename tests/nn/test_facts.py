@@ -319,11 +319,11 @@ def test_an_encoder_for_fine_tuning_is_checked_as_well(files: Path, tmp_path: Pa
         files / ENCODER_NAME, tmp_path / ENCODER_NAME, lambda f: f["encoder"].update(new=1)
     )
     with pytest.raises(ValueError, match=r"unknown key encoder\.new"):
-        start_of(str(file)).facts
+        start_of(str(file))
     save_file({"conv1.weight": torch.zeros(1)}, tmp_path / "theirs.safetensors")
     assert start_of(str(tmp_path / "theirs.safetensors")).facts is None
     with pytest.raises(ValueError, match="holds more than an encoder"):
-        start_of(str(files / ALPHA_NAME)).facts
+        start_of(str(files / ALPHA_NAME))
 
 
 def test_files_of_before_hold_the_config_and_are_read(files: Path, tmp_path: Path) -> None:
