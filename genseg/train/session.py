@@ -1,5 +1,6 @@
 """One process's part in a run: what pretraining and fine-tuning share of the hooks of the loop."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -35,11 +36,11 @@ class SessionParts(Protocol):
         """All that decides the run's weights beside its data."""
 
 
-class Session:
+class Session(ABC):
     """The hooks of `genseg.train.loop`: logs, saves and resumes at their intervals.
 
-    A subclass has `self.parts` of its own kind, trains `self.module`, and adds `batches`, `inputs`,
-    `judge` (scores at their intervals), `log`, `save` and `say`.
+    A subclass has `self.parts` of its own kind, trains `self.module`, and adds what is abstract
+    here.
     """
 
     module: nn.Module
@@ -73,9 +74,9 @@ class Session:
         """Open metrics.jsonl, without what a kill has left of later steps."""
         self.metrics = MetricsFile(self.run / METRICS_NAME, self.step) if self.main else None
 
+    @abstractmethod
     def batches(self) -> Iterator[Any]:
         """This rank's batches from the present step on."""
-        raise NotImplementedError
 
     def advance(self, batches: Iterator[Any]) -> bool:
         """Train from the present step on; False when that was interrupted, and saved."""
@@ -109,16 +110,19 @@ class Session:
     def learning_rate(self, step: int) -> float:
         return lr_at(self.config.optimizer, self.plan, step)
 
+    @abstractmethod
     def inputs(self, batch: Any) -> tuple[int, Any]:
         """How many images a batch has, and what the module takes of it, on the device."""
-        raise NotImplementedError
 
+    @abstractmethod
     def begin_step(self) -> None:
         """Before the passes of a step."""
 
+    @abstractmethod
     def before_step(self, progress: float) -> None:
         """Before the optimizer's step."""
 
+    @abstractmethod
     def after_step(self, progress: float) -> None:
         """After the optimizer's step."""
 
@@ -141,13 +145,13 @@ class Session:
 
     # what the hooks do
 
+    @abstractmethod
     def judge(self, step: int, *, last: bool) -> bool:
         """Score what has been learnt, where that is due; whether something was."""
-        raise NotImplementedError
 
+    @abstractmethod
     def log(self, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
         """Write a line of metrics.jsonl, and show it."""
-        raise NotImplementedError
 
     def row(
         self,
@@ -171,9 +175,9 @@ class Session:
             "eta_seconds": (self.plan.total - self.step) * self.plan.batch / rate,
         }
 
+    @abstractmethod
     def save(self, step: int, *, ends: bool) -> None:
         """Write a checkpoint, and what goes with it; `ends`: training ends here."""
-        raise NotImplementedError
 
     def save_checkpoint(
         self, step: int, modules: Mapping[str, nn.Module | None], state: Mapping[str, Any]
