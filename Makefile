@@ -32,7 +32,7 @@ lint: $(VENV)/.stamp ## style, layout and types
 	@$(BIN)/mypy
 
 demo: $(VENV)/.stamp ## instance alpha maps of microscope images, without a label, in 4 minutes
-	@$(BIN)/genseg try embedded:nuclei/train --labels embedded:nuclei/test.json --minutes 2 --run $(DEMO_RUN)
+	@$(BIN)/genseg try embedded:nuclei/train --labels embedded:nuclei/test.json --minutes 3 --run $(DEMO_RUN)
 
 demo-encoder: $(VENV)/.stamp ## an encoder of the embedded scenes, in 4 minutes
 	@$(BIN)/genseg pretrain --config configs/pretrain/demo.yaml run=$(DEMO_RUN)-encoder

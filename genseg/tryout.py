@@ -95,6 +95,7 @@ class Trial(Result):
                 "",
                 *([] if self.scores is None else _table(self.scores)),
                 f"what to change: {said}" if said else "nothing has to be changed",
+                f"this run saw {self.pretrained.images_seen:,} images, a full one sees {LONGEST:,}",
                 "",
                 "next, the full run on your images, and the instances of all of them:",
                 *(f"  {command}" for command in self.next),
@@ -140,15 +141,23 @@ def trial(
     jsons = [generated.file] if source is None else [source, generated.file]
     sheet = pretrained.run / SHEET
     visualize(
-        jsons, images.root, sheet, count=6, columns=1, side=224, seed=0, cutouts=True, titles=True
+        jsons,
+        images.root,
+        sheet,
+        count=6,
+        columns=1,
+        side=224,
+        seed=0,
+        cutouts=True,
+        titles=True,
+        names=["labels", "instances"][-len(jsons) :],
     )
     seen = look(pretrained.run, images, generated.file)
     scores = None
     if source is not None:
         scores = evaluate_runs([generated.file, *map(Path, CLASSICAL)], source)
-    return Trial(
-        pretrained, generated, sheet, seen, advice(seen, config), scores, _next(config, folder)
-    )
+    said = advice(seen, config) if scores is None else (*advice(seen, config), *behind(scores))
+    return Trial(pretrained, generated, sheet, seen, said, scores, _next(config, folder))
 
 
 def _config(folder: str, run: str, minutes: float, overrides: Sequence[str]) -> PretrainConfig:
@@ -246,6 +255,15 @@ def advice(seen: Seen, config: PretrainConfig) -> tuple[str, ...]:
             f"are found best: use alpha.side={better}"
         )
     return tuple(said)
+
+
+def behind(scores: AlphaScores) -> tuple[str, ...]:
+    """Whether a classical method still has a better mask AP on the labels."""
+    own, *others = (groups["all"]["mask AP"] for groups in scores.files.values())
+    best, name = max(zip(others, CLASSICAL, strict=True))
+    if not own < best:  # nor where it is not known
+        return ()
+    return (f"{name} has the better mask AP on these labels ({best:.3f}, {own:.3f}): train longer",)
 
 
 def _table(scores: AlphaScores) -> list[str]:

@@ -1,5 +1,6 @@
 """genseg try: a short run, what it shows, what it advises; and goes on when it is asked again."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from genseg.commands.pretrain import folder_first
 from genseg.config import load
 from genseg.core.paths import name_of
 from genseg.recipes import recipe
-from genseg.tryout import Seen, advice
+from genseg.tryout import CLASSICAL, Seen, advice, behind
+from genseg.workflows.evaluate.alpha import AlphaScores
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 TINY = {
@@ -48,6 +50,7 @@ def test_a_trial_leaves_pictures_and_says_what_comes_next(
     for name in ("sheet.png", "report.html", "found/report.html", "found/instances.json"):
         assert (run / name).is_file(), name
     assert f"genseg generate {run}-full {photos} --out {run}-full/found" in result.text()
+    assert "this run saw 8 images, a full one sees 16,000" in result.text()
     words = [f"{key}={value}" for key, value in TINY.items()]
     assert main(["try", str(photos), "steps=2", *words]) == 0  # goes on: nothing is left to train
     assert main(["try", str(photos), "--minutes", "0"]) == 2
@@ -85,6 +88,18 @@ def test_advice_follows_from_what_was_seen(
     config = load(PretrainConfig, file=file, overrides=keys, choices=CHOICES)
     said = advice(replace(WELL, **changes), config)
     assert bool(said) == bool(words) and all(word in " ".join(said) for word in words)
+
+
+def test_a_classical_method_that_is_better_is_named() -> None:
+    def scores(*values: float) -> AlphaScores:
+        names = ("run", *CLASSICAL)
+        return AlphaScores(
+            {n: {"all": {"mask AP": v}} for n, v in zip(names, values, strict=True)}, ()
+        )
+
+    (said,) = behind(scores(0.4, 0.3, 0.5))
+    assert said == "otsu has the better mask AP on these labels (0.500, 0.400): train longer"
+    assert behind(scores(0.5, 0.3, 0.5)) == behind(scores(math.nan, 0.3, 0.5)) == ()
 
 
 @pytest.mark.parametrize(

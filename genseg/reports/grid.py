@@ -47,13 +47,15 @@ def visualize(
     seed: int,
     cutouts: bool = False,
     titles: bool = False,
+    names: Sequence[str] | None = None,
 ) -> Grid:
     """A grid of images, each followed by its instances from each COCO json of `files`, in one PNG.
 
     folder: where the images of the jsons lie, or lie in images/
     count: images, drawn by `seed` from those of the first json; 0: all
     cutouts: what the instances of each json cut out of the image comes too
-    titles: what each picture is stands above the first row
+    titles: write what each picture is above the first row
+    names: what the jsons are called there; None: as their files
 
     Raises ValueError for what a user can mend.
     """
@@ -65,14 +67,14 @@ def visualize(
     read = [read_usable(file, folders=places, size=by_json) for file in files]
     jsons = [by_file(found.images()) for found in read]
     classes = [[name for _, name in found.categories or ()] for found in read]
-    names = sorted(jsons[0])
-    missing = [name for name in names if any(name not in found for found in jsons)]
+    listed = sorted(jsons[0])
+    missing = [name for name in listed if any(name not in found for found in jsons)]
     if missing:
         raise CocoError(
             f"{len(missing)} images of {files[0]} are not in the other jsons, the first is "
             f"{missing[0]}"
         )
-    drawn = np.random.default_rng(seed).permutation(len(names))[: count or None]
+    drawn = np.random.default_rng(seed).permutation(len(listed))[: count or None]
     pixels = len(drawn) * (1 + len(files) * (1 + cutouts)) * side**2
     if pixels > MOST:
         raise ValueError(
@@ -80,7 +82,7 @@ def visualize(
             f"{MOST / 1e6:,.0f}; give a smaller --side or --count"
         )
     pictures, brighter, used = [], 0, list[Path]()
-    for name in (names[i] for i in sorted(drawn.tolist())):
+    for name in (listed[i] for i in sorted(drawn.tolist())):
         used.append(_place(folder, name, files[0]))
         image = _pixels(
             used[-1], [(found[name], file) for found, file in zip(jsons, files, strict=True)]
@@ -93,8 +95,8 @@ def visualize(
             for found, names_of in zip(jsons, classes, strict=True)
         ]
         pictures += [cut_outs(image, found[name].instances) for found in jsons] if cutouts else []
-    names = [f.stem for f in files]
-    row = ["image", *names, *(f"{name}, cut out" for name in names if cutouts)]
+    called = [f.stem for f in files] if names is None else names
+    row = ["image", *called, *(f"{name}, cut out" for name in called if cutouts)]
     sheet = grid(pictures, columns=columns * len(row), side=side)
     sheet = titled(sheet, row * columns, side=side) if titles else sheet
     write_png(out, sheet)
