@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genseg import config as configs
+from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.recipes import one_length, recipe
 from genseg.reports.index import write_index
@@ -114,8 +115,8 @@ def generate(
     options = GenerateOptions(alphas=alphas, cutouts=cutouts, wanted=wanted, fresh=fresh)
     folder = str(expand(images))
     result = generate_folder(_path(run), folder, expand(out), options)
-    assert result is not None  # only further processes of a launcher have none
-    try_report(expand(out), folder)
+    if dist.rank() == 0:
+        try_report(expand(out), folder)
     return result
 
 

@@ -26,7 +26,7 @@ from genseg.recipes import LENGTHS, one_length, recipe
 from genseg.reports.grid import visualize
 from genseg.reports.report import LiveReport, try_report
 from genseg.workflows.evaluate.alpha import AlphaScores, evaluate_runs, read_truth
-from genseg.workflows.generate.finder import alpha_file
+from genseg.workflows.generate.finder import Wanted, alpha_file
 from genseg.workflows.generate.generate import Generated, GenerateOptions, generate_folder
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.dry_run import dry_run
@@ -44,6 +44,7 @@ NARROW, WIDE = 6, 100  # pixels after shrinking between which instances are foun
 EMPTY = 0.3  # share of images without instances from which on a word is due
 UNSTEADY = 0.5  # agreement of two looks below which a word is due
 SHORTEST, LONGEST = 800, 16_000  # images seen
+LEAST = 0.05  # score of an instance that counts for AP
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,7 @@ def trial(
     generated = generate_folder(
         pretrained.run, listed, out, GenerateOptions(alphas=True, fresh=again)
     )
-    assert generated is not None and generated.file is not None
+    assert generated.file is not None  # one shard
     try_report(out, listed)
     jsons = [generated.file] if source is None else [source, generated.file]
     sheet = pretrained.run / SHEET
@@ -153,9 +154,7 @@ def trial(
         names=["labels", "instances"][-len(jsons) :],
     )
     seen = look(pretrained.run, images, generated.file)
-    scores = None
-    if source is not None:
-        scores = evaluate_runs([generated.file, *map(Path, CLASSICAL)], source)
+    scores = None if source is None else _scores(pretrained.run, source)
     said = advice(seen, config) if scores is None else (*advice(seen, config), *behind(scores))
     return Trial(pretrained, generated, sheet, seen, said, scores, _next(config, folder))
 
@@ -255,6 +254,15 @@ def advice(seen: Seen, config: PretrainConfig) -> tuple[str, ...]:
             f"are found best: use alpha.side={better}"
         )
     return tuple(said)
+
+
+def _scores(run: Path, labels: Path) -> AlphaScores:
+    """The run beside classical methods. AP is of a ranking: all instances from LEAST on count for
+    it, as for methods that keep all; for TP/(TP+FP+FN) those that the run itself would keep."""
+    kept = load_alpha(alpha_file(run))[0].config.score
+    own = evaluate_runs([run], labels, wanted=Wanted(score=LEAST), threshold=kept)
+    others = evaluate_runs([Path(name) for name in CLASSICAL], labels)
+    return AlphaScores({**own.files, **others.files}, (*own.lines, *others.lines))
 
 
 def behind(scores: AlphaScores) -> tuple[str, ...]:

@@ -70,6 +70,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
+    from genseg.core import dist
     from genseg.reports.report import LiveReport, try_report
     from genseg.workflows.generate.generate import GenerateOptions, generate_folder
 
@@ -84,7 +85,7 @@ def act(options: argparse.Namespace) -> int:
     )
     live = LiveReport(options.out, print)
     result = generate_folder(options.run, options.folder, options.out, chosen, after=live.update)
-    if result is not None:  # the first process
+    if dist.rank() == 0:
         print(result)
         if result.file is not None:
             try_report(options.out, options.folder)

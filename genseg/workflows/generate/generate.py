@@ -113,9 +113,9 @@ def generate_folder(
     *,
     after: Callable[[], object] = lambda: None,
     say: Callable[[str], object] = print,
-) -> Generated | None:
-    """Write `out/instances.json`, COCO with RLE, scores and one category. None on all processes
-    but the first.
+) -> Generated:
+    """Write `out/instances.json`, COCO with RLE, scores and one category. All processes return the
+    same.
 
     run: a run directory or its alpha.safetensors; or the name of a classical proposer
     after: called after each image, by the first process of the first shard
@@ -162,7 +162,11 @@ def generate_folder(
         after = after if shard.number == 0 else lambda: None
         shard.write(finder, images, options, device=accelerator.device, after=after)
         accelerator.wait_for_everyone()
-        return merge(out, images, shrinking_of(finder)) if accelerator.is_main_process else None
+        merged = None
+        if accelerator.is_main_process:
+            merged = merge(out, images, shrinking_of(finder))
+        result: Generated = dist.gather_objects(merged)[0]
+        return result
 
 
 def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted) -> Path:
