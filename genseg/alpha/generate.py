@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
+from genseg.alpha.codes import REACH, STRIDE
+from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.core.check import at_least, between
 from genseg.data.instances.instance import HALF, OPAQUE, Instance, cut_instance, resized
 

@@ -6,18 +6,18 @@ are asked nothing.
 """
 
 from dataclasses import dataclass
-from functools import reduce
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
-from genseg.alpha.decoder import REACH, STRIDE, AlphaDecoder, Places
+from genseg.alpha.codes import REACH, STRIDE
+from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.contrast import full_precision, info_nce
-from genseg.core.mask_losses import balanced_cross_entropy, dice, focal, overlap
+from genseg.core.mask_losses import focal, mask_loss, overlap
 from genseg.data.composites.compose import Composites
 from genseg.nn.heads import mlp
 
@@ -140,13 +140,13 @@ def objective(
         pixels, width = logits.shape[2], embeddings.shape[3]
         visible = _shrunk(truth.visible, layer, pixels)
         terms["mask"] = config.mask * _mean(
-            _mask_loss(logits[:, 0], visible, config.boundary, width), real
+            mask_loss(logits[:, 0], visible, config.boundary, width), real
         )
         if config.amodal:
             known = real * truth.known[layer] if len(truth.known) else real
             whole = _shrunk(truth.amodal, layer, pixels)
             terms["amodal"] = config.amodal * _mean(
-                _mask_loss(logits[:, 1], whole, config.boundary, width), known
+                mask_loss(logits[:, 1], whole, config.boundary, width), known
             )
         found = overlap(logits[:, 0].detach() > 0, visible > 0.5)
         judged = F.binary_cross_entropy_with_logits(
@@ -226,32 +226,6 @@ def _chosen(
     kept = order[before < places]
     kept = kept[torch.randperm(len(kept), device=kept.device)][:limit]
     return image[kept], place[kept]
-
-
-def _mask_loss(
-    logits: Float[Tensor, "n p"], alpha: Float[Tensor, "n p"], boundary: float, width: int
-) -> Float[Tensor, "n"]:
-    """Dice and balanced cross-entropy, the latter once more over the band around the border."""
-    loss = dice(logits, alpha) + balanced_cross_entropy(logits, alpha)
-    if boundary:
-        band = _border(alpha.unflatten(1, (-1, width))).flatten(1)
-        extra = F.binary_cross_entropy_with_logits(logits, alpha, reduction="none")
-        loss = loss + boundary * (band * extra).sum(1) / band.sum(1).clamp_min(1)
-    return loss
-
-
-def _border(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """1 where the 5 x 5 pixels around hold both instance and rest, else 0."""
-    return (_highest(alpha) + _highest(-alpha) > 0.5).float()
-
-
-def _highest(x: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
-    """The largest of the 5 x 5 pixels around each: a max_pool2d, which takes many times as long on
-    CPUs."""
-    for axis, pad in ((1, (0, 0, 2, 2)), (2, (2, 2))):
-        padded = F.pad(x, pad, value=-torch.inf)
-        x = reduce(torch.maximum, (padded.narrow(axis, i, x.shape[axis]) for i in range(5)))
-    return x
 
 
 def _mean(x: Float[Tensor, "n"], weight: Float[Tensor, "n"]) -> Float[Tensor, ""]:

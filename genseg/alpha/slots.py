@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genseg.alpha.decoder import STRIDE, AlphaDecoder, Codes, DecoderConfig
+from genseg.alpha.codes import STRIDE, Codes
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision

@@ -7,7 +7,8 @@ import torch
 from small import SMALL
 from torch import Tensor
 
-from genseg.alpha.decoder import GRIDS, REACH, AlphaDecoder, Codes, Places
+from genseg.alpha.codes import GRIDS, REACH, Codes
+from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.nn.encoder import EncoderConfig, build_encoder
 
 
@@ -69,7 +70,7 @@ def test_codes_of_several_images_are_decoded_as_one_image_at_a_time(decoder: Alp
 def test_decoding_near_a_place_is_decoding_within_two_scales_of_it(
     decoder: AlphaDecoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genseg.alpha.decoder.MANY", 2)
+    monkeypatch.setattr("genseg.alpha.codes.MANY", 2)
     g = torch.Generator().manual_seed(4)
     pixels = torch.randn(SMALL.embedding, 40, 56, generator=g, dtype=torch.float64)
     grids = ((4, 20, 14), (8, 10, 7), (16, 2, 5))

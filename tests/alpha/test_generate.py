@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from genseg.alpha.decoder import AlphaDecoder, Codes, Places
+from genseg.alpha.codes import Codes
+from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.alpha.generate import GenerateConfig, _peaks, generate, proposed_at, suppress, unpadded
 from genseg.data.instances.instance import Instance, cut_instance
 

@@ -15,7 +15,8 @@ from small import SMALL
 from torch import Tensor, nn
 
 from genseg.alpha.calibration import Calibration
-from genseg.alpha.decoder import AlphaDecoder, Codes, Places
+from genseg.alpha.codes import Codes
+from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.data.instances.instance import Instance

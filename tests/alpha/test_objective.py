@@ -9,16 +9,16 @@ from discs import DISCS, EMPTY, SIZE, Disc, disc, truth_of
 from small import SMALL
 from torch import Tensor
 
-from genseg.alpha.decoder import REACH, AlphaDecoder, Places
+from genseg.alpha.codes import REACH
+from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.alpha.objective import (
     Assignment,
     ObjectiveConfig,
-    _border,
     _chosen,
-    _mask_loss,
     assign,
     objective,
 )
+from genseg.core.mask_losses import border_band, mask_loss
 from genseg.data.composites.compose import Composites
 from genseg.nn.encoder import Encoder
 
@@ -188,8 +188,8 @@ def test_some_places_of_each_layer_are_decoded_drawn_by_chance() -> None:
 def test_sure_and_right_logits_cost_nothing_and_wrong_ones_much() -> None:
     alpha = disc(16, 14, 7, 32).flatten()[None]
     for boundary in (0.0, 1.0):
-        assert float(_mask_loss((alpha * 2 - 1) * 40, alpha, boundary, 32)) < 1e-4
-        assert float(_mask_loss((1 - alpha * 2) * 40, alpha, boundary, 32)) > 40
+        assert float(mask_loss((alpha * 2 - 1) * 40, alpha, boundary, 32)) < 1e-4
+        assert float(mask_loss((1 - alpha * 2) * 40, alpha, boundary, 32)) > 40
 
 
 def test_the_band_around_a_border_counts_once_more() -> None:
@@ -199,13 +199,13 @@ def test_the_band_around_a_border_counts_once_more() -> None:
         for x in range(32):
             seen = alpha[0, max(0, y - 2) : y + 3, max(0, x - 2) : x + 3]
             band[0, y, x] = float(seen.max() - seen.min() > 0.5)
-    torch.testing.assert_close(_border(alpha), band)
+    torch.testing.assert_close(border_band(alpha), band)
     logits = torch.randn(1, 1024, generator=torch.Generator().manual_seed(0))
     flat = alpha.flatten(1)
     each = torch.nn.functional.binary_cross_entropy_with_logits(logits, flat, reduction="none")
-    extra = _mask_loss(logits, flat, 0.7, 32) - _mask_loss(logits, flat, 0.0, 32)
+    extra = mask_loss(logits, flat, 0.7, 32) - mask_loss(logits, flat, 0.0, 32)
     torch.testing.assert_close(extra, 0.7 * each[band.flatten(1) > 0].mean()[None])
-    assert not _border(torch.zeros(1, 8, 8)).any() and not _border(torch.ones(1, 8, 8)).any()
+    assert not border_band(torch.zeros(1, 8, 8)).any() and not border_band(torch.ones(1, 8, 8)).any()
 
 
 # The whole objective

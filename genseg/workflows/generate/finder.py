@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from genseg.alpha.decoder import STRIDE
+from genseg.alpha.codes import STRIDE
 from genseg.alpha.model import AlphaModel, load_alpha
 from genseg.core.check import at_least, between
 from genseg.core.names import ALPHA_NAME

@@ -1,0 +1,192 @@
+"""Priors that scikit-learn fits to the codes of true maps after training. Here they are computed
+from plain tensors: nothing is pickled.
+"""
+
+import math
+from abc import abstractmethod
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans as FitKMeans
+from sklearn.decomposition import PCA as FitPCA
+from sklearn.decomposition import FastICA
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from genseg.energy.draws import Draws
+from genseg.energy.priors import Coded, Prior, squared_distances
+
+
+class Fitted(Prior):
+    """What is fitted to the codes of true maps once those are trained. Before, codes are free.
+
+    least: how many codes it has to be fitted to, at least
+    """
+
+    ready: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("ready", torch.zeros((), dtype=torch.bool))
+
+    @property
+    @abstractmethod
+    def least(self) -> int: ...
+
+    @abstractmethod
+    def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        """The fitted energy of codes."""
+
+    @abstractmethod
+    def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None: ...
+
+    def fit(self, codes: Float[Tensor, "n d"], *, seed: int = 0) -> None:
+        """Fit to codes. Raises ValueError for fewer than `least`, or others than finite ones."""
+        if len(codes) < self.least:
+            raise ValueError(
+                f"{len(codes)} maps are too few to fit {type(self).__name__} to: it takes "
+                f"{self.least} or more; make more composites"
+            )
+        if not bool(codes.isfinite().all()):
+            raise ValueError("codes are not finite, so nothing can be fitted to them; train anew")
+        self._fit(codes.double().cpu().numpy(), seed)
+        self.ready.fill_(True)
+
+    def forward(
+        self, numbers: Float[Tensor, "n k"], image: Int[Tensor, "n"], draws: Draws | None = None
+    ) -> Coded:
+        if not bool(self.ready):
+            return Coded(numbers, torch.zeros_like(numbers[:, 0]))
+        return Coded(numbers, self.density(numbers))
+
+    def _set(self, **values: np.ndarray) -> None:
+        """Fill buffers."""
+        for name, value in values.items():
+            buffer = getattr(self, name)
+            buffer.copy_(torch.as_tensor(np.asarray(value)).to(buffer).view_as(buffer))
+
+
+class PCA(Fitted):
+    """-log p(h) of probabilistic PCA: a normal distribution whose covariance is that of so many
+    directions, and one variance in all others (Tipping & Bishop, 1999). As that variance falls, the
+    squared distance from the plane of the directions is all that counts."""
+
+    mean: Tensor
+    precision: Tensor
+    constant: Tensor
+
+    def __init__(self, code: int, *, components: int) -> None:
+        super().__init__()
+        self.components = components
+        self.register_buffer("mean", torch.zeros(code))
+        self.register_buffer("precision", torch.eye(code))
+        self.register_buffer("constant", torch.zeros(()))
+
+    @property
+    def least(self) -> int:
+        return len(self.mean) + 1
+
+    def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None:
+        found = FitPCA(self.components, random_state=seed).fit(h)
+        covariance = found.get_covariance()
+        log_determinant = np.linalg.slogdet(2 * math.pi * covariance)[1]
+        self._set(
+            mean=found.mean_,
+            precision=np.linalg.inv(covariance),
+            constant=np.array(0.5 * log_determinant),
+        )
+
+    def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        away = h - self.mean
+        return 0.5 * ((away @ self.precision) * away).sum(1) + self.constant
+
+
+class KMeans(Fitted):
+    """The squared distance from the nearest of k centres."""
+
+    centres: Tensor
+
+    def __init__(self, code: int, *, centres: int) -> None:
+        super().__init__()
+        self.register_buffer("centres", torch.zeros(centres, code))
+
+    @property
+    def least(self) -> int:
+        return len(self.centres)
+
+    def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None:
+        found = FitKMeans(len(self.centres), n_init=4, random_state=seed).fit(h)
+        self._set(centres=found.cluster_centers_)
+
+    def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        return squared_distances(h, self.centres).amin(1)
+
+
+class Mixture(Fitted):
+    """-log sum_k p_k N(h; mean_k, covariance_k)."""
+
+    RIDGE = 1e-3  # of each variance, added
+
+    means: Tensor
+    roots: Tensor
+    constants: Tensor
+
+    def __init__(self, code: int, *, components: int) -> None:
+        super().__init__()
+        self.register_buffer("means", torch.zeros(components, code))
+        # of the precisions
+        self.register_buffer("roots", torch.zeros(components, code, code))
+        self.register_buffer("constants", torch.zeros(components))
+
+    @property
+    def least(self) -> int:
+        return self.means.numel() + 1
+
+    def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None:
+        found = GaussianMixture(
+            len(self.means), reg_covar=self.RIDGE * h.var(0).mean(), random_state=seed
+        ).fit(h)
+        roots = found.precisions_cholesky_
+        log_root = np.log(np.diagonal(roots, axis1=1, axis2=2)).sum(1)
+        constants = np.log(found.weights_) + log_root - 0.5 * h.shape[1] * math.log(2 * math.pi)
+        self._set(means=found.means_, roots=roots, constants=constants)
+
+    def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        whitened = (h[:, None] - self.means).unsqueeze(2) @ self.roots
+        return -(self.constants - 0.5 * whitened.square().sum((2, 3))).logsumexp(1)
+
+
+class SquareICA(Fitted):
+    """sum_i log(pi cosh s_i) - log |det W|, s = W (h - mean): as many independent sources as
+    numbers of the code, each of the density 1 / (pi cosh s) (Bell & Sejnowski, 1995). W is
+    square."""
+
+    mean: Tensor
+    unmixing: Tensor
+    constant: Tensor
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(code))
+        self.register_buffer("unmixing", torch.eye(code))
+        self.register_buffer("constant", torch.zeros(()))
+
+    @property
+    def least(self) -> int:
+        return len(self.mean) + 1
+
+    def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None:
+        found = FastICA(whiten="unit-variance", max_iter=2000, tol=1e-3, random_state=seed).fit(h)
+        # 1 / (pi cosh s) has the variance (pi / 2)^2
+        unmixing = found.components_ * (math.pi / 2)
+        constant = h.shape[1] * math.log(math.pi) - np.linalg.slogdet(unmixing)[1]
+        self._set(mean=found.mean_, unmixing=unmixing, constant=np.array(constant))
+
+    def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
+        sources = (h - self.mean) @ self.unmixing.T
+        # log cosh without overflow
+        size = sources.abs()
+        log_cosh = size + F.softplus(-2 * size) - math.log(2)
+        return log_cosh.sum(1) + self.constant

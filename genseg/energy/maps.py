@@ -1,0 +1,85 @@
+"""Alpha maps of a batch of images: where they are, windows around them, how much they overlap."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from genseg.alpha.codes import GRIDS, REACH, STRIDE
+
+LIGHTEST = 1e-3  # pixels, at least, by which a centroid is divided
+
+
+@dataclass(frozen=True)
+class Maps:
+    """n alpha maps at the stride of the pixel embeddings, and the image of each.
+
+    alpha: in [0, 1]
+    image: which of the batch; those of one image follow one another
+    """
+
+    alpha: Float[Tensor, "n h w"]
+    image: Int[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.image)
+
+    def __getitem__(self, chosen: Tensor) -> "Maps":
+        return Maps(self.alpha[chosen], self.image[chosen])
+
+
+def frame(alpha: Float[Tensor, "n h w"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
+    """The centroid of each map in pixels of the image, y and x, and the scale of the grid that has
+    instances of its size: the rule of `genseg.alpha.objective.assign`. Without gradient."""
+    alpha = alpha.detach()
+    y, x = (torch.arange(n, device=alpha.device) + 0.5 for n in alpha.shape[1:])
+    area = alpha.sum((1, 2))
+    mass = area.clamp_min(LIGHTEST)
+    centre = torch.stack([(alpha.sum(2) * y).sum(1) / mass, (alpha.sum(1) * x).sum(1) / mass], 1)
+    scales = torch.tensor([float(REACH * stride) for stride in GRIDS], device=alpha.device)
+    grid = torch.bucketize(STRIDE * area.sqrt(), scales[:-1], right=True)
+    return STRIDE * centre, scales[grid]
+
+
+def window(
+    x: Float[Tensor, "n c h w"],
+    place: Float[Tensor, "n 2"],
+    scale: Float[Tensor, "n"],
+    *,
+    cells: int,
+    width: float,
+) -> Float[Tensor, "n c {cells} {cells}"]:
+    """Square windows of `width` scales around places; 0 outside the image.
+
+    Two matrices of tents, one for rows and one for columns: what is shrunk is averaged, and there
+    are derivatives of any order, of which `grid_sample` has but the first.
+    """
+    sides = []
+    for axis, length in ((0, x.shape[2]), (1, x.shape[3])):
+        step = (width * scale / (cells * STRIDE))[:, None, None]
+        number = torch.arange(cells, device=x.device)[None, :, None] + 0.5 - cells / 2
+        at = place[:, axis, None, None] / STRIDE + number * step
+        reach = step.clamp_min(1.0)
+        pixel = torch.arange(length, device=x.device)[None, None] + 0.5
+        sides.append(((1 - (pixel - at).abs() / reach).relu() / reach).to(x.dtype))
+    rows, columns = sides
+    return (rows[:, None] @ x) @ columns[:, None].transpose(2, 3)
+
+
+def soft_overlap(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"]) -> Float[Tensor, "n"]:
+    """a.b / (a.a + b.b - a.b) of each pair: for hard maps their intersection over union, 1 for
+    equal soft ones, 0 where one is empty (Tanimoto)."""
+    both, ours, theirs = (a * b).sum((1, 2)), a.square().sum((1, 2)), b.square().sum((1, 2))
+    return both / (ours + theirs - both).clamp_min(LIGHTEST)
+
+
+def nearest_overlap(maps: Maps, truth: Maps) -> Float[Tensor, "n"]:
+    """The largest `soft_overlap` of each map with a true one of its image; 0 without any."""
+    if not len(truth):
+        return torch.zeros(len(maps), device=maps.alpha.device)
+    ours, theirs = maps.alpha.flatten(1), truth.alpha.flatten(1)
+    both = ours @ theirs.T
+    union = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - both
+    same = maps.image[:, None] == truth.image[None]
+    return (both / union.clamp_min(LIGHTEST)).masked_fill(~same, 0.0).amax(1)
