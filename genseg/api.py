@@ -18,6 +18,10 @@ from genseg.reports.report import LiveReport, try_report, write_report
 from genseg.reports.run import LEFT_BEHIND
 from genseg.tryout import Trial
 from genseg.tryout import trial as run_trial
+from genseg.workflows.energy.config import CHOICES as ENERGY_CHOICES
+from genseg.workflows.energy.config import EnergyConfig
+from genseg.workflows.energy.energy import shape_energy
+from genseg.workflows.energy.session import Shaped
 from genseg.workflows.evaluate.alpha import AlphaScores, evaluate_runs
 from genseg.workflows.evaluate.detector import Evaluated, evaluate_files
 from genseg.workflows.evaluate.probe import Probed, probe_encoders
@@ -72,6 +76,29 @@ def pretrain(
     return run_pretrain(config, fresh=fresh, watch=LiveReport)
 
 
+def energy(
+    alpha: PathLike,
+    *,
+    run: PathLike,
+    shape: PathLike = "critic",
+    fresh: bool = False,
+    **keys: Any,
+) -> Shaped:
+    """`genseg energy`: shape an energy for the alpha decoder of a run, or go on.
+
+    alpha: a run with the alpha task; shape: a recipe of configs/energy, or a YAML file
+
+    Raises ValueError for what a user can mend, RuntimeError for what stopped the run.
+    """
+    config = configs.load(
+        EnergyConfig,
+        file=_recipe(shape, "energy"),
+        overrides=_keys(keys, {"alpha": alpha, "run": run}),
+        choices=ENERGY_CHOICES,
+    )
+    return shape_energy(config, fresh=fresh, watch=LiveReport)
+
+
 def finetune(
     train: PathLike,
     *,
@@ -106,12 +133,17 @@ def generate(
     score: float | None = None,
     min_area: int | None = None,
     side: int | None = None,
+    energy: PathLike | None = None,
     alphas: bool = False,
     cutouts: bool = False,
     fresh: bool = False,
 ) -> Generated:
-    """`genseg generate`: the instance alpha maps of a folder of images, by a run or a proposer."""
-    wanted = Wanted(score=score, min_area=min_area, side=side)
+    """`genseg generate`: the instance alpha maps of a folder of images, by a run or a proposer.
+
+    energy: a run of genseg energy that ranks the instances
+    """
+    ranked = None if energy is None else str(energy)
+    wanted = Wanted(score=score, min_area=min_area, side=side, energy=ranked)
     options = GenerateOptions(alphas=alphas, cutouts=cutouts, wanted=wanted, fresh=fresh)
     folder = str(expand(images))
     result = generate_folder(_path(run), folder, expand(out), options)
@@ -136,17 +168,18 @@ def evaluate(
     *,
     score: float | None = None,
     threshold: float | None = None,
+    energy: PathLike | None = None,
     out: PathLike | None = None,
 ) -> Evaluated | AlphaScores:
     """`genseg evaluate`: a fine-tuned model (detector), or instances of a run, a proposer or a json
     (alpha), against the labels of a COCO json. The result is a mapping of numbers by name.
 
-    score, threshold: of instances alone, as for genseg evaluate alpha
+    score, threshold, energy: of instances alone, as for genseg evaluate alpha
     """
     path, target = _path(run), None if out is None else expand(out)
     if is_finetuned(path) or (path.is_file() and is_finetuned(path.parent)):
         return evaluate_files(path, expand(data), out=target)
-    wanted = Wanted(score=score)
+    wanted = Wanted(score=score, energy=None if energy is None else str(energy))
     return evaluate_runs([path], expand(data), wanted=wanted, threshold=threshold, out=target)
 
 
@@ -269,6 +302,11 @@ def _recipe(given: PathLike | None, kind: str) -> Path | None:
 
 def _overrides(keys: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
     """Keys as the command line takes them."""
+    return one_length(_keys(keys, given))
+
+
+def _keys(keys: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    """The same, of a recipe that has one length."""
     values = {**given, **keys}
     known = {key: str(v) if isinstance(v, Path) else v for key, v in values.items()}
-    return one_length([f"{k}={json.dumps(v)}" for k, v in known.items() if v is not None])
+    return [f"{k}={json.dumps(v)}" for k, v in known.items() if v is not None]

@@ -12,6 +12,7 @@ from genseg.commands import (
     app,
     compare,
     convert,
+    energy,
     evaluate,
     export,
     finetune,
@@ -47,7 +48,7 @@ class Command(Protocol):
 
 COMMANDS: dict[str, dict[str, Command]] = {  # by what one wants to do
     "look at images": {"scan": scan, "try": tryout, "scenes": scenes},
-    "learn": {"pretrain": pretrain, "split": split, "finetune": finetune},
+    "learn": {"pretrain": pretrain, "energy": energy, "split": split, "finetune": finetune},
     "use": {"generate": generate, "predict": predict, "export": export, "convert": convert},
     "measure": {"evaluate": evaluate, "probe": probe, "compare": compare},
     "look at results": {"visualize": visualize, "app": app},

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -42,22 +43,64 @@ class GenerateConfig:
         at_least(32, tile=self.tile)
 
 
+@runtime_checkable
+class Rank(Protocol):
+    """What gives an image's instances other scores, and perhaps better maps, before doubles are
+    sought: an energy.
+
+    least: score of the decoder from which on instances are ranked
+    """
+
+    @property
+    def least(self) -> float: ...
+
+    def __call__(
+        self, embeddings: Float[Tensor, "e h w"], found: Sequence[Instance]
+    ) -> list[Instance]:
+        """The instances at the stride of the embeddings, best first."""
+        ...
+
+
 def generate(
     decoder: AlphaDecoder,
     embeddings: Float[Tensor, "b e h w"],
     places: Places,
     config: GenerateConfig,
     categories: Float[Tensor, "b p c"] | None = None,
+    rank: Rank | None = None,
 ) -> list[list[Instance]]:
     """The instances of each image, best first. Their number has no limit; an empty image has none.
 
     categories: probabilities of classes at each place, where there are any: the likeliest is an
         instance's, and its probability a part of the score
+    rank: gives instances the scores that count in place of the decoder's
     """
+    h, w = embeddings.shape[2:]
+    results = []
+    for i, found in enumerate(candidates(decoder, embeddings, places, config, categories, rank)):
+        if rank is not None:
+            found = [a for a in rank(embeddings[i], found) if a.score >= config.score]
+        kept = suppress(found, h, w, overlap=config.overlap, inside=config.inside)
+        results.append(_enlarged(kept, h, w))
+    return results
+
+
+def candidates(
+    decoder: AlphaDecoder,
+    embeddings: Float[Tensor, "b e h w"],
+    places: Places,
+    config: GenerateConfig,
+    categories: Float[Tensor, "b p c"] | None = None,
+    rank: Rank | None = None,
+) -> list[list[Instance]]:
+    """What is decoded in each image, best first, at the stride of the embeddings; doubles are among
+    them."""
+    if rank is not None:
+        config = replace(config, candidate=min(config.candidate, rank.least), score=rank.least)
     peaks = _peaks(places) & (places.objectness.sigmoid() >= config.candidate)
     rows = [None] * len(peaks) if categories is None else categories
     return [
-        _of_image(decoder, embeddings, places, i, peaks[i], config, rows[i])
+        _decoded(decoder, embeddings, places, i, peaks[i].nonzero()[:, 0], config, rows[i])
         for i in range(len(peaks))
     ]
 
@@ -71,21 +114,6 @@ def _peaks(places: Places) -> Bool[Tensor, "b p"]:
         found.append((F.max_pool2d(grid[:, None], 3, 1, 1)[:, 0] == grid).flatten(1))
         first += rows * columns
     return torch.cat(found, 1)
-
-
-def _of_image(
-    decoder: AlphaDecoder,
-    embeddings: Float[Tensor, "b e h w"],
-    places: Places,
-    image: int,
-    peaks: Bool[Tensor, "p"],
-    config: GenerateConfig,
-    categories: Float[Tensor, "p c"] | None,
-) -> list[Instance]:
-    place = peaks.nonzero()[:, 0]
-    found = _decoded(decoder, embeddings, places, image, place, config, categories)
-    h, w = embeddings.shape[2:]
-    return _enlarged(suppress(found, h, w, overlap=config.overlap, inside=config.inside), h, w)
 
 
 def proposed_at(

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from genseg import __version__
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, covering, generate, proposed_at, unpadded
+from genseg.alpha.generate import GenerateConfig, Rank, covering, generate, proposed_at, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.core.check import at_least, normalisation
@@ -73,6 +73,8 @@ class AlphaModel(nn.Module):
         self.look, self.config = look, config
         # of the scores that places have, and what they say of themselves
         self.calibration = Calibration()
+        # an energy that ranks instances; scores are then those that it gives
+        self.rank: Rank | None = None
         self.precision = torch.float32
         self.eval()
 
@@ -138,7 +140,7 @@ class AlphaModel(nn.Module):
                 (found,) = slots_found(self.decoder(pyramid)[0], config)
             else:
                 embeddings, places = self.decoder(pyramid)
-                (found,) = generate(self.decoder, embeddings, places, config)
+                (found,) = generate(self.decoder, embeddings, places, config, rank=self.rank)
         whole = unpadded(found, h, w, config)
         return [replace(a, score=self.calibration.probability(a.score)) for a in whole]
 

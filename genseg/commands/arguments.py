@@ -45,10 +45,21 @@ def add_wanted(parser: argparse.ArgumentParser) -> None:
         help="shrink larger images to this short side; 0: never (default: as the run has; of a "
         "proposer 0)",
     )
+    parser.add_argument(
+        "--energy",
+        metavar="DIR",
+        help="a run of genseg energy that ranks the instances of a run; scores are then those that "
+        "it gives",
+    )
 
 
 def wanted(options: argparse.Namespace) -> "Wanted":
     """What `add_wanted` was given."""
     from genseg.workflows.generate.finder import Wanted
 
-    return Wanted(score=options.score, min_area=options.min_area, side=options.side)
+    return Wanted(
+        score=options.score,
+        min_area=options.min_area,
+        side=options.side,
+        energy=options.energy,
+    )

@@ -4,7 +4,8 @@
 ENCODER_NAME = "encoder.safetensors"
 ALPHA_NAME = "alpha.safetensors"  # encoder and alpha decoder
 MODEL_NAME, BEST_NAME = "model.safetensors", "best.safetensors"  # of fine-tuning: last, and best
-WEIGHTS = (ENCODER_NAME, ALPHA_NAME, MODEL_NAME, BEST_NAME)
+ENERGY_NAME = "energy.safetensors"
+WEIGHTS = (ENCODER_NAME, ALPHA_NAME, MODEL_NAME, BEST_NAME, ENERGY_NAME)
 # what training leaves beside them
 CONFIG_NAME = "config.yaml"  # every key, resolved
 ENVIRONMENT_NAME = "env.json"  # versions, machine, command

@@ -1,6 +1,5 @@
 """What finds the instances of an image: the model of a run, or a classical proposer."""
 
-import hashlib
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,12 +12,14 @@ from jaxtyping import UInt8
 from genseg.alpha.codes import STRIDE
 from genseg.alpha.model import AlphaModel, load_alpha
 from genseg.core.check import at_least, between
-from genseg.core.names import ALPHA_NAME
+from genseg.core.names import ALPHA_NAME, ENERGY_NAME
+from genseg.core.paths import expand
 from genseg.core.precision import fast_precision
 from genseg.data.images.decode import shrunk
 from genseg.data.instances.instance import Instance, resized
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import PROPOSERS, propose
+from genseg.energies.model import digest, rank_by
 from genseg.workflows.generate.shrinking import Shrinking
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -33,6 +34,8 @@ class Wanted:
     score: float | None = None
     min_area: int | None = None  # pixels of the smallest, in the image's own
     side: int | None = None  # larger images are shrunk to this short side; 0: none
+    # a run of genseg energy, or its energy.safetensors, that ranks the instances of a run
+    energy: str | None = None
 
     def __post_init__(self) -> None:
         if self.score is not None:
@@ -77,6 +80,8 @@ def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, 
     if is_proposer(run):
         if wanted.score is not None:
             raise ValueError(f"--score is for runs; {run} is a proposer with scores of its own")
+        if wanted.energy is not None:
+            raise ValueError(f"--energy is for runs; {run} is a proposer")
         return Classical(str(run), wanted), str(run)
     file = alpha_file(run)
     model, _ = load_alpha(file)
@@ -89,7 +94,13 @@ def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, 
     if wanted.side is not None:
         model.look = replace(model.look, side=wanted.side)
     model.precision = fast_precision(device)
-    return model.to(device), hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
+    model.to(device)
+    origin = digest(file)
+    if wanted.energy is not None:
+        energy = energy_file(expand(wanted.energy))
+        rank_by(model, file, energy)
+        origin += f" ranked by {digest(energy)}"
+    return model, origin
 
 
 def shrinking_of(finder: Finder) -> Shrinking:
@@ -121,5 +132,15 @@ def alpha_file(run: Path) -> Path:
             f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it "
             "when it ends or is interrupted, if its recipe has the alpha task. Classical "
             f"proposers: {', '.join(PROPOSERS)}"
+        )
+    return file
+
+
+def energy_file(run: Path) -> Path:
+    """The energy of a run directory, or the file itself. Raises ValueError when there is none."""
+    file = run / ENERGY_NAME if run.is_dir() else run
+    if not file.is_file():
+        raise ValueError(
+            f"there is no {file}: give a run of genseg energy; it leaves {ENERGY_NAME} when it ends"
         )
     return file

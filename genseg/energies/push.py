@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from genseg.alpha.codes import Codes
 from genseg.core import dist
 from genseg.core.contrast import info_nce
-from genseg.energy import sample
-from genseg.energy.autoencoder import Autoencoder, MapEncoder, PairedEncoder
-from genseg.energy.corrupt import flipped, geometry_of
-from genseg.energy.maps import Maps
-from genseg.energy.pull import others
-from genseg.energy.shaping import Examples, Shaping, mean
+from genseg.energies import sample
+from genseg.energies.autoencoder import Autoencoder, MapEncoder, PairedEncoder
+from genseg.energies.corrupt import flipped, geometry_of
+from genseg.energies.maps import Maps
+from genseg.energies.pull import others
+from genseg.energies.shaping import Examples, Shaping, mean
 
 FLATTEST = 10.0  # largest u of minimum probability flow: one bad pair does not rule the batch
 

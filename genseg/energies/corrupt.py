@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genseg.energy.draws import Draws
-from genseg.energy.maps import Maps, soft_overlap
+from genseg.energies.draws import Draws
+from genseg.energies.maps import Maps, soft_overlap
 
 Kind = Literal["shift", "dilate", "erode", "cut", "split", "noise", "elsewhere", "union"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

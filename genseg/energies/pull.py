@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from genseg.energy.autoencoder import TABLE, Autoencoder, Critic, MaskedAutoencoder, hidden_blocks
-from genseg.energy.corrupt import TRAINED, corrupted, geometry_of
-from genseg.energy.maps import Maps, nearest_overlap
-from genseg.energy.shaping import Examples, Shaping, mean
+from genseg.energies.autoencoder import TABLE, Autoencoder, Critic, MaskedAutoencoder, hidden_blocks
+from genseg.energies.corrupt import TRAINED, corrupted, geometry_of
+from genseg.energies.maps import Maps, nearest_overlap
+from genseg.energies.shaping import Examples, Shaping, mean
 
 SURE = 0.3  # least overlap with an instance at which one of the decoder's own is a corruption of it
 
@@ -32,7 +32,7 @@ class Denoise(Shaping):
         fit = own.overlap >= SURE
         image = torch.cat([maps.image, own.maps.image[fit]])
         alpha = torch.cat([given, own.maps.alpha[fit]])
-        wanted = Maps(torch.cat([maps.alpha, maps.alpha[own.nearest[fit]]]), image)
+        wanted = Maps(torch.cat([maps.alpha, examples.truth.alpha[own.nearest[fit]]]), image)
         codes = self.model.encode(examples.embeddings, Maps(alpha, image)).codes
         return self.reconstruction(self.model.decode(examples.embeddings, codes), wanted)
 
@@ -82,7 +82,10 @@ class ValueLearning(Shaping):
             torch.cat([maps.image, maps.image, own.maps.image]),
         )
         worth = torch.cat(
-            [torch.ones(len(maps), device=own.overlap.device), nearest_overlap(other, maps)]
+            [
+                torch.ones(len(maps), device=own.overlap.device),
+                nearest_overlap(other, examples.truth),
+            ]
         )
         target = torch.cat([worth, own.overlap])
         energy = self.judged(examples.embeddings.detach(), both)

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from genseg.alpha.codes import CodeDecoder
-from genseg.energy import autoencoder as energies
-from genseg.energy import config as keys
-from genseg.energy import fitted, priors, pull, push, shaping, slope
-from genseg.energy.autoencoder import Autoencoder, AutoencoderConfig
-from genseg.energy.shaping import Shaping
+from genseg.energies import autoencoder as energies
+from genseg.energies import config as keys
+from genseg.energies import fitted, priors, pull, push, shaping, slope
+from genseg.energies.autoencoder import Autoencoder, AutoencoderConfig
+from genseg.energies.shaping import Shaping
 
 PriorOf = Callable[[Any, int], priors.Prior]  # of the keys, and the length of a code
 

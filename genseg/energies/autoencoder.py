@@ -17,9 +17,9 @@ from genseg.alpha.codes import STRIDE, CodeDecoder, Codes
 from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.mask_losses import dice
-from genseg.energy.draws import Draws
-from genseg.energy.maps import Maps, frame, window
-from genseg.energy.priors import Prior
+from genseg.energies.draws import Draws
+from genseg.energies.maps import Maps, frame, window
+from genseg.energies.priors import Prior
 
 BLOCK = 1 / 4  # of a map's side: what is hidden at once of a masked one
 TABLE = 16  # blocks along a side of the table that says which are hidden

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genseg.core import dist
-from genseg.energy.draws import Draws
+from genseg.energies.draws import Draws
 
 LONGEST = 8.0  # |log variance| of the variational code
 

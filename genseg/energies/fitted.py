@@ -15,8 +15,8 @@ from sklearn.decomposition import FastICA
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from genseg.energy.draws import Draws
-from genseg.energy.priors import Coded, Prior, squared_distances
+from genseg.energies.draws import Draws
+from genseg.energies.priors import Coded, Prior, squared_distances
 
 
 class Fitted(Prior):

@@ -6,9 +6,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genseg.energy import sample
-from genseg.energy.maps import Maps, frame
-from genseg.energy.shaping import Examples, Shaping, mean
+from genseg.energies import sample
+from genseg.energies.maps import Maps, frame
+from genseg.energies.shaping import Examples, Shaping, mean
 
 
 class Contracting(Shaping):

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 from genseg.core import dist
 from genseg.core.contrast import full_precision
 from genseg.core.mask_losses import mask_loss
-from genseg.energy.autoencoder import (
+from genseg.energies.autoencoder import (
     Autoencoder,
 )
-from genseg.energy.draws import Draws
-from genseg.energy.maps import Maps
-from genseg.energy.priors import Quantised
+from genseg.energies.draws import Draws
+from genseg.energies.maps import Maps
+from genseg.energies.priors import Quantised
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Judged:
     """The decoder's own instances in the images of a batch, and what they are worth.
 
     overlap: with the nearest true map
-    nearest: which true map of the batch that is; any, where the overlap is 0
+    nearest: which of all true maps of the batch that is; any, where the overlap is 0
     """
 
     maps: Maps
@@ -41,6 +41,7 @@ class Examples:
     """What a step sees: pixel embeddings, true maps, the decoder's own instances, random numbers.
 
     progress: of the run, in [0, 1]
+    known: all true maps of the images, where `maps` are some of them
     """
 
     embeddings: Float[Tensor, "b e h w"]
@@ -48,6 +49,12 @@ class Examples:
     own: Judged
     draws: Draws
     progress: float
+    known: Maps | None = None
+
+    @property
+    def truth(self) -> Maps:
+        """All true maps of the images."""
+        return self.maps if self.known is None else self.known
 
 
 def mean(x: Float[Tensor, "n"]) -> Float[Tensor, ""]:
@@ -77,6 +84,9 @@ class Shaping(nn.Module, ABC):
     @abstractmethod
     def terms(self, examples: Examples) -> dict[str, Tensor]:
         """The terms of the loss, weighted."""
+
+    def after_step(self) -> None:
+        """After the optimiser's step."""
 
     def reconstruction(self, logits: Float[Tensor, "n h w"], maps: Maps) -> Tensor:
         """The mask loss of decoded maps, weighted."""
@@ -108,13 +118,10 @@ class Regularise(Shaping):
             return progress
         return 1.0 if kind == "sparse" or isinstance(self.model.prior, Quantised) else None
 
-    def after_step(self) -> None:
-        """A sparse code needs rows of a fixed length in what it is multiplied by, or h shrinks and
-        they grow."""
-
 
 class Sparse(Regularise):
-    """The same, with the decoder's weights for each number of the code kept at a length of one."""
+    """The same, with the decoder's weights for each number of the code kept at a length of one:
+    else h shrinks, they grow, and nothing is sparse."""
 
     def __init__(self, config: Any, model: Autoencoder) -> None:
         super().__init__(config, model)

@@ -1,0 +1,248 @@
+"""What an energy is trained on: composites that its decoder has not seen, their pixel embeddings
+and true maps, and what the decoder finds in them itself. Made once, and kept in the user's cache.
+"""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float16, Int, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from genseg.alpha.codes import STRIDE
+from genseg.alpha.decoder import AlphaDecoder
+from genseg.alpha.generate import candidates
+from genseg.alpha.model import AlphaModel
+from genseg.alpha.tiles import shared
+from genseg.core.words import amount
+from genseg.data.composites.compose import Composites
+from genseg.data.composites.composer import Composer
+from genseg.data.images.cache import cache_folder
+from genseg.data.instances.instance import OPAQUE, Instance
+from genseg.energies.draws import Draws
+from genseg.energies.judge import Scene
+from genseg.energies.maps import Maps
+from genseg.energies.shaping import Examples, Judged
+from genseg.nn.weights import save_weights
+from genseg.workflows.pretrain.rounds import progress
+
+VERSION = 1  # of the material: other numbers come out of other code
+UNSEEN = 2**31 + 2**30  # epochs from here on are those of no training and no calibration
+BATCH = 16  # composites that the encoder sees at once
+SMALLEST = 4.0  # pixels of a map, at the stride of the embeddings
+# the decoder's own instances, doubles among them: whatever may come before a ranking
+OWN = {"candidate": 0.05, "score": 0.05, "min_area": 1}
+DOUBLES = 0.8  # overlap from which on two of them are one
+
+
+@dataclass(frozen=True)
+class Material:
+    """Embeddings and maps of images; the maps of an image follow one another, image after image.
+
+    score: that the decoder gives its own instance; overlap: of that with the nearest true map;
+    nearest: which true map that is
+    """
+
+    embeddings: Float16[Tensor, "b e h w"]
+    alpha: UInt8[Tensor, "n h w"]
+    image: Int[Tensor, "n"]
+    own: UInt8[Tensor, "m h w"]
+    own_image: Int[Tensor, "m"]
+    score: Float[Tensor, "m"]
+    overlap: Float[Tensor, "m"]
+    nearest: Int[Tensor, "m"]
+
+    def __len__(self) -> int:
+        return len(self.embeddings)
+
+    def examples(
+        self, chosen: Sequence[int], draws: Draws, progress: float, *, maps: int, own: int
+    ) -> Examples:
+        """What a step sees of some images: at most so many true maps, and own instances, of each,
+        drawn anew."""
+        true, image = self._rows(self.image, chosen)
+        mine, own_image = self._rows(self.own_image, chosen)
+        truth = Maps(self.alpha[true].float() / OPAQUE, image)
+        place = torch.zeros(len(self.image), dtype=torch.long)
+        place[true] = torch.arange(len(true))
+        some = drawn_of_each(image, maps, draws)
+        few = drawn_of_each(own_image, own, draws)
+        mine = mine[few]
+        found = Maps(self.own[mine].float() / OPAQUE, own_image[few])
+        nearest = place[self.nearest[mine]] if len(self.image) else self.nearest[mine]
+        judged = Judged(found, self.overlap[mine], nearest)
+        pixels = self.embeddings[torch.tensor(list(chosen))].float()
+        return Examples(pixels, truth[some], judged, draws, progress, known=truth)
+
+    def scene(self, i: int) -> Scene:
+        """The i-th image, as it is judged."""
+        return Scene(self.embeddings[i].float(), self.alpha[self.image == i].float() / OPAQUE)
+
+    def part(self, first: int, last: int) -> "Material":
+        """Some images that follow one another."""
+        rows, mine = (
+            ((of >= first) & (of < last)).nonzero()[:, 0] for of in (self.image, self.own_image)
+        )
+        start = int(rows[0]) if len(rows) else 0
+        return Material(
+            self.embeddings[first:last],
+            self.alpha[rows],
+            self.image[rows] - first,
+            self.own[mine],
+            self.own_image[mine] - first,
+            self.score[mine],
+            self.overlap[mine],
+            self.nearest[mine] - start,
+        )
+
+    @staticmethod
+    def _rows(
+        of: Int[Tensor, "n"], chosen: Sequence[int]
+    ) -> tuple[Int[Tensor, "k"], Int[Tensor, "k"]]:
+        """The rows of some images, in their order, and which of the chosen each is of."""
+        wanted = torch.tensor(list(chosen))
+        first = torch.searchsorted(of, wanted)
+        last = torch.searchsorted(of, wanted, right=True)
+        rows = [torch.arange(a, b) for a, b in zip(first.tolist(), last.tolist(), strict=True)]
+        number = torch.repeat_interleave(torch.arange(len(wanted)), last - first)
+        return torch.cat([torch.zeros(0, dtype=torch.long), *rows]), number
+
+
+def drawn_of_each(image: Int[Tensor, "n"], most: int, draws: Draws) -> Int[Tensor, "k"]:
+    """Rows, in their order: at most so many of each image, drawn at random."""
+    chance = draws.uniform(image)
+    order = torch.argsort(image.double() + chance.double())
+    first = torch.searchsorted(image, image)  # the rows of an image follow one another
+    kept = order[torch.arange(len(image)) - first < most]
+    return kept.sort().values
+
+
+def material(
+    model: AlphaModel,
+    composer: Composer,
+    images: int,
+    count: int,
+    *,
+    key: str,
+    seed: int,
+) -> Material:
+    """So many composites over `images` images, as the model sees them.
+
+    key: by which they are kept in the user's cache, for the next run
+    """
+    kept = cache_folder() / "energy" / f"{key}-{count}-{seed}-{VERSION}.safetensors"
+    with contextlib.suppress(SafetensorError, ValueError, KeyError, OSError, TypeError):
+        return _read(kept)
+    made = _made(model, composer, images, count, seed)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError, RuntimeError):  # a full disk costs time, and nothing else
+        save_weights(vars(made), kept, {})
+    return made
+
+
+def _read(file: Path) -> Material:
+    return Material(**load_file(file))
+
+
+@torch.no_grad()
+def _made(model: AlphaModel, composer: Composer, images: int, count: int, seed: int) -> Material:
+    rng = np.random.default_rng([seed, *b"hosts"])
+    hosts = rng.integers(images, size=count).tolist()
+    parts = []
+    for first in progress(range(0, count, BATCH), f"embeddings of {amount(count, 'composite')}"):
+        keys = [(UNSEEN + n, hosts[n]) for n in range(first, min(first + BATCH, count))]
+        parts.append(embedded(model, composer(keys)))
+    return joined(parts)
+
+
+@torch.no_grad()
+def embedded(model: AlphaModel, composites: Composites) -> Material:
+    """The pixel embeddings of composites, their true maps, and the decoder's own instances."""
+    decoder = model.decoder
+    assert isinstance(decoder, AlphaDecoder)
+    pixels = model.tensor(list(composites.image.numpy()))
+    with torch.autocast(
+        model.device.type, model.precision, enabled=model.precision != torch.float32
+    ):
+        embeddings, places = decoder(model.encoder.pyramid(pixels))
+    truth = shrunk_maps(composites.visible, composites.owner)
+    config = replace(model.config, **OWN)
+    h, w = embeddings.shape[2:]
+    maps, image, score = list[Tensor](), list[int](), list[float]()
+    for i, found in enumerate(candidates(decoder, embeddings.float(), places, config)):
+        ignored = F.avg_pool2d(composites.ignored[i][None, None].float(), STRIDE)[0, 0] > 0.5
+        for a in distinct(found):
+            whole = torch.from_numpy(a.paint(h, w))
+            mask = whole >= (OPAQUE + 1) // 2
+            if bool(mask.any()) and float(ignored[mask].float().mean()) < 0.5:
+                maps.append(whole)
+                image.append(i)
+                score.append(a.score)
+    own = torch.stack(maps) if maps else torch.zeros(0, h, w, dtype=torch.uint8)
+    owner = torch.tensor(image, dtype=torch.long)
+    overlap, nearest = judged(Maps(own.float() / OPAQUE, owner), truth)
+    return Material(
+        embeddings.half().cpu(),
+        (truth.alpha * OPAQUE).round().byte(),
+        truth.image,
+        own,
+        owner,
+        torch.tensor(score),
+        overlap,
+        nearest,
+    )
+
+
+def shrunk_maps(visible: UInt8[Tensor, "n h w"], image: Int[Tensor, "n"]) -> Maps:
+    """Alphas at the stride of the embeddings; those that are nothing there are left out."""
+    alpha = F.avg_pool2d(visible[:, None].float() / OPAQUE, STRIDE)[:, 0]
+    large = alpha.sum((1, 2)) >= SMALLEST
+    return Maps(alpha[large], image[large])
+
+
+def judged(own: Maps, truth: Maps) -> tuple[Float[Tensor, "m"], Int[Tensor, "m"]]:
+    """The overlap of instances with the nearest true map of their image, and which that is."""
+    if not len(truth) or not len(own):
+        return torch.zeros(len(own)), torch.zeros(len(own), dtype=torch.long)
+    a, b = own.alpha.flatten(1), truth.alpha.flatten(1)
+    both = a @ b.T
+    union = a.square().sum(1)[:, None] + b.square().sum(1)[None] - both
+    other = own.image[:, None] != truth.image[None]
+    found = (both / union.clamp_min(1e-3)).masked_fill(other, 0.0).max(1)
+    return found.values, found.indices
+
+
+def distinct(found: Sequence[Instance]) -> list[Instance]:
+    """Instances without those that are nearly the same as a better one."""
+    kept = list[Instance]()
+    for a in found:
+        if all(_overlap(a, b) < DOUBLES for b in kept):
+            kept.append(a)
+    return kept
+
+
+def _overlap(a: Instance, b: Instance) -> float:
+    both = shared(a, b)
+    return both / (a.area + b.area - both) if both else 0.0
+
+
+def joined(parts: Sequence[Material]) -> Material:
+    """Several as one."""
+    images = np.cumsum([0, *(len(p) for p in parts)]).tolist()
+    rows = np.cumsum([0, *(len(p.image) for p in parts)]).tolist()
+    return Material(
+        torch.cat([p.embeddings for p in parts]),
+        torch.cat([p.alpha for p in parts]),
+        torch.cat([p.image + n for p, n in zip(parts, images, strict=False)]),
+        torch.cat([p.own for p in parts]),
+        torch.cat([p.own_image + n for p, n in zip(parts, images, strict=False)]),
+        torch.cat([p.score for p in parts]),
+        torch.cat([p.overlap for p in parts]),
+        torch.cat([p.nearest + n for p, n in zip(parts, rows, strict=False)]),
+    )

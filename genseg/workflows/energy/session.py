@@ -1,0 +1,264 @@
+"""One process's part in a run that shapes an energy, and what it leaves."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genseg.alpha.calibration import fit_calibration
+from genseg.core import dist
+from genseg.core.names import ENERGY_NAME, METRICS_NAME
+from genseg.core.result import Result
+from genseg.data.instances.instance import cut_instance
+from genseg.energies.corrupt import KINDS, TRAINED
+from genseg.energies.fitted import Fitted
+from genseg.energies.judge import Judgement, Scene, fit_scale, judge
+from genseg.energies.model import EnergyFacts, save_energy
+from genseg.energies.shaping import Examples
+from genseg.energies.use import Ranker, Ranking, fit_ranking
+from genseg.runs.metrics import ProgressLine, read_metrics
+from genseg.runs.resume import Saved, due
+from genseg.train.loop import Timing
+from genseg.train.session import Session, loss_terms
+from genseg.train.watch import Watcher
+from genseg.workflows.energy.parts import EnergyParts
+
+GLANCE = 32  # composites on which an energy is judged during training
+RIGHT = 0.5  # overlap from which on an instance is right
+
+
+@dataclass(frozen=True)
+class Shaped(Result):
+    """A run that has shaped an energy.
+
+    complete: the end was reached; else the same command goes on
+    step, steps: updates made, and planned
+    judgement: on composites that it has not seen
+    ranking: how it ranks the decoder's own instances
+    spearman: rank correlation of their overlap with an object: with the decoder's score, and with
+        the ranking's; on composites that the ranking was not fitted to
+    """
+
+    run: Path
+    complete: bool
+    step: int
+    steps: int
+    shape: str
+    maps_seen: int = 0
+    judgement: Judgement | None = None
+    ranking: Ranking | None = None
+    spearman: tuple[float, float] = (0.0, 0.0)
+    cheats: tuple[str, ...] = field(default=())
+
+    @property
+    def energy(self) -> Path:
+        """The weights."""
+        return self.run / ENERGY_NAME
+
+    def text(self) -> str:
+        if not self.complete or self.judgement is None:
+            return f"{self.run}: {self.step} of {self.steps} steps; the same command goes on"
+        j, (before, after) = self.judgement, self.spearman
+        kinds = ", ".join(f"{kind} {value:.3f}" for kind, value in j.separation.items())
+        lines = [
+            f"{self.energy}: {self.shape}, {self.maps_seen:,} maps seen",
+            f"Of a true and a corrupted map it finds the true one {100 * j.mean_separation:.1f} "
+            f"times in 100 ({kinds}).",
+            f"Reconstruction {j.reconstruction:.3f}; copy {j.copy:.3f}, ignore {j.ignore:.3f} "
+            "(both low where the code says which instance).",
+            f"The decoder's own instances: rank correlation with their overlap {before:.3f} by the "
+            f"decoder's score, {after:.3f} with the energy.",
+            *(f"warning: {said}" for said in self.cheats),
+            f"Next: genseg generate RUN FOLDER --energy {self.run} --out DIR",
+        ]
+        return "\n".join(lines)
+
+
+class EnergySession(Session):
+    """The hooks of a run that shapes an energy."""
+
+    progress: ProgressLine
+
+    def __init__(
+        self, parts: EnergyParts, run: Path, saved: Saved | None, watch: Watcher | None
+    ) -> None:
+        self.parts, self.module = parts, parts.module
+        super().__init__(parts, run, progress=ProgressLine(), watch=watch)
+        if saved is not None:
+            self.restore(saved, {"module": parts.module})
+        self.judge_every = parts.plan.steps(parts.config.judge_every)
+        self.open_metrics()
+
+    def batches(self) -> Iterator[Examples]:
+        return self.parts.batches(self.step)
+
+    def train(self) -> bool:
+        """From the present step to the end. Returns whether the end was reached."""
+        p = self.parts
+        status = "" if not self.step else f", going on from step {self.step}"
+        self.say(
+            f"{p.config.shape.name}: {len(p.material)} composites, {len(p.material.image)} true "
+            f"maps, {len(p.material.own)} of the decoder's own, {p.plan.total} steps of "
+            f"{p.plan.batch} composites, {dist.world()} process(es){status}"
+        )
+        if self.step < self.plan.total:
+            return self.advance(self.batches())
+        return True
+
+    def inputs(self, batch: Examples) -> tuple[int, Examples]:
+        return len(batch.embeddings), batch
+
+    def begin_step(self) -> None:
+        self.module.train()
+
+    def before_step(self, progress: float) -> None:
+        """Nothing is done between the gradients and the step."""
+
+    def after_step(self, progress: float) -> None:
+        self.parts.module.after_step()
+
+    def judge(self, step: int, *, last: bool) -> bool:
+        if last or not due(step, self.judge_every):
+            return False
+        with dist.together():
+            if self.metrics is not None:
+                found = self._judged(GLANCE)
+                self.metrics.write({"step": step, **_row(found)})
+                self.say(
+                    f"step {step}: AUROC {found.mean_separation:.3f}, reconstruction "
+                    f"{found.reconstruction:.3f}, copy {found.copy:.3f}, ignore {found.ignore:.3f}"
+                )
+        return True
+
+    def log(self, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
+        terms = loss_terms(outputs)
+        if self.metrics is not None:
+            row = self.row(terms, timing, grad_norm)
+            self.metrics.write(row)
+            self.progress.show(row, self.plan.total, force=self.step == self.plan.total)
+
+    def save(self, step: int, *, ends: bool) -> None:
+        with dist.together():
+            if self.main:
+                self.save_checkpoint(step, {"module": self.parts.module}, {})
+
+    def close(self) -> None:
+        self.progress.end()
+        super().close()
+
+    # the end
+
+    def _scenes(self, first: int, last: int) -> list[Scene]:
+        return [self.parts.judged.scene(i) for i in range(first, min(last, len(self.parts.judged)))]
+
+    def _judged(self, count: int) -> Judgement:
+        energy = self.parts.module.model.eval()
+        found = judge(energy, self._scenes(0, count))
+        self.parts.module.train()
+        return found
+
+    def result(self, *, complete: bool) -> Shaped:
+        """Fit what is fitted after training, judge, and leave the energy."""
+        p = self.parts
+        c = p.config
+        head = {"run": self.run, "step": self.step, "steps": p.plan.total, "shape": c.shape.name}
+        if not complete or not self.main:
+            return Shaped(**head, complete=complete)
+        energy = p.module.model.eval()
+        if isinstance(energy.prior, Fitted):
+            energy.prior.fit(self._codes(), seed=c.seed)
+        half = len(p.judged) // 2
+        if not p.module.learns_scale:
+            fit_scale(energy, self._scenes(0, half), kinds=TRAINED)
+        ranking, calibration, spearman = self._ranked(half)
+        judgement = judge(energy, self._scenes(half, len(p.judged)))
+        facts = EnergyFacts(
+            shape=c.shape,
+            autoencoder=c.autoencoder,
+            decoder=p.decoder.decoder.config,  # type: ignore[arg-type]
+            alpha=p.digest,
+            ranking=ranking,
+            calibration=calibration,
+            use=c.use,
+            maps_seen=self._maps_seen(),
+        )
+        save_energy(energy, self.run / ENERGY_NAME, facts)
+        if self.metrics is not None:
+            rows = read_metrics(self.run / METRICS_NAME)
+            if not any("auroc_last" in row for row in rows):
+                last = {f"{name}_last": value for name, value in _row(judgement).items()}
+                self.metrics.write({"step": self.step, **last})
+        return Shaped(
+            **head,
+            complete=True,
+            maps_seen=facts.maps_seen,
+            judgement=judgement,
+            ranking=ranking,
+            spearman=spearman,
+            cheats=tuple(judgement.cheats()),
+        )
+
+    @torch.no_grad()
+    def _codes(self) -> Tensor:
+        """Codes of the true maps that were trained on."""
+        p = self.parts
+        found = []
+        for i in range(len(p.material)):
+            scene = p.material.scene(i)
+            codes = p.module.model.encode(scene.embeddings[None], scene.maps).codes
+            found.append(codes.vector)
+        return torch.cat(found)
+
+    def _maps_seen(self) -> int:
+        """True maps that steps have seen, about: those of a composite, as far as they are taken."""
+        p = self.parts
+        counts = torch.bincount(p.material.image, minlength=len(p.material))
+        taken = counts.clamp_max(p.config.maps).float().mean()
+        return round(float(taken) * p.plan.batch * p.plan.total)
+
+    def _ranked(self, half: int) -> tuple[Ranking, object, tuple[float, float]]:
+        """The ranking of the decoder's own instances, fitted on one half of the judged composites;
+        probabilities; rank correlations on the other half."""
+        from scipy.stats import spearmanr
+
+        p = self.parts
+        ranker = Ranker(p.module.model, Ranking(), p.config.use)
+        distance, cost = np.zeros(len(p.judged.own)), np.zeros(len(p.judged.own))
+        for i in range(len(p.judged)):
+            mine = (p.judged.own_image == i).nonzero()[:, 0].tolist()
+            cut = [cut_instance(p.judged.own[k].numpy()) for k in mine]
+            kept = [(k, a) for k, a in zip(mine, cut, strict=True) if a is not None]
+            if kept:
+                d, r = ranker.measured(p.judged.embeddings[i].float(), [a for _, a in kept])
+                numbers = [k for k, _ in kept]
+                distance[numbers], cost[numbers] = d, r
+        score, overlap = (
+            p.judged.score.numpy().astype(float),
+            p.judged.overlap.numpy().astype(float),
+        )
+        first = (p.judged.own_image < half).numpy()
+        ranking = fit_ranking(score[first], distance[first], cost[first], overlap[first])
+        expected = ranking.expected(score, distance, cost)
+        calibration = fit_calibration(expected[first], overlap[first] >= RIGHT)
+        rest = ~first
+        if rest.sum() < 3:
+            return ranking, calibration, (float("nan"), float("nan"))
+        before, after = (
+            float(spearmanr(x[rest], overlap[rest]).statistic) for x in (score, expected)
+        )
+        return ranking, calibration, (before, after)
+
+
+def _row(found: Judgement) -> dict[str, float]:
+    """A judgement as a line of metrics.jsonl."""
+    return {
+        "auroc": found.mean_separation,
+        "reconstruction": found.reconstruction,
+        "copy": found.copy,
+        "ignore": found.ignore,
+        "code": found.code,
+        **{f"auroc_{kind}": found.separation[kind] for kind in KINDS},
+    }
