@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -16,6 +17,9 @@ from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
 from genseg.core.check import above, at_least, between
 from genseg.data.composites.compose import ComposeConfig, Composites
 from genseg.data.proposals.propose import Proposals
+from genseg.energies.autoencoder import AutoencoderConfig
+from genseg.energies.head import EnergyHead
+from genseg.energies.strategies import SHAPINGS
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import Grouped
@@ -83,6 +87,30 @@ def build_decoder(encoder: Encoder, config: AlphaConfig) -> AlphaDecoder | SlotD
 
 
 @dataclass(frozen=True)
+class NoShape:
+    name: str = "none"
+
+
+@dataclass(frozen=True)
+class EnergyTask:
+    """An energy over images and alpha maps, trained beside the alpha task."""
+
+    # how it is shaped; energy.shape.name chooses which keys it has; none: no energy
+    shape: Any = field(default_factory=NoShape)
+    weight: float = 1.0  # weight of its loss
+    maps: int = 8  # most true maps of a composite that it sees
+    own: int = 4  # most maps of a composite that the decoder itself draws
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+
+    def __post_init__(self) -> None:
+        at_least(0, weight=self.weight, own=self.own)
+        at_least(1, maps=self.maps)
+
+
+SHAPES = {"none": NoShape, **{name: strategy.config for name, strategy in SHAPINGS.items()}}
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What an update sees: views by crop size, normalised; composites, and their images
     normalised."""
@@ -93,14 +121,21 @@ class Inputs:
 
 
 class Joint(nn.Module):
-    """loss = method's loss + weight * (sum of the alpha task's terms), one backward pass for both.
+    """loss = method's loss + weight * (sum of the alpha task's terms) + weight * (those of the
+    energy), one backward pass for all.
 
     Without a method the alpha task is trained alone. Beside a method, composites leave the running
     statistics of the encoder's batch norms alone: those belong to its views, and generation makes
     its own (`AlphaModel.fit_norms`).
     """
 
-    def __init__(self, encoder: Encoder, method: Method | None, config: AlphaConfig) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        method: Method | None,
+        config: AlphaConfig,
+        energy: EnergyTask | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.method = method
@@ -109,6 +144,13 @@ class Joint(nn.Module):
         if config.objective.contrast and isinstance(self.decoder, AlphaDecoder):
             self.head = contrast_head(self.decoder)
         self.config = config
+        self.energy: EnergyHead | None = None
+        if energy is not None and energy.shape.name != "none":
+            if not isinstance(self.decoder, AlphaDecoder):
+                raise ValueError(
+                    "energy.shape.name: an energy is for codes of places; set alpha.name=places"
+                )
+            self.energy = EnergyHead(energy, self.decoder)
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         outputs = {} if self.method is None else self.method(inputs.views)
@@ -116,6 +158,8 @@ class Joint(nn.Module):
             pyramid = self.encoder.pyramid(inputs.composed)
         terms, facts = self._terms(pyramid, inputs)
         alpha = self.config.weight * torch.stack(list(terms.values())).sum()
+        if "energy" in facts:  # weighted by itself
+            alpha = alpha + facts["energy"]
         if self.method is None:
             return {
                 "loss": alpha,
@@ -139,6 +183,8 @@ class Joint(nn.Module):
         if self.head is not None:
             config = self.config.objective
             terms["instances"] = instance_contrast(self.head, embeddings, inputs.composites, config)
+        if self.energy is not None:
+            facts |= self.energy(self.decoder, embeddings, places, inputs.composites)
         return terms, facts
 
     def trivial(self, batch: int) -> float | None:
@@ -152,10 +198,14 @@ class Joint(nn.Module):
     def before_step(self, progress: float) -> None:
         if self.method is not None:
             self.method.before_step(progress)
+        if self.energy is not None:
+            self.energy.progress = progress
 
     def after_step(self, progress: float) -> None:
         if self.method is not None:
             self.method.after_step(progress)
+        if self.energy is not None:
+            self.energy.shaping.after_step()
 
     def scheduled(self, progress: float) -> dict[str, float]:
         return {} if self.method is None else self.method.scheduled(progress)

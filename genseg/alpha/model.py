@@ -83,7 +83,7 @@ class AlphaModel(nn.Module):
         """All instances of an image, best first, in its own pixels. Large images are seen by
         overlapping tiles. Scores, and the least score, are probabilities, as far as the model is
         calibrated."""
-        small, whole = self._prepared(image), image.shape[:2]
+        small, whole = self.prepared(image), image.shape[:2]
         h, w = small.shape[:2]
         c = self.config
         found = by_tiles(
@@ -105,7 +105,7 @@ class AlphaModel(nn.Module):
         """The instance whose code is proposed at a place of an image, in pixels, however little it
         scores; None where nothing is seen. Of a large image the tile whose middle is nearest is
         looked at."""
-        small, whole = self._prepared(image), image.shape[:2]
+        small, whole = self.prepared(image), image.shape[:2]
         y, x = (y + 0.5) * small.shape[0] / whole[0], (x + 0.5) * small.shape[1] / whole[1]
         h, w = small.shape[:2]
         tile = tile_at(h, w, y, x, tile=self.config.tile)
@@ -123,7 +123,8 @@ class AlphaModel(nn.Module):
         moved = Instance(inside.alpha, inside.top + tile.top, inside.left + tile.left, score)
         return moved if small.shape[:2] == whole else resized(moved, small.shape[:2], whole)
 
-    def _prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
+    def prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
+        """An image as the encoder sees it: shrunk and stretched, as in training."""
         small = shrunk(image, self.look.side)
         return stretch(small) if self.look.stretch else small
 
@@ -165,7 +166,7 @@ class AlphaModel(nn.Module):
         norms = average_anew(self)
         batch: list[Pixels] = []
         for image in images:
-            small = self._prepared(image)
+            small = self.prepared(image)
             h, w = small.shape[:2]
             small = _mirrored(small, max(0, size - h), max(0, size - w))
             top, left = (max(0, n - size) // 2 for n in (h, w))

@@ -2,11 +2,11 @@
 
 import argparse
 
-from genseg.commands import evaluate_alpha, evaluate_detector
+from genseg.commands import evaluate_alpha, evaluate_detector, evaluate_energy
 
 SUMMARY = "measure instances, or a fine-tuned model, against labels"
 HELP = "Measure results against labels."
-KINDS = {"alpha": evaluate_alpha, "detector": evaluate_detector}
+KINDS = {"alpha": evaluate_alpha, "detector": evaluate_detector, "energy": evaluate_energy}
 
 
 def add(parser: argparse.ArgumentParser) -> None:

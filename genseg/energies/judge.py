@@ -100,9 +100,9 @@ def judge(
         costs.append(energy.parts(pixels, maps)[1])
         codes = encoded.codes
         kept.append(soft_overlap(energy.decode(pixels, codes).sigmoid(), maps.alpha))
-        other = some[(number + 1) % len(some)].embeddings[None].float()
-        if len(some) > 1 and other.shape == pixels.shape:
-            copied.append(soft_overlap(energy.decode(other, codes).sigmoid(), maps.alpha))
+        if (other := _next_like(some, number)) is not None:
+            drawn = energy.decode(other.embeddings[None].float(), codes).sigmoid()
+            copied.append(soft_overlap(drawn, maps.alpha))
         if len(maps) > 1:
             turned = Codes(codes.vector.roll(1, 0), codes.place, codes.scale, codes.image)
             ignored.append(soft_overlap(energy.decode(pixels, turned).sigmoid(), maps.alpha))
@@ -124,6 +124,12 @@ def judge(
         overlaps={kind: _mean(overlaps[kind]) for kind in kinds},
         code=_mean(costs),
     )
+
+
+def _next_like(scenes: Sequence[Scene], number: int) -> Scene | None:
+    """The next image of the same size, after the last the first; None without another one."""
+    shape, later = scenes[number].embeddings.shape, [*scenes[number + 1 :], *scenes[:number]]
+    return next((scene for scene in later if scene.embeddings.shape == shape), None)
 
 
 def separation(true: Float[Tensor, "n"], false: Float[Tensor, "m"]) -> float:

@@ -28,6 +28,10 @@ class Maps:
     def __getitem__(self, chosen: Tensor) -> "Maps":
         return Maps(self.alpha[chosen], self.image[chosen])
 
+    def to(self, device: torch.device) -> "Maps":
+        """The same on a device."""
+        return Maps(self.alpha.to(device), self.image.to(device))
+
 
 def frame(alpha: Float[Tensor, "n h w"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:
     """The centroid of each map in pixels of the image, y and x, and the scale of the grid that has

@@ -51,6 +51,17 @@ class Examples:
     progress: float
     known: Maps | None = None
 
+    def to(self, device: torch.device) -> "Examples":
+        """The same on a device."""
+        own, known = self.own, self.known
+        return replace(
+            self,
+            embeddings=self.embeddings.to(device),
+            maps=self.maps.to(device),
+            own=Judged(own.maps.to(device), own.overlap.to(device), own.nearest.to(device)),
+            known=None if known is None else known.to(device),
+        )
+
     @property
     def truth(self) -> Maps:
         """All true maps of the images."""

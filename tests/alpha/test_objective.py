@@ -205,7 +205,8 @@ def test_the_band_around_a_border_counts_once_more() -> None:
     each = torch.nn.functional.binary_cross_entropy_with_logits(logits, flat, reduction="none")
     extra = mask_loss(logits, flat, 0.7, 32) - mask_loss(logits, flat, 0.0, 32)
     torch.testing.assert_close(extra, 0.7 * each[band.flatten(1) > 0].mean()[None])
-    assert not border_band(torch.zeros(1, 8, 8)).any() and not border_band(torch.ones(1, 8, 8)).any()
+    assert not border_band(torch.zeros(1, 8, 8)).any()
+    assert not border_band(torch.ones(1, 8, 8)).any()
 
 
 # The whole objective

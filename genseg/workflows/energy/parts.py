@@ -27,6 +27,7 @@ from genseg.data.images.files import fingerprint, list_images
 from genseg.data.images.source import ImageSource
 from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.draws import Draws
+from genseg.energies.material import Material, material
 from genseg.energies.model import digest
 from genseg.energies.shaping import Examples, Shaping
 from genseg.energies.strategies import build_energy, build_shaping
@@ -34,11 +35,10 @@ from genseg.runs.resume import described
 from genseg.train.machine import circumstances, make_accelerator, prepare
 from genseg.train.optim import build_optimizer
 from genseg.workflows.energy.config import EnergyConfig
-from genseg.workflows.energy.material import Material, material
 from genseg.workflows.generate.finder import alpha_file
 from genseg.workflows.pretrain import config as pretrained
 from genseg.workflows.pretrain.parts import read_cache
-from genseg.workflows.pretrain.rounds import first_bank
+from genseg.workflows.pretrain.rounds import first_bank, progress
 
 WARM, TIMED = 2, 6  # steps that are made, and timed, to learn what a step takes
 FEWEST = 20  # steps of a run, however short the time
@@ -113,9 +113,7 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
     composer, content = composer_of(alpha, recipe, config, facts.fingerprint)
     name = digest(alpha)
     with dist.together():
-        if not accelerator.is_main_process:
-            pass  # the first process makes it, the others read it
-        else:
+        if accelerator.is_main_process:  # makes it; the others read it
             _made(model, composer, config, name)
     whole = _made(model, composer, config, name)
     torch.manual_seed(config.seed % 2**63)
@@ -146,7 +144,15 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
 
 def _made(model: AlphaModel, composer: Composer, config: EnergyConfig, name: str) -> Material:
     count = config.composites + config.judged
-    return material(model, composer, len(composer.source), count, key=name, seed=config.seed)
+    return material(
+        model,
+        composer,
+        len(composer.source),
+        count,
+        key=name,
+        seed=config.seed,
+        progress=progress,
+    )
 
 
 def recipe_of(alpha: Path) -> pretrained.PretrainConfig:
@@ -193,7 +199,7 @@ def timed(parts: EnergyParts, minutes: float) -> int:
     for step in range(WARM + TIMED):
         if step == WARM:
             start = time.perf_counter()
-        module(parts.batch(step))["loss"].backward()
+        module(parts.batch(step).to(parts.accelerator.device))["loss"].backward()
     seconds = (time.perf_counter() - start) / TIMED
     return max(FEWEST, math.floor(60 * minutes / seconds))
 

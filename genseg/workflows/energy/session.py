@@ -4,21 +4,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from genseg.alpha.calibration import fit_calibration
 from genseg.core import dist
 from genseg.core.names import ENERGY_NAME, METRICS_NAME
 from genseg.core.result import Result
-from genseg.data.instances.instance import cut_instance
-from genseg.energies.corrupt import KINDS, TRAINED
-from genseg.energies.fitted import Fitted
-from genseg.energies.judge import Judgement, Scene, fit_scale, judge
+from genseg.energies.corrupt import KINDS
+from genseg.energies.finish import finished, scenes
+from genseg.energies.judge import Judgement, judge
 from genseg.energies.model import EnergyFacts, save_energy
 from genseg.energies.shaping import Examples
-from genseg.energies.use import Ranker, Ranking, fit_ranking
+from genseg.energies.use import Ranking
 from genseg.runs.metrics import ProgressLine, read_metrics
 from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing
@@ -27,7 +24,6 @@ from genseg.train.watch import Watcher
 from genseg.workflows.energy.parts import EnergyParts
 
 GLANCE = 32  # composites on which an energy is judged during training
-RIGHT = 0.5  # overlap from which on an instance is right
 
 
 @dataclass(frozen=True)
@@ -109,7 +105,7 @@ class EnergySession(Session):
         return True
 
     def inputs(self, batch: Examples) -> tuple[int, Examples]:
-        return len(batch.embeddings), batch
+        return len(batch.embeddings), batch.to(self.device)
 
     def begin_step(self) -> None:
         self.module.train()
@@ -151,12 +147,9 @@ class EnergySession(Session):
 
     # the end
 
-    def _scenes(self, first: int, last: int) -> list[Scene]:
-        return [self.parts.judged.scene(i) for i in range(first, min(last, len(self.parts.judged)))]
-
     def _judged(self, count: int) -> Judgement:
         energy = self.parts.module.model.eval()
-        found = judge(energy, self._scenes(0, count))
+        found = judge(energy, scenes(self.parts.judged, 0, count, self.device))
         self.parts.module.train()
         return found
 
@@ -167,25 +160,19 @@ class EnergySession(Session):
         head = {"run": self.run, "step": self.step, "steps": p.plan.total, "shape": c.shape.name}
         if not complete or not self.main:
             return Shaped(**head, complete=complete)
-        energy = p.module.model.eval()
-        if isinstance(energy.prior, Fitted):
-            energy.prior.fit(self._codes(), seed=c.seed)
-        half = len(p.judged) // 2
-        if not p.module.learns_scale:
-            fit_scale(energy, self._scenes(0, half), kinds=TRAINED)
-        ranking, calibration, spearman = self._ranked(half)
-        judgement = judge(energy, self._scenes(half, len(p.judged)))
+        made = finished(p.module, p.material, p.judged, c.use, seed=c.seed)
+        ranked, judgement = made.ranked, made.judgement
         facts = EnergyFacts(
             shape=c.shape,
             autoencoder=c.autoencoder,
             decoder=p.decoder.decoder.config,  # type: ignore[arg-type]
             alpha=p.digest,
-            ranking=ranking,
-            calibration=calibration,
+            ranking=ranked.ranking,
+            calibration=ranked.calibration,
             use=c.use,
             maps_seen=self._maps_seen(),
         )
-        save_energy(energy, self.run / ENERGY_NAME, facts)
+        save_energy(p.module.model, self.run / ENERGY_NAME, facts)
         if self.metrics is not None:
             rows = read_metrics(self.run / METRICS_NAME)
             if not any("auroc_last" in row for row in rows):
@@ -196,21 +183,10 @@ class EnergySession(Session):
             complete=True,
             maps_seen=facts.maps_seen,
             judgement=judgement,
-            ranking=ranking,
-            spearman=spearman,
+            ranking=ranked.ranking,
+            spearman=ranked.spearman,
             cheats=tuple(judgement.cheats()),
         )
-
-    @torch.no_grad()
-    def _codes(self) -> Tensor:
-        """Codes of the true maps that were trained on."""
-        p = self.parts
-        found = []
-        for i in range(len(p.material)):
-            scene = p.material.scene(i)
-            codes = p.module.model.encode(scene.embeddings[None], scene.maps).codes
-            found.append(codes.vector)
-        return torch.cat(found)
 
     def _maps_seen(self) -> int:
         """True maps that steps have seen, about: those of a composite, as far as they are taken."""
@@ -218,38 +194,6 @@ class EnergySession(Session):
         counts = torch.bincount(p.material.image, minlength=len(p.material))
         taken = counts.clamp_max(p.config.maps).float().mean()
         return round(float(taken) * p.plan.batch * p.plan.total)
-
-    def _ranked(self, half: int) -> tuple[Ranking, object, tuple[float, float]]:
-        """The ranking of the decoder's own instances, fitted on one half of the judged composites;
-        probabilities; rank correlations on the other half."""
-        from scipy.stats import spearmanr
-
-        p = self.parts
-        ranker = Ranker(p.module.model, Ranking(), p.config.use)
-        distance, cost = np.zeros(len(p.judged.own)), np.zeros(len(p.judged.own))
-        for i in range(len(p.judged)):
-            mine = (p.judged.own_image == i).nonzero()[:, 0].tolist()
-            cut = [cut_instance(p.judged.own[k].numpy()) for k in mine]
-            kept = [(k, a) for k, a in zip(mine, cut, strict=True) if a is not None]
-            if kept:
-                d, r = ranker.measured(p.judged.embeddings[i].float(), [a for _, a in kept])
-                numbers = [k for k, _ in kept]
-                distance[numbers], cost[numbers] = d, r
-        score, overlap = (
-            p.judged.score.numpy().astype(float),
-            p.judged.overlap.numpy().astype(float),
-        )
-        first = (p.judged.own_image < half).numpy()
-        ranking = fit_ranking(score[first], distance[first], cost[first], overlap[first])
-        expected = ranking.expected(score, distance, cost)
-        calibration = fit_calibration(expected[first], overlap[first] >= RIGHT)
-        rest = ~first
-        if rest.sum() < 3:
-            return ranking, calibration, (float("nan"), float("nan"))
-        before, after = (
-            float(spearmanr(x[rest], overlap[rest]).statistic) for x in (score, expected)
-        )
-        return ranking, calibration, (before, after)
 
 
 def _row(found: Judgement) -> dict[str, float]:

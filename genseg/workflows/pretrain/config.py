@@ -7,7 +7,7 @@ from genseg.core.check import at_least, normalisation
 from genseg.core.precision import Precision
 from genseg.core.schedule import check_durations
 from genseg.data.images.views import ViewConfig
-from genseg.joint import AlphaConfig, SlotsConfig
+from genseg.joint import SHAPES, AlphaConfig, EnergyTask, SlotsConfig
 from genseg.methods import METHODS
 from genseg.nn.encoder import EncoderConfig
 from genseg.train.optim import OptimizerConfig
@@ -63,6 +63,7 @@ class PretrainConfig:
     views: dict[str, ViewConfig]  # kinds of views by name
     # the alpha task: alpha.name is places, slots, or none
     alpha: Any = field(default_factory=NoneConfig)
+    energy: EnergyTask = field(default_factory=EnergyTask)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     epochs: float | None = None  # length of the run: one of epochs, steps, images
@@ -107,4 +108,5 @@ FREE_KEYS = (
 CHOICES = {
     "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
     "alpha": {"none": NoneConfig, "places": AlphaConfig, "slots": SlotsConfig},
+    "energy.shape": SHAPES,
 }

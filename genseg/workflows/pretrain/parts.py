@@ -204,7 +204,9 @@ def build_module(
         else METHODS[config.method.name][0](encoder, config.method, length)
     )
     module: Method | Joint | None = (
-        method if config.alpha.name == "none" else Joint(encoder, method, config.alpha)
+        method
+        if config.alpha.name == "none"
+        else Joint(encoder, method, config.alpha, config.energy)
     )
     assert module is not None  # _check
     if sync:
@@ -231,6 +233,11 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
     """Raise ValueError for numbers that do not go together."""
     if config.method.name == "none" and config.alpha.name == "none":
         raise ValueError("method.name and alpha.name are both none: there is nothing to train")
+    if config.alpha.name == "none" and config.energy.shape.name != "none":
+        raise ValueError(
+            f"energy.shape.name={config.energy.shape.name}: an energy is of alpha maps, and "
+            "alpha.name is none; set alpha.name=places"
+        )
     if config.method.name == "none" and views:
         raise ValueError(
             "method.name=none has no use for views: leave them out, or set their count to 0"

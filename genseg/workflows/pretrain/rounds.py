@@ -2,6 +2,7 @@
 behind."""
 
 import contextlib
+import copy
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,7 +18,7 @@ from genseg.alpha.calibration import Calibration, fit_calibration
 from genseg.alpha.mine import Mined, mine
 from genseg.alpha.model import AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
-from genseg.core.names import ALPHA_NAME, BANKS, METRICS_NAME
+from genseg.core.names import ALPHA_NAME, BANKS, ENERGY_NAME, METRICS_NAME
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.composites.bank import Bank, build_bank, load_bank, save_bank
 from genseg.data.composites.composer import Composer
@@ -27,6 +28,11 @@ from genseg.data.images.source import ImageSource
 from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import propose
+from genseg.energies.finish import finished
+from genseg.energies.head import EnergyHead
+from genseg.energies.material import composed
+from genseg.energies.model import EnergyFacts, digest, save_energy
+from genseg.energies.use import UseConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.measure.overlaps import mask_overlap, match
 from genseg.runs.metrics import Row, read_metrics
@@ -231,6 +237,32 @@ class Rounds:
             images_seen=step * p.plan.batch,
             fingerprint=p.fingerprint,
         )
+        if isinstance(p.module, Joint) and p.module.energy is not None:
+            self._save_energy(p.module.energy, model)
+
+    def _save_energy(self, head: EnergyHead, model: AlphaModel) -> None:
+        """Leave `energy.safetensors` beside it, finished on composites that training has not
+        seen."""
+        run, c = self.folder.parent, self.config
+        shaping = copy.deepcopy(head.shaping)
+        composer = Composer(
+            self.source, load_bank(self._file(0)), c.compose, share=1.0, seed=self.parts.config.seed
+        )
+        made = composed(model, composer, len(self.source), 3 * JUDGED, seed=self.parts.config.seed)
+        shaping.model.observe(made.embeddings.to(model.device))
+        trained, judged = made.part(0, JUDGED), made.part(JUDGED, 3 * JUDGED)
+        found = finished(shaping, trained, judged, UseConfig(), seed=self.parts.config.seed)
+        facts = EnergyFacts(
+            shape=head.task.shape,
+            autoencoder=head.task.autoencoder,
+            decoder=c.decoder,
+            alpha=digest(run / ALPHA_NAME),
+            ranking=found.ranked.ranking,
+            calibration=found.ranked.calibration,
+        )
+        save_energy(shaping.model, run / ENERGY_NAME, facts)
+        for said in found.judgement.cheats():
+            self.say(f"warning: {said}")
 
 
 class _Proposed(Dataset[list[Instance]]):

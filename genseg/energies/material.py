@@ -3,7 +3,7 @@ and true maps, and what the decoder finds in them itself. Made once, and kept in
 """
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,7 +30,6 @@ from genseg.energies.judge import Scene
 from genseg.energies.maps import Maps
 from genseg.energies.shaping import Examples, Judged
 from genseg.nn.weights import save_weights
-from genseg.workflows.pretrain.rounds import progress
 
 VERSION = 1  # of the material: other numbers come out of other code
 UNSEEN = 2**31 + 2**30  # epochs from here on are those of no training and no calibration
@@ -38,6 +37,7 @@ BATCH = 16  # composites that the encoder sees at once
 SMALLEST = 4.0  # pixels of a map, at the stride of the embeddings
 # the decoder's own instances, doubles among them: whatever may come before a ranking
 OWN = {"candidate": 0.05, "score": 0.05, "min_area": 1}
+Progress = Callable[[range, str], Iterable[int]]
 DOUBLES = 0.8  # overlap from which on two of them are one
 
 
@@ -80,9 +80,10 @@ class Material:
         pixels = self.embeddings[torch.tensor(list(chosen))].float()
         return Examples(pixels, truth[some], judged, draws, progress, known=truth)
 
-    def scene(self, i: int) -> Scene:
-        """The i-th image, as it is judged."""
-        return Scene(self.embeddings[i].float(), self.alpha[self.image == i].float() / OPAQUE)
+    def scene(self, i: int, device: torch.device) -> Scene:
+        """The i-th image, as it is judged, on a device."""
+        alpha = self.alpha[self.image == i].to(device).float() / OPAQUE
+        return Scene(self.embeddings[i].to(device).float(), alpha)
 
     def part(self, first: int, last: int) -> "Material":
         """Some images that follow one another."""
@@ -131,15 +132,17 @@ def material(
     *,
     key: str,
     seed: int,
+    progress: Progress,
 ) -> Material:
     """So many composites over `images` images, as the model sees them.
 
     key: by which they are kept in the user's cache, for the next run
+    progress: shows how far the work is
     """
     kept = cache_folder() / "energy" / f"{key}-{count}-{seed}-{VERSION}.safetensors"
     with contextlib.suppress(SafetensorError, ValueError, KeyError, OSError, TypeError):
         return _read(kept)
-    made = _made(model, composer, images, count, seed)
+    made = composed(model, composer, images, count, seed=seed, progress=progress)
     kept.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(OSError, RuntimeError):  # a full disk costs time, and nothing else
         save_weights(vars(made), kept, {})
@@ -150,8 +153,16 @@ def _read(file: Path) -> Material:
     return Material(**load_file(file))
 
 
-@torch.no_grad()
-def _made(model: AlphaModel, composer: Composer, images: int, count: int, seed: int) -> Material:
+def composed(
+    model: AlphaModel,
+    composer: Composer,
+    images: int,
+    count: int,
+    *,
+    seed: int,
+    progress: Progress = lambda work, what: work,
+) -> Material:
+    """The same, made anew."""
     rng = np.random.default_rng([seed, *b"hosts"])
     hosts = rng.integers(images, size=count).tolist()
     parts = []

@@ -1,0 +1,98 @@
+"""What is made of an energy once it is trained: what is fitted is fitted, and all of it judged."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.stats import spearmanr
+from torch import Tensor
+
+from genseg.alpha.calibration import Calibration, fit_calibration
+from genseg.data.instances.instance import cut_instance
+from genseg.energies.autoencoder import Autoencoder
+from genseg.energies.corrupt import TRAINED
+from genseg.energies.fitted import Fitted
+from genseg.energies.judge import Judgement, Scene, fit_scale, judge
+from genseg.energies.material import Material
+from genseg.energies.shaping import Shaping
+from genseg.energies.use import Ranker, Ranking, UseConfig, fit_ranking
+
+RIGHT = 0.5  # overlap from which on an instance is right
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How an energy ranks, and what it is worth on images that nothing was fitted to."""
+
+    ranked: "Ranked"
+    judgement: Judgement
+
+
+def finished(
+    shaping: Shaping, trained: Material, held_out: Material, use: UseConfig, *, seed: int
+) -> Finished:
+    """Fit the prior to what was trained on, the scale and the ranking to one half of what was held
+    out; judge on the other."""
+    energy = shaping.model.eval()
+    if isinstance(energy.prior, Fitted):
+        energy.prior.fit(codes_of(energy, trained), seed=seed)
+    half = len(held_out) // 2
+    if not shaping.learns_scale:
+        fit_scale(energy, scenes(held_out, 0, half, energy.mean.device), kinds=TRAINED)
+    ranked = ranked_on(energy, held_out, use)
+    rest = scenes(held_out, half, len(held_out), energy.mean.device)
+    return Finished(ranked, judge(energy, rest))
+
+
+def scenes(material: Material, first: int, last: int, device: torch.device) -> list[Scene]:
+    """Some images, as an energy is judged by them."""
+    return [material.scene(i, device) for i in range(first, min(last, len(material)))]
+
+
+@torch.no_grad()
+def codes_of(energy: Autoencoder, material: Material) -> Float[Tensor, "n d"]:
+    """The codes of all true maps."""
+    found = []
+    for i in range(len(material)):
+        scene = material.scene(i, energy.mean.device)
+        found.append(energy.encode(scene.embeddings[None], scene.maps).codes.vector)
+    return torch.cat(found)
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A ranking, its probabilities, and what it is worth: rank correlation of the overlap with the
+    decoder's score and with the ranking's, on images that it was not fitted to (nan for fewer than
+    three instances)."""
+
+    ranking: Ranking
+    calibration: Calibration
+    spearman: tuple[float, float]
+
+
+def ranked_on(energy: Autoencoder, judged: Material, config: UseConfig) -> Ranked:
+    """The ranking of the decoder's own instances, fitted on the first half of some images and
+    judged on the other."""
+    half = len(judged) // 2
+    ranker = Ranker(energy, Ranking(), config)
+    distance, cost = np.zeros(len(judged.own)), np.zeros(len(judged.own))
+    for i in range(len(judged)):
+        mine = (judged.own_image == i).nonzero()[:, 0].tolist()
+        cut = [cut_instance(judged.own[k].numpy()) for k in mine]
+        kept = [(k, a) for k, a in zip(mine, cut, strict=True) if a is not None]
+        if kept:
+            numbers = [k for k, _ in kept]
+            pixels = judged.embeddings[i].to(energy.mean.device).float()
+            distance[numbers], cost[numbers] = ranker.measured(pixels, [a for _, a in kept])
+    score, overlap = (x.double().numpy() for x in (judged.score, judged.overlap))
+    first = (judged.own_image < half).numpy()
+    ranking = fit_ranking(score[first], distance[first], cost[first], overlap[first])
+    expected = ranking.expected(score, distance, cost)
+    calibration = fit_calibration(expected[first], overlap[first] >= RIGHT)
+    rest = ~first
+    if rest.sum() < 3:
+        return Ranked(ranking, calibration, (math.nan, math.nan))
+    before, after = (float(spearmanr(x[rest], overlap[rest]).statistic) for x in (score, expected))
+    return Ranked(ranking, calibration, (before, after))

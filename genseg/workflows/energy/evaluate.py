@@ -1,0 +1,256 @@
+"""What energies are worth on labelled images: do they tell the labels' maps from corrupted ones, do
+they rank the decoder's own instances?"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.stats import spearmanr
+
+from genseg.alpha.decoder import AlphaDecoder
+from genseg.alpha.generate import candidates
+from genseg.alpha.model import AlphaModel, load_alpha
+from genseg.core.check import at_least, between
+from genseg.core.files import write_text
+from genseg.core.precision import fast_precision
+from genseg.core.result import Result
+from genseg.core.threads import in_order, several_at_once
+from genseg.data.images.source import decode
+from genseg.data.instances.coco import AnnotatedImage
+from genseg.data.instances.instance import Instance, cut_instance, resized
+from genseg.data.labels.annotated import Usable, read_usable
+from genseg.energies.corrupt import KINDS
+from genseg.energies.judge import Judgement, Scene, judge
+from genseg.energies.maps import Maps
+from genseg.energies.material import OWN, distinct, judged, shrunk_maps
+from genseg.energies.model import digest, load_energy
+from genseg.energies.use import Ranker, Ranking
+from genseg.runs.folder import check_out
+from genseg.workflows.generate.finder import alpha_file, energy_file
+
+SIDE = 256  # pixels of the window of an image that is looked at
+ALL = "all"
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A window of a labelled image: its embeddings and the labels' maps, and what the decoder finds
+    there, with the overlap of each with a label."""
+
+    scene: Scene
+    kind: str
+    own: tuple[Instance, ...]
+    overlap: np.ndarray
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An energy on some images. spearman: rank correlation of the overlap of the decoder's own
+    instances with its score, with the energy's R and d (higher is better: of -E), and with the
+    ranking."""
+
+    judgement: Judgement
+    own: int
+    spearman: dict[str, float]
+
+
+@dataclass(frozen=True)
+class EnergyScores(Result, Mapping[str, Mapping[str, Scored]]):
+    """Energy -> group of images -> numbers."""
+
+    energies: dict[str, dict[str, Scored]]
+    head: tuple[str, ...]
+
+    def __getitem__(self, name: str) -> Mapping[str, Scored]:
+        return self.energies[name]
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self.energies)
+
+    def __len__(self) -> int:
+        return len(self.energies)
+
+    def text(self) -> str:
+        lines = list(self.head)
+        columns = [kind[:9] for kind in KINDS]
+        for group in next(iter(self.energies.values()), {}):
+            lines += ["", f"{group} images: AUROC of true maps against corrupted ones"]
+            lines.append(f"{'':24s}{'mean':>8s}" + "".join(f"{c:>10s}" for c in columns))
+            for name, groups in self.energies.items():
+                j = groups[group].judgement
+                values = "".join(f"{j.separation[kind]:10.3f}" for kind in KINDS)
+                lines.append(f"{name[-24:]:24s}{j.mean_separation:8.3f}{values}")
+            lines.append(
+                f"{'':24s}{'reconst':>8s}{'copy':>10s}{'ignore':>10s}{'own maps':>10s}"
+                f"{'by score':>10s}{'by E':>10s}{'ranked':>10s}"
+            )
+            for name, groups in self.energies.items():
+                s = groups[group]
+                j, r = s.judgement, s.spearman
+                lines.append(
+                    f"{name[-24:]:24s}{j.reconstruction:8.3f}{j.copy:10.3f}{j.ignore:10.3f}"
+                    f"{s.own:10d}{r['score']:10.3f}{r['energy']:10.3f}{r['ranked']:10.3f}"
+                )
+        return "\n".join(lines)
+
+    def numbers(self) -> dict[str, Any]:
+        """All of it as JSON takes it."""
+        return {
+            name: {
+                group: {
+                    **{k: v for k, v in vars(s.judgement).items()},
+                    "own": s.own,
+                    "spearman": s.spearman,
+                }
+                for group, s in groups.items()
+            }
+            for name, groups in self.energies.items()
+        }
+
+
+def evaluate_energies(
+    energies: Sequence[Path],
+    alpha: Path,
+    data: Path,
+    *,
+    images: int = 0,
+    overlap: tuple[float, float] = (0.3, 0.6),
+    out: Path | None = None,
+) -> EnergyScores:
+    """Judge energies by the labels of a COCO json, which none has seen.
+
+    energies: runs of genseg energy for the alpha decoder of the run `alpha`
+    images: at most so many of the json, drawn at random; 0: all
+    overlap: of corrupted maps with the labels' own, where their kind has a strength
+
+    Raises ValueError for what a user can mend.
+    """
+    at_least(0, images=images)
+    between(0, 1, least=overlap[0], most=overlap[1])
+    if out is not None:
+        check_out(out)
+    file = alpha_file(alpha)
+    model, _ = load_alpha(file)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device).precision = fast_precision(device)
+    loaded = {}
+    for one in energies:
+        path = energy_file(one)
+        energy, facts = load_energy(path)
+        if facts.alpha != digest(file):
+            raise ValueError(
+                f"{path} was trained for another alpha decoder than {file}: give its own run as "
+                "--alpha"
+            )
+        loaded[str(one)] = (energy.to(device), facts)
+    usable = read_usable(data)
+    looked = _looked(model, usable, images)
+    groups = {ALL: looked}
+    kinds = sorted({one.kind for one in looked if one.kind})
+    if len(kinds) > 1:
+        groups |= {kind: [one for one in looked if one.kind == kind] for kind in kinds}
+    found = {
+        name: {
+            group: _scored(energy, Ranker(energy, facts.ranking, facts.use), some, overlap)
+            for group, some in groups.items()
+        }
+        for name, (energy, facts) in loaded.items()
+    }
+    maps = sum(len(one.scene.alpha) for one in looked)
+    head = (
+        f"{data}: {len(looked)} images, {maps} labels in windows of {SIDE} pixels; corrupted maps "
+        f"overlap theirs by {overlap[0]:g} to {overlap[1]:g} where their kind has a strength",
+    )
+    scores = EnergyScores(found, head)
+    if out is not None:
+        write_text(out, json.dumps({"data": str(data), "energies": scores.numbers()}, indent=1))
+    return scores
+
+
+def _looked(model: AlphaModel, usable: Usable, most: int) -> list[Labelled]:
+    """Some of the labelled images as the model sees them."""
+    listed = list(zip(usable.entries.values(), usable.images(), strict=True))
+    drawn = np.random.default_rng(0).permutation(len(listed))[: most or None]
+    some = [listed[i] for i in sorted(drawn.tolist())]
+
+    def look(one: tuple[Any, AnnotatedImage]) -> Labelled:
+        entry, image = one
+        kind = str(entry.record.get("kind", ""))
+        return _window(model, decode(entry.path), image, kind)
+
+    with several_at_once(model.device) as pool:
+        return [one for one in in_order(pool, look, some) if len(one.scene.alpha)]
+
+
+@torch.no_grad()
+def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: str) -> Labelled:
+    """The middle window of an image, with its labels."""
+    small, whole = model.prepared(pixels), pixels.shape[:2]
+    h, w = small.shape[:2]
+    top, left = max(0, h - SIDE) // 2, max(0, w - SIDE) // 2
+    part = np.ascontiguousarray(small[top : top + SIDE, left : left + SIDE])
+    decoder = model.decoder
+    assert isinstance(decoder, AlphaDecoder)
+    with torch.autocast(
+        model.device.type, model.precision, enabled=model.precision != torch.float32
+    ):
+        embeddings, places = decoder(model.encoder.pyramid(model.tensor([part])))
+    embeddings = embeddings.float()
+    rows, columns = 2 * embeddings.shape[2], 2 * embeddings.shape[3]
+    canvases = []
+    for a, crowd in zip(image.instances, image.crowd, strict=True):
+        if crowd:
+            continue
+        fitted = a if (h, w) == whole else resized(a, whole, (h, w))
+        if fitted is None:
+            continue
+        canvas = np.zeros((rows, columns), np.uint8)
+        seen = fitted.paint(h, w)[top : top + SIDE, left : left + SIDE]
+        canvas[: seen.shape[0], : seen.shape[1]] = seen
+        canvases.append(canvas)
+    stacked = np.stack(canvases) if canvases else np.zeros((0, rows, columns), np.uint8)
+    truth = shrunk_maps(
+        torch.from_numpy(stacked).to(model.device),
+        torch.zeros(len(stacked), dtype=torch.long, device=model.device),
+    )
+    (found,) = candidates(decoder, embeddings, places, replace(model.config, **OWN))
+    own = [a for a in distinct(found) if cut_instance(a.alpha) is not None]
+    size = embeddings.shape[2:]
+    maps = [torch.from_numpy(a.paint(int(size[0]), int(size[1]))).float() / 255 for a in own]
+    alpha = torch.stack(maps) if maps else torch.zeros(0, *size)
+    numbers = torch.zeros(len(alpha), dtype=torch.long)
+    overlap, _ = judged(Maps(alpha, numbers), Maps(truth.alpha.cpu(), truth.image.cpu()))
+    scene = Scene(embeddings[0], truth.alpha)
+    return Labelled(scene, kind, tuple(own), overlap.double().numpy())
+
+
+def _scored(
+    energy: Any, ranker: Ranker, some: Sequence[Labelled], overlap: tuple[float, float]
+) -> Scored:
+    judgement = judge(energy, [one.scene for one in some], overlap=overlap)
+    plain = Ranker(energy, Ranking(), ranker.config)
+    score, worth, energies, ranked = (list[np.ndarray]() for _ in range(4))
+    for one in some:
+        own = np.array([a.score for a in one.own], float)
+        distance, cost = plain.measured(one.scene.embeddings, one.own)
+        tau, offset, weight = (float(x) for x in (energy.tau, energy.offset, energy.weight))
+        score.append(own)
+        worth.append(one.overlap)
+        energies.append(-(tau * (distance - offset) + weight * cost))
+        ranked.append(ranker.ranking.expected(own, distance, cost))
+    joined = [np.concatenate(x) if x else np.zeros(0) for x in (score, energies, ranked)]
+    truth = np.concatenate(worth) if worth else np.zeros(0)
+    names = ("score", "energy", "ranked")
+    return Scored(
+        judgement,
+        len(truth),
+        {
+            name: float(spearmanr(x, truth).statistic) if len(truth) > 2 else math.nan
+            for name, x in zip(names, joined, strict=True)
+        },
+    )
