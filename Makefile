@@ -24,7 +24,7 @@ help: ## what can be made
 venv: $(VENV)/.stamp ## the environment, in .venv
 
 test: $(VENV)/.stamp ## all tests
-	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: $(VENV)/.stamp ## style, layout and types
 	@$(BIN)/ruff check .

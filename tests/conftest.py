@@ -2,6 +2,7 @@
 and a browser."""
 
 import contextlib
+import faulthandler
 import multiprocessing
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 
 MARK = "GENSEG_TESTS"  # of the environment of all that a process of tests starts: its number
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+SLOW = ("test_readme", "test_rounds", "test_end_of_processes", "test_resume", "test_examples")
 # others use the cores, too
 SHARED = "PYTEST_XDIST_WORKER" in os.environ or os.environ.get("OMP_NUM_THREADS") == "1"
 THREADS = 1 if SHARED else min(2, os.cpu_count() or 1)
@@ -38,6 +40,16 @@ def pytest_configure() -> None:
     import torch
 
     torch.set_num_threads(THREADS)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take minutes come first, so that processes end together."""
+    items.sort(key=lambda item: not item.path.name.startswith(SLOW))
+
+
+def pytest_sessionfinish() -> None:
+    """A process that does not come to its end prints what it waits for, and ends."""
+    faulthandler.dump_traceback_later(300, exit=True, file=sys.__stderr__)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,5 @@
-"""Freed memory is kept: counted in page faults, which no other process changes."""
+"""Freed memory is kept: counted in page faults, of which a system that is short of memory adds some
+now and then."""
 
 import subprocess
 import sys
@@ -31,5 +32,6 @@ def faults(how: str) -> int:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's setting")
 def test_what_a_step_frees_is_there_for_the_next() -> None:
-    # measured: 0 to 2,000, and 12,000 to 45,000 in three steps
-    assert faults("keep") < faults("not") / 2
+    # measured in three steps: nearly always 0, and 4,000 to 45,000
+    kept, given_back = (sorted(faults(how) for _ in range(3)) for how in ("keep", "not"))
+    assert kept[0] < given_back[1] / 2
