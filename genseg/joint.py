@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,9 +16,7 @@ from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
 from genseg.core.check import above, at_least, between
 from genseg.data.composites.compose import ComposeConfig, Composites
 from genseg.data.proposals.propose import Proposals
-from genseg.energies.autoencoder import AutoencoderConfig
-from genseg.energies.head import EnergyHead
-from genseg.energies.strategies import SHAPINGS
+from genseg.energies.head import EnergyHead, EnergyTask
 from genseg.methods.method import Method
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import Grouped
@@ -84,30 +81,6 @@ def build_decoder(encoder: Encoder, config: AlphaConfig) -> AlphaDecoder | SlotD
     if isinstance(config, SlotsConfig):
         return SlotDecoder(encoder, config.slots, config.decoder)
     return AlphaDecoder(encoder, config.decoder)
-
-
-@dataclass(frozen=True)
-class NoShape:
-    name: str = "none"
-
-
-@dataclass(frozen=True)
-class EnergyTask:
-    """An energy over images and alpha maps, trained beside the alpha task."""
-
-    # how it is shaped; energy.shape.name chooses which keys it has; none: no energy
-    shape: Any = field(default_factory=NoShape)
-    weight: float = 1.0  # weight of its loss
-    maps: int = 8  # most true maps of a composite that it sees
-    own: int = 4  # most maps of a composite that the decoder itself draws
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-
-    def __post_init__(self) -> None:
-        at_least(0, weight=self.weight, own=self.own)
-        at_least(1, maps=self.maps)
-
-
-SHAPES = {"none": NoShape, **{name: strategy.config for name, strategy in SHAPINGS.items()}}
 
 
 @dataclass(frozen=True)

@@ -119,8 +119,8 @@ class Autoencoder(nn.Module):
         place, scale = frame(maps.alpha)
         white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
         x = torch.cat([white[maps.image], 2 * maps.alpha[:, None] - 1], 1)
-        size = {"cells": self.config.cells, "width": self.config.width}
-        return window(x, place, scale, **size), place, scale
+        c = self.config
+        return window(x, place, scale, cells=c.cells, width=c.width), place, scale
 
     def encode(
         self, embeddings: Float[Tensor, "b e h w"], maps: Maps, draws: Draws | None = None
@@ -204,8 +204,9 @@ class MaskedAutoencoder(Autoencoder):
         white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
         shown = torch.where(hidden, 0.0, 2 * maps.alpha - 1)
         pixels = white[maps.image] * ~hidden[:, None]
-        size = {"cells": self.config.cells, "width": self.config.width}
-        seen = window(torch.cat([pixels, shown[:, None]], 1), place, scale, **size)
+        c = self.config
+        both = torch.cat([pixels, shown[:, None]], 1)
+        seen = window(both, place, scale, cells=c.cells, width=c.width)
         coded = self.prior(self.encoder(seen), maps.image)
         logits = self.decode(embeddings, Codes(coded.vector, place, scale, maps.image))
         asked = hidden.to(logits)

@@ -1,7 +1,8 @@
 """An energy beside the alpha task: shaped by the composites of a step, with the decoder's own maps,
 as they are now, among what it sees."""
 
-from typing import Any, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.alpha.objective import assign
+from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.composites.compose import Composites
 from genseg.energies.autoencoder import AutoencoderConfig
@@ -16,20 +18,36 @@ from genseg.energies.draws import Draws
 from genseg.energies.maps import Maps
 from genseg.energies.material import drawn_of_each, judged, shrunk_maps
 from genseg.energies.shaping import Examples, Judged
-from genseg.energies.strategies import build_energy, build_shaping
+from genseg.energies.strategies import SHAPINGS, build_energy, build_shaping
 
 FOLLOWED = 0.05  # of a step's embeddings, in the statistics that windows are whitened by
 
 
-@runtime_checkable
-class Task(Protocol):
-    """What an energy beside the alpha task is made from."""
+@dataclass(frozen=True)
+class NoShape:
+    name: str = "none"
 
-    shape: Any
-    weight: float
-    maps: int
-    own: int
-    autoencoder: AutoencoderConfig
+
+@dataclass(frozen=True)
+class EnergyTask:
+    """An energy over images and alpha maps, trained beside the alpha task."""
+
+    # how it is shaped; energy.shape.name chooses which keys it has; none: no energy
+    shape: Any = field(default_factory=NoShape)
+    weight: float = 1.0  # weight of its loss
+    maps: int = 8  # most true maps of a composite that it sees
+    own: int = 4  # most maps of a composite that the decoder itself draws
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+
+    def __post_init__(self) -> None:
+        at_least(0, weight=self.weight, own=self.own)
+        at_least(1, maps=self.maps)
+
+
+SHAPES: dict[str, type] = {
+    "none": NoShape,
+    **{name: strategy.config for name, strategy in SHAPINGS.items()},
+}
 
 
 class EnergyHead(nn.Module):
@@ -37,7 +55,7 @@ class EnergyHead(nn.Module):
 
     observed: Tensor
 
-    def __init__(self, task: Task, decoder: AlphaDecoder) -> None:
+    def __init__(self, task: EnergyTask, decoder: AlphaDecoder) -> None:
         super().__init__()
         self.task, self.progress = task, 0.0
         sizes = {"embedding": decoder.config.embedding, "code": decoder.config.code}

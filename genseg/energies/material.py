@@ -4,7 +4,7 @@ and true maps, and what the decoder finds in them itself. Made once, and kept in
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from genseg.alpha.codes import STRIDE
 from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.generate import candidates
+from genseg.alpha.generate import GenerateConfig, candidates
 from genseg.alpha.model import AlphaModel
 from genseg.alpha.tiles import shared
 from genseg.core.words import amount
@@ -36,7 +36,7 @@ UNSEEN = 2**31 + 2**30  # epochs from here on are those of no training and no ca
 BATCH = 16  # composites that the encoder sees at once
 SMALLEST = 4.0  # pixels of a map, at the stride of the embeddings
 # the decoder's own instances, doubles among them: whatever may come before a ranking
-OWN = {"candidate": 0.05, "score": 0.05, "min_area": 1}
+OWN = GenerateConfig(candidate=0.05, score=0.05, min_area=1)
 Progress = Callable[[range, str], Iterable[int]]
 DOUBLES = 0.8  # overlap from which on two of them are one
 
@@ -183,10 +183,9 @@ def embedded(model: AlphaModel, composites: Composites) -> Material:
     ):
         embeddings, places = decoder(model.encoder.pyramid(pixels))
     truth = shrunk_maps(composites.visible, composites.owner)
-    config = replace(model.config, **OWN)
     h, w = embeddings.shape[2:]
     maps, image, score = list[Tensor](), list[int](), list[float]()
-    for i, found in enumerate(candidates(decoder, embeddings.float(), places, config)):
+    for i, found in enumerate(candidates(decoder, embeddings.float(), places, OWN)):
         ignored = F.avg_pool2d(composites.ignored[i][None, None].float(), STRIDE)[0, 0] > 0.5
         for a in distinct(found):
             whole = torch.from_numpy(a.paint(h, w))

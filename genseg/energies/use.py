@@ -77,8 +77,8 @@ def fit_ranking(
         )
         slopes = dict(zip(used, (fit.coef_[0] / spread).tolist(), strict=True))
         if min(slopes.values()) >= 0:
-            weights = [slopes.get(k, 0.0) for k in range(3)]
-            return Ranking(*weights, offset=float(fit.intercept_[0]))
+            own, d, r = (slopes.get(k, 0.0) for k in range(3))
+            return Ranking(own, d, r, float(fit.intercept_[0]))
         used = [k for k in used if slopes[k] >= 0]
     return Ranking()
 

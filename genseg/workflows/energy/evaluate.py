@@ -3,8 +3,8 @@ they rank the decoder's own instances?"""
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +69,7 @@ class EnergyScores(Result, Mapping[str, Mapping[str, Scored]]):
     def __getitem__(self, name: str) -> Mapping[str, Scored]:
         return self.energies[name]
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[str]:
         return iter(self.energies)
 
     def __len__(self) -> int:
@@ -218,7 +218,7 @@ def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: 
         torch.from_numpy(stacked).to(model.device),
         torch.zeros(len(stacked), dtype=torch.long, device=model.device),
     )
-    (found,) = candidates(decoder, embeddings, places, replace(model.config, **OWN))
+    (found,) = candidates(decoder, embeddings, places, OWN)
     own = [a for a in distinct(found) if cut_instance(a.alpha) is not None]
     size = embeddings.shape[2:]
     maps = [torch.from_numpy(a.paint(int(size[0]), int(size[1]))).float() / 255 for a in own]

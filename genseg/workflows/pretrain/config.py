@@ -7,7 +7,8 @@ from genseg.core.check import at_least, normalisation
 from genseg.core.precision import Precision
 from genseg.core.schedule import check_durations
 from genseg.data.images.views import ViewConfig
-from genseg.joint import SHAPES, AlphaConfig, EnergyTask, SlotsConfig
+from genseg.energies.head import SHAPES, EnergyTask
+from genseg.joint import AlphaConfig, SlotsConfig
 from genseg.methods import METHODS
 from genseg.nn.encoder import EncoderConfig
 from genseg.train.optim import OptimizerConfig
@@ -105,7 +106,7 @@ FREE_KEYS = (
     ),
     "precision:",
 )
-CHOICES = {
+CHOICES: dict[str, dict[str, type]] = {
     "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
     "alpha": {"none": NoneConfig, "places": AlphaConfig, "slots": SlotsConfig},
     "energy.shape": SHAPES,
