@@ -7,7 +7,7 @@ strength that leaves a wanted overlap with the true map.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
@@ -87,6 +87,7 @@ def drawn_from(signed: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
     return (0.5 - signed).clamp(0, 1)
 
 
+@runtime_checkable
 class Corruption(Protocol):
     def __call__(
         self, geometry: Geometry, strength: Float[Tensor, "n"], drawn: Drawn
