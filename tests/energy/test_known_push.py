@@ -296,9 +296,9 @@ def test_the_best_similarity_is_the_log_of_how_much_likelier_a_map_is_in_its_ima
     log p(a given x) / p(a), and for each x a constant."""
     g = torch.Generator().manual_seed(0)
     images, maps, temperature = 3, 4, 0.5
-    table = torch.softmax(
-        torch.randn(images * maps, generator=g, dtype=torch.float64), 0
-    ).view(images, maps)
+    table = torch.softmax(torch.randn(images * maps, generator=g, dtype=torch.float64), 0).view(
+        images, maps
+    )
     among = table.sum(0)
     # all ways to draw an image, its map and two negatives; the queue holds all maps twice
     x, a, first, second = torch.cartesian_prod(

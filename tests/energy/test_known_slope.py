@@ -82,7 +82,9 @@ def test_the_squared_slope_of_a_sigmoid_layer_is_its_closed_form() -> None:
         x = a.expand(len(noise), -1).clone().requires_grad_(True)
         return squared_slope((x @ weight.T).sigmoid(), x, noise).detach()
 
-    assert float(found(torch.eye(12, dtype=torch.float64)).sum()) == pytest.approx(wanted, abs=1e-10)
+    assert float(found(torch.eye(12, dtype=torch.float64)).sum()) == pytest.approx(
+        wanted, abs=1e-10
+    )
     noise = torch.randn(20000, 12, generator=g, dtype=torch.float64)
     assert float(found(noise).mean()) == pytest.approx(wanted, rel=0.05)
 
