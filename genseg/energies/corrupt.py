@@ -1,13 +1,13 @@
 """Corruptions of alpha maps: what an instance is not.
 
-Each takes maps and a strength for each, from 0 (nothing changes) to 1; `corrupted` looks for the
-strength that leaves a wanted overlap with the true map.
+Each takes maps and a strength for each, from 0 (nothing but a soft border changes) to 1;
+`corrupted` looks for the strength that leaves a wanted overlap with the true map.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ class Drawn:
     """What is random of a corruption, for each map."""
 
     angle: Float[Tensor, "n"]  # radians
-    field: Float[Tensor, "n {WAVES} {WAVES}"]  # standard normal
+    field: Float[Tensor, "n a a"]  # standard normal, of WAVES cells a side
     at: Float[Tensor, "n 2"]  # in [0, 1): a place of the image
 
 
@@ -87,6 +87,7 @@ def drawn_from(signed: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
     return (0.5 - signed).clamp(0, 1)
 
 
+@runtime_checkable
 class Corruption(Protocol):
     def __call__(
         self, geometry: Geometry, strength: Float[Tensor, "n"], drawn: Drawn
@@ -177,6 +178,8 @@ def _zoomed(
     field: Float[Tensor, "n a a"], geometry: Geometry, span: Float[Tensor, "n"]
 ) -> Float[Tensor, "n h w"]:
     """A field over a window of `span` of the image around each centroid; its edge beyond."""
+    if not len(field):
+        return geometry.maps.alpha
     h, w = geometry.maps.alpha.shape[1:]
     theta = torch.zeros(len(field), 2, 3, device=field.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / span
@@ -212,6 +215,8 @@ def union(geometry: Geometry, strength: Float[Tensor, "n"], drawn: Drawn) -> Flo
 
 def moved(alpha: Float[Tensor, "n h w"], by: Float[Tensor, "n 2"]) -> Float[Tensor, "n h w"]:
     """Maps moved down and right by so many pixels; 0 comes in."""
+    if not len(alpha):  # of which there is no grid
+        return alpha
     n, h, w = alpha.shape
     theta = torch.zeros(n, 2, 3, device=alpha.device)
     theta[:, 0, 0] = theta[:, 1, 1] = 1.0

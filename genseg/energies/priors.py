@@ -225,21 +225,21 @@ class Quantised(Prior):
         self.sums.lerp_(dist.total(chosen.T @ numbers), 1 - self.DECAY)
         centres = self.sums / self.counts.clamp_min(1e-6)[:, None]
         unused = self.counts < self.NEEDED
-        here = torch.full((dist.world(),), 0.0, device=numbers.device)
-        here[dist.rank()] = len(numbers)
-        if bool(unused.any()) and bool(dist.total(here).sum() > 0):
-            first = _padded(numbers, len(self.centres))
-            new = dist.gather_constant(first)[: len(self.centres)]
+        if bool(unused.any()) and len(everyone := _of_all(numbers)):
+            new = everyone[torch.arange(len(centres), device=numbers.device) % len(everyone)]
             centres[unused] = new[unused]
             self.counts[unused], self.sums[unused] = 1.0, new[unused]
         self.centres = centres
 
 
-def _padded(x: Float[Tensor, "n d"], rows: int) -> Float[Tensor, "{rows} d"]:
-    """The first rows, again from the start where there are fewer; zeros where there is none."""
-    if not len(x):
-        return x.new_zeros(rows, x.shape[1])
-    return x[torch.arange(rows, device=x.device) % len(x)]
+def _of_all(x: Float[Tensor, "n d"]) -> Float[Tensor, "m d"]:
+    """The rows of all processes, of which each may have another number."""
+    rows = torch.zeros(dist.world(), dtype=torch.long, device=x.device)
+    rows[dist.rank()] = len(x)
+    counts = dist.total(rows).tolist()
+    padded = F.pad(x, (0, 0, 0, max(counts) - len(x)))
+    parts = dist.gather_constant(padded).view(dist.world(), max(counts), x.shape[1])
+    return torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
 
 
 def squared_distances(a: Float[Tensor, "n d"], b: Float[Tensor, "k d"]) -> Float[Tensor, "n k"]:
