@@ -7,13 +7,13 @@ import torch
 from torch import Tensor
 
 from genseg.alpha.codes import CodeDecoder
-from genseg.energy.autoencoder import Autoencoder, AutoencoderConfig
-from genseg.energy.corrupt import drawn_from
-from genseg.energy.draws import Draws
-from genseg.energy.fitted import Fitted
-from genseg.energy.maps import Maps
-from genseg.energy.shaping import Examples, Judged, Shaping
-from genseg.energy.strategies import SHAPINGS, build_energy, build_shaping
+from genseg.energies.autoencoder import Autoencoder, AutoencoderConfig
+from genseg.energies.corrupt import drawn_from
+from genseg.energies.draws import Draws
+from genseg.energies.fitted import Fitted
+from genseg.energies.maps import Maps
+from genseg.energies.shaping import Examples, Judged, Shaping
+from genseg.energies.strategies import SHAPINGS, build_energy, build_shaping
 
 EMBEDDING, CODE, SIZE = 8, 8, 24
 SMALL = AutoencoderConfig(cells=8, hidden=16)

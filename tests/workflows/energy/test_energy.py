@@ -120,7 +120,7 @@ def test_generation_ranks_by_it_and_keeps_its_form(
 
 def test_python_shapes_the_energy_of_the_command(run: Path, tmp_path: Path) -> None:
     keys = dict(text.split("=") for text in LITTLE)
-    made = genseg.energy(
+    made = genseg.energies(
         run, run=tmp_path / "python", shape="denoising", **{**keys, "steps": 3, "threads": 1}
     )
     assert main(shaped(run, tmp_path / "command", "denoising", "--steps", "3")) == 0

@@ -9,8 +9,8 @@ import torch.multiprocessing as mp
 from energies import SOME, examples, of_images, shaping_of
 from torch import Tensor
 
-from genseg.energy.shaping import Examples, Shaping
-from genseg.energy.strategies import SHAPINGS
+from genseg.energies.shaping import Examples, Shaping
+from genseg.energies.strategies import SHAPINGS
 
 # strategies, and keys that change what they do
 ALL: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from scipy.stats import multivariate_normal
 from sklearn.decomposition import sparse_encode
 from torch import Tensor
 
-from genseg.energy import fitted, priors
+from genseg.energies import fitted, priors
 
 GRID = torch.linspace(-14, 14, 561, dtype=torch.float64)
 PLANE = torch.cartesian_prod(GRID, GRID)

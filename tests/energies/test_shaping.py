@@ -7,11 +7,11 @@ import torch
 from energies import NOTHING, SIZE, SOME, embeddings, energy_of, examples, maps_of, shaping_of
 from torch import Tensor
 
-from genseg.energy import push
-from genseg.energy.autoencoder import MaskedAutoencoder, hidden_blocks
-from genseg.energy.maps import Maps, frame
-from genseg.energy.slope import ScoreDenoising
-from genseg.energy.strategies import LISTED, SHAPINGS
+from genseg.energies import push
+from genseg.energies.autoencoder import MaskedAutoencoder, hidden_blocks
+from genseg.energies.maps import Maps, frame
+from genseg.energies.slope import ScoreDenoising
+from genseg.energies.strategies import LISTED, SHAPINGS
 
 # those whose loss leaves the embeddings alone
 DETACHED = tuple(

@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from genseg.energy.corrupt import (
+from genseg.energies.corrupt import (
     CORRUPTIONS,
     FIXED,
     KINDS,
@@ -23,8 +23,8 @@ from genseg.energy.corrupt import (
     geometry_of,
     signed_distance,
 )
-from genseg.energy.draws import Draws
-from genseg.energy.maps import Maps, soft_overlap
+from genseg.energies.draws import Draws
+from genseg.energies.maps import Maps, soft_overlap
 
 SIDE = 64
 

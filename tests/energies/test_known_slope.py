@@ -8,7 +8,7 @@ import torch
 from least import least, relative
 from torch import Tensor
 
-from genseg.energy.slope import denoising_score, sliced_score, squared_slope
+from genseg.energies.slope import denoising_score, sliced_score, squared_slope
 
 POINTS = 4000
 Energy = Callable[[Tensor], Tensor]

@@ -10,7 +10,7 @@ from genseg.alpha.codes import GRIDS, STRIDE
 from genseg.alpha.decoder import Places
 from genseg.alpha.objective import assign
 from genseg.core.mask_losses import overlap
-from genseg.energy.maps import Maps, frame, nearest_overlap, soft_overlap, window
+from genseg.energies.maps import Maps, frame, nearest_overlap, soft_overlap, window
 
 
 def soft(*shape: int, seed: int = 0) -> Tensor:

@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from genseg.energy.draws import Draws
-from genseg.energy.priors import Quantised
+from genseg.energies.draws import Draws
+from genseg.energies.priors import Quantised
 
 DRAWS = Draws(0, 0, [0])
 

@@ -12,8 +12,8 @@ from least import least
 from torch import Tensor
 
 from genseg.core.contrast import info_nce
-from genseg.energy import sample
-from genseg.energy.push import CONTRASTS, FLATTEST, flow, logistic
+from genseg.energies import sample
+from genseg.energies.push import CONTRASTS, FLATTEST, flow, logistic
 
 SPINS = 9
 EDGES = [(i, i + 1) for i in range(SPINS) if i % 3 < 2] + [(i, i + 3) for i in range(SPINS - 3)]
