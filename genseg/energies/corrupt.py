@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genseg.energies.draws import Draws
@@ -76,10 +76,16 @@ def signed_distance(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
         if mask.all():
             out[:] = -far
         elif mask.any():
-            inside = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            outside = cv2.distanceTransform(1 - mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+            inside, outside = _distance(mask), _distance(1 - mask)
             out[:] = np.where(mask, 0.5 - inside, outside - 0.5)
     return torch.from_numpy(found).to(alpha.device)
+
+
+def _distance(mask: UInt8[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+    """Of each pixel of a mask from the nearest one outside. OpenCV's last digit depends on where in
+    memory the mask lies; the square of the distance is a whole number."""
+    found = cv2.distanceTransform(mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return np.asarray(np.sqrt(np.rint(np.square(found))))
 
 
 def drawn_from(signed: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:

@@ -67,7 +67,7 @@ def test_two_processes_are_one(ranks: list[Any], name: str, step: str) -> None:
             found = (first[kind][key] + second[kind][key]) / 2
             near = 1e-5 + 1e-4 * float(wanted.abs().max())
             torch.testing.assert_close(
-                found, wanted, atol=near, rtol=1e-3, msg=lambda m: f"{key}: {m}"
+                found, wanted, atol=near, rtol=1e-3, msg=lambda m, key=key: f"{key}: {m}"
             )
     for key, wanted in whole["buffers"].items():
         assert first["buffers"][key].equal(second["buffers"][key]), key
