@@ -24,9 +24,9 @@ def test_an_image_has_the_same_numbers_alone_and_in_any_batch() -> None:
     keys = [10, 11, 12, 13]
     together = drawn(keys, IMAGES)
     for place, key in enumerate(keys):
-        alone = drawn([key], torch.zeros(int((IMAGES == place).sum()), dtype=torch.long))
+        alone = drawn([key], torch.zeros(int(IMAGES.eq(place).sum()), dtype=torch.long))
         for whole, part in zip(together, alone, strict=True):
-            assert whole[IMAGES == place].equal(part)
+            assert whole[IMAGES.eq(place)].equal(part)
     swapped = drawn([13, 10], torch.tensor([0, 0, 0, 1, 1]))
     for whole, part in zip(together, swapped, strict=True):
         assert torch.cat([whole[3:], whole[:2]]).equal(part)
@@ -49,7 +49,7 @@ def test_numbers_are_spread_as_they_say() -> None:
     draws, image = Draws(0, 0, [1]), torch.zeros(20000, dtype=torch.long)
     normal, uniform, below = draws.normal(image), draws.uniform(image), draws.below(4, image)
     assert abs(float(normal.mean())) < 0.03 and abs(float(normal.std()) - 1) < 0.03
-    assert 0 <= float(uniform.min()) and float(uniform.max()) < 1
+    assert float(uniform.min()) >= 0 and float(uniform.max()) < 1
     assert abs(float(uniform.mean()) - 0.5) < 0.02
     counts = torch.bincount(below, minlength=4)
     assert len(counts) == 4 and float((counts / 20000 - 0.25).abs().max()) < 0.02

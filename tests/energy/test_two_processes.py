@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from energies import SOME, examples, of_images, shaping_of
 from torch import Tensor
+from torch.multiprocessing.spawn import spawn
 
 from genseg.energy.shaping import Examples, Shaping
 from genseg.energy.strategies import SHAPINGS
@@ -27,7 +27,7 @@ def one_step(name: str, seen: Examples) -> tuple[Shaping, dict[str, Tensor]]:
     shaping = shaping_of(name.split()[0], **ALL[name])
     shaping.model.observe(seen.embeddings)
     terms: dict[str, Tensor] = shaping(seen)
-    terms["loss"].backward()  # type: ignore[no-untyped-call]
+    terms["loss"].backward()
     return shaping, {k: v.detach() for k, v in terms.items()}
 
 
@@ -52,7 +52,7 @@ def _one_rank(rank: int, folder: str) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two processes has found."""
     folder: Path = tmp_path_factory.mktemp("ranks")
-    mp.spawn(_one_rank, (str(folder),), nprocs=2)  # type: ignore[no-untyped-call]
+    spawn(_one_rank, (str(folder),), nprocs=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
@@ -66,9 +66,7 @@ def test_two_processes_are_one(ranks: list[Any], name: str, step: str) -> None:
         for key, wanted in whole[kind].items():
             found = (first[kind][key] + second[kind][key]) / 2
             near = 1e-5 + 1e-4 * float(wanted.abs().max())
-            torch.testing.assert_close(
-                found, wanted, atol=near, rtol=1e-3, msg=lambda m: f"{key}: {m}"
-            )
+            torch.testing.assert_close(found, wanted, atol=near, rtol=1e-3, msg=f"{kind} of {key}")
     for key, wanted in whole["buffers"].items():
         assert first["buffers"][key].equal(second["buffers"][key]), key
         torch.testing.assert_close(first["buffers"][key], wanted, atol=1e-4, rtol=1e-4)
