@@ -119,8 +119,12 @@ class Autoencoder(nn.Module):
         place, scale = frame(maps.alpha)
         white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
         x = torch.cat([white[maps.image], 2 * maps.alpha[:, None] - 1], 1)
-        c = self.config
-        return window(x, place, scale, cells=c.cells, width=c.width), place, scale
+        return self._window(x, place, scale), place, scale
+
+    def _window(
+        self, x: Float[Tensor, "n c h w"], place: Float[Tensor, "n 2"], scale: Float[Tensor, "n"]
+    ) -> Float[Tensor, "n c s s"]:
+        return window(x, place, scale, cells=self.config.cells, width=self.config.width)
 
     def encode(
         self, embeddings: Float[Tensor, "b e h w"], maps: Maps, draws: Draws | None = None
@@ -204,9 +208,7 @@ class MaskedAutoencoder(Autoencoder):
         white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
         shown = torch.where(hidden, 0.0, 2 * maps.alpha - 1)
         pixels = white[maps.image] * ~hidden[:, None]
-        c = self.config
-        both = torch.cat([pixels, shown[:, None]], 1)
-        seen = window(both, place, scale, cells=c.cells, width=c.width)
+        seen = self._window(torch.cat([pixels, shown[:, None]], 1), place, scale)
         coded = self.prior(self.encoder(seen), maps.image)
         logits = self.decode(embeddings, Codes(coded.vector, place, scale, maps.image))
         asked = hidden.to(logits)

@@ -3,6 +3,7 @@ from plain tensors: nothing is pickled.
 """
 
 import math
+import warnings
 from abc import abstractmethod
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans as FitKMeans
 from sklearn.decomposition import PCA as FitPCA
 from sklearn.decomposition import FastICA
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
@@ -79,6 +81,10 @@ class PCA(Fitted):
 
     def __init__(self, code: int, *, components: int) -> None:
         super().__init__()
+        if components >= code:
+            raise ValueError(
+                f"shape.components={components}: a code has {code} numbers; use fewer directions"
+            )
         self.components = components
         self.register_buffer("mean", torch.zeros(code))
         self.register_buffer("precision", torch.eye(code))
@@ -178,7 +184,10 @@ class SquareICA(Fitted):
         return len(self.mean) + 1
 
     def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None:
-        found = FastICA(whiten="unit-variance", max_iter=2000, tol=1e-3, random_state=seed).fit(h)
+        fit = FastICA(whiten="unit-variance", max_iter=500, tol=1e-3, random_state=seed)
+        with warnings.catch_warnings():  # nearly normal codes have no directions of their own
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            found = fit.fit(h)
         # 1 / (pi cosh s) has the variance (pi / 2)^2
         unmixing = found.components_ * (math.pi / 2)
         constant = h.shape[1] * math.log(math.pi) - np.linalg.slogdet(unmixing)[1]

@@ -11,19 +11,12 @@ Noise = Callable[[], Tensor]  # standard normal, as the state is shaped
 Chance = Callable[[], Tensor]  # in [0, 1), one for each chain
 
 
-class ChainError(RuntimeError):
-    """A chain has left the finite numbers."""
-
-
 def gradient(energy: Energy, x: Float[Tensor, "n *d"]) -> Float[Tensor, "n *d"]:
-    """dE/dx of each chain; without gradient itself. Raises ChainError where it is not finite."""
+    """dE/dx of each chain; without gradient itself. What is not finite stays so to the end of the
+    chain, and the loop stops on it, on all processes."""
     with torch.enable_grad():
         at = x.detach().requires_grad_(True)
         (slope,) = torch.autograd.grad(energy(at).sum(), at)
-    if not bool(slope.isfinite().all()):
-        raise ChainError(
-            "the energy's slope is not finite in a chain; lower optimizer.lr or shape.step"
-        )
     return slope
 
 

@@ -18,7 +18,9 @@ from genseg.energies.corrupt import (
     Drawn,
     Kind,
     corrupted,
+    dilate,
     drawn_from,
+    erode,
     flipped,
     geometry_of,
     signed_distance,
@@ -43,7 +45,9 @@ def discs(n: int = 24) -> Maps:
     g = torch.Generator().manual_seed(0)
     radius = 5 + 6 * torch.rand(n, generator=g)
     centre = 22 + 20 * torch.rand(n, 2, generator=g)
-    alpha = [ellipse(*c, r, r) for c, r in zip(centre.tolist(), radius.tolist(), strict=True)]
+    y, x = centre.unbind(1)
+    each = zip(y.tolist(), x.tolist(), radius.tolist(), strict=True)
+    alpha = [ellipse(y, x, r, r) for y, x, r in each]
     return Maps(torch.stack(alpha), torch.arange(n) // 2)
 
 
@@ -167,11 +171,9 @@ def test_a_split_gives_one_of_the_halves_across_the_long_axis() -> None:
 def test_a_dilated_disc_is_a_larger_disc_and_an_eroded_one_a_smaller() -> None:
     maps = Maps(ellipse(32, 32, 10, 10)[None], torch.zeros(1, dtype=torch.long))
     geometry = geometry_of(maps)
-    for kind, radius, strength in (
-        ("dilate", 13.0, 3 / float(geometry.side)),
-        ("erode", 7.0, 3 / float(0.6 * geometry.side)),
-    ):
-        found = CORRUPTIONS[kind](geometry, torch.tensor([strength]), drawn(maps))  # type: ignore[index]
+    by = 3 / geometry.side
+    for corrupt, radius, strength in ((dilate, 13.0, by), (erode, 7.0, by / 0.6)):
+        found = corrupt(geometry, strength, drawn(maps))
         assert float(soft_overlap(found, ellipse(32, 32, radius, radius)[None])) > 0.97
 
 

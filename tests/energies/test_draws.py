@@ -24,9 +24,9 @@ def test_an_image_has_the_same_numbers_alone_and_in_any_batch() -> None:
     keys = [10, 11, 12, 13]
     together = drawn(keys, IMAGES)
     for place, key in enumerate(keys):
-        alone = drawn([key], torch.zeros(int((place == IMAGES).sum()), dtype=torch.long))
+        alone = drawn([key], torch.zeros(int(IMAGES.eq(place).sum()), dtype=torch.long))
         for whole, part in zip(together, alone, strict=True):
-            assert whole[place == IMAGES].equal(part)
+            assert whole[IMAGES.eq(place)].equal(part)
     swapped = drawn([13, 10], torch.tensor([0, 0, 0, 1, 1]))
     for whole, part in zip(together, swapped, strict=True):
         assert torch.cat([whole[3:], whole[:2]]).equal(part)

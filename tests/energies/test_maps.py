@@ -34,6 +34,15 @@ def test_the_frame_of_a_map_is_that_of_the_places_that_are_to_propose_it(radius:
     assert float((centres - place).norm(dim=1).min()) <= stride
 
 
+@pytest.mark.parametrize(("side", "scale"), [(15, 16), (16, 32), (31, 32), (32, 64)])
+def test_a_side_at_the_limit_is_of_the_larger_grid(side: int, scale: int) -> None:
+    """As `assign` has it: a grid of stride s holds sides below REACH s."""
+    whole = torch.zeros(1, 1, 64, 64)
+    whole[..., 8 : 8 + side, 8 : 8 + side] = 1
+    found = frame(F.avg_pool2d(whole, STRIDE)[:, 0])[1]
+    assert found.tolist() == [scale]
+
+
 def test_a_frame_has_no_gradient_and_stands_an_empty_map() -> None:
     alpha = torch.zeros(2, 8, 8, requires_grad=True)
     place, scale = frame(alpha)

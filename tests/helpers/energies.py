@@ -26,7 +26,14 @@ def shaping_of(name: str, **keys: Any) -> Shaping:
     torch.manual_seed(0)
     decoder = CodeDecoder()
     decoder.make_kernel(code=CODE, embedding=EMBEDDING, hidden=4)
-    small = {"components": 2, "chains": 64, "atoms": 12, "centres": 6}
+    small: dict[str, Any] = {
+        "components": 2,
+        "chains": 64,
+        "atoms": 12,
+        "centres": 6,
+        "rounds": 2,
+        "leapfrogs": 3,
+    }
     config = SHAPINGS[name].config()
     config = replace(config, **{k: v for k, v in small.items() if hasattr(config, k)}, **keys)
     model = build_energy(config, decoder, SMALL, embedding=EMBEDDING, code=CODE)

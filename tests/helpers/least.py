@@ -20,10 +20,10 @@ def least(loss: Callable[[Tensor], Tensor], start: Tensor, *, steps: int = 1000)
     def closure() -> Tensor:
         optimizer.zero_grad()
         value = loss(at)
-        value.backward()  # type: ignore[no-untyped-call]
+        value.backward()
         return value
 
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    optimizer.step(closure)
     return at.detach()
 
 
