@@ -302,8 +302,8 @@ def flipped(
     geometry: Geometry, draws: Draws, *, smallest: float = 1 / 8, largest: float = 1 / 3
 ) -> Float[Tensor, "n h w"]:
     """Each map with a square turned inside out, a -> 1 - a: at its border more often than
-    elsewhere, of a side from `smallest` to `largest` of its own. Doing it twice changes nothing. The
-    flipped map has another border, so the way back has nearly, and not quite, the same
+    elsewhere, of a side from `smallest` to `largest` of its own. Doing it twice changes nothing.
+    The flipped map has another border, so the way back has nearly, not quite, the same
     probability."""
     alpha, image = geometry.maps.alpha, geometry.maps.image
     n, h, w = alpha.shape

@@ -146,10 +146,11 @@ def test_generation_ranks_by_it_and_keeps_its_form(
 
 
 def test_python_shapes_the_energy_of_the_command(run: Path, tmp_path: Path) -> None:
-    keys = dict(text.split("=") for text in LITTLE)
-    made = genseg.energies(
-        run, run=tmp_path / "python", shape="denoising", **{**keys, "steps": 3, "threads": 1}
-    )
+    keys: dict[str, Any] = {
+        **{"composites": 6, "judged": 4, "batch_size": 4, "threads": 1, "steps": 3},
+        "judge_every": "0 percent",
+    }
+    made = genseg.energy(run, run=tmp_path / "python", shape="denoising", **keys)
     assert main(shaped(run, tmp_path / "command", "denoising", "--steps", "3")) == 0
     assert same(tmp_path / "python", tmp_path / "command")
     assert made.complete and made.judgement is not None
