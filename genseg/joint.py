@@ -124,6 +124,11 @@ class Joint(nn.Module):
                     "energy.shape.name: an energy is for codes of places; set alpha.name=places"
                 )
             self.energy = EnergyHead(energy, self.decoder)
+        if config.rounds.critic != "look" and self.energy is None:
+            raise ValueError(
+                f"alpha.rounds.critic={config.rounds.critic}: there is no energy to ask; set "
+                "energy.shape.name, such as critic, or alpha.rounds.critic=look"
+            )
 
     def forward(self, inputs: Inputs) -> dict[str, Tensor]:
         outputs = {} if self.method is None else self.method(inputs.views)

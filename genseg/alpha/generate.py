@@ -49,10 +49,14 @@ class Rank(Protocol):
     sought: an energy.
 
     least: score of the decoder from which on instances are ranked
+    faintest: the same where nothing has been found at first; None: nobody looks there again
     """
 
     @property
     def least(self) -> float: ...
+
+    @property
+    def faintest(self) -> float | None: ...
 
     def __call__(
         self, embeddings: Float[Tensor, "e h w"], found: Sequence[Instance]
@@ -81,8 +85,43 @@ def generate(
         if rank is not None:
             found = [a for a in rank(embeddings[i], found) if a.score >= config.score]
         kept = suppress(found, h, w, overlap=config.overlap, inside=config.inside)
+        if rank is not None and rank.faintest is not None:
+            rows = None if categories is None else categories[i]
+            more = _searched(decoder, embeddings, places, i, kept, config, rows, rank)
+            kept = suppress(
+                sorted([*kept, *more], key=lambda a: -a.score),
+                h,
+                w,
+                overlap=config.overlap,
+                inside=config.inside,
+            )
         results.append(_enlarged(kept, h, w))
     return results
+
+
+def _searched(
+    decoder: AlphaDecoder,
+    embeddings: Float[Tensor, "b e h w"],
+    places: Places,
+    image: int,
+    kept: Sequence[Instance],
+    config: GenerateConfig,
+    categories: Float[Tensor, "p c"] | None,
+    rank: Rank,
+) -> list[Instance]:
+    """What faint places propose where no kept instance lies, as far as its new score is enough."""
+    assert rank.faintest is not None
+    owned = torch.zeros(embeddings.shape[2:], dtype=torch.bool)
+    for a in kept:
+        owned[a.window] |= torch.from_numpy(a.mask)
+    centres, _ = places.centres()
+    y, x = (centres.cpu() / STRIDE).long().unbind(1)
+    free = ~owned[y.clamp_max(len(owned) - 1), x.clamp_max(owned.shape[1] - 1)]
+    faint = places.objectness[image].sigmoid().cpu() >= rank.faintest
+    place = (free & faint).nonzero()[:, 0].to(embeddings.device)
+    wide = replace(config, score=rank.faintest)
+    found = _decoded(decoder, embeddings, places, image, place, wide, categories)
+    return [a for a in rank(embeddings[image], found) if a.score >= config.score]
 
 
 def candidates(

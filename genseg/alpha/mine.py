@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -25,6 +26,9 @@ class RoundsConfig:
     images: int = 1000
     # least overlap with an instance of the mirrored, enlarged image that confirms an instance
     agreement: float = 0.6
+    # what confirms an instance: look, a second look at its image; energy, the score that an energy
+    # gives it (energy.shape.name); both, an energy's scores and a second look
+    critic: Literal["look", "energy", "both"] = "look"
     # stop the rounds once the agreement over these images has fallen by more than this
     tolerance: float = 0.02
 
@@ -51,16 +55,17 @@ def mine(
     sure: float,
     doubtful: float,
     agreement: float,
+    twice: bool = True,
 ) -> Mined:
     """The model's instances that a second look at the image confirms, as proposals with the score
-    of the first look.
+    of the first look. twice: without a second look all are confirmed that the model is sure of.
 
     Those that it does not confirm, and old proposals (`before`) that no instance overlaps, stay
     with half their score, and less than `doubtful`: they may be instances or not. Old proposals
     that were overlapped are replaced.
     """
     found = model.instances(image)
-    again = _second_look(model, image)
+    again = _second_look(model, image) if twice else found
     best = [max((_iou(a, b) for b in near), default=0.0) for a, near in _meeting(found, again)]
     kept = [
         a if iou >= agreement else _doubted(a, doubtful) for a, iou in zip(found, best, strict=True)

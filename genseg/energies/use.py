@@ -90,9 +90,11 @@ class UseConfig:
     candidate: float = 0.05  # least objectness and score of what is ranked
     # an instance's map becomes what its code draws, where that lowers the energy
     refine: bool = False
+    search: bool = False  # look again, at fainter places, where nothing has been found
+    faint: float = 0.01  # least objectness and score there
 
     def __post_init__(self) -> None:
-        between(0, 1, candidate=self.candidate)
+        between(0, 1, candidate=self.candidate, faint=self.faint)
 
 
 class Ranker:
@@ -108,6 +110,10 @@ class Ranker:
     @property
     def least(self) -> float:
         return self.config.candidate
+
+    @property
+    def faintest(self) -> float | None:
+        return self.config.faint if self.config.search else None
 
     @torch.no_grad()
     def __call__(

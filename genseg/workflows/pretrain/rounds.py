@@ -28,11 +28,12 @@ from genseg.data.images.source import ImageSource
 from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import propose
-from genseg.energies.finish import finished
+from genseg.energies.autoencoder import Autoencoder
+from genseg.energies.finish import Finished, finished
 from genseg.energies.head import EnergyHead
 from genseg.energies.material import composed
 from genseg.energies.model import EnergyFacts, digest, save_energy
-from genseg.energies.use import UseConfig
+from genseg.energies.use import Ranker, UseConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.measure.overlaps import mask_overlap, match
 from genseg.runs.metrics import Row, read_metrics
@@ -120,6 +121,8 @@ class Rounds:
         """The bank that the model proposes, or the former one if the model's word is no better."""
         before = load_bank(self._file(number - 1))
         model, c = self.model(), self.config
+        if c.rounds.critic != "look":
+            self._rank(model)
         # doubtful ones are proposals to ignore
         model.config = replace(model.config, score=model.config.score / 2)
         # the images are shrunk already, and the second look shall be larger
@@ -138,7 +141,13 @@ class Rounds:
             # doubtful ones are ignored
             sure, doubtful = c.compose.sure, min(c.compose.sure, c.compose.native)
             return mine(
-                model, image, found[i], sure=sure, doubtful=doubtful, agreement=c.rounds.agreement
+                model,
+                image,
+                found[i],
+                sure=sure,
+                doubtful=doubtful,
+                agreement=c.rounds.agreement,
+                twice=c.rounds.critic != "energy",
             )
 
         with several_at_once(model.device) as looking:
@@ -156,7 +165,8 @@ class Rounds:
             max((r["agreement"] for n, r in rows.items() if n < number), default=0.0)
             - c.rounds.tolerance
         )
-        adopted = agreement >= least and sure >= former / 2
+        looked = c.rounds.critic != "energy"  # twice at each image
+        adopted = (agreement >= least or not looked) and sure >= former / 2
         if number not in rows:
             self.record(
                 {
@@ -241,28 +251,39 @@ class Rounds:
             self._save_energy(p.module.energy, model)
 
     def _save_energy(self, head: EnergyHead, model: AlphaModel) -> None:
-        """Leave `energy.safetensors` beside it, finished on composites that training has not
-        seen."""
-        run, c = self.folder.parent, self.config
-        shaping = copy.deepcopy(head.shaping)
-        composer = Composer(
-            self.source, load_bank(self._file(0)), c.compose, share=1.0, seed=self.parts.config.seed
-        )
-        made = composed(model, composer, len(self.source), 3 * JUDGED, seed=self.parts.config.seed)
-        shaping.model.observe(made.embeddings.to(model.device))
-        trained, judged = made.part(0, JUDGED), made.part(JUDGED, 3 * JUDGED)
-        found = finished(shaping, trained, judged, UseConfig(), seed=self.parts.config.seed)
+        """Leave `energy.safetensors` beside it."""
+        run = self.folder.parent
+        energy, found = self._finished(head, model)
         facts = EnergyFacts(
             shape=head.task.shape,
             autoencoder=head.task.autoencoder,
-            decoder=c.decoder,
+            decoder=self.config.decoder,
             alpha=digest(run / ALPHA_NAME),
             ranking=found.ranked.ranking,
             calibration=found.ranked.calibration,
         )
-        save_energy(shaping.model, run / ENERGY_NAME, facts)
+        save_energy(energy, run / ENERGY_NAME, facts)
         for said in found.judgement.cheats():
             self.say(f"warning: {said}")
+
+    def _finished(self, head: EnergyHead, model: AlphaModel) -> tuple[Autoencoder, Finished]:
+        """A copy of the energy as it is now, finished on composites that training has not seen."""
+        shaping, seed = copy.deepcopy(head.shaping), self.parts.config.seed
+        bank = load_bank(self._file(0))  # those of later rounds are the model's own word
+        composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=seed)
+        made = composed(model, composer, len(self.source), 3 * JUDGED, seed=seed)
+        # whitened as generation sees embeddings: training has followed those of its batches
+        shaping.model.observe(made.embeddings.to(model.device))
+        trained, judged = made.part(0, JUDGED), made.part(JUDGED, 3 * JUDGED)
+        return shaping.model, finished(shaping, trained, judged, UseConfig(), seed=seed)
+
+    def _rank(self, model: AlphaModel) -> None:
+        """Let the energy, as it is now, rank what the model finds."""
+        joint = self.parts.module
+        assert isinstance(joint, Joint) and joint.energy is not None
+        energy, found = self._finished(joint.energy, model)
+        model.rank = Ranker(energy, found.ranked.ranking, UseConfig())
+        model.calibration = found.ranked.calibration
 
 
 class _Proposed(Dataset[list[Instance]]):
