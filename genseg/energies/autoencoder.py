@@ -118,13 +118,19 @@ class Autoencoder(nn.Module):
         """What Enc sees of each map: embeddings, whitened, and 2 a - 1; places and scales."""
         place, scale = frame(maps.alpha)
         white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
-        x = torch.cat([white[maps.image], 2 * maps.alpha[:, None] - 1], 1)
-        return self._window(x, place, scale), place, scale
+        return self._window(white[maps.image], maps.alpha, place, scale), place, scale
 
     def _window(
-        self, x: Float[Tensor, "n c h w"], place: Float[Tensor, "n 2"], scale: Float[Tensor, "n"]
+        self,
+        pixels: Float[Tensor, "n e h w"],
+        alpha: Float[Tensor, "n h w"],
+        place: Float[Tensor, "n 2"],
+        scale: Float[Tensor, "n"],
     ) -> Float[Tensor, "n c s s"]:
-        return window(x, place, scale, cells=self.config.cells, width=self.config.width)
+        """Both in one window; beyond the image there is neither."""
+        x = torch.cat([pixels, alpha[:, None]], 1)
+        seen = window(x, place, scale, cells=self.config.cells, width=self.config.width)
+        return torch.cat([seen[:, :-1], 2 * seen[:, -1:] - 1], 1)
 
     def encode(
         self, embeddings: Float[Tensor, "b e h w"], maps: Maps, draws: Draws | None = None
@@ -206,9 +212,9 @@ class MaskedAutoencoder(Autoencoder):
         """d over the hidden pixels. Enc is shown 1/2 there, in its own place."""
         place, scale = frame(maps.alpha)
         white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
-        shown = torch.where(hidden, 0.0, 2 * maps.alpha - 1)
+        shown = torch.where(hidden, 0.5, maps.alpha)
         pixels = white[maps.image] * ~hidden[:, None]
-        seen = self._window(torch.cat([pixels, shown[:, None]], 1), place, scale)
+        seen = self._window(pixels, shown, place, scale)
         coded = self.prior(self.encoder(seen), maps.image)
         logits = self.decode(embeddings, Codes(coded.vector, place, scale, maps.image))
         asked = hidden.to(logits)

@@ -174,10 +174,9 @@ def windows_of(
 ) -> Iterator[tuple[list[int], list[tuple[int, int]], Float[Tensor, "m e s s"], Maps]]:
     """Instances with the part of the image that the encoder sees around each, those of one scale
     together: which they are, the first row and column of each window, embeddings and maps in it.
-    Beyond the image both are 0."""
+    Beyond the image there is neither."""
     if not found:
         return
-    e, h, w = embeddings.shape
     scales, centres = _framed(found)
     for grid in GRIDS:
         scale = float(REACH * grid)
@@ -188,7 +187,8 @@ def windows_of(
             corners = [
                 (round(centres[i][0] - span / 2), round(centres[i][1] - span / 2)) for i in chosen
             ]
-            near = embeddings.new_zeros(len(chosen), e, span, span)
+            # beyond the image lies what is 0 once it is whitened
+            near = energy.mean[:, None, None].repeat(len(chosen), 1, span, span)
             alpha = embeddings.new_zeros(len(chosen), span, span)
             for k, (i, (top, left)) in enumerate(zip(chosen, corners, strict=True)):
                 y, x = max(top, 0), max(left, 0)
