@@ -18,7 +18,7 @@ from genseg.core import dist
 from genseg.core.check import above, at_least
 from genseg.core.mask_losses import dice
 from genseg.energies.draws import Draws
-from genseg.energies.maps import Maps, frame, window
+from genseg.energies.maps import Maps, Windows, frame
 from genseg.energies.priors import Prior
 
 BLOCK = 1 / 4  # of a map's side: what is hidden at once of a masked one
@@ -60,6 +60,13 @@ class MapEncoder(nn.Module):
 def _layer(before: int, after: int, stride: int) -> tuple[nn.Module, ...]:
     convolution = nn.Conv2d(before, after, 3, stride, 1, bias=False)
     return convolution, nn.GroupNorm(8, after), nn.SiLU()
+
+
+def _joined(
+    pixels: Float[Tensor, "n e s s"], alpha: Float[Tensor, "n 1 s s"]
+) -> Float[Tensor, "n _ s s"]:
+    """What Enc sees: embeddings and 2 a - 1."""
+    return torch.cat([pixels, 2 * alpha - 1], 1)
 
 
 @dataclass(frozen=True)
@@ -117,20 +124,19 @@ class Autoencoder(nn.Module):
     ) -> tuple[Float[Tensor, "n _ s s"], Float[Tensor, "n 2"], Float[Tensor, "n"]]:
         """What Enc sees of each map: embeddings, whitened, and 2 a - 1; places and scales."""
         place, scale = frame(maps.alpha)
-        white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
-        return self._window(white[maps.image], maps.alpha, place, scale), place, scale
+        around = self._around(maps, place, scale)
+        pixels = around.of_images(self._white(embeddings), maps.image)
+        return _joined(pixels, around.of_each(maps.alpha[:, None])), place, scale
 
-    def _window(
-        self,
-        pixels: Float[Tensor, "n e h w"],
-        alpha: Float[Tensor, "n h w"],
-        place: Float[Tensor, "n 2"],
-        scale: Float[Tensor, "n"],
-    ) -> Float[Tensor, "n c s s"]:
-        """Both in one window; beyond the image there is neither."""
-        x = torch.cat([pixels, alpha[:, None]], 1)
-        seen = window(x, place, scale, cells=self.config.cells, width=self.config.width)
-        return torch.cat([seen[:, :-1], 2 * seen[:, -1:] - 1], 1)
+    def _white(self, embeddings: Float[Tensor, "b e h w"]) -> Float[Tensor, "b e h w"]:
+        return (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
+
+    def _around(
+        self, maps: Maps, place: Float[Tensor, "n 2"], scale: Float[Tensor, "n"]
+    ) -> Windows:
+        size = (maps.alpha.shape[1], maps.alpha.shape[2])
+        c = self.config
+        return Windows.around(place, scale, size, cells=c.cells, width=c.width)
 
     def encode(
         self, embeddings: Float[Tensor, "b e h w"], maps: Maps, draws: Draws | None = None
@@ -211,10 +217,10 @@ class MaskedAutoencoder(Autoencoder):
     ) -> Float[Tensor, "n"]:
         """d over the hidden pixels. Enc is shown 1/2 there, in its own place."""
         place, scale = frame(maps.alpha)
-        white = (embeddings - self.mean[:, None, None]) / self.std[:, None, None]
+        around = self._around(maps, place, scale)
         shown = torch.where(hidden, 0.5, maps.alpha)
-        pixels = white[maps.image] * ~hidden[:, None]
-        seen = self._window(pixels, shown, place, scale)
+        pixels = self._white(embeddings)[maps.image] * ~hidden[:, None]
+        seen = _joined(around.of_each(pixels), around.of_each(shown[:, None]))
         coded = self.prior(self.encoder(seen), maps.image)
         logits = self.decode(embeddings, Codes(coded.vector, place, scale, maps.image))
         asked = hidden.to(logits)

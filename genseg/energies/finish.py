@@ -19,6 +19,7 @@ from genseg.energies.material import Material
 from genseg.energies.shaping import Shaping
 from genseg.energies.use import Ranker, Ranking, UseConfig, fit_ranking
 
+FITTED = 256  # images, at most, to whose codes a prior is fitted
 RIGHT = 0.5  # overlap from which on an instance is right
 
 
@@ -53,9 +54,9 @@ def scenes(material: Material, first: int, last: int, device: torch.device) -> l
 
 @torch.no_grad()
 def codes_of(energy: Autoencoder, material: Material) -> Float[Tensor, "n d"]:
-    """The codes of all true maps."""
+    """The codes of true maps: all of the first images."""
     found = []
-    for i in range(len(material)):
+    for i in range(min(len(material), FITTED)):
         scene = material.scene(i, energy.mean.device)
         found.append(energy.encode(scene.embeddings[None], scene.maps).codes.vector)
     return torch.cat(found)

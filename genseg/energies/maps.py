@@ -46,29 +46,57 @@ def frame(alpha: Float[Tensor, "n h w"]) -> tuple[Float[Tensor, "n 2"], Float[Te
     return STRIDE * centre, scales[grid]
 
 
-def window(
-    x: Float[Tensor, "n c h w"],
-    place: Float[Tensor, "n 2"],
-    scale: Float[Tensor, "n"],
-    *,
-    cells: int,
-    width: float,
-) -> Float[Tensor, "n c {cells} {cells}"]:
-    """Square windows of `width` scales around places; 0 outside the image.
+@dataclass(frozen=True)
+class Windows:
+    """Square windows of `width` scales around places, of `cells` by `cells`; 0 outside the image.
 
-    Two matrices of tents, one for rows and one for columns: what is shrunk is averaged, and there
-    are derivatives of any order, of which `grid_sample` has but the first.
+    Two matrices of tents for each, one for rows and one for columns: what is shrunk is averaged,
+    and there are derivatives of any order, of which `grid_sample` has but the first.
     """
-    sides = []
-    for axis, length in ((0, x.shape[2]), (1, x.shape[3])):
+
+    rows: Float[Tensor, "n s h"]
+    columns: Float[Tensor, "n s w"]
+
+    @classmethod
+    def around(
+        cls,
+        place: Float[Tensor, "n 2"],
+        scale: Float[Tensor, "n"],
+        size: tuple[int, int],
+        *,
+        cells: int,
+        width: float,
+    ) -> "Windows":
+        """Those of places, in maps of `size`."""
         step = (width * scale / (cells * STRIDE))[:, None, None]
-        number = torch.arange(cells, device=x.device)[None, :, None] + 0.5 - cells / 2
-        at = place[:, axis, None, None] / STRIDE + number * step
+        number = torch.arange(cells, device=place.device)[None, :, None] + 0.5 - cells / 2
         reach = step.clamp_min(1.0)
-        pixel = torch.arange(length, device=x.device)[None, None] + 0.5
-        sides.append(((1 - (pixel - at).abs() / reach).relu() / reach).to(x.dtype))
-    rows, columns = sides
-    return (rows[:, None] @ x) @ columns[:, None].transpose(2, 3)
+        sides = []
+        for axis, length in enumerate(size):
+            at = place[:, axis, None, None] / STRIDE + number * step
+            pixel = torch.arange(length, device=place.device)[None, None] + 0.5
+            sides.append((1 - (pixel - at).abs() / reach).relu() / reach)
+        return cls(*sides)
+
+    def of_each(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c s s"]:
+        """The windows, each in a picture of its own."""
+        return (self.rows[:, None].to(x.dtype) @ x) @ self.columns[:, None].transpose(2, 3).to(
+            x.dtype
+        )
+
+    def of_images(
+        self, x: Float[Tensor, "b c h w"], image: Int[Tensor, "n"]
+    ) -> Float[Tensor, "n c s s"]:
+        """The windows, each in one of a few images: one product an image, and no copies of it."""
+        order = torch.argsort(image, stable=True)
+        counts = torch.bincount(image, minlength=len(x)).tolist()
+        parts = [x.new_zeros(0, x.shape[1], self.rows.shape[1], self.columns.shape[1])]
+        for pixels, mine in zip(x, order.split(counts), strict=True):
+            rows = self.rows[mine].flatten(0, 1).to(x.dtype)  # ms h
+            high = rows @ pixels.transpose(0, 1).flatten(1)  # ms cw
+            high = high.view(len(mine), self.rows.shape[1], *pixels.shape[::2]).transpose(1, 2)
+            parts.append(high @ self.columns[mine, None].transpose(2, 3).to(x.dtype))
+        return torch.cat(parts)[torch.argsort(order)]
 
 
 def soft_overlap(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"]) -> Float[Tensor, "n"]:

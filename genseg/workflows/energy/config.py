@@ -22,10 +22,10 @@ class EnergyConfig:
     shape: Any
     data: str | None = None  # the images, where they are elsewhere now; by default those of the run
     composites: int = 800  # composites that it is trained on
-    judged: int = 128  # further ones on which it is judged, and scores are calibrated
-    maps: int = 8  # most true maps of an image that a step sees
+    judged: int = 96  # further ones on which it is judged, and scores are calibrated
+    maps: int = 6  # most true maps of an image that a step sees
     own: int = 4  # most of the decoder's own instances of an image that a step sees
-    steps: int = 600  # length of the run
+    steps: int = 400  # length of the run
     minutes: float | None = None  # the same as a time, measured on the first steps
     batch_size: int = 16  # images of one update, over all processes
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
