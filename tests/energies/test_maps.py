@@ -10,7 +10,7 @@ from genseg.alpha.codes import GRIDS, STRIDE
 from genseg.alpha.decoder import Places
 from genseg.alpha.objective import assign
 from genseg.core.mask_losses import overlap
-from genseg.energies.maps import Maps, frame, nearest_overlap, soft_overlap, window
+from genseg.energies.maps import Maps, Windows, frame, nearest_overlap, soft_overlap
 
 
 def soft(*shape: int, seed: int = 0) -> Tensor:
@@ -52,6 +52,12 @@ def test_a_frame_has_no_gradient_and_stands_an_empty_map() -> None:
     assert none.shape == (0, 2) and sizes.shape == (0,)
 
 
+def window(x: Tensor, place: Tensor, scale: Tensor, *, cells: int, width: float) -> Tensor:
+    """Windows, each in a picture of its own."""
+    size = (x.shape[2], x.shape[3])
+    return Windows.around(place, scale, size, cells=cells, width=width).of_each(x)
+
+
 def naive_window(x: Tensor, place: Tensor, scale: float, cells: int, width: float) -> Tensor:
     """Of one channel: each cell is the mean of the pixels within a cell's length of its centre, or
     within a pixel's where cells are smaller, the nearer the more."""
@@ -87,6 +93,15 @@ def test_a_window_is_the_mean_of_pixels_near_each_cell(scale: float, width: floa
     for k in range(2):
         wanted = naive_window(x[k, 0], place[k], scale, 4, width)
         torch.testing.assert_close(found[k, 0], wanted)
+
+
+def test_windows_of_a_few_images_are_those_of_copies_of_them() -> None:
+    x, image = soft(3, 2, 10, 12), torch.tensor([2, 0, 2, 2, 0])
+    place, scale = 20 * torch.rand(5, 2), torch.tensor([4.0, 8.0, 16.0, 8.0, 4.0])
+    around = Windows.around(place, scale, (10, 12), cells=4, width=2.0)
+    torch.testing.assert_close(around.of_images(x, image), around.of_each(x[image]))
+    nothing = Windows.around(place[:0], scale[:0], (10, 12), cells=4, width=2.0)
+    assert nothing.of_images(x, image[:0]).shape == (0, 2, 4, 4)
 
 
 def test_a_window_that_enlarges_is_bilinear() -> None:
