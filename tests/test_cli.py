@@ -452,11 +452,13 @@ RECIPES = sorted(f.relative_to(ROOT).as_posix() for f in (ROOT / "configs").rglo
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_is_a_config(recipe: str, capsys: pytest.CaptureFixture[str]) -> None:
     """With the keys that its own command gives."""
-    needed = ["data.path=FOLDER"] if "pretrain" in recipe else ["data.train=TRAIN.json"]
-    command = "pretrain" if "pretrain" in recipe else "finetune"
-    assert (
-        main([command, "--config", str(ROOT / recipe), *needed, "run=RUN", "--print-config"]) == 0
-    )
+    command = recipe.split("/")[1]
+    option, needed = {
+        "pretrain": ("--config", "data.path=FOLDER"),
+        "energy": ("--shape", "ALPHA"),
+        "finetune": ("--config", "data.train=TRAIN.json"),
+    }[command]
+    assert main([command, option, str(ROOT / recipe), needed, "run=RUN", "--print-config"]) == 0
     assert "run: RUN" in capsys.readouterr().out
 
 

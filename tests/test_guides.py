@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 
 import cv2
@@ -10,23 +11,27 @@ import numpy as np
 import pytest
 import torch
 
+from genseg import config as configs
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, save_alpha
 from genseg.cli import main
-from genseg.core.names import ALPHA_NAME, ENCODER_NAME
+from genseg.core.names import ALPHA_NAME, CONFIG_NAME, ENCODER_NAME, ENERGY_NAME
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
+from genseg.energies.strategies import SHAPINGS
 from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, save_encoder
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 FOLDER = Path(__file__).parents[1] / "docs" / "guides"
 NAMES = ("encoders", "pages", "labelling_tools", "many_machines")
 GUIDES = "\n".join((FOLDER / f"{name}.md").read_text() for name in ("alpha_maps", *NAMES))
+ENERGY = (FOLDER / "energy.md").read_text()
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf" *```{language}\n(.*?)```", GUIDES, re.S)
+def blocks(language: str, text: str = GUIDES) -> list[str]:
+    return re.findall(rf" *```{language}\n(.*?)```", text, re.S)
 
 
 @pytest.fixture
@@ -101,6 +106,56 @@ def test_the_commands(place: Path) -> None:
     assert len(json.loads((place / "SHARED/instances.json").read_text())["images"]) == 5
 
 
+LITTLE = {"steps": 2, "batch_size": 4, "threads": 1}  # of whatever is trained
+COMPOSED = [
+    *("alpha.side=64", "alpha.compose.size=64", "alpha.proposals=blobs", "alpha.compose.sure=0"),
+    *("alpha.rounds.count=1", "alpha.compose.pasted=[1,2]", "probe.every=0 steps"),
+]
+SHAPED = {"composites": 6, "judged": 4}
+BESIDE = [
+    *("data.cache=0", "data.workers=0", "views.both.size=32", "images=null"),
+    *("alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8", "checkpoint.every=2 steps"),
+]
+
+
+def test_the_commands_and_the_python_of_energies(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the run that is there, which gets the config of one that composes."""
+    monkeypatch.setattr("genseg.workflows.pretrain.rounds.JUDGED", 4)
+    given = ["method.name=none", "alpha.name=places", "data.path=FOLDER", "run=runs/alpha"]
+    config = configs.load(
+        PretrainConfig, file=None, overrides=[*given, "steps=1", *COMPOSED], choices=CHOICES
+    )
+    (place / "runs/alpha" / CONFIG_NAME).write_text(configs.to_yaml(config))
+    little = [f"{key}={value}" for key, value in LITTLE.items()]
+    small = {
+        "energy": [*little, *(f"{key}={value}" for key, value in SHAPED.items())],
+        "pretrain": [*little, *COMPOSED, *BESIDE],
+    }
+    lines = [line for block in blocks("bash", ENERGY) for line in block.splitlines()]
+    assert len(lines) == 8 and all(line.startswith("genseg ") for line in lines)
+    for line in lines:
+        words = shlex.split(line.replace("--minutes 3", ""))[1:]
+        assert main([*words, *small.get(words[0], [])]) == 0, line
+    for run in ("alpha-critic", "denoising", "both"):
+        assert (place / "runs" / run / ENERGY_NAME).is_file()
+    (python,) = blocks("python", ENERGY)
+    keys = ", ".join(f"{key}={value}" for key, value in (LITTLE | SHAPED).items())
+    exec(compile(python.replace("steps=600", keys), "energy.md", "exec"), {})
+    assert (place / "found-ranked/instances.json").is_file()
+
+
+def test_the_table_of_shapings_has_all_of_them_with_all_of_their_keys() -> None:
+    table = ENERGY.split("| name | family |")[1].split("\n\n")[0]
+    rows = [row.split("|")[1:-1] for row in table.splitlines()[2:]]
+    told = {name.strip(" `"): set(re.findall(r"\w+", keys)) for name, _, _, keys in rows}
+    assert told.keys() == SHAPINGS.keys() and len(rows) == len(told)
+    for name, keys in told.items():
+        own = {field.name for field in fields(SHAPINGS[name].config)}
+        assert keys == own - {"name", "reconstruct"}, name
+
+
 def test_the_keys_are_those_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pretrain", "--keys"]) == 0
     keys = capsys.readouterr().out
@@ -108,6 +163,8 @@ def test_the_keys_are_those_of_the_config(capsys: pytest.CaptureFixture[str]) ->
     assert len(named) >= 5
     for name in named:
         assert f"\n{name} " in keys, name
+    for name in re.findall(r"`(energy\.[a-z_]+(?:\.[a-z_]+)?)`", ENERGY):
+        assert name == ENERGY_NAME or f"\n{name} " in keys, name
 
 
 def test_every_key_is_in_a_recipe_or_a_page(capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,7 +173,7 @@ def test_every_key_is_in_a_recipe_or_a_page(capsys: pytest.CaptureFixture[str]) 
     recipes = (FOLDER.parents[1] / "configs").rglob("*.yaml")
     text = "\n".join(f.read_text() for f in (*recipes, *docs))
     keys = set()
-    for command in ("pretrain", "finetune"):
+    for command in ("pretrain", "finetune", "energy"):
         assert main([command, "--keys"]) == 0
         keys |= set(re.findall(r"(?m)^([a-z_][\w.<>]*) ", capsys.readouterr().out))
     last = {key: key.rpartition(".")[2] for key in keys}

@@ -21,6 +21,8 @@ from genseg import cli
 from genseg.config import key_help
 from genseg.data.instances.instance import Instance
 from genseg.model import Model
+from genseg.workflows.energy.config import CHOICES as ENERGY_CHOICES
+from genseg.workflows.energy.config import EnergyConfig
 from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
 from genseg.workflows.finetune.config import FinetuneConfig
 from genseg.workflows.generate.instances import Instances
@@ -64,9 +66,9 @@ What the functions return. `print(result)` says it in the words of the command; 
 gives them."""
 
 RUN = """\
-`genseg pretrain` and `genseg finetune` write all they make into the folder `run=`. Killed, the same
-command goes on there; `--fresh` starts over. A folder that holds files of these names which are not
-of genseg is refused."""
+`genseg pretrain`, `genseg energy` and `genseg finetune` write all they make into the folder `run=`
+(`genseg energy` also takes `--out`). Killed, the same command goes on there; `--fresh` starts over.
+A folder that holds files of these names which are not of genseg is refused."""
 
 # title -> name of a file -> what it holds
 FILES: dict[str, dict[str, str]] = {
@@ -77,6 +79,8 @@ FILES: dict[str, dict[str, str]] = {
         "network",
         "alpha.safetensors": "encoder and alpha decoder, for `genseg generate` (with the alpha "
         "task)",
+        "energy.safetensors": "an energy for that decoder, for `--energy` (with "
+        "`energy.shape.name`)",
         "banks/": "the proposals of each round (with the alpha task)",
         "snapshots/": "what was found in the same few images as training went on (with the alpha "
         "task)",
@@ -88,6 +92,12 @@ FILES: dict[str, dict[str, str]] = {
         "checkpoints/": "everything needed to go on",
         "tensorboard/": "the numbers for TensorBoard (with `tensorboard=true`)",
         "evaluated/": "instances that `genseg evaluate alpha` has generated, for each json",
+    },
+    "genseg energy": {
+        "energy.safetensors": "the energy, its ranking and calibration, and a digest of the "
+        "alpha.safetensors that it is for",
+        "report.html, metrics.jsonl, config.yaml, env.json, checkpoints/": "as of `genseg "
+        "pretrain`",
     },
     "genseg finetune": {
         "best.safetensors": "the model with the best score on `data.val`",
@@ -191,6 +201,7 @@ def keys() -> str:
         [
             *("# Keys", KEYS),
             *("## genseg pretrain", _code(key_help(PretrainConfig, PRETRAIN_CHOICES))),
+            *("## genseg energy", _code(key_help(EnergyConfig, ENERGY_CHOICES))),
             *("## genseg finetune", _code(key_help(FinetuneConfig, FINETUNE_CHOICES))),
         ]
     )

@@ -238,7 +238,9 @@ def _scored(
     for one in some:
         own = np.array([a.score for a in one.own], float)
         distance, cost = plain.measured(one.scene.embeddings, one.own)
-        tau, offset, weight = (float(x) for x in (energy.tau, energy.offset, energy.weight))
+        tau, offset, weight = (
+            float(x.detach()) for x in (energy.tau, energy.offset, energy.weight)
+        )
         score.append(own)
         worth.append(one.overlap)
         energies.append(-(tau * (distance - offset) + weight * cost))
