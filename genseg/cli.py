@@ -110,12 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with interrupts.raised():
             return options.act(options)
     except MissingKey as error:
-        kind = "pretrain" if options.command == "pretrain" else "finetune"
-        start = (
-            ""
-            if options.config
-            else f"; or start from a recipe by --config: {', '.join(recipes(kind))}"
-        )
+        given = getattr(options, "config", True)  # genseg energy always has a recipe
+        known = ", ".join(recipes(options.command))
+        start = "" if given else f"; or start from a recipe by --config: {known}"
         print(f"genseg {options.command}: {error}{start}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stopped:

@@ -28,6 +28,8 @@ Killed? The same command goes on where it was. The run directory holds
   config.yaml          every key, resolved
   checkpoints/         everything needed to go on
 
+Several processes: torchrun --nproc_per_node 2 tools/energy.py RUN ...
+
 Next: genseg generate RUN FOLDER --energy DIR, genseg evaluate alpha RUN --energy DIR.
 """
 HELP = HELP.format(names="\n".join(f"  {name}" for name in recipes("energy")))

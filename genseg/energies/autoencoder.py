@@ -80,6 +80,7 @@ class Encoded:
 class Autoencoder(nn.Module):
     """Enc, a kernel of its own for Dec, R, tau and c. Everything is computed in float32."""
 
+    draws = True  # d is of what Dec draws
     weight: Tensor  # of R, once it is fitted
     mean: Tensor
     std: Tensor
@@ -248,6 +249,8 @@ class PairedEncoder(Autoencoder):
     """d = 1 - cos(h, h'), h' the code of the image alone at the map's place: how far a map is from
     what the image says there."""
 
+    draws = False
+
     def alone(self, embeddings: Float[Tensor, "b e h w"], maps: Maps) -> Float[Tensor, "n d"]:
         """h': the code of each map's window without the map."""
         seen, _, _ = self.windows(embeddings, maps)
@@ -295,6 +298,8 @@ class Critic(Autoencoder):
 
 class Value(Critic):
     """That alone, without d: the baseline that no autoencoder is in."""
+
+    draws = False
 
     def parts(
         self, embeddings: Float[Tensor, "b e h w"], maps: Maps, draws: Draws | None = None

@@ -36,7 +36,8 @@ class Scene:
 
 @dataclass(frozen=True)
 class Judgement:
-    """Numbers over true maps; each overlap is a mean of `soft_overlap`.
+    """Numbers over true maps; each overlap is a mean of `soft_overlap`, and nan for an energy that
+    draws nothing.
 
     reconstruction: of r(a) with a
     copy: of what the code draws in another image with a: high where the code holds the map itself
@@ -99,11 +100,12 @@ def judge(
         encoded = energy.encode(pixels, maps)
         costs.append(energy.parts(pixels, maps)[1])
         codes = encoded.codes
-        kept.append(soft_overlap(energy.decode(pixels, codes).sigmoid(), maps.alpha))
-        if (other := _next_like(some, number)) is not None:
+        if energy.draws:
+            kept.append(soft_overlap(energy.decode(pixels, codes).sigmoid(), maps.alpha))
+        if energy.draws and (other := _next_like(some, number)) is not None:
             drawn = energy.decode(other.embeddings[None].float(), codes).sigmoid()
             copied.append(soft_overlap(drawn, maps.alpha))
-        if len(maps) > 1:
+        if energy.draws and len(maps) > 1:
             turned = Codes(codes.vector.roll(1, 0), codes.place, codes.scale, codes.image)
             ignored.append(soft_overlap(energy.decode(pixels, turned).sigmoid(), maps.alpha))
         geometry = geometry_of(maps)

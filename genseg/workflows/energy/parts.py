@@ -116,6 +116,11 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
         if accelerator.is_main_process:  # makes it; the others read it
             _made(model, composer, config, name)
     whole = _made(model, composer, config, name)
+    if not len(whole.image):
+        raise ValueError(
+            f"{alpha}: its composites show no instance, so there is nothing to learn; look at the "
+            f"proposals: genseg generate {recipe.alpha.proposals} FOLDER --out DIR"
+        )
     torch.manual_seed(config.seed % 2**63)
     sizes = {"embedding": facts.decoder.embedding, "code": facts.decoder.code}
     energy = build_energy(config.shape, model.decoder, config.autoencoder, **sizes)

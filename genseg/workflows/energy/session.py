@@ -1,5 +1,6 @@
 """One process's part in a run that shapes an energy, and what it leaves."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -63,8 +64,14 @@ class Shaped(Result):
             f"{self.energy}: {self.shape}, {self.maps_seen:,} maps seen",
             f"Of a true and a corrupted map it finds the true one {100 * j.mean_separation:.1f} "
             f"times in 100 ({kinds}).",
-            f"Reconstruction {j.reconstruction:.3f}; copy {j.copy:.3f}, ignore {j.ignore:.3f} "
-            "(both low where the code says which instance).",
+            *(
+                []
+                if math.isnan(j.reconstruction)
+                else [
+                    f"Reconstruction {j.reconstruction:.3f}; copy {j.copy:.3f}, ignore "
+                    f"{j.ignore:.3f} (both low where the code says which instance)."
+                ]
+            ),
             f"The decoder's own instances: rank correlation with their overlap {before:.3f} by the "
             f"decoder's score, {after:.3f} with the energy.",
             *(f"warning: {said}" for said in self.cheats),
@@ -198,7 +205,7 @@ class EnergySession(Session):
 
 def _row(found: Judgement) -> dict[str, float]:
     """A judgement as a line of metrics.jsonl."""
-    return {
+    row = {
         "auroc": found.mean_separation,
         "reconstruction": found.reconstruction,
         "copy": found.copy,
@@ -206,3 +213,4 @@ def _row(found: Judgement) -> dict[str, float]:
         "code": found.code,
         **{f"auroc_{kind}": found.separation[kind] for kind in KINDS},
     }
+    return {name: value for name, value in row.items() if not math.isnan(value)}
