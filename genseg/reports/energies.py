@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from genseg.core.words import amount
+from genseg.data.instances.instance import OPAQUE
 from genseg.energies.corrupt import Kind
 from genseg.reports.energy_looks import (
     SHIFTS,
@@ -14,22 +15,17 @@ from genseg.reports.energy_looks import (
     WALK,
     Drawn,
     Looked,
-    Subject,
-    energies_of,
     looked,
 )
 from genseg.reports.run import Run
-from genseg.show.levels import Level, legend, levels, ordered, plane
+from genseg.show.levels import Level, legend, levels, ordered, plane, span_of
 from genseg.show.page import Section
 
-SHOWN = 4  # images whose maps are shown
 FEWER = 3  # of the other sections
 EXTREME = 6  # own instances of the lowest energy, and of the highest
-KINDS: tuple[Kind, ...] = ("shift", "dilate", "erode", "cut", "noise", "union")
-LEFT = 0.5  # overlap of a corrupted map with the true one
 START = 0.4  # the same of one from which a descent begins
-TRUE = "true map"
 SCALE = legend("lowest E of a row", "highest")
+WHOLE = legend("E of true maps", "of corrupted ones")
 UNSEEN = "Composites that the run has not been trained on."
 DIM = "Dim images are shown brighter."
 
@@ -38,11 +34,10 @@ DIM = "Dim images are shown brighter."
 def maps(run: Run) -> Section | None:
     """True maps, what they are not, and the decoder's worst, in the order of their energy."""
     seen = looked(run)
-    if seen is None or not (subjects := seen.subjects(SHOWN)):
+    if seen is None or not seen.shown:
         return None
     rows, first = "", 0
-    for s in subjects:
-        found = others(seen, s)
+    for s, found in seen.shown:
         true_first = ordered(_cells(seen, s.image, found))
         first += true_first[0].word == TRUE
         rows += levels(true_first, name="E")
@@ -53,20 +48,15 @@ def maps(run: Run) -> Section | None:
         SCALE + rows,
         f"{UNSEEN} Each row is one true map, framed, and what it is not, from the lowest energy "
         f"to the highest; the true map should come first, and does in {first} of "
-        f"{amount(len(subjects), 'row')}. Corrupted maps overlap the true one by about {LEFT:g} "
-        f"where their kind has a strength; own, worst, is the decoder's own. {DIM}",
+        f"{amount(len(seen.shown), 'row')}. Corrupted maps overlap the true one by about {LEFT:g} "
+        f"where their kind has a strength; {WORST}, is what the decoder itself finds with the least overlap. {DIM}",
     )
 
 
-def others(seen: Looked, s: Subject) -> list[Drawn]:
-    """The true map of a subject, corrupted ones, and the decoder's own."""
-    truth = seen.true(s)
-    names = [TRUE, *KINDS]
-    alpha = torch.cat([truth[None], seen.corrupted(s, KINDS, LEFT)])
-    if s.own is not None:
-        names.append("own, worst")
-        alpha = torch.cat([alpha, seen.material.own[s.own][None].float() / 255])
-    return seen.drawn(s.image, truth, names, alpha)
+def usual(seen: Looked) -> tuple[float, float]:
+    """A span of energies for what is compared from row to row: that of some true maps and
+    corrupted ones."""
+    return span_of([d.energy for _, found in seen.shown for d in found])
 
 
 def _cells(seen: Looked, image: int, found: Sequence[Drawn]) -> list[Level]:
@@ -77,7 +67,7 @@ def _cells(seen: Looked, image: int, found: Sequence[Drawn]) -> list[Level]:
             seen.picture(image, d.alpha, square),
             d.energy,
             d.name,
-            f"overlap {d.overlap:.2f}",
+            "" if d.name == TRUE else f"overlap {d.overlap:.2f}",
             d.name == TRUE,
         )
         for d in found
@@ -90,19 +80,19 @@ def descent(run: Run) -> Section | None:
     seen = looked(run)
     if seen is None or not seen.decodes or not (subjects := seen.subjects(FEWER)):
         return None
-    rows = ""
+    rows, span = "", usual(seen)
     for n, s in enumerate(subjects):
         kind: Kind = "noise" if n % 2 == 0 else "shift"
         truth = seen.true(s)
         steps = seen.descent(s.image, seen.corrupted(s, [kind], START)[0])
         names = [TRUE, kind, *(f"step {k}" for k in range(1, STEPS + 1))]
         found = seen.drawn(s.image, truth, names, torch.cat([truth[None], steps]))
-        rows += levels(_cells(seen, s.image, found), name="E")
+        rows += levels(_cells(seen, s.image, found), name="E", span=span)
     return Section(
         "descent",
         "Descent",
         "Descent: a corrupted map, and three steps of a ← Dec(x, Enc(x, a))",
-        SCALE + rows,
+        WHOLE + rows,
         "The true map, framed, is not used. Where E is shaped well, it falls from step to step, "
         "and the map comes to lie on the instance.",
     )
@@ -112,34 +102,29 @@ def descent(run: Run) -> Section | None:
 def own(run: Run) -> Section | None:
     """The decoder's own instances of the lowest and of the highest energy."""
     seen = looked(run)
-    if seen is None or not len(seen.material.own):
+    if seen is None or not seen.own:
         return None
-    m, energy = seen.material, torch.zeros(len(seen.material.own))
-    for image in range(len(m)):
-        mine = m.own_image == image
-        alpha = m.own[mine].float() / 255
-        energy[mine] = energies_of(seen.energy, seen.scene(image).embeddings, alpha)
-    order = torch.argsort(energy).tolist()
-    best, worst = order[:EXTREME], order[EXTREME:][-EXTREME:]
+    m = seen.material
+    best, worst = seen.own[:EXTREME], seen.own[EXTREME:][-EXTREME:]
 
-    def cell(k: int) -> Level:
-        image, alpha = int(m.own_image[k]), m.own[k].float() / 255
-        square = seen.square(image, alpha[None])
+    def cell(k: int, energy: float) -> Level:
+        image, alpha = int(m.own_image[k]), m.own[k].float() / OPAQUE
+        square = seen.square(image, alpha[None], margin=0.5)
         more = f"overlap {float(m.overlap[k]):.2f}"
-        return Level(
-            seen.picture(image, alpha, square), float(energy[k]), f"score {m.score[k]:.2f}", more
-        )
+        picture = seen.picture(image, alpha, square)
+        return Level(picture, energy, f"score {float(m.score[k]):.2f}", more)
 
-    shown = [cell(k) for k in (*best, *worst)]
-    body = levels(shown, name="E")
+    span, body = span_of([e for _, e in seen.own]), legend("lowest E", "highest")
+    for title, some in (("Lowest energy", best), ("Highest energy", worst)):
+        body += f"<h3>{title}</h3>" + levels([cell(*each) for each in some], name="E", span=span)
     return Section(
         "own",
         "Own instances",
         "Best and worst: the decoder's own instances by their energy",
         legend("lowest E", "highest") + body,
-        f"Of {amount(len(m.own), 'instance')} that the decoder finds in "
-        f"{amount(len(m), 'composite')}, at whatever score: the {len(best)} of the lowest energy, "
-        f"then the {len(worst)} of the highest. Overlap is that with the nearest true map.",
+        f"Of {amount(len(seen.own), 'instance')}, drawn at random from those that the decoder "
+        f"finds in {amount(len(m), 'composite')} at whatever score. Overlap is that with the "
+        "nearest true map.",
     )
 
 
@@ -182,30 +167,31 @@ def walks(run: Run) -> Section | None:
     seen = looked(run)
     if seen is None or not seen.decodes:
         return None
-    rows, count = "", 0
+    rows, count, span = "", 0, usual(seen)
     for image in range(len(seen.material)):
         if count == FEWER or (pair := seen.pair(image)) is None:
             continue
         count += 1
         alpha = seen.walk(image, pair)
         energy, _ = seen.measured(image, alpha, alpha[0])
-        square = seen.square(image, alpha[[0, -1]])
-        words = ["first", *(f"{100 * k // (WALK - 1)} % of the way" for k in range(1, WALK - 1))]
+        ends = seen.material.alpha[list(pair)].float() / OPAQUE
+        square = seen.square(image, ends)
+        words = ["first", *(f"{100 * k // (WALK - 1)} %" for k in range(1, WALK - 1))]
         cells = [
             Level(seen.picture(image, a, square), e, word)
             for a, e, word in zip(alpha, energy, [*words, "second"], strict=True)
         ]
-        rows += levels(cells, name="E")
+        rows += levels(cells, name="E", span=span)
     if not count:
         return None
     return Section(
         "walks",
         "Between",
         "Between two instances: a walk in the space of codes",
-        SCALE + rows,
+        WHOLE + rows,
         "Place and vector go from the code of one instance to that of another of the same image, "
-        "and each code is drawn in the image. Between them E should rise: half of one and half of "
-        "another is no instance.",
+        "and each code is drawn in the image. Half of one and half of another is no instance: "
+        "where E rises on the way, it says so.",
     )
 
 

@@ -1,6 +1,7 @@
 """What the report of an energy looks at: composites that nothing was trained on, true maps of them
 with what they are not, and the decoder's own instances."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,8 +39,16 @@ from genseg.workflows.generate.finder import alpha_file
 
 LATER = 2**20  # composites after the first unseen one: those before are trained on, or judged
 COMPOSITES, FEWEST = 16, 4  # composites that are looked at
-PIXELS = COMPOSITES * 256**2  # of all of them, about: seconds
+PIXELS = COMPOSITES * 128**2  # of all of them, about: seconds
+OWN = 160  # of the decoder's own instances that are looked at
 SIDE = 160  # pixels of a picture
+SHOWN = 4  # images whose maps are shown
+KINDS: tuple[Kind, ...] = ("shift", "dilate", "erode", "cut", "noise", "union")
+LEFT = 0.5  # overlap of a corrupted map with the true one
+TRUE, WORST = "true map", "own, worst"
+NEAR = 0.05  # least overlap of an own instance that is shown beside a true map
+DRAWN = 0.6  # of a true map with what its code draws, from where on a walk may begin or end there
+LEAST = 32  # pixels of an image in a picture, at least
 STEPS = 3  # of a descent
 WALK = 5  # codes from one instance to another
 SHIFTS = 17  # along a side of a landscape
@@ -87,7 +96,7 @@ class Looked:
         the one of middle size."""
         m, found = self.material, list[Subject]()
         for image in range(len(m)):
-            mine = ((m.own_image == image) & (m.overlap > 0)).nonzero()[:, 0]
+            mine = ((m.own_image == image) & (m.overlap >= NEAR)).nonzero()[:, 0]
             rows = self.rows(image)
             if len(mine):
                 worst = int(mine[m.overlap[mine].argmin()])
@@ -118,6 +127,34 @@ class Looked:
         """Maps of an image with their names and energies."""
         measured = self.measured(image, alpha, truth)
         return [Drawn(*each) for each in zip(names, alpha, *measured, strict=True)]
+
+    @functools.cached_property
+    def shown(self) -> list[tuple[Subject, list[Drawn]]]:
+        """Some subjects with their true map, corrupted ones, and the decoder's own."""
+        return [(s, self._others(s)) for s in self.subjects(SHOWN)]
+
+    def _others(self, s: Subject) -> list[Drawn]:
+        truth, names = self.true(s), [TRUE, *KINDS]
+        alpha = torch.cat([truth[None], self.corrupted(s, KINDS, LEFT)])
+        if s.own is not None:
+            names.append(WORST)
+            alpha = torch.cat([alpha, self.material.own[s.own][None].float() / OPAQUE])
+        return self.drawn(s.image, truth, names, alpha)
+
+    @functools.cached_property
+    def own(self) -> list[tuple[int, float]]:
+        """Some of the decoder's own instances, drawn at random, and their energies, the lowest
+        first."""
+        m, found = self.material, list[tuple[int, float]]()
+        some = torch.tensor(chosen(len(m.own), OWN), dtype=torch.long)
+        for image in range(len(m)):
+            mine = some[m.own_image[some] == image]
+            alpha, pixels = m.own[mine].float() / OPAQUE, self.scene(image).embeddings
+            if len(mine):
+                found += zip(
+                    mine.tolist(), energies_of(self.energy, pixels, alpha).tolist(), strict=True
+                )
+        return sorted(found, key=lambda pair: pair[1])
 
     def corrupted(
         self, subject: Subject, kinds: Sequence[Kind], overlap: float
@@ -153,17 +190,20 @@ class Looked:
         return torch.stack(rows).double().numpy()
 
     def pair(self, image: int) -> tuple[int, int] | None:
-        """Two true maps of an image for a walk: the nearest of one scale; None without two."""
+        """Two true maps of an image for a walk: of those of one scale, whose codes draw them, the
+        nearest; None without two."""
         rows = self.rows(image)
         if len(rows) < 2:
             return None
-        codes = self.codes(image, rows)
+        codes, truth = self.codes(image, rows), self.scene(image)
+        drawn = self.energy.decode(truth.embeddings[None], codes).sigmoid()
+        fit = soft_overlap(drawn, truth.alpha) >= DRAWN
         away = torch.cdist(codes.place, codes.place).fill_diagonal_(torch.inf)
-        other = codes.scale[:, None] != codes.scale[None]
-        if bool(other.all(1).all()) or not bool((~other).fill_diagonal_(False).any()):
-            return None
-        at = int(away.masked_fill(other, torch.inf).argmin())
-        return rows[at // len(rows)], rows[at % len(rows)]
+        away[codes.scale[:, None] != codes.scale[None]] = torch.inf
+        away[~(fit[:, None] & fit[None])] = torch.inf
+        at = int(away.argmin())
+        first, second = at // len(rows), at % len(rows)
+        return (rows[first], rows[second]) if bool(away[first, second].isfinite()) else None
 
     def codes(self, image: int, rows: Sequence[int]) -> Codes:
         """Of some true maps of an image."""
@@ -178,15 +218,19 @@ class Looked:
 
     # pictures
 
-    def square(self, image: int, maps: Float[Tensor, "n h w"]) -> tuple[int, int, int]:
+    def square(
+        self, image: int, maps: Float[Tensor, "n h w"], *, margin: float = 0.15
+    ) -> tuple[int, int, int]:
         """The part of an image in which its maps are shown: all of them, but at most four times as
         large as the first."""
         boxes = [box for alpha in maps if (box := _box(alpha)) is not None]
         height, width = self.pixels.shape[1:3]
         if not boxes:
             return 0, 0, min(height, width)
-        every = square_around(boxes, height, width, margin=0.15)
-        most = square_around(boxes[:1], height, width, margin=1.5)
+        every, most = (
+            square_around(some, height, width, margin=more, least=LEAST)
+            for some, more in ((boxes, margin), (boxes[:1], 1.5))
+        )
         return every if every[2] <= most[2] else most
 
     def picture(

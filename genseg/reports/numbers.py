@@ -48,7 +48,7 @@ def curves(run: Run) -> Section | None:
         ("AUROC of true maps against corrupted ones", ["auroc"], False),
         ("AUROC by kind of corruption", sorted(k for k in keys if k.startswith("auroc_")), False),
         (
-            "Overlap of r(a), and of what should not draw a",
+            "Overlap: reconstruction high, copy and ignore low",
             ["reconstruction", "copy", "ignore"] if "copy" in keys else [],
             False,
         ),

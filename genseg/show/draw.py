@@ -122,14 +122,20 @@ def close_up(
 
 
 def square_around(
-    boxes: Sequence[tuple[float, float, float, float]], height: int, width: int, *, margin: float
+    boxes: Sequence[tuple[float, float, float, float]],
+    height: int,
+    width: int,
+    *,
+    margin: float,
+    least: int = 1,
 ) -> tuple[int, int, int]:
     """First row, first column and side of the square in an image that has all boxes (top, left,
-    bottom, right) and so much more of their extent on each side, as far as there is room."""
+    bottom, right) and so much more of their extent on each side, as far as there is room; of
+    `least` pixels a side."""
     top, left = (min(b[k] for b in boxes) for k in (0, 1))
     bottom, right = (max(b[k] for b in boxes) for k in (2, 3))
     wanted = (1 + 2 * margin) * max(bottom - top, right - left)
-    n = max(1, min(round(wanted), height, width))
+    n = max(1, min(max(least, round(wanted)), height, width))
     y, x = round((top + bottom - n) / 2), round((left + right - n) / 2)
     return min(max(y, 0), height - n), min(max(x, 0), width - n), n
 

@@ -41,10 +41,16 @@ def shade(part: float) -> str:
     return "#" + "".join(f"{round(a + (at - n) * (b - a)):02x}" for a, b in pairs)
 
 
-def parts_of(values: Sequence[float]) -> list[float]:
-    """Where each value lies between the lowest, 0, and the highest, 1, of those that are finite."""
+def span_of(values: Sequence[float]) -> tuple[float, float]:
+    """The lowest and the highest of those that are finite."""
     finite = [v for v in values if math.isfinite(v)]
-    low, high = min(finite, default=0.0), max(finite, default=0.0)
+    return min(finite, default=0.0), max(finite, default=0.0)
+
+
+def parts_of(values: Sequence[float], span: tuple[float, float] | None = None) -> list[float]:
+    """Where each value lies in a span, from 0 to 1: in their own, unless one is given. What is not
+    finite stays nowhere."""
+    low, high = span or span_of(values)
     return [(v - low) / ((high - low) or 1.0) if math.isfinite(v) else math.nan for v in values]
 
 
@@ -53,15 +59,15 @@ def ordered(cells: Sequence[Level]) -> list[Level]:
     return sorted(cells, key=lambda c: c.value if math.isfinite(c.value) else math.inf)
 
 
-def levels(cells: Sequence[Level], *, name: str) -> str:
-    """A row of pictures. Frame and bar of each go from the row's lowest value to its highest; below
-    stands the value, after its `name`."""
+def levels(cells: Sequence[Level], *, name: str, span: tuple[float, float] | None = None) -> str:
+    """A row of pictures. Colour and bar of each say where its value lies in a span, by default from
+    the row's lowest to its highest; below stands the value, after its `name`."""
     shown = ""
-    for cell, part in zip(cells, parts_of([c.value for c in cells]), strict=True):
+    for cell, part in zip(cells, parts_of([c.value for c in cells], span), strict=True):
         side, kind = cell.picture.shape[:2], ' class="marked"' if cell.marked else ""
         value = signed(cell.value)
         alt = as_text(f"{cell.word}: {name} {value}" + (f", {cell.more}" if cell.more else ""))
-        width = 100 * max(LEAST, part) if math.isfinite(part) else 0
+        width = 100 * min(max(LEAST, part), 1) if math.isfinite(part) else 0
         more = f"<br>{as_text(cell.more)}" if cell.more else ""
         shown += (
             f'<figure{kind} style="--shade:{shade(part)}"><img src="{data_uri(cell.picture)}" '
