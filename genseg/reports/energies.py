@@ -10,9 +10,12 @@ from genseg.core.words import amount
 from genseg.data.instances.instance import OPAQUE
 from genseg.energies.corrupt import Kind
 from genseg.reports.energy_looks import (
+    LEFT,
     SHIFTS,
     STEPS,
+    TRUE,
     WALK,
+    WORST,
     Drawn,
     Looked,
     looked,
@@ -23,7 +26,7 @@ from genseg.show.page import Section
 
 FEWER = 3  # of the other sections
 EXTREME = 6  # own instances of the lowest energy, and of the highest
-START = 0.4  # the same of one from which a descent begins
+START = 0.4  # overlap with the true map from which a descent begins
 SCALE = legend("lowest E of a row", "highest")
 WHOLE = legend("E of true maps", "of corrupted ones")
 UNSEEN = "Composites that the run has not been trained on."
@@ -49,7 +52,8 @@ def maps(run: Run) -> Section | None:
         f"{UNSEEN} Each row is one true map, framed, and what it is not, from the lowest energy "
         f"to the highest; the true map should come first, and does in {first} of "
         f"{amount(len(seen.shown), 'row')}. Corrupted maps overlap the true one by about {LEFT:g} "
-        f"where their kind has a strength; {WORST}, is what the decoder itself finds with the least overlap. {DIM}",
+        f"where their kind has a strength; {WORST}, is what the decoder itself finds there "
+        f"with the least overlap. {DIM}",
     )
 
 
