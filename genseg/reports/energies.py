@@ -1,6 +1,7 @@
 """The sections of a report that show an energy: what it holds for an instance, and how it changes
 from map to map."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -58,9 +59,13 @@ def maps(run: Run) -> Section | None:
 
 
 def usual(seen: Looked) -> tuple[float, float]:
-    """A span of energies for what is compared from row to row: that of some true maps and
-    corrupted ones."""
-    return span_of([d.energy for _, found in seen.shown for d in found])
+    """A span of energies for what is compared from row to row: from the median of some true maps to
+    that of corrupted ones."""
+    every = [d for _, found in seen.shown for d in found]
+    true, other = (
+        [d.energy for d in every if (d.name == TRUE) == is_it] for is_it in (True, False)
+    )
+    return span_of([float(np.median(true)), float(np.median(other))])
 
 
 def _cells(seen: Looked, image: int, found: Sequence[Drawn]) -> list[Level]:
@@ -125,7 +130,7 @@ def own(run: Run) -> Section | None:
         "own",
         "Own instances",
         "Best and worst: the decoder's own instances by their energy",
-        legend("lowest E", "highest") + body,
+        body,
         f"Of {amount(len(seen.own), 'instance')}, drawn at random from those that the decoder "
         f"finds in {amount(len(m), 'composite')} at whatever score. Overlap is that with the "
         "nearest true map.",
@@ -179,7 +184,7 @@ def walks(run: Run) -> Section | None:
         alpha = seen.walk(image, pair)
         energy, _ = seen.measured(image, alpha, alpha[0])
         ends = seen.material.alpha[list(pair)].float() / OPAQUE
-        square = seen.square(image, ends)
+        square = seen.square(image, ends, most=math.inf)
         words = ["first", *(f"{100 * k // (WALK - 1)} %" for k in range(1, WALK - 1))]
         cells = [
             Level(seen.picture(image, a, square), e, word)

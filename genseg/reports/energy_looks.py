@@ -219,19 +219,24 @@ class Looked:
     # pictures
 
     def square(
-        self, image: int, maps: Float[Tensor, "n h w"], *, margin: float = 0.15
+        self,
+        image: int,
+        maps: Float[Tensor, "n h w"],
+        *,
+        margin: float = 0.15,
+        most: float = 4.0,
     ) -> tuple[int, int, int]:
-        """The part of an image in which its maps are shown: all of them, but at most four times as
-        large as the first."""
+        """The part of an image in which its maps are shown: all of them, but at most so many times
+        as large as the first."""
         boxes = [box for alpha in maps if (box := _box(alpha)) is not None]
         height, width = self.pixels.shape[1:3]
         if not boxes:
             return 0, 0, min(height, width)
-        every, most = (
+        every, first = (
             square_around(some, height, width, margin=more, least=LEAST)
-            for some, more in ((boxes, margin), (boxes[:1], 1.5))
+            for some, more in ((boxes, margin), (boxes[:1], min(most, 1e3) / 2 - 0.5))
         )
-        return every if every[2] <= most[2] else most
+        return every if every[2] <= first[2] else first
 
     def picture(
         self, image: int, alpha: Float[Tensor, "h w"], square: tuple[int, int, int]
