@@ -34,7 +34,6 @@ UNSEEN = "Composites that the run has not been trained on."
 DIM = "Dim images are shown brighter."
 
 
-@torch.no_grad()
 def maps(run: Run) -> Section | None:
     """True maps, what they are not, and the decoder's worst, in the order of their energy."""
     seen = looked(run)
@@ -83,7 +82,6 @@ def _cells(seen: Looked, image: int, found: Sequence[Drawn]) -> list[Level]:
     ]
 
 
-@torch.no_grad()
 def descent(run: Run) -> Section | None:
     """Corrupted maps, and what the autoencoder makes of them, again and again."""
     seen = looked(run)
@@ -107,7 +105,6 @@ def descent(run: Run) -> Section | None:
     )
 
 
-@torch.no_grad()
 def own(run: Run) -> Section | None:
     """The decoder's own instances of the lowest and of the highest energy."""
     seen = looked(run)
@@ -137,7 +134,6 @@ def own(run: Run) -> Section | None:
     )
 
 
-@torch.no_grad()
 def landscape(run: Run) -> Section | None:
     """E over shifts of true maps."""
     seen = looked(run)
@@ -170,7 +166,6 @@ def landscape(run: Run) -> Section | None:
     )
 
 
-@torch.no_grad()
 def walks(run: Run) -> Section | None:
     """Codes between those of two instances, decoded."""
     seen = looked(run)

@@ -170,7 +170,7 @@ class Looked:
         ]
         return torch.stack(made)
 
-    def descent(self, image: int, alpha: Float[Tensor, "h w"]) -> Float[Tensor, "{STEPS+1} h w"]:
+    def descent(self, image: int, alpha: Float[Tensor, "h w"]) -> Float[Tensor, "_ h w"]:
         """A map, and what becomes of it by a <- r(a)."""
         pixels, steps = self.scene(image).embeddings[None], [alpha]
         for _ in range(STEPS):
@@ -178,7 +178,7 @@ class Looked:
             steps.append(self.energy.reconstructed(pixels, maps)[0])
         return torch.stack(steps)
 
-    def landscape(self, subject: Subject) -> Float[np.ndarray, "{SHIFTS} {SHIFTS}"]:
+    def landscape(self, subject: Subject) -> Float[np.ndarray, "_ _"]:
         """E of the true map moved down and right, by up to REACH of its sides."""
         truth, scene = self.true(subject), self.scene(subject.image)
         steps = torch.linspace(-REACH, REACH, SHIFTS) * truth.sum().sqrt()
@@ -211,7 +211,7 @@ class Looked:
         maps = Maps(alpha, torch.zeros(len(alpha), dtype=torch.long))
         return self.energy.encode(self.scene(image).embeddings[None], maps).codes
 
-    def walk(self, image: int, pair: tuple[int, int]) -> Float[Tensor, "{WALK} h w"]:
+    def walk(self, image: int, pair: tuple[int, int]) -> Float[Tensor, "_ h w"]:
         """The maps of codes between those of two true maps of an image."""
         codes = between(self.codes(image, pair), WALK)
         return self.energy.decode(self.scene(image).embeddings[None], codes).sigmoid()
@@ -283,12 +283,12 @@ def looked(run: Run) -> Looked | None:
     return cast(Looked | None, run.kept["energy"])
 
 
-@torch.no_grad()
 def _looked(run: Run) -> Looked | None:
     file = run.path / ENERGY_NAME
     if not file.is_file() or (run.config is None and run.shaped is None):
         return None
     energy, facts = load_energy(file)
+    energy.requires_grad_(False)
     try:
         alpha = alpha_file(run.path if run.shaped is None else expand(run.shaped.alpha))
         model, known = load_alpha(alpha)

@@ -37,6 +37,7 @@ from genseg.data.scenes.scenes import default_scenes
 from genseg.reports.judge import COUNTS, LEAST, Judge, Judged
 from genseg.runs.folder import RunError, lock
 from genseg.runs.metrics import Row, read_metrics
+from genseg.schema import Choices
 from genseg.show.paths import short_paths
 from genseg.show.viewer import Picture, Pixels
 from genseg.workflows.energy.config import CHOICES as ENERGY_CHOICES
@@ -147,7 +148,7 @@ class Run:
         """The config of a run of genseg energy; None for what another command has made."""
         return None if self.config is not None else self._config_as(EnergyConfig, ENERGY_CHOICES)
 
-    def _config_as(self, kind: type[C], choices: configs.Choices) -> C | None:
+    def _config_as(self, kind: type[C], choices: Choices) -> C | None:
         """The config with the keys of one command; None where these are not its keys."""
         try:
             file = self.path / CONFIG_NAME if self.config_text else None

@@ -96,7 +96,7 @@ def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) ->
 
 def close_up(
     image: Pixels, alpha: UInt8[np.ndarray, "_ _"], square: tuple[int, int, int], *, side: int
-) -> Pixels:
+) -> UInt8[np.ndarray, "{side} {side} 3"]:
     """A square of the image, enlarged, with an alpha map of the image as a veil and a line around
     its mask.
 
