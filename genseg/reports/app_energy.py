@@ -86,7 +86,7 @@ def clicked(
     """What is known after a click, and a word on it. A third instance follows the second."""
     here = next((a for a in seen.counted(score) if a.covers(y, x)), None)
     if run.energy is None or here is None:
-        return before, f"No instance that counts at {x}, {y}. {INVITATION}"
+        return before, f"No instance that counts at {x}, {y}."
     if before is not None and before.name == seen.name:
         alpha = _map(before, seen, here)
         if float(alpha.sum()) >= 1:
