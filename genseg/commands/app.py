@@ -9,9 +9,12 @@ HELP = """\
 A live page on this machine (needs pip install 'genseg[app]'). Drop an image and see its instances;
 click a place to see the instance there and keep it if you want it; move the threshold; download
 COCO json or RGBA cut-outs; with two runs, compare them. It opens runs with the alpha task and
-detectors of genseg finetune (places, mask_rcnn, faster_rcnn).
+detectors of genseg finetune (places, mask_rcnn, faster_rcnn). Where a run of genseg energy is
+given too, or lies beside the run of its decoder, a click also says the energy E of the instance
+there, and sliders lead from the code of one instance to that of another.
 
   genseg app runs/mine
+  genseg app runs/mine runs/mine-critic
   genseg app runs/mine runs/detector
 
 The page is served to this machine alone, with no public link, and answers no other web page. An

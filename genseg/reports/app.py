@@ -15,6 +15,8 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from genseg.core import interrupts
 from genseg.data.images.source import ImageError
+from genseg.reports.app_energy import INVITATION as WHAT_TO_CLICK
+from genseg.reports.app_energy import EnergyAnswers, with_energies, without_energies
 from genseg.reports.app_guard import Asgi, Guard
 from genseg.reports.app_seen import (
     SHOWS,
@@ -221,14 +223,7 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
                 )
                 how = gr.Radio(SHOWS, value=SHOWS[0], label="Show as", elem_id="show")
             with gr.Column(scale=2, min_width=320):
-                result = gr.Image(
-                    label="Instances",
-                    interactive=False,
-                    format="png",
-                    height=560,
-                    elem_id="result",
-                    buttons=BUTTONS,
-                )
+                result = _picture(560, label="Instances", elem_id="result")
                 total = gr.Textbox(NOTHING, label="Found", interactive=False, elem_id="count")
                 said = gr.Textbox(
                     "", label="At the place you clicked", interactive=False, elem_id="said"
@@ -260,9 +255,48 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
             setting.change(answers.reset, [seen, *given], [*shown, said], **quiet)
         result.select(answers.clicked, [run, seen, *given], [seen, said, *shown], **quiet)
         keeper.click(answers.kept, [seen, *given], [seen, said, *shown], **quiet)
+        if (energies := EnergyAnswers(runs)).runs:
+            _energy(energies, run, seen, score, result, looked)
         if len(names) > 1:
             _side_by_side(runs, looked, seen, [score, how])
     return blocks
+
+
+def _picture(height: int, **more: Any) -> Any:
+    """A picture that the page shows."""
+    return gr.Image(interactive=False, format="png", height=height, buttons=BUTTONS, **more)
+
+
+def _energy(answers: EnergyAnswers, run: Any, seen: Any, score: Any, result: Any, new: Any) -> None:
+    """E of what is clicked in `result`, and maps between the codes of two instances; after `new`,
+    another image."""
+
+    @one_at_a_time
+    def clicked(
+        name: str, seen: Any, ends: Any, score: float, y: float, v: float, event: gr.SelectData
+    ) -> tuple[Any, ...]:
+        at = [int(n) // enlargement(seen) for n in event.index] if seen else [0, 0]
+        return answers.clicked(name, seen, ends, score, y, v, (at[0], at[1]))
+
+    gr.Markdown(f"## Energy\n{WHAT_TO_CLICK}")
+    ends = gr.State(None)
+    with gr.Row():
+        with gr.Column(scale=1, min_width=300):
+            said = gr.Textbox("", label="What you clicked", interactive=False, elem_id="energy")
+            place = gr.Slider(0, 1, value=0, step=0.05, label="Place", elem_id="place")
+            vector = gr.Slider(0, 1, value=0, step=0.05, label="Vector", elem_id="vector")
+            walk = gr.Textbox("", label="Of this code", interactive=False, elem_id="walk")
+        with gr.Column(scale=2, min_width=320):
+            picture = _picture(420, label="The map of a code between two", elem_id="walked")
+    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+    shown, sliders = [ends, said, picture, walk], [place, vector]
+    result.select(clicked, [run, seen, ends, score, *sliders], shown, **private)
+    for slider in sliders:
+        slider.change(
+            one_at_a_time(answers.walked), [run, ends, *sliders], [picture, walk], **private
+        )
+    new.then(answers.forgotten, [], shown, **private)
+    run.change(answers.forgotten, [], shown, **private)
 
 
 def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: list[Any]) -> None:
@@ -294,15 +328,7 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         for name in names[:2]:
             with gr.Column(min_width=300):
                 chosen.append(gr.Dropdown(names, value=name, label="Run"))
-                pictures.append(
-                    gr.Image(
-                        show_label=False,
-                        interactive=False,
-                        format="png",
-                        height=420,
-                        buttons=BUTTONS,
-                    )
-                )
+                pictures.append(_picture(420, show_label=False))
                 pictures.append(gr.Textbox("", show_label=False, interactive=False))
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     looked.then(both, [*chosen, seen, *given], [sides, *pictures], **private)
@@ -318,7 +344,10 @@ def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
         raise ValueError(f"--port {port}: use a number from 1024 to 65535")
     if max_mb < 1:
         raise ValueError(f"--max-mb {max_mb}: use 1 or more")
-    opened, room = open_runs(runs), max(ROOM, 5 * max_mb)
+    finders, energies = without_energies(runs)
+    # energies alone are refused in the words of any run that finds nothing
+    opened = with_energies(open_runs(finders or runs), finders or runs, energies)
+    room = max(ROOM, 5 * max_mb)
     with interrupts.raised(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary).resolve()
         # else Gradio copies each download, and keeps the copies for ever

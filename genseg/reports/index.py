@@ -17,6 +17,7 @@ from genseg.workflows.finetune.comparison import transfer_plot
 
 KINDS = {
     "pretrain": "Pretraining",
+    "energy": "Energies",
     "finetune": "Fine-tuning",
     "compare": "Comparisons",
     "found": "Instances found",
@@ -30,6 +31,7 @@ MEASURED = (
         for name in ("mask AP", "box AP", "mIoU")
     ),
     ("knn_top1", "kNN", "Nearest neighbours vote for the right class", True),
+    ("auroc", "AUROC", "AUROC of true maps against corrupted ones", False),
     ("agreement", "agreement", "Two looks at an image agree", True),
     ("rank", "rank", "Effective rank of the embeddings", False),
     ("images_per_second", "images/s", "Images per second", False),
@@ -77,6 +79,8 @@ def _kind(run: Run) -> str:
         return "compare"
     if run.config is not None:
         return "pretrain"
+    if run.shaped is not None:
+        return "energy"
     return "finetune" if run.model else "found"
 
 
@@ -157,6 +161,8 @@ def task(run: Run) -> str:
         )
     if run.compared is not None:
         return "compare"
+    if run.shaped is not None:
+        return f"energy {run.shaped.shape.name}"
     if run.model:
         return f"finetune {run.model}"
     words = [str(w) for w in run.environment.get("command", [])]

@@ -29,18 +29,29 @@ LOSSES = (
 )
 # keys with no chart
 UNDRAWN = {"step", "epoch", "images", "eta_seconds", "data_wait", "round", "sure", "proposals"}
+LAST = "_last"  # ends what is judged once more at the end
 BROKEN = 20  # of them are named
 
 
 def curves(run: Run) -> Section | None:
     """All that was logged, over steps; a chart for what belongs together. What was measured on
     images comes first, the numbers of the training itself are folded."""
-    keys = {k for row in run.rows for k in row}
-    terms = [k for k in LOSSES if k in keys] + sorted(k for k in keys if k.startswith("loss_"))
+    # the last judgement of an energy ends the line of those before
+    keys = {k.removesuffix(LAST) for row in run.rows for k in row}
+    terms = [
+        k for k in LOSSES if k in keys and (k != "reconstruction" or "copy" not in keys)
+    ] + sorted(k for k in keys if k.startswith("loss_"))
     measured: list[tuple[str, list[str], bool]] = [
         *_validation(keys),
         ("Nearest neighbours vote for the right class", ["knn_top1", "knn_balanced"], True),
         ("Two looks at an image agree, by round", ["agreement"], True),
+        ("AUROC of true maps against corrupted ones", ["auroc"], False),
+        ("AUROC by kind of corruption", sorted(k for k in keys if k.startswith("auroc_")), False),
+        (
+            "Overlap: reconstruction high, copy and ignore low",
+            ["reconstruction", "copy", "ignore"] if "copy" in keys else [],
+            False,
+        ),
     ]
     inner: list[tuple[str, list[str], bool]] = [
         ("Loss and its terms", terms, False),
@@ -123,11 +134,11 @@ def classes(run: Run) -> Section | None:
 
 def series(run: Run, name: str) -> Line:
     """A key of metrics.jsonl over steps."""
-    rows = [r for r in run.rows if name in r and "step" in r]
+    rows = [(r, key) for r in run.rows for key in (name, name + LAST) if key in r and "step" in r]
     return Line(
-        name.removeprefix(VAL).replace("_", " "),
-        [float(r["step"]) for r in rows],
-        [float(r[name]) for r in rows],
+        name.removeprefix(VAL).removeprefix("auroc_").replace("_", " "),
+        [float(r["step"]) for r, _ in rows],
+        [float(r[key]) for r, key in rows],
     )
 
 

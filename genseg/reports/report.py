@@ -8,6 +8,7 @@ from pathlib import Path
 from genseg.core.files import write_text
 from genseg.core.names import REPORT_NAME
 from genseg.core.words import amount
+from genseg.reports import energies
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
 from genseg.reports.pictures import extremes, found, pictures_of, steps
@@ -31,6 +32,11 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     proposals,
     sizes,
     classes,
+    energies.maps,
+    energies.descent,
+    energies.own,
+    energies.landscape,
+    energies.walks,
     steps,
     extremes,
     alike,
@@ -76,6 +82,8 @@ def verdict(run: Run) -> str:
     """What came out and whether it is good, in a sentence or two, as far as the directory knows."""
     said = []
     if text := gain(run):
+        said.append(text)
+    if text := energies.said(run):
         said.append(text)
     if run.scores is not None:
         where = (
@@ -141,6 +149,7 @@ def figures(run: Run) -> list[tuple[str, str]]:
         shown += [
             (f"{100 * part:.1f} %", f"of the pixels are {name}") for name, part in class_parts(run)
         ]
+    shown += energies.energy_figures(run)
     shown += size_figures(run)
     seen = [row["images"] for row in run.rows if "images" in row]
     return [*shown, (f"{int(seen[-1]):,}", "images seen in training")] if seen else shown

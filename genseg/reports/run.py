@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -37,8 +37,11 @@ from genseg.data.scenes.scenes import default_scenes
 from genseg.reports.judge import COUNTS, LEAST, Judge, Judged
 from genseg.runs.folder import RunError, lock
 from genseg.runs.metrics import Row, read_metrics
+from genseg.schema import Choices
 from genseg.show.paths import short_paths
 from genseg.show.viewer import Picture, Pixels
+from genseg.workflows.energy.config import CHOICES as ENERGY_CHOICES
+from genseg.workflows.energy.config import EnergyConfig
 from genseg.workflows.evaluate.detector import Scores, read_scores
 from genseg.workflows.export.model import is_finetuned
 from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
@@ -57,6 +60,7 @@ MOST = 1000  # images of an instances.json that are looked through
 # pixels of the window of an image that a run looks at for its report; a whole one may be of any
 # size
 SIDE = 512
+C = TypeVar("C")
 
 
 @dataclass(frozen=True)
@@ -137,12 +141,18 @@ class Run:
     @functools.cached_property
     def config(self) -> PretrainConfig | None:
         """The config of a pretraining run; None for what another command has made."""
-        if not self.config_text:
-            return None
+        return self._config_as(PretrainConfig, CHOICES)
+
+    @functools.cached_property
+    def shaped(self) -> EnergyConfig | None:
+        """The config of a run of genseg energy; None for what another command has made."""
+        return None if self.config is not None else self._config_as(EnergyConfig, ENERGY_CHOICES)
+
+    def _config_as(self, kind: type[C], choices: Choices) -> C | None:
+        """The config with the keys of one command; None where these are not its keys."""
         try:
-            return configs.load(
-                PretrainConfig, file=self.path / CONFIG_NAME, overrides=[], choices=CHOICES
-            )
+            file = self.path / CONFIG_NAME if self.config_text else None
+            return configs.load(kind, file=file, overrides=[], choices=choices) if file else None
         except configs.ConfigError:
             return None
 
@@ -305,15 +315,10 @@ class Run:
     @property
     def model(self) -> str:
         """The name of a fine-tuning run's model, or nothing."""
-        if not self.config_text or self.config is not None:
+        if self.config is not None:
             return ""
-        try:
-            file = self.path / CONFIG_NAME
-            return configs.load(
-                FinetuneConfig, file=file, overrides=[], choices=FINETUNE_CHOICES
-            ).model.name
-        except configs.ConfigError:
-            return ""
+        config = self._config_as(FinetuneConfig, FINETUNE_CHOICES)
+        return config.model.name if config is not None else ""
 
     @functools.cached_property
     def judged(self) -> list[Judged]:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from genseg.data.instances.instance import Instance
+from genseg.data.instances.instance import HALF, Instance
 
 Pixels = UInt8[np.ndarray, "h w 3"]
 # Okabe and Ito (2008), without black: distinguishable for the colour-blind, ordered so that
@@ -21,6 +21,7 @@ GAP = 4  # pixels between the pictures of a grid
 CHECKER = ((205, 205, 205), (245, 245, 245))  # what lies behind a cut-out
 SQUARE = 8  # pixels of its squares
 NAME = 12  # pixels of the name of a class above a box
+LINE, VEIL = (240, 228, 66), 0.35  # of a close-up: the palette's yellow, and how much it covers
 
 
 def colour(n: int) -> tuple[int, int, int]:
@@ -91,6 +92,52 @@ def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) ->
         pen.rectangle(pen.textbbox(at, text, font=font), fill=colour(a.category))
         pen.text(at, text, fill=(0, 0, 0), font=font)
     return np.array(sheet)
+
+
+def close_up(
+    image: Pixels, alpha: UInt8[np.ndarray, "_ _"], square: tuple[int, int, int], *, side: int
+) -> UInt8[np.ndarray, "{side} {side} 3"]:
+    """A square of the image, enlarged, with an alpha map of the image as a veil and a line around
+    its mask.
+
+    alpha: of the whole image, at any resolution
+    square: first row, first column and side, in pixels of the image
+    side: of the picture
+    """
+    top, left, n = square
+    whole = cv2.resize(alpha, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
+    how = cv2.INTER_AREA if n > side else cv2.INTER_CUBIC
+    pixels = cv2.resize(image[top : top + n, left : left + n], (side, side), interpolation=how)
+    soft = cv2.resize(
+        whole[top : top + n, left : left + n], (side, side), interpolation=cv2.INTER_LINEAR
+    )
+    veil = VEIL / 255 * soft[..., None].astype(np.float32)
+    drawn = (pixels + veil * (np.array(LINE, np.float32) - pixels)).round().astype(np.uint8)
+    lines, _ = cv2.findContours(
+        (soft >= HALF).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE
+    )
+    cv2.drawContours(drawn, lines, -1, (0, 0, 0), 3, cv2.LINE_AA)  # seen on bright ground, too
+    cv2.drawContours(drawn, lines, -1, LINE, 2, cv2.LINE_AA)
+    return drawn
+
+
+def square_around(
+    boxes: Sequence[tuple[float, float, float, float]],
+    height: int,
+    width: int,
+    *,
+    margin: float,
+    least: int = 1,
+) -> tuple[int, int, int]:
+    """First row, first column and side of the square in an image that has all boxes (top, left,
+    bottom, right) and so much more of their extent on each side, as far as there is room; of
+    `least` pixels a side."""
+    top, left = (min(b[k] for b in boxes) for k in (0, 1))
+    bottom, right = (max(b[k] for b in boxes) for k in (2, 3))
+    wanted = (1 + 2 * margin) * max(bottom - top, right - left)
+    n = max(1, min(max(least, round(wanted)), height, width))
+    y, x = round((top + bottom - n) / 2), round((left + right - n) / 2)
+    return min(max(y, 0), height - n), min(max(x, 0), width - n), n
 
 
 def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Pixels:

@@ -14,6 +14,7 @@ from genseg.core.names import ALPHA_NAME, BEST_NAME, MODEL_NAME
 from genseg.core.precision import fast_precision, scoring_precision
 from genseg.data.instances.instance import Instance, filled
 from genseg.data.labels.categories import Categories
+from genseg.energies.autoencoder import Autoencoder
 from genseg.nn.weights import read_facts
 from genseg.transfer.contract import Detection, Pixels
 from genseg.transfer.detector import Detector
@@ -58,12 +59,16 @@ class Opened(Protocol):
 @dataclass(frozen=True)
 class AlphaRun:
     """A run with the alpha task. The model's own least score is halved, so that a threshold can go
-    below `score`."""
+    below `score`.
+
+    energy: of its decoder's maps; it ranks nothing here
+    """
 
     model: AlphaModel
     score: float
     categories: Categories = ONE_CLASS
     boxes: bool = False
+    energy: Autoencoder | None = None
 
     @property
     def shrinking(self) -> Shrinking:

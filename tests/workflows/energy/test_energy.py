@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 from composed import SMALL, draw_images
+from energy_runs import LITTLE, alpha_run, decode_everything, shaped
 from safetensors.numpy import load_file
 
 import genseg
 from genseg import config as configs
-from genseg.alpha.generate import GenerateConfig
 from genseg.cli import main
 from genseg.energies import sample
 from genseg.energies.strategies import SHAPINGS
@@ -22,8 +22,6 @@ from genseg.recipes import recipe
 from genseg.workflows.energy.config import CHOICES, EnergyConfig
 from genseg.workflows.energy.energy import shape_energy
 from genseg.workflows.energy.session import EnergySession
-
-LITTLE = ["composites=6", "judged=4", "batch_size=4", "threads=1", "judge_every=0 percent"]
 
 
 @pytest.fixture(scope="module")
@@ -34,25 +32,12 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with the alpha task, of a few steps."""
-    folder = tmp_path_factory.mktemp("runs") / "alpha"
-    given = ["pretrain", "--config", "alpha", f"data.path={images}", f"run={folder}", *SMALL]
-    more = ["data.workers=0", "steps=6", "images=null", "alpha.generate.score=0.01"]
-    assert main([*given, *more]) == 0
-    return folder
+    return alpha_run(images, tmp_path_factory.mktemp("runs") / "alpha")
 
 
 @pytest.fixture(autouse=True)
 def whatever_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The decoder has hardly learnt: whatever it draws is among its own instances."""
-    everything = GenerateConfig(candidate=0, score=0, min_area=1)
-    monkeypatch.setattr("genseg.energies.material.OWN", everything)
-
-
-def shaped(run: Path, out: Path, name: str, *more: str) -> list[str]:
-    """The command; keys of `more` replace the usual ones."""
-    given = {text.split("=")[0] for text in more}
-    usual = [text for text in LITTLE if text.split("=")[0] not in given]
-    return ["energy", str(run), "--shape", name, "--out", str(out), *usual, *more]
+    decode_everything(monkeypatch)
 
 
 def test_it_leaves_an_energy_and_the_decoder_as_it_was(
