@@ -41,7 +41,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(
     """Also with chains, whose state a checkpoint has to hold."""
     more = ["energy.shape.name=maximum_likelihood", "energy.shape.rounds=2", "steps=4"]
     more += ["energy.shape.chains=16", "checkpoint.every=2 steps", "alpha.rounds.count=1"]
-    one, two = (command("byol", images, tmp_path / name, *more) for name in ("one", "two"))
+    one, two = (command("places", images, tmp_path / name, *more) for name in ("one", "two"))
     assert main(one) == 0
     measured = PretrainSession.measured
 
