@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.alpha.model import AlphaModel
-from genseg.alpha.tiles import meeting, shared, windows
+from genseg.alpha.tiles import iou, meeting, shared, windows
 from genseg.core.check import at_least, between
 from genseg.data.instances.instance import Instance, mirrored, resized
 
@@ -66,16 +66,17 @@ def mine(
     """
     found = model.instances(image)
     again = _second_look(model, image) if twice else found
-    best = [max((_iou(a, b) for b in near), default=0.0) for a, near in _meeting(found, again)]
+    best = [max((iou(a, b) for b in near), default=0.0) for a, near in _meeting(found, again)]
     kept = [
-        a if iou >= agreement else _doubted(a, doubtful) for a, iou in zip(found, best, strict=True)
+        a if match >= agreement else _doubted(a, doubtful)
+        for a, match in zip(found, best, strict=True)
     ]
     alone = [
         b for b, near in _meeting(before, found) if all(shared(a, b) < 0.1 * b.area for a in near)
     ]
     lost = [_doubted(b, doubtful) for b in alone]
     firm, second = ([a for a in many if a.score >= sure] for many in (found, again))
-    solid = sum(any(_iou(a, b) >= 0.75 for b in near) for a, near in _meeting(firm, second))
+    solid = sum(any(iou(a, b) >= 0.75 for b in near) for a, near in _meeting(firm, second))
     many = len(firm) + len(second)
     return Mined(kept + lost, solid / (many - solid) if many else None)
 
@@ -100,8 +101,3 @@ def _second_look(model: AlphaModel, image: UInt8[np.ndarray, "h w 3"]) -> list[I
     )
     back = (resized(a, large.shape[:2], (h, w)) for a in model.instances(large))
     return [mirrored(a, w) for a in back if a is not None]
-
-
-def _iou(a: Instance, b: Instance) -> float:
-    both = shared(a, b)
-    return both / (a.area + b.area - both) if both else 0.0

@@ -197,6 +197,12 @@ def shared(a: Instance, b: Instance) -> int:
     return int((_within(a, (rows, columns)) & _within(b, (rows, columns))).sum())
 
 
+def iou(a: Instance, b: Instance) -> float:
+    """Intersection over union of two masks."""
+    both = shared(a, b)
+    return both / (a.area + b.area - both) if both else 0.0
+
+
 def joined(a: Instance, b: Instance) -> Instance:
     """The larger alpha of the two everywhere, with the better score and the category that has
     it."""

@@ -15,8 +15,8 @@ from genseg.core.contrast import full_precision
 from genseg.data.composites.compose import Composites
 from genseg.energies.autoencoder import AutoencoderConfig
 from genseg.energies.draws import Draws
-from genseg.energies.maps import Maps
-from genseg.energies.material import drawn_of_each, judged, shrunk_maps
+from genseg.energies.maps import Maps, nearest
+from genseg.energies.material import drawn_of_each, shrunk_maps
 from genseg.energies.shaping import Examples, Judged
 from genseg.energies.strategies import SHAPINGS, build_energy, build_shaping
 
@@ -95,9 +95,9 @@ class EnergyHead(nn.Module):
         truth = shrunk_maps(composites.visible, composites.owner)
         some = truth[drawn_of_each(truth.image, self.task.maps, draws)]
         own = self._own(decoder, embeddings, places, composites, draws)
-        overlap, nearest = judged(own, truth)
+        overlap, which = nearest(own, truth)
         return Examples(
-            embeddings, some, Judged(own, overlap, nearest), draws, self.progress, known=truth
+            embeddings, some, Judged(own, overlap, which), draws, self.progress, known=truth
         )
 
     @torch.no_grad()

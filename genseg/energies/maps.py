@@ -106,12 +106,15 @@ def soft_overlap(a: Float[Tensor, "n h w"], b: Float[Tensor, "n h w"]) -> Float[
     return both / (ours + theirs - both).clamp_min(LIGHTEST)
 
 
-def nearest_overlap(maps: Maps, truth: Maps) -> Float[Tensor, "n"]:
-    """The largest `soft_overlap` of each map with a true one of its image; 0 without any."""
-    if not len(truth):
-        return torch.zeros(len(maps), device=maps.alpha.device)
+def nearest(maps: Maps, truth: Maps) -> tuple[Float[Tensor, "n"], Int[Tensor, "n"]]:
+    """The largest `soft_overlap` of each map with a true one of its image, and which that is; 0,
+    and any, without one."""
+    if not len(truth) or not len(maps):
+        none = torch.zeros(len(maps), device=maps.alpha.device)
+        return none, none.long()
     ours, theirs = maps.alpha.flatten(1), truth.alpha.flatten(1)
     both = ours @ theirs.T
     union = ours.square().sum(1)[:, None] + theirs.square().sum(1)[None] - both
-    same = maps.image[:, None] == truth.image[None]
-    return (both / union.clamp_min(LIGHTEST)).masked_fill(~same, 0.0).amax(1)
+    other = maps.image[:, None] != truth.image[None]
+    found = (both / union.clamp_min(LIGHTEST)).masked_fill(other, 0.0).max(1)
+    return found.values, found.indices

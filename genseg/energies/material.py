@@ -19,7 +19,7 @@ from genseg.alpha.codes import STRIDE
 from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.generate import GenerateConfig, candidates
 from genseg.alpha.model import AlphaModel
-from genseg.alpha.tiles import shared
+from genseg.alpha.tiles import iou
 from genseg.core.words import amount
 from genseg.data.composites.compose import Composites
 from genseg.data.composites.composer import Composer
@@ -27,7 +27,7 @@ from genseg.data.images.cache import cache_folder
 from genseg.data.instances.instance import OPAQUE, Instance
 from genseg.energies.draws import Draws
 from genseg.energies.judge import Scene
-from genseg.energies.maps import Maps
+from genseg.energies.maps import Maps, nearest
 from genseg.energies.shaping import Examples, Judged
 from genseg.nn.weights import save_weights
 
@@ -75,8 +75,8 @@ class Material:
         few = drawn_of_each(own_image, own, draws)
         mine = mine[few]
         found = Maps(self.own[mine].float() / OPAQUE, own_image[few])
-        nearest = place[self.nearest[mine]] if len(self.image) else self.nearest[mine]
-        judged = Judged(found, self.overlap[mine], nearest)
+        which = place[self.nearest[mine]] if len(self.image) else self.nearest[mine]
+        judged = Judged(found, self.overlap[mine], which)
         pixels = self.embeddings[torch.tensor(list(chosen))].float()
         return Examples(pixels, truth[some], judged, draws, progress, known=truth)
 
@@ -196,7 +196,7 @@ def embedded(model: AlphaModel, composites: Composites) -> Material:
                 score.append(a.score)
     own = torch.stack(maps) if maps else torch.zeros(0, h, w, dtype=torch.uint8)
     owner = torch.tensor(image, dtype=torch.long)
-    overlap, nearest = judged(Maps(own.float() / OPAQUE, owner), truth)
+    overlap, which = nearest(Maps(own.float() / OPAQUE, owner), truth)
     return Material(
         embeddings.half().cpu(),
         (truth.alpha * OPAQUE).round().byte(),
@@ -205,7 +205,7 @@ def embedded(model: AlphaModel, composites: Composites) -> Material:
         owner,
         torch.tensor(score),
         overlap,
-        nearest,
+        which,
     )
 
 
@@ -216,30 +216,13 @@ def shrunk_maps(visible: UInt8[Tensor, "n h w"], image: Int[Tensor, "n"]) -> Map
     return Maps(alpha[large], image[large])
 
 
-def judged(own: Maps, truth: Maps) -> tuple[Float[Tensor, "m"], Int[Tensor, "m"]]:
-    """The overlap of instances with the nearest true map of their image, and which that is."""
-    if not len(truth) or not len(own):
-        return torch.zeros(len(own)), torch.zeros(len(own), dtype=torch.long)
-    a, b = own.alpha.flatten(1), truth.alpha.flatten(1)
-    both = a @ b.T
-    union = a.square().sum(1)[:, None] + b.square().sum(1)[None] - both
-    other = own.image[:, None] != truth.image[None]
-    found = (both / union.clamp_min(1e-3)).masked_fill(other, 0.0).max(1)
-    return found.values, found.indices
-
-
 def distinct(found: Sequence[Instance]) -> list[Instance]:
     """Instances without those that are nearly the same as a better one."""
     kept = list[Instance]()
     for a in found:
-        if all(_overlap(a, b) < DOUBLES for b in kept):
+        if all(iou(a, b) < DOUBLES for b in kept):
             kept.append(a)
     return kept
-
-
-def _overlap(a: Instance, b: Instance) -> float:
-    both = shared(a, b)
-    return both / (a.area + b.area - both) if both else 0.0
 
 
 def joined(parts: Sequence[Material]) -> Material:

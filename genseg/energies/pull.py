@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genseg.energies.autoencoder import TABLE, Autoencoder, Critic, MaskedAutoencoder, hidden_blocks
 from genseg.energies.corrupt import TRAINED, corrupted, geometry_of
-from genseg.energies.maps import Maps, nearest_overlap
+from genseg.energies.maps import Maps, nearest
 from genseg.energies.shaping import Examples, Shaping, mean
 
 SURE = 0.3  # least overlap with an instance at which one of the decoder's own is a corruption of it
@@ -84,7 +84,7 @@ class ValueLearning(Shaping):
         worth = torch.cat(
             [
                 torch.ones(len(maps), device=own.overlap.device),
-                nearest_overlap(other, examples.truth),
+                nearest(other, examples.truth)[0],
             ]
         )
         target = torch.cat([worth, own.overlap])

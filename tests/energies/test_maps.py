@@ -10,7 +10,7 @@ from genseg.alpha.codes import GRIDS, STRIDE
 from genseg.alpha.decoder import Places
 from genseg.alpha.objective import assign
 from genseg.core.mask_losses import overlap
-from genseg.energies.maps import Maps, Windows, frame, nearest_overlap, soft_overlap
+from genseg.energies.maps import Maps, Windows, frame, nearest, soft_overlap
 
 
 def soft(*shape: int, seed: int = 0) -> Tensor:
@@ -150,7 +150,7 @@ def test_the_soft_overlap_of_hard_masks_is_their_intersection_over_union() -> No
     assert not soft_overlap(torch.zeros(1, 8, 8), torch.zeros(1, 8, 8)).any()
 
 
-def test_the_nearest_overlap_is_the_largest_in_the_same_image() -> None:
+def test_the_nearest_is_the_largest_in_the_same_image() -> None:
     maps = Maps(soft(5, 6, 6), torch.tensor([0, 0, 1, 2, 3]))
     truth = Maps(soft(4, 6, 6, seed=1), torch.tensor([0, 0, 0, 2]))
     wanted = []
@@ -160,8 +160,8 @@ def test_the_nearest_overlap_is_the_largest_in_the_same_image() -> None:
             if image == where:
                 mine.append(float(soft_overlap(alpha[None], other[None])))
         wanted.append(max(mine))
-    assert nearest_overlap(maps, truth).tolist() == pytest.approx(wanted, abs=1e-6)
+    assert nearest(maps, truth)[0].tolist() == pytest.approx(wanted, abs=1e-6)
     assert wanted[2] == wanted[4] == 0 < min(wanted[0], wanted[1], wanted[3])
     none = truth[torch.zeros(0, dtype=torch.long)]
-    assert nearest_overlap(maps, none).tolist() == [0.0] * 5
-    assert nearest_overlap(none, truth).shape == (0,)
+    assert nearest(maps, none)[0].tolist() == [0.0] * 5
+    assert nearest(none, truth)[0].shape == (0,)

@@ -26,8 +26,8 @@ from genseg.data.instances.instance import Instance, cut_instance, resized
 from genseg.data.labels.annotated import Usable, read_usable
 from genseg.energies.corrupt import KINDS
 from genseg.energies.judge import Judgement, Scene, judge
-from genseg.energies.maps import Maps
-from genseg.energies.material import OWN, distinct, judged, shrunk_maps
+from genseg.energies.maps import Maps, nearest
+from genseg.energies.material import OWN, distinct, shrunk_maps
 from genseg.energies.model import digest, load_energy
 from genseg.energies.use import Ranker, Ranking
 from genseg.runs.folder import check_out
@@ -224,7 +224,7 @@ def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: 
     maps = [torch.from_numpy(a.paint(int(size[0]), int(size[1]))).float() / 255 for a in own]
     alpha = torch.stack(maps) if maps else torch.zeros(0, *size)
     numbers = torch.zeros(len(alpha), dtype=torch.long)
-    overlap, _ = judged(Maps(alpha, numbers), Maps(truth.alpha.cpu(), truth.image.cpu()))
+    overlap, _ = nearest(Maps(alpha, numbers), Maps(truth.alpha.cpu(), truth.image.cpu()))
     scene = Scene(embeddings[0], truth.alpha)
     return Labelled(scene, kind, tuple(own), overlap.double().numpy())
 
