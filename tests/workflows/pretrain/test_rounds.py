@@ -262,7 +262,7 @@ def test_the_second_look_is_larger_though_the_images_were_shrunk(
     made.bank(0)
 
     def look(model: AlphaModel, pixels: np.ndarray) -> list[Instance]:
-        seen.append(model._prepared(pixels).shape)
+        seen.append(model.prepared(pixels).shape)
         return []
 
     monkeypatch.setattr(AlphaModel, "instances", look)
@@ -323,7 +323,7 @@ def scripted(
     def mine(model: Any, image: np.ndarray, before: Sequence[Instance], **levels: float) -> Mined:
         assert (model.config.score, levels) == (
             0.2,
-            {"sure": 0.5, "doubtful": 0.5, "agreement": 0.6},
+            {"sure": 0.5, "doubtful": 0.5, "agreement": 0.6, "twice": True},
         )
         calls.append(len(before))
         return Mined(squares if len(calls) == 1 else [], word)
