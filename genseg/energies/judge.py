@@ -72,8 +72,8 @@ class Judgement:
         if self.ignore > IGNORES * self.reconstruction:
             said.append(
                 f"the decoder ignores the code: with another instance's vector it draws the map "
-                f"as well (overlap {self.ignore:.2f} of {self.reconstruction:.2f}); where instances "
-                "look alike, as nuclei do, their place is enough"
+                f"as well (overlap {self.ignore:.2f} of {self.reconstruction:.2f}); where "
+                "instances look alike, as nuclei do, their place is enough"
             )
         return said
 
