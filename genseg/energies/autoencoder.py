@@ -6,7 +6,7 @@ map. Enc sees one window of the embeddings and of the map. d is the Dice distanc
 energies of different images comparable; where they are learnt, sigmoid(-E) is a probability.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -306,8 +306,3 @@ class Value(Critic):
     ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
         learnt = self.learnt(embeddings, maps)
         return torch.zeros_like(learnt), learnt
-
-
-def other_image(codes: Codes, image: Tensor) -> Codes:
-    """The same codes, to be drawn in other images."""
-    return replace(codes, image=image)

@@ -15,9 +15,7 @@ from torch import Tensor, nn
 from genseg.core import dist
 from genseg.core.contrast import full_precision
 from genseg.core.mask_losses import mask_loss
-from genseg.energies.autoencoder import (
-    Autoencoder,
-)
+from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.draws import Draws
 from genseg.energies.maps import Maps
 from genseg.energies.priors import Quantised
