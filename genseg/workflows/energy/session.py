@@ -128,12 +128,11 @@ class EnergySession(Session):
             return False
         with dist.together():
             if self.metrics is not None:
-                found = self._judged(GLANCE)
-                self.metrics.write({"step": step, **_row(found)})
-                self.say(
-                    f"step {step}: AUROC {found.mean_separation:.3f}, reconstruction "
-                    f"{found.reconstruction:.3f}, copy {found.copy:.3f}, ignore {found.ignore:.3f}"
-                )
+                row = _row(self._judged(GLANCE))
+                self.metrics.write({"step": step, **row})
+                names = ("auroc", "reconstruction", "copy", "ignore")
+                known = ", ".join(f"{n} {row[n]:.3f}" for n in names if n in row)
+                self.say(f"step {step}: {known}")
         return True
 
     def log(self, outputs: dict[str, Tensor], timing: Timing, grad_norm: float) -> None:
