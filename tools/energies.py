@@ -58,6 +58,7 @@ def _row(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     seconds = time.perf_counter() - start
     assert shaped.judgement is not None
     found: dict[str, Any] = {"seconds": seconds, "maps": shaped.maps_seen}
+    found["moved"], found["code"] = shaped.judgement.moved, shaped.judgement.code
     for title, overlap in (("wide", (0.3, 0.6)), ("near", (0.72, 0.78))):
         scores = evaluate_energies(
             [run], options.alpha, options.data, images=options.images, overlap=overlap
@@ -68,7 +69,7 @@ def _row(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def table(rows: dict[str, Any]) -> str:
     """The rows in Markdown."""
-    head = ["shape", "maps", "min", "AUROC", *KINDS, "at 0.75", "recon.", "copy", "ignore"]
+    head = ["shape", "maps", "min", "AUROC", *KINDS, "at 0.75", "recon.", "copy", "ignore", "moved"]
     head += ["by score", "by E", "ranked"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for key, row in rows.items():
@@ -78,7 +79,7 @@ def table(rows: dict[str, Any]) -> str:
         strengths = [near["separation"][k] for k in KINDS if k in STRENGTHS]
         numbers = [
             *(sum(kinds) / len(kinds), *kinds, sum(strengths) / len(strengths)),
-            *(wide["reconstruction"], wide["copy"], wide["ignore"]),
+            *(wide["reconstruction"], wide["copy"], wide["ignore"], row["moved"]),
             *(spearman["score"], spearman["energy"], spearman["ranked"]),
         ]
         cells = [key, f"{row['maps']:,}", f"{row['seconds'] / 60:.1f}"]

@@ -9,7 +9,6 @@ from jaxtyping import Float
 from scipy.stats import spearmanr
 from torch import Tensor
 
-from genseg.alpha.calibration import Calibration, fit_calibration
 from genseg.data.instances.instance import cut_instance
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.corrupt import TRAINED
@@ -20,7 +19,6 @@ from genseg.energies.shaping import Shaping
 from genseg.energies.use import Ranker, Ranking, UseConfig, fit_ranking
 
 FITTED = 256  # images, at most, to whose codes a prior is fitted
-RIGHT = 0.5  # overlap from which on an instance is right
 
 
 @dataclass(frozen=True)
@@ -32,10 +30,16 @@ class Finished:
 
 
 def finished(
-    shaping: Shaping, trained: Material, held_out: Material, use: UseConfig, *, seed: int
+    shaping: Shaping,
+    trained: Material,
+    held_out: Material,
+    pairs: Material,
+    use: UseConfig,
+    *,
+    seed: int,
 ) -> Finished:
     """Fit the prior to what was trained on, the scale and the ranking to one half of what was held
-    out; judge on the other."""
+    out; judge on the other, and on pairs."""
     energy = shaping.model.eval()
     if isinstance(energy.prior, Fitted):
         energy.prior.fit(codes_of(energy, trained), seed=seed)
@@ -44,7 +48,8 @@ def finished(
         fit_scale(energy, scenes(held_out, 0, half, energy.mean.device), kinds=TRAINED)
     ranked = ranked_on(energy, held_out, use)
     rest = scenes(held_out, half, len(held_out), energy.mean.device)
-    return Finished(ranked, judge(energy, rest))
+    alike = scenes(pairs, 0, len(pairs), energy.mean.device)
+    return Finished(ranked, judge(energy, rest, pairs=alike))
 
 
 def scenes(material: Material, first: int, last: int, device: torch.device) -> list[Scene]:
@@ -64,12 +69,11 @@ def codes_of(energy: Autoencoder, material: Material) -> Float[Tensor, "n d"]:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A ranking, its probabilities, and what it is worth: rank correlation of the overlap with the
-    decoder's score and with the ranking's, on images that it was not fitted to (nan for fewer than
-    three instances)."""
+    """A ranking, and what it is worth: rank correlation of the overlap with the decoder's score and
+    with the ranking's, on images that it was not fitted to (nan for fewer than three instances).
+    """
 
     ranking: Ranking
-    calibration: Calibration
     spearman: tuple[float, float]
 
 
@@ -91,9 +95,8 @@ def ranked_on(energy: Autoencoder, judged: Material, config: UseConfig) -> Ranke
     first = (judged.own_image < half).numpy()
     ranking = fit_ranking(score[first], distance[first], cost[first], overlap[first])
     expected = ranking.expected(score, distance, cost)
-    calibration = fit_calibration(expected[first], overlap[first] >= RIGHT)
     rest = ~first
     if rest.sum() < 3:
-        return Ranked(ranking, calibration, (math.nan, math.nan))
+        return Ranked(ranking, (math.nan, math.nan))
     before, after = (float(spearmanr(x[rest], overlap[rest]).statistic) for x in (score, expected))
-    return Ranked(ranking, calibration, (before, after))
+    return Ranked(ranking, (before, after))

@@ -92,7 +92,7 @@ class EnergyHead(nn.Module):
         # the loop has seeded torch by seed, step and rank
         seed = int(torch.randint(2**31, ()))
         draws = Draws(seed, 0, range(len(embeddings)))
-        truth = shrunk_maps(composites.visible, composites.owner)
+        truth, _ = shrunk_maps(composites.visible, composites.owner)
         some = truth[drawn_of_each(truth.image, self.task.maps, draws)]
         own = self._own(decoder, embeddings, places, composites, draws)
         overlap, which = nearest(own, truth)

@@ -11,13 +11,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from genseg.alpha.codes import Codes
+from genseg.alpha.codes import STRIDE, Codes
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.corrupt import KINDS, Kind, corrupted, geometry_of
 from genseg.energies.draws import Draws
 from genseg.energies.maps import Maps, soft_overlap
 
 COPIES, IGNORES = 0.5, 0.9  # from where on a code copies, or is ignored, as a part of what it gives
+ALIKE = 0.8  # overlap from which on a map is that of the same cut-out, uncovered
 FLATTEST = 1e-3  # tau at the least
 
 
@@ -27,6 +28,7 @@ class Scene:
 
     embeddings: Float[Tensor, "e h w"]
     alpha: Float[Tensor, "n h w"]
+    source: Int[Tensor, "n"] | None = None  # which cut-out each map is of
 
     @property
     def maps(self) -> Maps:
@@ -43,6 +45,8 @@ class Judgement:
     copy: of what the code draws in another image with a: high where the code holds the map itself
     ignore: of what another instance's vector draws at the place of a with a: high where the decoder
         does not read the vector
+    moved: of what the vector of the same cut-out in another image draws at the place of a with a:
+        high where the vector says which instance, wherever it is
     separation: AUROC of E for true maps against corrupted ones, by kind; 1 is best, 1/2 is chance
     overlaps: of the corrupted maps with their true ones, by kind
     code: mean of R
@@ -52,6 +56,7 @@ class Judgement:
     reconstruction: float
     copy: float
     ignore: float
+    moved: float
     separation: dict[str, float]
     overlaps: dict[str, float]
     code: float
@@ -85,11 +90,13 @@ def judge(
     *,
     overlap: tuple[float, float] = (0.3, 0.6),
     kinds: Sequence[Kind] = KINDS,
+    pairs: Sequence[Scene] = (),
     seed: int = 0,
 ) -> Judgement:
     """Judge an energy by true maps of some images.
 
     overlap: of corrupted maps with their true ones, where their kind has a strength
+    pairs: images of which every two show some cut-outs alike, at other places
     """
     some = [scene for scene in scenes if len(scene.alpha)]
     true, false = list[Tensor](), {kind: list[Tensor]() for kind in kinds}
@@ -123,10 +130,38 @@ def judge(
         reconstruction=_mean(kept),
         copy=_mean(copied),
         ignore=_mean(ignored),
+        moved=_mean([_moved(energy, *two) for two in zip(pairs[::2], pairs[1::2], strict=True)]),
         separation={kind: separation(good, _joined(false[kind])) for kind in kinds},
         overlaps={kind: _mean(overlaps[kind]) for kind in kinds},
         code=_mean(costs),
     )
+
+
+def _moved(energy: Autoencoder, first: Scene, second: Scene) -> Float[Tensor, "n"]:
+    """Overlap of the maps in the second image with what the vectors of the same cut-outs in the
+    first one draw at their places; of those that look alike in both: some are covered, or
+    mirrored."""
+    assert first.source is not None
+    assert second.source is not None
+    same = (first.source[:, None] == second.source[None]).nonzero()
+    if not energy.draws or not len(same):
+        return torch.zeros(0)
+    codes, there = (
+        energy.encode(scene.embeddings[None].float(), scene.maps).codes[rows]
+        for scene, rows in zip((first, second), same.unbind(1), strict=True)
+    )
+    wanted = second.alpha[same[:, 1]]
+    alike = soft_overlap(_shifted(first.alpha[same[:, 0]], codes, there), wanted) > ALIKE
+    joined = Codes(codes.vector, there.place, there.scale, there.image)
+    drawn = energy.decode(second.embeddings[None].float(), joined).sigmoid()
+    return soft_overlap(drawn, wanted)[alike]
+
+
+def _shifted(alpha: Float[Tensor, "n h w"], before: Codes, after: Codes) -> Float[Tensor, "n h w"]:
+    """Maps moved by whole pixels from one place to another; what leaves on one side comes in on the
+    other."""
+    steps = ((after.place - before.place) / STRIDE).round().long().tolist()
+    return torch.stack([a.roll(step, (0, 1)) for a, step in zip(alpha, steps, strict=True)])
 
 
 def _next_like(scenes: Sequence[Scene], number: int) -> Scene | None:

@@ -4,13 +4,13 @@ and true maps, and what the decoder finds in them itself. Made once, and kept in
 
 import contextlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float16, Int, UInt8
+from jaxtyping import Bool, Float, Float16, Int, UInt8
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -31,13 +31,15 @@ from genseg.energies.maps import Maps, nearest
 from genseg.energies.shaping import Examples, Judged
 from genseg.nn.weights import save_weights
 
-VERSION = 1  # of the material: other numbers come out of other code
+VERSION = 2  # of the material: other numbers come out of other code
 UNSEEN = 2**31 + 2**30  # epochs from here on are those of no training and no calibration
 BATCH = 16  # composites that the encoder sees at once
 SMALLEST = 4.0  # pixels of a map, at the stride of the embeddings
 # the decoder's own instances, doubles among them: whatever may come before a ranking
 OWN = GenerateConfig(candidate=0.05, score=0.05, min_area=1)
 Progress = Callable[[range, str], Iterable[int]]
+PAIRS = 64  # composites of which every two share cut-outs
+SHARED = 3  # cut-outs that two composites share, where they are to
 DOUBLES = 0.8  # overlap from which on two of them are one
 
 
@@ -45,6 +47,7 @@ DOUBLES = 0.8  # overlap from which on two of them are one
 class Material:
     """Embeddings and maps of images; the maps of an image follow one another, image after image.
 
+    source: which cut-out of the bank a true map is of
     score: that the decoder gives its own instance; overlap: of that with the nearest true map;
     nearest: which true map that is
     """
@@ -52,6 +55,7 @@ class Material:
     embeddings: Float16[Tensor, "b e h w"]
     alpha: UInt8[Tensor, "n h w"]
     image: Int[Tensor, "n"]
+    source: Int[Tensor, "n"]
     own: UInt8[Tensor, "m h w"]
     own_image: Int[Tensor, "m"]
     score: Float[Tensor, "m"]
@@ -82,8 +86,9 @@ class Material:
 
     def scene(self, i: int, device: torch.device) -> Scene:
         """The i-th image, as it is judged, on a device."""
-        alpha = self.alpha[self.image == i].to(device).float() / OPAQUE
-        return Scene(self.embeddings[i].to(device).float(), alpha)
+        mine = self.image == i
+        alpha = self.alpha[mine].to(device).float() / OPAQUE
+        return Scene(self.embeddings[i].to(device).float(), alpha, self.source[mine].to(device))
 
     def part(self, first: int, last: int) -> "Material":
         """Some images that follow one another."""
@@ -95,6 +100,7 @@ class Material:
             self.embeddings[first:last],
             self.alpha[rows],
             self.image[rows] - first,
+            self.source[rows],
             self.own[mine],
             self.own_image[mine] - first,
             self.score[mine],
@@ -182,7 +188,7 @@ def embedded(model: AlphaModel, composites: Composites) -> Material:
         model.device.type, model.precision, enabled=model.precision != torch.float32
     ):
         embeddings, places = decoder(model.encoder.pyramid(pixels))
-    truth = shrunk_maps(composites.visible, composites.owner)
+    truth, large = shrunk_maps(composites.visible, composites.owner)
     h, w = embeddings.shape[2:]
     maps, image, score = list[Tensor](), list[int](), list[float]()
     for i, found in enumerate(candidates(decoder, embeddings.float(), places, OWN)):
@@ -201,6 +207,7 @@ def embedded(model: AlphaModel, composites: Composites) -> Material:
         embeddings.half().cpu(),
         (truth.alpha * OPAQUE).round().byte(),
         truth.image,
+        composites.source[large],
         own,
         owner,
         torch.tensor(score),
@@ -209,11 +216,20 @@ def embedded(model: AlphaModel, composites: Composites) -> Material:
     )
 
 
-def shrunk_maps(visible: UInt8[Tensor, "n h w"], image: Int[Tensor, "n"]) -> Maps:
-    """Alphas at the stride of the embeddings; those that are nothing there are left out."""
+def shrunk_maps(
+    visible: UInt8[Tensor, "n h w"], image: Int[Tensor, "n"]
+) -> tuple[Maps, Bool[Tensor, "n"]]:
+    """Alphas at the stride of the embeddings, and which they are: those that are nothing there are
+    left out."""
     alpha = F.avg_pool2d(visible[:, None].float() / OPAQUE, STRIDE)[:, 0]
     large = alpha.sum((1, 2)) >= SMALLEST
-    return Maps(alpha[large], image[large])
+    return Maps(alpha[large], image[large]), large
+
+
+def paired(composer: Composer) -> Composer:
+    """The same composites, but every two show some cut-outs alike, at other places."""
+    alike = replace(composer.config, shared=SHARED, rotate=0.0, turn=False, zoom=(1.0, 1.0))
+    return Composer(composer.source, composer.bank, alike, share=1.0, seed=composer.seed)
 
 
 def distinct(found: Sequence[Instance]) -> list[Instance]:
@@ -233,6 +249,7 @@ def joined(parts: Sequence[Material]) -> Material:
         torch.cat([p.embeddings for p in parts]),
         torch.cat([p.alpha for p in parts]),
         torch.cat([p.image + n for p, n in zip(parts, images, strict=False)]),
+        torch.cat([p.source for p in parts]),
         torch.cat([p.own for p in parts]),
         torch.cat([p.own_image + n for p, n in zip(parts, images, strict=False)]),
         torch.cat([p.score for p in parts]),

@@ -212,7 +212,7 @@ def said(run: Run) -> str:
 
 def last(run: Run) -> dict[str, float]:
     """The last numbers by which an energy was judged: those of the end, or so far the latest."""
-    names = ("auroc", "reconstruction", "copy", "ignore")
+    names = ("auroc", "reconstruction", "copy", "ignore", "moved")
     rows = [row for row in run.rows if "auroc" in row or "auroc_last" in row]
     if run.shaped is None or not rows:
         return {}
@@ -228,5 +228,6 @@ def energy_figures(run: Run) -> list[tuple[str, str]]:
         "reconstruction": "overlap of r(a) with a",
         "copy": "overlap in another image: low is good",
         "ignore": "overlap with another's vector: low is good",
+        "moved": "overlap where it lies elsewhere: high is good",
     }
     return [(f"{worth[name]:.3f}", word) for name, word in words.items() if name in worth]

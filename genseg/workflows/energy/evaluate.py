@@ -214,7 +214,7 @@ def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: 
         canvas[: seen.shape[0], : seen.shape[1]] = seen
         canvases.append(canvas)
     stacked = np.stack(canvases) if canvases else np.zeros((0, rows, columns), np.uint8)
-    truth = shrunk_maps(
+    truth, _ = shrunk_maps(
         torch.from_numpy(stacked).to(model.device),
         torch.zeros(len(stacked), dtype=torch.long, device=model.device),
     )

@@ -27,7 +27,7 @@ from genseg.data.images.files import fingerprint, list_images
 from genseg.data.images.source import ImageSource
 from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.draws import Draws
-from genseg.energies.material import Material, material
+from genseg.energies.material import PAIRS, Material, material, paired
 from genseg.energies.model import digest
 from genseg.energies.shaping import Examples, Shaping
 from genseg.energies.strategies import build_energy, build_shaping
@@ -47,15 +47,18 @@ FEWEST = 20  # steps of a run, however short the time
 @dataclass
 class EnergyParts:
     """Everything that a run is made of. decoder: the model whose maps are judged; judged: the
-    composites that are not trained on."""
+    composites that are not trained on; pairs: more of them, of which every two show some
+    cut-outs alike."""
 
     config: EnergyConfig
     accelerator: Accelerator
     alpha: Path
     digest: str
     decoder: AlphaModel
+    composer: Composer
     material: Material
     judged: Material
+    pairs: Material
     fingerprint: str
     plan: Plan
     module: Shaping
@@ -115,7 +118,7 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
     with dist.together():
         if accelerator.is_main_process:  # makes it; the others read it
             _made(model, composer, config, name)
-    whole = _made(model, composer, config, name)
+    whole, pairs = _made(model, composer, config, name)
     if not len(whole.image):
         raise ValueError(
             f"{alpha}: its composites show no instance, so there is nothing to learn; look at the "
@@ -137,8 +140,10 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
         alpha=alpha,
         digest=name,
         decoder=model,
+        composer=composer,
         material=whole.part(0, config.composites),
         judged=whole.part(config.composites, config.composites + config.judged),
+        pairs=pairs,
         fingerprint=f"{name}-{content}",
         plan=plan,
         module=module,
@@ -147,17 +152,24 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
     )
 
 
-def _made(model: AlphaModel, composer: Composer, config: EnergyConfig, name: str) -> Material:
-    count = config.composites + config.judged
-    return material(
-        model,
-        composer,
-        len(composer.source),
-        count,
-        key=name,
-        seed=config.seed,
-        progress=progress,
-    )
+def _made(
+    model: AlphaModel, composer: Composer, config: EnergyConfig, name: str
+) -> tuple[Material, Material]:
+    """What is trained on and judged by, and the pairs."""
+
+    def made(composer: Composer, count: int, key: str) -> Material:
+        return material(
+            model,
+            composer,
+            len(composer.source),
+            count,
+            key=key,
+            seed=config.seed,
+            progress=progress,
+        )
+
+    whole = made(composer, config.composites + config.judged, name)
+    return whole, made(paired(composer), PAIRS, f"{name}-pairs")
 
 
 def recipe_of(alpha: Path) -> pretrained.PretrainConfig:

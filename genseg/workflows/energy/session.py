@@ -16,13 +16,14 @@ from genseg.energies.finish import finished, scenes
 from genseg.energies.judge import Judgement, judge
 from genseg.energies.model import EnergyFacts, save_energy
 from genseg.energies.shaping import Examples
-from genseg.energies.use import Ranking
+from genseg.energies.use import Ranker, Ranking
 from genseg.runs.metrics import ProgressLine, read_metrics
 from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing
 from genseg.train.session import Session, loss_terms
 from genseg.train.watch import Watcher
 from genseg.workflows.energy.parts import EnergyParts
+from genseg.workflows.pretrain.calibrate import JUDGED, calibrated
 
 GLANCE = 32  # composites on which an energy is judged during training
 
@@ -69,7 +70,8 @@ class Shaped(Result):
                 if math.isnan(j.reconstruction)
                 else [
                     f"Reconstruction {j.reconstruction:.3f}; copy {j.copy:.3f}, ignore "
-                    f"{j.ignore:.3f} (both low where the code says which instance)."
+                    f"{j.ignore:.3f} (both low where the code says which instance), moved "
+                    f"{j.moved:.3f} (high where it says so wherever that lies)."
                 ]
             ),
             f"The decoder's own instances: rank correlation with their overlap {before:.3f} by the "
@@ -166,15 +168,16 @@ class EnergySession(Session):
         head = {"run": self.run, "step": self.step, "steps": p.plan.total, "shape": c.shape.name}
         if not complete or not self.main:
             return Shaped(**head, complete=complete)
-        made = finished(p.module, p.material, p.judged, c.use, seed=c.seed)
+        made = finished(p.module, p.material, p.judged, p.pairs, c.use, seed=c.seed)
         ranked, judgement = made.ranked, made.judgement
+        p.decoder.rank = Ranker(p.module.model, ranked.ranking, c.use)
         facts = EnergyFacts(
             shape=c.shape,
             autoencoder=c.autoencoder,
             decoder=p.decoder.decoder.config,  # type: ignore[arg-type]
             alpha=p.digest,
             ranking=ranked.ranking,
-            calibration=ranked.calibration,
+            calibration=calibrated(p.decoder, p.composer, min(JUDGED, c.judged)),
             use=c.use,
             maps_seen=self._maps_seen(),
         )
@@ -209,6 +212,7 @@ def _row(found: Judgement) -> dict[str, float]:
         "reconstruction": found.reconstruction,
         "copy": found.copy,
         "ignore": found.ignore,
+        "moved": found.moved,
         "code": found.code,
         **{f"auroc_{kind}": found.separation[kind] for kind in KINDS},
     }

@@ -14,7 +14,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from genseg.alpha.calibration import Calibration, fit_calibration
 from genseg.alpha.mine import Mined, mine
 from genseg.alpha.model import AlphaModel, Look, save_alpha, snapshot
 from genseg.core import dist
@@ -25,27 +24,24 @@ from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import Batch
 from genseg.data.images.cache import cache_folder
 from genseg.data.images.source import ImageSource
-from genseg.data.instances.instance import Instance, cut_instance
+from genseg.data.instances.instance import Instance
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import propose
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.finish import Finished, finished
 from genseg.energies.head import EnergyHead
-from genseg.energies.material import composed
+from genseg.energies.material import composed, paired
 from genseg.energies.model import EnergyFacts, digest, save_energy
 from genseg.energies.use import Ranker, UseConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
-from genseg.measure.overlaps import mask_overlap, match
 from genseg.runs.metrics import Row, read_metrics
-from genseg.workflows.generate.finder import Finder
+from genseg.workflows.pretrain.calibrate import JUDGED, calibrated
 from genseg.workflows.pretrain.parts import Parts
 
 _Work = TypeVar("_Work")
 VERSION = 3  # of the proposals: other numbers come out of other code
 FITTED = 256  # images, at most, whose statistics the batch norms get for generation
 SURE = 0.99  # hardly any score, before it is calibrated, is higher
-JUDGED = 64  # composites on which scores are calibrated
-UNSEEN = 2**31  # epochs from here on are those of no training: their composites are new
 
 
 class Rounds:
@@ -122,7 +118,9 @@ class Rounds:
         before = load_bank(self._file(number - 1))
         model, c = self.model(), self.config
         if c.rounds.critic != "look":
-            self._rank(model)
+            joint = self.parts.module
+            assert isinstance(joint, Joint) and joint.energy is not None
+            self._rank(joint.energy, model)
         # doubtful ones are proposals to ignore
         model.config = replace(model.config, score=model.config.score / 2)
         # the images are shrunk already, and the second look shall be larger
@@ -200,34 +198,13 @@ class Rounds:
             (self.source.read(int(i))[0] for i in chosen), size=2 * self.config.compose.size
         )
         if not isinstance(self.config, SlotsConfig):  # slots have no composites
-            # composites are made as images are prepared
-            model.look = replace(look, side=0, stretch=False)
-            model.config = replace(self.config.generate, score=0.05, candidate=0.05)
-            model.calibration = self._calibration(model, judged)
-            model.look, model.config = look, self.config.generate
+            model.calibration = calibrated(model, self._composer(), judged)
         return model
 
-    def _calibration(self, model: Finder, composites: int) -> Calibration:
-        """How often instances of a score are right, at an overlap of 0.5, in composites that
-        training has not seen."""
-        bank = load_bank(self._file(0))  # those of later rounds are the model's own word
-        composer = Composer(
-            self.source, bank, self.config.compose, share=1.0, seed=self.parts.config.seed
-        )
-        scores, right = list[float](), list[bool]()
-        for n, i in enumerate(
-            np.random.default_rng(0).integers(len(self.source), size=composites).tolist()
-        ):
-            made = composer([(UNSEEN + n, i)])
-            layers = [a for a in (cut_instance(v) for v in made.visible.numpy()) if a is not None]
-            found = model.instances(made.image[0].numpy())
-            overlap = mask_overlap(found, layers, np.zeros(len(layers), bool))
-            hit, ignored = {k for k, _ in match(overlap, 0.5)}, made.ignored[0].numpy()
-            for k, a in enumerate(found):
-                if k in hit or ignored[a.window][a.mask].mean() < 0.5:
-                    scores.append(a.score)
-                    right.append(k in hit)
-        return fit_calibration(np.array(scores, float), np.array(right, bool))
+    def _composer(self) -> Composer:
+        """Composites of the first proposals: those of later rounds are the model's own word."""
+        bank, seed = load_bank(self._file(0)), self.parts.config.seed
+        return Composer(self.source, bank, self.config.compose, share=1.0, seed=seed)
 
     def save(self, step: int) -> None:
         """Leave `alpha.safetensors` in the run directory."""
@@ -253,14 +230,14 @@ class Rounds:
     def _save_energy(self, head: EnergyHead, model: AlphaModel) -> None:
         """Leave `energy.safetensors` beside it."""
         run = self.folder.parent
-        energy, found = self._finished(head, model)
+        energy, found = self._rank(head, model)
         facts = EnergyFacts(
             shape=head.task.shape,
             autoencoder=head.task.autoencoder,
             decoder=self.config.decoder,
             alpha=digest(run / ALPHA_NAME),
             ranking=found.ranked.ranking,
-            calibration=found.ranked.calibration,
+            calibration=model.calibration,
         )
         save_energy(energy, run / ENERGY_NAME, facts)
         for said in found.judgement.cheats():
@@ -269,21 +246,19 @@ class Rounds:
     def _finished(self, head: EnergyHead, model: AlphaModel) -> tuple[Autoencoder, Finished]:
         """A copy of the energy as it is now, finished on composites that training has not seen."""
         shaping, seed = copy.deepcopy(head.shaping), self.parts.config.seed
-        bank = load_bank(self._file(0))  # those of later rounds are the model's own word
-        composer = Composer(self.source, bank, self.config.compose, share=1.0, seed=seed)
-        made = composed(model, composer, len(self.source), 3 * JUDGED, seed=seed)
+        made = composed(model, self._composer(), len(self.source), 3 * JUDGED, seed=seed)
         # whitened as generation sees embeddings: training has followed those of its batches
         shaping.model.observe(made.embeddings.to(model.device))
         trained, judged = made.part(0, JUDGED), made.part(JUDGED, 3 * JUDGED)
-        return shaping.model, finished(shaping, trained, judged, UseConfig(), seed=seed)
+        pairs = composed(model, paired(self._composer()), len(self.source), JUDGED, seed=seed)
+        return shaping.model, finished(shaping, trained, judged, pairs, UseConfig(), seed=seed)
 
-    def _rank(self, model: AlphaModel) -> None:
+    def _rank(self, head: EnergyHead, model: AlphaModel) -> tuple[Autoencoder, Finished]:
         """Let the energy, as it is now, rank what the model finds."""
-        joint = self.parts.module
-        assert isinstance(joint, Joint) and joint.energy is not None
-        energy, found = self._finished(joint.energy, model)
+        energy, found = self._finished(head, model)
         model.rank = Ranker(energy, found.ranked.ranking, UseConfig())
-        model.calibration = found.ranked.calibration
+        model.calibration = calibrated(model, self._composer(), JUDGED)
+        return energy, found
 
 
 class _Proposed(Dataset[list[Instance]]):

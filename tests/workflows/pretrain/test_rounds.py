@@ -31,6 +31,7 @@ from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.proposals.propose import PROPOSERS
 from genseg.runs.checkpoint import load_latest
 from genseg.runs.metrics import TIMING, Row, read_metrics
+from genseg.workflows.pretrain.calibrate import calibration_on
 from genseg.workflows.pretrain.config import CHOICES, FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.parts import assemble
 from genseg.workflows.pretrain.rounds import Rounds
@@ -451,7 +452,7 @@ def test_scores_are_calibrated_on_composites_that_training_has_not_seen(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.Composer, "__call__", kept)
-        found = made.rounds._calibration(Oracle(), 64)
+        found = calibration_on(Oracle(), made.rounds._composer(), 64)
     assert len(composites) == len({key[0][0] for key, _ in composites}) == 64
     assert found.slope > 1.2 and 0.3 < found.score(0.5) < 0.7
 
@@ -468,7 +469,9 @@ def test_pictures_during_a_run_take_calibrated_scores(
         taken.append(model.calibration)
         take(self, model, step)
 
-    monkeypatch.setattr(module, "fit_calibration", lambda scores, right: halved)
+    monkeypatch.setattr(
+        "genseg.workflows.pretrain.calibrate.fit_calibration", lambda scores, right: halved
+    )
     monkeypatch.setattr(Snapshots, "take", kept)
     assert main(command("places", images, tmp_path / "run", "steps=2")) == 0
     assert taken == [halved] * 2  # before the first step, and at the end
