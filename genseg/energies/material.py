@@ -234,11 +234,14 @@ def paired(composer: Composer) -> Composer:
 
 def distinct(found: Sequence[Instance]) -> list[Instance]:
     """Instances without those that are nearly the same as a better one."""
-    kept = list[Instance]()
+    kept = list[tuple[Instance, int]]()
     for a in found:
-        if all(iou(a, b) < DOUBLES for b in kept):
-            kept.append(a)
-    return kept
+        area = a.area
+        # what differs more than that in size overlaps less
+        near = (b for b, other in kept if DOUBLES * max(area, other) <= min(area, other))
+        if all(iou(a, b) < DOUBLES for b in near):
+            kept.append((a, area))
+    return [a for a, _ in kept]
 
 
 def joined(parts: Sequence[Material]) -> Material:
