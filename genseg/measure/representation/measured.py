@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +33,7 @@ from genseg.measure.representation.independence import (
     off_diagonal,
     total_correlation,
 )
+from genseg.measure.representation.measures import FACTOR, MEASURES, OVERLAP
 from genseg.measure.representation.ridge import (
     Principal,
     principal,
@@ -59,51 +59,6 @@ LEAST = 16  # images
 SOME = 2000  # images where time grows with their square
 MANY = 4000  # images of k-means and of the linear probe
 CLUSTERS = 10  # of images without classes
-FACTOR, OVERLAP = "factor", "overlap"  # begin the names of measures of label sets
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What a measure is called in a table, and whether more or less of it is better."""
-
-    words: str
-    better: Literal["higher", "lower", "-"] = "-"
-
-
-# by family; those of a label set are FACTOR and its name, those of two OVERLAP and both
-MEASURES: dict[str, dict[str, Measure]] = {
-    "smoothness": {
-        "change_noise": Measure("relative change by noise", "lower"),
-        "change_shift": Measure("relative change by shifts", "lower"),
-        "change_crop": Measure("relative change by crops", "lower"),
-        "alignment": Measure("alignment of two crops", "lower"),
-        "uniformity": Measure("uniformity on the sphere", "lower"),
-        "interpolation": Measure("accuracy between neighbours", "higher"),
-    },
-    "clusters": {
-        "knn": Measure("accuracy of 20 neighbours", "higher"),
-        "linear": Measure("accuracy of a linear probe", "higher"),
-        "silhouette": Measure("silhouette of classes", "higher"),
-        "nmi": Measure("NMI of clusters and classes", "higher"),
-        "ari": Measure("ARI of clusters and classes", "higher"),
-        "fisher_ratio": Measure("Fisher ratio", "higher"),
-        "stability": Measure("stability of clusters", "higher"),
-    },
-    "compactness": {
-        "variance_dimensions": Measure("dimensions of 95 % of variance"),
-        "intrinsic_dimension": Measure("intrinsic dimension (TwoNN)"),
-        "pca_dimensions": Measure("dimensions of 95 % of accuracy", "lower"),
-        "lidar": Measure("LiDAR", "higher"),
-    },
-    "independence and rank": {
-        "correlation": Measure("correlation of dimensions", "lower"),
-        "total_correlation": Measure("total correlation, nats", "lower"),
-        "effective_rank": Measure("effective rank (RankMe)", "higher"),
-        "participation_ratio": Measure("participation ratio"),
-        "spectrum_exponent": Measure("exponent of the spectrum"),
-        "spread": Measure("spread on the sphere", "higher"),
-    },
-}
 
 
 @dataclass(frozen=True)
@@ -177,6 +132,22 @@ def measure_embeddings(
         found[name] = e
     parts = (variances / variances.sum().clamp_min(1e-300)).tolist()
     return Measured(_in_order(found), tuple(parts), accuracies)
+
+
+def quick_measures(features: Float[Tensor, "b d"]) -> dict[str, float]:
+    """Some measures of one batch that need no label, in milliseconds; those that are not known are
+    left out. Of few images they are smaller than those of `measure_embeddings`: compare them
+    between equal b."""
+    covariance = covariance_of(features.double())
+    variances = spectrum(covariance)
+    found = {
+        "uniformity": uniformity(features.float(), draws=0).value,
+        "correlation": off_diagonal(correlation_of(covariance)),
+        "participation_ratio": participation_ratio(variances),
+        "spectrum_exponent": spectrum_exponent(variances),
+        "intrinsic_dimension": two_nn(neighbour_ratios(F.normalize(features.float(), dim=1))),
+    }
+    return {name: value for name, value in found.items() if math.isfinite(value)}
 
 
 def several_of(labels: Int[Tensor, "n"]) -> Tensor:

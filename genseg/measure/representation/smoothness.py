@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genseg.measure.knn import votes
-from genseg.measure.representation.bootstrap import Estimate, bootstrap, mean_of
+from genseg.measure.representation.bootstrap import DRAWS, Estimate, bootstrap, mean_of
 
 ROWS = 1024  # of similarities at once
 
@@ -47,7 +47,7 @@ def alignment(views: Float[Tensor, "n q d"], *, seed: int = 0) -> Estimate:
     return mean_of(each.clamp_min(0), seed=seed)
 
 
-def uniformity(features: Float[Tensor, "n d"], *, seed: int = 0) -> Estimate:
+def uniformity(features: Float[Tensor, "n d"], *, draws: int = DRAWS, seed: int = 0) -> Estimate:
     """log of the mean over pairs of images of exp(-2 |x - y|^2) on the unit sphere (Wang and Isola,
     2020, eq. 4, t 2): from 0, where all are equal, down to about -4, where they are spread
     evenly."""
@@ -60,7 +60,7 @@ def uniformity(features: Float[Tensor, "n d"], *, seed: int = 0) -> Estimate:
         pairs = float(w.sum() ** 2 - w.square().sum())
         return {"uniformity": math.log(max(float(w @ near @ w) / pairs, 1e-300))}
 
-    return bootstrap(of, len(x), seed=seed)["uniformity"]
+    return bootstrap(of, len(x), draws=draws, seed=seed)["uniformity"]
 
 
 @torch.no_grad()

@@ -128,11 +128,12 @@ def evaluate_representation(
 
 
 def _into_runs(runs: Sequence[Path], scores: RepresentationScores) -> None:
-    """A file into each run directory, with its own numbers."""
+    """A file into each run directory, with its own numbers after those of the baselines."""
+    beside = {name: scores.layers[name] for name in (RANDOM, FITTED) if name in scores.layers}
     for run in runs:
         if run.is_dir():
-            content = as_json({str(run): scores.layers[str(run)]}, {}, _head(scores))
-            write_text(run / REPRESENTATION_NAME, json.dumps(content))
+            own = {**beside, run.absolute().name: scores.layers[str(run)]}
+            write_text(run / REPRESENTATION_NAME, json.dumps(as_json(own, {}, _head(scores))))
 
 
 def _head(scores: RepresentationScores) -> dict[str, Any]:

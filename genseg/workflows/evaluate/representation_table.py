@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from genseg.measure.representation.bootstrap import Estimate
-from genseg.measure.representation.measured import FACTOR, MEASURES, OVERLAP, Measure, Measured
+from genseg.measure.representation.measured import Measured
+from genseg.measure.representation.measures import FACTOR, MEASURES, OVERLAP, Measure
 
 WORDS = {name: m for family in MEASURES.values() for name, m in family.items()}
 SHARED = "shared factors"  # the family of measures of label sets
