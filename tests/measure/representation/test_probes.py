@@ -2,6 +2,8 @@
 measures of one set."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +17,11 @@ from genseg.measure.representation.factors import (
     subspace,
     subspace_overlaps,
 )
-from genseg.measure.representation.measured import linearly_right, measure_embeddings
+from genseg.measure.representation.measured import (
+    linearly_right,
+    measure_embeddings,
+    quick_measures,
+)
 from genseg.measure.representation.measures import MEASURES
 from genseg.measure.representation.ridge import (
     explained,
@@ -152,3 +158,25 @@ def test_a_linear_probe_asks_each_image_once_and_is_no_better_than_chance_on_noi
     assert linearly_right(x, labels).mean() == 1
     noise = linearly_right(normal(400, 3).float(), torch.arange(400) % 2)
     assert noise.mean() == pytest.approx(0.5, abs=0.1) and set(noise.tolist()) == {0, 1}
+
+
+def test_the_guide_has_each_measure_and_what_is_better_of_it() -> None:
+    guide = Path(__file__).parents[3] / "docs" / "guides" / "representations.md"
+    table = guide.read_text().split("| name | what it is |")[1].split("\n\n")[0]
+    rows = [row.rsplit("|", 4) for row in table.splitlines()[2:]]
+    told = {
+        name: better.strip().replace("–", "-")
+        for first, *_, better, _ in rows
+        for name in re.findall(r"`(\w+)`", first.split(" | ")[0])
+    }
+    known = {name: m.better for family in MEASURES.values() for name, m in family.items()}
+    assert told == {**known, "factor_NAME": "higher", "overlap_A_B": "-"}
+
+
+def test_what_training_logs_is_what_is_measured_of_the_same_embeddings() -> None:
+    x, _ = clusters(60)
+    full, quick = measure_embeddings(x).measures, quick_measures(x)
+    assert len(quick) == 5
+    for name, value in quick.items():
+        assert value == pytest.approx(full[name].value, rel=1e-6), name
+    assert quick_measures(torch.ones(8, 4)) == {"participation_ratio": 0, "uniformity": 0}
