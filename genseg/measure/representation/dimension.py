@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from genseg.measure.representation.spectrum import entropy_rank
+from genseg.measure.representation.spectrum import entropy_rank, mean_squares
 
 KEPT = 0.9  # of the ratios of TwoNN: the largest are outliers
 ROWS = 1024  # of distances at once
@@ -62,15 +62,11 @@ def lidar(views: Float[Tensor, "n q d"]) -> float:
     means = x.mean(1)
     between = means - means.mean(0)
     within = (x - means[:, None]).flatten(0, 1)
-    s_b = between.T @ between / len(between)
     s_w = within.T @ within / (len(means) * max(x.shape[1] - 1, 1))
     scale = float(s_w.diagonal().mean())
     if not scale > 0:
         return math.nan
     s_w.diagonal().add_(RIDGE * scale)
     # L^-1 S_b L^-T has the same eigenvalues, where S_w = L L^T
-    root = torch.linalg.cholesky(s_w)
-    half = torch.linalg.solve_triangular(root, s_b, upper=False)
-    whole = torch.linalg.solve_triangular(root, half.T, upper=False)
-    values = torch.linalg.eigvalsh((whole + whole.T) / 2).clamp_min(0)
-    return entropy_rank(values)
+    whitened = torch.linalg.solve_triangular(torch.linalg.cholesky(s_w), between.T, upper=False)
+    return entropy_rank(mean_squares(whitened.T))

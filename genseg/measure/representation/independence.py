@@ -9,12 +9,13 @@ from torch import Tensor
 CONSTANT = 1e-12  # of the largest variance: a dimension below has none
 
 
-def correlation_of(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "k k"]:
+def correlation_of(features: Float[Tensor, "n d"]) -> Float[Tensor, "k k"]:
     """Correlations of the dimensions that vary."""
-    variances = covariance.diagonal()
+    x = features - features.mean(0)
+    variances = x.square().mean(0)
     kept = variances > CONSTANT * variances.max()
-    scale = variances[kept].rsqrt()
-    return scale[:, None] * covariance[kept][:, kept] * scale
+    z = x[:, kept] / variances[kept].sqrt()
+    return z.T @ z / len(z)
 
 
 def off_diagonal(correlation: Float[Tensor, "k k"]) -> float:

@@ -47,8 +47,8 @@ from genseg.measure.representation.smoothness import (
     uniformity,
 )
 from genseg.measure.representation.spectrum import (
-    covariance_of,
     entropy_rank,
+    mean_squares,
     participation_ratio,
     spectrum,
     spectrum_exponent,
@@ -109,7 +109,7 @@ def measure_embeddings(
     x = F.normalize(features.float(), dim=1)
     some = torch.randperm(n, generator=torch.Generator().manual_seed(seed))[:SOME]
     found = _spectral(features, seed)
-    variances = spectrum(covariance_of(features.double()))
+    variances = spectrum(features.double())
     if views is not None and viewed is not None:
         found |= _smooth(x, views, viewed, features, seed)
     varied = float(variances.sum()) > 0
@@ -138,11 +138,10 @@ def quick_measures(features: Float[Tensor, "b d"]) -> dict[str, float]:
     """Some measures of one batch that need no label, in milliseconds; those that are not known are
     left out. Of few images they are smaller than those of `measure_embeddings`: compare them
     between equal b."""
-    covariance = covariance_of(features.double())
-    variances = spectrum(covariance)
+    variances = spectrum(features.double())
     found = {
         "uniformity": uniformity(features.float(), draws=0).value,
-        "correlation": off_diagonal(correlation_of(covariance)),
+        "correlation": off_diagonal(correlation_of(features.double())),
         "participation_ratio": participation_ratio(variances),
         "spectrum_exponent": spectrum_exponent(variances),
         "intrinsic_dimension": two_nn(neighbour_ratios(F.normalize(features.float(), dim=1))),
@@ -160,21 +159,19 @@ def _spectral(features: Float[Tensor, "n d"], seed: int) -> dict[str, Estimate]:
     x, n = features.double(), len(features)
 
     def of(i: Int[Tensor, "n"]) -> dict[str, float]:
-        covariance, mean = covariance_of(x[i]), x[i].mean(0)
-        variances = spectrum(covariance)
-        correlation = correlation_of(covariance)
-        squares = spectrum(covariance + mean[:, None] * mean)
+        drawn = x[i]
+        variances, correlation = spectrum(drawn), correlation_of(drawn)
         return {
             "variance_dimensions": variance_dimensions(variances),
             "correlation": off_diagonal(correlation),
             # a resample holds 63 % of the images: fewer than dimensions have no determinant
             "total_correlation": (
-                total_correlation(correlation, len(i)) if len(i) > 2 * len(mean) else math.nan
+                total_correlation(correlation, len(i)) if len(i) > 2 * x.shape[1] else math.nan
             ),
-            "effective_rank": entropy_rank(squares.sqrt()),
+            "effective_rank": entropy_rank(mean_squares(drawn).sqrt()),
             "participation_ratio": participation_ratio(variances),
             "spectrum_exponent": spectrum_exponent(variances),
-            "spread": spread(x[i]),
+            "spread": spread(drawn),
         }
 
     return bootstrap(of, n, draws=FEW_DRAWS, most=resampled(x), seed=seed)

@@ -26,16 +26,17 @@ def entropy_rank(values: Float[Tensor, "k"]) -> float:
     return float((-(p * p.log()).sum()).exp())
 
 
-def spectrum(covariance: Float[Tensor, "d d"]) -> Float[Tensor, "d"]:
-    """Eigenvalues of a covariance, the largest first, none below 0: the variances along principal
-    directions."""
-    return torch.linalg.eigvalsh(covariance).flip(0).clamp_min(0)
+def spectrum(features: Float[Tensor, "n d"]) -> Float[Tensor, "k"]:
+    """The variances (over n, not n - 1) along principal directions, the largest first; k is the
+    smaller one of n and d, the others are 0."""
+    return mean_squares(features - features.mean(0))
 
 
-def covariance_of(features: Float[Tensor, "n d"]) -> Float[Tensor, "d d"]:
-    """The covariance of rows (over n, not n - 1)."""
-    x = features - features.mean(0)
-    return x.T @ x / len(x)
+def mean_squares(x: Float[Tensor, "n d"]) -> Float[Tensor, "k"]:
+    """The squared singular values over n, the largest first: the eigenvalues of the smaller one of
+    x^T x / n and x x^T / n, none below 0."""
+    gram = x.T @ x if len(x) > x.shape[1] else x @ x.T
+    return torch.linalg.eigvalsh(gram / len(x)).flip(0).clamp_min(0)
 
 
 def participation_ratio(variances: Float[Tensor, "d"]) -> float:
