@@ -2,11 +2,16 @@
 
 import argparse
 
-from genseg.commands import evaluate_alpha, evaluate_detector, evaluate_energy
+from genseg.commands.evaluations import alpha, detector, energy, representation
 
-SUMMARY = "measure instances, or a fine-tuned model, against labels"
-HELP = "Measure results against labels."
-KINDS = {"alpha": evaluate_alpha, "detector": evaluate_detector, "energy": evaluate_energy}
+SUMMARY = "measure instances, fine-tuned models, energies, representations"
+HELP = "Measure results, most of them against labels."
+KINDS = {
+    "alpha": alpha,
+    "detector": detector,
+    "energy": energy,
+    "representation": representation,
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:

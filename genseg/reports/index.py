@@ -9,6 +9,7 @@ from genseg.core.files import write_text
 from genseg.core.names import COMPARED_NAME, INDEX_NAME, REPORT_NAME
 from genseg.core.words import amount
 from genseg.reports.numbers import gain, series
+from genseg.reports.representation import compared
 from genseg.reports.run import LEFT_BEHIND, VAL, Run
 from genseg.runs.folder import RunError
 from genseg.show.chart import Line, chart, number
@@ -92,6 +93,8 @@ def _group(anchor: str, runs: Sequence[Run]) -> Section:
     if charts := _charts(runs[:MOST]):
         body += f'<div class="charts">{charts}</div>'
         lead = f"Charts are of the newest {MOST}." if len(runs) > MOST else ""
+    if anchor == "pretrain":
+        body += compared(runs, most=MOST)
     return Section(anchor, word, f"{word}: {amount(len(runs), 'run')}", body, lead)
 
 

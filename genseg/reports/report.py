@@ -12,6 +12,7 @@ from genseg.reports import energies
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
 from genseg.reports.pictures import extremes, found, pictures_of, steps
+from genseg.reports.representation import representation
 from genseg.reports.run import LEFT_BEHIND, Run
 from genseg.reports.sizes import size_figures, sizes, tally
 from genseg.reports.start import proposals
@@ -40,6 +41,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     steps,
     extremes,
     alike,
+    representation,
     composites,
     views,
     curves,

@@ -81,6 +81,9 @@ class PretrainConfig:
     threads: int = 0  # processor threads of the training process; 0: torch's choice
     seed: int = 0
     log_every: str = "10 steps"  # how often a line is written to metrics.jsonl
+    # also log measures of the batch's embeddings that need no label: uniformity, correlation,
+    # participation_ratio, spectrum_exponent, intrinsic_dimension
+    log_measures: bool = False
     tensorboard: bool = False  # also write TensorBoard files (pip install genseg[tensorboard])
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
@@ -100,6 +103,7 @@ FREE_KEYS = (
         "data.max_broken:",
         "run:",
         "log_every:",
+        "log_measures:",
         "tensorboard:",
         "checkpoint.",
         "probe.",

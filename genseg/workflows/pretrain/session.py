@@ -20,7 +20,9 @@ from genseg.data.images.source import ImageError
 from genseg.data.images.views import colour_batch
 from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
-from genseg.measure.representation import effective_rank, spread, verdict
+from genseg.measure.representation.collapse import spread, verdict
+from genseg.measure.representation.measured import quick_measures
+from genseg.measure.representation.spectrum import effective_rank
 from genseg.nn.encoder import EncoderFacts, save_encoder
 from genseg.runs.metrics import ProgressLine, Row, read_metrics
 from genseg.runs.resume import Saved, due
@@ -243,6 +245,8 @@ class PretrainSession(Session):
         if self.metrics is None:
             return
         worth = {"spread": spread(embeddings), "rank": effective_rank(embeddings)}
+        if self.config.log_measures:
+            worth |= quick_measures(embeddings)
         row = self.row(terms, timing, grad_norm, worth)
         # as the loop has applied it
         row |= self.parts.module.scheduled((self.step - 1) / plan.total)
