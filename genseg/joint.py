@@ -1,6 +1,6 @@
-"""A contrastive method and the alpha decoder around one encoder, as one module with one forward."""
+"""A method and the alpha decoder around one encoder, as one module with one forward."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,14 +17,14 @@ from genseg.core.check import above, at_least, between
 from genseg.data.composites.compose import ComposeConfig, Composites
 from genseg.data.proposals.propose import Proposals
 from genseg.energies.head import EnergyHead, EnergyTask
-from genseg.methods.method import Method
+from genseg.methods.method import Key, Method
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import Grouped
 
 
 @dataclass(frozen=True)
 class AlphaConfig:
-    """The alpha task, beside a contrastive method or alone."""
+    """The alpha task, beside a method or alone."""
 
     name: str = "places"
     weight: float = 1.0  # weight of the alpha loss beside the method's
@@ -172,6 +172,10 @@ class Joint(nn.Module):
     def begin_step(self) -> None:
         if self.method is not None:
             self.method.begin_step()
+
+    def begin_pass(self, keys: Sequence[Key]) -> None:
+        if self.method is not None:
+            self.method.begin_pass(keys)
 
     def before_step(self, progress: float) -> None:
         if self.method is not None:

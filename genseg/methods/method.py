@@ -1,6 +1,8 @@
-"""What the contrastive methods share: their contract, and what they do with views."""
+"""What the methods share: their contract, and what they do with views."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -8,12 +10,14 @@ from torch import Tensor, nn
 
 from genseg.nn.encoder import Encoder
 
+Key = tuple[int, int, int]  # seed, epoch and index: what all random numbers of an image come from
+
 
 class Method(nn.Module, ABC):
-    """A contrastive objective with its heads around an encoder, built as `Method(encoder, config,
-    plan)`."""
+    """An objective with its heads around an encoder, built as `Method(encoder, config, plan)`."""
 
     encoder: Encoder
+    config: Any  # its own dataclass
 
     @abstractmethod
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
@@ -25,9 +29,19 @@ class Method(nn.Module, ABC):
         """Loss of a network that has learnt nothing, for a pass of `batch` images over all
         ranks."""
 
+    def check_views(self, sizes: Sequence[int]) -> None:
+        """Raise ValueError unless the method can learn from views of these sizes in pixels, one
+        size a view; here: two of the largest size."""
+        largest = max(sizes)
+        check_two_large(sizes.count(largest), largest, self.config.name)
+
     def begin_step(self) -> None:
         """Called before the first pass of an update: what a skipped update has left behind is
         dropped."""
+
+    def begin_pass(self, keys: Sequence[Key]) -> None:
+        """Called before each pass, with the keys of its images: for methods that draw random
+        numbers of their own."""
 
     def before_step(self, progress: float) -> None:
         """Called when the gradients of an update are complete."""
@@ -52,8 +66,8 @@ def project(head: nn.Module, x: Float[Tensor, "n b d"]) -> Float[Tensor, "n b e"
 
 
 def check_two_large(count: int, size: int, method: str) -> None:
-    """Raise ValueError unless the largest crop size, of `size` pixels, has the two views that every
-    method compares."""
+    """Raise ValueError unless the largest crop size, of `size` pixels, has the two views that
+    contrastive methods compare."""
     if count != 2:
         raise ValueError(
             f"{method} compares two views of the largest size; the recipe has {count} of {size} "

@@ -24,7 +24,17 @@ from genseg.workflows.finetune.comparison import (
 
 SAMPLED = 48  # images whose headers are read
 LOSSES = (
-    *("loss", "contrast", "objectness", "mask", "amodal", "quality", "reconstruction", "instances"),
+    *(
+        "loss",
+        "trivial",
+        "contrast",
+        "objectness",
+        "mask",
+        "amodal",
+        "quality",
+        "reconstruction",
+        "instances",
+    ),
     *("classifier", "box_reg", "rpn_box_reg", "category", "cross_entropy", "dice"),
 )
 # keys with no chart

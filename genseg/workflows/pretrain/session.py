@@ -33,6 +33,7 @@ from genseg.workflows.pretrain.config import ALWAYS_BROKEN
 from genseg.workflows.pretrain.notes import notes
 from genseg.workflows.pretrain.online_probe import build_probe
 from genseg.workflows.pretrain.parts import Parts
+from genseg.workflows.pretrain.predictions import Predictions, Predicts
 from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.snapshots import Snapshots
 
@@ -123,7 +124,13 @@ class PretrainSession(Session):
         self.rounds = (
             Rounds(parts, run, self._record, self.say) if isinstance(parts.module, Joint) else None
         )
+        method = parts.module.method if isinstance(parts.module, Joint) else parts.module
         with dist.together():
+            self.predictions = (
+                Predictions(run, method, parts, self.step)
+                if self.main and isinstance(method, Predicts)
+                else None
+            )
             self.snapshots = (
                 Snapshots(run, self.rounds.source, self.step) if self.main and self.rounds else None
             )
@@ -195,6 +202,8 @@ class PretrainSession(Session):
     def inputs(self, batch: Batch) -> tuple[int, list[Tensor] | Inputs]:
         """Views and composites on the device, normalised; in float."""
         self.broken |= set(batch.index[batch.index != batch.source].tolist())
+        pairs = zip(batch.epoch.tolist(), batch.index.tolist(), strict=True)
+        self.parts.module.begin_pass([(self.config.seed, *pair) for pair in pairs])
         mean, std = self.config.data.mean, self.config.data.std
         groups = []
         for pixels, drawn in zip(batch.images, batch.drawn, strict=True):
@@ -282,8 +291,11 @@ class PretrainSession(Session):
             )
 
     def _snapshot(self, step: int) -> None:
-        """Keep what the alpha task finds in the same few images now."""
+        """Keep what the alpha task finds, and a masked method predicts, in the same few images
+        now."""
         with dist.together():
+            if self.predictions is not None:
+                self.predictions.take(step)
             if self.snapshots is not None and self.rounds is not None:
                 self.snapshots.take(self.rounds.model(fitted=16, judged=16), step)
 
