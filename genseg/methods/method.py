@@ -54,6 +54,17 @@ class Method(nn.Module, ABC):
         return {}
 
 
+class Predicts(Method):
+    """A method whose predictions are pictures."""
+
+    @abstractmethod
+    def shown(
+        self, views: Float[Tensor, "v b c h w"], keys: Sequence[Key]
+    ) -> dict[str, Float[Tensor, "b c h w"]]:
+        """Normalised pictures of the first view of each image: image, masked (as the encoder sees
+        it), and predicted where that is a picture."""
+
+
 def embed(encoder: nn.Module, groups: list[Float[Tensor, "_ b c _ _"]]) -> Float[Tensor, "n b d"]:
     """Encoder output of all views, the largest crop size first: one pass per crop size group
     (SwAV)."""

@@ -16,7 +16,7 @@ from genseg.core.check import at_least, between
 from genseg.core.contrast import full_precision
 from genseg.core.gradients import hog
 from genseg.core.schedule import Plan
-from genseg.methods.method import Key, Method
+from genseg.methods.method import Key, Predicts
 from genseg.nn.encoder import Encoder
 
 CELL, BINS = 8, 9  # pixels of a cell of HOG at most, and directions (MaskFeat, sec. 3.2)
@@ -51,7 +51,7 @@ class SimMIMConfig:
             )
 
 
-class SimMIM(Method):
+class SimMIM(Predicts):
     """A linear head on the encoder's last map predicts the pixels of masked patches; the loss is
     their mean absolute error.
 
@@ -184,8 +184,7 @@ class SimMIM(Method):
     def shown(
         self, views: Float[Tensor, "v b c h w"], keys: Sequence[Key]
     ) -> dict[str, Float[Tensor, "b c h w"]]:
-        """The first view of each image, what the encoder sees of it, and what it predicts, visible
-        pixels as they are; of HOG nothing is predicted that can be looked at."""
+        """Visible pixels are predicted as they are; histograms are no picture."""
         x = views[0]
         corrupted, hidden = self.corrupt(views[:1], keys)
         pictures = {"image": x, "masked": corrupted}

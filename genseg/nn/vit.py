@@ -17,13 +17,14 @@ class PlainViT(nn.Module):
         """Raises TypeError where timm's model of that name is no plain ViT, and what timm raises
         where there is none."""
         super().__init__()
-        self.model: Any = timm.create_model(
+        model: Any = timm.create_model(
             name, pretrained=pretrained, num_classes=0, dynamic_img_size=True
         )
-        if not hasattr(self.model, "forward_intermediates"):
+        if not hasattr(model, "forward_intermediates"):
             raise TypeError(f"{name} is no plain ViT")
-        self.out_channels = [3, int(self.model.embed_dim)]
-        self.side = PATCHES * int(self.model.patch_embed.patch_size[0])
+        self.model = model
+        self.out_channels = [3, int(model.embed_dim)]
+        self.side = PATCHES * int(model.patch_embed.patch_size[0])
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """The image, and the map."""

@@ -1,36 +1,23 @@
 """What a masked method predicts of the same few images as training goes on. Nothing of training
 depends on it."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
-from torch import Tensor
+from jaxtyping import UInt8
 
 from genseg.core.names import PREDICTED
 from genseg.data.composites.dataset import ViewDataset
 from genseg.data.images.pixels import normalise
 from genseg.data.images.png import write_png
 from genseg.data.images.source import ImageError, decode
-from genseg.methods.method import Key
+from genseg.methods.method import Predicts
 from genseg.workflows.pretrain.parts import Parts
 
 COUNT = 4  # images
 SEEN = ("image", "masked")  # pictures beside those of steps
 Pixels = UInt8[np.ndarray, "_ _ 3"]
-
-
-@runtime_checkable
-class Predicts(Protocol):
-    """A method whose predictions are pictures."""
-
-    def shown(
-        self, views: Float[Tensor, "v b c h w"], keys: Sequence[Key]
-    ) -> dict[str, Float[Tensor, "b c h w"]]:
-        """Normalised pictures of b views: image, masked, and predicted where there is one."""
 
 
 class Predictions:

@@ -21,6 +21,7 @@ from genseg.data.images.views import colour_batch
 from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
 from genseg.measure.representation import effective_rank, spread, verdict
+from genseg.methods.method import Predicts
 from genseg.nn.encoder import EncoderFacts, save_encoder
 from genseg.runs.metrics import ProgressLine, Row, read_metrics
 from genseg.runs.resume import Saved, due
@@ -33,7 +34,7 @@ from genseg.workflows.pretrain.config import ALWAYS_BROKEN
 from genseg.workflows.pretrain.notes import notes
 from genseg.workflows.pretrain.online_probe import build_probe
 from genseg.workflows.pretrain.parts import Parts
-from genseg.workflows.pretrain.predictions import Predictions, Predicts
+from genseg.workflows.pretrain.predictions import Predictions
 from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.snapshots import Snapshots
 
