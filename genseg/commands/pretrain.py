@@ -17,8 +17,9 @@ Pretrain an encoder on a folder of unlabelled images.
 
 --config is a YAML file, or one of genseg's recipes by name: simclr_alpha for what fine-tuning
 starts from, alpha for instance alpha maps, simclr, moco, byol, swav, simmim for an encoder alone,
-all for a laptop and thousands of images; imagenet/METHOD has the papers' settings. Every key can be
-set as key=value. The length is one of epochs=, steps=, images= (images seen).
+distill for one from a frozen teacher (method.teacher=FILE), all for a laptop and thousands of
+images; imagenet/METHOD has the papers' settings. Every key can be set as key=value. The length is
+one of epochs=, steps=, images= (images seen).
 
 Killed? The same command goes on where it was. The run directory holds
   encoder.safetensors  the encoder, with torchvision's key names

@@ -1,6 +1,7 @@
 """The methods: one paper a file, one contract (`genseg.methods.method.Method`)."""
 
 from genseg.methods.byol import BYOL, BYOLConfig
+from genseg.methods.distill import Distill, DistillConfig
 from genseg.methods.method import Method
 from genseg.methods.moco import MoCo, MoCoConfig
 from genseg.methods.simclr import SimCLR, SimCLRConfig
@@ -13,4 +14,5 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "byol": (BYOL, BYOLConfig),
     "swav": (SwAV, SwAVConfig),
     "simmim": (SimMIM, SimMIMConfig),
+    "distill": (Distill, DistillConfig),
 }

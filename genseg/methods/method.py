@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genseg.nn.encoder import Encoder
 
+Colour = tuple[float, float, float]
 Key = tuple[int, int, int]  # seed, epoch and index: what all random numbers of an image come from
 
 
@@ -29,9 +30,11 @@ class Method(nn.Module, ABC):
         """Loss of a network that has learnt nothing, for a pass of `batch` images over all
         ranks."""
 
-    def check_views(self, sizes: Sequence[int]) -> None:
-        """Raise ValueError unless the method can learn from views of these sizes in pixels, one
-        size a view; here: two of the largest size."""
+    def expect_views(self, sizes: Sequence[int], *, mean: Colour, std: Colour) -> None:
+        """Called once: the sizes of views in pixels, one size a view, and how they are normalised.
+
+        Raises ValueError unless the method can learn from them; here: from two of the largest size.
+        """
         largest = max(sizes)
         check_two_large(sizes.count(largest), largest, self.config.name)
 

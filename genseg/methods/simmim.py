@@ -16,7 +16,7 @@ from genseg.core.check import at_least, between
 from genseg.core.contrast import full_precision
 from genseg.core.gradients import hog
 from genseg.core.schedule import Plan
-from genseg.methods.method import Key, Predicts
+from genseg.methods.method import Colour, Key, Predicts
 from genseg.nn.encoder import Encoder
 
 CELL, BINS = 8, 9  # pixels of a cell of HOG at most, and directions (MaskFeat, sec. 3.2)
@@ -91,7 +91,7 @@ class SimMIM(Predicts):
             )
         return fits[0]
 
-    def check_views(self, sizes: Sequence[int]) -> None:
+    def expect_views(self, sizes: Sequence[int], *, mean: Colour, std: Colour) -> None:
         """Raise ValueError unless every view is of whole patches, two or more, and of whole cells
         of the last map."""
         for size in sizes:

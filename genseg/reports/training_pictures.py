@@ -17,8 +17,15 @@ from genseg.workflows.pretrain.snapshots import spaced
 
 COMPOSITES = 6
 VIEWED = 3  # images whose views are shown
-ALONE = ("simmim",)  # methods that compare no views
-NAMES = {"moco": "MoCo", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV", "simmim": "SimMIM"}
+ALONE = ("simmim", "distill")  # methods that compare no views
+NAMES = {
+    "moco": "MoCo",
+    "simclr": "SimCLR",
+    "byol": "BYOL",
+    "swav": "SwAV",
+    "simmim": "SimMIM",
+    "distill": "the student",
+}
 
 
 def composites(run: Run) -> Section | None:

@@ -15,6 +15,7 @@ from genseg.methods.simmim import SimMIM, SimMIMConfig
 from genseg.nn.encoder import EncoderConfig, build_encoder
 
 PLAN = Plan(images=80, batch=8, total=20)
+GREY = (0.5, 0.5, 0.5)
 SMALL = EncoderConfig(stem="small")  # its last map has a stride of 8
 
 
@@ -129,7 +130,7 @@ def test_with_noise_every_pixel_is_predicted() -> None:
 def test_gradients_reach_all_of_an_encoder(encoder: EncoderConfig, side: int, stride: int) -> None:
     module = build(encoder, patch=4)
     assert module.stride == stride and module.head[0].out_channels == 3 * stride**2
-    module.check_views([side, stride, stride])
+    module.expect_views([side, stride, stride], mean=GREY, std=GREY)
     outputs(module, [view(side=side), view(v=2, side=stride)])["loss"].backward()
     missed = [
         n
@@ -192,9 +193,9 @@ def test_numbers_that_cannot_be(changes: dict[str, object], message: str) -> Non
 
 def test_views_and_patches_that_do_not_fit() -> None:
     with pytest.raises(ValueError, match=r"views of 36 px are no whole patches .*: use 32 px"):
-        build().check_views([36])
+        build().expect_views([36], mean=GREY, std=GREY)
     with pytest.raises(ValueError, match=r"a view of 8 px is one patch.*: set method\.patch=2"):
-        build().check_views([16, 8])
-    build(patch=2).check_views([8])
+        build().expect_views([16, 8], mean=GREY, std=GREY)
+    build(patch=2).expect_views([8], mean=GREY, std=GREY)
     with pytest.raises(ValueError, match="none divides the encoder's stride of 8 px and patches"):
         build(target="hog", patch=3)

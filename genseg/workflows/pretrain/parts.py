@@ -204,7 +204,8 @@ def build_module(
         else METHODS[config.method.name][0](encoder, config.method, length)
     )
     if method is not None:
-        method.check_views([v.size for v in config.views.values() for _ in range(v.count)])
+        sizes = [v.size for v in config.views.values() for _ in range(v.count)]
+        method.expect_views(sizes, mean=config.data.mean, std=config.data.std)
     module: Method | Joint | None = (
         method
         if config.alpha.name == "none"
