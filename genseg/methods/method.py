@@ -1,17 +1,34 @@
 """What the methods share: their contract, and what they do with views."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genseg.nn.encoder import Encoder
 
 Colour = tuple[float, float, float]
 Key = tuple[int, int, int]  # seed, epoch and index: what all random numbers of an image come from
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images of a run, for a method that looks at them before it begins.
+
+    count: how many there are
+    views: of some images, batch by batch: the centre views `b 3 s s`, normalised, on the method's
+        device, and which image each is: another one stands in for a broken one
+    labels: the class of each, an index into `classes`; None where none has one
+    """
+
+    count: int
+    views: Callable[[Sequence[int]], Iterator[tuple[Tensor, Tensor]]]
+    labels: tuple[int, ...] | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Method(nn.Module, ABC):
@@ -38,13 +55,17 @@ class Method(nn.Module, ABC):
         largest = max(sizes)
         check_two_large(sizes.count(largest), largest, self.config.name)
 
+    def prepare(self, images: RunImages, *, begun: bool) -> None:
+        """Called once on each start of a run, before the first update; `begun`: its state then
+        comes from a checkpoint. Raises ValueError for images that the method cannot use."""
+
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+        """Called before each pass, with the places of its images in the run's list, and with their
+        keys, for methods that draw random numbers of their own."""
+
     def begin_step(self) -> None:
         """Called before the first pass of an update: what a skipped update has left behind is
         dropped."""
-
-    def begin_pass(self, keys: Sequence[Key]) -> None:
-        """Called before each pass, with the keys of its images: for methods that draw random
-        numbers of their own."""
 
     def before_step(self, progress: float) -> None:
         """Called when the gradients of an update are complete."""

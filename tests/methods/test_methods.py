@@ -362,7 +362,8 @@ def _gradients(
         module.teacher.precision = torch.float32
     if name == "simmim":  # the stride of the others' encoder does not divide small views
         views = views[:1]
-    module.begin_pass([(0, 0, first + i) for i in range(views[0].shape[1])])
+    b = views[0].shape[1]
+    module.begin_pass(torch.arange(first, first + b), [(0, 0, first + i) for i in range(b)])
     for progress in (0.1, 0.2):  # the second pass sees the queues of the first
         module.zero_grad()
         loss = module(views)["loss"]

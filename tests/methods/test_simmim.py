@@ -35,7 +35,8 @@ def view(b: int = 4, v: int = 1, side: int = 32) -> torch.Tensor:
 def outputs(
     module: SimMIM, views: list[torch.Tensor], of: Sequence[Key] | None = None
 ) -> dict[str, torch.Tensor]:
-    module.begin_pass(of or keys(views[0].shape[1]))
+    b = views[0].shape[1]
+    module.begin_pass(torch.arange(b), of or keys(b))
     return module(views)
 
 
