@@ -2,21 +2,11 @@
 
 import argparse
 
-from genseg.commands import (
-    evaluate_alpha,
-    evaluate_detector,
-    evaluate_energy,
-    evaluate_zero_shot,
-)
+from genseg.commands import evaluate_alpha, evaluate_detector, evaluate_energy
 
 SUMMARY = "measure instances, or a fine-tuned model, against labels"
 HELP = "Measure results against labels."
-KINDS = {
-    "alpha": evaluate_alpha,
-    "detector": evaluate_detector,
-    "energy": evaluate_energy,
-    "zero-shot": evaluate_zero_shot,
-}
+KINDS = {"alpha": evaluate_alpha, "detector": evaluate_detector, "energy": evaluate_energy}
 
 
 def add(parser: argparse.ArgumentParser) -> None:

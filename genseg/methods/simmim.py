@@ -35,7 +35,7 @@ class SimMIMConfig:
     # predicted, not the masked ones alone
     noise: float = 0.0
     # what is predicted: normalised pixels, or their histograms of oriented gradients (MaskFeat)
-    target: Literal["pixels", "hog"] = "pixels"
+    predict: Literal["pixels", "hog"] = "pixels"
 
     def __post_init__(self) -> None:
         between(0, 0.99, ratio=self.ratio)
@@ -67,8 +67,8 @@ class SimMIM(Predicts):
         self.encoder = encoder
         self.stride = encoder.stride()
         self.patch = config.patch or self.stride
-        self.cell = self._cell() if config.target == "hog" else 1
-        channels = 3 * BINS if config.target == "hog" else 3
+        self.cell = self._cell() if config.predict == "hog" else 1
+        channels = 3 * BINS if config.predict == "hog" else 3
         scale = self.stride // self.cell
         self.head = nn.Sequential(
             nn.Conv2d(encoder.width, channels * scale**2, 1), nn.PixelShuffle(scale)
@@ -85,9 +85,9 @@ class SimMIM(Predicts):
         fits = [n for n in sides if self.stride % n == 0 and self.patch % n == 0]
         if not fits:
             raise ValueError(
-                f"method.target=hog takes cells of {SMALLEST} to {CELL} px, and none divides the "
+                f"method.predict=hog takes cells of {SMALLEST} to {CELL} px, and none divides the "
                 f"encoder's stride of {self.stride} px and patches of {self.patch} px: use "
-                "method.target=pixels"
+                "method.predict=pixels"
             )
         return fits[0]
 
@@ -175,7 +175,7 @@ class SimMIM(Predicts):
 
     def targets(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d i j"]:
         """What is predicted of views."""
-        return hog(x, cell=self.cell, bins=BINS) if self.config.target == "hog" else x
+        return hog(x, cell=self.cell, bins=BINS) if self.config.predict == "hog" else x
 
     def _in_cells(self, hidden: Bool[Tensor, "n 1 h w"]) -> Bool[Tensor, "n 1 i j"]:
         return hidden[..., :: self.cell, :: self.cell]
@@ -188,7 +188,7 @@ class SimMIM(Predicts):
         x = views[0]
         corrupted, hidden = self.corrupt(views[:1], keys)
         pictures = {"image": x, "masked": corrupted}
-        if self.config.target == "pixels":
+        if self.config.predict == "pixels":
             predicted = self.head(self.encoder.pyramid(corrupted)[-1]).float()
             pictures["predicted"] = torch.where(hidden, predicted, x)
         return pictures

@@ -42,7 +42,7 @@ def outputs(
 
 @pytest.mark.parametrize("target", ["pixels", "hog"])
 def test_the_loss_is_a_naive_loop_over_masked_patches(target: str) -> None:
-    module = build(target=target, patch=8).double().eval()
+    module = build(predict=target, patch=8).double().eval()
     group = view(v=2).double()
     found = outputs(module, [group])
     corrupted, hidden = module.corrupt(group, keys())
@@ -175,7 +175,7 @@ def test_what_is_shown_keeps_the_visible_pixels() -> None:
     hidden = hidden.expand_as(x)
     torch.testing.assert_close(shown["predicted"][~hidden], group[0][~hidden])
     assert (shown["predicted"][hidden] != group[0][hidden]).all()
-    assert list(build(target="hog").eval().shown(group, keys())) == ["image", "masked"]
+    assert list(build(predict="hog").eval().shown(group, keys())) == ["image", "masked"]
 
 
 @pytest.mark.parametrize(
@@ -199,4 +199,4 @@ def test_views_and_patches_that_do_not_fit() -> None:
         build().expect_views([16, 8], mean=GREY, std=GREY)
     build(patch=2).expect_views([8], mean=GREY, std=GREY)
     with pytest.raises(ValueError, match="none divides the encoder's stride of 8 px and patches"):
-        build(target="hog", patch=3)
+        build(predict="hog", patch=3)
