@@ -7,8 +7,16 @@ from typing import Any
 __version__ = "0.1.0"
 VERBS = (
     *("pretrain", "energy", "finetune", "generate", "predict", "evaluate", "compare", "probe"),
-    "evaluate_representation",
-    *("trial", "scan", "split", "convert", "export", "visualize"),
+    *(
+        "evaluate_representation",
+        "zero_shot",
+        "trial",
+        "scan",
+        "split",
+        "convert",
+        "export",
+        "visualize",
+    ),
 )
 # name -> its module, imported when it is first used: `import genseg` imports no torch
 LAZY = {

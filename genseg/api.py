@@ -50,6 +50,8 @@ from genseg.workflows.pretrain.config import CHOICES as PRETRAIN_CHOICES
 from genseg.workflows.pretrain.config import PretrainConfig
 from genseg.workflows.pretrain.pretrain import pretrain as run_pretrain
 from genseg.workflows.pretrain.session import Pretrained
+from genseg.workflows.pretrain.zero_shot import ZeroShot
+from genseg.workflows.pretrain.zero_shot import zero_shot as read_names
 
 PathLike = str | Path
 
@@ -260,6 +262,22 @@ def evaluate_representation(
         seed=seed,
         out=None if out is None else expand(out),
     )
+
+
+def zero_shot(
+    run: PathLike,
+    data: PathLike,
+    *,
+    words: PathLike | None = None,
+    names: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+    limit: int = 0,
+) -> ZeroShot:
+    """`genseg probe --data`: which class's word vector is nearest to each image, by a run
+    with a semantic target. classes: further names that an image may be taken for."""
+    file = None if words is None else str(expand(words))
+    found = str(expand(data))
+    return read_names(expand(run), found, words=file, names=names, classes=classes, limit=limit)
 
 
 def scan(images: PathLike) -> Scan:

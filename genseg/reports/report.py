@@ -8,6 +8,7 @@ from pathlib import Path
 from genseg.core.files import write_text
 from genseg.core.names import REPORT_NAME
 from genseg.core.words import amount
+from genseg.methods.semantic import SUPERVISED
 from genseg.reports import energies
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
@@ -16,7 +17,7 @@ from genseg.reports.representation import representation
 from genseg.reports.run import LEFT_BEHIND, Run
 from genseg.reports.sizes import size_figures, sizes, tally
 from genseg.reports.start import proposals
-from genseg.reports.training_pictures import composites, views
+from genseg.reports.training_pictures import composites, predicted, views
 from genseg.runs.folder import RunError
 from genseg.show.page import Page, Section, render
 from genseg.workflows.evaluate.detector import SHOWN
@@ -43,6 +44,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     alike,
     representation,
     composites,
+    predicted,
     views,
     curves,
     data,
@@ -113,6 +115,8 @@ def verdict(run: Run) -> str:
         said.append(f"So far {amount(found, 'instance')} in {amount(len(pictures), 'image')}.")
     if run.config is not None and not run.begun and run.part_over < 1:
         said.insert(0, "Training has not begun.")
+    if run.config is not None and run.config.supervised:
+        said.append(f"The encoder is {SUPERVISED}.")
     agreements = [row["agreement"] for row in run.rows if "agreement" in row]
     if agreements:
         trend = (

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,6 +24,7 @@ from genseg.measure.features import features
 from genseg.measure.representation.collapse import spread, verdict
 from genseg.measure.representation.measured import quick_measures
 from genseg.measure.representation.spectrum import effective_rank
+from genseg.methods.method import Predicts
 from genseg.nn.encoder import EncoderFacts, save_encoder
 from genseg.runs.metrics import ProgressLine, Row, read_metrics
 from genseg.runs.resume import Saved, due
@@ -35,6 +37,7 @@ from genseg.workflows.pretrain.config import ALWAYS_BROKEN
 from genseg.workflows.pretrain.notes import notes
 from genseg.workflows.pretrain.online_probe import build_probe
 from genseg.workflows.pretrain.parts import Parts
+from genseg.workflows.pretrain.predictions import Predictions
 from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.snapshots import Snapshots
 
@@ -50,6 +53,7 @@ class Pretrained(Result):
     alpha: the run generates instance alpha maps
     knn: accuracy of `neighbours` nearest neighbours on labelled images of `classes` classes, before
         training, at its intervals, and after it; empty where the images have no classes
+    supervised: training has read the classes of images
     """
 
     run: Path
@@ -64,6 +68,7 @@ class Pretrained(Result):
     neighbours: int = 0
     classes: int = 0
     knn: tuple[float, ...] = ()
+    supervised: bool = False
 
     @property
     def encoder(self) -> Path:
@@ -87,7 +92,7 @@ class Pretrained(Result):
             f"{text}\nOf 100 labelled images, {after:.0f} now get the right class from the "
             f"{self.neighbours} images that the encoder finds most alike.\n"
             f"Before training it was {before:.0f}, by chance it is {100 / self.classes:.0f}. "
-            "Training has seen no label."
+            + ("Training has seen labels." if self.supervised else "Training has seen no label.")
         )
 
 
@@ -125,7 +130,13 @@ class PretrainSession(Session):
         self.rounds = (
             Rounds(parts, run, self._record, self.say) if isinstance(parts.module, Joint) else None
         )
+        method = parts.module.method if isinstance(parts.module, Joint) else parts.module
         with dist.together():
+            self.predictions = (
+                Predictions(run, method, parts, self.step)
+                if self.main and isinstance(method, Predicts)
+                else None
+            )
             self.snapshots = (
                 Snapshots(run, self.rounds.source, self.step) if self.main and self.rounds else None
             )
@@ -143,7 +154,7 @@ class PretrainSession(Session):
     def task(self) -> str:
         """What is trained, in a word or two."""
         names = {"none": ""}
-        method, alpha = (names.get(n, n) for n in (self.config.method.name, self.config.alpha.name))
+        method, alpha = (names.get(n, n) for n in (self.config.learnt_by, self.config.alpha.name))
         return " and ".join(filter(None, (method, "alpha" if alpha else "")))
 
     def batches(self) -> Iterator[Batch]:
@@ -183,6 +194,7 @@ class PretrainSession(Session):
             neighbours=self.probe.k if self.probe is not None else 0,
             classes=classes,
             knn=scores if self.probe is not None else (),
+            supervised=self.config.supervised,
         )
 
     def close(self) -> None:
@@ -197,6 +209,8 @@ class PretrainSession(Session):
     def inputs(self, batch: Batch) -> tuple[int, list[Tensor] | Inputs]:
         """Views and composites on the device, normalised; in float."""
         self.broken |= set(batch.index[batch.index != batch.source].tolist())
+        pairs = zip(batch.epoch.tolist(), batch.index.tolist(), strict=True)
+        self.parts.module.begin_pass(batch.source, [(self.config.seed, *pair) for pair in pairs])
         mean, std = self.config.data.mean, self.config.data.std
         groups = []
         for pixels, drawn in zip(batch.images, batch.drawn, strict=True):
@@ -286,8 +300,11 @@ class PretrainSession(Session):
             )
 
     def _snapshot(self, step: int) -> None:
-        """Keep what the alpha task finds in the same few images now."""
+        """Keep what the alpha task finds, and a masked method predicts, in the same few images
+        now."""
         with dist.together():
+            if self.predictions is not None:
+                self.predictions.take(step)
             if self.snapshots is not None and self.rounds is not None:
                 self.snapshots.take(self.rounds.model(fitted=16, judged=16), step)
 
@@ -348,15 +365,17 @@ class PretrainSession(Session):
             if self.main:
                 # first: a kill between them must not leave a finished run without it
                 self._export(step, ends=ends)
-                broken = {"broken": sorted(self.broken)}
-                self.save_checkpoint(step, {"module": self.parts.module}, broken)
+                state: dict[str, Any] = {"broken": sorted(self.broken)}
+                if self.config.supervised:  # zero-shot reading asks which names training has had
+                    state["classes"] = self.parts.images.classes
+                self.save_checkpoint(step, {"module": self.parts.module}, state)
 
     def _export(self, step: int, *, ends: bool) -> None:
         """The encoder as it is now, in the formats that other libraries read."""
         c, parts = self.config, self.parts
         facts = EncoderFacts(
             encoder=c.encoder,
-            method=c.method.name,
+            method=c.learnt_by,
             mean=c.data.mean,
             std=c.data.std,
             size=parts.size,
