@@ -36,6 +36,7 @@ from genseg.energies.model import EnergyFacts, digest, save_energy
 from genseg.energies.use import Ranker, UseConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
 from genseg.measure.overlaps import mask_overlap, match
+from genseg.nn.teacher import Teacher, load_teacher
 from genseg.runs.metrics import Row, read_metrics
 from genseg.workflows.generate.finder import Finder
 from genseg.workflows.pretrain.parts import Parts
@@ -289,8 +290,10 @@ class Rounds:
 class _Proposed(Dataset[list[Instance]]):
     """The proposals of each image."""
 
-    def __init__(self, source: ImageSource, config: AlphaConfig) -> None:
-        self.source, self.name = source, config.proposals
+    def __init__(
+        self, source: ImageSource, config: AlphaConfig, teacher: Teacher | None = None
+    ) -> None:
+        self.source, self.name, self.teacher = source, config.proposals, teacher
         # larger ones are a matter of choice, in `first_bank`
         self.min_area = min(config.min_area, MIN_AREA)
 
@@ -300,19 +303,32 @@ class _Proposed(Dataset[list[Instance]]):
     def __getitem__(self, i: int) -> list[Instance]:
         image, at = self.source.read(i)
         # a broken image has none
-        return propose(self.name, image, min_area=self.min_area) if at == i else []
+        if at != i:
+            return []
+        return propose(self.name, image, min_area=self.min_area, teacher=self.teacher)
 
 
 def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
-    """The proposals of all images by a classical method, kept in the user's cache for the next
+    """The proposals of all images before any training, kept in the user's cache for the next
     run."""
-    name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
-    kept = cache_folder() / "proposals" / name
+    teacher = None
+    name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}"
+    if config.teacher is not None:
+        teacher = load_teacher(config.teacher, name=config.teacher_name)
+        teacher.to("cuda" if torch.cuda.is_available() else "cpu")
+        name += f"-{teacher.key}"
+    kept = cache_folder() / "proposals" / f"{name}.npz"
     with contextlib.suppress(ValueError):  # a damaged file is made anew
         if kept.exists():
             return load_bank(kept)
-    loader = DataLoader(_Proposed(source, config), batch_size=None, num_workers=workers)
-    found = progress(loader, f"proposals by {config.proposals}")
+    proposed = _Proposed(source, config, teacher)
+    if teacher is None:
+        loader = DataLoader(proposed, batch_size=None, num_workers=workers)
+        found = list(progress(loader, f"proposals by {config.proposals}"))
+    else:  # a network, whose memory processes would not share
+        todo = progress(range(len(source)), f"proposals by {config.proposals}")
+        with several_at_once(teacher.device) as looking:
+            found = list(in_order(looking, proposed.__getitem__, todo))
     bank = build_bank([[a for a in many if a.area >= config.min_area] for many in found])
     kept.parent.mkdir(parents=True, exist_ok=True)
     save_bank(bank, kept)
