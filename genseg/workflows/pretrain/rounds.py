@@ -27,7 +27,7 @@ from genseg.data.images.cache import cache_folder
 from genseg.data.images.source import ImageSource
 from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.proposals.component_tree import MIN_AREA
-from genseg.data.proposals.propose import propose
+from genseg.data.proposals.propose import TAUGHT, propose
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.finish import Finished, finished
 from genseg.energies.head import EnergyHead
@@ -346,12 +346,22 @@ def _sure(bank: Bank, config: AlphaConfig) -> int:
         raise ValueError(
             f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is "
             "nothing to paste; try alpha.proposals=blobs alpha.compose.sure=0, or a smaller "
-            "alpha.min_area"
+            f"alpha.min_area. {_other_recipe(config)}"
         )
     raise ValueError(
         f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores "
         f"so much (the best {bank.scores.max():.2f}), so there is nothing to paste; set "
-        "alpha.compose.sure lower"
+        f"alpha.compose.sure lower. {_other_recipe(config)}"
+    )
+
+
+def _other_recipe(config: AlphaConfig) -> str:
+    """What suits other images than these proposals do."""
+    if config.proposals in TAUGHT:
+        return "Where things are small and repeat, --config alpha needs no teacher"
+    return (
+        "Where things are large and few, as in everyday photographs, --config photos_alpha asks a "
+        "frozen teacher"
     )
 
 
