@@ -138,6 +138,7 @@ def generate(
     min_area: int | None = None,
     side: int | None = None,
     energy: PathLike | None = None,
+    teacher: PathLike | None = None,
     alphas: bool = False,
     cutouts: bool = False,
     fresh: bool = False,
@@ -145,9 +146,10 @@ def generate(
     """`genseg generate`: the instance alpha maps of a folder of images, by a run or a proposer.
 
     energy: a run of genseg energy that ranks the instances
+    teacher: what the proposer cut asks: a .safetensors file, a run with an encoder, or a tag
     """
-    ranked = None if energy is None else str(energy)
-    wanted = Wanted(score=score, min_area=min_area, side=side, energy=ranked)
+    ranked, taught = (None if given is None else str(given) for given in (energy, teacher))
+    wanted = Wanted(score=score, min_area=min_area, side=side, energy=ranked, teacher=taught)
     options = GenerateOptions(alphas=alphas, cutouts=cutouts, wanted=wanted, fresh=fresh)
     folder = str(expand(images))
     result = generate_folder(_path(run), folder, expand(out), options)
@@ -173,17 +175,19 @@ def evaluate(
     score: float | None = None,
     threshold: float | None = None,
     energy: PathLike | None = None,
+    teacher: PathLike | None = None,
     out: PathLike | None = None,
 ) -> Evaluated | AlphaScores:
     """`genseg evaluate`: a fine-tuned model (detector), or instances of a run, a proposer or a json
     (alpha), against the labels of a COCO json. The result is a mapping of numbers by name.
 
-    score, threshold, energy: of instances alone, as for genseg evaluate alpha
+    score, threshold, energy, teacher: of instances alone, as for genseg evaluate alpha
     """
     path, target = _path(run), None if out is None else expand(out)
     if is_finetuned(path) or (path.is_file() and is_finetuned(path.parent)):
         return evaluate_files(path, expand(data), out=target)
-    wanted = Wanted(score=score, energy=None if energy is None else str(energy))
+    ranked, taught = (None if given is None else str(given) for given in (energy, teacher))
+    wanted = Wanted(score=score, energy=ranked, teacher=taught)
     return evaluate_runs([path], expand(data), wanted=wanted, threshold=threshold, out=target)
 
 

@@ -15,7 +15,7 @@ from genseg.alpha.objective import ObjectiveConfig, contrast_head, instance_cont
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
 from genseg.core.check import above, at_least, between
 from genseg.data.composites.compose import ComposeConfig, Composites
-from genseg.data.proposals.propose import Proposals
+from genseg.data.proposals.propose import Proposals, check_teacher
 from genseg.energies.head import EnergyHead, EnergyTask
 from genseg.methods.method import Key, Method, RunImages
 from genseg.nn.encoder import Encoder
@@ -30,6 +30,10 @@ class AlphaConfig:
     weight: float = 1.0  # weight of the alpha loss beside the method's
     share: float = 0.125  # share of a batch's images that become hosts of composites
     proposals: Proposals = "tree"  # the classical method that makes the first proposals
+    # of the frozen teacher that proposals=cut asks: a .safetensors file, a run with an encoder, or
+    # a tag of timm that is on this machine
+    teacher: str | None = None
+    teacher_name: str | None = None  # timm's name of its architecture, where its file does not say
     min_area: int = 20  # area in pixels of the smallest proposal
     # larger images are shrunk to this short side for proposals, composites and generation
     side: int = 512
@@ -45,6 +49,7 @@ class AlphaConfig:
         at_least(0, weight=self.weight)
         at_least(32, side=self.side)
         at_least(1, min_area=self.min_area)
+        check_teacher(self.proposals, self.teacher, key="alpha.teacher")
         if self.rounds.count > 1 and min(self.compose.sure, self.compose.native) <= 0:
             raise ValueError(
                 "alpha.rounds.count: after a round what is doubted scores too little to be "

@@ -17,6 +17,7 @@ from genseg.data.images.depth import as_rgb
 from genseg.data.images.source import decode
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.box_crops import square_around
+from genseg.data.proposals.propose import check_teacher
 from genseg.measure.features import features
 from genseg.nn.encoder import Encoder, EncoderFacts, facts_of, load_weights
 from genseg.workflows.generate.finder import Classical, is_proposer
@@ -48,6 +49,7 @@ class Model:
         self._run: Opened | SegmenterRun | Classical | None = None
         if is_proposer(Path(run)):
             self.path = Path(run)
+            check_teacher(str(run), None, key="genseg generate cut --teacher")
             self._run = Classical(str(run))
             return
         self.path = expand(run).absolute()

@@ -24,6 +24,7 @@ from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PROPOSERS = ("tree", "otsu", "felzenszwalb", "slic", "iem", "blobs")
+TAUGHT = "pretrain/photos_alpha.yaml"
 SMALL = ["data.workers=0", "threads=1", "epochs=null", "images=null"]
 
 
@@ -68,10 +69,10 @@ def measure(folder: Path, *, steps: int, only: str, before: dict[str, str]) -> d
     genseg(folder, "scenes", "few", "--count", "12", "--size", "192", "--split", "val")
     for recipe in sorted((ROOT / "configs").rglob("*.yaml")):
         name = recipe.relative_to(ROOT / "configs").as_posix()
-        # those of energies ask for a run that has ended, a semantic target for classes, and
-        # distillation for a teacher
+        # those of energies ask for a run that has ended, a semantic target for classes,
+        # distillation and the cuts of photographs for a teacher
         asks = name.startswith("energy/") or "semantic" in name or recipe.stem == "distill"
-        if only not in name or asks:
+        if only not in name or asks or name == TAUGHT:
             continue
         begun, run = time.perf_counter(), folder / name.removesuffix(".yaml").replace("/", "-")
         genseg(folder, *words(name, recipe, run, steps))

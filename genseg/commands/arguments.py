@@ -51,6 +51,22 @@ def add_wanted(parser: argparse.ArgumentParser) -> None:
         help="a run of genseg energy that ranks the instances of a run; scores are then those that "
         "it gives",
     )
+    parser.add_argument(
+        "--teacher",
+        metavar="FILE",
+        help="what the proposer cut asks: the .safetensors file of a ViT or a ConvNeXt, a run with "
+        "an encoder, or a tag of timm",
+    )
+    parser.add_argument(
+        "--teacher-name",
+        metavar="NAME",
+        help="timm's name of the architecture, where the teacher's file does not say it",
+    )
+    parser.add_argument(
+        "--download",
+        action="store_true",
+        help="fetch the weights of the teacher's tag, where they are not on this machine",
+    )
 
 
 def wanted(options: argparse.Namespace) -> "Wanted":
@@ -62,4 +78,7 @@ def wanted(options: argparse.Namespace) -> "Wanted":
         min_area=options.min_area,
         side=options.side,
         energy=options.energy,
+        teacher=options.teacher,
+        teacher_name=options.teacher_name,
+        download=options.download,
     )

@@ -18,6 +18,10 @@ run (512 by default), and their instances are enlarged again. --side 0 keeps the
 finds small instances and takes longer; --side PIXELS chooses another one. An image still larger
 than alpha.generate.tile (1024) is processed in overlapping tiles.
 
+Large objects of photographs, by what a frozen teacher sees and without any training:
+
+  genseg generate cut photos --teacher dinov2.safetensors --out found
+
 Several machines: each with --num-shards N and its own --shard-index 0 ... N-1, all with one DIR;
 the last one writes the json.
 Several processes: torchrun --nproc_per_node 2 tools/generate.py RUN FOLDER --out DIR.
@@ -32,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "run",
         type=path,
         metavar="RUN",
-        help="a run directory, an alpha.safetensors, or a classical proposer: tree, otsu, ...",
+        help="a run directory, an alpha.safetensors, or a proposer: tree, otsu, cut, ...",
     )
     parser.add_argument(
         "folder",

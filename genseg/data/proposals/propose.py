@@ -15,8 +15,10 @@ from jaxtyping import Float, UInt8
 from genseg.data.instances.instance import Instance
 from genseg.data.proposals import component_tree as ct
 from genseg.data.proposals.controls import propose_blobs, propose_centre
+from genseg.data.proposals.cut import propose_cut
 from genseg.data.proposals.inpainting import propose_iem
 from genseg.data.proposals.superpixels import propose_felzenszwalb, propose_slic, scored
+from genseg.nn.teacher import Teacher
 
 Image = UInt8[np.ndarray, "h w 3"]
 Scored = tuple[float, ct.Region]
@@ -134,7 +136,15 @@ class Proposer(Protocol):
     def __call__(self, image: Image, *, min_area: int = ct.MIN_AREA) -> list[Instance]: ...
 
 
-Proposals = Literal["tree", "otsu", "felzenszwalb", "slic", "iem", "blobs", "centre"]
+class TaughtProposer(Protocol):
+    """The same, by what a frozen teacher sees."""
+
+    def __call__(
+        self, image: Image, teacher: Teacher, *, min_area: int = ct.MIN_AREA
+    ) -> list[Instance]: ...
+
+
+Proposals = Literal["tree", "otsu", "felzenszwalb", "slic", "iem", "blobs", "centre", "cut"]
 PROPOSERS: dict[str, Proposer] = {
     "tree": propose_tree,
     "otsu": propose_otsu,
@@ -144,8 +154,29 @@ PROPOSERS: dict[str, Proposer] = {
     "blobs": propose_blobs,
     "centre": propose_centre,
 }
+TAUGHT: dict[str, TaughtProposer] = {"cut": propose_cut}
 
 
-def propose(name: str, image: Image, *, min_area: int = ct.MIN_AREA) -> list[Instance]:
-    """What the proposer of that name finds in an image of any size."""
-    return PROPOSERS[name](image, min_area=min_area) if min(image.shape[:2]) >= LEAST else []
+def propose(
+    name: str, image: Image, *, min_area: int = ct.MIN_AREA, teacher: Teacher | None = None
+) -> list[Instance]:
+    """What the proposer of that name finds in an image of any size. teacher: for those of
+    TAUGHT."""
+    if min(image.shape[:2]) < LEAST:
+        return []
+    if teacher is not None:
+        return TAUGHT[name](image, teacher, min_area=min_area)
+    return PROPOSERS[name](image, min_area=min_area)
+
+
+def check_teacher(name: str, teacher: str | None, *, key: str) -> None:
+    """Raise ValueError where a proposer that needs a teacher has none, or another one has one.
+    key: by which a user gives it"""
+    if name in TAUGHT and teacher is None:
+        raise ValueError(
+            f"{name} proposes by what a frozen teacher sees, and there is none; give the weights "
+            f"of a ViT or a ConvNeXt by {key}: a .safetensors file, a tag of timm that is on this "
+            "machine, or a run with an encoder"
+        )
+    if name not in TAUGHT and teacher is not None:
+        raise ValueError(f"{key}: {name} asks no teacher; leave it out, or use {', '.join(TAUGHT)}")

@@ -1,9 +1,9 @@
-"""What finds the instances of an image: the model of a run, or a classical proposer."""
+"""What finds the instances of an image: the model of a run, or a proposer."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,8 +18,9 @@ from genseg.core.precision import fast_precision
 from genseg.data.images.decode import shrunk
 from genseg.data.instances.instance import Instance, resized
 from genseg.data.proposals.component_tree import MIN_AREA
-from genseg.data.proposals.propose import PROPOSERS, propose
+from genseg.data.proposals.propose import PROPOSERS, TAUGHT, check_teacher, propose
 from genseg.energies.model import digest, rank_by
+from genseg.nn.teacher import Teacher, load_teacher
 from genseg.workflows.generate.shrinking import Shrinking
 
 Pixels = UInt8[np.ndarray, "h w 3"]
@@ -36,6 +37,16 @@ class Wanted:
     side: int | None = None  # larger images are shrunk to this short side; 0: none
     # a run of genseg energy, or its energy.safetensors, that ranks the instances of a run
     energy: str | None = None
+    # what `load_teacher` takes, for a proposer that asks a frozen teacher
+    teacher: str | None = field(default=None, repr=False)
+    teacher_name: str | None = field(default=None, repr=False)
+    # the teacher, where it is a tag that is not on this machine
+    download: bool = field(default=False, repr=False)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What decides the result of a finder; a teacher is known by the finder's own word."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.repr}
 
     def __post_init__(self) -> None:
         if self.score is not None:
@@ -60,13 +71,17 @@ class Classical:
 
     name: str
     wanted: Wanted = Wanted()
+    teacher: Teacher | None = None
 
     def instances(self, image: Pixels) -> list[Instance]:
         small, whole = shrunk(image, self.wanted.side or 0), image.shape[:2]
         part = small.shape[0] * small.shape[1] / (whole[0] * whole[1])
         least = self.wanted.min_area
         found = propose(
-            self.name, small, min_area=MIN_AREA if least is None else max(1, round(least * part))
+            self.name,
+            small,
+            min_area=MIN_AREA if least is None else max(1, round(least * part)),
+            teacher=self.teacher,
         )
         if small.shape == image.shape:
             return found
@@ -82,7 +97,15 @@ def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, 
             raise ValueError(f"--score is for runs; {run} is a proposer with scores of its own")
         if wanted.energy is not None:
             raise ValueError(f"--energy is for runs; {run} is a proposer")
-        return Classical(str(run), wanted), str(run)
+        check_teacher(str(run), wanted.teacher, key="--teacher")
+        if wanted.teacher is None:
+            return Classical(str(run), wanted), str(run)
+        teacher = load_teacher(
+            wanted.teacher, name=wanted.teacher_name, download=wanted.download
+        ).to(device)
+        return Classical(str(run), wanted, teacher), f"{run} by teacher {teacher.key}"
+    if wanted.teacher is not None:
+        raise ValueError(f"--teacher is for proposers that ask one; {run} is a run")
     file = alpha_file(run)
     model, _ = load_alpha(file)
     chosen = {
@@ -120,7 +143,7 @@ def shrinking_of(finder: Finder) -> Shrinking:
 
 def is_proposer(name: Path) -> bool:
     """Whether a classical proposer is meant, and no run."""
-    return str(name) in PROPOSERS and not name.exists()
+    return str(name) in (*PROPOSERS, *TAUGHT) and not name.exists()
 
 
 def alpha_file(run: Path) -> Path:
@@ -131,7 +154,7 @@ def alpha_file(run: Path) -> Path:
         raise ValueError(
             f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it "
             "when it ends or is interrupted, if its recipe has the alpha task. Classical "
-            f"proposers: {', '.join(PROPOSERS)}"
+            f"proposers: {', '.join((*PROPOSERS, *TAUGHT))}"
         )
     return file
 

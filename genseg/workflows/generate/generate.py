@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -206,7 +206,7 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         "polygons": options.polygons,
         "alphas": options.alphas,
         "cutouts": options.cutouts,
-        **asdict(options.wanted),
+        **options.wanted.settings,
     }
     kept = out / SETTINGS_NAME
     before = read_settings(kept)

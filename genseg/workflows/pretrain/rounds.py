@@ -26,7 +26,7 @@ from genseg.data.images.cache import cache_folder
 from genseg.data.images.source import ImageSource
 from genseg.data.instances.instance import Instance
 from genseg.data.proposals.component_tree import MIN_AREA
-from genseg.data.proposals.propose import propose
+from genseg.data.proposals.propose import TAUGHT, propose
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.finish import Finished, finished
 from genseg.energies.head import EnergyHead
@@ -34,6 +34,7 @@ from genseg.energies.material import composed, paired
 from genseg.energies.model import EnergyFacts, digest, save_energy
 from genseg.energies.use import Ranker, UseConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
+from genseg.nn.teacher import Teacher, load_teacher
 from genseg.runs.metrics import Row, read_metrics
 from genseg.workflows.pretrain.calibrate import JUDGED, calibrated
 from genseg.workflows.pretrain.parts import Parts
@@ -264,8 +265,10 @@ class Rounds:
 class _Proposed(Dataset[list[Instance]]):
     """The proposals of each image."""
 
-    def __init__(self, source: ImageSource, config: AlphaConfig) -> None:
-        self.source, self.name = source, config.proposals
+    def __init__(
+        self, source: ImageSource, config: AlphaConfig, teacher: Teacher | None = None
+    ) -> None:
+        self.source, self.name, self.teacher = source, config.proposals, teacher
         # larger ones are a matter of choice, in `first_bank`
         self.min_area = min(config.min_area, MIN_AREA)
 
@@ -275,19 +278,32 @@ class _Proposed(Dataset[list[Instance]]):
     def __getitem__(self, i: int) -> list[Instance]:
         image, at = self.source.read(i)
         # a broken image has none
-        return propose(self.name, image, min_area=self.min_area) if at == i else []
+        if at != i:
+            return []
+        return propose(self.name, image, min_area=self.min_area, teacher=self.teacher)
 
 
 def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:
-    """The proposals of all images by a classical method, kept in the user's cache for the next
+    """The proposals of all images before any training, kept in the user's cache for the next
     run."""
-    name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}.npz"
-    kept = cache_folder() / "proposals" / name
+    teacher = None
+    name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}"
+    if config.teacher is not None:
+        teacher = load_teacher(config.teacher, name=config.teacher_name)
+        teacher.to("cuda" if torch.cuda.is_available() else "cpu")
+        name += f"-{teacher.key}"
+    kept = cache_folder() / "proposals" / f"{name}.npz"
     with contextlib.suppress(ValueError):  # a damaged file is made anew
         if kept.exists():
             return load_bank(kept)
-    loader = DataLoader(_Proposed(source, config), batch_size=None, num_workers=workers)
-    found = progress(loader, f"proposals by {config.proposals}")
+    proposed = _Proposed(source, config, teacher)
+    if teacher is None:
+        loader = DataLoader(proposed, batch_size=None, num_workers=workers)
+        found = list(progress(loader, f"proposals by {config.proposals}"))
+    else:  # a network, whose memory processes would not share
+        todo = progress(range(len(source)), f"proposals by {config.proposals}")
+        with several_at_once(teacher.device) as looking:
+            found = list(in_order(looking, proposed.__getitem__, todo))
     bank = build_bank([[a for a in many if a.area >= config.min_area] for many in found])
     kept.parent.mkdir(parents=True, exist_ok=True)
     save_bank(bank, kept)
@@ -305,12 +321,22 @@ def _sure(bank: Bank, config: AlphaConfig) -> int:
         raise ValueError(
             f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is "
             "nothing to paste; try alpha.proposals=blobs alpha.compose.sure=0, or a smaller "
-            "alpha.min_area"
+            f"alpha.min_area. {_other_recipe(config)}"
         )
     raise ValueError(
         f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores "
         f"so much (the best {bank.scores.max():.2f}), so there is nothing to paste; set "
-        "alpha.compose.sure lower"
+        f"alpha.compose.sure lower. {_other_recipe(config)}"
+    )
+
+
+def _other_recipe(config: AlphaConfig) -> str:
+    """What suits other images than these proposals do."""
+    if config.proposals in TAUGHT:
+        return "Where things are small and repeat, --config alpha needs no teacher"
+    return (
+        "Where things are large and few, as in everyday photographs, --config photos_alpha asks a "
+        "frozen teacher"
     )
 
 

@@ -13,7 +13,13 @@ from genseg.data.instances.instance import Instance
 from genseg.data.proposals import component_tree as ct
 from genseg.data.proposals.controls import propose_blobs
 from genseg.data.proposals.inpainting import inpainting_error
-from genseg.data.proposals.propose import PROPOSERS, Proposals, propose, propose_tree
+from genseg.data.proposals.propose import (
+    PROPOSERS,
+    TAUGHT,
+    Proposals,
+    propose,
+    propose_tree,
+)
 from genseg.data.proposals.superpixels import scored
 from genseg.data.scenes.scenes import compose_scene
 
@@ -48,7 +54,7 @@ def best_iou(mask: np.ndarray, masks: np.ndarray) -> float:
 
 
 def test_a_recipe_may_name_each_of_them() -> None:
-    assert get_args(Proposals) == tuple(PROPOSERS)
+    assert get_args(Proposals) == (*PROPOSERS, *TAUGHT)
 
 
 @pytest.mark.parametrize("name", list(PROPOSERS))
