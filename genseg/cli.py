@@ -17,6 +17,7 @@ from genseg.commands import (
     export,
     finetune,
     generate,
+    measure,
     predict,
     pretrain,
     probe,
@@ -50,7 +51,8 @@ COMMANDS: dict[str, dict[str, Command]] = {  # by what one wants to do
     "look at images": {"scan": scan, "try": tryout, "scenes": scenes},
     "learn": {"pretrain": pretrain, "energy": energy, "split": split, "finetune": finetune},
     "use": {"generate": generate, "predict": predict, "export": export, "convert": convert},
-    "measure": {"evaluate": evaluate, "probe": probe, "compare": compare},
+    "use instances": {"measure": measure},
+    "measure models": {"evaluate": evaluate, "probe": probe, "compare": compare},
     "look at results": {"visualize": visualize, "app": app},
 }
 MISTAKEN_PATHS = (

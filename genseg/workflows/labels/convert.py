@@ -19,11 +19,11 @@ from genseg.data.instances.label_image import resolution_of, write_label_image
 from genseg.data.instances.label_studio import encode_brush
 from genseg.data.instances.run_length import is_polygon, polygons
 from genseg.data.labels.annotated import Usable, instance_of, read_usable
-from genseg.data.labels.categories import Categories
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.findings import format_findings
 from genseg.data.labels.preflight import Box, Label
 from genseg.measure.overlaps import partition
+from genseg.workflows.labels.found import categories_of, refuse_semantic
 from genseg.workflows.labels.to_coco import Converted, from_label_images, from_yolo
 
 # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
@@ -78,11 +78,7 @@ def convert(
         else None
     )
     found = read_usable(file, folders=folders)
-    if any("mask" in entry.record for entry in found.entries.values()):
-        raise CocoError(
-            f"{file}: a semantic model has made it, and its classes of pixels are no instances; "
-            "the maps beside it in masks/ are PNG that labelling tools read as they are"
-        )
+    refuse_semantic(found)
     kept = {
         n: [label for label in labels if label.score >= score] for n, labels in found.labels.items()
     }
@@ -106,23 +102,13 @@ def _said(
     return Converted((out,), (*lines, *filter(None, [format_findings(found.lost)])))
 
 
-def _categories(found: Usable) -> Categories:
-    """Ids and names; of a json that has none, the ids of its annotations."""
-    if found.categories is not None:
-        return found.categories
-    numbers = sorted({label.category for labels in found.labels.values() for label in labels}) or [
-        1
-    ]
-    return tuple((n, "instance" if len(numbers) < 2 else str(n)) for n in numbers)
-
-
 def _coco(found: Usable, annotations: Sequence[Content], names: Sequence[str]) -> str:
     """A COCO json of the images, which are called `names` there."""
     images = [
         {**e.record, "id": e.number, "file_name": name, "height": e.height, "width": e.width}
         for e, name in zip(found.entries.values(), names, strict=True)
     ]
-    categories = [{"id": number, "name": name} for number, name in _categories(found)]
+    categories = [{"id": number, "name": name} for number, name in categories_of(found)]
     return json.dumps(
         {
             "info": {},
@@ -213,7 +199,7 @@ def _url(name: str, before: str) -> str:
 def to_labelstudio(found: Usable, out: Path, images: str | None) -> int:
     """Tasks with predictions: brush masks in Label Studio's own RLE, or rectangles, with the score
     of each."""
-    before, names = LOCAL_FILES if images is None else images, dict(_categories(found))
+    before, names = LOCAL_FILES if images is None else images, dict(categories_of(found))
     tasks, written = [], 0
     for number, entry in found.entries.items():
         results = [_result(label, entry, names[label.category]) for label in found.labels[number]]
