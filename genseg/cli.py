@@ -17,7 +17,6 @@ from genseg.commands import (
     export,
     finetune,
     generate,
-    measure,
     predict,
     pretrain,
     probe,
@@ -27,6 +26,7 @@ from genseg.commands import (
     tryout,
     visualize,
 )
+from genseg.commands.instances import measure
 from genseg.core import interrupts
 from genseg.core.words import print_any_name
 from genseg.recipes import recipes
