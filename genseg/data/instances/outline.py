@@ -5,7 +5,7 @@ QuPath and CVAT.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -34,11 +34,15 @@ class Drawn:
         """Its mask in an image of that size; None where nothing of it lies there."""
         if not isinstance(self.shape, Instance):
             return filled_polygons(self.shape, height, width)
-        whole = np.zeros((height, width), bool)
-        rows, columns = self.shape.window
-        part = whole[rows, columns]
-        part[:] = self.shape.mask[: part.shape[0], : part.shape[1]]
-        return cut_instance(whole)
+        rows, columns = (
+            slice(s.start, min(s.stop, n))
+            for s, n in zip(self.shape.window, (height, width), strict=True)
+        )
+        inside = self.shape.mask[: rows.stop - rows.start, : columns.stop - columns.start]
+        found = cut_instance(inside) if inside.size else None
+        if found is None:
+            return None
+        return replace(found, top=found.top + rows.start, left=found.left + columns.start)
 
 
 def outlines(instance: Instance) -> list[Polygon]:

@@ -5,7 +5,7 @@ import pytest
 from pycocotools import mask as rle
 
 from genseg.data.instances.instance import Instance, cut_instance
-from genseg.data.instances.outline import filled_polygons, one_ring, outlines, signed_area
+from genseg.data.instances.outline import Drawn, filled_polygons, one_ring, outlines, signed_area
 
 RNG = np.random.default_rng(0)
 
@@ -99,3 +99,12 @@ def test_the_window_moves_the_outline() -> None:
     mask = np.ones((3, 2), np.uint8) * 255
     ((ring,),) = outlines(Instance(mask, 10, 20))
     np.testing.assert_array_equal(ring, [[20, 10], [22, 10], [22, 13], [20, 13]])
+
+
+def test_a_mask_that_reaches_out_of_its_image_is_cut() -> None:
+    alpha = np.zeros((6, 6), np.uint8)
+    alpha[1:5, 1:5] = 255
+    inside = Drawn(Instance(alpha, 7, 8)).instance(10, 11)
+    assert inside is not None and inside.box_xywh == (9, 8, 2, 2)
+    assert Drawn(Instance(alpha, 20, 3)).instance(10, 11) is None
+    assert Drawn(Instance(alpha[:1], 0, 0)).instance(10, 11) is None
