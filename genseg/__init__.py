@@ -7,12 +7,14 @@ from typing import Any
 __version__ = "0.1.0"
 VERBS = (
     *("pretrain", "energy", "finetune", "generate", "predict", "evaluate", "compare", "probe"),
-    *("trial", "scan", "split", "convert", "export", "visualize", "measure_instances"),
+    *("trial", "scan", "split", "convert", "export", "visualize"),
 )
+INSTANCE_VERBS = ("measure_instances", "group", "embed", "choose")
 # name -> its module, imported when it is first used: `import genseg` imports no torch
 LAZY = {
     **dict.fromkeys(("Instances", "Model", "load"), "genseg.model"),
     **dict.fromkeys(VERBS, "genseg.api"),
+    **dict.fromkeys(INSTANCE_VERBS, "genseg.api_instances"),
 }
 
 

@@ -14,7 +14,6 @@ from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.recipes import one_length, recipe
 from genseg.reports.index import write_index
-from genseg.reports.measured import write_measured
 from genseg.reports.report import LiveReport, try_report, write_report
 from genseg.reports.run import LEFT_BEHIND
 from genseg.tryout import Trial
@@ -42,8 +41,6 @@ from genseg.workflows.generate.generate import Generated, GenerateOptions, gener
 from genseg.workflows.generate.predict import Predicted
 from genseg.workflows.labels import convert as converting
 from genseg.workflows.labels import scan as scanning
-from genseg.workflows.labels.measure import Measured
-from genseg.workflows.labels.measure import measure as measure_found
 from genseg.workflows.labels.result import Converted
 from genseg.workflows.labels.scan import Scan
 from genseg.workflows.labels.split import Split, split_labels
@@ -273,26 +270,6 @@ def convert(
     return converting.convert(
         expand(file), to, expand(out), score=score, images=images, offset=offset
     )
-
-
-def measure_instances(
-    found: PathLike,
-    out: PathLike,
-    *,
-    images: PathLike | None = None,
-    score: float = 0.0,
-    pixel_size: float | None = None,
-) -> Measured:
-    """`genseg measure`: a table of instances, .csv or .parquet, and one of their images.
-
-    found: a folder of generate or predict, or a COCO json; pixel_size: micrometres of a side
-    """
-    folder = None if images is None else expand(images)
-    result = measure_found(
-        expand(found), expand(out), images=folder, score=score, pixel_size=pixel_size
-    )
-    write_measured(result)
-    return result
 
 
 def export(run: PathLike, out: PathLike, *, prefix: str = "") -> Exported:
