@@ -5,16 +5,17 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+OF_INSTANCES = ("measure_instances", "group", "embed", "choose")
 VERBS = (
     *("pretrain", "energy", "finetune", "generate", "predict", "evaluate", "compare", "probe"),
     *("trial", "scan", "split", "convert", "export", "visualize"),
+    *OF_INSTANCES,
 )
-INSTANCE_VERBS = ("measure_instances", "group", "embed", "choose")
 # name -> its module, imported when it is first used: `import genseg` imports no torch
 LAZY = {
     **dict.fromkeys(("Instances", "Model", "load"), "genseg.model"),
     **dict.fromkeys(VERBS, "genseg.api"),
-    **dict.fromkeys(INSTANCE_VERBS, "genseg.api_instances"),
+    **dict.fromkeys(OF_INSTANCES, "genseg.api_instances"),
 }
 
 
