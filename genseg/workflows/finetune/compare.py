@@ -190,7 +190,7 @@ def settings_of(config: FinetuneConfig) -> dict[str, str]:
     """What a cell's number depends on, besides its labels, its seed and the content of its
     encoder."""
     flat = configs.flatten(config)
-    for name in ("run", "seed", "data.subset", "data.workers", "threads", "log_every"):
+    for name in ("run", "seed", "data.subset", "data.workers", "threads", "log_every", "tracker"):
         del flat[name]
     return {k: str(v) for k, v in flat.items() if not k.startswith("checkpoint.")}
 

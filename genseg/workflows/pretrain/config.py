@@ -12,6 +12,7 @@ from genseg.joint import AlphaConfig, SlotsConfig
 from genseg.methods import METHODS
 from genseg.nn.encoder import EncoderConfig
 from genseg.train.optim import OptimizerConfig
+from genseg.train.tracker import TrackerName
 from genseg.workflows.pretrain.online_probe import ProbeConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -81,7 +82,10 @@ class PretrainConfig:
     threads: int = 0  # processor threads of the training process; 0: torch's choice
     seed: int = 0
     log_every: str = "10 steps"  # how often a line is written to metrics.jsonl
-    tensorboard: bool = False  # also write TensorBoard files (pip install genseg[tensorboard])
+    # who else is given the lines of metrics.jsonl; wandb stays offline unless WANDB_MODE says so,
+    # mlflow in the run directory unless MLFLOW_TRACKING_URI does
+    tracker: TrackerName = "none"
+    tensorboard: bool = False  # the former word for tracker=tensorboard
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
 
@@ -89,6 +93,13 @@ class PretrainConfig:
         at_least(1, accumulate=self.accumulate)
         at_least(0, threads=self.threads, seed=self.seed)
         check_durations(log_every=self.log_every)
+        if self.tensorboard and self.tracker not in ("none", "tensorboard"):
+            raise ValueError(f"tensorboard=true and tracker={self.tracker}: give the second alone")
+
+    @property
+    def tracked(self) -> TrackerName:
+        """The tracker, by either word."""
+        return "tensorboard" if self.tensorboard else self.tracker
 
 
 # What may change between the calls that make up one run: none changes a weight (the fingerprint
@@ -100,6 +111,7 @@ FREE_KEYS = (
         "data.max_broken:",
         "run:",
         "log_every:",
+        "tracker:",
         "tensorboard:",
         "checkpoint.",
         "probe.",
