@@ -5,23 +5,17 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
+OF_INSTANCES = ("measure_instances", "group", "embed", "choose")
 VERBS = (
     *("pretrain", "energy", "finetune", "generate", "predict", "evaluate", "compare", "probe"),
-    *(
-        "evaluate_representation",
-        "zero_shot",
-        "trial",
-        "scan",
-        "split",
-        "convert",
-        "export",
-        "visualize",
-    ),
+    *("evaluate_representation", "zero_shot", "trial", "scan", "split", "convert", "export"),
+    *("visualize", *OF_INSTANCES),
 )
 # name -> its module, imported when it is first used: `import genseg` imports no torch
 LAZY = {
     **dict.fromkeys(("Instances", "Model", "load"), "genseg.model"),
     **dict.fromkeys(VERBS, "genseg.api"),
+    **dict.fromkeys(OF_INSTANCES, "genseg.api_instances"),
 }
 
 

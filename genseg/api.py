@@ -43,9 +43,9 @@ from genseg.workflows.generate.generate import Generated, GenerateOptions, gener
 from genseg.workflows.generate.predict import Predicted
 from genseg.workflows.labels import convert as converting
 from genseg.workflows.labels import scan as scanning
+from genseg.workflows.labels.result import Converted
 from genseg.workflows.labels.scan import Scan
 from genseg.workflows.labels.split import Split, split_labels
-from genseg.workflows.labels.to_coco import Converted
 from genseg.workflows.pretrain.config import CHOICES as PRETRAIN_CHOICES
 from genseg.workflows.pretrain.config import PretrainConfig
 from genseg.workflows.pretrain.pretrain import pretrain as run_pretrain
@@ -296,14 +296,30 @@ def split(labels: PathLike, *, val: float = 0.3, by: str = "group", seed: int = 
 
 def convert(
     file: PathLike,
-    to: Literal["cvat", "fiftyone", "labelstudio", "labels", "coco"],
+    to: Literal[
+        "cvat",
+        "fiftyone",
+        "labelstudio",
+        "labels",
+        "geojson",
+        "imagej",
+        "napari",
+        "yolo",
+        "coco",
+    ],
     out: PathLike,
     *,
     score: float = 0.0,
     images: str | None = None,
+    offset: str | None = None,
 ) -> Converted:
-    """`genseg convert`: instances for a labelling tool; label images and YOLO as COCO json."""
-    return converting.convert(expand(file), to, expand(out), score=score, images=images)
+    """`genseg convert`: instances for a labelling tool; what tools export as COCO json.
+
+    offset: of geojson, where the images lie in a slide: "X,Y", or "names"
+    """
+    return converting.convert(
+        expand(file), to, expand(out), score=score, images=images, offset=offset
+    )
 
 
 def export(run: PathLike, out: PathLike, *, prefix: str = "") -> Exported:

@@ -26,6 +26,7 @@ from genseg.commands import (
     tryout,
     visualize,
 )
+from genseg.commands.instances import choose, embed, group, measure
 from genseg.core import interrupts
 from genseg.core.words import print_any_name
 from genseg.recipes import recipes
@@ -50,7 +51,8 @@ COMMANDS: dict[str, dict[str, Command]] = {  # by what one wants to do
     "look at images": {"scan": scan, "try": tryout, "scenes": scenes},
     "learn": {"pretrain": pretrain, "energy": energy, "split": split, "finetune": finetune},
     "use": {"generate": generate, "predict": predict, "export": export, "convert": convert},
-    "measure": {"evaluate": evaluate, "probe": probe, "compare": compare},
+    "use instances": {"measure": measure, "group": group, "embed": embed, "choose": choose},
+    "measure models": {"evaluate": evaluate, "probe": probe, "compare": compare},
     "look at results": {"visualize": visualize, "app": app},
 }
 MISTAKEN_PATHS = (
@@ -76,8 +78,8 @@ def parser() -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(
         dest="command", required=True, metavar="COMMAND", help=argparse.SUPPRESS, prog="genseg"
     )
-    for group in COMMANDS.values():
-        for name, command in group.items():
+    for commands in COMMANDS.values():
+        for name, command in commands.items():
             p = subparsers.add_parser(name, description=command.HELP, formatter_class=raw)
             command.add(p)
             p.set_defaults(act=command.act)

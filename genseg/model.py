@@ -18,7 +18,7 @@ from genseg.data.images.source import decode
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.box_crops import square_around
 from genseg.data.proposals.propose import check_teacher
-from genseg.measure.features import features
+from genseg.measure.features import features, instance_features
 from genseg.nn.encoder import Encoder, EncoderFacts, facts_of, load_weights
 from genseg.workflows.generate.finder import Classical, is_proposer
 from genseg.workflows.generate.instances import Instances
@@ -141,11 +141,23 @@ class Model:
         return self._embed(_Pictures(listed), len(listed))
 
     def embed_instances(
-        self, image: Picture, found: Sequence[Instance] | Instances, *, margin: float = 0.1
+        self,
+        image: Picture,
+        found: Sequence[Instance] | Instances,
+        *,
+        margin: float = 0.1,
+        masked: bool = False,
     ) -> Float32[np.ndarray, "n d"]:
         """A vector for each instance of an image: that of the square around its box, with `margin`
-        of the longer side on each side."""
+        of the longer side on each side.
+
+        masked: features are averaged over the alpha map alone, as genseg embed does
+        """
         pixels = _pixels(image)
+        if masked:
+            encoder, facts = self._loaded()
+            view: dict[str, Any] = {"size": facts.size, "mean": facts.mean, "std": facts.std}
+            return instance_features(encoder, pixels, list(found), margin=margin, **view).numpy()
         height, width = pixels.shape[:2]
         crops = []
         for a in found:
@@ -155,14 +167,17 @@ class Model:
         return self._embed(_Pictures(crops), len(crops))
 
     def _embed(self, source: "_Pictures", count: int) -> Float32[np.ndarray, "n d"]:
-        with self._lock:
-            if self._encoder is None:
-                self._encoder = self._load_encoder()
-        encoder, facts = self._encoder
+        encoder, facts = self._loaded()
         if not count:
             return np.zeros((0, int(encoder.net.out_channels[-1])), np.float32)
         view: dict[str, Any] = {"size": facts.size, "mean": facts.mean, "std": facts.std}
         return features(encoder, source, range(count), **view).numpy()
+
+    def _loaded(self) -> tuple[Encoder, EncoderFacts]:
+        with self._lock:
+            if self._encoder is None:
+                self._encoder = self._load_encoder()
+            return self._encoder
 
     def _load_encoder(self) -> tuple[Encoder, EncoderFacts]:
         if isinstance(self._run, Classical) or not self._encoder_file.is_file():

@@ -24,7 +24,7 @@ from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, save_encoder
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 FOLDER = Path(__file__).parents[1] / "docs" / "guides"
-NAMES = ("encoders", "pages", "labelling_tools", "many_machines")
+NAMES = ("encoders", "pages", "labelling_tools", "measuring", "many_machines")
 GUIDES = "\n".join((FOLDER / f"{name}.md").read_text() for name in ("alpha_maps", *NAMES))
 ENERGY = (FOLDER / "energy.md").read_text()
 SMALL = DecoderConfig(channels=(16, 16, 8, 8), embedding=5, code=6, hidden=3, tower=8)
@@ -89,7 +89,7 @@ def test_the_commands(place: Path) -> None:
     tuning = [line for line in lines if re.search(r"--out proposals\b", line)]
     found = [*tuning, *(line for line in lines if line not in tuning and "runs/alpha" not in line)]
     found = [line for line in found if not line.startswith("genseg visualize found")]
-    assert len(found) == 13 and all(line.startswith("genseg ") for line in found)
+    assert len(found) == 22 and all(line.startswith("genseg ") for line in found)
     for line in found:
         words = ["runs/alpha" if w == "RUN" else w for w in shlex.split(line)[1:]]
         shards = range(

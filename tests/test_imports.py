@@ -18,9 +18,19 @@ ROOMS = (  # each imports from itself and from those before it
         "data.labels",
     ),
     *("methods", "alpha", "energies", "joint", "transfer", "measure", "runs", "train", "show"),
-    *("workflows.labels", "workflows.export", "workflows.generate"),
+    *("workflows.labels", "workflows.export", "workflows.generate", "workflows.vectors"),
     *("workflows.evaluate", "workflows.pretrain", "workflows.energy", "workflows.finetune"),
-    *("reports", "model", "tryout", "api", "commands", "cli", "__main__"),
+    *(
+        "reports",
+        "model",
+        "tryout",
+        "api",
+        "api_instances",
+        "commands",
+        "commands.instances",
+        "cli",
+        "__main__",
+    ),
 )
 HOMES = {  # the only files that import these
     "omegaconf": {"config.py"},
@@ -38,7 +48,17 @@ BY_NAME = {
 }
 CONFIG = {"schema", "config", "recipes"}  # general: they import nothing else of genseg
 # a part takes its own dataclass, never the whole config
-CONFIG_READERS = {"runs", "workflows", "reports", "model", "tryout", "api", "commands", "cli"}
+CONFIG_READERS = {
+    "runs",
+    "workflows",
+    "reports",
+    "model",
+    "tryout",
+    "api",
+    "api_instances",
+    "commands",
+    "cli",
+}
 UNKNOWN_TO_TRAIN = {"methods", "alpha", "energies", "joint"}  # the loop knows no method
 
 

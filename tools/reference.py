@@ -92,7 +92,7 @@ FILES: dict[str, dict[str, str]] = {
         "env.json": "versions, machine, command",
         "broken.txt": "images that could not be read, with the reason",
         "checkpoints/": "everything needed to go on",
-        "tensorboard/": "the numbers for TensorBoard (with `tensorboard=true`)",
+        "tensorboard/": "the numbers for TensorBoard (with `tracker=tensorboard`)",
         "evaluated/": "instances that `genseg evaluate alpha` has generated, for each json",
     },
     "genseg energy": {

@@ -13,7 +13,9 @@ with many.
   genseg compare --config mask_rcnn --arms random,runs/mine --labels 4,10%,100% --seeds 3 \\
       --out runs/worth data.train=train.json data.val=val.json
 
-An arm is an encoder, NAME=ENCODER, or NAME=ENCODER@CONFIG.yaml for another model. A seed draws
+An arm is an encoder, NAME=ENCODER, or NAME=ENCODER@CONFIG.yaml for another model. With
+NAME=ENCODER@LIST.txt the first images of a list of genseg choose are labelled, for every seed the
+same ones, in place of a draw. A seed draws
 which images are labelled (evenly over their `kind`, the same for all arms) and everything random of
 the training, so arms are compared in pairs. The command writes table.txt, plot.svg, compare.json
 and a report, and says whether the difference to the first arm is more than noise.

@@ -3,13 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genseg.data.images.pixels import centre, normalise
 from genseg.data.images.source import Readable
+from genseg.data.instances.instance import Instance
+from genseg.data.labels.box_crops import square_around
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import average_anew
 
@@ -72,6 +76,61 @@ def stage_features(
             first, each = first + each, max(1, batch // count)
     encoder.train(training)
     return [torch.cat(stage) for stage in zip(*found, strict=True)]
+
+
+@torch.no_grad()
+def instance_features(
+    encoder: Encoder,
+    pixels: UInt8[np.ndarray, "h w 3"],
+    found: Sequence[Instance],
+    *,
+    size: int,
+    mean: Colour,
+    std: Colour,
+    margin: float = 0.1,
+    batch: int = 256,
+) -> Float[Tensor, "n d"]:
+    """Embeddings (on the CPU) of the instances of an image: of each the last map of the square
+    around its box, with `margin` of the longer side on each side, averaged over its alpha map.
+
+    An alpha of 1 everywhere gives what `features` gives of the square. Evaluation mode is undone
+    afterwards.
+    """
+    device, training = next(encoder.parameters()).device, encoder.training
+    encoder.eval()
+    vectors = []
+    for first in range(0, len(found), batch):
+        cut = [_square(pixels, a, size, margin) for a in found[first : first + batch]]
+        squares, alphas = (
+            torch.from_numpy(np.stack(part)).to(device) for part in zip(*cut, strict=True)
+        )
+        maps = encoder.pyramid(normalise(squares, mean=mean, std=std))[-1].float()
+        weights = F.adaptive_avg_pool2d(alphas[:, None].float(), maps.shape[-2:])
+        total = weights.sum((2, 3)).clamp(min=1e-6)
+        vectors.append(((maps * weights).sum((2, 3)) / total).cpu())
+    encoder.train(training)
+    return torch.cat(vectors) if vectors else torch.zeros(0, int(encoder.net.out_channels[-1]))
+
+
+def _square(
+    pixels: UInt8[np.ndarray, "h w 3"], instance: Instance, size: int, margin: float
+) -> tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size"]]:
+    """The square around an instance and its alpha there, resized."""
+    left, top, w, h = instance.box_xywh
+    rows, columns = square_around((left, top, left + w, top + h), *pixels.shape[:2], margin)
+    y, x = instance.window
+    alpha = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+    a, b = max(rows.start, y.start), min(rows.stop, y.stop)
+    c, d = max(columns.start, x.start), min(columns.stop, x.stop)
+    alpha[a - rows.start : b - rows.start, c - columns.start : d - columns.start] = instance.alpha[
+        a - y.start : b - y.start, c - x.start : d - x.start
+    ]
+    larger = len(alpha) > size
+    kind = cv2.INTER_AREA if larger else cv2.INTER_LINEAR
+    return (
+        centre(pixels[rows, columns], size),
+        np.asarray(cv2.resize(alpha, (size, size), interpolation=kind)),
+    )
 
 
 @torch.no_grad()

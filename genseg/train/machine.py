@@ -11,7 +11,6 @@ from accelerate.utils import (
     DistributedDataParallelKwargs,
     DynamoBackend,
     InitProcessGroupKwargs,
-    is_tensorboard_available,
 )
 from torch import nn
 
@@ -20,6 +19,7 @@ from genseg.core.memory import keep_freed_memory
 from genseg.core.paths import expand
 from genseg.core.precision import Precision, fast_precision
 from genseg.train.launched import check_precision, refuse_sharding
+from genseg.train.tracker import TrackerName, check_tracker
 
 
 def circumstances(precision: Precision) -> dict[str, Any]:
@@ -27,11 +27,12 @@ def circumstances(precision: Precision) -> dict[str, Any]:
     return {"processes": dist.world(), "mixed_precision": choose_precision(precision)}
 
 
-def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = False) -> Accelerator:
+def make_accelerator(
+    *, precision: Precision, run: str, tracker: TrackerName = "none"
+) -> Accelerator:
     """Accelerate on CUDA if there is one, else on the CPU; every launched process takes part, or it
     is an error."""
-    if tensorboard and not is_tensorboard_available():
-        raise ValueError("tensorboard=true needs it installed: pip install 'genseg[tensorboard]'")
+    check_tracker(tracker)
     chosen = choose_precision(precision)
     refuse_sharding()
     check_precision(chosen)
@@ -43,7 +44,7 @@ def make_accelerator(*, precision: Precision, run: str, tensorboard: bool = Fals
             # one rank decodes or probes while the others wait
             InitProcessGroupKwargs(timeout=timedelta(hours=6)),
         ],
-        log_with="tensorboard" if tensorboard else None,
+        log_with=None if tracker == "none" else tracker,
         project_dir=str(expand(run)),
     )
     launched = int(os.environ.get("WORLD_SIZE", "1"))

@@ -17,6 +17,7 @@ from genseg.runs.metrics import MetricsFile, ProgressLine, Row
 from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing, train
 from genseg.train.optim import lr_at, restore_strides
+from genseg.train.tracker import TrackerName, start_tracker
 from genseg.train.watch import Watcher
 
 
@@ -70,9 +71,19 @@ class Session(ABC):
         self.watch = watch(run, self.say) if self.main and watch else None
         self.metrics: MetricsFile | None = None
 
-    def open_metrics(self) -> None:
-        """Open metrics.jsonl, without what a kill has left of later steps."""
+    def open_metrics(self, tracker: TrackerName = "none") -> None:
+        """Open metrics.jsonl, without what a kill has left of later steps, and begin to track."""
+        self.tracker = tracker
+        start_tracker(self.accelerator, tracker, self.run, self.step)
         self.metrics = MetricsFile(self.run / METRICS_NAME, self.step) if self.main else None
+
+    def record(self, row: Row) -> None:
+        """Write a line of metrics.jsonl, and give it to the tracker; the main process does."""
+        assert self.metrics is not None
+        self.metrics.write(row)
+        if self.tracker != "none":
+            numbers = {k: v for k, v in row.items() if k != "step"}
+            self.accelerator.log(numbers, step=int(row["step"]))
 
     @abstractmethod
     def batches(self) -> Iterator[Any]:

@@ -335,7 +335,7 @@ def _cv2_pixels(data: bytes) -> Shaped[np.ndarray, "h w *c"]:
     return cv2.cvtColor(x, cv2.COLOR_BGR2RGB if x.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, dst=x)
 
 
-def _upright(x: UInt8[np.ndarray, "h w 3"], turn: int) -> UInt8[np.ndarray, "_ _ 3"]:
+def _upright(x: Shaped[np.ndarray, "h w c"], turn: int) -> Shaped[np.ndarray, "_ _ c"]:
     """Undo EXIF's Orientation, 1 to 8: which sides of the scene the file's row 0 and column 0
     are."""
     if turn in SIDEWAYS:  # the file's rows are the scene's columns

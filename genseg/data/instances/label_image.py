@@ -3,7 +3,7 @@ background."""
 
 import io
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,6 +21,12 @@ from genseg.data.instances.instance import OPAQUE, Instance
 SUFFIXES = (".tif", ".tiff", ".png")
 # of a file's name behind that of its image
 ENDINGS = ("", "_masks", "_cp_masks", "_mask", "_labels", "_label")
+# of the units that ImageJ writes
+MICROMETRES = {
+    **dict.fromkeys(("um", "µm", "μm", "micron", "microns", "\\u00B5m"), 1.0),
+    **{"nm": 1e-3, "mm": 1e3, "cm": 1e4, "m": 1e6, "inch": 25_400.0, "in": 25_400.0},
+}
+COARSE = 10.0  # micrometres of a pixel that is printed at 2540 per inch, which no printer does
 MOST = 2**16 - 1  # instances that 16 bits can tell apart
 
 
@@ -118,12 +124,25 @@ def instances_of(numbers: Int[np.ndarray, "h w"]) -> list[Instance]:
 @dataclass(frozen=True)
 class Resolution:
     """Pixels per unit, across and down, in TIFF's terms; description: names the unit for ImageJ
-    where TIFF has none."""
+    where TIFF has none; physical: OME says it, so it is not of a print."""
 
     across: float
     down: float
     unit: int  # TIFF's ResolutionUnit: 1 none, 2 inch, 3 centimetre
     description: str = ""
+    physical: bool = False
+
+    @property
+    def micrometres(self) -> tuple[float, float] | None:
+        """Of a pixel, down and across, where OME or ImageJ say it; else only below COARSE, since
+        larger ones are those of a print."""
+        unit = self.description.partition("unit=")[2].strip()
+        size = MICROMETRES.get(unit) if unit else {2: 25_400.0, 3: 10_000.0}.get(self.unit)
+        if size is None:
+            return None
+        down, across = size / self.down, size / self.across
+        known = self.physical or bool(unit) or max(down, across) < COARSE
+        return (down, across) if known else None
 
 
 def resolution_of(path: Path) -> Resolution | None:
@@ -149,7 +168,8 @@ def _of_tiff(file: tifffile.TiffFile) -> Resolution | None:
             across, down = (
                 1e4 / float(sizes.get(f"PhysicalSize{a}", sizes["PhysicalSizeX"])) for a in "XY"
             )
-            return _known(across, down, 3)
+            known = _known(across, down, 3)
+            return known and replace(known, physical=True)
     pair = [tags.valueof(name) for name in ("XResolution", "YResolution")]
     if None in pair:
         return None

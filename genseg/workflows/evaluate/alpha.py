@@ -7,15 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.names import ALPHAS, BROKEN_NAME
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, load_json
-from genseg.data.images.png import read_png
 from genseg.data.instances.coco import (
     AnnotatedImage,
     annotate,
@@ -24,7 +21,7 @@ from genseg.data.instances.coco import (
     picture_name,
     read_json,
 )
-from genseg.data.instances.instance import Instance, cut
+from genseg.data.instances.soft import read_alpha
 from genseg.data.labels.annotated import Usable, read_scored, read_usable
 from genseg.data.labels.findings import counted, format_findings
 from genseg.data.labels.preflight import CVAT
@@ -282,28 +279,11 @@ def _with_alphas(
     files = [folder / picture_name(name, n) for n in numbers]
     return replace(
         image,
-        alphas=tuple(_read_alpha(f, i, image) for f, i in zip(files, image.instances, strict=True)),
+        alphas=tuple(
+            read_alpha(f, i, image.height, image.width)
+            for f, i in zip(files, image.instances, strict=True)
+        ),
     )
-
-
-def _read_alpha(file: Path, instance: Instance, image: AnnotatedImage) -> Instance:
-    try:
-        alpha = read_png(file)
-    except (OSError, ValueError):
-        raise CocoError(
-            f"{file} is missing or no image; each annotation needs its alpha map"
-        ) from None
-    if alpha.dtype != np.uint8 or alpha.shape != (image.height, image.width):
-        raise CocoError(
-            f"{file} holds {alpha.dtype} of shape {alpha.shape}; an alpha map is an 8-bit grey "
-            f"image of shape {(image.height, image.width)}"
-        )
-    if instance.area and not alpha[instance.window][instance.mask].any():
-        raise CocoError(
-            f"{file} is 0 in all of the mask that it belongs to; its number is that of another "
-            "annotation"
-        )
-    return cut(alpha)
 
 
 def _blocks(table: Mapping[str, Mapping[str, Measures]]) -> Iterator[str]:

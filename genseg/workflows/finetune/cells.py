@@ -13,11 +13,12 @@ from genseg.data.labels.labelled_set import LabelledSet
 @dataclass(frozen=True)
 class Arm:
     """What fine-tuning starts from: an encoder, with a recipe of its own where the model is another
-    one."""
+    one. chosen: a text list of images, of which the first are labelled in place of a draw"""
 
     name: str
     encoder: str
     config: Path | None = None
+    chosen: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -37,14 +38,19 @@ class Cell:
 
 
 def parse_arms(text: str) -> list[Arm]:
-    """`random,RUN,NAME=RUN,NAME=RUN@CONFIG.yaml`: arms by commas. Raises ValueError for a name that
-    is used twice."""
+    """`random,RUN,NAME=RUN,NAME=RUN@CONFIG.yaml,NAME=RUN@LIST.txt`: arms by commas. Raises
+    ValueError for a name that is used twice."""
     arms = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         named, _, rest = part.rpartition("=")
-        encoder, _, config = rest.partition("@")
-        name = named or Path(encoder).name + (f"-{Path(config).stem}" if config else "")
-        arms.append(Arm(name, encoder, Path(config) if config else None))
+        encoder, *files = rest.split("@")
+        lists = [f for f in files if f.lower().endswith(".txt")]
+        others = [f for f in files if f not in lists]
+        if len(lists) > 1 or len(others) > 1:
+            raise ValueError(f"--arms: {part} has two lists or two recipes; give one of each")
+        name = named or Path(encoder).name + "".join(f"-{Path(f).stem}" for f in (*others, *lists))
+        config, chosen = (Path(f[0]) if f else None for f in (others, lists))
+        arms.append(Arm(name, encoder, config, chosen))
     names = [a.name for a in arms]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(
@@ -99,3 +105,19 @@ def drawn_labels(labelled: LabelledSet, count: int, seed: int) -> list[int]:
         seen[kind] += 1
     turn = sorted(range(len(images)), key=lambda n: (not len(images[n].classes), rank[n], n))
     return sorted(images[n].number for n in turn[:count])
+
+
+def chosen_labels(labelled: LabelledSet, count: int, chosen: Path) -> list[int]:
+    """Ids of the first `count` images of a text list, as genseg choose writes it. Raises ValueError
+    for one that is not in the set, and for a list that is too short."""
+    known = {image.path.resolve(): image.number for image in labelled.images}
+    lines = [line.strip() for line in chosen.read_text("utf-8").splitlines() if line.strip()]
+    numbers = [known.get((chosen.parent / line).resolve()) for line in lines[:count]]
+    if None in numbers:
+        raise ValueError(
+            f"{chosen}: {lines[numbers.index(None)]} is no image of {labelled.source}; choose "
+            "among these"
+        )
+    if len(numbers) < count:
+        raise ValueError(f"{chosen} lists {amount(len(lines), 'image')}; --labels wants {count}")
+    return sorted(n for n in numbers if n is not None)

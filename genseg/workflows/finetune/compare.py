@@ -36,7 +36,7 @@ from genseg.runs.metrics import ProgressLine, duration
 from genseg.show.page import svg_file
 from genseg.train.watch import Watcher
 from genseg.workflows.evaluate.detector import MAIN, read_scores
-from genseg.workflows.finetune.cells import Arm, Cell, drawn_labels, parse_labels
+from genseg.workflows.finetune.cells import Arm, Cell, chosen_labels, drawn_labels, parse_labels
 from genseg.workflows.finetune.comparison import as_table, by_seed, contrasts, transfer_plot
 from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
 from genseg.workflows.finetune.finetune import finetune, images_of
@@ -102,9 +102,14 @@ def compare(
         for a in arms
     }
     _refuse_apart({a: c.model.name for a, c in configs_of.items()})
-    tasks = {}
+    lists, tasks = {a.name: a.chosen for a in arms}, {}
     for cell in cells:
-        numbers = drawn_labels(labelled, cell.labels, cell.seed)
+        chosen = lists[cell.arm]
+        numbers = (
+            drawn_labels(labelled, cell.labels, cell.seed)
+            if chosen is None
+            else chosen_labels(labelled, cell.labels, chosen)
+        )
         config = replace(configs_of[cell.arm], run=str(cell.folder(out) / "run"), seed=cell.seed)
         drawn = labelled.subset(numbers)
         settings = settings_of(config) | {
@@ -185,7 +190,7 @@ def settings_of(config: FinetuneConfig) -> dict[str, str]:
     """What a cell's number depends on, besides its labels, its seed and the content of its
     encoder."""
     flat = configs.flatten(config)
-    for name in ("run", "seed", "data.subset", "data.workers", "threads", "log_every"):
+    for name in ("run", "seed", "data.subset", "data.workers", "threads", "log_every", "tracker"):
         del flat[name]
     return {k: str(v) for k, v in flat.items() if not k.startswith("checkpoint.")}
 

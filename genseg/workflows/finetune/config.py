@@ -8,6 +8,7 @@ from genseg.core.precision import Precision
 from genseg.core.schedule import check_durations
 from genseg.data.labels.crops import AugmentConfig
 from genseg.train.optim import OptimizerConfig
+from genseg.train.tracker import TrackerName
 from genseg.transfer.predictor import MODELS
 from genseg.workflows.pretrain.config import CheckpointConfig
 
@@ -74,6 +75,9 @@ class FinetuneConfig:
     ema: float = 0.0
     patience: int = 0  # stop after this many scores without a new best; 0: never
     log_every: str = "10 steps"  # how often a line is written to metrics.jsonl
+    # who else is given the lines of metrics.jsonl; wandb stays offline unless WANDB_MODE says so,
+    # mlflow in the run directory unless MLFLOW_TRACKING_URI does
+    tracker: TrackerName = "none"
     validate: ValidateConfig = field(default_factory=ValidateConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
 
@@ -92,6 +96,6 @@ class FinetuneConfig:
 # What may change between the calls that make up one run: the fingerprint guards labels and encoder.
 FREE_KEYS = (
     *("data.workers:", "data.train:", "data.val:", "data.subset:"),
-    *("run:", "log_every:", "checkpoint.", "encoder:", "threads:", "precision:"),
+    *("run:", "log_every:", "tracker:", "checkpoint.", "encoder:", "threads:", "precision:"),
 )
 CHOICES = {"model": MODELS}

@@ -116,7 +116,9 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
     """Build all parts of a run. Raises ValueError for what a user can mend."""
     if config.threads:
         torch.set_num_threads(config.threads)
-    accelerator = make_accelerator(precision=config.precision, run=config.run)
+    accelerator = make_accelerator(
+        precision=config.precision, run=config.run, tracker=config.tracker
+    )
     pieces = accelerator.num_processes * config.accumulate
     if config.batch_size % pieces:
         fitting = math.ceil(config.batch_size / pieces) * pieces

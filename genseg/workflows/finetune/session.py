@@ -103,7 +103,7 @@ class FinetuneSession(Session):
         c, plan = parts.config, parts.plan
         self.score_every = plan.steps(c.validate.every) if parts.val is not None else 0
         self.frozen_until = plan.steps(c.freeze)
-        self.open_metrics()
+        self.open_metrics(c.tracker)
 
     @property
     def _modules(self) -> dict[str, nn.Module | None]:
@@ -187,7 +187,7 @@ class FinetuneSession(Session):
         if self.metrics is None:
             return
         row = self.row(terms, timing, grad_norm)
-        self.metrics.write(row)
+        self.record(row)
         if self.progress:
             self.progress.show(row, self.plan.total, force=self.step == self.plan.total)
 
@@ -201,7 +201,7 @@ class FinetuneSession(Session):
         )
         value = scores.main
         if self.metrics is not None:
-            self.metrics.write(
+            self.record(
                 {
                     "step": step,
                     **{f"val {k}": x for k, x in scores.values.items() if not math.isnan(x)},

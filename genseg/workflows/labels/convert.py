@@ -13,18 +13,21 @@ import numpy as np
 from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.words import amount
-from genseg.data.images.coco_files import YAML, CocoError
+from genseg.data.images.coco_files import YAML
 from genseg.data.instances.coco import file_key, named_after_each
 from genseg.data.instances.label_image import resolution_of, write_label_image
 from genseg.data.instances.label_studio import encode_brush
 from genseg.data.instances.run_length import is_polygon, polygons
 from genseg.data.labels.annotated import Usable, instance_of, read_usable
-from genseg.data.labels.categories import Categories
-from genseg.data.labels.entries import Entry
+from genseg.data.labels.entries import Entry, by_header, by_json
 from genseg.data.labels.findings import format_findings
 from genseg.data.labels.preflight import Box, Label
 from genseg.measure.overlaps import partition
-from genseg.workflows.labels.to_coco import Converted, from_label_images, from_yolo
+from genseg.workflows.labels.found import categories_of, refuse_semantic
+from genseg.workflows.labels.from_tools import from_tool, kind_of_export
+from genseg.workflows.labels.result import Converted
+from genseg.workflows.labels.to_coco import from_label_images, from_yolo
+from genseg.workflows.labels.to_tools import FOLDERS, Offset, parse_offset, refuse_bare
 
 # Label Studio's URL of files below LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT
 LOCAL_FILES = "/data/local-files/?d="
@@ -35,18 +38,61 @@ Content = Mapping[str, Any]
 
 
 def convert(
-    file: Path, tool: str, out: Path, *, score: float = 0.0, images: str | None = None
+    file: Path,
+    tool: str,
+    out: Path,
+    *,
+    score: float = 0.0,
+    images: str | None = None,
+    offset: str | None = None,
 ) -> Converted:
     """Write the instances of a COCO json for `tool`, and say what was written; for coco, those of
-    `file`, a folder of label images or YOLO's data.yaml.
+    `file`, what a tool has exported: label images, YOLO, GeoJSON, ImageJ's regions, CVAT's and
+    Label Studio's.
 
     score: instances that score less are left out
-    images: goes before each file name (FiftyOne: a folder; Label Studio: a URL); of label images,
-        their images
+    images: goes before each file name (FiftyOne: a folder; Label Studio: a URL); of coco, the
+        images, or the json whose ids they keep
+    offset: of geojson, where the images lie in a slide: X,Y, or names
 
     Raises CocoError or ValueError for what a user can mend.
     """
     between(0, 1, score=score)
+    place, yolo = parse_offset(offset), file.suffix.lower() in YAML
+    _refuse(file, tool, out, score=score, images=images, place=place)
+    if tool == "coco" and yolo:
+        return from_yolo(file, out)
+    if tool == "coco":
+        if images is None:
+            raise ValueError(
+                f"{file}: coco is made of a folder of label images, or of what a labelling tool "
+                "has exported; give that, and --images FOLDER; or of YOLO's data.yaml"
+            )
+        if kind_of_export(file) == "labels":
+            return from_label_images(file, images, out)
+        return from_tool(file, images, out, offset=place)
+    folders = (
+        [Path(images), Path(images) / "images"]
+        if images is not None and tool in ("fiftyone", "labels", *FOLDERS)
+        else None
+    )
+    found = read_usable(file, folders=folders, size=by_json if tool in FOLDERS else by_header)
+    refuse_semantic(found)
+    kept = {
+        n: [label for label in labels if label.score >= score] for n, labels in found.labels.items()
+    }
+    found = replace(found, labels=kept)
+    if tool in FOLDERS:
+        written = FOLDERS[tool](found, out, place)
+    else:
+        written = TOOLS[tool](found, out, images)
+    return _said(written, kept, found, out, tool)
+
+
+def _refuse(
+    file: Path, tool: str, out: Path, *, score: float, images: str | None, place: Offset
+) -> None:
+    """Raise ValueError for options that do not fit."""
     yolo = file.suffix.lower() in YAML
     if images is not None and (tool == "cvat" or yolo):
         raise ValueError(
@@ -57,37 +103,15 @@ def convert(
         raise ValueError(
             "--score is for instances that were found; label images have no scores: leave it out"
         )
-    wanted = {"cvat": ".zip", "labels": ""}.get(tool, ".json")
+    if place is not None and tool not in ("geojson", "coco"):
+        raise ValueError(f"--offset is for geojson, whose coordinates may be a slide's; not {tool}")
+    folder = tool == "labels" or tool in FOLDERS
+    wanted = "" if folder else {"cvat": ".zip"}.get(tool, ".json")
     if out.suffix.lower() != wanted:
         raise ValueError(
             f"--out {out}: "
             + (f"what {tool} imports ends in {wanted}" if wanted else "name a folder")
         )
-    if tool == "coco" and yolo:
-        return from_yolo(file, out)
-    if tool == "coco":
-        if images is None or not file.is_dir():
-            raise ValueError(
-                f"{file}: coco is made of a folder of label images; give that, and --images "
-                "FOLDER; or of YOLO's data.yaml"
-            )
-        return from_label_images(file, images, out)
-    folders = (
-        [Path(images), Path(images) / "images"]
-        if images is not None and tool in ("fiftyone", "labels")
-        else None
-    )
-    found = read_usable(file, folders=folders)
-    if any("mask" in entry.record for entry in found.entries.values()):
-        raise CocoError(
-            f"{file}: a semantic model has made it, and its classes of pixels are no instances; "
-            "the maps beside it in masks/ are PNG that labelling tools read as they are"
-        )
-    kept = {
-        n: [label for label in labels if label.score >= score] for n, labels in found.labels.items()
-    }
-    written = TOOLS[tool](replace(found, labels=kept), out, images)
-    return _said(written, kept, found, out, tool)
 
 
 def _said(
@@ -106,23 +130,13 @@ def _said(
     return Converted((out,), (*lines, *filter(None, [format_findings(found.lost)])))
 
 
-def _categories(found: Usable) -> Categories:
-    """Ids and names; of a json that has none, the ids of its annotations."""
-    if found.categories is not None:
-        return found.categories
-    numbers = sorted({label.category for labels in found.labels.values() for label in labels}) or [
-        1
-    ]
-    return tuple((n, "instance" if len(numbers) < 2 else str(n)) for n in numbers)
-
-
 def _coco(found: Usable, annotations: Sequence[Content], names: Sequence[str]) -> str:
     """A COCO json of the images, which are called `names` there."""
     images = [
         {**e.record, "id": e.number, "file_name": name, "height": e.height, "width": e.width}
         for e, name in zip(found.entries.values(), names, strict=True)
     ]
-    categories = [{"id": number, "name": name} for number, name in _categories(found)]
+    categories = [{"id": number, "name": name} for number, name in categories_of(found)]
     return json.dumps(
         {
             "info": {},
@@ -158,7 +172,7 @@ def to_cvat(found: Usable, out: Path, images: str | None) -> int:
                 "area": area,
                 "bbox": box,
                 "segmentation": shapes,
-                "attributes": {"score": label.score},
+                "attributes": {"score": label.score, "id": str(label.number)},
             }
         )
     names = [file_key(e.name) for e in found.entries.values()]  # CVAT knows them by these
@@ -213,7 +227,7 @@ def _url(name: str, before: str) -> str:
 def to_labelstudio(found: Usable, out: Path, images: str | None) -> int:
     """Tasks with predictions: brush masks in Label Studio's own RLE, or rectangles, with the score
     of each."""
-    before, names = LOCAL_FILES if images is None else images, dict(_categories(found))
+    before, names = LOCAL_FILES if images is None else images, dict(categories_of(found))
     tasks, written = [], 0
     for number, entry in found.entries.items():
         results = [_result(label, entry, names[label.category]) for label in found.labels[number]]
@@ -262,11 +276,7 @@ def to_labels(found: Usable, out: Path, images: str | None) -> int:
     """A label image for each image, 16 bits: instance n has the value n, the best first; where they
     overlap the better one is seen. The size of the pixels is that of the image, where its file is
     found and states it."""
-    if bare := next((label for _, label in _pairs(found) if label.mask is None), None):
-        raise CocoError(
-            f"{found.source}: annotation {bare.number} has no mask, and label images hold masks "
-            "alone"
-        )
+    refuse_bare(found, "label images")
     seen = 0
     names = named_after_each([file_key(entry.name) for entry in found.entries.values()], ".tif")
     for name, (number, entry) in zip(names, found.entries.items(), strict=True):

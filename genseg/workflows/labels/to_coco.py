@@ -1,5 +1,6 @@
 """COCO jsons made of what others write: label images, YOLO's text files."""
 
+import csv
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,80 +12,59 @@ import numpy as np
 import yaml
 
 from genseg.core.files import write_text
-from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError
 from genseg.data.images.decode import decoded_size
 from genseg.data.images.files import ImageList, list_images
-from genseg.data.images.source import decode
-from genseg.data.instances.coco import annotation
+from genseg.data.instances.coco import file_key
 from genseg.data.instances.label_image import ENDINGS, instances_of, label_file, read_label_image
+from genseg.data.instances.outline import Drawn
+from genseg.workflows.labels.corrections import Corrections
+from genseg.workflows.labels.result import Converted
 
 SPLITS = ("train", "val", "test")
 BEYOND = 0.01  # by this part of the image a shape may lie outside of it: rounding
 
 
-@dataclass(frozen=True)
-class Converted(Result):
-    """Files that were written, and what is in them, a line for each and for each doubt."""
-
-    files: tuple[Path, ...]
-    lines: tuple[str, ...]
-
-    def text(self) -> str:
-        return "\n".join(self.lines)
-
-
 def from_label_images(folder: Path, images: str, out: Path) -> Converted:
-    """Write the COCO json of the images that have a label image in `folder`, all instances of one
-    category."""
-    listed = list_images(images)
-    content: dict[str, list[Any]] = {
-        "images": [],
-        "annotations": [],
-        "categories": [{"id": 1, "name": "instance"}],
-    }
+    """Write the COCO json of the images that have a label image in `folder`. A .csv beside it, as
+    genseg convert --to napari writes, gives the ids and categories of its values."""
+    made = Corrections(images)
     stacks, masks = list[Path](), list[Path]()
-    for n, name in enumerate(listed.files):
-        labels = label_file(folder, name)
+    for i, name in enumerate(made.listed.files):
+        labels = label_file(folder, name) or label_file(folder, file_key(name))
         if labels is None:
             continue
-        image, size = read_label_image(labels), decode(listed.path(n)).shape[:2]
-        numbers = image.numbers
+        image, size = read_label_image(labels), made.size(i)
         stacks += [labels] if image.pages > 1 else []
         masks += [labels] if image.binary else []
-        if numbers.shape != size:
+        if image.numbers.shape != size:
             raise CocoError(
-                f"{labels} has {numbers.shape[1]} x {numbers.shape[0]} pixels, its image "
-                f"{listed.path(n)} {size[1]} x {size[0]}"
+                f"{labels} has {image.numbers.shape[1]} x {image.numbers.shape[0]} pixels, its "
+                f"image {made.listed.path(i)} {size[1]} x {size[0]}"
             )
-        of = {"image": n + 1, "height": size[0], "width": size[1]}
-        first = len(content["annotations"]) + 1
-        found = instances_of(numbers)
-        content["annotations"] += [
-            annotation(a, number=first + k, **of) for k, a in enumerate(found)
-        ]
-        place = os.path.relpath(listed.path(n).absolute(), out.absolute().parent)
-        content["images"].append(
-            {"id": n + 1, "file_name": place, "height": size[0], "width": size[1]}
-        )
-    if not content["images"]:
-        example = Path(listed.files[0]).with_suffix(".tif")
+        known = _features(labels.with_suffix(".csv"))
+        values = np.unique(image.numbers)
+        found = zip(values[values > 0].tolist(), instances_of(image.numbers), strict=True)
+        made.add(i, [Drawn(a, *known.get(value, ("", None))) for value, a in found])
+    if not made.drawn:
+        example = Path(made.listed.files[0]).with_suffix(".tif")
         raise CocoError(
-            f"{folder}: none of {len(listed)} images of {images} has a label image there, as "
+            f"{folder}: none of {len(made.listed)} images of {images} has a label image there, as "
             f"{example}, or that with {', '.join(ENDINGS[1:])} behind its name"
         )
-    for a in content["annotations"]:
-        del a["score"]  # these are labels
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_text(out, json.dumps(content))
-    without = len(listed) - len(content["images"])
-    note = f"; {amount(without, 'image')} without a label image left out" if without else ""
-    labelled = (
-        f"{amount(len(content['annotations']), 'instance')} in "
-        f"{amount(len(content['images']), 'image')}"
-    )
-    return Converted((out,), (f"{out}: {labelled}{note}", *_doubts(stacks, masks)))
+    return made.write(out, missing="a label image", notes=_doubts(stacks, masks))
+
+
+def _features(file: Path) -> dict[int, tuple[str, int | None]]:
+    """Category and id by value, of a table with the columns index, id and category; nothing where
+    there is none."""
+    try:
+        with file.open(newline="", encoding="utf-8") as opened:
+            rows = list(csv.DictReader(opened))
+        return {int(r["index"]): (r["category"] or "", int(r["id"])) for r in rows}
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _doubts(stacks: Sequence[Path], masks: Sequence[Path]) -> list[str]:

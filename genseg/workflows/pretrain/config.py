@@ -14,6 +14,7 @@ from genseg.methods.semantic import SUPERVISED
 from genseg.methods.targets import TARGETS
 from genseg.nn.encoder import EncoderConfig
 from genseg.train.optim import OptimizerConfig
+from genseg.train.tracker import TrackerName
 from genseg.workflows.pretrain.online_probe import ProbeConfig
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -86,7 +87,10 @@ class PretrainConfig:
     # also log measures of the batch's embeddings that need no label: uniformity, correlation,
     # participation_ratio, spectrum_exponent, intrinsic_dimension
     log_measures: bool = False
-    tensorboard: bool = False  # also write TensorBoard files (pip install genseg[tensorboard])
+    # who else is given the lines of metrics.jsonl; wandb stays offline unless WANDB_MODE says so,
+    # mlflow in the run directory unless MLFLOW_TRACKING_URI does
+    tracker: TrackerName = "none"
+    tensorboard: bool = False  # the former word for tracker=tensorboard
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
 
@@ -94,6 +98,13 @@ class PretrainConfig:
         at_least(1, accumulate=self.accumulate)
         at_least(0, threads=self.threads, seed=self.seed)
         check_durations(log_every=self.log_every)
+        if self.tensorboard and self.tracker not in ("none", "tensorboard"):
+            raise ValueError(f"tensorboard=true and tracker={self.tracker}: give the second alone")
+
+    @property
+    def tracked(self) -> TrackerName:
+        """The tracker, by either word."""
+        return "tensorboard" if self.tensorboard else self.tracker
 
     @property
     def supervised(self) -> bool:
@@ -116,6 +127,7 @@ FREE_KEYS = (
         "run:",
         "log_every:",
         "log_measures:",
+        "tracker:",
         "tensorboard:",
         "checkpoint.",
         "probe.",

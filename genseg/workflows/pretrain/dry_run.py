@@ -98,9 +98,8 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> DryRun | None:
             build_probe(config.probe, parts.source)
     total = parts.plan.total
     parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
-    quiet = dataclasses.replace(
-        config, probe=dataclasses.replace(config.probe, every="0 steps"), tensorboard=False
-    )
+    unprobed = dataclasses.replace(config.probe, every="0 steps")
+    quiet = dataclasses.replace(config, probe=unprobed, tensorboard=False, tracker="none")
     short = dataclasses.replace(parts.plan, total=min(STEPS, total))
     with tempfile.TemporaryDirectory() as own, open(os.devnull, "w") as nowhere:
         folder = dist.gather_objects(own)[0]  # the first process makes banks for all

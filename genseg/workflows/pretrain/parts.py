@@ -120,7 +120,7 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     if config.threads:
         torch.set_num_threads(config.threads)
     accelerator = make_accelerator(
-        precision=config.precision, run=config.run, tensorboard=config.tensorboard
+        precision=config.precision, run=config.run, tracker=config.tracked
     )
     scenes = "objects" if config.alpha.name == "none" else "images"
     images, findings = run_images(

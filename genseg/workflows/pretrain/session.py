@@ -26,7 +26,7 @@ from genseg.measure.representation.measured import quick_measures
 from genseg.measure.representation.spectrum import effective_rank
 from genseg.methods.method import Predicts
 from genseg.nn.encoder import EncoderFacts, save_encoder
-from genseg.runs.metrics import ProgressLine, Row, read_metrics
+from genseg.runs.metrics import ProgressLine, read_metrics
 from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing
 from genseg.train.session import Session, loss_terms
@@ -121,14 +121,10 @@ class PretrainSession(Session):
             self.probe = (
                 build_probe(c.probe, parts.source) if self.main and self.probe_every else None
             )
-        self.open_metrics()
-        if c.tensorboard:
-            # what a kill has left of later steps comes again
-            kept = {"tensorboard": {"purge_step": self.step + 1}}
-            parts.accelerator.init_trackers("tensorboard", init_kwargs=kept)
+        self.open_metrics(c.tracked)
         self.warned: str | None = None
         self.rounds = (
-            Rounds(parts, run, self._record, self.say) if isinstance(parts.module, Joint) else None
+            Rounds(parts, run, self.record, self.say) if isinstance(parts.module, Joint) else None
         )
         method = parts.module.method if isinstance(parts.module, Joint) else parts.module
         with dist.together():
@@ -264,7 +260,7 @@ class PretrainSession(Session):
         row = self.row(terms, timing, grad_norm, worth)
         # as the loop has applied it
         row |= self.parts.module.scheduled((self.step - 1) / plan.total)
-        self._record(row)
+        self.record(row)
         self.progress.show(row, plan.total, force=self.step == plan.total)
         trivial = self.parts.module.trivial(plan.batch // self.config.accumulate)
         if self.step < 20 or trivial is None:
@@ -286,7 +282,7 @@ class PretrainSession(Session):
             if self.probe is None:
                 return
             found = self.probe.measure(self._features)
-            self._record(
+            self.record(
                 {
                     "step": step,
                     "images": step * self.parts.plan.batch,
@@ -315,14 +311,6 @@ class PretrainSession(Session):
         with torch.compiler.set_stance("force_eager"):
             return features(
                 encoder, images.source, images.indices, size=self.parts.size, mean=mean, std=std
-            )
-
-    def _record(self, row: Row) -> None:
-        assert self.metrics is not None
-        self.metrics.write(row)
-        if self.config.tensorboard:
-            self.parts.accelerator.log(
-                {k: v for k, v in row.items() if k != "step"}, step=int(row["step"])
             )
 
     def _share_broken(self) -> None:

@@ -140,7 +140,7 @@ def test_the_size_of_pixels_is_passed_on(tmp_path: Path) -> None:
         x,
         metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25},
     )
-    assert resolution_of(tmp_path / "o.ome.tif") == Resolution(2e4, 4e4, 3)
+    assert resolution_of(tmp_path / "o.ome.tif") == Resolution(2e4, 4e4, 3, physical=True)
     Image.fromarray(np.uint8(x)).save(tmp_path / "p.png", dpi=(254, 254))
     found = resolution_of(tmp_path / "p.png")
     assert found is not None and found.across == pytest.approx(254, abs=0.01) and found.unit == 2

@@ -3,11 +3,10 @@ masks."""
 
 import numpy as np
 import pytest
-from decoded import decode_brush
 from pycocotools import mask as rle
 
 from genseg.data.instances.instance import Instance
-from genseg.data.instances.label_studio import encode_brush
+from genseg.data.instances.label_studio import decode_brush, encode_brush
 from genseg.data.instances.run_length import windowed
 
 

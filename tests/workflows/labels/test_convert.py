@@ -10,7 +10,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import cv2
 import numpy as np
 import pytest
-from decoded import decode_brush
 from PIL import Image
 from pycocotools.coco import COCO
 
@@ -21,6 +20,7 @@ from genseg.data.images.source import ImageError
 from genseg.data.instances.coco import annotation, read_json
 from genseg.data.instances.instance import cut_instance
 from genseg.data.instances.label_image import write_label_image
+from genseg.data.instances.label_studio import decode_brush
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.workflows.labels.convert import INSIDE, convert
 

@@ -1,0 +1,56 @@
+"""Greedy k-centre against a naive loop, and against its bound."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from genseg.measure.coverage import k_center
+
+RNG = np.random.default_rng(0)
+
+
+def naive(x: np.ndarray, count: int, chosen: list[int]) -> list[int]:
+    taken: list[int] = []
+    while len(taken) < count:
+        best, far = -1, -1.0
+        for i in range(len(x)):
+            if i in chosen or i in taken:
+                continue
+            if not chosen and not taken:
+                mean = [sum(column) / len(x) for column in x.T.tolist()]
+                distance = -sum((a - m) ** 2 for a, m in zip(x[i], mean, strict=True))
+            else:
+                distance = min(
+                    sum((a - b) ** 2 for a, b in zip(x[i], x[j], strict=True))
+                    for j in (*chosen, *taken)
+                )
+            if best < 0 or distance > far:
+                best, far = i, distance
+        taken.append(best)
+    return taken
+
+
+@pytest.mark.parametrize("chosen", [[], [3], [0, 11, 5]])
+def test_it_is_the_naive_greedy(chosen: list[int]) -> None:
+    x = RNG.normal(size=(30, 4))
+    found = k_center(x, 12, chosen)
+    assert found == naive(x, 12, chosen)
+    assert k_center(x, 5, chosen) == found[:5], "fewer are the first ones"
+
+
+def test_the_radius_is_at_most_twice_the_best() -> None:
+    def radius(x: np.ndarray, centres: tuple[int, ...]) -> float:
+        apart = np.linalg.norm(x[:, None] - x[list(centres)], axis=2)
+        return float(apart.min(1).max())
+
+    for _ in range(5):
+        x = RNG.normal(size=(12, 2))
+        best = min(radius(x, c) for c in itertools.combinations(range(12), 3))
+        assert radius(x, tuple(k_center(x, 3))) <= 2 * best
+
+
+def test_copies_are_taken_last_and_each_once() -> None:
+    x = np.array([[0.0], [0.0], [5.0], [5.0], [0.0]])
+    assert k_center(x, 5) == [0, 2, 1, 3, 4]
+    assert k_center(x, 9, [2]) == [0, 1, 3, 4], "no more than there are"
