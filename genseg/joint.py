@@ -182,7 +182,7 @@ class Joint(nn.Module):
         if self.method is not None:
             self.method.begin_step()
 
-    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key] = ()) -> None:
         if self.method is not None:
             self.method.begin_pass(index, keys)
 

@@ -85,7 +85,7 @@ class BYOL(Method):
     def prepare(self, images: RunImages, *, begun: bool) -> None:
         self.teacher.prepare(images, begun=begun)
 
-    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key] = ()) -> None:
         self.teacher.begin_pass(index)
 
     def after_step(self, progress: float) -> None:

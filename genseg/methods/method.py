@@ -59,7 +59,7 @@ class Method(nn.Module, ABC):
         """Called once on each start of a run, before the first update; `begun`: its state then
         comes from a checkpoint. Raises ValueError for images that the method cannot use."""
 
-    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key] = ()) -> None:
         """Called before each pass, with the places of its images in the run's list, and with their
         keys, for methods that draw random numbers of their own."""
 

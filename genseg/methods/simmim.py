@@ -111,7 +111,7 @@ class SimMIM(Predicts):
         step = math.lcm(self.patch, self.stride)
         return max(1, round(size / step)) * step
 
-    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key] = ()) -> None:
         self.keys = keys
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
