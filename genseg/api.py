@@ -48,6 +48,8 @@ from genseg.workflows.pretrain.config import CHOICES as PRETRAIN_CHOICES
 from genseg.workflows.pretrain.config import PretrainConfig
 from genseg.workflows.pretrain.pretrain import pretrain as run_pretrain
 from genseg.workflows.pretrain.session import Pretrained
+from genseg.workflows.study.config import load_study
+from genseg.workflows.study.study import Studied, StudyOptions, run_study
 
 PathLike = str | Path
 
@@ -215,6 +217,30 @@ def compare(
         watch=LiveReport,
     )
     try_report(expand(out))
+    return result
+
+
+def study(
+    file: PathLike,
+    data: PathLike,
+    *,
+    out: PathLike = "studies",
+    short: bool = False,
+    only: Sequence[str] = (),
+    jobs: int = 1,
+    **keys: Any,
+) -> Studied:
+    """`genseg study`: train the arms and seeds that decide a claim.
+
+    file: a YAML file, or the name of a study of configs/study; data: class folders
+    only: arms; none: all
+    """
+    path = _recipe(file, "study")
+    assert path is not None
+    config = load_study(path, _keys(keys, {"data": data}), short=short)
+    options = StudyOptions(only=tuple(only), jobs=jobs)
+    result = run_study(path.stem, config, expand(out), options, watch=LiveReport)
+    try_report(result.out)
     return result
 
 

@@ -23,6 +23,7 @@ from genseg.commands import (
     scan,
     scenes,
     split,
+    study,
     tryout,
     visualize,
 )
@@ -50,7 +51,7 @@ COMMANDS: dict[str, dict[str, Command]] = {  # by what one wants to do
     "look at images": {"scan": scan, "try": tryout, "scenes": scenes},
     "learn": {"pretrain": pretrain, "energy": energy, "split": split, "finetune": finetune},
     "use": {"generate": generate, "predict": predict, "export": export, "convert": convert},
-    "measure": {"evaluate": evaluate, "probe": probe, "compare": compare},
+    "measure": {"evaluate": evaluate, "probe": probe, "compare": compare, "study": study},
     "look at results": {"visualize": visualize, "app": app},
 }
 MISTAKEN_PATHS = (

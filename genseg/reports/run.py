@@ -25,6 +25,7 @@ from genseg.core.names import (
     PREDICTIONS_NAME,
     ROWS_NAME,
     SCORES_NAME,
+    STUDY_NAME,
 )
 from genseg.core.precision import fast_precision
 from genseg.data.images.files import ImageList, list_images
@@ -54,7 +55,16 @@ from genseg.workflows.pretrain.snapshots import middle, read_snapshots
 VAL = "val "  # begins the scores in metrics.jsonl
 # A folder with one of these can be reported on.
 FOUND = (INSTANCES_NAME, PREDICTIONS_NAME)  # of genseg generate, and of genseg predict
-LEFT_BEHIND = (CONFIG_NAME, METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED_NAME, PARTS, ROWS_NAME)
+LEFT_BEHIND = (
+    CONFIG_NAME,
+    METRICS_NAME,
+    ALPHA_NAME,
+    *FOUND,
+    COMPARED_NAME,
+    PARTS,
+    ROWS_NAME,
+    STUDY_NAME,
+)
 SHOWN = 12  # images in the viewer
 MOST = 1000  # images of an instances.json that are looked through
 # pixels of the window of an image that a run looks at for its report; a whole one may be of any
@@ -109,6 +119,10 @@ class Run:
     @functools.cached_property
     def compared(self) -> dict[str, Any] | None:
         return self._json(COMPARED_NAME)
+
+    @functools.cached_property
+    def studied(self) -> dict[str, Any] | None:
+        return self._json(STUDY_NAME)
 
     @functools.cached_property
     def scores(self) -> Scores | None:
@@ -170,10 +184,8 @@ class Run:
         """The part of a run that is over, by the last line of its metrics; 1 without any."""
         if (self.path / SCORES_NAME).exists():  # it may have stopped early
             return 1.0
-        if self.compared is not None:
-            return len(self.compared.get("cells", ())) / max(
-                1, int(self.compared.get("planned", 0))
-            )
+        if (grid := self.compared or self.studied) is not None:
+            return len(grid.get("cells", ())) / max(1, int(grid.get("planned", 0)))
         if self._parts:
             return len(self._parts) / max(1, int(self.environment.get("images", 0)))
         logged = [row for row in self.rows if "eta_seconds" in row]
