@@ -48,6 +48,8 @@ from genseg.workflows.pretrain.config import CHOICES as PRETRAIN_CHOICES
 from genseg.workflows.pretrain.config import PretrainConfig
 from genseg.workflows.pretrain.pretrain import pretrain as run_pretrain
 from genseg.workflows.pretrain.session import Pretrained
+from genseg.workflows.pretrain.zero_shot import ZeroShot
+from genseg.workflows.pretrain.zero_shot import zero_shot as read_names
 from genseg.workflows.study.config import load_study
 from genseg.workflows.study.study import Studied, StudyOptions, run_study
 
@@ -258,6 +260,22 @@ def probe(
     found = [expand(r) for r in listed]
     first, second = str(expand(train)), str(expand(test))
     return probe_encoders(found, train=first, test=second, kind=kind, **options)
+
+
+def zero_shot(
+    run: PathLike,
+    data: PathLike,
+    *,
+    words: PathLike | None = None,
+    names: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+    limit: int = 0,
+) -> ZeroShot:
+    """`genseg evaluate zero-shot`: which class's word vector is nearest to each image, by a run
+    with a semantic target. classes: further names that an image may be taken for."""
+    file = None if words is None else str(expand(words))
+    found = str(expand(data))
+    return read_names(expand(run), found, words=file, names=names, classes=classes, limit=limit)
 
 
 def scan(images: PathLike) -> Scan:

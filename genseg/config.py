@@ -9,6 +9,7 @@ name, and their messages know neither file nor line.
 import dataclasses
 import difflib
 import functools
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -74,9 +75,9 @@ def load(
     chosen = {section: choices[section][name] for section, name in names.items()}
     dicts = set[str]()
 
-    def entries(key: str, default: Mapping[str, Any]) -> list[str]:
+    def entries(key: str, default: Mapping[str, Any], text: bool) -> list[str]:
         dicts.add(key)
-        return _entries(given, key, default)
+        return _entries(given, key, default, text)
 
     keys = keys_of(schema, entries, chosen)
     sections = {key[:i] for key in keys for i, letter in enumerate(key) if letter == "."}
@@ -210,9 +211,18 @@ def _yaml(key: str, text: str) -> Any:
 # Schema: what was given fixes the names in a dict and the dataclass of a chosen section
 
 
-def _entries(given: Mapping[str, _Given], key: str, default: Mapping[str, Any]) -> list[str]:
+def _entries(
+    given: Mapping[str, _Given], key: str, default: Mapping[str, Any], text: bool
+) -> list[str]:
+    """text: the entries are texts, so all that follows the key is a name, with its dots."""
     below = {k: got for k, got in given.items() if f"{k}.".startswith(f"{key}.")}
     listed = any(got.source != _LINE for got in below.values())
+    if text:
+        texts = sorted([k[len(key) + 1 :] for k in below if k != key])
+        for one, other in itertools.pairwise(texts):
+            if other.startswith(f"{one}."):
+                raise ConfigError(f"{key}: {one} and {other} cannot both be names in it")
+        return list(dict.fromkeys([*([] if listed else default), *texts]))
     names = [
         k[len(key) + 1 :].split(".")[0] for k, got in below.items() if k != key and not got.verbatim
     ]
@@ -220,10 +230,15 @@ def _entries(given: Mapping[str, _Given], key: str, default: Mapping[str, Any]) 
 
 
 def _names(schema: type, choices: Choices, given: Mapping[str, _Given]) -> dict[str, str]:
-    names = {}
+    names: dict[str, str] = {}
     for section, kinds in choices.items():
         key = f"{section}.name"
-        got = given.get(key, _Given(default_name(schema, section), "default"))
+        above = {other: choices[other][name] for other, name in names.items()}
+        try:
+            default = default_name(schema, section, above)
+        except LookupError:  # of a section that lies in another one, which is chosen without it
+            continue
+        got = given.get(key, _Given(default, "default"))
         if got.value is None:
             raise MissingKey(f"missing: {key}; choose one of {', '.join(kinds)}")
         if got.value not in list(kinds):
@@ -252,12 +267,17 @@ def _meant(value: Any, words: Iterable[Any]) -> str:
 def _elsewhere(key: str, choices: Choices, names: Mapping[str, str]) -> str:
     """A sentence when the key belongs to a chosen section under another name."""
     entries = functools.partial(_entries, {key: _Given(None, _LINE)})
+
+    def owns(kind: type, section: str) -> bool:
+        keys = keys_of(kind, entries, {}, section + ".")
+        inner = (s for s in choices if s in keys)  # a section in it that is chosen, too
+        return key in keys or any(
+            key == f"{s}.name" or owns(k, s) for s in inner for k in choices[s].values()
+        )
+
     for section, name in names.items():
-        kinds = choices[section].items()
-        owners = [
-            other for other, kind in kinds if key in keys_of(kind, entries, {}, section + ".")
-        ]
-        if owners:
+        owners = [other for other, kind in choices[section].items() if owns(kind, section)]
+        if owners and name not in owners:
             return f"{section}.name is {name}, but this key belongs to {', '.join(owners)}"
     return ""
 
@@ -344,11 +364,14 @@ def _make(
         if is_dataclass(inner):
             made[name] = _make(inner, values, chosen, key + ".")
         elif get_origin(inner) is dict:
-            below = (k[len(key) + 1 :] for k in values if k.startswith(key + "."))
+            below = [k[len(key) + 1 :] for k in values if k.startswith(key + ".")]
             entries = dict.fromkeys(k.split(".")[0] for k in below)
-            made[name] = {
-                e: _make(get_args(inner)[1], values, chosen, f"{key}.{e}.") for e in entries
-            }
+            texts = get_args(inner)[1] is str
+            made[name] = (
+                {e: values[f"{key}.{e}"] for e in below}
+                if texts
+                else {e: _make(get_args(inner)[1], values, chosen, f"{key}.{e}.") for e in entries}
+            )
         else:
             made[name] = values[key]
     try:

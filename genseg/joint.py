@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
@@ -17,7 +17,7 @@ from genseg.core.check import above, at_least, between
 from genseg.data.composites.compose import ComposeConfig, Composites
 from genseg.data.proposals.propose import Proposals
 from genseg.energies.head import EnergyHead, EnergyTask
-from genseg.methods.method import Method
+from genseg.methods.method import Method, RunImages
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import Grouped
 
@@ -168,6 +168,14 @@ class Joint(nn.Module):
     def trivial(self, batch: int) -> float | None:
         """The method's loss when nothing is learnt; None without a method."""
         return None if self.method is None else self.method.trivial(batch)
+
+    def prepare(self, images: RunImages, *, begun: bool) -> None:
+        if self.method is not None:
+            self.method.prepare(images, begun=begun)
+
+    def begin_pass(self, index: Int[Tensor, "b"]) -> None:
+        if self.method is not None:
+            self.method.begin_pass(index)
 
     def begin_step(self) -> None:
         if self.method is not None:

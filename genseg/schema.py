@@ -2,13 +2,14 @@
 may mean.
 
 A schema is a frozen dataclass of str, int, float, bool, Literal, `X | None`, tuples of these,
-further frozen dataclasses and `dict[str, Dataclass]`. A field without default has to be given. The
-help of a key is the comment at the end of its field's line, or in the lines above it. A chosen
-section, such as `method`, has its dataclass selected by its key `name`; in the schema its type may
-be Any.
+further frozen dataclasses, `dict[str, Dataclass]` and `dict[str, str]`. A field without default has
+to be given. The help of a key is the comment at the end of its field's line, or in the lines above
+it. A chosen section, such as `method`, has its dataclass selected by its key `name`; in the schema
+its type may be Any. It may lie in another one, as `method.target` does.
 """
 
 import ast
+import contextlib
 import dataclasses
 import difflib
 import functools
@@ -24,8 +25,8 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 Choices = Mapping[str, Mapping[str, type]]  # section -> name -> dataclass
 _T = TypeVar("_T")
-# a dict's full key and default -> the names in it
-Entries = Callable[[str, Mapping[str, Any]], list[str]]
+# a dict's full key and default, and whether it is of text -> the names in it
+Entries = Callable[[str, Mapping[str, Any], bool], list[str]]
 
 
 class ConfigError(ValueError):
@@ -76,12 +77,13 @@ def keys_of(
         if is_dataclass(kind):
             keys |= keys_of(default if type(default) is kind else kind, entries, chosen, key + ".")
         elif get_origin(kind) is dict:
-            known = {} if default is MISSING else default
-            inside = entries(key, known)
+            known, held = {} if default is MISSING else default, get_args(kind)[1]
+            inside = entries(key, known, held is str)
             for entry in inside:
-                keys |= keys_of(
-                    known.get(entry, get_args(kind)[1]), entries, chosen, f"{key}.{entry}."
-                )
+                if held is str:
+                    keys[f"{key}.{entry}"] = Key(str, known.get(entry, ""), comments.get(name, ""))
+                    continue
+                keys |= keys_of(known.get(entry, held), entries, chosen, f"{key}.{entry}.")
             if not inside:
                 keys[key] = Key(hint, {}, "")
         elif kind is not None:
@@ -89,14 +91,22 @@ def keys_of(
     return keys
 
 
-def default_name(schema: type, section: str) -> str | None:
-    """The name that selects a chosen section's dataclass when none is given."""
+def default_name(schema: type, section: str, chosen: Mapping[str, type]) -> str | None:
+    """The name that selects a chosen section's dataclass when none is given.
+
+    chosen: the dataclasses of sections that it may lie in. Raises LookupError when theirs have no
+    such section.
+    """
     owner: Any = schema
-    for part in section.split("."):
-        hint, default = next(
-            (hint, default) for name, hint, default in members(owner) if name == part
-        )
-        owner = hint if default is MISSING and is_dataclass(hint) else default
+    parts = section.split(".")
+    for n, part in enumerate(parts, start=1):
+        fields = {name: (hint, default) for name, hint, default in members(owner)}
+        if part not in fields:
+            raise LookupError(section)
+        hint, default = fields[part]
+        kind = chosen.get(".".join(parts[:n]), hint) if n < len(parts) else hint
+        other = is_dataclass(kind) and type(default) is not kind
+        owner = kind if other and (default is MISSING or kind is not hint) else default
     return getattr(owner, "name", None)
 
 
@@ -132,17 +142,24 @@ def key_help(schema: type, choices: Choices) -> str:
     """A table of all keys: type, default, help. The keys of a chosen section follow, once for each
     name."""
 
-    def shown(key: str, default: Mapping[str, Any]) -> list[str]:
+    def shown(key: str, default: Mapping[str, Any], text: bool) -> list[str]:
         return list(default) or ["<name>"]
 
-    parts = [("", keys_of(schema, shown, dict.fromkeys(choices)))]
+    def listed(owner: type, prefix: str) -> dict[str, Key]:
+        """The keys of a dataclass, and the name of each section in it that is chosen."""
+        keys = keys_of(owner, shown, dict.fromkeys(choices), prefix)
+        for section, kinds in choices.items():
+            if _around(section, choices) == prefix.rstrip("."):
+                with contextlib.suppress(LookupError):  # this dataclass has none
+                    default = default_name(owner, section[len(prefix) :], {}) or MISSING
+                    hint = Literal[tuple(kinds)]
+                    keys[f"{section}.name"] = Key(hint, default, "selects the keys below")
+        return keys
+
+    parts = [("", listed(schema, ""))]
     for section, kinds in choices.items():
-        default = default_name(schema, section) or MISSING
-        parts[0][1][f"{section}.name"] = Key(
-            Literal[tuple(kinds)], default, "selects the keys below"
-        )
         for name, kind in kinds.items():
-            keys = keys_of(kind, shown, {}, f"{section}.")
+            keys = listed(kind, f"{section}.")
             del keys[f"{section}.name"]
             parts.append((f"with {section}.name={name}", keys))
     rows = [
@@ -159,6 +176,11 @@ def key_help(schema: type, choices: Choices) -> str:
             f"{k:{width[0]}}  {t:{width[1]}}  {d:{width[2]}}  {h}".rstrip() for k, t, d, h in part
         ]
     return "\n".join(lines)
+
+
+def _around(section: str, choices: Choices) -> str:
+    """The chosen section that a chosen section lies in, or nothing."""
+    return max((other for other in choices if section.startswith(f"{other}.")), default="", key=len)
 
 
 # Types

@@ -2,11 +2,21 @@
 
 import argparse
 
-from genseg.commands import evaluate_alpha, evaluate_detector, evaluate_energy
+from genseg.commands import (
+    evaluate_alpha,
+    evaluate_detector,
+    evaluate_energy,
+    evaluate_zero_shot,
+)
 
 SUMMARY = "measure instances, or a fine-tuned model, against labels"
 HELP = "Measure results against labels."
-KINDS = {"alpha": evaluate_alpha, "detector": evaluate_detector, "energy": evaluate_energy}
+KINDS = {
+    "alpha": evaluate_alpha,
+    "detector": evaluate_detector,
+    "energy": evaluate_energy,
+    "zero-shot": evaluate_zero_shot,
+}
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -1,12 +1,30 @@
 """What the contrastive methods share: their contract, and what they do with views."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genseg.nn.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class RunImages:
+    """The images of a run, for a method that looks at them before it begins.
+
+    count: how many there are
+    views: of some images, batch by batch: the centre views `b 3 s s`, normalised, on the method's
+        device, and which image each is: another one stands in for a broken one
+    labels: the class of each, an index into `classes`; None where none has one
+    """
+
+    count: int
+    views: Callable[[Sequence[int]], Iterator[tuple[Tensor, Tensor]]]
+    labels: tuple[int, ...] | None = None
+    classes: tuple[str, ...] = ()
 
 
 class Method(nn.Module, ABC):
@@ -24,6 +42,13 @@ class Method(nn.Module, ABC):
     def trivial(self, batch: int) -> float:
         """Loss of a network that has learnt nothing, for a pass of `batch` images over all
         ranks."""
+
+    def prepare(self, images: RunImages, *, begun: bool) -> None:
+        """Called once on each start of a run, before the first update; `begun`: its state then
+        comes from a checkpoint. Raises ValueError for images that the method cannot use."""
+
+    def begin_pass(self, index: Int[Tensor, "b"]) -> None:
+        """Called before each pass, with the places of its images in the run's list."""
 
     def begin_step(self) -> None:
         """Called before the first pass of an update: what a skipped update has left behind is

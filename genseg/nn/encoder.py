@@ -82,6 +82,7 @@ class Encoder(nn.Module):
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
+        self.config = config
         tag = config.weights if _is_tag(config) else None
         # else one size alone
         flexible = {"strict_img_size": False} if config.name.startswith("tu-swin") else {}

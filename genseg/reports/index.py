@@ -165,7 +165,7 @@ def task(run: Run) -> str:
     c = run.config
     if c is not None:
         return " and ".join(
-            n for n in (c.method.name, "alpha" if c.alpha.name != "none" else "none") if n != "none"
+            n for n in (c.learnt_by, "alpha" if c.alpha.name != "none" else "none") if n != "none"
         )
     if run.compared is not None:
         return "compare"

@@ -10,6 +10,7 @@ from genseg.core.words import amount, rate
 from genseg.data.images.kind import kind_of
 from genseg.data.images.uneven import notes_on
 from genseg.measure.paired import mean_and_spread
+from genseg.methods.semantic import SUPERVISED
 from genseg.reports.run import VAL, Run, chosen
 from genseg.show.chart import Line, chart
 from genseg.show.page import Section, as_text, facts, folded, table
@@ -283,6 +284,8 @@ def data(run: Run) -> Section | None:
         rows.append(
             (f"{len(images.classes)} folders", each + (", ..." if len(images.classes) > 40 else ""))
         )
+    if run.config is not None and run.config.supervised:
+        rows.append(("labels", f"training reads them: {SUPERVISED}"))
     body = facts(rows) + _broken(run) + told
     return Section("data", "Images", "The images", body)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from genseg.core.files import write_text
 from genseg.core.names import REPORT_NAME
 from genseg.core.words import amount
+from genseg.methods.semantic import SUPERVISED
 from genseg.reports import energies, studies
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
@@ -114,6 +115,8 @@ def verdict(run: Run) -> str:
         said.append(f"So far {amount(found, 'instance')} in {amount(len(pictures), 'image')}.")
     if run.config is not None and not run.begun and run.part_over < 1:
         said.insert(0, "Training has not begun.")
+    if run.config is not None and run.config.supervised:
+        said.append(f"The encoder is {SUPERVISED}.")
     agreements = [row["agreement"] for row in run.rows if "agreement" in row]
     if agreements:
         trend = (

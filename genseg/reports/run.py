@@ -55,20 +55,11 @@ from genseg.workflows.pretrain.snapshots import middle, read_snapshots
 VAL = "val "  # begins the scores in metrics.jsonl
 # A folder with one of these can be reported on.
 FOUND = (INSTANCES_NAME, PREDICTIONS_NAME)  # of genseg generate, and of genseg predict
-LEFT_BEHIND = (
-    CONFIG_NAME,
-    METRICS_NAME,
-    ALPHA_NAME,
-    *FOUND,
-    COMPARED_NAME,
-    PARTS,
-    ROWS_NAME,
-    STUDY_NAME,
-)
+GRIDS = (COMPARED_NAME, STUDY_NAME)  # of genseg compare, and of genseg study
+LEFT_BEHIND = (CONFIG_NAME, METRICS_NAME, ALPHA_NAME, *FOUND, *GRIDS, PARTS, ROWS_NAME)
 SHOWN = 12  # images in the viewer
 MOST = 1000  # images of an instances.json that are looked through
-# pixels of the window of an image that a run looks at for its report; a whole one may be of any
-# size
+# pixels of the window of an image that is looked at for a report; a whole one may be of any size
 SIDE = 512
 C = TypeVar("C")
 
@@ -389,8 +380,7 @@ def regions(
     images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], folder: Path
 ) -> Iterator[dict[str, Any]]:
     """What a semantic model has found, each class of an image as one instance; `mask` of an image
-    names its map. While it is at work `categories` may not be known: then a class has its
-    number."""
+    names its map. Before `categories` are known a class has its number."""
     ids = dict(enumerate((c["id"] for c in categories), start=1))
     for image in images:
         if "mask" in image:

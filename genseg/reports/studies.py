@@ -30,8 +30,8 @@ def arms(run: Run) -> Section | None:
         "Study",
         "What the arms are worth",
         body,
-        "Mean ± standard deviation over seeds (how many). An arm is a recipe; a seed draws all that "
-        "is random, for all arms alike.",
+        "Mean ± standard deviation over seeds (how many). A seed draws all that is random, for all "
+        "arms alike.",
     )
 
 

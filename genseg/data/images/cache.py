@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from genseg.core.paths import expand
 from genseg.data.images.files import ImageList, fingerprint
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.source import ImageError, decode, decode_image
 
 if sys.platform == "win32":
     fcntl = None
@@ -221,16 +221,16 @@ def _decoded(
 ) -> Generator[UInt8[np.ndarray, "_ _ 3"] | ImageError, None, None]:
     """The images in order, a few of them decoded ahead."""
 
-    def load(path: Path) -> UInt8[np.ndarray, "_ _ 3"] | ImageError:
+    def load(i: int) -> UInt8[np.ndarray, "_ _ 3"] | ImageError:
         try:
-            return decode(path, short_side=side)
+            return decode_image(images, i, short_side=side)
         except ImageError as error:
             return error
 
     with ThreadPoolExecutor(workers) as pool:
         ahead: deque[Future[UInt8[np.ndarray, "_ _ 3"] | ImageError]] = deque()
         for i in range(len(images)):
-            ahead.append(pool.submit(load, images.path(i)))
+            ahead.append(pool.submit(load, i))
             if len(ahead) > 8 * workers:
                 yield ahead.popleft().result()
         while ahead:

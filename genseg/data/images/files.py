@@ -39,6 +39,8 @@ class ImageList:
     classes: sorted names; empty without labels
     numbers: the ids of the images in a COCO json, where each has one that is a whole number; else
         None
+    windows: the part of its file that each image is, (top, left, height, width) in pixels; None:
+        all of it
     """
 
     root: Path
@@ -46,6 +48,7 @@ class ImageList:
     labels: tuple[int, ...] | None = None
     classes: tuple[str, ...] = ()
     numbers: tuple[int, ...] | None = None
+    windows: tuple[tuple[int, int, int, int], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -271,6 +274,8 @@ def fingerprint(images: ImageList) -> str:
         parts = [range(i, min(i + 256, len(images))) for i in range(0, len(images), 256)]
         for digest in pool.map(lambda part: b"".join(_digest(images, i) for i in part), parts):
             total.update(digest)
+    if images.windows is not None:  # of which the classes are known, and learnt from
+        total.update(repr((images.windows, images.labels, images.classes)).encode())
     return total.hexdigest()
 
 

@@ -1,12 +1,13 @@
 """Decoded images, read from files or from the cache; another one stands in for a broken one."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 
-from genseg.data.images.decode import read_file, reason_of, rgb_pixels
+from genseg.data.images.decode import read_file, reason_of, rgb_pixels, shrunk
 from genseg.data.images.files import ImageList
 
 
@@ -28,6 +29,27 @@ def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3
         raise
     except Exception as error:  # a damaged file makes PIL's plugins raise nearly anything
         raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+    """The i-th image of a list, as `decode` gives it: its window of the file, where it has one."""
+    if images.windows is None:
+        return decode(images.path(i), short_side=short_side)
+    top, left, height, width = images.windows[i]
+    whole = _whole(images.path(i))
+    if top + height > whole.shape[0] or left + width > whole.shape[1]:
+        raise ImageError(
+            f"{images.path(i)}: it has {whole.shape[0]} x {whole.shape[1]} pixels, and a box lies "
+            "outside of them"
+        )
+    window = whole[top : top + height, left : left + width]
+    return np.ascontiguousarray(shrunk(window, short_side))
+
+
+@lru_cache(maxsize=2)
+def _whole(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """A whole image, which neighbours in a list of windows share."""
+    return decode(path)
 
 
 @runtime_checkable
@@ -95,7 +117,7 @@ class ImageSource:
         if self.cached is not None:
             return self.cached.image(i)
         try:
-            return decode(self.images.path(i))
+            return decode_image(self.images, i)
         except ImageError as error:
             self.broken[i] = str(error)
             return None

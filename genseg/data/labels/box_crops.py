@@ -1,11 +1,13 @@
 """The objects of a labelled set, each a crop of its own: for measures of classes."""
 
+import os
 import threading
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.data.images.files import ImageList
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 from genseg.data.labels.samples import read_sample
 
@@ -54,3 +56,23 @@ def square_around(
     y = min(max(round((top + bottom - side) / 2), 0), height - side)
     x = min(max(round((left + right - side) / 2), 0), width - side)
     return slice(y, y + side), slice(x, x + side)
+
+
+def crop_list(labelled: LabelledSet, margin: float = 0.1) -> ImageList:
+    """The same squares as a list of images with classes: categories that have a box."""
+    found = [
+        (image, image.boxes_xyxy[n].tolist(), int(image.classes[n]))
+        for image in labelled.images
+        for n in np.flatnonzero(~image.crowd).tolist()
+    ]
+    names = [name for _, name in labelled.categories]
+    classes = sorted({names[c] for _, _, c in found})
+    squares = [square_around(box, i.height, i.width, margin) for i, box, _ in found]
+    windows = [(y.start, x.start, y.stop - y.start, x.stop - x.start) for y, x in squares]
+    return ImageList(
+        labelled.source.parent,
+        tuple(os.path.relpath(image.path, labelled.source.parent) for image, _, _ in found),
+        tuple(classes.index(names[c]) for _, _, c in found),
+        tuple(classes),
+        windows=tuple(windows),
+    )

@@ -45,7 +45,7 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
             "num_classes": 0,
             "interpolation": "bilinear",
             "crop_pct": 1.0,
-            "tag": TAG + facts.method,
+            "tag": TAG + facts.method.replace(", ", "_").replace(" ", "_"),
             **ends,
         },
     }

@@ -10,6 +10,8 @@ from genseg.data.images.views import ViewConfig
 from genseg.energies.head import SHAPES, EnergyTask
 from genseg.joint import AlphaConfig, SlotsConfig
 from genseg.methods import METHODS
+from genseg.methods.semantic import SUPERVISED
+from genseg.methods.targets import TARGETS
 from genseg.nn.encoder import EncoderConfig
 from genseg.train.optim import OptimizerConfig
 from genseg.workflows.pretrain.online_probe import ProbeConfig
@@ -90,6 +92,16 @@ class PretrainConfig:
         at_least(0, threads=self.threads, seed=self.seed)
         check_durations(log_every=self.log_every)
 
+    @property
+    def supervised(self) -> bool:
+        """Whether training reads the classes of images."""
+        return getattr(getattr(self.method, "target", None), "supervised", False)
+
+    @property
+    def learnt_by(self) -> str:
+        """The method, and what it was told: what exports and pages say of the encoder."""
+        return f"{self.method.name}, {SUPERVISED}" if self.supervised else str(self.method.name)
+
 
 # What may change between the calls that make up one run: none changes a weight (the fingerprint
 # guards the images). What precision=auto is, is among the circumstances.
@@ -105,9 +117,12 @@ FREE_KEYS = (
         "probe.",
     ),
     "precision:",
+    # BYOL's runs of before there were other targets
+    "method.target.name: (no such key) -> ema",
 )
 CHOICES: dict[str, dict[str, type]] = {
     "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},
+    "method.target": {name: schema for name, (_, schema) in TARGETS.items()},
     "alpha": {"none": NoneConfig, "places": AlphaConfig, "slots": SlotsConfig},
     "energy.shape": SHAPES,
 }

@@ -153,7 +153,8 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> DryRun | None:
     more = notes_on(parts.images.paths)
     classes = len(parts.images.classes)
     data = f"{len(parts.images)} images in {config.data.path}; broken: {len(session.broken)}{among}"
-    data += f"; {classes} classes, seen by the probe alone" if classes else ""
+    seen = "training sees them" if config.supervised else "seen by the probe alone"
+    data += f"; {classes} classes, {seen}" if classes else ""
     epochs = total / length.steps_per_epoch
     lines = {
         "data": data,

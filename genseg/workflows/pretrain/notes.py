@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from genseg.core import dist
 from genseg.core.words import amount
 from genseg.data.images.uneven import notes_on
+from genseg.data.labels.findings import format_findings
 from genseg.train.launched import precision_note
 from genseg.workflows.pretrain.config import PretrainConfig
 from genseg.workflows.pretrain.parts import Parts
@@ -14,6 +15,8 @@ from genseg.workflows.pretrain.parts import Parts
 def notes(parts: Parts) -> Iterator[str]:
     """A line each."""
     yield from _of_classes(parts)
+    if parts.findings:
+        yield format_findings(parts.findings)
     for note in (*_of_images(parts), *_of_durations(parts), *_of_numbers(parts)):
         yield f"note: {note}"
 
@@ -37,9 +40,8 @@ def _of_classes(parts: Parts) -> Iterator[str]:
             if single
             else ""
         )
-        yield (
-            f"{len(images.classes)} classes by sub-folder or list, for kNN alone: {names}{singles}"
-        )
+        use = "training and kNN" if parts.config.supervised else "kNN alone"
+        yield (f"{len(images.classes)} classes by sub-folder or list, for {use}: {names}{singles}")
         return
     alone = sum("/" not in file for file in images.files)
     stray = f" ({alone} lie in none)" if 0 < alone < 0.1 * len(images) else ""

@@ -1,14 +1,15 @@
 """The parts of a pretraining run, assembled top to bottom from its config."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 from genseg.core import dist
 from genseg.core.paths import expand
@@ -18,12 +19,17 @@ from genseg.data.composites.dataset import Batch, ViewDataset
 from genseg.data.images.cache import CachedImages, build_cache
 from genseg.data.images.files import ImageList, fingerprint, list_images
 from genseg.data.images.loader import EpochSampler, batches, with_clear_errors
+from genseg.data.images.pixels import centre, normalise
 from genseg.data.images.source import ImageError, ImageSource
 from genseg.data.images.views import ViewConfig
+from genseg.data.labels.box_crops import crop_list
+from genseg.data.labels.findings import Findings
+from genseg.data.labels.labelled_set import read_labelled
 from genseg.data.scenes.scenes import default_scenes
 from genseg.joint import Joint
 from genseg.methods import METHODS
-from genseg.methods.method import Method, check_two_large
+from genseg.methods.method import Method, RunImages, check_two_large
+from genseg.methods.target import BATCH
 from genseg.nn.encoder import Encoder, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
 from genseg.runs.resume import begun, described
@@ -49,6 +55,7 @@ class Parts:
     loaded: LoadReport | None
     # what proposals and composites are made of; None without the alpha task
     composed: ImageSource | None
+    findings: Findings = ()  # what was wrong with labels that are trained on
 
     @property
     def circumstances(self) -> dict[str, Any]:
@@ -116,8 +123,9 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
         precision=config.precision, run=config.run, tensorboard=config.tensorboard
     )
     scenes = "objects" if config.alpha.name == "none" else "images"
-    images = list_images(
-        default_scenes(scenes) if config.data.path == "embedded" else config.data.path
+    images, findings = run_images(
+        default_scenes(scenes) if config.data.path == "embedded" else expand(config.data.path),
+        crops=config.supervised,
     )
     views = tuple(v for v in config.views.values() if v.count > 0)
     _check(config, views, accelerator)
@@ -157,12 +165,13 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     composed = None
     if config.alpha.name != "none":
         composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
-    return Parts(
+    # no view, no second decoding
+    source = ImageSource(images, cached) if views or composed is None else composed
+    parts = Parts(
         config=config,
         accelerator=accelerator,
         images=images,
-        # no view, no second decoding
-        source=ImageSource(images, cached) if views or composed is None else composed,
+        source=source,
         fingerprint=content,
         plan=length,
         views=views,
@@ -171,7 +180,33 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
         optimizer=optimizer,
         loaded=loaded,
         composed=composed,
+        findings=findings,
     )
+    module.prepare(_seen(parts), begun=begun)
+    return parts
+
+
+def run_images(path: Path, *, crops: bool) -> tuple[ImageList, Findings]:
+    """The images of a run, and what was found wrong with their labels. crops: where they come from
+    a COCO json, each box is an image, and its category is the class."""
+    if not crops or path.suffix.lower() != ".json":
+        return list_images(path), ()
+    labelled, findings = read_labelled(path, masks=False)
+    return crop_list(labelled), findings
+
+
+def _seen(parts: Parts) -> RunImages:
+    """The run's images, as a method is shown them before training."""
+    source, data, device = parts.source, parts.config.data, parts.accelerator.device
+
+    def views(indices: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        for first in range(0, len(indices), BATCH):
+            read = [source.read(i) for i in indices[first : first + BATCH]]
+            pixels = torch.from_numpy(np.stack([centre(x, parts.size) for x, _ in read]))
+            x = normalise(pixels.to(device), mean=data.mean, std=data.std)
+            yield x, torch.tensor([i for _, i in read])
+
+    return RunImages(len(source), views, parts.images.labels, parts.images.classes)
 
 
 def _trained_sizes(config: PretrainConfig) -> dict[str, int]:

@@ -243,7 +243,7 @@ class Rounds:
             model,
             self.folder.parent / ALPHA_NAME,
             p.config.encoder,
-            method=p.config.method.name,
+            method=p.config.learnt_by,
             images_seen=step * p.plan.batch,
             fingerprint=p.fingerprint,
         )

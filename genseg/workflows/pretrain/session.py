@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -48,6 +49,7 @@ class Pretrained(Result):
     alpha: the run generates instance alpha maps
     knn: accuracy of `neighbours` nearest neighbours on labelled images of `classes` classes, before
         training, at its intervals, and after it; empty where the images have no classes
+    supervised: training has read the classes of images
     """
 
     run: Path
@@ -62,6 +64,7 @@ class Pretrained(Result):
     neighbours: int = 0
     classes: int = 0
     knn: tuple[float, ...] = ()
+    supervised: bool = False
 
     @property
     def encoder(self) -> Path:
@@ -85,7 +88,7 @@ class Pretrained(Result):
             f"{text}\nOf 100 labelled images, {after:.0f} now get the right class from the "
             f"{self.neighbours} images that the encoder finds most alike.\n"
             f"Before training it was {before:.0f}, by chance it is {100 / self.classes:.0f}. "
-            "Training has seen no label."
+            + ("Training has seen labels." if self.supervised else "Training has seen no label.")
         )
 
 
@@ -142,7 +145,7 @@ class PretrainSession(Session):
     def task(self) -> str:
         """What is trained, in a word or two."""
         names = {"none": ""}
-        method, alpha = (names.get(n, n) for n in (self.config.method.name, self.config.alpha.name))
+        method, alpha = (names.get(n, n) for n in (self.config.learnt_by, self.config.alpha.name))
         return " and ".join(filter(None, (method, "alpha" if alpha else "")))
 
     def batches(self) -> Iterator[Batch]:
@@ -183,6 +186,7 @@ class PretrainSession(Session):
             neighbours=self.probe.k if self.probe is not None else 0,
             classes=classes,
             knn=scores if self.probe is not None else (),
+            supervised=self.config.supervised,
         )
 
     def close(self) -> None:
@@ -197,6 +201,7 @@ class PretrainSession(Session):
     def inputs(self, batch: Batch) -> tuple[int, list[Tensor] | Inputs]:
         """Views and composites on the device, normalised; in float."""
         self.broken |= set(batch.index[batch.index != batch.source].tolist())
+        self.parts.module.begin_pass(batch.source)
         mean, std = self.config.data.mean, self.config.data.std
         groups = []
         for pixels, drawn in zip(batch.images, batch.drawn, strict=True):
@@ -346,15 +351,17 @@ class PretrainSession(Session):
             if self.main:
                 # first: a kill between them must not leave a finished run without it
                 self._export(step, ends=ends)
-                broken = {"broken": sorted(self.broken)}
-                self.save_checkpoint(step, {"module": self.parts.module}, broken)
+                state: dict[str, Any] = {"broken": sorted(self.broken)}
+                if self.config.supervised:  # zero-shot reading asks which names training has had
+                    state["classes"] = self.parts.images.classes
+                self.save_checkpoint(step, {"module": self.parts.module}, state)
 
     def _export(self, step: int, *, ends: bool) -> None:
         """The encoder as it is now, in the formats that other libraries read."""
         c, parts = self.config, self.parts
         facts = EncoderFacts(
             encoder=c.encoder,
-            method=c.method.name,
+            method=c.learnt_by,
             mean=c.data.mean,
             std=c.data.std,
             size=parts.size,

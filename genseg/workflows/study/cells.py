@@ -51,6 +51,12 @@ class Cell:
         return self.folder / RUN
 
     @property
+    def reads_names(self) -> bool:
+        """Whether its method can tell classes by their names."""
+        target = getattr(self.config.method, "target", None)
+        return self.kind == "pretrain" and getattr(target, "name", "") == "semantic"
+
+    @property
     def depth(self) -> int:
         """How many cells have to be there before it."""
         return 0 if self.start is None else self.start.depth + 1
@@ -144,18 +150,25 @@ def _digest(described: Mapping[str, Any], config: PretrainConfig) -> str:
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
-def _defaults(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Full key -> the default of its dataclass; names, which say what that is, have none."""
+def _defaults(config: Any, prefix: str = "", usual: Any = None) -> dict[str, Any]:
+    """Full key -> its default. usual: the section that the config has where nothing is given; a
+    name that says which section it is has no other default."""
     found = dict[str, Any]()
     for field in dataclasses.fields(config):
         key, value = f"{prefix}{field.name}", getattr(config, field.name)
+        default = field.default
+        if field.default_factory is not dataclasses.MISSING:
+            default = field.default_factory()
+        if type(usual) is type(config):
+            default = getattr(usual, field.name)
         if dataclasses.is_dataclass(value):
-            found |= _defaults(value, f"{key}.")
+            found |= _defaults(value, f"{key}.", default)
         elif isinstance(value, dict):
             for name, inner in value.items():
-                found |= _defaults(inner, f"{key}.{name}.")
-        elif field.default is not dataclasses.MISSING and field.name != "name":
-            found[key] = field.default
+                if dataclasses.is_dataclass(inner):
+                    found |= _defaults(inner, f"{key}.{name}.")
+        elif field.name != "name" or type(usual) is type(config):
+            found[key] = default
     return found
 
 

@@ -62,9 +62,6 @@ class StudyConfig:
     # arms whose metric, over seconds of training, is continued to where it reaches that of the last
     reach: tuple[str, ...] = ()
     limit: int = 5000  # at most this many images of each split are measured on; 0: all
-    words: str | None = None  # word vectors in GloVe's text format, for zero_shot
-    # classes that zero_shot is asked about; none: all
-    zero_shot: tuple[str, ...] = ()
     transfer: TransferConfig = field(default_factory=TransferConfig)
     short: ShortConfig = field(default_factory=ShortConfig)
 

@@ -74,8 +74,6 @@ def make(task: Task, line: ProgressLine | None = None) -> str:
                 _train(cell, ProgressLine(nowhere))
         else:
             _train(cell, line)
-    shutil.rmtree(cell.run / CHECKPOINTS, ignore_errors=True)
-    shutil.rmtree(cell.run / TIMM, ignore_errors=True)
     for measure in task.missing:
         values = MEASURES[measure][0](task.subject)
         finite = {k: v for k, v in values.items() if math.isfinite(v)}
@@ -87,6 +85,9 @@ def make(task: Task, line: ProgressLine | None = None) -> str:
         kept = task.subject.of_asked[:ALIKE].numpy().astype(np.float16)
         with replacing(cell.folder / FEATURES) as temporary, open(temporary, "wb") as file:
             np.save(file, kept)
+    if not cell.reads_names:  # zero_shot reads the whole method
+        shutil.rmtree(cell.run / CHECKPOINTS, ignore_errors=True)
+    shutil.rmtree(cell.run / TIMM, ignore_errors=True)
     found = values_of(cell, task.settings)
     return f"{task.title}: " + ", ".join(f"{k} {v:.3f}" for k, v in list(found.items())[:4])
 

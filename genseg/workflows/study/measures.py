@@ -23,7 +23,12 @@ from genseg.recipes import one_length, recipe
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled
 from genseg.workflows.finetune.cells import Arm
 from genseg.workflows.finetune.compare import compare
+from genseg.workflows.pretrain.zero_shot import zero_shot
 
+ZERO_SHOT = {  # of genseg.zero_shot
+    "zero_shot": "all classes, among all",
+    "zero_shot_unseen": "unseen classes, among these",
+}
 SHOTS, DRAWS = 10, 5  # labelled images of each class in few-shot probes, and draws of them
 
 
@@ -45,6 +50,7 @@ class Subject:
     run: its run directory
     cache: short side of the decoded images on disk; 0: files are read
     limit: at most so many images of train and of test; 0: all
+    reads_names: its method can tell classes by their names
     """
 
     run: Path
@@ -52,8 +58,7 @@ class Subject:
     test: str
     cache: int
     limit: int
-    words: str | None
-    zero_shot: tuple[str, ...]
+    reads_names: bool
     transfer: TransferConfig
 
     @functools.cached_property
@@ -118,6 +123,13 @@ def _few_shot(s: Subject) -> dict[str, float]:
     return {"few_shot": float(np.mean(found))}
 
 
+def _zero_shot(s: Subject) -> dict[str, float]:
+    if not s.reads_names:
+        return {}
+    found = zero_shot(s.run, s.test, limit=s.limit)
+    return {key: found[row].accuracy.top1 for key, row in ZERO_SHOT.items() if row in found}
+
+
 def _transfer(s: Subject) -> dict[str, float]:
     t = s.transfer
     if t.train is None or t.val is None:
@@ -144,6 +156,7 @@ MEASURES: dict[str, tuple[Measure, tuple[str, ...]]] = {
     "knn": (_knn, ("limit",)),
     "linear": (_linear, ("limit",)),
     "few_shot": (_few_shot, ("limit",)),
+    "zero_shot": (_zero_shot, ("limit",)),
     "transfer": (_transfer, ("transfer",)),
 }
 

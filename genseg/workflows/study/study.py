@@ -163,8 +163,7 @@ def _task(
         test=data.test,
         cache=cell.config.data.cache,
         limit=study.limit,
-        words=study.words,
-        zero_shot=study.zero_shot,
+        reads_names=cell.reads_names,
         transfer=study.transfer,
     )
     return Task(cell, subject, settings, study.cka)
