@@ -5,13 +5,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from genseg.core import interrupts
 from genseg.core.processes import end_with_parent, ignored, parent_lives
 from genseg.runs.metrics import ProgressLine, duration
 
 
+@runtime_checkable
 class Task(Protocol):
     """A cell that has to be made."""
 
