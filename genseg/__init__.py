@@ -7,7 +7,8 @@ from typing import Any
 __version__ = "0.1.0"
 VERBS = (
     *("pretrain", "energy", "finetune", "generate", "predict", "evaluate", "compare", "probe"),
-    *("zero_shot", "trial", "scan", "split", "convert", "export", "study", "visualize"),
+    *("evaluate_representation", "zero_shot"),
+    *("trial", "scan", "split", "convert", "export", "study", "visualize"),
 )
 # name -> its module, imported when it is first used: `import genseg` imports no torch
 LAZY = {

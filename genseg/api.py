@@ -25,6 +25,8 @@ from genseg.workflows.energy.session import Shaped
 from genseg.workflows.evaluate.alpha import AlphaScores, evaluate_runs
 from genseg.workflows.evaluate.detector import Evaluated, evaluate_files
 from genseg.workflows.evaluate.probe import Probed, probe_encoders
+from genseg.workflows.evaluate.representation import RepresentationScores
+from genseg.workflows.evaluate.representation import evaluate_representation as measure_encoders
 from genseg.workflows.export.encoder import Exported
 from genseg.workflows.export.encoder import export as export_encoder
 from genseg.workflows.export.model import export_model, is_finetuned
@@ -276,6 +278,32 @@ def zero_shot(
     file = None if words is None else str(expand(words))
     found = str(expand(data))
     return read_names(expand(run), found, words=file, names=names, classes=classes, limit=limit)
+
+
+def evaluate_representation(
+    runs: PathLike | Sequence[PathLike],
+    data: PathLike,
+    *,
+    layers: bool = False,
+    images: int = 2000,
+    of: Literal["objects", "images"] | None = None,
+    baselines: bool = False,
+    seed: int = 0,
+    out: PathLike | None = None,
+) -> RepresentationScores:
+    """`genseg evaluate representation`: what makes the features of encoders good, on the same
+    images. The result is a mapping: run -> measure -> value and standard error."""
+    listed = [runs] if isinstance(runs, str | Path) else runs
+    return measure_encoders(
+        [expand(run) for run in listed],
+        str(data),
+        layers=layers,
+        images=images,
+        of=of,
+        baselines=baselines,
+        seed=seed,
+        out=None if out is None else expand(out),
+    )
 
 
 def scan(images: PathLike) -> Scan:

@@ -2,19 +2,16 @@
 
 import argparse
 
-from genseg.commands import (
-    evaluate_alpha,
-    evaluate_detector,
-    evaluate_energy,
-    evaluate_zero_shot,
-)
+from genseg.commands import evaluate_zero_shot
+from genseg.commands.evaluations import alpha, detector, energy, representation
 
-SUMMARY = "measure instances, or a fine-tuned model, against labels"
-HELP = "Measure results against labels."
+SUMMARY = "measure instances, fine-tuned models, energies, representations"
+HELP = "Measure results, most of them against labels."
 KINDS = {
-    "alpha": evaluate_alpha,
-    "detector": evaluate_detector,
-    "energy": evaluate_energy,
+    "alpha": alpha,
+    "detector": detector,
+    "energy": energy,
+    "representation": representation,
     "zero-shot": evaluate_zero_shot,
 }
 

@@ -1,11 +1,11 @@
 """Frozen features of many images."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genseg.data.images.pixels import centre, normalise
@@ -36,6 +36,42 @@ def features(
     ]
     encoder.train(training)
     return torch.cat(found)
+
+
+@torch.no_grad()
+def stage_features(
+    encoder: Encoder,
+    views: Callable[[int], UInt8[np.ndarray, "v s s 3"]],
+    indices: Sequence[int],
+    *,
+    mean: Colour,
+    std: Colour,
+    batch: int = 256,
+) -> list[Float[Tensor, "n v _"]]:
+    """Embeddings (on the CPU) of all views of each image after each stage of the encoder, the last
+    one being what `features` gives: the maps of the stage averaged over places. In evaluation mode,
+    which is undone afterwards.
+
+    views: the views of an image, all of one size
+    """
+    training = encoder.training
+    encoder.eval()
+    device = next(encoder.parameters()).device
+    found: list[list[Tensor]] = []
+    count, each = 1, 1
+    with ThreadPoolExecutor(2) as pool:
+        first = 0
+        while first < len(indices):
+            pixels = np.stack(list(pool.map(views, indices[first : first + each])))
+            count = pixels.shape[1]
+            x = normalise(torch.from_numpy(pixels).to(device).flatten(0, 1), mean=mean, std=std)
+            levels = [level for level in encoder.pyramid(x)[1:] if level.shape[1]]
+            found.append(
+                [level.float().mean((2, 3)).cpu().unflatten(0, (-1, count)) for level in levels]
+            )
+            first, each = first + each, max(1, batch // count)
+    encoder.train(training)
+    return [torch.cat(stage) for stage in zip(*found, strict=True)]
 
 
 @torch.no_grad()

@@ -33,18 +33,28 @@ def knn(
     votes for itself.
     """
     train, test = F.normalize(train.float(), dim=1), F.normalize(test.float(), dim=1)
-    classes = int(train_labels.max()) + 1
-    votes = []
+    classes, k = int(train_labels.max()) + 1, min(k, len(train) - leave_one_out)
+    found = []
     for first, part in zip(range(0, len(test), 1024), test.split(1024), strict=True):
         similarity = part @ train.T
         if leave_one_out:
             similarity.diagonal(first).fill_(-torch.inf)
-        similarity, nearest = similarity.topk(min(k, len(train) - leave_one_out), dim=1)
-        score = torch.zeros(len(part), classes, device=part.device)
-        votes.append(
-            score.scatter_add_(1, train_labels[nearest], (similarity / temperature).exp()).argmax(1)
-        )
-    return torch.cat(votes)
+        found.append(votes(similarity, train_labels, classes=classes, k=k, temperature=temperature))
+    return torch.cat(found)
+
+
+def votes(
+    similarity: Float[Tensor, "m n"],
+    labels: Int[Tensor, "n"],
+    *,
+    classes: int,
+    k: int,
+    temperature: float,
+) -> Int[Tensor, "m"]:
+    """The class with most votes of the k images of the largest cosine, in each row."""
+    similarity, nearest = similarity.topk(k, dim=1)
+    score = torch.zeros(len(similarity), classes, device=similarity.device)
+    return score.scatter_add_(1, labels[nearest], (similarity / temperature).exp()).argmax(1)
 
 
 def accuracy(predicted: Int[Tensor, "m"], labels: Int[Tensor, "m"]) -> Accuracy:

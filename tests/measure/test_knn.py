@@ -7,7 +7,8 @@ import torch
 from sklearn.metrics import balanced_accuracy_score
 
 from genseg.measure.knn import accuracy, knn
-from genseg.measure.representation import effective_rank, spread, verdict
+from genseg.measure.representation.collapse import spread, verdict
+from genseg.measure.representation.spectrum import effective_rank
 
 
 def test_knn_equals_a_loop_over_images_and_neighbours() -> None:

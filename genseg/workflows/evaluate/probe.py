@@ -156,16 +156,21 @@ def _embedding(
 ) -> Callable[[LabelledImages], Float[Tensor, "n d"]]:
     """The encoder of a file as a function of images; with random weights of seed 0 when not
     `pretrained`, with batch norms fitted to the images `fitted`."""
-    facts = facts_of(file)
-    torch.manual_seed(0)
-    encoder = Encoder(facts.encoder)
-    if pretrained:
-        load_weights(encoder, file)
-    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    facts, encoder = facts_of(file), opened_encoder(file, pretrained=pretrained)
     view: dict[str, Any] = {"size": facts.size, "mean": facts.mean, "std": facts.std}
     if fitted is not None:
         fit_batch_norms(encoder, fitted.source, fitted.indices, **view)
     return lambda images: features(encoder, images.source, images.indices, **view)
+
+
+def opened_encoder(file: Path, *, pretrained: bool) -> Encoder:
+    """The encoder of a file, on the GPU where there is one; with random weights of seed 0 when not
+    `pretrained`."""
+    torch.manual_seed(0)
+    encoder = Encoder(facts_of(file).encoder)
+    if pretrained:
+        load_weights(encoder, file)
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def raw_pixels(images: LabelledImages) -> Float[Tensor, "n 768"]:

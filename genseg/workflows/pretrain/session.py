@@ -21,7 +21,8 @@ from genseg.data.images.source import ImageError
 from genseg.data.images.views import colour_batch
 from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
-from genseg.measure.representation import effective_rank, spread, verdict
+from genseg.measure.representation.collapse import spread, verdict
+from genseg.measure.representation.spectrum import effective_rank
 from genseg.nn.encoder import EncoderFacts, save_encoder
 from genseg.runs.metrics import ProgressLine, Row, read_metrics
 from genseg.runs.resume import Saved, due

@@ -1,4 +1,4 @@
-"""What embeddings tell without labels."""
+"""Whether the embeddings of a run have collapsed, told without labels."""
 
 import torch
 import torch.nn.functional as F
@@ -14,17 +14,6 @@ def spread(features: Float[Tensor, "b d"]) -> float:
     """
     z = F.normalize(features.float(), dim=1)
     return float((z - z.mean(0)).square().mean(0).sqrt().mean() * features.shape[1] ** 0.5)
-
-
-@torch.no_grad()
-def effective_rank(features: Float[Tensor, "b d"]) -> float:
-    """RankMe (Garrido et al., 2023, eq. 1): exp of the entropy of the normalised singular values.
-
-    Between 1 and min(b, d), so compare it only between equal b.
-    """
-    values = torch.linalg.svdvals(features.float())
-    p = values / values.sum().clamp_min(1e-12) + 1e-7
-    return float((-(p * p.log()).sum()).exp())
 
 
 def verdict(
