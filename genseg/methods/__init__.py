@@ -4,6 +4,7 @@ from genseg.methods.byol import BYOL, BYOLConfig
 from genseg.methods.method import Method
 from genseg.methods.moco import MoCo, MoCoConfig
 from genseg.methods.simclr import SimCLR, SimCLRConfig
+from genseg.methods.supervised import Supervised, SupervisedConfig
 from genseg.methods.swav import SwAV, SwAVConfig
 
 METHODS: dict[str, tuple[type[Method], type]] = {
@@ -11,4 +12,5 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "simclr": (SimCLR, SimCLRConfig),
     "byol": (BYOL, BYOLConfig),
     "swav": (SwAV, SwAVConfig),
+    "supervised": (Supervised, SupervisedConfig),
 }

@@ -62,6 +62,10 @@ class StudyConfig:
     # arms whose metric, over seconds of training, is continued to where it reaches that of the last
     reach: tuple[str, ...] = ()
     limit: int = 5000  # at most this many images of each split are measured on; 0: all
+    # a file of word vectors in GloVe's text format, and classes that are held out, for keys of arms
+    # that name ${words} and ${unseen}
+    words: str = ""
+    unseen: tuple[str, ...] = ()
     transfer: TransferConfig = field(default_factory=TransferConfig)
     short: ShortConfig = field(default_factory=ShortConfig)
 
@@ -79,8 +83,12 @@ class StudyConfig:
         for key, named in (("short.arms", self.short.arms), ("reach", self.reach)):
             if unknown := [n for n in named if n not in self.arms]:
                 raise ValueError(f"{key}: there is no arm {unknown[0]}; {self._known}")
-        for name in self.arms:
+        for name, arm in self.arms.items():
             self.chain(name)
+            if "method.target.words=" in arm.keys and not self.words:
+                raise ValueError(
+                    f"arms.{name} learns from word vectors: give words=FILE, in GloVe's text format"
+                )
         if unknown := [m for m in self.measures if m not in MEASURES]:
             raise ValueError(f"measures: {unknown[0]} is none; choose of {', '.join(MEASURES)}")
         for text in self.statements:

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from genseg.measure.paired import mean_and_spread, paired_difference
+from genseg.measure.representation.similarity import linear_cka
 from genseg.workflows.study.cells import Cell
 from genseg.workflows.study.config import StudyConfig
 from genseg.workflows.study.make import FEATURES, cost_of, values_of
@@ -110,8 +110,6 @@ def as_json(d: Any) -> dict[str, Any]:
 def alike(cells: Sequence[Cell]) -> list[dict[str, Any]]:
     """Linear CKA of each two arms, over the seeds that both have; of an arm with itself, between
     its seeds."""
-    from genseg.measure.representation.similarity import linear_cka
-
     kept = dict[str, dict[int, torch.Tensor]]()
     for cell in cells:
         if (file := cell.folder / FEATURES).is_file():
@@ -132,8 +130,3 @@ def alike(cells: Sequence[Cell]) -> list[dict[str, Any]]:
                 row = {"arms": [one, other], "mean": mean, "deviation": deviation}
                 found.append({**row, "pairs": len(pairs)})
     return found
-
-
-def study_name(file: Path) -> str:
-    """What a study is called: its file's name."""
-    return file.stem

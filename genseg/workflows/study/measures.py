@@ -21,6 +21,7 @@ from genseg.measure.linear import few_shots, linear
 from genseg.nn.encoder import Encoder, facts_of, load_weights
 from genseg.recipes import one_length, recipe
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled
+from genseg.workflows.evaluate.representation import evaluate_representation
 from genseg.workflows.finetune.cells import Arm
 from genseg.workflows.finetune.compare import compare
 from genseg.workflows.pretrain.zero_shot import zero_shot
@@ -29,6 +30,8 @@ ZERO_SHOT = {  # of genseg.zero_shot
     "zero_shot": "all classes, among all",
     "zero_shot_unseen": "unseen classes, among these",
 }
+PROBES = ("knn", "linear")  # measures of their own, which learn from the training images
+LAYERED = ("knn", "linear", "effective_rank")  # measures that are told of each stage
 SHOTS, DRAWS = 10, 5  # labelled images of each class in few-shot probes, and draws of them
 
 
@@ -123,6 +126,23 @@ def _few_shot(s: Subject) -> dict[str, float]:
     return {"few_shot": float(np.mean(found))}
 
 
+def _representation(s: Subject) -> dict[str, float]:
+    found = evaluate_representation([s.run], s.test, images=s.limit).numbers()[str(s.run)]
+    return {name: value for name, value in found.items() if name not in PROBES}
+
+
+def _layers(s: Subject) -> dict[str, float]:
+    """knn_1, linear_1 and so on, after each stage of the encoder."""
+    found = evaluate_representation([s.run], s.test, layers=True, images=s.limit)
+    stages = found.layers[str(s.run)].values()
+    return {
+        f"{name}_{n}": stage.measures[name].value
+        for name in LAYERED
+        for n, stage in enumerate(stages, start=1)
+        if name in stage.measures
+    }
+
+
 def _zero_shot(s: Subject) -> dict[str, float]:
     if not s.reads_names:
         return {}
@@ -156,6 +176,8 @@ MEASURES: dict[str, tuple[Measure, tuple[str, ...]]] = {
     "knn": (_knn, ("limit",)),
     "linear": (_linear, ("limit",)),
     "few_shot": (_few_shot, ("limit",)),
+    "representation": (_representation, ("limit",)),
+    "layers": (_layers, ("limit",)),
     "zero_shot": (_zero_shot, ("limit",)),
     "transfer": (_transfer, ("transfer",)),
 }
