@@ -27,17 +27,8 @@ def content_of(
     settings: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Numbers of all cells that are there, and what follows from them; all of it is JSON."""
-    rows = []
-    for cell in cells:
-        cost = cost_of(cell)
-        if cost is None:
-            continue
-        values = values_of(cell, {m: dict(s) for m, s in settings.items()})
-        if cost["seconds"] is not None and cell.kind == "pretrain":
-            values[SECONDS] = cost["seconds"]
-        row = {"arm": cell.arm, "seed": cell.seed, "cell": cell.folder.name}
-        rows.append({**row, "images_seen": cost["images_seen"], "values": values})
-    content = {
+    rows = [row for cell in cells if (row := _row(cell, {m: dict(s) for m, s in settings.items()}))]
+    content: dict[str, Any] = {
         "name": name,
         "claim": study.claim,
         "metric": study.metric,
@@ -62,6 +53,18 @@ def content_of(
     if study.reach:
         content["reach"] = reached(study.reach, values, study.metric, SECONDS)
     return content
+
+
+def _row(cell: Cell, settings: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The numbers of a cell; None where its encoder is not there."""
+    cost = cost_of(cell)
+    if cost is None:
+        return None
+    found = values_of(cell, settings)
+    if cost["seconds"] is not None and cell.kind == "pretrain":
+        found[SECONDS] = cost["seconds"]
+    row = {"arm": cell.arm, "seed": cell.seed, "cell": cell.folder.name}
+    return {**row, "images_seen": cost["images_seen"], "values": found}
 
 
 def by_arm(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:

@@ -62,8 +62,15 @@ def with_threads(task: Task, threads: int) -> Task:
 
 
 def make(task: Task, line: ProgressLine | None = None) -> str:
-    """Do what is missing; a word on what came out. Raises KeyboardInterrupt when training was
-    asked to end, and has saved."""
+    """Do what is missing; a word on what came out. Raises ValueError for what a user can mend,
+    which names the cell, and KeyboardInterrupt when training was asked to end, and has saved."""
+    try:
+        return _made(task, line)
+    except ValueError as error:
+        raise ValueError(f"{task.title}: {error}") from error
+
+
+def _made(task: Task, line: ProgressLine | None) -> str:
     if task.threads:
         torch.set_num_threads(task.threads)
     cell = task.cell
@@ -83,8 +90,8 @@ def make(task: Task, line: ProgressLine | None = None) -> str:
         write_text(file, json.dumps(content, indent=1) + "\n")
     if task.alike and not (cell.folder / FEATURES).is_file():
         kept = task.subject.of_asked[:ALIKE].numpy().astype(np.float16)
-        with replacing(cell.folder / FEATURES) as temporary, open(temporary, "wb") as file:
-            np.save(file, kept)
+        with replacing(cell.folder / FEATURES) as temporary, temporary.open("wb") as stream:
+            np.save(stream, kept)
     if not cell.reads_names:  # zero_shot reads the whole method
         shutil.rmtree(cell.run / CHECKPOINTS, ignore_errors=True)
     shutil.rmtree(cell.run / TIMM, ignore_errors=True)

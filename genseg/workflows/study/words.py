@@ -75,15 +75,14 @@ def more(content: Mapping[str, Any]) -> list[str]:
 
 
 def _reach(reach: Mapping[str, Any], metric: str) -> str:
-    told = (
-        f"{', '.join(reach['arms'])}: {reach['for_each_doubling']:+.4f} {metric} for each doubling"
-    )
+    gain = f"{reach['for_each_doubling']:+.4f} {metric} for each doubling of seconds"
+    told, aim = f"{', '.join(reach['arms'])}: {gain}", f"{reach['aim']} ({reach['level']:.4f})"
     if reach["times"] is None:
         return f"{told}; on a straight line they do not reach {aim}"
     guess = ", continued beyond what was run: a guess" if reach["beyond"] else ""
     return (
-        f"{told}; on a straight line they reach {aim} with "
-        f"{reach['times']:.3g} times its seconds{guess}"
+        f"{told}; on a straight line they reach {aim} with {reach['times']:.3g} times its "
+        f"seconds{guess}"
     )
 
 
