@@ -23,7 +23,8 @@ TINY = """
 claim: Training helps
 recipe: simclr
 keys: [views.both.size=32, batch_size=4, data.cache=32, method.hidden=16, threads=1,
-       encoder.name=tu-resnet10t, log_every=1 steps, checkpoint.every=1 steps]
+       encoder.name=tu-resnet10t, log_every=1 steps, checkpoint.every=1 steps,
+       precision=bf16]
 images: 8
 seeds: 2
 measures: [knn]
@@ -31,7 +32,7 @@ arms:
   random: {kind: random}
   fitted: {kind: fitted}
   simclr: {}
-  started: {start: simclr}
+  started: {start: simclr, keys: [precision=no]}
 statements: [simclr > random, started - simclr < fitted - random]
 short: {seeds: 1, arms: [random, simclr]}
 """
