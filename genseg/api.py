@@ -273,7 +273,7 @@ def zero_shot(
     classes: Sequence[str] = (),
     limit: int = 0,
 ) -> ZeroShot:
-    """`genseg evaluate zero-shot`: which class's word vector is nearest to each image, by a run
+    """`genseg probe --data`: which class's word vector is nearest to each image, by a run
     with a semantic target. classes: further names that an image may be taken for."""
     file = None if words is None else str(expand(words))
     found = str(expand(data))

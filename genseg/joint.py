@@ -1,6 +1,6 @@
-"""A contrastive method and the alpha decoder around one encoder, as one module with one forward."""
+"""A method and the alpha decoder around one encoder, as one module with one forward."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -17,14 +17,14 @@ from genseg.core.check import above, at_least, between
 from genseg.data.composites.compose import ComposeConfig, Composites
 from genseg.data.proposals.propose import Proposals
 from genseg.energies.head import EnergyHead, EnergyTask
-from genseg.methods.method import Method, RunImages
+from genseg.methods.method import Key, Method, RunImages
 from genseg.nn.encoder import Encoder
 from genseg.nn.groups import Grouped
 
 
 @dataclass(frozen=True)
 class AlphaConfig:
-    """The alpha task, beside a contrastive method or alone."""
+    """The alpha task, beside a method or alone."""
 
     name: str = "places"
     weight: float = 1.0  # weight of the alpha loss beside the method's
@@ -173,13 +173,13 @@ class Joint(nn.Module):
         if self.method is not None:
             self.method.prepare(images, begun=begun)
 
-    def begin_pass(self, index: Int[Tensor, "b"]) -> None:
-        if self.method is not None:
-            self.method.begin_pass(index)
-
     def begin_step(self) -> None:
         if self.method is not None:
             self.method.begin_step()
+
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+        if self.method is not None:
+            self.method.begin_pass(index, keys)
 
     def before_step(self, progress: float) -> None:
         if self.method is not None:

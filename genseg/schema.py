@@ -85,7 +85,7 @@ def keys_of(
                     continue
                 keys |= keys_of(known.get(entry, held), entries, chosen, f"{key}.{entry}.")
             if not inside:
-                keys[key] = Key(hint, {}, "")
+                keys[key] = Key(hint, {}, comments.get(name, ""))
         elif kind is not None:
             keys[key] = Key(hint, default, comments.get(name, ""))
     return keys
@@ -143,7 +143,7 @@ def key_help(schema: type, choices: Choices) -> str:
     name."""
 
     def shown(key: str, default: Mapping[str, Any], text: bool) -> list[str]:
-        return list(default) or ["<name>"]
+        return list(default) or ([] if text else ["<name>"])
 
     def listed(owner: type, prefix: str) -> dict[str, Key]:
         """The keys of a dataclass, and the name of each section in it that is chosen."""
@@ -152,8 +152,9 @@ def key_help(schema: type, choices: Choices) -> str:
             if _around(section, choices) == prefix.rstrip("."):
                 with contextlib.suppress(LookupError):  # this dataclass has none
                     default = default_name(owner, section[len(prefix) :], {}) or MISSING
-                    hint = Literal[tuple(kinds)]
-                    keys[f"{section}.name"] = Key(hint, default, "selects the keys below")
+                    keys[f"{section}.name"] = Key(
+                        Literal[tuple(kinds)], default, "selects the keys below"
+                    )
         return keys
 
     parts = [("", listed(schema, ""))]

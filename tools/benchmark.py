@@ -10,6 +10,10 @@
   peers`), on the same images, batch, sizes, number of views, stem, queue, prototypes and optimiser,
   with its own defaults for the rest.
 
+Another target of BYOL beside the paper's, by their recipes:
+
+  python tools/benchmark.py pretrain --methods byol,byol_random,byol_middle --no-peer --data photos
+
 The same for the alpha task, where the floor is without composition too:
 
   python tools/benchmark.py pretrain --methods alpha --no-peer --batch 8 --data photos
@@ -319,7 +323,8 @@ def main() -> None:
     add(
         "--methods",
         default=",".join(METHODS),
-        help="or alpha, with --no-peer --batch 8 (default: %(default)s)",
+        help="or other recipes, such as byol_random; alpha with --no-peer --batch 8 (default: "
+        "%(default)s)",
     )
     add("--batch", type=int, default=128)
     add(

@@ -85,6 +85,8 @@ FILES: dict[str, dict[str, str]] = {
         "banks/": "the proposals of each round (with the alpha task)",
         "snapshots/": "what was found in the same few images as training went on (with the alpha "
         "task)",
+        "predicted/": "the same few images, masked, and what was predicted of them as training "
+        "went on (with `method.name=simmim`)",
         "report.html": "a page to look at: curves, views, instances; one file, no network",
         "metrics.jsonl": "loss terms, learning rate, kNN and more, a line for each time",
         "config.yaml": "every key with its value",

@@ -2,7 +2,6 @@
 
 import argparse
 
-from genseg.commands import evaluate_zero_shot
 from genseg.commands.evaluations import alpha, detector, energy, representation
 
 SUMMARY = "measure instances, fine-tuned models, energies, representations"
@@ -12,7 +11,6 @@ KINDS = {
     "detector": detector,
     "energy": energy,
     "representation": representation,
-    "zero-shot": evaluate_zero_shot,
 }
 
 

@@ -16,9 +16,10 @@ Pretrain an encoder on a folder of unlabelled images.
   genseg pretrain --config simclr_alpha data.path=photos run=runs/mine
 
 --config is a YAML file, or one of genseg's recipes by name: simclr_alpha for what fine-tuning
-starts from, alpha for instance alpha maps, simclr, moco, byol, swav for an encoder alone, all for a
-laptop and thousands of images; imagenet/METHOD has the papers' settings. Every key can be set as
-key=value. The length is one of epochs=, steps=, images= (images seen).
+starts from, alpha for instance alpha maps, simclr, moco, byol, swav, simmim for an encoder alone,
+distill for one from a frozen teacher (method.teacher=FILE), all for a laptop and thousands of
+images; imagenet/METHOD has the papers' settings. Every key can be set as key=value. The length is
+one of epochs=, steps=, images= (images seen).
 
 Killed? The same command goes on where it was. The run directory holds
   encoder.safetensors  the encoder, with torchvision's key names
@@ -29,6 +30,7 @@ Killed? The same command goes on where it was. The run directory holds
   env.json             versions, machine, command
   broken.txt           images that could not be read
   checkpoints/         everything needed to go on
+  predicted/           a few images, masked, and what is predicted of them (simmim)
 and with the alpha task
   alpha.safetensors    encoder and alpha decoder, for genseg generate
   banks/               the proposals of each round

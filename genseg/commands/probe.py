@@ -21,6 +21,11 @@ nothing is chosen on the test images.
   fewshot  the same on 1, 5, 10 images of each class, drawn --seeds times, the same for all
            encoders: mean ± standard deviation, and the difference to random weights draw by draw
 
+With --data a run that was pretrained on word vectors (recipe byol_semantic) is read instead: how
+often the nearest word vector names the right class, also of classes that training never saw.
+
+  genseg probe runs/words --data photos/test --names 'outwear=outer wear'
+
 Look at the gain over both rows of random weights: as they are, and with batch norms fitted to the
 training images, which is all that an encoder learns from them without learning any weight.
 """
@@ -38,14 +43,12 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--train",
         type=source,
-        required=True,
         metavar="FOLDER|JSON",
         help="labelled images to learn from",
     )
     parser.add_argument(
         "--test",
         type=source,
-        required=True,
         metavar="FOLDER|JSON",
         help="those that are classified",
     )
@@ -73,6 +76,31 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=0.1,
         help="around boxes, in parts of their side (default: 0.1)",
     )
+    words = parser.add_argument_group("zero-shot reading, of runs on word vectors")
+    words.add_argument(
+        "--data",
+        type=source,
+        metavar="FOLDER|JSON",
+        help="images with classes: folders, a list, or the boxes of a COCO json",
+    )
+    words.add_argument(
+        "--words", type=path, metavar="FILE", help="word vectors (default: those of the run)"
+    )
+    words.add_argument(
+        "--names",
+        type=_name,
+        nargs="+",
+        default=[],
+        metavar="CLASS=WORDS",
+        help="what classes are called",
+    )
+    words.add_argument(
+        "--classes",
+        nargs="+",
+        default=[],
+        metavar="CLASS",
+        help="further names that an image may be taken for",
+    )
 
 
 def act(options: argparse.Namespace) -> int:
@@ -82,6 +110,14 @@ def act(options: argparse.Namespace) -> int:
 
     at_least(0, limit=options.limit, margin=options.margin)
     at_least(1, seeds=options.seeds, k=options.k)
+    if options.data is not None:
+        return _read(options)
+    if options.train is None or options.test is None:
+        raise ValueError(
+            "give --train and --test, or --data for the zero-shot reading of a run on word vectors"
+        )
+    if options.words or options.names or options.classes:
+        raise ValueError("--words, --names and --classes are of zero-shot reading: give --data")
     print(
         probe_encoders(
             options.runs,
@@ -96,6 +132,33 @@ def act(options: argparse.Namespace) -> int:
         )
     )
     return 0
+
+
+def _read(options: argparse.Namespace) -> int:
+    """Zero-shot reading."""
+    from genseg.workflows.pretrain.zero_shot import zero_shot
+
+    if options.train is not None or options.test is not None:
+        raise ValueError("--data is read without --train and --test; leave these out")
+    for run in options.runs:
+        read = zero_shot(
+            run,
+            options.data,
+            words=None if options.words is None else str(options.words),
+            names=dict(options.names),
+            classes=options.classes,
+            limit=options.limit,
+        )
+        print(read)
+    return 0
+
+
+def _name(text: str) -> tuple[str, str]:
+    """`class=words`, as an argument. Raises ArgumentTypeError for something else."""
+    name, _, words = text.partition("=")
+    if not (name and words.strip()):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form CLASS=WORDS")
+    return name, words
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ BROKEN_NAME = "broken.txt"  # images that could not be read, and why
 PREFLIGHT_NAME = "preflight.txt"  # what is wrong with the labels
 SCORES_NAME = "scores.json"
 CHECKPOINTS, BANKS, SNAPSHOTS = "checkpoints", "banks", "snapshots"
+PREDICTED = "predicted"  # pictures of what a masked method predicts
 TIMM, TENSORBOARD = "timm", "tensorboard"
 # what genseg generate and genseg predict leave
 INSTANCES_NAME, PREDICTIONS_NAME = "instances.json", "predictions.json"

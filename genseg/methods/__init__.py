@@ -1,9 +1,11 @@
-"""The contrastive methods: one paper a file, one contract (`genseg.methods.method.Method`)."""
+"""The methods: one paper a file, one contract (`genseg.methods.method.Method`)."""
 
 from genseg.methods.byol import BYOL, BYOLConfig
+from genseg.methods.distill import Distill, DistillConfig
 from genseg.methods.method import Method
 from genseg.methods.moco import MoCo, MoCoConfig
 from genseg.methods.simclr import SimCLR, SimCLRConfig
+from genseg.methods.simmim import SimMIM, SimMIMConfig
 from genseg.methods.supervised import Supervised, SupervisedConfig
 from genseg.methods.swav import SwAV, SwAVConfig
 
@@ -12,5 +14,7 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "simclr": (SimCLR, SimCLRConfig),
     "byol": (BYOL, BYOLConfig),
     "swav": (SwAV, SwAVConfig),
+    "simmim": (SimMIM, SimMIMConfig),
+    "distill": (Distill, DistillConfig),
     "supervised": (Supervised, SupervisedConfig),
 }

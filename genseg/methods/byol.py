@@ -1,5 +1,6 @@
 """BYOL: Grill et al., Bootstrap Your Own Latent, 2020."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,7 +12,7 @@ from genseg.core import dist
 from genseg.core.check import at_least, between
 from genseg.core.contrast import full_precision, regression
 from genseg.core.schedule import Plan, ema_momentum
-from genseg.methods.method import Method, RunImages, check_two_large, embed, project
+from genseg.methods.method import Key, Method, RunImages, check_two_large, embed, project
 from genseg.methods.targets import TARGETS, EMAConfig
 from genseg.nn.encoder import Encoder
 from genseg.nn.heads import Head, mlp
@@ -84,7 +85,7 @@ class BYOL(Method):
     def prepare(self, images: RunImages, *, begun: bool) -> None:
         self.teacher.prepare(images, begun=begun)
 
-    def begin_pass(self, index: Int[Tensor, "b"]) -> None:
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
         self.teacher.begin_pass(index)
 
     def after_step(self, progress: float) -> None:

@@ -1,14 +1,18 @@
-"""What the contrastive methods share: their contract, and what they do with views."""
+"""What the methods share: their contract, and what they do with views."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genseg.nn.encoder import Encoder
+
+Colour = tuple[float, float, float]
+Key = tuple[int, int, int]  # seed, epoch and index: what all random numbers of an image come from
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,10 @@ class RunImages:
 
 
 class Method(nn.Module, ABC):
-    """A contrastive objective with its heads around an encoder, built as `Method(encoder, config,
-    plan)`."""
+    """An objective with its heads around an encoder, built as `Method(encoder, config, plan)`."""
 
     encoder: Encoder
+    config: Any  # its own dataclass
 
     @abstractmethod
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
@@ -43,12 +47,21 @@ class Method(nn.Module, ABC):
         """Loss of a network that has learnt nothing, for a pass of `batch` images over all
         ranks."""
 
+    def expect_views(self, sizes: Sequence[int], *, mean: Colour, std: Colour) -> None:
+        """Called once: the sizes of views in pixels, one size a view, and how they are normalised.
+
+        Raises ValueError unless the method can learn from them; here: from two of the largest size.
+        """
+        largest = max(sizes)
+        check_two_large(sizes.count(largest), largest, self.config.name)
+
     def prepare(self, images: RunImages, *, begun: bool) -> None:
         """Called once on each start of a run, before the first update; `begun`: its state then
         comes from a checkpoint. Raises ValueError for images that the method cannot use."""
 
-    def begin_pass(self, index: Int[Tensor, "b"]) -> None:
-        """Called before each pass, with the places of its images in the run's list."""
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+        """Called before each pass, with the places of its images in the run's list, and with their
+        keys, for methods that draw random numbers of their own."""
 
     def begin_step(self) -> None:
         """Called before the first pass of an update: what a skipped update has left behind is
@@ -65,6 +78,17 @@ class Method(nn.Module, ABC):
         return {}
 
 
+class Predicts(Method):
+    """A method whose predictions are pictures."""
+
+    @abstractmethod
+    def shown(
+        self, views: Float[Tensor, "v b c h w"], keys: Sequence[Key]
+    ) -> dict[str, Float[Tensor, "b c h w"]]:
+        """Normalised pictures of the first view of each image: image, masked (as the encoder sees
+        it), and predicted where that is a picture."""
+
+
 def embed(encoder: nn.Module, groups: list[Float[Tensor, "_ b c _ _"]]) -> Float[Tensor, "n b d"]:
     """Encoder output of all views, the largest crop size first: one pass per crop size group
     (SwAV)."""
@@ -77,8 +101,8 @@ def project(head: nn.Module, x: Float[Tensor, "n b d"]) -> Float[Tensor, "n b e"
 
 
 def check_two_large(count: int, size: int, method: str) -> None:
-    """Raise ValueError unless the largest crop size, of `size` pixels, has the two views that every
-    method compares."""
+    """Raise ValueError unless the largest crop size, of `size` pixels, has the two views that
+    contrastive methods compare."""
     if count != 2:
         raise ValueError(
             f"{method} compares two views of the largest size; the recipe has {count} of {size} "

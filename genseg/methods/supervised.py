@@ -2,6 +2,7 @@
 measured against."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from genseg.core import dist
 from genseg.core.check import above, at_least, between
 from genseg.core.contrast import full_precision
 from genseg.core.schedule import Plan
-from genseg.methods.method import Method, RunImages, check_two_large, embed, project
+from genseg.methods.method import Key, Method, RunImages, check_two_large, embed, project
 from genseg.methods.semantic import labelled
 from genseg.nn.encoder import Encoder
 
@@ -54,7 +55,7 @@ class Supervised(Method):
         self.labels = torch.full((images.count,), -1)
         self.labels[used] = torch.tensor(images.labels)[used]
 
-    def begin_pass(self, index: Int[Tensor, "b"]) -> None:
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
         self.last = self.labels[index.cpu()]
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from genseg.core.check import at_least, normalisation
 from genseg.core.names import ENCODER_NAME
 from genseg.core.paths import expand
+from genseg.nn.stem import small_stem
+from genseg.nn.vit import PlainViT
 from genseg.nn.weights import checked_facts, read_facts, read_weights, save_weights
 
 MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest stride
@@ -24,7 +26,8 @@ MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest str
 
 @dataclass(frozen=True)
 class EncoderConfig:
-    # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME (no plain ViTs)
+    # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME; plain ViTs
+    # are for methods alone: they have no pyramid
     name: str = "resnet18"
     stem: Literal["imagenet", "small"] = "imagenet"  # small: 3x3, stride 1, no max-pool, for 32 px
     # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
@@ -92,11 +95,12 @@ class Encoder(nn.Module):
             )
         # no such name, no pyramid, or no network
         except (KeyError, RuntimeError, OSError, ValueError) as error:
-            raise ValueError(_refusal(config.name, tag, error)) from None
+            self.net = _plain_vit(config.name, tag, error)
         if config.stem == "small":
-            _small_stem(self.net, config.name)
+            small_stem(self.net, config.name)
         self.width: int = self.net.out_channels[-1]
-        self.side = _side(config.name)  # pixels of a square image that it takes
+        # pixels of a square image that it takes
+        self.side = self.net.side if isinstance(self.net, PlainViT) else _side(config.name)
 
     def pyramid(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
         """Feature maps from the input itself to the coarsest level."""
@@ -127,6 +131,20 @@ class Encoder(nn.Module):
 
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
         return self.net(x)[-1].mean((2, 3))
+
+    @torch.no_grad()
+    def stride(self) -> int:
+        """Pixels between two places of the last level. Raises ValueError where that is no whole
+        number."""
+        training = self.training
+        image = torch.zeros(1, 3, self.side, self.side, device=next(self.parameters()).device)
+        places = self.eval().pyramid(image)[-1].shape[-1]
+        self.train(training)
+        if self.side % places:
+            raise ValueError(
+                f"the encoder's last map has {places} places for {self.side} px: no whole stride"
+            )
+        return self.side // places
 
     @torch.no_grad()
     def check_size(self, **sizes: int) -> None:
@@ -195,6 +213,12 @@ def build_encoder(
     file fits.
     """
     encoder = Encoder(config)
+    if pyramid and isinstance(encoder.net, PlainViT):
+        raise ValueError(
+            f"encoder.name={config.name}: a plain ViT has one level, and the alpha task and "
+            "fine-tuning want a pyramid; use resnet50, tu-convnext_tiny or "
+            "tu-swin_tiny_patch4_window7_224, or a method of pretraining alone (alpha.name=none)"
+        )
     _freeze_unused(encoder, pyramid=pyramid)
     if config.weights is None or _is_tag(config):
         return encoder, None
@@ -303,6 +327,19 @@ def _settings(name: str) -> dict[str, Any]:
     return dict(smp.encoders.encoders.get(name, {}).get("pretrained_settings", {}))
 
 
+def _plain_vit(name: str, tag: str | None, error: Exception) -> PlainViT:
+    """timm's plain ViT of that name, of which smp says `error`. Raises ValueError where it is none,
+    or cannot be had."""
+    if name.startswith("tu-") and "pattern" in str(error):  # its maps do not halve
+        try:
+            return PlainViT(name.removeprefix("tu-"), pretrained=tag is not None)
+        except TypeError:  # it is of another kind
+            pass
+        except (RuntimeError, OSError, ValueError) as other:  # no such weights, or no network
+            error = other
+    raise ValueError(_refusal(name, tag, error)) from None
+
+
 def _tags(name: str) -> str:
     """In words, the tags of an encoder."""
     known = ["timm"] if name.startswith("tu-") else sorted(_settings(name))
@@ -328,8 +365,8 @@ def _refusal(name: str, tag: str | None, error: Exception) -> str:
     if not timms or tag is not None:
         return f"encoder.name={name}, encoder.weights={tag}: {error}"
     return (
-        f"encoder.name={name}: its feature maps do not halve from level to level ({error}), as "
-        "those of plain ViTs; use a pyramid encoder, such as resnet50, tu-convnext_tiny or "
+        f"encoder.name={name}: its feature maps do not halve from level to level ({error}), and it "
+        "is no plain ViT; use a pyramid encoder, such as resnet50, tu-convnext_tiny or "
         "tu-swin_tiny_patch4_window7_224"
     )
 
@@ -354,17 +391,3 @@ def _freeze_unused(encoder: Encoder, *, pyramid: bool) -> None:
     for p in encoder.train(training).parameters():
         p.requires_grad_(p.grad is not None)
         p.grad = None
-
-
-def _small_stem(net: nn.Module, name: str) -> None:
-    """The CIFAR stem of the ResNet paper's followers: 3x3 convolution of stride 1, no max-pool."""
-    owner: Any = net.model if hasattr(net, "model") else net
-    if not (isinstance(getattr(owner, "conv1", None), nn.Conv2d) and hasattr(owner, "maxpool")):
-        raise ValueError(
-            f"encoder.stem=small is made for ResNets; {name} has another stem: use "
-            "encoder.stem=imagenet"
-        )
-    out = owner.conv1.out_channels
-    owner.conv1 = nn.Conv2d(3, out, 3, stride=1, padding=1, bias=False)
-    nn.init.kaiming_normal_(owner.conv1.weight, mode="fan_out", nonlinearity="relu")
-    owner.maxpool = nn.Identity()

@@ -26,7 +26,7 @@ from genseg.workflows.finetune.comparison import (
 SAMPLED = 48  # images whose headers are read
 LOSSES = (
     *("loss", "contrast", "objectness", "mask", "amodal", "quality", "reconstruction", "instances"),
-    *("classifier", "box_reg", "rpn_box_reg", "category", "cross_entropy", "dice"),
+    *("classifier", "box_reg", "rpn_box_reg", "category", "cross_entropy", "dice", "trivial"),
 )
 # keys with no chart
 UNDRAWN = {"step", "epoch", "images", "eta_seconds", "data_wait", "round", "sure", "proposals"}

@@ -16,7 +16,7 @@ from genseg.reports.pictures import extremes, found, pictures_of, steps
 from genseg.reports.run import LEFT_BEHIND, Run
 from genseg.reports.sizes import size_figures, sizes, tally
 from genseg.reports.start import proposals
-from genseg.reports.training_pictures import composites, views
+from genseg.reports.training_pictures import composites, predicted, views
 from genseg.runs.folder import RunError
 from genseg.show.page import Page, Section, render
 from genseg.workflows.evaluate.detector import SHOWN
@@ -45,6 +45,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     extremes,
     alike,
     composites,
+    predicted,
     views,
     curves,
     data,

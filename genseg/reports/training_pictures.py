@@ -1,4 +1,4 @@
-"""What training saw, as pictures of a report: views and composites."""
+"""What training saw, as pictures of a report: views, masked views and composites."""
 
 from genseg.core.names import BANKS
 from genseg.data.composites.bank import load_bank
@@ -7,15 +7,25 @@ from genseg.data.composites.dataset import ViewDataset
 from genseg.data.images.files import ImageList
 from genseg.data.images.source import ImageError, ImageSource, decode
 from genseg.data.instances.instance import cut
-from genseg.reports.pictures import TILE, Pixels, small
+from genseg.reports.pictures import COLUMNS, TILE, Pixels, small
 from genseg.reports.run import Run, chosen
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.page import Section, figure
 from genseg.show.viewer import Picture, data_uri, picture_data, viewer
+from genseg.workflows.pretrain.predictions import read_predictions
+from genseg.workflows.pretrain.snapshots import spaced
 
 COMPOSITES = 6
 VIEWED = 3  # images whose views are shown
-NAMES = {"moco": "MoCo", "simclr": "SimCLR", "byol": "BYOL", "swav": "SwAV"}
+ALONE = ("simmim", "distill")  # methods that compare no views
+NAMES = {
+    "moco": "MoCo",
+    "simclr": "SimCLR",
+    "byol": "BYOL",
+    "swav": "SwAV",
+    "simmim": "SimMIM",
+    "distill": "the student",
+}
 
 
 def composites(run: Run) -> Section | None:
@@ -62,7 +72,7 @@ class Shrunk(ImageSource):
 
 
 def views(run: Run) -> Section | None:
-    """The views that the contrastive method compares."""
+    """The views that the method learns from."""
     c, images = run.config, run.images
     kinds = () if c is None else tuple(v for v in c.views.values() if v.count > 0)
     if c is None or images is None or not kinds or run.folder is not None:
@@ -92,10 +102,38 @@ def views(run: Run) -> Section | None:
     return Section(
         "views",
         "Views",
-        f"What {NAMES.get(c.method.name, c.method.name)} was shown: views of one image are alike",
+        f"What {NAMES.get(c.method.name, c.method.name)} was shown"
+        + ("" if c.method.name in ALONE else ": views of one image are alike"),
         "".join(rows),
         "As the run draws them, in its first epoch; the image itself is framed, and its views are "
         "shown as bright as it.",
+    )
+
+
+def predicted(run: Run) -> Section | None:
+    """What a masked method sees of a few images, and what it predicts as training goes on."""
+    seen, steps = read_predictions(run.path)
+    if not seen:
+        return None
+    shown = [*seen.items(), *((f"step {n:,}", pixels) for n, pixels in spaced(steps, COLUMNS))]
+    columns = []
+    for name, pixels in shown:
+        side = pixels.shape[1]
+        cells = "".join(
+            f'<img src="{data_uri(small(pixels[top : top + side]))}" width="{TILE}" '
+            f'height="{TILE}" alt="{name}, image {n + 1}">'
+            for n, top in enumerate(range(0, len(pixels), side))
+        )
+        columns.append(f"<figure><figcaption>{name}</figcaption>{cells}</figure>")
+    return Section(
+        "predicted",
+        "Predicted",
+        "A view, what the encoder sees of it, and what it predicts",
+        f'<div class="scroll"><div class="steps">{"".join(columns)}</div></div>',
+        "Each row is one image, with the same view and mask at every step; what was visible is "
+        "shown as it is."
+        if steps
+        else "What is predicted are histograms of gradients, which are not shown.",
     )
 
 

@@ -23,6 +23,7 @@ from genseg.core.names import (
     CONFIG_NAME,
     ENVIRONMENT_NAME,
     METRICS_NAME,
+    PREDICTED,
     PREFLIGHT_NAME,
     REPORT_NAME,
     SCORES_NAME,
@@ -45,7 +46,7 @@ CONTENT = (
 STEP = re.compile(r"step_\d{8,}")  # the folder of a checkpoint
 # names in checkpoints/; with an ending, what a kill leaves of writing them
 OURS = re.compile(r"(step_\d{8,}|latest)(\.tmp-[0-9a-f]{8})?")
-FOLDERS = (CHECKPOINTS, BANKS, SNAPSHOTS, TIMM, TENSORBOARD)
+FOLDERS = (CHECKPOINTS, BANKS, SNAPSHOTS, PREDICTED, TIMM, TENSORBOARD)
 PACKAGES = (
     "genseg",
     "torch",

@@ -13,6 +13,7 @@ SMALL = {
     "simclr": {"hidden": 32, "dim": 16},
     "byol": {"hidden": 32, "dim": 16},
     "swav": {"hidden": 32, "dim": 16, "prototypes": 10, "freeze": "2 steps"},
+    "simmim": {"patch": 8},
 }
 
 
@@ -30,6 +31,7 @@ def test_every_method_trains_past_a_freeze_with_every_optimizer(name: str, optim
     start = {n: p.detach().clone() for n, p in module.named_parameters() if p.requires_grad}
     for step in range(plan.total):
         module.begin_step()
+        module.begin_pass(torch.arange(8), [(0, step, i) for i in range(8)])
         module([torch.randn(2, 8, 3, 32, 32)])["loss"].backward()
         module.before_step(step / plan.total)
         optimiser.step()

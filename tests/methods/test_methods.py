@@ -1,12 +1,14 @@
-"""The four methods: what learns, what follows, what is stored, and that two processes are one."""
+"""The methods: what learns, what follows, what is stored, and that two processes are one."""
 
 import math
 from pathlib import Path
 
 import pytest
+import timm
 import torch
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from safetensors.torch import save_file
 from torch import nn
 
 from genseg.core.contrast import sinkhorn
@@ -20,8 +22,12 @@ SMALL = {
     "simclr": {"hidden": 32, "dim": 16},
     "byol": {"hidden": 32, "dim": 16},
     "swav": {"hidden": 32, "dim": 16, "prototypes": 10, "freeze": "2 steps"},
+    "simmim": {"patch": 8},
+    "distill": {},
 }
+PAIRED = ("moco", "simclr", "byol", "swav")  # they compare two views
 PLAN = Plan(images=80, batch=8, total=20)
+GREY = (0.5, 0.5, 0.5)
 
 
 def build(name: str, **changes: object) -> nn.Module:
@@ -50,7 +56,7 @@ def with_gradient(module: nn.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("small", [0, 3])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", PAIRED)
 def test_gradients_reach_the_student_and_never_the_teacher(name: str, small: int) -> None:
     module = build(name)
     module(make_views(small=small))  # fills MoCo's queue: without negatives there is no gradient
@@ -63,12 +69,14 @@ def test_gradients_reach_the_student_and_never_the_teacher(name: str, small: int
     assert not any(n.startswith("teacher.") for n in trained)
 
 
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", PAIRED)
 def test_the_views_must_come_in_a_pair_of_the_largest_size(name: str) -> None:
     with pytest.raises(
         ValueError, match="compares two views of the largest size; the recipe has 1 of 32 px"
     ):
         build(name)([torch.zeros(1, 4, 3, 32, 32)])
+    with pytest.raises(ValueError, match=f"{name} compares two views of the largest size"):
+        build(name).expect_views([32, 24, 24], mean=GREY, std=GREY)
 
 
 def test_losses_at_their_trivial_values() -> None:
@@ -345,9 +353,17 @@ TWICE: dict[str, dict[str, object]] = {  # what is compared between two processe
 
 
 def _gradients(
-    name: str, views: list[torch.Tensor]
+    name: str, views: list[torch.Tensor], folder: Path, first: int = 0
 ) -> tuple[float, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    module = freeze_batch_norm(build(name.split()[0], **TWICE[name]))
+    """folder: where a teacher is; first: number of the first image"""
+    given = {"teacher": str(folder / "vit.safetensors")} if name == "distill" else {}
+    module = freeze_batch_norm(build(name.split()[0], **TWICE[name], **given))
+    if name == "distill":
+        module.teacher.precision = torch.float32
+    if name == "simmim":  # the stride of the others' encoder does not divide small views
+        views = views[:1]
+    b = views[0].shape[1]
+    module.begin_pass(torch.arange(first, first + b), [(0, 0, first + i) for i in range(b)])
     for progress in (0.1, 0.2):  # the second pass sees the queues of the first
         module.zero_grad()
         loss = module(views)["loss"]
@@ -366,7 +382,7 @@ def _one_rank(rank: int, folder: str) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/meet", rank=rank, world_size=2)
     for name in TWICE:
         views = [v[:, rank * 4 : rank * 4 + 4] for v in make_views(b=8, small=1)]
-        loss, gradients, state = _gradients(name, views)
+        loss, gradients, state = _gradients(name, views, Path(folder), first=rank * 4)
         for g in gradients.values():
             torch.distributed.all_reduce(g)
             g /= 2
@@ -392,9 +408,11 @@ def _grouped_keys(views: list[torch.Tensor], splits: int) -> dict[str, torch.Ten
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
     """Loss, gradients and queues of 2 x 4 images equal those of 1 x 8, with batch norm set
     aside."""
+    teacher = timm.create_model("test_vit", pretrained=False)
+    save_file(teacher.state_dict(), tmp_path / "vit.safetensors", {"timm": "test_vit"})
     mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
     for name in TWICE:
-        loss, gradients, state = _gradients(name, make_views(b=8, small=1))
+        loss, gradients, state = _gradients(name, make_views(b=8, small=1), tmp_path)
         ranks = [torch.load(tmp_path / f"{name}{r}.pt", weights_only=True) for r in (0, 1)]
         assert (ranks[0]["loss"] + ranks[1]["loss"]) / 2 == pytest.approx(loss, abs=1e-4), name
         assert gradients.keys() == ranks[0]["gradients"].keys()

@@ -37,7 +37,7 @@ def test_the_loss_is_cross_entropy_over_views_and_labelled_images() -> None:
     config = SupervisedConfig(most=7, unseen=("b",))
     module = build(config, images(0, 1, 2, 2, 0))
     views = torch.randn(2, 4, 3, 32, 32, generator=torch.Generator().manual_seed(1))
-    module.begin_pass(torch.tensor([4, 1, 3, 0]))
+    module.begin_pass(torch.tensor([4, 1, 3, 0]), ())
     out = module([views])
     h = torch.stack([module.encoder(v) for v in views]).double()
     weight, bias = module.head.weight.double(), module.head.bias.double()
@@ -56,11 +56,11 @@ def test_equal_scores_are_trivial_and_a_pass_without_labels_costs_nothing() -> N
     torch.nn.init.zeros_(module.head.weight)
     torch.nn.init.zeros_(module.head.bias)
     views = torch.randn(2, 1, 3, 32, 32)
-    module.begin_pass(torch.tensor([1]))
+    module.begin_pass(torch.tensor([1]), ())
     assert (
         float(module([views])["loss"].detach()) == pytest.approx(math.log(3)) == module.trivial(1)
     )
-    module.begin_pass(torch.tensor([2]))
+    module.begin_pass(torch.tensor([2]), ())
     assert float(module([views])["loss"].detach()) == 0
 
 

@@ -184,8 +184,8 @@ def test_weights_that_cannot_be_used_are_errors(tmp_path: Path) -> None:
         ("tu-resnt18", r"did you mean tu-resnet18, "),
         ("zzzzzz", r"give one of segmentation-models-pytorch, or tu-NAME"),
         (
-            "tu-vit_tiny_patch16_224",
-            r"^encoder\.name=tu-vit_tiny_patch16_224: .*; use a pyramid encoder, such as",
+            "tu-beit_base_patch16_224",
+            r"^encoder\.name=tu-beit_base_patch16_224: .* is no plain ViT; use a pyramid encoder",
         ),
     ],
 )

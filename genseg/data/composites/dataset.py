@@ -20,6 +20,7 @@ class Batch:
 
     images: list[UInt8[Tensor, "_ b _ _ 3"]]
     drawn: list[Float[Tensor, "_ b 17"]]  # View.vector of each
+    epoch: Int[Tensor, "b"]
     index: Int[Tensor, "b"]  # which image was asked for
     source: Int[Tensor, "b"]  # which image it is; another one where the file is broken
     composites: Composites | None = None  # over the first images of the batch
@@ -28,7 +29,7 @@ class Batch:
         """For DataLoader(pin_memory=True)."""
         images, drawn = ([x.pin_memory() for x in xs] for xs in (self.images, self.drawn))
         composites = None if self.composites is None else self.composites.pin_memory()
-        return Batch(images, drawn, self.index, self.source, composites)
+        return Batch(images, drawn, self.epoch, self.index, self.source, composites)
 
 
 class ViewDataset(Dataset[Batch]):
@@ -69,6 +70,7 @@ class ViewDataset(Dataset[Batch]):
         return Batch(
             images=[torch.from_numpy(x) for x in images],
             drawn=[torch.from_numpy(x) for x in drawn],
+            epoch=torch.tensor([epoch for epoch, _ in keys]),
             index=torch.tensor([i for _, i in keys]),
             source=torch.from_numpy(found),
             composites=None if self.composer is None else self.composer(keys),

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -127,31 +128,20 @@ def _lines(path: Path) -> Iterator[tuple[int, bytes, list[bytes]]]:
         file = path.open("rb")
     except (OSError, ValueError) as error:
         raise WordsError(f"there is no file of word vectors {path}: {error}") from None
-    form = "one line for each word, `word v1 .. vn`, in GloVe's text format"
+    form = "one line for each word, `word v1 .. vn`, as GloVe has them"
     checked = False
     with file:
-        for number in range(1, 1 << 62):
-            try:
-                raw = file.readline(LONGEST)
-            except OSError as error:
-                raise WordsError(f"{path} cannot be read: {error}") from None
-            if not raw:
-                break
+        for number, raw in enumerate(iter(partial(file.readline, LONGEST), b""), start=1):
             if number == 1:
                 packed = (name for start, name in PACKED.items() if raw.startswith(start))
                 if kind := next(packed, None):
                     raise WordsError(f"{path} is compressed ({kind}); unpack it")
-                raw = raw.removeprefix(b"\xef\xbb\xbf")
-            text = raw.strip(b"\r\n ")
-            if not text:
-                continue
+            text = raw.removeprefix(b"\xef\xbb\xbf" if number == 1 else b"").strip(b"\r\n ")
             fields = text.split(b" ")
-            if number == 1 and len(fields) == 2 and all(f.isdigit() for f in fields):
+            if not text or (number == 1 and len(fields) == 2 and all(map(bytes.isdigit, fields))):
                 continue
-            if not checked and (
-                len(fields) < 2 or None in [_number(f) for f in fields[1:]] or len(raw) == LONGEST
-            ):
-                raise WordsError(f"{path} holds no word vectors: it needs {form}")
+            if not checked and (len(fields) < 2 or None in map(_number, fields[1:])):
+                break
             if len(raw) == LONGEST:
                 raise WordsError(f"{path}, line {number}: it has no end; it needs {form}")
             checked = True

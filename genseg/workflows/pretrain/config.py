@@ -61,7 +61,7 @@ class NoneConfig:
 class PretrainConfig:
     run: str  # the run directory: everything that this command leaves behind
     data: DataConfig
-    # the contrastive method; method.name chooses which keys it has; none: the alpha task alone
+    # the method; method.name chooses which keys it has; none: the alpha task alone
     method: Any
     views: dict[str, ViewConfig]  # kinds of views by name
     # the alpha task: alpha.name is places, slots, or none

@@ -7,6 +7,8 @@ from genseg.core import dist
 from genseg.core.words import amount
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.findings import format_findings
+from genseg.joint import Joint
+from genseg.methods.distill import Distill
 from genseg.train.launched import precision_note
 from genseg.workflows.pretrain.config import PretrainConfig
 from genseg.workflows.pretrain.parts import Parts
@@ -15,6 +17,9 @@ from genseg.workflows.pretrain.parts import Parts
 def notes(parts: Parts) -> Iterator[str]:
     """A line each."""
     yield from _of_classes(parts)
+    method = parts.module.method if isinstance(parts.module, Joint) else parts.module
+    if isinstance(method, Distill):
+        yield f"method.teacher: {method.teacher.facts.name}, {method.teacher.facts.loaded}"
     if parts.findings:
         yield format_findings(parts.findings)
     for note in (*_of_images(parts), *_of_durations(parts), *_of_numbers(parts)):

@@ -28,7 +28,7 @@ from genseg.data.labels.labelled_set import read_labelled
 from genseg.data.scenes.scenes import default_scenes
 from genseg.joint import Joint
 from genseg.methods import METHODS
-from genseg.methods.method import Method, RunImages, check_two_large
+from genseg.methods.method import Method, RunImages
 from genseg.methods.target import BATCH
 from genseg.nn.encoder import Encoder, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
@@ -229,7 +229,7 @@ def _sizes(config: PretrainConfig) -> dict[str, int]:
 def build_module(
     config: PretrainConfig, encoder: Encoder, length: Plan, *, sync: bool = False
 ) -> Method | Joint:
-    """The contrastive method around the encoder, with the alpha task beside it where there is one.
+    """The method around the encoder, with the alpha task beside it where there is one.
 
     sync: batch norms see the batches of all processes
     """
@@ -238,6 +238,9 @@ def build_module(
         if config.method.name == "none"
         else METHODS[config.method.name][0](encoder, config.method, length)
     )
+    if method is not None:
+        sizes = [v.size for v in config.views.values() for _ in range(v.count)]
+        method.expect_views(sizes, mean=config.data.mean, std=config.data.std)
     module: Method | Joint | None = (
         method
         if config.alpha.name == "none"
@@ -281,11 +284,6 @@ def _check(config: PretrainConfig, views: tuple[ViewConfig, ...], accelerator: A
         raise ValueError(
             "views: there are none; start from a recipe such as --config "
             "configs/pretrain/simclr.yaml"
-        )
-    if views:
-        largest = max(v.size for v in views)
-        check_two_large(
-            sum(v.count for v in views if v.size == largest), largest, config.method.name
         )
     for key, given in (("probe.train", config.probe.train), ("probe.test", config.probe.test)):
         if given is not None and not expand(given).exists():

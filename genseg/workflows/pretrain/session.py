@@ -23,6 +23,7 @@ from genseg.joint import Inputs, Joint
 from genseg.measure.features import features
 from genseg.measure.representation.collapse import spread, verdict
 from genseg.measure.representation.spectrum import effective_rank
+from genseg.methods.method import Predicts
 from genseg.nn.encoder import EncoderFacts, save_encoder
 from genseg.runs.metrics import ProgressLine, Row, read_metrics
 from genseg.runs.resume import Saved, due
@@ -35,6 +36,7 @@ from genseg.workflows.pretrain.config import ALWAYS_BROKEN
 from genseg.workflows.pretrain.notes import notes
 from genseg.workflows.pretrain.online_probe import build_probe
 from genseg.workflows.pretrain.parts import Parts
+from genseg.workflows.pretrain.predictions import Predictions
 from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.snapshots import Snapshots
 
@@ -128,7 +130,13 @@ class PretrainSession(Session):
         self.rounds = (
             Rounds(parts, run, self._record, self.say) if isinstance(parts.module, Joint) else None
         )
+        method = parts.module.method if isinstance(parts.module, Joint) else parts.module
         with dist.together():
+            self.predictions = (
+                Predictions(run, method, parts, self.step)
+                if self.main and isinstance(method, Predicts)
+                else None
+            )
             self.snapshots = (
                 Snapshots(run, self.rounds.source, self.step) if self.main and self.rounds else None
             )
@@ -202,7 +210,8 @@ class PretrainSession(Session):
     def inputs(self, batch: Batch) -> tuple[int, list[Tensor] | Inputs]:
         """Views and composites on the device, normalised; in float."""
         self.broken |= set(batch.index[batch.index != batch.source].tolist())
-        self.parts.module.begin_pass(batch.source)
+        pairs = zip(batch.epoch.tolist(), batch.index.tolist(), strict=True)
+        self.parts.module.begin_pass(batch.source, [(self.config.seed, *pair) for pair in pairs])
         mean, std = self.config.data.mean, self.config.data.std
         groups = []
         for pixels, drawn in zip(batch.images, batch.drawn, strict=True):
@@ -252,8 +261,7 @@ class PretrainSession(Session):
             return
         worth = {"spread": spread(embeddings), "rank": effective_rank(embeddings)}
         row = self.row(terms, timing, grad_norm, worth)
-        # as the loop has applied it
-        row |= self.parts.module.scheduled((self.step - 1) / plan.total)
+        row |= self.parts.module.scheduled((self.step - 1) / plan.total)  # as the loop applied it
         self._record(row)
         self.progress.show(row, plan.total, force=self.step == plan.total)
         trivial = self.parts.module.trivial(plan.batch // self.config.accumulate)
@@ -290,8 +298,11 @@ class PretrainSession(Session):
             )
 
     def _snapshot(self, step: int) -> None:
-        """Keep what the alpha task finds in the same few images now."""
+        """Keep what the alpha task finds, and a masked method predicts, in the same few images
+        now."""
         with dist.together():
+            if self.predictions is not None:
+                self.predictions.take(step)
             if self.snapshots is not None and self.rounds is not None:
                 self.snapshots.take(self.rounds.model(fitted=16, judged=16), step)
 

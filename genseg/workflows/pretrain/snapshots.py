@@ -4,6 +4,7 @@ on it."""
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -18,6 +19,7 @@ from genseg.workflows.generate.finder import Finder
 COUNT = 4  # images
 SIDE = 256  # pixels of their windows: small ones cost little
 Pixels = UInt8[np.ndarray, "_ _ 3"]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def middle(image: Pixels, side: int) -> Pixels:
     return np.ascontiguousarray(image[top : top + side, left : left + side])
 
 
-def spaced(items: Sequence[Snapshot], count: int) -> list[Snapshot]:
+def spaced(items: Sequence[_T], count: int) -> list[_T]:
     """At most so many of them: the first, the last, and evenly between."""
     places = np.linspace(0, len(items) - 1, min(count, len(items))).round().astype(int)
     return [items[i] for i in sorted(set(places.tolist()))]

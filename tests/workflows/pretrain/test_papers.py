@@ -38,6 +38,22 @@ PAPERS = {  # method, optimiser and each kind of views, as the papers and their 
 }
 
 
+def test_simmim_has_the_papers_numbers() -> None:
+    """Its views are crops alone; its rate of 1e-4 is for 512 images, ours for 256."""
+    config = configs.load(
+        PretrainConfig,
+        file=ROOT / "configs/pretrain/imagenet/simmim.yaml",
+        overrides=["data.path=x", "run=x"],
+        choices=CHOICES,
+    )
+    view, rate = config.views["one"], config.optimizer
+    assert (config.method.ratio, config.method.patch, config.batch_size) == (0.6, 32, 2048)
+    assert (view.count, view.size, view.scale, view.flip) == (1, 192, (0.67, 1.0), 0.5)
+    assert view.jitter == view.gray == view.blur == 0
+    assert (rate.name, rate.lr, rate.scaling) == ("adamw", 1e-4 / 2, "linear")
+    assert (rate.weight_decay, rate.clip, config.epochs) == (0.05, 5, 800)
+
+
 @pytest.mark.parametrize("name", PAPERS)
 def test_the_large_recipes_have_the_papers_numbers(name: str) -> None:
     recipe = ROOT / f"configs/pretrain/imagenet/{name}.yaml"
