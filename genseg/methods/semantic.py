@@ -17,6 +17,7 @@ from genseg.methods.method import RunImages, embed
 from genseg.methods.target import (
     Projector,
     Target,
+    encoder_of,
     full_batches,
     refuse_averages,
     same_on_all_ranks,
@@ -89,7 +90,7 @@ class Semantic(Target):
         width, follows = dimension(config.words), config.form == "network"
         if follows:
             with seeded(config.seed):  # its weights are fitted: none are drawn from the run's
-                layer = nn.Linear(student[0].width, width)
+                layer = nn.Linear(encoder_of(student).width, width)
             super().__init__(copy.deepcopy(student[0]), layer)
         else:
             refuse_averages(f"{config.name} with method.target.form=word", norm)
@@ -114,7 +115,7 @@ class Semantic(Target):
     @torch.no_grad()
     def _fit(self, images: RunImages, used: list[int]) -> None:
         """The last layer, on features in the mode that the teacher is then used in."""
-        encoder = self[0]
+        encoder = encoder_of(self)
         order = np.random.default_rng([self.config.seed, *b"order"]).permutation(used).tolist()
         if self.norm == "ema":
             average_anew(encoder)
@@ -128,8 +129,10 @@ class Semantic(Target):
         x, y = torch.cat(features)[: len(order)], torch.cat(found)[: len(order)]
         some = y >= 0  # what stands in for a broken image may have no label
         weight, bias = ridge(x[some], self.vectors[y[some]], strength=self.config.ridge)
-        self[1].weight.copy_(weight)
-        self[1].bias.copy_(bias)
+        layer = self[1]
+        assert isinstance(layer, nn.Linear)
+        layer.weight.copy_(weight)
+        layer.bias.copy_(bias)
         same_on_all_ranks(self)
 
     def begin_pass(self, index: Int[Tensor, "b"]) -> None:

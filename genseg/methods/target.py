@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from genseg.core import dist
 from genseg.methods.method import RunImages
+from genseg.nn.encoder import Encoder
 from genseg.nn.momentum import TeacherNorm
 
 BATCH = 256  # images of a pass before training
@@ -43,6 +44,13 @@ class Target(nn.Sequential, ABC):
 
     def begin_pass(self, index: Int[Tensor, "b"]) -> None:
         """As of a method."""
+
+
+def encoder_of(network: nn.Sequential) -> Encoder:
+    """The encoder that a student, or a target, begins with."""
+    encoder = network[0]
+    assert isinstance(encoder, Encoder)
+    return encoder
 
 
 def refuse_averages(name: str, norm: TeacherNorm) -> None:

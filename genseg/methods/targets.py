@@ -5,6 +5,7 @@ of two views and tells it when to move; it does not know which one it is.
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -19,6 +20,7 @@ from genseg.methods.semantic import Semantic, SemanticConfig
 from genseg.methods.target import (
     Projector,
     Target,
+    encoder_of,
     full_batches,
     refuse_averages,
     same_on_all_ranks,
@@ -101,7 +103,7 @@ class Random(Target):
     ) -> None:
         refuse_averages(config.name, norm)
         with seeded(config.seed):
-            encoder = Encoder(replace(student[0].config, weights=None))
+            encoder = Encoder(replace(encoder_of(student).config, weights=None))
             super().__init__(encoder, projector(encoder.width))
         self.requires_grad_(False)
         self.config = config
@@ -149,7 +151,7 @@ class Middle(Target):
     def __init__(
         self, student: nn.Sequential, config: MiddleConfig, norm: TeacherNorm, projector: Projector
     ) -> None:
-        encoder: Encoder = student[0]
+        encoder = encoder_of(student)
         follows = config.weights == "ema"
         if not follows:
             refuse_averages(f"{config.name} with method.target.weights=random", norm)
@@ -169,7 +171,7 @@ class Middle(Target):
 
     def after_step(self, student: nn.Sequential, tau: float) -> None:
         if self.follows:
-            follow(self[0], half_of(student[0], self.config.block), tau, self.norm)
+            follow(self[0], half_of(encoder_of(student), self.config.block), tau, self.norm)
 
 
 def half_of(encoder: Encoder, block: int) -> nn.Sequential:
@@ -198,7 +200,7 @@ def _width(half: nn.Sequential, side: int) -> int:
     return int(probe(torch.zeros(1, 3, side, side)).shape[1])
 
 
-TARGETS: dict[str, tuple[type[Target], type]] = {
+TARGETS: dict[str, tuple[Callable[..., Target], type]] = {
     "ema": (EMA, EMAConfig),
     "random": (Random, RandomConfig),
     "middle": (Middle, MiddleConfig),

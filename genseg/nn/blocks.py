@@ -9,8 +9,9 @@ def blocks_of(encoder: Encoder) -> tuple[list[nn.Module], list[nn.Module]]:
     """The encoder's own modules in two lists: its stem, and its blocks. Run in a row they give its
     last feature map.
 
-    ResNets (and ResNeXts) have 8 blocks (18 layers), 16 (34 and 50) or 33 (101); ConvNeXts 12
-    (atto to nano), 18 (tiny) or 36. What shrinks a ConvNeXt's map belongs to the block behind it.
+    ResNets (and ResNeXts) have 8 blocks (18 layers), 16 (34 and 50) or 33 (101); ConvNeXts 12 (atto
+    to pico), 14 (nano), 18 (tiny) or 36. What shrinks a ConvNeXt's map belongs to the block behind
+    it.
 
     Raises ValueError for an encoder that is no such chain.
     """
