@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 OF_INSTANCES = ("measure_instances", "group", "embed", "choose")
 VERBS = (
     *("pretrain", "energy", "finetune", "generate", "predict", "evaluate", "compare", "probe"),
-    *("evaluate_representation", "zero_shot", "trial", "scan", "split", "convert", "export"),
-    *("visualize", *OF_INSTANCES),
+    *("evaluate_representation", "zero_shot", "study", "trial", "scan", "split", "convert"),
+    *("export", "visualize", *OF_INSTANCES),
 )
 # name -> its module, imported when it is first used: `import genseg` imports no torch
 LAZY = {

@@ -52,6 +52,8 @@ from genseg.workflows.pretrain.pretrain import pretrain as run_pretrain
 from genseg.workflows.pretrain.session import Pretrained
 from genseg.workflows.pretrain.zero_shot import ZeroShot
 from genseg.workflows.pretrain.zero_shot import zero_shot as read_names
+from genseg.workflows.study.config import load_study
+from genseg.workflows.study.study import Studied, StudyOptions, run_study
 
 PathLike = str | Path
 
@@ -226,6 +228,30 @@ def compare(
     return result
 
 
+def study(
+    file: PathLike,
+    data: PathLike,
+    *,
+    out: PathLike = "studies",
+    short: bool = False,
+    only: Sequence[str] = (),
+    jobs: int = 1,
+    **keys: Any,
+) -> Studied:
+    """`genseg study`: train the arms and seeds that decide a claim.
+
+    file: a YAML file, or the name of a study of configs/study; data: class folders
+    only: arms; none: all
+    """
+    path = _recipe(file, "study")
+    assert path is not None
+    config = load_study(path, _keys(keys, {"data": data}), short=short)
+    options = StudyOptions(only=tuple(only), jobs=jobs)
+    result = run_study(path.stem, config, expand(out), options, watch=LiveReport)
+    try_report(result.out)
+    return result
+
+
 def probe(
     runs: PathLike | Sequence[PathLike],
     *,
@@ -240,6 +266,22 @@ def probe(
     found = [expand(r) for r in listed]
     first, second = str(expand(train)), str(expand(test))
     return probe_encoders(found, train=first, test=second, kind=kind, **options)
+
+
+def zero_shot(
+    run: PathLike,
+    data: PathLike,
+    *,
+    words: PathLike | None = None,
+    names: Mapping[str, str] | None = None,
+    classes: Sequence[str] = (),
+    limit: int = 0,
+) -> ZeroShot:
+    """`genseg probe --data`: which class's word vector is nearest to each image, by a run
+    with a semantic target. classes: further names that an image may be taken for."""
+    file = None if words is None else str(expand(words))
+    found = str(expand(data))
+    return read_names(expand(run), found, words=file, names=names, classes=classes, limit=limit)
 
 
 def evaluate_representation(
@@ -266,22 +308,6 @@ def evaluate_representation(
         seed=seed,
         out=None if out is None else expand(out),
     )
-
-
-def zero_shot(
-    run: PathLike,
-    data: PathLike,
-    *,
-    words: PathLike | None = None,
-    names: Mapping[str, str] | None = None,
-    classes: Sequence[str] = (),
-    limit: int = 0,
-) -> ZeroShot:
-    """`genseg probe --data`: which class's word vector is nearest to each image, by a run
-    with a semantic target. classes: further names that an image may be taken for."""
-    file = None if words is None else str(expand(words))
-    found = str(expand(data))
-    return read_names(expand(run), found, words=file, names=names, classes=classes, limit=limit)
 
 
 def scan(images: PathLike) -> Scan:

@@ -23,6 +23,7 @@ from genseg.commands import (
     scan,
     scenes,
     split,
+    study,
     tryout,
     visualize,
 )
@@ -52,7 +53,7 @@ COMMANDS: dict[str, dict[str, Command]] = {  # by what one wants to do
     "learn": {"pretrain": pretrain, "energy": energy, "split": split, "finetune": finetune},
     "use": {"generate": generate, "predict": predict, "export": export, "convert": convert},
     "use instances": {"measure": measure, "group": group, "embed": embed, "choose": choose},
-    "measure models": {"evaluate": evaluate, "probe": probe, "compare": compare},
+    "measure models": {"evaluate": evaluate, "probe": probe, "compare": compare, "study": study},
     "look at results": {"visualize": visualize, "app": app},
 }
 MISTAKEN_PATHS = (

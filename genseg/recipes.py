@@ -21,7 +21,7 @@ def recipe(given: Path | None, kind: str) -> Path | None:
     if name in known:
         return known[name]
     raise ConfigError(
-        f"--config {given}: there is no such file, and no recipe of that name: {', '.join(known)}"
+        f"{given}: there is no such file, and no recipe of that name: {', '.join(known)}"
     )
 
 

@@ -20,6 +20,7 @@ ROOMS = (  # each imports from itself and from those before it
     *("methods", "alpha", "energies", "joint", "transfer", "measure", "runs", "train", "show"),
     *("workflows.labels", "workflows.export", "workflows.generate", "workflows.vectors"),
     *("workflows.evaluate", "workflows.pretrain", "workflows.energy", "workflows.finetune"),
+    "workflows.study",
     *(
         "reports",
         "model",

@@ -71,7 +71,7 @@ from genseg.workflows.pretrain.session import PretrainSession
 ROOT = Path(__file__).resolve().parent.parent
 PEER = ROOT / "tools" / "peers" / "lightly_pretrain.py"
 PEER_PYTHON = ROOT / ".venv-peers" / "bin" / "python"
-METHODS = tuple(name for name in CHOICES["method"] if name != "none")
+METHODS = tuple(name for name in CHOICES["method"] if name not in ("none", "supervised"))
 WHO = ("genseg", "floor", "lightly")
 # not counted: allocation, oneDNN's choices, the workers' start; as many as the peer's
 WARMUP_STEPS = 3

@@ -28,6 +28,7 @@ from genseg.workflows.finetune.config import FinetuneConfig
 from genseg.workflows.generate.instances import Instances
 from genseg.workflows.pretrain.config import CHOICES as PRETRAIN_CHOICES
 from genseg.workflows.pretrain.config import PretrainConfig
+from genseg.workflows.study.config import StudyConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 WIDTH = 100  # columns of a help text, on every terminal
@@ -125,6 +126,12 @@ FILES: dict[str, dict[str, str]] = {
         "rows.jsonl": "what is done so far, to go on from",
         "report.html, settings.json, env.json, broken.txt": "as of `genseg generate`",
     },
+    "genseg study FILE --out DIR": {
+        "STUDY/study.json": "claim, verdict, statements, and every number",
+        "STUDY/table.txt, STUDY/plot.svg, STUDY/report.html": "the same to read",
+        "cells/": "an encoder and its numbers for each arm and seed, by digest; studies share them",
+        "lists/": "lists of images, of parts and of what is held out",
+    },
     "genseg compare --out DIR": {
         "table.txt": "the table that the command prints",
         "plot.svg": "the same as curves",
@@ -205,6 +212,7 @@ def keys() -> str:
             *("## genseg pretrain", _code(key_help(PretrainConfig, PRETRAIN_CHOICES))),
             *("## genseg energy", _code(key_help(EnergyConfig, ENERGY_CHOICES))),
             *("## genseg finetune", _code(key_help(FinetuneConfig, FINETUNE_CHOICES))),
+            *("## genseg study", _code(key_help(StudyConfig, {}))),
         ]
     )
 

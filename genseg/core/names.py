@@ -24,6 +24,7 @@ PARTS, ALPHAS, CUTOUTS, MASKS = "parts", "alphas", "cutouts", "masks"
 # what genseg compare leaves
 COMPARED_NAME, PLOT_NAME, CELL_NAME = "compare.json", "plot.svg", "cell.json"
 TABLE_NAME = "table.txt"
+STUDY_NAME = "study.json"  # of genseg study, with plot.svg and table.txt
 REPRESENTATION_NAME = "representation.json"  # of genseg evaluate representation
 # pages
 REPORT_NAME, INDEX_NAME = "report.html", "index.html"

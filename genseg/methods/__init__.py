@@ -6,6 +6,7 @@ from genseg.methods.method import Method
 from genseg.methods.moco import MoCo, MoCoConfig
 from genseg.methods.simclr import SimCLR, SimCLRConfig
 from genseg.methods.simmim import SimMIM, SimMIMConfig
+from genseg.methods.supervised import Supervised, SupervisedConfig
 from genseg.methods.swav import SwAV, SwAVConfig
 
 METHODS: dict[str, tuple[type[Method], type]] = {
@@ -15,4 +16,5 @@ METHODS: dict[str, tuple[type[Method], type]] = {
     "swav": (SwAV, SwAVConfig),
     "simmim": (SimMIM, SimMIMConfig),
     "distill": (Distill, DistillConfig),
+    "supervised": (Supervised, SupervisedConfig),
 }

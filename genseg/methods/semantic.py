@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -50,6 +50,23 @@ class SemanticConfig:
         above(0, labelled=self.labelled, ridge=self.ridge)
         between(0, 1, labelled=self.labelled)
         at_least(0, seed=self.seed)
+
+
+@runtime_checkable
+class Labels(Protocol):
+    """Which labels of a run's images are used."""
+
+    @property
+    def labelled(self) -> float:
+        """Share of each class's images."""
+
+    @property
+    def seed(self) -> int:
+        """Draws them."""
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """Classes of which none is used."""
 
 
 class Semantic(Target):
@@ -162,7 +179,7 @@ def word_vectors(config: SemanticConfig, images: RunImages) -> Float[np.ndarray,
     return class_vectors(config.words, images.classes, config.names)
 
 
-def labelled(labels: Int[Tensor, "n"], classes: Sequence[str], config: SemanticConfig) -> list[int]:
+def labelled(labels: Int[Tensor, "n"], classes: Sequence[str], config: Labels) -> list[int]:
     """The images whose class is used, in order: of each seen class the share `labelled`, one at
     least, drawn by the seed."""
     rng = np.random.default_rng([config.seed, *b"labelled"])

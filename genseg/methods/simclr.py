@@ -3,10 +3,11 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from genseg.core import dist
 from genseg.core.check import above, at_least
@@ -24,6 +25,8 @@ class SimCLRConfig:
     temperature: float = 0.1
     hidden: int = 2048  # width of the projection head's hidden layer
     dim: int = 128  # width of the embedding
+    # the projection head; linear and none are the paper's controls (section 4.2)
+    head: Literal["mlp", "linear", "none"] = "mlp"
 
     def __post_init__(self) -> None:
         above(0, temperature=self.temperature)
@@ -40,13 +43,18 @@ class SimCLR(Method):
         super().__init__()
         self.config = config
         self.encoder = encoder
-        self.head = mlp(
-            encoder.width,
-            config.hidden,
-            config.dim,
-            hidden_bias=False,
-            last_bias=False,
-            head="mlp_bn",
+        hidden = (config.hidden,) if config.head == "mlp" else ()
+        self.head = (
+            nn.Identity()
+            if config.head == "none"
+            else mlp(
+                encoder.width,
+                *hidden,
+                config.dim,
+                hidden_bias=False,
+                last_bias=False,
+                head="mlp_bn",
+            )
         )
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:

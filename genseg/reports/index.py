@@ -6,8 +6,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from genseg.core.files import write_text
-from genseg.core.names import COMPARED_NAME, INDEX_NAME, REPORT_NAME
+from genseg.core.names import COMPARED_NAME, INDEX_NAME, REPORT_NAME, STUDY_NAME
 from genseg.core.words import amount
+from genseg.reports import studies
 from genseg.reports.numbers import gain, series
 from genseg.reports.representation import compared
 from genseg.reports.run import LEFT_BEHIND, VAL, Run
@@ -15,12 +16,14 @@ from genseg.runs.folder import RunError
 from genseg.show.chart import Line, chart, number
 from genseg.show.page import Page, Section, as_text, data_of, render
 from genseg.workflows.finetune.comparison import transfer_plot
+from genseg.workflows.study.words import study_plot
 
 KINDS = {
     "pretrain": "Pretraining",
     "energy": "Energies",
     "finetune": "Fine-tuning",
     "compare": "Comparisons",
+    "study": "Studies",
     "found": "Instances found",
 }
 MOST = 7  # runs in a chart: as many as there are colours
@@ -78,6 +81,8 @@ def _kind(run: Run) -> str:
     """One of KINDS: what belongs to it can be compared."""
     if run.compared is not None:
         return "compare"
+    if run.studied is not None:
+        return "study"
     if run.config is not None:
         return "pretrain"
     if run.shaped is not None:
@@ -88,7 +93,7 @@ def _kind(run: Run) -> str:
 def _group(anchor: str, runs: Sequence[Run]) -> Section:
     """The runs of one task: a table, what each comparison says, and charts."""
     word = KINDS[anchor]
-    body = _table(runs) + "".join(map(_comparison, runs if anchor == "compare" else ()))
+    body = _table(runs) + "".join(map(_comparison, runs if anchor in ("compare", "study") else ()))
     lead = ""
     if charts := _charts(runs[:MOST]):
         body += f'<div class="charts">{charts}</div>'
@@ -102,8 +107,11 @@ def _comparison(run: Run) -> str:
     """The verdict of a comparison, and its chart. One whose file is damaged says so."""
     name = f"<h3>{as_text(run.path.name)}</h3>"
     try:
-        said = gain(run) or "No cell is finished yet."
-        plot = transfer_plot(run.compared or {}, run.path / COMPARED_NAME)
+        said = gain(run) or studies.said(run) or "No cell is finished yet."
+        if run.studied is not None:
+            plot = study_plot(run.studied, run.path / STUDY_NAME)
+        else:
+            plot = transfer_plot(run.compared or {}, run.path / COMPARED_NAME)
     except RunError as error:
         return f"{name}<p>{as_text(str(error))}</p>"
     return f'{name}<p>{as_text(said)}</p><div class="charts"><figure>{plot}</figure></div>'
@@ -164,6 +172,8 @@ def task(run: Run) -> str:
         )
     if run.compared is not None:
         return "compare"
+    if run.studied is not None:
+        return "study"
     if run.shaped is not None:
         return f"energy {run.shaped.shape.name}"
     if run.model:

@@ -9,7 +9,7 @@ from genseg.core.files import write_text
 from genseg.core.names import REPORT_NAME
 from genseg.core.words import amount
 from genseg.methods.semantic import SUPERVISED
-from genseg.reports import energies
+from genseg.reports import energies, studies
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
 from genseg.reports.pictures import extremes, found, pictures_of, steps
@@ -30,6 +30,9 @@ PATIENCE = 60
 # In the order of the page. Each is left out where the directory has nothing for it.
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     transfer,
+    studies.arms,
+    studies.likeness,
+    studies.predictors,
     found,
     proposals,
     sizes,
@@ -85,7 +88,7 @@ def write_report(
 def verdict(run: Run) -> str:
     """What came out and whether it is good, in a sentence or two, as far as the directory knows."""
     said = []
-    if text := gain(run):
+    if text := gain(run) or studies.said(run):
         said.append(text)
     if text := energies.said(run):
         said.append(text)

@@ -25,6 +25,7 @@ from genseg.core.names import (
     PREDICTIONS_NAME,
     ROWS_NAME,
     SCORES_NAME,
+    STUDY_NAME,
 )
 from genseg.core.precision import fast_precision
 from genseg.data.images.files import ImageList, list_images
@@ -54,11 +55,11 @@ from genseg.workflows.pretrain.snapshots import middle, read_snapshots
 VAL = "val "  # begins the scores in metrics.jsonl
 # A folder with one of these can be reported on.
 FOUND = (INSTANCES_NAME, PREDICTIONS_NAME)  # of genseg generate, and of genseg predict
-LEFT_BEHIND = (CONFIG_NAME, METRICS_NAME, ALPHA_NAME, *FOUND, COMPARED_NAME, PARTS, ROWS_NAME)
+GRIDS = (COMPARED_NAME, STUDY_NAME)  # of genseg compare, and of genseg study
+LEFT_BEHIND = (CONFIG_NAME, METRICS_NAME, ALPHA_NAME, *FOUND, *GRIDS, PARTS, ROWS_NAME)
 SHOWN = 12  # images in the viewer
 MOST = 1000  # images of an instances.json that are looked through
-# pixels of the window of an image that a run looks at for its report; a whole one may be of any
-# size
+# pixels of the window of an image that is looked at for a report; a whole one may be of any size
 SIDE = 512
 C = TypeVar("C")
 
@@ -109,6 +110,10 @@ class Run:
     @functools.cached_property
     def compared(self) -> dict[str, Any] | None:
         return self._json(COMPARED_NAME)
+
+    @functools.cached_property
+    def studied(self) -> dict[str, Any] | None:
+        return self._json(STUDY_NAME)
 
     @functools.cached_property
     def scores(self) -> Scores | None:
@@ -170,10 +175,8 @@ class Run:
         """The part of a run that is over, by the last line of its metrics; 1 without any."""
         if (self.path / SCORES_NAME).exists():  # it may have stopped early
             return 1.0
-        if self.compared is not None:
-            return len(self.compared.get("cells", ())) / max(
-                1, int(self.compared.get("planned", 0))
-            )
+        if (grid := self.compared or self.studied) is not None:
+            return len(grid.get("cells", ())) / max(1, int(grid.get("planned", 0)))
         if self._parts:
             return len(self._parts) / max(1, int(self.environment.get("images", 0)))
         logged = [row for row in self.rows if "eta_seconds" in row]
@@ -377,8 +380,7 @@ def regions(
     images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], folder: Path
 ) -> Iterator[dict[str, Any]]:
     """What a semantic model has found, each class of an image as one instance; `mask` of an image
-    names its map. While it is at work `categories` may not be known: then a class has its
-    number."""
+    names its map. Before `categories` are known a class has its number."""
     ids = dict(enumerate((c["id"] for c in categories), start=1))
     for image in images:
         if "mask" in image:

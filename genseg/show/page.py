@@ -12,7 +12,7 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from genseg.show.chart import HEIGHT, WIDTH
+from genseg.show.chart import WIDTH
 from genseg.show.draw import PALETTE
 from genseg.show.paths import short_paths
 
@@ -117,7 +117,9 @@ def svg_file(chart: str, title: str) -> str:
         re.findall(r"^\.chart [^{]+\{[^}]*\}(?: \.chart [^{]+\{[^}]*\})*$", style, re.M)
     )
     rules = re.sub(r"var\((--[\w-]+)\)", lambda m: colours[m[1]], rules)
-    inner, w, h = chart.partition(">")[2], WIDTH + BESIDE, HEIGHT + BAND
+    height = re.search(r'viewBox="0 0 \d+ (\d+)"', chart)
+    assert height
+    inner, w, h = chart.partition(">")[2], WIDTH + BESIDE, int(height[1]) + BAND
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="chart" viewBox="0 {-BAND} {w} {h}" '
         f'width="{2 * w}" height="{2 * h}" font-family="{FONT}" '

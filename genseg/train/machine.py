@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import (
     DistributedDataParallelKwargs,
     DynamoBackend,
@@ -67,6 +68,12 @@ def make_accelerator(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
+
+
+def let_go() -> None:
+    """Let the next run of this process choose its own precision: Accelerate keeps the first
+    one's."""
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def prepare(

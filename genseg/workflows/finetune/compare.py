@@ -10,12 +10,8 @@ images are labelled changes more than the arm does. A finished cell is kept and 
 import functools
 import hashlib
 import json
-import multiprocessing
-import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +19,15 @@ from typing import Any
 import torch
 
 from genseg import config as configs
-from genseg.core import interrupts
 from genseg.core.check import at_least
 from genseg.core.files import write_text
 from genseg.core.names import CELL_NAME, COMPARED_NAME, PLOT_NAME, SCORES_NAME, TABLE_NAME
 from genseg.core.paths import expand
-from genseg.core.processes import end_with_parent, ignored, parent_lives
 from genseg.core.result import Result
 from genseg.data.labels.read import is_semantic, read_labels
 from genseg.runs.folder import RunError, write_environment
-from genseg.runs.metrics import ProgressLine, duration
+from genseg.runs.grid import run_all
+from genseg.runs.metrics import ProgressLine
 from genseg.show.page import svg_file
 from genseg.train.watch import Watcher
 from genseg.workflows.evaluate.detector import MAIN, read_scores
@@ -145,7 +140,7 @@ def compare(
             live.update()
 
     try:
-        _run_all(list(tasks.values()), jobs, line, say)
+        run_all(list(tasks.values()), run_cell, jobs=jobs, line=line, say=say, shared=_with_threads)
     except KeyboardInterrupt:
         line.say("interrupted; the same command goes on with the cells that are missing")
         raise
@@ -184,6 +179,10 @@ class Task:
     numbers: list[int]
     settings: dict[str, str]
     out: Path
+
+    @property
+    def title(self) -> str:
+        return self.cell.title
 
 
 def settings_of(config: FinetuneConfig) -> dict[str, str]:
@@ -233,59 +232,10 @@ def _refuse_apart(models: Mapping[str, str]) -> None:
         raise ValueError(f"--arms: they have no number in common, {told}; compare them apart")
 
 
-def _run_all(
-    tasks: Sequence[Task], jobs: int, line: ProgressLine, say: Callable[[str], None]
-) -> None:
-    """Run the cells, `jobs` at a time in processes of their own; no more than these are begun
-    before one ends. One after the other they show how far each is."""
-    jobs, began = min(jobs, len(tasks)), time.monotonic()
-
-    def told(done: int, text: str) -> None:
-        left = (time.monotonic() - began) / done * (len(tasks) - done)
-        say(
-            f"{done}/{len(tasks)} {text}" + (f"; ETA {duration(left)}" if done < len(tasks) else "")
-        )
-
-    if jobs < 2:
-        for done, task in enumerate(tasks, start=1):
-            line.title = f"{done}/{len(tasks)} {task.cell.title}: "
-            told(done, run_cell(task, line))
-        return
-    context = multiprocessing.get_context("spawn")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    waiting = [
-        replace(t, config=replace(t.config, threads=t.config.threads or threads))
-        for t in reversed(tasks)
-    ]
-    done = 0
-    stop = context.Event()
-    with ProcessPoolExecutor(
-        jobs, mp_context=context, initializer=end_with_parent, initargs=(stop,)
-    ) as pool:
-        # Ctrl-C goes to all processes of a terminal: the first one tells the others by `stop`
-        with ignored():
-            running = {pool.submit(_run_in_pool, waiting.pop()) for _ in range(jobs)}
-        try:
-            while running:
-                ended, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    done += 1
-                    told(done, future.result())
-                    if waiting:
-                        running.add(pool.submit(_run_in_pool, waiting.pop()))
-        except BaseException:
-            stop.set()
-            raise
-
-
-def _run_in_pool(task: Task) -> str:
-    """`run_cell` in a process of a pool, which would wait for its next task without end once its
-    parent is gone."""
-    try:
-        return run_cell(task)
-    finally:
-        if not parent_lives():
-            os._exit(interrupts.exit_code())  # the cell has been saved
+def _with_threads(task: Task, threads: int) -> Task:
+    """The task for a process that has so many threads, where its recipe says nothing."""
+    config = task.config
+    return replace(task, config=replace(config, threads=config.threads or threads))
 
 
 def run_cell(task: Task, progress: ProgressLine | None = None) -> str:

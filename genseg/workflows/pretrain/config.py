@@ -109,12 +109,14 @@ class PretrainConfig:
     @property
     def supervised(self) -> bool:
         """Whether training reads the classes of images."""
-        return getattr(getattr(self.method, "target", None), "supervised", False)
+        parts = (self.method, getattr(self.method, "target", None))
+        return any(getattr(part, "supervised", False) for part in parts)
 
     @property
     def learnt_by(self) -> str:
         """The method, and what it was told: what exports and pages say of the encoder."""
-        return f"{self.method.name}, {SUPERVISED}" if self.supervised else str(self.method.name)
+        told = self.supervised and self.method.name != "supervised"
+        return f"{self.method.name}, {SUPERVISED}" if told else str(self.method.name)
 
 
 # What may change between the calls that make up one run: none changes a weight (the fingerprint

@@ -9,6 +9,7 @@ from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, CONFIG_NAME
 from genseg.core.paths import expand
 from genseg.runs.folder import write_environment
+from genseg.runs.metrics import ProgressLine
 from genseg.runs.resume import take
 from genseg.train.watch import Watcher
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
@@ -17,9 +18,16 @@ from genseg.workflows.pretrain.session import Pretrained, PretrainSession
 
 
 def pretrain(
-    config: PretrainConfig, *, fresh: bool = False, watch: Watcher | None = None
+    config: PretrainConfig,
+    *,
+    fresh: bool = False,
+    watch: Watcher | None = None,
+    progress: ProgressLine | None = None,
 ) -> Pretrained:
     """Train, or go on where the run directory stands.
+
+    progress: the line of a command that trains several; then nothing is said of what is as it
+        should be
 
     Leaves `config.yaml env.json metrics.jsonl broken.txt checkpoints/ encoder.safetensors timm/` in
     `config.run`, and what `watch` makes of them. Raises ValueError for what a user can mend,
@@ -47,9 +55,11 @@ def pretrain(
                 write_environment(run, device=parts.accelerator.device, facts=parts.circumstances)
                 # keys that are free may have changed
                 write_text(run / CONFIG_NAME, configs.to_yaml(parts.config))
-        session = stack.enter_context(contextlib.closing(PretrainSession(parts, run, saved, watch)))
+        session = stack.enter_context(
+            contextlib.closing(PretrainSession(parts, run, saved, watch, progress))
+        )
         result = session.result(complete=session.train())
-    if result.complete and main:
+    if result.complete and main and progress is None:
         print(result)
     if session.watch is not None:
         session.watch.done(complete=result.complete)

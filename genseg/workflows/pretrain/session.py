@@ -107,9 +107,10 @@ class PretrainSession(Session):
         run: Path,
         saved: Saved | None,
         watch: Watcher | None = None,
+        progress: ProgressLine | None = None,
     ) -> None:
-        self.parts, self.module = parts, parts.module
-        super().__init__(parts, run, progress=ProgressLine(), watch=watch)
+        self.parts, self.module, self.alone = parts, parts.module, progress is None
+        super().__init__(parts, run, progress=progress or ProgressLine(), watch=watch)
         self.broken: set[int] = set()
         self.reasons: dict[int, str] = {}
         if saved is not None:
@@ -161,7 +162,8 @@ class PretrainSession(Session):
 
     def train(self) -> bool:
         """From the present step to the end. Returns whether the end was reached."""
-        self._greet()
+        if self.alone:
+            self._greet()
         if self.step < self.plan.total:
             batches = self.batches()  # makes the first bank, on which scores are calibrated
             if self.step == 0:
@@ -258,8 +260,7 @@ class PretrainSession(Session):
         if self.config.log_measures:
             worth |= quick_measures(embeddings)
         row = self.row(terms, timing, grad_norm, worth)
-        # as the loop has applied it
-        row |= self.parts.module.scheduled((self.step - 1) / plan.total)
+        row |= self.parts.module.scheduled((self.step - 1) / plan.total)  # as the loop applied it
         self.record(row)
         self.progress.show(row, plan.total, force=self.step == plan.total)
         trivial = self.parts.module.trivial(plan.batch // self.config.accumulate)

@@ -155,7 +155,7 @@ def _semantic_config(run: Path, words: str | None) -> PretrainConfig:
     if not file.is_file():
         raise ValueError(f"{run} is no run of genseg pretrain: there is no {file}; {advice}")
     config = configs.load(PretrainConfig, file=file, overrides=[], choices=CHOICES)
-    if not config.supervised:
+    if getattr(getattr(config.method, "target", None), "name", "") != "semantic":
         raise ValueError(f"{run} has not learnt to output word vectors; {advice}")
     if words is None:
         return config
