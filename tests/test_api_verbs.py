@@ -8,12 +8,14 @@ import pytest
 import torch
 from coco_made import write_blobs
 from safetensors.torch import load_file
+from small import ENCODER
 
 import genseg
 from genseg.cli import main
 from genseg.core.result import Result
 
 TINY = {"steps": 2, "batch_size": 4, "threads": 1, "data.workers": 0, "views.both.size": 32}
+TINY |= {"encoder.name": ENCODER}
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,7 @@ def test_what_pretraining_is_worth(place: Path, tmp_path: Path) -> None:
         out=tmp_path / "worth",
         recipe="unet",
         **{"steps": 1, "batch_size": 2, "augment.size": 64, "threads": 1, "data.workers": 0},
+        architecture=ENCODER,
     )
     assert [c["arm"] for c in result["cells"]] == ["mine", "random"]
     assert result["metric"] == "mIoU" and (result.out / "report.html").is_file()

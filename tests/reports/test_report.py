@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.core.names import REPORT_NAME
@@ -30,8 +31,10 @@ from genseg.show.paths import short_paths
 from genseg.workflows.pretrain.session import PretrainSession
 from genseg.workflows.pretrain.snapshots import COUNT, Snapshots, read_snapshots, spaced
 
+pytestmark = pytest.mark.usefixtures("few_composites")
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 SMALL = [
+    f"encoder.name={ENCODER}",
     "batch_size=4",
     "threads=1",
     "steps=6",
