@@ -15,7 +15,17 @@ import pytest
 
 MARK = "GENSEG_TESTS"  # of the environment of all that a process of tests starts: its number
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SLOW = ("test_readme", "test_rounds", "test_end_of_processes", "test_resume", "test_examples")
+SLOW = (
+    "test_readme",
+    "test_rounds",
+    "test_launch",
+    "test_end_of_processes",
+    "test_examples",
+    "test_energy",
+    "test_built_module",
+    "test_resume",
+    "test_app",
+)
 # others use the cores, too
 SHARED = "PYTEST_XDIST_WORKER" in os.environ or os.environ.get("OMP_NUM_THREADS") == "1"
 THREADS = 1 if SHARED else min(2, os.cpu_count() or 1)
