@@ -85,12 +85,12 @@ def test_models_do_what_their_run_can(place: Path) -> None:
     encoder, segmenter = genseg.load(place / "mine"), genseg.load(place / "unet", device="cpu")
     detector = genseg.load(place / "faster_rcnn", precision="fp32")
     vectors = encoder.embed(files)
-    assert vectors.shape == (3, 512) and vectors.dtype == np.float32
+    assert vectors.shape == (3, 96) and vectors.dtype == np.float32
     np.testing.assert_allclose(encoder.embed(files[0])[0], vectors[0], rtol=1e-4, atol=1e-5)
     found = genseg.load("otsu").instances(files[0])
     each = encoder.embed_instances(files[0], found)
-    assert each.shape == (len(found), 512) and np.isfinite(each).all()
-    assert encoder.embed_instances(files[0], found[:0]).shape == (0, 512)
+    assert each.shape == (len(found), 96) and np.isfinite(each).all()
+    assert encoder.embed_instances(files[0], found[:0]).shape == (0, 96)
     classes = segmenter.segment(files[0])
     assert classes.shape == (found.height, found.width)
     assert classes.max() <= len(segmenter.classes) == 2

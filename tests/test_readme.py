@@ -22,7 +22,7 @@ README = (ROOT / "README.md").read_text()
 TEXT = "\n".join([README, *(file.read_text() for file in GUIDES)])
 LITTLE = [f"encoder.name={ENCODER}", "batch_size=4", "data.workers=0"]
 TINY = {
-    "simclr": [*LITTLE, "data.cache=0"],
+    "simclr": ["batch_size=4", "data.workers=0", "data.cache=0"],  # a ResNet-18, as others read it
     "moco": [*LITTLE, "data.cache=0", "method.splits=2"],
     "swav": [],
     "mask_rcnn": [
