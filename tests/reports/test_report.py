@@ -31,7 +31,6 @@ from genseg.show.paths import short_paths
 from genseg.workflows.pretrain.session import PretrainSession
 from genseg.workflows.pretrain.snapshots import COUNT, Snapshots, read_snapshots, spaced
 
-pytestmark = pytest.mark.usefixtures("few_composites")
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 SMALL = [
     f"encoder.name={ENCODER}",
