@@ -15,7 +15,17 @@ import pytest
 
 MARK = "GENSEG_TESTS"  # of the environment of all that a process of tests starts: its number
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-SLOW = ("test_readme", "test_rounds", "test_end_of_processes", "test_resume", "test_examples")
+SLOW = (
+    "test_readme",
+    "test_rounds",
+    "test_launch",
+    "test_end_of_processes",
+    "test_examples",
+    "test_energy",
+    "test_built_module",
+    "test_resume",
+    "test_app",
+)
 # others use the cores, too
 SHARED = "PYTEST_XDIST_WORKER" in os.environ or os.environ.get("OMP_NUM_THREADS") == "1"
 THREADS = 1 if SHARED else min(2, os.cpu_count() or 1)
@@ -29,13 +39,11 @@ def pytest_configure() -> None:
     # a test that wants a download fails at once, here and not on a train
     os.environ["HF_HUB_OFFLINE"] = "1"
 
-    import jaxtyping
+    import checked
 
     loaded = sorted(name for name in sys.modules if name.split(".")[0] == "genseg")
     assert not loaded, f"imported before its shapes could be checked: {loaded}"
-    # PEP 484: where a float is asked for, an int will do.
-    checker = "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
-    jaxtyping.install_import_hook("genseg", checker)
+    checked.install()
 
     import torch
 
@@ -91,6 +99,15 @@ def fresh_accelerate() -> Iterator[None]:
         from accelerate.state import AcceleratorState
 
         AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(scope="module")
+def few_composites() -> Iterator[None]:
+    """For a module that trains the alpha task to see something else than its calibration."""
+    import composed
+
+    with composed.few_composites():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,12 +8,14 @@ import pytest
 import torch
 from coco_made import write_blobs
 from safetensors.torch import load_file
+from small import ENCODER
 
 import genseg
 from genseg.cli import main
 from genseg.core.result import Result
 
 TINY = {"steps": 2, "batch_size": 4, "threads": 1, "data.workers": 0, "views.both.size": 32}
+TINY |= {"encoder.name": ENCODER}
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +85,12 @@ def test_models_do_what_their_run_can(place: Path) -> None:
     encoder, segmenter = genseg.load(place / "mine"), genseg.load(place / "unet", device="cpu")
     detector = genseg.load(place / "faster_rcnn", precision="fp32")
     vectors = encoder.embed(files)
-    assert vectors.shape == (3, 512) and vectors.dtype == np.float32
+    assert vectors.shape == (3, 96) and vectors.dtype == np.float32
     np.testing.assert_allclose(encoder.embed(files[0])[0], vectors[0], rtol=1e-4, atol=1e-5)
     found = genseg.load("otsu").instances(files[0])
     each = encoder.embed_instances(files[0], found)
-    assert each.shape == (len(found), 512) and np.isfinite(each).all()
-    assert encoder.embed_instances(files[0], found[:0]).shape == (0, 512)
+    assert each.shape == (len(found), 96) and np.isfinite(each).all()
+    assert encoder.embed_instances(files[0], found[:0]).shape == (0, 96)
     classes = segmenter.segment(files[0])
     assert classes.shape == (found.height, found.width)
     assert classes.max() <= len(segmenter.classes) == 2
@@ -141,6 +143,7 @@ def test_what_pretraining_is_worth(place: Path, tmp_path: Path) -> None:
         out=tmp_path / "worth",
         recipe="unet",
         **{"steps": 1, "batch_size": 2, "augment.size": 64, "threads": 1, "data.workers": 0},
+        architecture=ENCODER,
     )
     assert [c["arm"] for c in result["cells"]] == ["mine", "random"]
     assert result["metric"] == "mIoU" and (result.out / "report.html").is_file()

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from small import ENCODER
 
 from genseg import config as configs
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
@@ -113,16 +114,15 @@ COMPOSED = [
 ]
 SHAPED = {"composites": 6, "judged": 4}
 BESIDE = [
+    *(f"encoder.name={ENCODER}", "precision=no"),  # as energies have it: one for a process
     *("data.cache=0", "data.workers=0", "views.both.size=32", "images=null"),
     *("alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8", "checkpoint.every=2 steps"),
 ]
 
 
-def test_the_commands_and_the_python_of_energies(
-    place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("few_composites")
+def test_the_commands_and_the_python_of_energies(place: Path) -> None:
     """For the run that is there, which gets the config of one that composes."""
-    monkeypatch.setattr("genseg.workflows.pretrain.rounds.JUDGED", 4)
     given = ["method.name=none", "alpha.name=places", "data.path=FOLDER", "run=runs/alpha"]
     config = configs.load(
         PretrainConfig, file=None, overrides=[*given, "steps=1", *COMPOSED], choices=CHOICES

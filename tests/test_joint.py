@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from processes import forked
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
@@ -263,7 +263,7 @@ def test_two_processes_equal_one_with_the_whole_batch(
 ) -> None:
     """2 x 2 images equal 1 x 4, also when one rank has fewer layers than the other, or none."""
     loss, want = gradients(without(inputs_of(4), bare))
-    mp.spawn(_one_rank, (str(tmp_path), bare), nprocs=2)
+    forked(_one_rank, str(tmp_path), bare, count=2)
     ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
     assert (ranks[0]["loss"] + ranks[1]["loss"]) / 2 == pytest.approx(loss, abs=1e-4)
     assert want.keys() == ranks[0]["gradients"].keys()

@@ -8,23 +8,27 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 
+pytestmark = pytest.mark.usefixtures("few_composites")
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 GUIDES = [DOCS / f"guides/{n}.md" for n in ("data", "pretraining", "alpha_maps", "fine_tuning")]
 README = (ROOT / "README.md").read_text()
 TEXT = "\n".join([README, *(file.read_text() for file in GUIDES)])
+LITTLE = [f"encoder.name={ENCODER}", "batch_size=4", "data.workers=0"]
 TINY = {
-    "simclr": ["batch_size=4", "data.cache=0", "data.workers=0"],
-    "moco": ["batch_size=4", "data.cache=0", "data.workers=0", "method.splits=2"],
+    "simclr": ["batch_size=4", "data.workers=0", "data.cache=0"],  # a ResNet-18, as others read it
+    "moco": [*LITTLE, "data.cache=0", "method.splits=2"],
     "swav": [],
     "simmim": ["batch_size=4", "data.cache=0", "data.workers=0", "steps=1"],
     "distill": ["batch_size=4", "data.cache=0", "data.workers=0", "steps=1", "method.side=32"],
     "mask_rcnn": [
+        f"architecture={ENCODER}",
         "steps=1",
         "batch_size=2",
         "augment.size=64",
@@ -36,8 +40,7 @@ TINY = {
         "validate.every=1 steps",
     ],
     "alpha": [
-        "batch_size=4",
-        "data.workers=0",
+        *LITTLE,
         "steps=2",
         "alpha.compose.size=64",
         "alpha.side=64",

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small import ENCODER
 
 import genseg
+from genseg import tryout
 from genseg.cli import main
 from genseg.commands.pretrain import folder_first
 from genseg.config import load
+from genseg.core.names import CONFIG_NAME
 from genseg.core.paths import name_of
 from genseg.recipes import recipe
 from genseg.tryout import CLASSICAL, Seen, advice, behind
@@ -20,14 +23,18 @@ from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 TINY = {
     **{"batch_size": 4, "data.workers": 0, "threads": 1},
-    **{"alpha.compose.size": 64, "alpha.side": 64},
+    **{"alpha.compose.size": 64, "alpha.side": 64, "encoder.name": ENCODER},
 }
+KEYS = [f"{key}={value}" for key, value in TINY.items()]
 WELL = Seen(images=20, empty=2, widths=(20.0, 60.0), agreement=0.8, shrunk=True)
 
 
-@pytest.fixture
-def photos(tmp_path: Path) -> Path:
-    folder = tmp_path / "photos"
+pytestmark = pytest.mark.usefixtures("few_composites")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trial") / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for n in range(6):
@@ -51,8 +58,7 @@ def test_a_trial_leaves_pictures_and_says_what_comes_next(
         assert (run / name).is_file(), name
     assert f"genseg generate {run}-full {photos} --out {run}-full/found" in result.text()
     assert "this run saw 8 images, a full one sees 16,000" in result.text()
-    words = [f"{key}={value}" for key, value in TINY.items()]
-    assert main(["try", str(photos), "steps=2", *words]) == 0  # goes on: nothing is left to train
+    assert main(["try", str(photos), "steps=2", *KEYS]) == 0  # goes on: nothing is left to train
     assert main(["try", str(photos), "--minutes", "0"]) == 2
     assert main(["try", str(tmp_path / "nowhere"), "steps=2"]) == 2
 
@@ -60,12 +66,19 @@ def test_a_trial_leaves_pictures_and_says_what_comes_next(
 def test_the_length_is_what_the_machine_does_and_stays_when_it_goes_on(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("genseg.tryout.SHORTEST", 100)
+    """Of the config alone: what it says is what the test above trains."""
     run = tmp_path / "run"
-    first = genseg.trial(photos, run=run, minutes=0.001, **TINY)
-    assert first.pretrained.images_seen == 100
-    again = genseg.trial(photos, run=run, minutes=60, **TINY)
-    assert again.pretrained.images_seen == 100 and again.pretrained.complete
+
+    def images(minutes: float, *more: str) -> int | None:
+        return tryout._config(str(photos), str(run), minutes, [*KEYS, *more]).images
+
+    assert images(0.001) == tryout.SHORTEST and images(1e6) == tryout.LONGEST
+    monkeypatch.setattr("genseg.tryout.SHORTEST", 100)
+    assert images(0.001) == 100
+    assert images(0.001, "steps=2") is None
+    run.mkdir()
+    (run / CONFIG_NAME).write_text("images: 300\n")  # begun by a machine three times as fast
+    assert images(60) == 300
 
 
 @pytest.mark.parametrize(

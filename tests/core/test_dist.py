@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
+from processes import forked
 from torch import nn
 
 from genseg.core import dist
@@ -38,7 +38,7 @@ def _one_rank(rank: int, folder: str) -> None:
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
+    forked(_one_rank, str(tmp_path), count=2)
     ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
     for r, found in enumerate(ranks):
         torch.testing.assert_close(found["gathered"], torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
@@ -82,7 +82,7 @@ def _one_teacher(rank: int, folder: str) -> None:
 
 def test_teachers_of_averaged_norms_are_the_same_on_all_ranks(tmp_path: Path) -> None:
     """Else a run that goes on with the first rank's is another one."""
-    mp.spawn(_one_teacher, (str(tmp_path),), nprocs=2)
+    forked(_one_teacher, str(tmp_path), count=2)
     one, two = (torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1))
     assert not one["own"]["1.running_mean"].equal(two["own"]["1.running_mean"])
     for name in ("student", "teacher"):

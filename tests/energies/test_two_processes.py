@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 from energies import SOME, examples, of_images, shaping_of
+from processes import forked
 from torch import Tensor
-from torch.multiprocessing.spawn import spawn
 
 from genseg.energies.shaping import Examples, Shaping
 from genseg.energies.strategies import SHAPINGS
@@ -60,7 +60,7 @@ def _one_rank(rank: int, folder: str) -> None:
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
     """What each of two processes has found."""
     folder: Path = tmp_path_factory.mktemp("ranks")
-    spawn(_one_rank, (str(folder),), nprocs=2)
+    forked(_one_rank, str(folder), count=2)
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 

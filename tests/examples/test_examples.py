@@ -40,13 +40,14 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_the_notebook(tmp_path: Path) -> None:
-    """In a process without checks of shapes, which would take half as long again."""
-    environment = {**os.environ, "GENSEG_EXAMPLE_IMAGES": "8"}  # one update
-    words = [sys.executable, notebook_cells.__file__, str(NOTEBOOK)]
-    done = subprocess.run(words, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    said = done.stdout
+@pytest.mark.usefixtures("few_composites")
+def test_the_notebook(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENSEG_EXAMPLE_IMAGES", "8")  # one update
+    notebook_cells.run(NOTEBOOK)
+    said = capsys.readouterr().out
     assert "29 can be read, 0 are broken" in said
     assert said.count("displayed b'\\x89PNG': Instances(") == 2
     (line,) = (line for line in said.splitlines() if line.startswith("mask AP "))

@@ -1,14 +1,23 @@
 """Runs with the alpha task over a few small pictures, for the tests of rounds and of the
 command."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+from small import ENCODER
+
+from genseg.alpha.model import AlphaModel
+from genseg.workflows.pretrain import rounds
+from genseg.workflows.pretrain.rounds import Rounds
 
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 COUNT = 9  # images that can be read
 SMALL = [
+    f"encoder.name={ENCODER}",
     "batch_size=4",
     "data.max_broken=0.2",
     "threads=1",
@@ -77,3 +86,17 @@ def command(kind: str, images: Path, run: Path, *more: str) -> list[str]:
         *(u for u in usual if u.split("=")[0] not in given),
         *more,
     ]
+
+
+@contextlib.contextmanager
+def few_composites() -> Iterator[None]:
+    """Scores are calibrated, and energies finished, on four composites in place of 64."""
+    model = Rounds.model
+
+    def soon_ready(self: Rounds, *, fitted: int = 16, judged: int = 4) -> AlphaModel:
+        return model(self, fitted=min(fitted, 16), judged=min(judged, 4))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rounds, "JUDGED", 4)
+        patch.setattr(Rounds, "model", soon_ready)
+        yield

@@ -1,11 +1,7 @@
-"""Runs a notebook's code cells in one process, as Jupyter does, and prints what they display.
-
-python tests/helpers/notebook_cells.py NOTEBOOK.ipynb
-"""
+"""Runs a notebook's code cells, as Jupyter does, and prints what they display."""
 
 import ast
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +31,8 @@ def run_cell(source: str, space: dict[str, Any]) -> None:
         exec(compile(source, "cell", "exec"), space)
 
 
-if __name__ == "__main__":
+def run(notebook: Path) -> None:
+    """All cells, one after the other."""
     names: dict[str, Any] = {"display": display, "__name__": "__main__"}
-    for code in cells(Path(sys.argv[1]), "code"):
+    for code in cells(notebook, "code"):
         run_cell(code, names)

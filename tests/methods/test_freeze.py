@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from small import ENCODER
 
 from genseg.core.schedule import Plan
 from genseg.methods import METHODS
@@ -24,7 +25,7 @@ def test_every_method_trains_past_a_freeze_with_every_optimizer(name: str, optim
     torch.manual_seed(0)
     method, config = METHODS[name]
     plan = Plan(images=40, batch=8, total=5)
-    module = method(build_encoder(EncoderConfig())[0], config(**SMALL[name]), plan)
+    module = method(build_encoder(EncoderConfig(ENCODER))[0], config(**SMALL[name]), plan)
     optimiser = build_optimizer(
         OptimizerConfig(name=optimizer, lr=0.1, scaling="none"), module, plan
     )

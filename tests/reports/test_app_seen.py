@@ -13,6 +13,7 @@ import tifffile
 import torch
 from app_runs import write_run
 from decoded import decode_segmentation
+from small import ENCODER
 
 from genseg.alpha.generate import GenerateConfig
 from genseg.core.names import MODEL_NAME
@@ -70,20 +71,24 @@ class Guessing:
 
 def finetuned(run: Path, config: object, *, fit: int = 0) -> Path:
     torch.manual_seed(0)
-    model = build_model(config, build_encoder(EncoderConfig())[0], EncoderConfig(), classes=2)
+    facts = EncoderConfig(ENCODER)
+    model = build_model(config, build_encoder(facts)[0], facts, classes=2)
     run.mkdir()
     predictor = Predictor(model, CLASSES, Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), fit, False))
-    save_predictor(predictor, EncoderConfig(), run / MODEL_NAME, precision="no")
+    save_predictor(predictor, facts, run / MODEL_NAME, precision="no")
     return run
 
 
-def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(tmp_path: Path) -> None:
+def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "LONGEST", 256)
     run = open_run(write_run(tmp_path / "run", 0))
     cv2.imwrite(str(tmp_path / "large.png"), np.full((300, 2 * app.LONGEST, 3), 90, np.uint8))
     image = app.look(run, app.read(str(tmp_path / "large.png")))
     assert image.pixels.shape == (150, app.LONGEST, 3)
     assert app.notes(run, image) == (
-        "large.png: 4,096 x 300 px, looked at in 1/2.0 of its sides, where nothing of less than 4 "
+        "large.png: 512 x 300 px, looked at in 1/2.0 of its sides, where nothing of less than 4 "
         "px across can be found."
     )
     # the run's side is 512

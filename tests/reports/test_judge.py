@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco_made import write_blobs
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.data.instances.instance import Instance
@@ -24,7 +25,14 @@ from genseg.reports.run import Run
 from genseg.show.viewer import Picture, picture_data
 
 CONFIGS = Path(__file__).parents[2] / "configs/finetune"
-KEYS = ["steps=2", "batch_size=2", "augment.size=64", "threads=1", "data.workers=0"]
+KEYS = [
+    f"architecture={ENCODER}",
+    "steps=2",
+    "batch_size=2",
+    "augment.size=64",
+    "threads=1",
+    "data.workers=0",
+]
 
 
 def square(top: int, left: int, side: int = 10, category: int = 0, score: float = 1.0) -> Instance:

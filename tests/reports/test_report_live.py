@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from coco_made import write_blobs
 from live import watched
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.reports.report import write_report
@@ -69,6 +70,7 @@ def test_finetune_and_predict_tell_how_far_they_are(
     write_blobs(tmp_path, count=2, each=5)
     seen, run, out = watched(monkeypatch), tmp_path / "run", tmp_path / "out"
     keys = [
+        f"architecture={ENCODER}",
         "steps=4",
         "batch_size=2",
         "augment.size=32",

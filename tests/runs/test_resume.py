@@ -1,17 +1,15 @@
 """A run that is killed again and again ends with the bytes of one that was left alone."""
 
-import multiprocessing as mp
 import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 from noise import write_classes
+from processes import CONTEXT
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.runs.checkpoint import load_latest
@@ -19,13 +17,6 @@ from genseg.runs.metrics import TIMING, Row, read_metrics
 from genseg.workflows.pretrain.session import PretrainSession
 
 ROOT = Path(__file__).parents[2]
-CONTEXT = mp.get_context("forkserver")
-PRELOADED = (
-    "genseg.cli",
-    "genseg.workflows.pretrain.pretrain",
-    "genseg.workflows.pretrain.dry_run",
-)
-CONTEXT.set_forkserver_preload(list(PRELOADED))
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +36,7 @@ def command(images: Path, run: Path, *more: str) -> list[str]:
         f"run={run}",
         "steps=10",
         "batch_size=4",
+        f"encoder.name={ENCODER}",
         "data.cache=32",
         "data.max_broken=0.1",
         "log_every=1 steps",
@@ -59,10 +51,26 @@ def command(images: Path, run: Path, *more: str) -> list[str]:
     ]
 
 
-def start(arguments: list[str]) -> mp.process.BaseProcess:
-    process = CONTEXT.Process(target=main, args=(arguments,))
+def train_until(step: int, arguments: list[str]) -> None:
+    """For a process of its own: the command, killed once a step is logged; or just before that, if
+    the number is negative. 0: undisturbed."""
+    measured = PretrainSession.measured
+
+    def measured_and_die(session: PretrainSession, at: int, *rest: object) -> None:
+        if at != -step:
+            measured(session, at, *rest)
+        if at == abs(step):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    PretrainSession.measured = measured_and_die
+    os._exit(main(arguments))
+
+
+def run_until(step: int, arguments: list[str]) -> None:
+    process = CONTEXT.Process(target=train_until, args=(step, arguments))
     process.start()
-    return process
+    process.join(300)
+    assert process.exitcode == (-signal.SIGKILL if step else 0)
 
 
 def steps_made(run: Path) -> int:
@@ -82,23 +90,12 @@ def test_a_run_killed_at_random_steps_ends_as_an_undisturbed_one(
     images: Path, tmp_path: Path
 ) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    process = start(command(images, whole))
-    process.join(120)
-    assert process.exitcode == 0
+    run_until(0, command(images, whole))
     draw = random.Random(0)
-    kills = 0
-    for workers in (0, 2, 1):
-        target = steps_made(broken) + draw.randint(2, 4)
-        process = start(command(images, broken, f"data.workers={workers}"))
-        while process.is_alive() and steps_made(broken) < target:
-            time.sleep(0.005)
-        kills += process.is_alive()
-        process.kill()
-        process.join()
-    assert kills >= 2
-    process = start(command(images, broken, "data.workers=2"))
-    process.join(120)
-    assert process.exitcode == 0
+    for workers, sign in ((0, 1), (2, -1), (1, 1)):
+        step = steps_made(broken) + draw.randint(2, 3)
+        run_until(sign * step, command(images, broken, f"data.workers={workers}"))
+    run_until(0, command(images, broken, "data.workers=2"))
     (one, state), (two, again) = load_latest(whole), load_latest(broken)
     assert state["step"] == again["step"] == 10
     assert one.keys() == two.keys()
@@ -122,7 +119,7 @@ def test_going_on_is_exact_with_every_optimizer(
         f"optimizer.name={optimizer}",
         "accumulate=2",
         "batch_size=8",
-        "checkpoint.every=1 steps",
+        "checkpoint.every=2 steps",
         "data.workers=0",
     ]
     usual = [
@@ -130,7 +127,7 @@ def test_going_on_is_exact_with_every_optimizer(
         for a in command(images, tmp_path)
         if not a.startswith(("run=", "batch_size=", "checkpoint", "steps="))
     ]
-    one, two = [[*usual, *more, f"run={tmp_path / name}", "steps=4"] for name in ("one", "two")]
+    one, two = [[*usual, *more, f"run={tmp_path / name}", "steps=3"] for name in ("one", "two")]
     assert main(one) == 0
     measured = PretrainSession.measured
 
@@ -218,33 +215,6 @@ def test_what_was_learnt_is_not_written_over_where_checkpoints_are_gone(
     assert "encoder.safetensors and no checkpoints/ to go on from" in capsys.readouterr().err
     assert {name: (copy / name).read_bytes() for name in before} == before
     assert main([*again, "--fresh"]) == 0
-
-
-def test_the_end_of_the_whole_group_of_processes_is_an_interrupt(
-    images: Path, tmp_path: Path
-) -> None:
-    """As a launcher or a batch system ends a job: workers get the signal, too, and must not take
-    the run down."""
-    run = tmp_path / "run"
-    arguments = [
-        a for a in command(images, run, "steps=2000", "data.workers=2") if a not in ("steps=10",)
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    job = subprocess.Popen(
-        [sys.executable, "-m", "genseg.cli", *arguments],
-        env=environment,
-        start_new_session=True,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-    )
-    while steps_made(run) < 3 and job.poll() is None:
-        time.sleep(0.05)
-    os.killpg(job.pid, signal.SIGTERM)
-    said = job.communicate(timeout=120)[1]
-    assert job.returncode == 143, said
-    assert "the same command goes on from there" in said and "Traceback" not in said
-    assert load_latest(run)[1]["step"] == steps_made(run) >= 3
 
 
 def test_a_run_goes_on_below_its_images_without_its_weights_file_and_says_what_has_changed(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from accelerate import Accelerator
+from processes import forked
 from torch import Tensor, nn
 
 from genseg.core.schedule import Plan
@@ -156,7 +156,7 @@ def _one_rank(rank: int, folder: str) -> None:
 
 
 def test_a_loss_that_is_not_finite_on_one_rank_stops_both(tmp_path: Path) -> None:
-    mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
+    forked(_one_rank, str(tmp_path), count=2)
     ranks = [torch.load(tmp_path / f"{r}.pt", weights_only=True) for r in (0, 1)]
     assert all("step 2: " in r["said"] and "no update was made" in r["said"] for r in ranks)
     assert all(r["weight"].tolist() == [80.0] * 4 for r in ranks)

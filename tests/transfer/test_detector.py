@@ -115,9 +115,9 @@ def test_an_update_lowers_the_loss_and_every_parameter_has_a_gradient(
 def quality(sides: np.ndarray, anchors: tuple[float, ...], ratios: tuple[float, ...]) -> float:
     """Mean overlap of boxes, wherever they lie, with torchvision's own anchors around them."""
     made = AnchorGenerator(tuple((a,) for a in anchors), (ratios,) * 5)
-    maps = [torch.zeros(1, 1, 1024 // s, 1024 // s) for s in (4, 8, 16, 32, 64)]
-    (all_anchors,) = made(ImageList(torch.zeros(1, 3, 1024, 1024), [(1024, 1024)]), maps)
-    centres = torch.rand(len(sides), 2, generator=torch.Generator().manual_seed(1)) * 512 + 256
+    maps = [torch.zeros(1, 1, 512 // s, 512 // s) for s in (4, 8, 16, 32, 64)]
+    (all_anchors,) = made(ImageList(torch.zeros(1, 3, 512, 512), [(512, 512)]), maps)
+    centres = torch.rand(len(sides), 2, generator=torch.Generator().manual_seed(1)) * 256 + 128
     half = torch.from_numpy(sides).float() / 2
     boxes = torch.cat([centres - half, centres + half], 1)
     return float(box_iou(boxes, all_anchors).max(1).values.mean())

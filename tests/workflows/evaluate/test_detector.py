@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.multiprocessing as mp
 from coco_made import write_blobs
+from processes import forked
 
 from genseg.core.names import MODEL_NAME
 from genseg.core.precision import scoring_precision
@@ -66,6 +66,6 @@ def test_two_processes_score_as_one(
     predictor = Predictor(model, ((3, "cat"), (7, "dog")), PREPARATION)
     save_predictor(predictor, ARCHITECTURE, tmp_path / MODEL_NAME)
     one = scored(tmp_path)
-    mp.spawn(_one_rank, (str(tmp_path),), nprocs=2)
+    forked(_one_rank, str(tmp_path), count=2)
     assert [(tmp_path / f"{rank}.json").read_text() for rank in (0, 1)] == [one, one]
     assert json.loads(one)["images"] == 3

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from coco_made import note, write_json
 from noise import write_classes
+from small import ENCODER
 
 from genseg.cli import main
 
@@ -31,6 +32,7 @@ def run(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     tiny = [
         "epochs=1",
+        f"encoder.name={ENCODER}",
         "batch_size=4",
         "views.first.size=32",
         "views.second.size=32",

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import torch
+from small import ENCODER
 from torch import nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
@@ -25,18 +26,20 @@ from genseg.transfer.predictor import (
 )
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, SegmenterConfig
 
-ARCHITECTURE = EncoderConfig("resnet18")
 ANCHORS = (8.0, 16.0, 32.0, 64.0, 128.0)
 PREPARATION = Preparation((0.5, 0.5, 0.5), (0.2, 0.2, 0.2), 0, False)
 
 
-def finetuned(run: Path, config: SegmenterConfig | DetectorConfig, *, fit: int = 0) -> Path:
+def finetuned(
+    run: Path, config: SegmenterConfig | DetectorConfig, *, fit: int = 0, name: str = "resnet18"
+) -> Path:
     """A run directory with a model of random weights."""
     torch.manual_seed(0)
-    model = build_model(config, build_encoder(ARCHITECTURE)[0], ARCHITECTURE, classes=2)
+    architecture = EncoderConfig(name)
+    model = build_model(config, build_encoder(architecture)[0], architecture, classes=2)
     run.mkdir()
     predictor = Predictor(model, ((3, "cat"), (7, "dog")), replace(PREPARATION, fit=fit))
-    save_predictor(predictor, ARCHITECTURE, run / MODEL_NAME)
+    save_predictor(predictor, architecture, run / MODEL_NAME)
     return run
 
 
@@ -116,7 +119,7 @@ def test_a_run_is_never_overwritten_by_an_export(
     "config", [SegmenterConfig(), FPNConfig(), DeepLabConfig()], ids=lambda c: c.name
 )
 def test_a_segmenter_in_onnx_and_smp(tmp_path: Path, config: SegmenterConfig) -> None:
-    run = finetuned(tmp_path / "run", config)
+    run = finetuned(tmp_path / "run", config, name=ENCODER)
     model = load_predictor(run)[0].model.model.eval()
     assert main(["export", str(run), "--out", str(tmp_path / "smp")]) == 0
     loaded = smp.from_pretrained(tmp_path / "smp").eval()

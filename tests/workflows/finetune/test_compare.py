@@ -11,6 +11,7 @@ import pytest
 from coco_made import write_blobs
 from live import watched
 from scipy import stats
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.data.labels import entries
@@ -207,6 +208,7 @@ def test_cells_are_made_once_and_arms_share_their_labels(
             str(out),
             f"data.train={tmp_path}/train/labels.json",
             f"data.val={tmp_path}/val/labels.json",
+            f"architecture={ENCODER}",
             "steps=1",
             "batch_size=2",
             "augment.size=32",
@@ -306,6 +308,7 @@ def test_a_data_set_that_has_moved_is_the_same_and_an_interrupt_says_how_it_goes
             str(tmp_path / "out"),
             f"data.train={root}/train/labels.json",
             f"data.val={root}/val/labels.json",
+            f"architecture={ENCODER}",
             "steps=1",
             "batch_size=2",
             "augment.size=32",

@@ -2,7 +2,6 @@
 a word on them."""
 
 import json
-import multiprocessing as mp
 import random
 import shutil
 import time
@@ -14,9 +13,11 @@ import numpy as np
 import pytest
 import torch
 from coco_made import write_blobs
+from processes import CONTEXT
 from pycocotools import mask as rle
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.config import load
@@ -32,8 +33,6 @@ from genseg.workflows.finetune.parts import assemble_finetune, learning_rates
 from genseg.workflows.finetune.start import fingerprint_of, prepared_as, start_of
 
 CONFIGS = Path(__file__).parents[3] / "configs/finetune"
-CONTEXT = mp.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["genseg.cli", "genseg.workflows.finetune.finetune"])
 RANDOM_START = start_of("random")
 SMALL = {
     "mask_rcnn": ["model.width=16", "model.hidden=32", "model.box_batch=16", "model.detections=20"],
@@ -58,7 +57,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def command(data: Path, run: Path, model: str, *more: str) -> list[str]:
     keys = {m.partition("=")[0] for m in more}
+    start = [] if "encoder" in keys else [f"architecture={ENCODER}"]
     usual = [
+        *start,
         f"data.train={data}/train/labels.json",
         f"data.val={data}/val/labels.json",
         f"run={run}",
@@ -212,6 +213,7 @@ def config(data: Path, tmp_path: Path, model: str, *more: str) -> FinetuneConfig
     )
 
 
+@pytest.mark.usefixtures("few_composites")
 def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path: Path) -> None:
     images, run = data / "train/images", tmp_path / "pre"
     made = main(
@@ -225,6 +227,7 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
             "batch_size=2",
             "threads=1",
             "probe.every=0 steps",
+            f"encoder.name={ENCODER}",
             "alpha.compose.size=64",
             "alpha.decoder.channels=[16,16,8,8]",
             "alpha.decoder.tower=8",
@@ -266,7 +269,7 @@ def test_the_encoder_of_a_run_is_what_training_starts_from(data: Path, tmp_path:
 def test_rates_fall_from_the_last_stage_of_the_encoder_to_the_first(
     data: Path, tmp_path: Path
 ) -> None:
-    parts = assemble_finetune(config(data, tmp_path, "unet"))
+    parts = assemble_finetune(config(data, tmp_path, "unet", "architecture=resnet18"))
     assert not parts.loaded  # random weights have the whole rate
     scales = learning_rates(parts.model.encoder, None, pretrained_lr=0.5, layer_decay=0.1)
     net = parts.model.encoder.net
@@ -441,7 +444,8 @@ def test_a_run_without_scores_on_the_way_is_scored_at_its_end(data: Path, tmp_pa
 
 def test_a_frozen_encoder_stays_and_the_rest_learns(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "encoder.safetensors"
-    weights = assemble_finetune(config(data, tmp_path, "unet")).model.encoder.net.state_dict()
+    parts = assemble_finetune(config(data, tmp_path, "unet", "architecture=resnet18"))
+    weights = parts.model.encoder.net.state_dict()  # by torchvision's names
     save_file({k: v.contiguous() for k, v in weights.items()}, file)
     start = (f"encoder={file}", "model.norm=frozen")
     more = ("steps=2", "freeze=2 steps", "data.val=null", "validate.every=0 steps")
@@ -453,6 +457,7 @@ def test_a_frozen_encoder_stays_and_the_rest_learns(data: Path, tmp_path: Path) 
     assert any(k not in same for k in before)
 
 
+@pytest.mark.usefixtures("few_composites")
 def test_heads_begin_alike_whatever_the_encoder_is(data: Path, tmp_path: Path) -> None:
     images, run = data / "train/images", tmp_path / "pre"
     assert (
@@ -468,14 +473,15 @@ def test_heads_begin_alike_whatever_the_encoder_is(data: Path, tmp_path: Path) -
                 "threads=1",
                 "probe.every=0 steps",
                 "data.workers=0",
+                f"encoder.name={ENCODER}",
                 "alpha.compose.size=64",
             ]
         )
         == 0
     )
     heads = []
-    for encoder in ("random", str(run)):
-        parts = assemble_finetune(config(data, tmp_path, "mask_rcnn", f"encoder={encoder}"))
+    for start in (f"architecture={ENCODER}", f"encoder={run}"):
+        parts = assemble_finetune(config(data, tmp_path, "mask_rcnn", start))
         heads.append(
             {k: v for k, v in parts.model.state_dict().items() if "backbone.body" not in k}
         )

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small import ENCODER
 from torch import nn
 
 from genseg.cli import main
@@ -20,8 +21,10 @@ from genseg.recipes import one_length
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.parts import assemble
 
+pytestmark = pytest.mark.usefixtures("few_composites")
 CONFIGS = Path(__file__).parents[3] / "configs/pretrain"
 USUAL = [
+    f"encoder.name={ENCODER}",
     "batch_size=4",
     "threads=1",
     "data.workers=0",
@@ -99,7 +102,7 @@ def test_a_compiled_run_takes_steps_and_leaves_the_usual_names(
     words = [f"data.path={images}", f"run={tmp_path}", *USUAL, *TASKS[task], "compile=true"]
     assert main(["pretrain", "--config", str(CONFIGS / f"{task}.yaml"), *words]) == 0
     assert graphs
-    names = torchvision_state(build_encoder(EncoderConfig())[0]).keys()
+    names = torchvision_state(build_encoder(EncoderConfig(ENCODER))[0]).keys()
     assert load_file(tmp_path / "encoder.safetensors").keys() == names
 
 

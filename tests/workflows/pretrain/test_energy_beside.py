@@ -14,18 +14,13 @@ from safetensors.numpy import load_file
 from genseg.cli import main
 from genseg.workflows.pretrain.session import PretrainSession
 
+pytestmark = pytest.mark.usefixtures("few_composites")
 DENOISING = ["energy.shape.name=denoising"]
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(autouse=True)
-def few_composites(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On which scores are calibrated, and an energy is finished."""
-    monkeypatch.setattr("genseg.workflows.pretrain.rounds.JUDGED", 6)
 
 
 def weights(run: Path) -> dict[str, np.ndarray]:

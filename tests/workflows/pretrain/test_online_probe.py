@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from small import ENCODER
 
 from genseg.cli import main
 from genseg.data.images.files import list_images
@@ -59,6 +60,7 @@ def test_classes_of_one_image_each_are_not_measured_and_the_reason_is_told(
         f"data.path={tmp_path / 'photos'}",
         f"run={tmp_path / 'run'}",
         "steps=2",
+        f"encoder.name={ENCODER}",
         "batch_size=4",
         *words,
     ]

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from accelerate.state import AcceleratorState
+from small import ENCODER
 
 from genseg.cli import main
 
@@ -16,6 +17,7 @@ BYOL = [
     "pretrain",
     "--config",
     str(ROOT / "configs/pretrain/byol.yaml"),
+    f"encoder.name={ENCODER}",
     "batch_size=4",
     "views.first.size=32",
     "views.second.size=32",

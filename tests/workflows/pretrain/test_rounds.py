@@ -3,7 +3,6 @@ criterion alone."""
 
 import json
 import math
-import multiprocessing as mp
 import os
 import random
 import signal
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from composed import CONFIGS, COUNT, command, draw_images
+from composed import CONFIGS, COUNT, command, draw_images, few_composites
+from processes import CONTEXT
 
 import genseg.workflows.pretrain.rounds as module
 from genseg.alpha.calibration import Calibration
@@ -38,13 +38,7 @@ from genseg.workflows.pretrain.rounds import Rounds
 from genseg.workflows.pretrain.session import PretrainSession
 from genseg.workflows.pretrain.snapshots import Snapshots
 
-CONTEXT = mp.get_context("forkserver")
-PRELOADED = (
-    "genseg.cli",
-    "genseg.workflows.pretrain.pretrain",
-    "genseg.workflows.pretrain.dry_run",
-)
-CONTEXT.set_forkserver_preload(list(PRELOADED))
+pytestmark = pytest.mark.usefixtures("few_composites")
 LOOK = Look((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), side=64, stretch=True)
 
 
@@ -87,7 +81,8 @@ def train_until(where: str, arguments: list[str]) -> None:
         module.save_bank = save_and_die
     if word == "step":
         PretrainSession.measured = measured_and_die
-    os._exit(main(arguments))
+    with few_composites():
+        os._exit(main(arguments))
 
 
 def run_until(where: str, arguments: list[str]) -> None:
