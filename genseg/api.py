@@ -24,9 +24,6 @@ from genseg.workflows.energy.energy import shape_energy
 from genseg.workflows.energy.session import Shaped
 from genseg.workflows.evaluate.alpha import AlphaScores, evaluate_runs
 from genseg.workflows.evaluate.detector import Evaluated, evaluate_files
-from genseg.workflows.evaluate.probe import Probed, probe_encoders
-from genseg.workflows.evaluate.representation import RepresentationScores
-from genseg.workflows.evaluate.representation import evaluate_representation as measure_encoders
 from genseg.workflows.export.encoder import Exported
 from genseg.workflows.export.encoder import export as export_encoder
 from genseg.workflows.export.model import export_model, is_finetuned
@@ -50,8 +47,6 @@ from genseg.workflows.pretrain.config import CHOICES as PRETRAIN_CHOICES
 from genseg.workflows.pretrain.config import PretrainConfig
 from genseg.workflows.pretrain.pretrain import pretrain as run_pretrain
 from genseg.workflows.pretrain.session import Pretrained
-from genseg.workflows.pretrain.zero_shot import ZeroShot
-from genseg.workflows.pretrain.zero_shot import zero_shot as read_names
 from genseg.workflows.study.config import load_study
 from genseg.workflows.study.study import Studied, StudyOptions, run_study
 
@@ -250,64 +245,6 @@ def study(
     result = run_study(path.stem, config, expand(out), options, watch=LiveReport)
     try_report(result.out)
     return result
-
-
-def probe(
-    runs: PathLike | Sequence[PathLike],
-    *,
-    train: PathLike,
-    test: PathLike,
-    kind: Literal["knn", "linear", "fewshot"] = "knn",
-    **options: Any,
-) -> Probed:
-    """`genseg probe`: accuracies of classifiers on the features of encoders. Further options are
-    those of the command: limit, k, shots, seeds, margin."""
-    listed = [runs] if isinstance(runs, str | Path) else runs
-    found = [expand(r) for r in listed]
-    first, second = str(expand(train)), str(expand(test))
-    return probe_encoders(found, train=first, test=second, kind=kind, **options)
-
-
-def zero_shot(
-    run: PathLike,
-    data: PathLike,
-    *,
-    words: PathLike | None = None,
-    names: Mapping[str, str] | None = None,
-    classes: Sequence[str] = (),
-    limit: int = 0,
-) -> ZeroShot:
-    """`genseg probe --data`: which class's word vector is nearest to each image, by a run
-    with a semantic target. classes: further names that an image may be taken for."""
-    file = None if words is None else str(expand(words))
-    found = str(expand(data))
-    return read_names(expand(run), found, words=file, names=names, classes=classes, limit=limit)
-
-
-def evaluate_representation(
-    runs: PathLike | Sequence[PathLike],
-    data: PathLike,
-    *,
-    layers: bool = False,
-    images: int = 2000,
-    of: Literal["objects", "images"] | None = None,
-    baselines: bool = False,
-    seed: int = 0,
-    out: PathLike | None = None,
-) -> RepresentationScores:
-    """`genseg evaluate representation`: what makes the features of encoders good, on the same
-    images. The result is a mapping: run -> measure -> value and standard error."""
-    listed = [runs] if isinstance(runs, str | Path) else runs
-    return measure_encoders(
-        [expand(run) for run in listed],
-        str(data),
-        layers=layers,
-        images=images,
-        of=of,
-        baselines=baselines,
-        seed=seed,
-        out=None if out is None else expand(out),
-    )
 
 
 def scan(images: PathLike) -> Scan:

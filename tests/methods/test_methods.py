@@ -407,8 +407,9 @@ def _grouped_keys(views: list[torch.Tensor], splits: int) -> dict[str, torch.Ten
 def test_two_processes_equal_one_with_the_whole_batch(tmp_path: Path) -> None:
     """Loss, gradients and queues of 2 x 4 images equal those of 1 x 8, with batch norm set
     aside."""
-from processes import forked
-from safetensors.torch import save_file
+    teacher = timm.create_model("test_vit", pretrained=False)
+    save_file(teacher.state_dict(), tmp_path / "vit.safetensors", {"timm": "test_vit"})
+    forked(_one_rank, str(tmp_path), count=2)
     for name in TWICE:
         loss, gradients, state = _gradients(name, make_views(b=8, small=1), tmp_path)
         ranks = [torch.load(tmp_path / f"{name}{r}.pt", weights_only=True) for r in (0, 1)]
