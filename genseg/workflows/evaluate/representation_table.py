@@ -58,12 +58,13 @@ def tables(layers: Layers, similarity: Mapping[tuple[str, str], Estimate]) -> It
     each other, and of their similarity."""
     for name, stages in layers.items():
         if len(stages) > 1:
-            yield from _table(f"{name}, by stage", dict(stages))
+            yield f"{name}, by stage"
+            yield from _table(stages)
             yield ""
     last = {name: list(stages.values())[-1] for name, stages in layers.items()}
     numbered = {str(n): column for n, column in enumerate(last.values(), start=1)}
     yield from (f"{n}: {name}" for n, name in enumerate(last, start=1))
-    yield from _table("", numbered)
+    yield from _table(numbered)
     if similarity:
         yield ""
         yield "similarity (linear CKA, 0 to 1)"
@@ -72,10 +73,10 @@ def tables(layers: Layers, similarity: Mapping[tuple[str, str], Estimate]) -> It
             yield f"  {names.index(a) + 1} and {names.index(b) + 1}: {shown(e)}"
 
 
-def _table(title: str, columns: Mapping[str, Measured]) -> Iterator[str]:
+def _table(columns: Mapping[str, Measured]) -> Iterator[str]:
     made = list(rows_of(list(columns.values())))
     wide = max((len(row[0]) for _, rows in made for row in rows), default=0) + 2
-    yield f"{title:{wide + 2}s}{'better':8s}" + "".join(f"{name:>20s}" for name in columns)
+    yield f"{'':{wide + 2}s}{'better':8s}" + "".join(f"{name:>20s}" for name in columns)
     for family, rows in made:
         yield family
         for words, better, *cells in rows:
