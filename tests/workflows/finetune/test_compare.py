@@ -186,6 +186,10 @@ def test_labels_are_saved_only_where_they_are_worth_something(
     assert labels_saved("mine", "random", sorted(base), values) is None
 
 
+def nothing_to_do(*given: object) -> str:
+    raise AssertionError("no cell is to be made")
+
+
 def test_cells_are_made_once_and_arms_share_their_labels(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +264,7 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     assert cells["random", 2, 0]["subset"] != cells["random", 2, 1]["subset"]
     assert not list(out.glob("cells/*/*/*/run"))
     with monkeypatch.context() as patch:
-        patch.setattr("genseg.workflows.finetune.compare.run_cell", None)  # nothing is left to do
+        patch.setattr("genseg.workflows.finetune.compare.run_cell", nothing_to_do)
         assert main(command()) == 0
     assert json.loads((out / "compare.json").read_text()) == result
     capsys.readouterr()
@@ -276,7 +280,7 @@ def test_cells_are_made_once_and_arms_share_their_labels(
     assert main(command()) == 2
     assert "fingerprint: " in capsys.readouterr().err
     # refused before anything is trained
-    monkeypatch.setattr("genseg.workflows.finetune.compare.run_cell", None)
+    monkeypatch.setattr("genseg.workflows.finetune.compare.run_cell", nothing_to_do)
     boxes = f"random,boxes=random@{CONFIGS / 'faster_rcnn.yaml'}"
     assert main(command(arms=boxes)) == 2
     assert (
