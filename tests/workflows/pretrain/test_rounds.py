@@ -240,7 +240,7 @@ class Made:
         ),
         (
             ["alpha.proposals=otsu", "alpha.min_area=4000"],
-            "alpha.proposals=otsu: nothing is proposed in any image",
+            "alpha.proposals=otsu: nothing is proposed in any image.*--config photos_alpha asks",
         ),
     ],
 )
