@@ -49,7 +49,7 @@ def start_tracker(accelerator: Accelerator, name: TrackerName, run: Path, step: 
         mode = os.environ.get(WANDB_MODE, "offline")
         options = {"dir": str(run), "name": run.name, "group": run.name, "mode": mode}
     elif name == "mlflow":
-        os.environ.setdefault(MLFLOW_STORE, (run.absolute() / "mlflow").as_uri())
-        options = {"run_name": run.name}
+        os.environ.setdefault(MLFLOW_STORE, f"sqlite:///{run.absolute() / 'mlflow.db'}")
+        options = {"run_name": run.name, "logging_dir": str(run.absolute() / "mlflow")}
     project = TENSORBOARD if name == "tensorboard" else PROJECT
     accelerator.init_trackers(project, init_kwargs={name: options})
