@@ -105,7 +105,7 @@ def instance_features(
             torch.from_numpy(np.stack(part)).to(device) for part in zip(*cut, strict=True)
         )
         maps = encoder.pyramid(normalise(squares, mean=mean, std=std))[-1].float()
-        weights = F.adaptive_avg_pool2d(alphas[:, None].float(), maps.shape[-2:])
+        weights = F.adaptive_avg_pool2d(alphas[:, None].float(), (maps.shape[-2], maps.shape[-1]))
         total = weights.sum((2, 3)).clamp(min=1e-6)
         vectors.append(((maps * weights).sum((2, 3)) / total).cpu())
     encoder.train(training)
@@ -117,7 +117,8 @@ def _square(
 ) -> tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size"]]:
     """The square around an instance and its alpha there, resized."""
     left, top, w, h = instance.box_xywh
-    rows, columns = square_around((left, top, left + w, top + h), *pixels.shape[:2], margin)
+    height, width = pixels.shape[:2]
+    rows, columns = square_around((left, top, left + w, top + h), height, width, margin)
     y, x = instance.window
     alpha = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
     a, b = max(rows.start, y.start), min(rows.stop, y.stop)

@@ -7,8 +7,9 @@ import pytest
 from coco_made import write_blobs
 
 import genseg
+from genseg import config as configs
 from genseg.train.tracker import PACKAGES, check_tracker
-from genseg.workflows.pretrain.config import PretrainConfig
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 TINY = {
     **{"steps": 2, "batch_size": 4, "threads": 1, "data.workers": 0, "views.both.size": 32},
@@ -48,11 +49,15 @@ def test_one_that_is_not_installed_is_told(name: str, monkeypatch: pytest.Monkey
 
 
 def test_both_words_are_one_and_two_trackers_are_none() -> None:
-    assert PretrainConfig(run="r", tensorboard=True).tracked == "tensorboard"
-    assert PretrainConfig(run="r", tracker="wandb").tracked == "wandb"
-    assert PretrainConfig(run="r").tracked == "none"
+    def tracked(*words: str) -> str:
+        given = ["run=r", "data.path=p", "method.name=simclr", "steps=1", *words]
+        config = configs.load(PretrainConfig, file=None, overrides=given, choices=CHOICES)
+        return config.tracked
+
+    assert tracked("tensorboard=true") == "tensorboard" == tracked("tracker=tensorboard")
+    assert tracked("tracker=wandb") == "wandb" and tracked() == "none"
     with pytest.raises(ValueError, match="tensorboard=true and tracker=wandb: give the second"):
-        PretrainConfig(run="r", tensorboard=True, tracker="wandb")
+        tracked("tensorboard=true", "tracker=wandb")
 
 
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])

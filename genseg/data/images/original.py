@@ -89,7 +89,7 @@ def _of_tiff(data: bytes) -> Original:
         if kind not in ("MINISBLACK", "MINISWHITE", "RGB"):
             return Original(rgb_pixels(data), COLOURS, planes)
         x = _unpacked(page, str(page.compression))  # says what is wrong with the file
-        names = COLOURS if kind == "RGB" else ()
+        names: tuple[str, ...] = COLOURS if kind == "RGB" else ()
         if "C" in axes and {"Y", "X"} <= set(axes):
             x = series.asarray()[tuple(slice(None) if a in "CYXS" else 0 for a in axes)]
             kept = [a for a in axes if a in "CYXS"]

@@ -7,7 +7,7 @@ import posixpath
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from genseg.core.words import amount
@@ -148,7 +148,7 @@ def _opened(file: Path, name: str) -> Iterator[io.BufferedIOBase]:
             yield opened
     else:
         with zipfile.ZipFile(file) as archive, archive.open(name) as inside:
-            yield inside
+            yield cast(io.BufferedIOBase, inside)
 
 
 def _from_cvat(file: Path, made: Corrections, out: Path, offset: Offset) -> Converted:

@@ -169,7 +169,7 @@ def _typical(
             instance = instance_of(labels[n], entries[n])
             left, top, w, h = instance.box_xywh
             box = (left, top, left + w, top + h)
-            rows, columns = square_around(box, *pixels.shape[:2], MARGIN)
+            rows, columns = square_around(box, entries[n].height, entries[n].width, MARGIN)
             shown[n] = Shown(
                 np.ascontiguousarray(pixels[rows, columns]),
                 _within(instance, rows, columns),
