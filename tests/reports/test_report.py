@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from small import ENCODER
 
 from genseg.cli import main
 from genseg.core.names import REPORT_NAME
@@ -33,7 +32,6 @@ from genseg.workflows.pretrain.snapshots import COUNT, Snapshots, read_snapshots
 
 CONFIGS = Path(__file__).parents[2] / "configs/pretrain"
 SMALL = [
-    f"encoder.name={ENCODER}",
     "batch_size=4",
     "threads=1",
     "steps=6",
