@@ -55,7 +55,7 @@ class Supervised(Method):
         self.labels = torch.full((images.count,), -1)
         self.labels[used] = torch.tensor(images.labels)[used]
 
-    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key]) -> None:
+    def begin_pass(self, index: Int[Tensor, "b"], keys: Sequence[Key] = ()) -> None:
         self.last = self.labels[index.cpu()]
 
     def forward(self, views: list[Float[Tensor, "_ b c _ _"]]) -> dict[str, Tensor]:
