@@ -25,6 +25,7 @@ from genseg.data.instances.soft import read_alpha
 from genseg.data.labels.annotated import Usable, read_scored, read_usable
 from genseg.data.labels.findings import counted, format_findings
 from genseg.data.labels.preflight import CVAT
+from genseg.data.proposals.propose import TAUGHT, check_teacher
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.runs.folder import check_out
 from genseg.workflows.generate.finder import Wanted, is_proposer
@@ -169,15 +170,31 @@ def evaluate_runs(
             f"note: --score is for runs; {', '.join(fixed)} has a score of its own for each "
             "region, and keeps all"
         )
-    if wanted != AS_THE_RUN and (jsons := [str(f) for f in found if f.suffix == ".json"]):
+    if wanted.settings != AS_THE_RUN.settings and (
+        jsons := [str(f) for f in found if f.suffix == ".json"]
+    ):
         say(
             f"note: --score, --min-area and --side are for runs and proposers; {', '.join(jsons)} "
             "is taken as it is"
         )
+    taught = [one for one in found if is_proposer(one) and str(one) in TAUGHT]
+    for one in taught:
+        check_teacher(str(one), wanted.teacher, key="--teacher")
+    if wanted.teacher is not None and not taught:
+        raise ValueError(
+            f"--teacher is for {', '.join(TAUGHT)}, which is not asked for; leave it out"
+        )
+    untaught = replace(wanted, teacher=None, teacher_name=None, download=False)
     read_truth(data, alphas)
     with tempfile.TemporaryDirectory() as scratch:
         files = [
-            generated(one, data, Path(scratch), alphas=alphas is not None, wanted=wanted)
+            generated(
+                one,
+                data,
+                Path(scratch),
+                alphas=alphas is not None,
+                wanted=wanted if one in taught else untaught,
+            )
             for one in found
         ]
         names = [str(one) for one in found]

@@ -67,11 +67,13 @@ def test_generate_and_evaluate_by_cuts(teacher: Path, images: Path, tmp_path: Pa
     moved = shutil.copy(teacher, tmp_path / "moved.safetensors")
     assert main([*words, "--teacher", str(moved)]) == 0
     shutil.copy(tmp_path / "found" / "instances.json", images / "labels.json")
-    scores = ["evaluate", "alpha", "cut", "--data", str(images / "labels.json")]
+    scores = ["evaluate", "alpha", "cut", "centre", "--data", str(images / "labels.json")]
     scores += ["--teacher", str(teacher), "--out", str(tmp_path / "scores.json")]
     assert main(scores) == 0
     numbers = json.loads((tmp_path / "scores.json").read_text())["predictions"]["cut"]["all"]
     assert numbers["mask AP"] == pytest.approx(1)
+    assert main(["evaluate", "alpha", "centre", *scores[4:]]) == 2  # which asks none
+    assert main(["evaluate", "alpha", "cut", *scores[4:6]]) == 2
     (images / "labels.json").unlink()
 
 
