@@ -105,10 +105,9 @@ def _measurements(label: Label, instance: Instance, entry: Entry) -> dict[str, f
     """Score and shape, as far as they are known, in pixels."""
     score = {} if label.record.get("score") is None else {"score": label.score}
     shape = shape_of(instance, entry.height, entry.width)
-    kept = {k: round(float(v), 5) for k, v in shape.items() if v is not None and k[0] != "_"}
-    for name in ("centroid_x", "centroid_y", "touches_border"):
-        del kept[name]
-    return score | kept
+    told = ("centroid_x", "centroid_y", "touches_border")  # by the outline itself
+    known = {k: v for k, v in shape.items() if v is not None and k not in told}
+    return score | {k: round(float(v), 5) for k, v in known.items()}
 
 
 def to_imagej(found: Usable, out: Path, offset: Offset) -> int:
