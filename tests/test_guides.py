@@ -114,8 +114,13 @@ COMPOSED = [
 ]
 SHAPED = {"composites": 6, "judged": 4}
 BESIDE = [
-    *(f"encoder.name={ENCODER}", "precision=no"),  # as energies have it: one for a process
-    *("data.cache=0", "data.workers=0", "views.both.size=32", "images=null"),
+    *(
+        f"encoder.name={ENCODER}",
+        "data.cache=0",
+        "data.workers=0",
+        "views.both.size=32",
+        "images=null",
+    ),
     *("alpha.decoder.channels=[16,16,8,8]", "alpha.decoder.tower=8", "checkpoint.every=2 steps"),
 ]
 

@@ -37,6 +37,9 @@ def make_accelerator(
     chosen = choose_precision(precision)
     refuse_sharding()
     check_precision(chosen)
+    # Accelerate keeps the precision of a process's first run, and refuses another one
+    if AcceleratorState._shared_state.get("_mixed_precision", chosen) != chosen:
+        AcceleratorState._reset_state()
     accelerator = Accelerator(
         cpu=not torch.cuda.is_available(),
         mixed_precision=chosen,
@@ -68,12 +71,6 @@ def make_accelerator(
     if accelerator.device.type == "cpu":
         keep_freed_memory()
     return accelerator
-
-
-def let_go() -> None:
-    """Let the next run of this process choose its own precision: Accelerate keeps the first
-    one's."""
-    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 def prepare(

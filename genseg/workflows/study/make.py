@@ -19,7 +19,6 @@ from genseg.measure.features import fit_batch_norms
 from genseg.nn.encoder import EncoderFacts, build_encoder, save_encoder
 from genseg.runs import checkpoint
 from genseg.runs.metrics import ProgressLine
-from genseg.train.machine import let_go
 from genseg.workflows.pretrain.pretrain import pretrain
 from genseg.workflows.study.cells import Cell
 from genseg.workflows.study.measures import MEASURES, Subject, labelled_images
@@ -106,7 +105,6 @@ def _train(cell: Cell, line: ProgressLine) -> None:
     step = int(before["step"]) if before else 0
     began = time.process_time()
     if cell.kind == "pretrain":
-        let_go()  # of the cell before
         result = pretrain(cell.config, progress=line)
         if not result.complete:
             raise KeyboardInterrupt
