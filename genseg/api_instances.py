@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from genseg.core.paths import expand
-from genseg.reports.grouped import write_grouped
-from genseg.reports.measured import write_measured
+from genseg.reports.instances.grouped import write_grouped
+from genseg.reports.instances.measured import write_measured
 from genseg.workflows.labels.measure import Measured
 from genseg.workflows.labels.measure import measure as measure_found
 from genseg.workflows.vectors.choose import By, Chosen

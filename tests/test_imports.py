@@ -23,6 +23,7 @@ ROOMS = (  # each imports from itself and from those before it
     "workflows.study",
     *(
         "reports",
+        "reports.instances",
         "model",
         "tryout",
         "api",

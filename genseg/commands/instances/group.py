@@ -51,7 +51,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
-    from genseg.reports.grouped import write_grouped
+    from genseg.reports.instances.grouped import write_grouped
     from genseg.workflows.vectors.group import group
 
     result = group(

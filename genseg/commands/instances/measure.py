@@ -54,7 +54,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
-    from genseg.reports.measured import write_measured
+    from genseg.reports.instances.measured import write_measured
     from genseg.workflows.labels.measure import measure
 
     result = measure(

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from genseg.data.images import cache
+from genseg.data.images import cache, source
 from genseg.data.images.cache import CachedImages, CacheError, build_cache, cache_folder
 from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError, ImageSource, decode
@@ -85,9 +85,9 @@ def test_a_source_gives_the_same_with_and_without_the_cache(images: ImageList, s
         ImageSource(images, None),
         ImageSource(images, build_cache(images, side=1000, workers=2)),
     )
-    for source in (cached, pickle.loads(pickle.dumps(cached))):
+    for given in (cached, pickle.loads(pickle.dumps(cached))):
         for i in range(12):
-            (a, m), (b, n) = plain.read(i), source.read(i)
+            (a, m), (b, n) = plain.read(i), given.read(i)
             assert m == n
             np.testing.assert_array_equal(a, b)
         assert source.broken == plain.broken
@@ -105,7 +105,7 @@ def test_a_second_call_decodes_nothing(
     images: ImageList, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = build_cache(images, side=SIDE, workers=1)
-    monkeypatch.setattr(cache, "decode", None)
+    monkeypatch.setattr(source, "decode", None)
     check_folder = build_cache(images, side=SIDE, workers=1).folder
     assert check_folder == first.folder
     moved = images.root.with_name("moved")
@@ -127,7 +127,8 @@ def test_what_a_disk_has_refused_is_asked_for_again(
         return decode(path, short_side=short_side)
 
     with monkeypatch.context() as during:
-        during.setattr(cache, "decode", refused)
+        for module in (source, cache):
+            during.setattr(module, "decode", refused)
         assert sorted(build_cache(images, side=SIDE, workers=1).broken) == [0, 3, 5, 11]
         asked.clear()
         assert sorted(build_cache(images, side=SIDE, workers=1).broken) == [0, 3, 5, 11]
@@ -255,7 +256,7 @@ def test_an_interrupted_build_leaves_nothing(
     def stop(path: Path, short_side: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cache, "decode", stop)
+    monkeypatch.setattr(source, "decode", stop)
     with pytest.raises(KeyboardInterrupt):
         build_cache(images, side=SIDE, workers=2)
     assert visible(store) == []
@@ -272,7 +273,7 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(
 
 def build_elsewhere(images: ImageList, start: Any, done: Any) -> None:
     """In another process: build, and say how many images were decoded."""
-    with patch.object(cache, "decode", wraps=cache.decode) as decode:
+    with patch.object(source, "decode", wraps=source.decode) as decode:
         start.wait()
         build_cache(images, side=SIDE, workers=1)
     done.put(decode.call_count)

@@ -134,7 +134,7 @@ def test_print_config_is_a_config(
     [
         (
             ["alpha.proposals=trees"],
-            "wanted tree | otsu | felzenszwalb | slic | iem | blobs | centre; did you mean",
+            "wanted tree | otsu | felzenszwalb | slic | iem | blobs | centre | cut; did you mean",
         ),
         (["alpha.proposal=tree"], "did you mean alpha.proposals?"),
         (["alpha.compose.siz=64"], "did you mean alpha.compose.size?"),

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from genseg.core.schedule import Plan
+from genseg.data.images.views import ViewConfig
 from genseg.joint import AlphaConfig
 from genseg.methods.byol import BYOLConfig
 from genseg.nn.encoder import EncoderConfig, build_encoder
@@ -23,7 +24,9 @@ def test_norms_over_all_processes_keep_the_networks_function(
     two places."""
     torch.manual_seed(0)
     method = BYOLConfig(hidden=8, dim=4)
-    config = PretrainConfig(run="", data=DataConfig(path=""), method=method, views={}, alpha=alpha)
+    config = PretrainConfig(
+        run="", data=DataConfig(path=""), method=method, views={"both": ViewConfig()}, alpha=alpha
+    )
     images = torch.randn(2, 3, 64, 64)
     made = []
     for sync in (False, True):
