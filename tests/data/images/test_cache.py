@@ -90,7 +90,7 @@ def test_a_source_gives_the_same_with_and_without_the_cache(images: ImageList, s
             (a, m), (b, n) = plain.read(i), given.read(i)
             assert m == n
             np.testing.assert_array_equal(a, b)
-        assert source.broken == plain.broken
+        assert given.broken == plain.broken
 
 
 def test_pixels_are_mapped_not_copied(images: ImageList, store: Path) -> None:
