@@ -18,16 +18,17 @@ FAINT = 0.05  # least score of an instance that is judged
 
 
 def calibrated(model: AlphaModel, composer: Composer, composites: int = JUDGED) -> Calibration:
-    """How often the model's instances of a score are right; of the scores that its `rank` gives,
-    where it has one."""
-    look, config = model.look, model.config
+    """How often the model's instances of a score are right, whatever its calibration is now; of the
+    scores that its `rank` gives, where it has one."""
+    look, config, before = model.look, model.config, model.calibration
     # composites are made as images are prepared
     model.look = replace(look, side=0, stretch=False)
     model.config = replace(config, score=FAINT, candidate=FAINT)
+    model.calibration = Calibration()
     try:
         return calibration_on(model, composer, composites)
     finally:
-        model.look, model.config = look, config
+        model.look, model.config, model.calibration = look, config, before
 
 
 def calibration_on(model: Finder, composer: Composer, composites: int) -> Calibration:

@@ -31,7 +31,7 @@ from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.proposals.propose import PROPOSERS
 from genseg.runs.checkpoint import load_latest
 from genseg.runs.metrics import TIMING, Row, read_metrics
-from genseg.workflows.pretrain.calibrate import calibration_on
+from genseg.workflows.pretrain.calibrate import calibrated, calibration_on
 from genseg.workflows.pretrain.config import CHOICES, FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.parts import assemble
 from genseg.workflows.pretrain.rounds import Rounds
@@ -450,6 +450,26 @@ def test_scores_are_calibrated_on_composites_that_training_has_not_seen(
         found = calibration_on(Oracle(), made.rounds._composer(), 64)
     assert len(composites) == len({key[0][0] for key, _ in composites}) == 64
     assert found.slope > 1.2 and 0.3 < found.score(0.5) < 0.7
+
+
+def test_scores_are_calibrated_as_they_come(
+    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the model's calibration was: of a model that an energy ranks it is another one."""
+    made = Made(images, tmp_path / "run")
+    made.bank(0)
+    model, composer = made.rounds.model(fitted=4, judged=0), made.rounds._composer()
+    seen = list[list[float]]()
+    calibrate = "genseg.workflows.pretrain.calibrate."
+    monkeypatch.setattr(calibrate + "FAINT", 1e-6)  # nothing has been learnt
+    monkeypatch.setattr(
+        calibrate + "fit_calibration", lambda x, right: seen.append(x.tolist()) or Calibration()
+    )
+    for before in (Calibration(), Calibration(2.0, 1.0)):
+        model.calibration = before
+        calibrated(model, composer, 2)
+        assert model.calibration == before
+    assert seen[0] == seen[1] and len(seen[0]) > 0
 
 
 def test_pictures_during_a_run_take_calibrated_scores(
