@@ -24,7 +24,9 @@ from safetensors.numpy import load_file
 
 ROOT = Path(__file__).resolve().parents[1]
 PROPOSERS = ("tree", "otsu", "felzenszwalb", "slic", "iem", "blobs")
-TAUGHT = "pretrain/photos_alpha.yaml"
+# recipes that ask for classes, or for a teacher; energies ask for a run that has ended, and
+# studies are made of recipes
+ASK = ("byol_semantic", "supervised", "distill", "photos_alpha")
 SMALL = ["data.workers=0", "threads=1", "epochs=null", "images=null"]
 
 
@@ -69,10 +71,7 @@ def measure(folder: Path, *, steps: int, only: str, before: dict[str, str]) -> d
     genseg(folder, "scenes", "few", "--count", "12", "--size", "192", "--split", "val")
     for recipe in sorted((ROOT / "configs").rglob("*.yaml")):
         name = recipe.relative_to(ROOT / "configs").as_posix()
-        # those of energies ask for a run that has ended, a semantic target for classes,
-        # distillation and the cuts of photographs for a teacher
-        asks = name.startswith("energy/") or "semantic" in name or recipe.stem == "distill"
-        if only not in name or asks or name == TAUGHT:
+        if only not in name or name.startswith(("energy/", "study/")) or recipe.stem in ASK:
             continue
         begun, run = time.perf_counter(), folder / name.removesuffix(".yaml").replace("/", "-")
         genseg(folder, *words(name, recipe, run, steps))
