@@ -76,6 +76,11 @@ def add(parser: argparse.ArgumentParser) -> None:
         default=0.1,
         help="around boxes, in parts of their side (default: 0.1)",
     )
+    _add_reading(parser)
+
+
+def _add_reading(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of zero-shot reading."""
     words = parser.add_argument_group("zero-shot reading, of runs on word vectors")
     words.add_argument(
         "--data",

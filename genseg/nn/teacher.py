@@ -255,7 +255,8 @@ def _architecture(file: Path) -> str:
         return f"vit_{size}_patch14_{'reg4_' if registers else ''}dinov2"
     raise ValueError(
         f"teacher={file}: the file does not say its architecture; give timm's name of it, such as "
-        "vit_base_patch16_224.dino (--teacher-name NAME, alpha.teacher_name=NAME)"
+        "vit_base_patch16_224.dino (--teacher-name NAME, or teacher_name=NAME beside the key of "
+        "the teacher)"
     )
 
 

@@ -133,7 +133,9 @@ def test_what_does_not_fit_is_an_error_that_names_it(files: Path, tmp_path: Path
     tensors = load_file(file)
     bare = tmp_path / "bare.safetensors"
     save_file(tensors, bare)
-    with pytest.raises(ValueError, match="does not say its architecture.*alpha.teacher_name"):
+    with pytest.raises(
+        ValueError, match="does not say its architecture.*--teacher-name NAME, or teacher_name=NAME"
+    ):
         load_teacher(str(bare))
     assert load_teacher(str(bare), name=VIT).facts.name == VIT
     half = tmp_path / "half.safetensors"
