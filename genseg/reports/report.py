@@ -137,7 +137,7 @@ def verdict(run: Run) -> str:
     nothing = (
         "Nothing has been measured yet."
         if run.part_over < 1
-        else "Nothing was measured: there were no labels."
+        else "Nothing was measured while it trained."
     )
     return (" ".join(said) or nothing).replace(" %", f"{NO_BREAK}%")
 
