@@ -25,8 +25,8 @@ from genseg.workflows.energy.session import Shaped
 from genseg.workflows.evaluate.alpha import AlphaScores, evaluate_runs
 from genseg.workflows.evaluate.detector import Evaluated, evaluate_files
 from genseg.workflows.export.encoder import Exported
-from genseg.workflows.export.encoder import export as export_encoder
-from genseg.workflows.export.model import export_model, is_finetuned
+from genseg.workflows.export.export import export as export_run
+from genseg.workflows.export.model import is_finetuned
 from genseg.workflows.finetune.cells import Arm, parse_arms
 from genseg.workflows.finetune.compare import Compared
 from genseg.workflows.finetune.compare import compare as compare_arms
@@ -286,11 +286,9 @@ def convert(
 
 
 def export(run: PathLike, out: PathLike, *, prefix: str = "") -> Exported:
-    """`genseg export`: an encoder or a fine-tuned model for another library."""
-    path = expand(run)
-    if is_finetuned(path):
-        return export_model(path, expand(out))
-    return export_encoder(path, expand(out), prefix=prefix)
+    """`genseg export`: an encoder or a fine-tuned model for another library; out=FILE.onnx: an
+    alpha model."""
+    return export_run(expand(run), expand(out), prefix=prefix)
 
 
 def visualize(path: PathLike, images: PathLike | None = None) -> Path:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.mine import RoundsConfig
 from genseg.alpha.objective import ObjectiveConfig, contrast_head, instance_contrast, objective
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction

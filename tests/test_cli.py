@@ -80,7 +80,7 @@ def test_export_and_scan(
     )
     assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0
     assert main(["export", str(run), "--out", str(tmp_path / "folder")]) == 0  # its own, again
-    assert main(["export", str(run), "--out", str(tmp_path / "e.onnx")]) == 2
+    assert main(["export", str(run), "--out", str(tmp_path / "e.zip")]) == 2
     assert main(["export", str(run), "--out", str(tmp_path / "other"), "--prefix", "body."]) == 2
     assert not (tmp_path / "other").exists()
     assert main(["scan", str(images)]) == 0

@@ -14,7 +14,7 @@ from small import ENCODER
 
 from genseg import config as configs
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, save_alpha
 from genseg.cli import main
 from genseg.core.names import ALPHA_NAME, CONFIG_NAME, ENCODER_NAME, ENERGY_NAME

@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from genseg import __version__
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, Rank, covering, generate, proposed_at, unpadded
+from genseg.alpha.generate import Rank, generate, proposed_at
+from genseg.alpha.kept import GenerateConfig, covering, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.core.check import at_least, normalisation
 from genseg.data.images.decode import shrunk
-from genseg.data.images.pixels import normalise, stretch
+from genseg.data.images.pixels import normalise
+from genseg.data.images.stretch import stretch
 from genseg.data.instances.instance import Instance, resized
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced

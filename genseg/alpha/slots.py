@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from genseg.alpha.codes import STRIDE, Codes
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.instances.instance import Instance, cut_instance, resized

@@ -7,9 +7,14 @@ from genseg.commands.arguments import path
 SUMMARY = "write an encoder or a fine-tuned model for another library"
 HELP = """\
 Write the encoder of a run, also of one that is not finished, for another library; or the model of a
-run of genseg finetune, for torchvision, smp or ONNX.
+run of genseg finetune, for torchvision, smp or ONNX; or encoder and alpha decoder of a run as one
+ONNX file.
 
   genseg export runs/mine --out encoder.pth
+  genseg export runs/alpha --out alpha.onnx
+
+Next, of an alpha model or places: python -m genseg.onnx alpha.onnx FOLDER --out DIR, which needs no
+torch.
 """
 
 
@@ -23,8 +28,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         type=path,
         required=True,
         metavar="PATH",
-        help="FILE.safetensors, FILE.pth, a folder (timm; smp for a segmenter), FILE.onnx (a "
-        "segmenter)",
+        help="FILE.safetensors, FILE.pth, a folder (timm; smp for a segmenter), FILE.onnx (an "
+        "alpha model, places, a segmenter)",
     )
     parser.add_argument(
         "--prefix",
@@ -35,15 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
-    from genseg.workflows.export.encoder import export
-    from genseg.workflows.export.model import export_model, is_finetuned
+    from genseg.workflows.export.export import export
 
-    if is_finetuned(options.run):
-        if options.prefix:
-            raise ValueError(
-                "--prefix is for encoders; a model of genseg finetune keeps its names: leave it out"
-            )
-        print(export_model(options.run, options.out))
-        return 0
     print(export(options.run, options.out, prefix=options.prefix))
     return 0

@@ -17,7 +17,8 @@ from torch import Tensor
 
 from genseg.alpha.codes import STRIDE
 from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.generate import GenerateConfig, candidates
+from genseg.alpha.generate import candidates
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel
 from genseg.alpha.tiles import iou
 from genseg.core.words import amount

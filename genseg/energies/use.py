@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from genseg.alpha.codes import GRIDS, REACH, STRIDE
-from genseg.alpha.generate import FAINT
+from genseg.alpha.kept import FAINT
 from genseg.core.check import between
 from genseg.data.instances.instance import OPAQUE, Instance, cut_instance
 from genseg.energies.autoencoder import Autoencoder

@@ -14,7 +14,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig, covering, generate, proposed_at, unpadded
+from genseg.alpha.generate import generate, proposed_at
+from genseg.alpha.kept import GenerateConfig, covering, unpadded
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
 from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.core import dist

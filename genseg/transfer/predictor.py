@@ -17,7 +17,8 @@ from genseg.alpha.decoder import AlphaDecoder
 from genseg.core.check import at_least, normalisation
 from genseg.core.names import BEST_NAME, MODEL_NAME
 from genseg.core.precision import Precision
-from genseg.data.images.pixels import normalise, stretch
+from genseg.data.images.pixels import normalise
+from genseg.data.images.stretch import stretch
 from genseg.data.instances.instance import Instance, resized
 from genseg.data.instances.run_length import encode
 from genseg.data.labels.categories import Categories

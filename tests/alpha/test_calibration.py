@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from genseg.alpha.calibration import FLAT, LEAST, Calibration, fit_calibration
+from genseg.alpha.calibration import Calibration
+from genseg.alpha.platt import FLAT, LEAST, fit_calibration
 
 
 def drawn(slope: float, offset: float, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.codes import Codes
 from genseg.alpha.decoder import AlphaDecoder, Places
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.data.instances.instance import Instance
 from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, save_encoder

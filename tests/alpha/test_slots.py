@@ -9,7 +9,7 @@ import torch
 from small import SMALL
 from torch import Tensor
 
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.slots import (
     GRID,
     SlotAttention,

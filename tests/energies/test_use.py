@@ -10,7 +10,8 @@ from energies import EMBEDDING, embeddings, energy_of, maps_of
 from placed_discs import Discs, places_of
 from torch import Tensor
 
-from genseg.alpha.generate import GenerateConfig, generate
+from genseg.alpha.generate import generate
+from genseg.alpha.kept import GenerateConfig
 from genseg.data.instances.instance import Instance, cut_instance
 from genseg.energies.maps import Maps
 from genseg.energies.use import (

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, save_alpha
 from genseg.core.names import ALPHA_NAME
 from genseg.nn.encoder import Encoder, EncoderConfig

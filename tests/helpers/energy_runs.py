@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from composed import SMALL, few_composites
 
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.cli import main
 
 LITTLE = ["composites=6", "judged=4", "batch_size=4", "threads=1", "judge_every=0 percent"]

@@ -22,7 +22,7 @@ from genseg.nn.encoder import (
     torchvision_state,
 )
 from genseg.nn.momentum import teacher_of
-from genseg.workflows.export.encoder import export
+from genseg.workflows.export.encoder import export_encoder
 from genseg.workflows.export.timm_folder import save_timm_folder
 
 FACTS = EncoderFacts(
@@ -110,7 +110,7 @@ def test_smp_loads_it(saved: tuple[nn.Module, Path]) -> None:
 
 def test_mask_rcnn_loads_it_by_a_prefix(saved: tuple[nn.Module, Path], tmp_path: Path) -> None:
     encoder, path = saved
-    export(path, tmp_path / "body.pth", prefix="backbone.body.")
+    export_encoder(path, tmp_path / "body.pth", prefix="backbone.body.")
     backbone = torchvision.models.detection.backbone_utils.resnet_fpn_backbone(
         backbone_name="resnet18", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=5
     )

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from genseg import __version__
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
 from genseg.core.names import ALPHA_NAME, ENCODER_NAME, MODEL_NAME

@@ -15,7 +15,7 @@ from app_runs import write_run
 from decoded import decode_segmentation
 from small import ENCODER
 
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.core.names import MODEL_NAME
 from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance

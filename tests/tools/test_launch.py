@@ -16,7 +16,7 @@ from processes import forked
 from small import ENCODER
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, save_alpha
 from genseg.core.names import ALPHA_NAME, INSTANCES_NAME
 from genseg.nn.encoder import EncoderConfig, build_encoder

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
 from genseg.core import dist
 from genseg.data.instances.instance import Instance, cut_instance

@@ -31,7 +31,7 @@ from genseg.data.composites.appearance import (
     tinted,
 )
 from genseg.data.composites.bank import Bank
-from genseg.data.images.pixels import stretching
+from genseg.data.images.stretch import stretching
 from genseg.data.instances.instance import Instance
 
 Map = Float[np.ndarray, "s s"]  # of a composite

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from genseg.data.images.loader import EpochSampler, batches
-from genseg.data.images.pixels import stretch
 from genseg.data.images.source import ImageError, decode
+from genseg.data.images.stretch import stretch
 from genseg.data.instances.run_length import windowed
 from genseg.data.labels.class_maps import IGNORED, semantic_target
 from genseg.data.labels.crops import (

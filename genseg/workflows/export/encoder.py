@@ -28,7 +28,7 @@ class Exported(Result):
         return f"{self.tensors} tensors of {self.source} in {self.out}{self.how}"
 
 
-def export(run: Path, out: Path, *, prefix: str = "") -> Exported:
+def export_encoder(run: Path, out: Path, *, prefix: str = "") -> Exported:
     """Write the encoder of `run` to `out`.
 
     `out` ending in .safetensors or .pth: a state dict with torchvision's key names behind `prefix`

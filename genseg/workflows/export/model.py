@@ -1,6 +1,5 @@
 """A fine-tuned model for other libraries: torchvision, segmentation-models-pytorch, ONNX."""
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,11 +9,12 @@ from safetensors.torch import save_file
 from genseg.core.names import BEST_NAME, MODEL_NAME
 from genseg.nn.weights import whole
 from genseg.transfer.detector import BINS, LEVELS, Detector
+from genseg.transfer.places import PlaceDetector
 from genseg.transfer.predictor import Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
+from genseg.workflows.export.alpha_onnx import HOW, write_places
 from genseg.workflows.export.encoder import Exported, names_file, refuse_run, save_pth
-
-OPSET = 18
+from genseg.workflows.export.onnx_file import write_onnx
 
 
 def is_finetuned(run: Path) -> bool:
@@ -26,8 +26,8 @@ def export_model(run: Path, out: Path) -> Exported:
     """Write the model of `run` to `out`.
 
     `out` ending in .pth or .safetensors: a state dict; that of a detector is plain torchvision's.
-    Ending in .onnx: semantic models. A folder: semantic models as smp's `save_pretrained`. Raises
-    ValueError for what does not go.
+    Ending in .onnx: semantic models, and places as `genseg.onnx` runs them. A folder: semantic
+    models as smp's `save_pretrained`. Raises ValueError for what does not go.
     """
     predictor, facts = load_predictor(run)
     model = predictor.model
@@ -42,16 +42,22 @@ def export_model(run: Path, out: Path) -> Exported:
             with whole(out) as temporary:
                 save_file(tensors, temporary)
         return Exported(out, run, len(tensors), _how(predictor, facts.encoder.name, out))
+    if isinstance(model, PlaceDetector) and out.suffix == ".onnx":
+        return Exported(out, run, write_places(predictor, out), HOW)
     if not isinstance(model, Segmenter):
-        what = "ONNX" if out.suffix == ".onnx" else "a folder"
+        onnx = out.suffix == ".onnx"
+        what, which = (
+            ("ONNX", "semantic models and places") if onnx else ("a folder", "semantic models")
+        )
         raise ValueError(
-            f"--out {out}: {what} is for semantic models. torch's exporter cannot follow how "
+            f"--out {out}: {what} is for {which}. torch's exporter cannot follow how "
             "torchvision's detectors choose boxes; write a state dict (--out FILE.pth), which "
             "loads into torchvision. The older torch.onnx.export(..., dynamo=False) then writes "
             "ONNX for images of one size"
         )
     if out.suffix == ".onnx":
-        _write_onnx(model, out)
+        image = torch.zeros(2, 3, 96, 128)
+        write_onnx(model.model, image, out, outputs=("logits",))
         how = (
             "; input `image` (batch, 3, height, width), sides a multiple of 32, "
             f"{_prepared(predictor)}; output `logits`"
@@ -73,7 +79,9 @@ def _prepared(predictor: Predictor) -> str:
     """What a model takes."""
     p = predictor.preparation
     size = f" of a long side of {p.fit} pixels" if p.fit else ""
-    spread = ", their values spread by genseg.data.images.pixels.stretch first" if p.stretch else ""
+    spread = (
+        ", their values spread by genseg.data.images.stretch.stretch first" if p.stretch else ""
+    )
     return f"RGB{size} from 0 to 1, less mean {_numbers(p.mean)} over std {_numbers(p.std)}{spread}"
 
 
@@ -139,7 +147,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     ]
     lines += [] if p.fit else ["model.transform.resize = lambda image, target: (image, target)"]
     lines += (
-        ["# images: genseg.data.images.pixels.stretch first, then RGB from 0 to 1"]
+        ["# images: genseg.data.images.stretch.stretch first, then RGB from 0 to 1"]
         if p.stretch
         else []
     )
@@ -150,26 +158,3 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
         else []
     )
     return ", for torchvision:\n\n" + "\n".join(lines)
-
-
-def _write_onnx(model: Segmenter, out: Path) -> None:
-    if importlib.util.find_spec("onnxscript") is None:
-        raise ValueError(f"--out {out} needs ONNX installed: pip install 'genseg[onnx]'")
-    model.eval()
-    dims = {
-        0: torch.export.Dim("batch"),
-        2: 32 * torch.export.Dim("rows", min=2),
-        3: 32 * torch.export.Dim("columns", min=2),
-    }
-    torch.onnx.export(
-        model.model.to(memory_format=torch.contiguous_format),
-        (torch.zeros(2, 3, 96, 128),),
-        out,
-        dynamo=True,
-        input_names=["image"],
-        output_names=["logits"],
-        dynamic_shapes=({**dims},),
-        opset_version=OPSET,
-        verbose=False,
-        external_data=False,
-    )

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from genseg.alpha.calibration import Calibration, fit_calibration
+from genseg.alpha.calibration import Calibration
 from genseg.alpha.model import AlphaModel
+from genseg.alpha.platt import fit_calibration
 from genseg.data.composites.composer import Composer
 from genseg.data.instances.instance import cut_instance
 from genseg.measure.overlaps import mask_overlap, match

@@ -57,7 +57,7 @@ def test_a_detector_in_plain_torchvision(
     for name, x in load_predictor(run)[0].model.model.state_dict().items():
         assert torch.equal(x, plain.state_dict()[name])
     assert main(["export", str(run), "--out", str(tmp_path / "m.onnx")]) == 2
-    assert "ONNX is for semantic models" in capsys.readouterr().err
+    assert "ONNX is for semantic models and places" in capsys.readouterr().err
 
 
 NARROW = {"head_norm": "group", "width": 64, "hidden": 32}  # as in genseg's recipes

@@ -14,7 +14,7 @@ from decoded import decode_segmentation
 
 import genseg.workflows.generate.records as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.core.names import ALPHA_NAME, INSTANCES_NAME
 from genseg.core.precision import fast_precision

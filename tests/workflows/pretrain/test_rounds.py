@@ -20,7 +20,7 @@ from processes import CONTEXT
 
 import genseg.workflows.pretrain.rounds as module
 from genseg.alpha.calibration import Calibration
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.mine import Mined
 from genseg.alpha.model import AlphaModel, Look
 from genseg.cli import main

@@ -13,7 +13,7 @@ from found import DISCS, disc, write_found
 
 import genseg
 from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.mine import mine
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
