@@ -89,6 +89,15 @@ class AlphaDecoder(CodeDecoder):
     ) -> tuple[Float[Tensor, "b e h w"], Places]:
         """Pixel embeddings at stride 2 and what all places propose, from the encoder's
         `pyramid`."""
+        embeddings, heads = self.maps(pyramid)
+        found = by_place(heads).float()
+        grids = tuple((s, h.shape[2], h.shape[3]) for s, h in zip(GRIDS, heads, strict=True))
+        return embeddings, Places(found[..., 0], found[..., 1], found[..., 2:], grids)
+
+    def maps(
+        self, pyramid: Sequence[Float[Tensor, "b _ _ _"]]
+    ) -> tuple[Float[Tensor, "b e h w"], list[Float[Tensor, "b _ _ _"]]]:
+        """The same as maps: pixel embeddings, and of each grid objectness, quality and code."""
         skips = list(pyramid[1:-1])[::-1]
         x, levels = pyramid[-1], []
         for block, skip in zip(self.pixels.blocks, skips, strict=True):
@@ -97,9 +106,12 @@ class AlphaDecoder(CodeDecoder):
         heads = [
             self.propose(self.tower(f(x))) for f, x in zip(self.levels, levels[-2::-1], strict=True)
         ]
-        found = torch.cat([h.flatten(2) for h in heads], 2).transpose(1, 2).float()
-        grids = tuple((s, h.shape[2], h.shape[3]) for s, h in zip(GRIDS, heads, strict=True))
-        return self.embed(levels[-1]), Places(found[..., 0], found[..., 1], found[..., 2:], grids)
+        return self.embed(levels[-1]), heads
+
+
+def by_place(heads: Sequence[Float[Tensor, "b c _ _"]]) -> Float[Tensor, "b p c"]:
+    """The maps of all grids as a list of places, grid after grid, row after row."""
+    return torch.cat([h.flatten(2) for h in heads], 2).transpose(1, 2)
 
 
 def _layer(width: int) -> tuple[nn.Module, ...]:

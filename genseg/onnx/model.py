@@ -77,7 +77,7 @@ class OnnxModel:
         )
         return Dense(embeddings[0], objectness[0], quality[0], kernel[0], categories[0])
 
-    def tensor(self, pixels: Pixels) -> Float32[np.ndarray, "1 c h w"]:
+    def tensor(self, pixels: Pixels) -> Float32[np.ndarray, "1 _ _ _"]:
         """Pixels as the network takes them."""
         h, w = pixels.shape[:2]
         below, right = -h % self.facts.multiple, -w % self.facts.multiple

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from genseg import __version__
 from genseg.alpha.codes import COARSER, FAINT, GRIDS, REACH, STRIDE
-from genseg.alpha.decoder import AlphaDecoder
+from genseg.alpha.decoder import AlphaDecoder, by_place
 from genseg.alpha.model import load_alpha
 from genseg.nn.encoder import MULTIPLE, Encoder
 from genseg.onnx.facts import KEY, Drawing, OnnxFacts
@@ -34,13 +34,14 @@ class _Dense(nn.Module):
         self.encoder, self.decoder, self.classify = encoder, decoder, classify
 
     def forward(self, image: Float[Tensor, "b c h w"]) -> tuple[Tensor, ...]:
-        embeddings, places = self.decoder(self.encoder.pyramid(image))
+        embeddings, heads = self.decoder.maps(self.encoder.pyramid(image))
+        found = by_place(heads)
+        vector = found[..., 2:]
         if self.classify is None:
-            categories = torch.ones_like(places.objectness)[..., None]
+            categories = torch.ones_like(found[..., :1])
         else:
-            categories = self.classify(places.vector).softmax(-1)
-        kernel = self.decoder.kernel(places.vector)
-        return embeddings, places.objectness, places.quality, kernel, categories
+            categories = self.classify(vector).softmax(-1)
+        return embeddings, found[..., 0], found[..., 1], self.decoder.kernel(vector), categories
 
 
 def write_alpha(file: Path, out: Path) -> int:
