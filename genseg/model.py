@@ -204,7 +204,8 @@ class _Pictures:
 
 def load(run: PathLike, *, device: str | None = None, precision: str | None = None) -> Model:
     """The model of a run directory or of a file of one (alpha.safetensors, model.safetensors,
-    encoder.safetensors), or a classical proposer by its name (tree, otsu, ...).
+    encoder.safetensors), of a FILE.onnx of genseg export, or a classical proposer by its name
+    (tree, otsu, ...).
 
     device: such as "cpu" or "cuda:1"; by default the first GPU, where there is one
     precision: fp32, bf16 or fp16; by default what the hardware computes fastest, as the commands do

@@ -25,8 +25,8 @@ here needs torch.
 
   python -m genseg.onnx alpha.onnx photos --out found
 
-DIR/instances.json is COCO json, as genseg generate writes it. genseg generate FILE.onnx, which
-needs torch, goes on where it was killed and works in shards.
+DIR/instances.json is COCO json, as genseg generate writes it. genseg generate, with the run itself,
+goes on where it was killed and works in shards.
 """
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 from small import ENCODER, SMALL
 
+import genseg
 import genseg.onnx
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.codes import GRIDS, REACH
@@ -200,6 +201,16 @@ def test_a_detector_with_classes(size: tuple[int, int], runs: Path) -> None:
     found = model.instances(image)
     assert_same(found, [d.instance for d in wanted if d.instance])
     assert {a.category for a in found} == {d.category for d in wanted}
+
+
+def test_it_loads_as_a_run_does(runs: Path, alpha: AlphaModel) -> None:
+    image = picture(70, 83)
+    run, file = (genseg.load(runs / name, precision="fp32") for name in ("alpha", "alpha.onnx"))
+    assert file.score == run.score == CHOSEN.score and file.classes == ("instance",)
+    assert_same(file.instances(image).items, run.instances(image).items)
+    half = CHOSEN.score / 2
+    assert_same(file.instances(image, score=half).items, run.instances(image, score=half).items)
+    assert genseg.load(runs / "places.onnx").score == 0.5
 
 
 def test_a_folder_without_torch(runs: Path, tmp_path: Path) -> None:

@@ -21,10 +21,10 @@ from genseg.transfer.detector import Detector
 from genseg.transfer.predictor import Predictor, load_predictor
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate import finder, predict
+from genseg.workflows.generate.exported import USUAL, open_exported
 from genseg.workflows.generate.shrinking import Shrinking
 
 ONE_CLASS: Categories = ((1, "instance"),)  # of what is found without a label
-USUAL = 0.5  # the least score of a detection that counts, as in genseg predict
 
 
 @runtime_checkable
@@ -161,7 +161,7 @@ def open_run(
     *,
     needed: bool = True,
 ) -> Opened | SegmenterRun | None:
-    """The model of a run directory, or of a file of one.
+    """The model of a run directory, or of a file of one, or of one that genseg export has written.
 
     device: by default the first GPU, where there is one
     precision: by default what the hardware computes fastest, or a fine-tuned model's own
@@ -176,6 +176,8 @@ def open_run(
             "with the alpha task, or a detector of genseg finetune; a run leaves its file when "
             "it ends or is interrupted"
         )
+    if file.suffix == ".onnx":
+        return open_exported(file)
     device = device or torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if "preparation" in read_facts(file):
         return _finetuned(file, device, precision)
