@@ -36,6 +36,7 @@ ROOMS = (  # each imports from itself and from those before it
         "reports",
         "reports.instances",
         "model",
+        "napari",
         "tryout",
         "api",
         "api_encoders",
