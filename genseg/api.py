@@ -27,7 +27,7 @@ from genseg.workflows.evaluate.detector import Evaluated, evaluate_files
 from genseg.workflows.export.encoder import Exported
 from genseg.workflows.export.export import export as export_run
 from genseg.workflows.export.model import is_finetuned
-from genseg.workflows.finetune.cells import Arm, parse_arms
+from genseg.workflows.finetune.cells import arm_of, parse_arms
 from genseg.workflows.finetune.compare import Compared
 from genseg.workflows.finetune.compare import compare as compare_arms
 from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
@@ -202,11 +202,12 @@ def compare(
 ) -> Compared:
     """`genseg compare`: what pretraining is worth, in labels.
 
-    arms: name -> encoder, or encoders; the first is the baseline
+    arms: name -> encoder, or encoders, as the command takes them (RUN@LIST.txt: the images of that
+        list are labelled); the first is the baseline
     labels: numbers of labelled images, or shares such as "10%"
     """
     if isinstance(arms, Mapping):
-        chosen = [Arm(name, str(encoder)) for name, encoder in arms.items()]
+        chosen = [arm_of(name, str(encoder)) for name, encoder in arms.items()]
     else:
         chosen = parse_arms(",".join(map(str, arms)))
     result = compare_arms(

@@ -20,8 +20,8 @@ The same for the alpha task, where the floor is without composition too:
 
   python tools/benchmark.py generate runs/alpha --data photos --size 256
 
-`generate` gives the instances of images of one size: with a run, and with the classical tree beside
-it.
+`generate` gives the instances of images of one size: with a run, with the same run exported to
+ONNX, in fp32, and with the classical tree beside it.
 
   python tools/benchmark.py finetune --train train.json --val val.json
 
@@ -39,31 +39,21 @@ import itertools
 import json
 import resource
 import shlex
-import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
-import torch
 from benchmark_finetune import finetune
+from benchmark_generate import generate
 from benchmark_tables import STAGES, machine, memory, speed_table, stage_table, summarised, table
 from torch import Tensor
 
 from genseg import config as configs
-from genseg.alpha.model import load_alpha
-from genseg.core.precision import fast_precision
-from genseg.core.threads import AT_ONCE, in_order, several_at_once
-from genseg.data.images.files import list_images
-from genseg.data.images.pixels import centre
-from genseg.data.images.source import ImageSource
-from genseg.data.instances.instance import Instance
-from genseg.data.proposals.propose import PROPOSERS
 from genseg.train.loop import Timing, train
-from genseg.workflows.generate.finder import Pixels, alpha_file
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.parts import assemble
 from genseg.workflows.pretrain.session import PretrainSession
@@ -271,45 +261,6 @@ def measure(method: str, o: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def generate(o: argparse.Namespace) -> None:
-    """Images/s of a run's generation on images that are in memory, several at once as `genseg
-    generate` does and one after the other, and of the classical proposer; median of rounds."""
-    model, _ = load_alpha(alpha_file(o.run))
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).precision = fast_precision(device)
-    source = ImageSource(list_images(o.data), None)
-    images = [centre(source.read(i)[0], o.size) for i in range(min(o.count, len(source)))]
-    finders: dict[str, Callable[[list[Pixels]], Iterable[list[Instance]]]] = {
-        "genseg": lambda some: in_order(looking, model.instances, some),
-        "one at a time": lambda some: map(model.instances, some),
-        "tree": lambda some: map(PROPOSERS["tree"], some),
-    }
-    rates: dict[str, list[float]] = {name: [] for name in finders}
-    found = dict.fromkeys(finders, 0)
-    with several_at_once(device) as looking:
-        for _, (name, find) in itertools.product(range(o.rounds), finders.items()):
-            list(find(images[:AT_ONCE]))  # not counted: oneDNN's choices
-            began = time.perf_counter()
-            found[name] = sum(map(len, find(images)))
-            rates[name].append(len(images) / (time.perf_counter() - began))
-    rows = []
-    for name, r in rates.items():
-        each = found[name] / len(images)
-        rows.append(
-            [
-                name,
-                f"{statistics.median(r):.1f} images/s",
-                f"{min(r):.1f} to {max(r):.1f}",
-                f"{each:.1f}",
-            ]
-        )
-    print(
-        f"{len(images)} images of {o.size} px, {torch.get_num_threads()} threads, "
-        f"{machine()['cpu']}"
-    )
-    print(table(["", "median", "range", "instances an image"], rows))
-
-
 def main() -> None:
     top = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -379,7 +330,7 @@ def main() -> None:
     o = top.parse_args()
     try:
         if o.command == "generate":
-            generate(o)
+            generate(o, table, machine())
         elif o.command == "finetune":
             finetune(o, table, machine())
         elif o.only:

@@ -43,14 +43,7 @@ def parse_arms(text: str) -> list[Arm]:
     arms = []
     for part in filter(None, (p.strip() for p in text.split(","))):
         named, _, rest = part.rpartition("=")
-        encoder, *files = rest.split("@")
-        lists = [f for f in files if f.lower().endswith(".txt")]
-        others = [f for f in files if f not in lists]
-        if len(lists) > 1 or len(others) > 1:
-            raise ValueError(f"--arms: {part} has two lists or two recipes; give one of each")
-        name = named or Path(encoder).name + "".join(f"-{Path(f).stem}" for f in (*others, *lists))
-        config, chosen = (Path(f[0]) if f else None for f in (others, lists))
-        arms.append(Arm(name, encoder, config, chosen))
+        arms.append(arm_of(named, rest))
     names = [a.name for a in arms]
     if twice := sorted({n for n in names if names.count(n) > 1}):
         raise ValueError(
@@ -64,6 +57,19 @@ def parse_arms(text: str) -> list[Arm]:
     if not arms:
         raise ValueError("--arms: name at least one, as in --arms random,runs/mine")
     return arms
+
+
+def arm_of(name: str, text: str) -> Arm:
+    """`RUN`, `RUN@CONFIG.yaml` or `RUN@LIST.txt`, or both behind it; without a name it has one of
+    its files. Raises ValueError for two of a kind."""
+    encoder, *files = text.split("@")
+    lists = [f for f in files if f.lower().endswith(".txt")]
+    others = [f for f in files if f not in lists]
+    if len(lists) > 1 or len(others) > 1:
+        raise ValueError(f"--arms: {text} has two lists or two recipes; give one of each")
+    name = name or Path(encoder).name + "".join(f"-{Path(f).stem}" for f in (*others, *lists))
+    config, chosen = (Path(f[0]) if f else None for f in (others, lists))
+    return Arm(name, encoder, config, chosen)
 
 
 def parse_labels(text: str, images: int) -> list[int]:

@@ -23,7 +23,7 @@ from genseg.data.images.source import decode
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.measure.coverage import k_center
 from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, save_encoder
-from genseg.workflows.finetune.cells import chosen_labels, parse_arms
+from genseg.workflows.finetune.cells import arm_of, chosen_labels, parse_arms
 from genseg.workflows.vectors.group import clusters
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -169,6 +169,7 @@ def test_compare_labels_the_first_images_of_a_list(place: Path) -> None:
     assert [a.name for a in arms] == ["random", "b", "a-p-next"]
     assert [str(a.chosen) for a in arms] == ["None", "x/next.txt", "next.txt"]
     assert [str(a.config) for a in arms] == ["None", "None", "p.yaml"]
+    assert arm_of("b", "runs/a@x/next.txt") == arms[1], "as genseg.compare takes it from a mapping"
     with pytest.raises(ValueError, match="two lists or two recipes"):
         parse_arms("runs/a@x.txt@y.txt")
 
