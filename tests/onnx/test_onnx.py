@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -236,6 +237,29 @@ def test_a_folder_without_torch(runs: Path, tmp_path: Path) -> None:
     assert {a["category_id"] for a in content["annotations"]} == {(3, 7)[a.category] for a in found}
     assert content["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     assert (out / "broken.txt").read_text().startswith("b.png\t")
+
+
+def test_the_guide(
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its first line is what the fixture has run."""
+    text = (Path(__file__).parents[2] / "docs/guides/onnx.md").read_text()
+    bash, python = (re.findall(rf"```{kind}\n(.*?)```", text, re.S) for kind in ("bash", "python"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "alpha.onnx").symlink_to(runs / "alpha.onnx")
+    (tmp_path / "FOLDER").mkdir()
+    cv2.imwrite("FOLDER/0.png", picture(64, 96))
+    exporting, finding = "".join(bash).splitlines()
+    assert exporting == "genseg export runs/alpha --out alpha.onnx"
+    assert finding.startswith("python -m genseg.onnx ")
+    assert without_torch(finding.split()[3:]) == 0
+    count = len(json.loads(Path("found/instances.json").read_bytes())["annotations"])
+    capsys.readouterr()
+    exec(compile("".join(python), "onnx.md", "exec"), {})
+    assert len(capsys.readouterr().out.splitlines()) == count > 0
 
 
 def test_a_least_score_and_what_is_refused(
