@@ -12,6 +12,7 @@ from typing import Any
 from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, INSTANCES_NAME
+from genseg.core.paths import expand
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.files import list_images
@@ -55,6 +56,7 @@ def find(
 
     Raises ValueError for what a user can mend.
     """
+    out = expand(out)
     model, images = load(file, threads=threads), list_images(folder)
     if score is not None:
         between(0, 1, score=score)
@@ -85,7 +87,7 @@ def find(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit code: 0 done, 2 a user's mistake."""
+    """Run the command; returns the exit code: 0 done, 2 a user's mistake, or the disk's."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser("python -m genseg.onnx", description=HELP, formatter_class=raw)
     parser.add_argument("file", type=Path, metavar="FILE", help="a FILE.onnx of genseg export")
@@ -104,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         print(find(given.file, given.folder, given.out, score=given.score, threads=given.threads))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"python -m genseg.onnx: {error}", file=sys.stderr)
         return 2
     return 0

@@ -11,6 +11,7 @@ from jaxtyping import Float32, UInt8
 
 from genseg.alpha.kept import unpadded
 from genseg.alpha.tiles import Tile, by_tiles
+from genseg.core.paths import expand
 from genseg.data.images.decode import shrunk
 from genseg.data.images.stretch import stretch
 from genseg.data.instances.instance import Instance, resized
@@ -105,7 +106,7 @@ def load(file: str | Path, *, threads: int = 0) -> OnnxModel:
 
     Raises ValueError for any other file, and without onnxruntime.
     """
-    path = Path(file)
+    path = expand(file)
     if not path.is_file():
         raise ValueError(f"there is no {path}: give a file of genseg export RUN --out FILE.onnx")
     try:

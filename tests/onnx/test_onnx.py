@@ -286,6 +286,10 @@ def test_a_least_score_and_what_is_refused(
     ):
         assert without_torch(given) == 2
         assert said in capsys.readouterr().err
+    (tmp_path / "taken").touch()
+    assert without_torch([file, images, "--out", str(tmp_path / "taken")]) == 2
+    assert main(["generate", file, images, "--out", str(tmp_path / "new")]) == 2
+    assert f"python -m genseg.onnx {file} FOLDER" in capsys.readouterr().err
 
 
 def test_a_file_that_genseg_has_not_written_is_refused(runs: Path, tmp_path: Path) -> None:

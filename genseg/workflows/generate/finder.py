@@ -150,6 +150,8 @@ def alpha_file(run: Path) -> Path:
     """The alpha decoder of a run directory, or the file itself. Raises ValueError when there is
     none."""
     file = run / ALPHA_NAME if run.is_dir() else run
+    if file.suffix == ".onnx":
+        raise ValueError(f"{file}: python -m genseg.onnx {file} FOLDER --out DIR is for such files")
     if not file.is_file():
         raise ValueError(
             f"there is no {file}: give a run directory that has {ALPHA_NAME}; a run leaves it "
