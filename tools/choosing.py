@@ -27,7 +27,7 @@ def main() -> None:
     parser.add_argument("val", type=Path, metavar="VAL.json", help="images to score on")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="lists and cells")
     parser.add_argument("--labels", type=int, default=8, help="images to label (default: 8)")
-    parser.add_argument("--seeds", type=int, default=5, help="fine-tunings an arm (default: 5)")
+    parser.add_argument("--seeds", type=int, default=3, help="fine-tunings an arm (default: 3)")
     parser.add_argument("--images", type=int, default=320, help="of a fine-tuning (default: 320)")
     parser.add_argument("--config", default="places", help="recipe of finetune (default: places)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of genseg finetune")
