@@ -54,8 +54,9 @@ def generate(
     h, w = embeddings.shape[2:]
     results = []
     for i, found in enumerate(candidates(decoder, embeddings, places, config, categories, rank)):
-        if rank is not None:
-            found = [a for a in rank(embeddings[i], found) if a.score >= config.score]
+        if rank is not None:  # of doubles the decoder's own choice: few are left to be ranked
+            own = suppress(found, h, w, overlap=config.overlap, inside=config.inside)
+            found = [a for a in rank(embeddings[i], own) if a.score >= config.score]
         kept = suppress(found, h, w, overlap=config.overlap, inside=config.inside)
         if rank is not None and rank.faintest is not None:
             rows = None if categories is None else categories[i]
@@ -182,6 +183,8 @@ def _decoded(
         # how sure the alpha is of its own pixels (SOLO's maskness), times what its place and its
         # code say
         score = likely[chosen] * (alpha * mask).flatten(1).sum(1) / area.clamp_min(1)
+        if config.stability:
+            score = score * stability(alpha) ** config.stability
         usable = ((score >= config.score) & (area * STRIDE**2 >= config.min_area)).nonzero()[:, 0]
         levels = (alpha[usable] * OPAQUE).round().byte()
         maps = (levels * (levels >= FAINT)).cpu().numpy()
@@ -192,3 +195,10 @@ def _decoded(
             if (cut := cut_instance(a, s)) is not None:
                 found.append(Instance(cut.alpha, cut.top + top, cut.left + left, s, c))
     return sorted(found, key=lambda a: -a.score)
+
+
+def stability(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n"]:
+    """The area where each alpha is above 3/4, as a part of that where it is above 1/4: 1 for one
+    whose edge is sharp (the stability score of Kirillov et al., Segment Anything, 2023)."""
+    sure, any_of_it = ((alpha > least).flatten(1).sum(1) for least in (0.75, 0.25))
+    return sure / any_of_it.clamp_min(1)

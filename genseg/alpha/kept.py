@@ -23,6 +23,8 @@ class GenerateConfig:
     # of two instances with a higher IoU only the better one is kept
     overlap: float = 0.4
     inside: float = 0.7  # an instance is dropped if this share of it lies inside better ones
+    # power of an alpha's stability in its score: of the area above 3/4 as a part of that above 1/4
+    stability: float = 0.0
     min_area: int = 12  # area in pixels of the smallest instance, in the image's own size
     tile: int = 1024  # larger images are processed in overlapping tiles of this many pixels
 
@@ -35,6 +37,7 @@ class GenerateConfig:
             overlap=self.overlap,
             inside=self.inside,
         )
+        at_least(0, stability=self.stability)
         at_least(1, min_area=self.min_area)
         at_least(32, tile=self.tile)
 

@@ -15,6 +15,10 @@ class ShapeConfig:
     def __post_init__(self) -> None:
         at_least(0, reconstruct=self.reconstruct)
 
+    def cost_weight(self, progress: float) -> float | None:
+        """Of R(h) in the loss, at a part of the run in [0, 1]; None where it is not trained."""
+        return None
+
 
 @dataclass(frozen=True)
 class Corrupting(ShapeConfig):
@@ -199,6 +203,9 @@ class KMeansShape(ShapeConfig):
         at_least(1, centres=self.centres)
         at_least(0, commitment=self.commitment)
 
+    def cost_weight(self, progress: float) -> float | None:
+        return 1.0 if self.trained else None
+
 
 @dataclass(frozen=True)
 class MixtureShape(ShapeConfig):
@@ -228,6 +235,9 @@ class SparseCodingShape(ShapeConfig):
         at_least(1, atoms=self.atoms, steps=self.steps)
         at_least(0, weight=self.weight, cost=self.cost)
 
+    def cost_weight(self, progress: float) -> float | None:
+        return self.cost
+
 
 @dataclass(frozen=True)
 class ListaShape(SparseCodingShape):
@@ -244,6 +254,9 @@ class SparseShape(ShapeConfig):
         super().__post_init__()
         at_least(0, weight=self.weight)
 
+    def cost_weight(self, progress: float) -> float | None:
+        return 1.0
+
 
 @dataclass(frozen=True)
 class Variational(ShapeConfig):
@@ -256,6 +269,9 @@ class Variational(ShapeConfig):
         super().__post_init__()
         at_least(0, free=self.free)
         between(0, 1, warmup=self.warmup)
+
+    def cost_weight(self, progress: float) -> float | None:
+        return min(1.0, progress / max(self.warmup, 1e-9))
 
 
 # slope
@@ -279,6 +295,9 @@ class SaturatingShape(ShapeConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(0, weight=self.weight)
+
+    def cost_weight(self, progress: float) -> float | None:
+        return progress  # from 0 upwards, or all units saturate at once
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,6 @@ from genseg.core.mask_losses import mask_loss
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.draws import Draws
 from genseg.energies.maps import Maps
-from genseg.energies.priors import Quantised
 
 
 @dataclass(frozen=True)
@@ -112,20 +111,9 @@ class Regularise(Shaping):
         encoded = self.model.encode(examples.embeddings, examples.maps, examples.draws)
         logits = self.model.decode(examples.embeddings, encoded.codes)
         terms = {"mask": self.reconstruction(logits, examples.maps)}
-        if (weight := self.weight(examples.progress)) is not None:
+        if (weight := self.config.cost_weight(examples.progress)) is not None:
             terms["code"] = weight * mean(encoded.cost)
         return terms
-
-    def weight(self, progress: float) -> float | None:
-        """Of the code's cost; None where there is none."""
-        kind = self.config.name
-        if kind == "variational":
-            return min(1.0, progress / max(self.config.warmup, 1e-9))
-        if kind in ("sparse_coding", "lista"):
-            return float(self.config.cost)
-        if kind == "saturating":  # from 0 upwards, or all units saturate at once
-            return progress
-        return 1.0 if kind == "sparse" or isinstance(self.model.prior, Quantised) else None
 
 
 class Sparse(Regularise):

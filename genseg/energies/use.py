@@ -87,7 +87,7 @@ def fit_ranking(
 class UseConfig:
     """How generation uses an energy."""
 
-    candidate: float = 0.05  # least objectness and score of what is ranked
+    candidate: float = 0.2  # least objectness and score of what is ranked
     # an instance's map becomes what its code draws, where that lowers the energy
     refine: bool = False
     search: bool = False  # look again, at fainter places, where nothing has been found

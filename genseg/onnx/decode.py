@@ -76,6 +76,9 @@ def candidates(dense: Dense, drawing: Drawing, config: GenerateConfig) -> list[I
         area = mask.sum((1, 2))
         sure = (alpha * mask).sum((1, 2)) / np.maximum(area, 1)
         score = likely[chosen] * sure
+        if config.stability:
+            stable = (alpha > 0.75).sum((1, 2)) / np.maximum((alpha > 0.25).sum((1, 2)), 1)
+            score = score * stable**config.stability
         large = area * drawing.stride**2 >= config.min_area
         for i in np.flatnonzero((score >= config.score) & large).tolist():
             levels = (alpha[i] * OPAQUE).round().astype(np.uint8)

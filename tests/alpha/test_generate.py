@@ -9,7 +9,7 @@ import torch
 from placed_discs import LOW, SIZE, Discs, places_of
 
 from genseg.alpha.decoder import Places
-from genseg.alpha.generate import _peaks, generate, proposed_at
+from genseg.alpha.generate import _peaks, generate, proposed_at, stability
 from genseg.alpha.kept import GenerateConfig, suppress, unpadded
 from genseg.data.instances.instance import Instance, cut_instance
 
@@ -56,6 +56,25 @@ def test_the_score_falls_with_the_doubt_of_an_alpha() -> None:
     at = (torch.arange(32) + 0.5) * 2 - 30
     alpha = ((12 - (at[:, None] ** 2 + at**2).sqrt()) * 0.3).sigmoid()
     assert soft.score / sharp.score == pytest.approx(float(alpha[alpha > 0.5].mean()), rel=1e-3)
+
+
+def test_stability_is_the_part_of_an_alpha_that_is_sure_of_itself() -> None:
+    ramp = torch.linspace(0, 1, 1001)[None, None]  # its values are spread evenly
+    assert stability(ramp).item() == pytest.approx(1 / 3, abs=2e-3)
+    assert stability((ramp > 0.5).float()).item() == 1
+    assert stability(torch.zeros(1, 4, 4)).item() == 0
+
+
+def test_a_power_of_the_stability_counts_in_the_score() -> None:
+    soft = places_of([(0, 30.0, 30.0, 12.0, 2.0, 2.0, 0)], steep=0.3)
+    ((plain,),), ((stable,),), ((squared,),) = (
+        found_in(soft, score=0, stability=power) for power in (0.0, 1.0, 2.0)
+    )
+    at = (torch.arange(32) + 0.5) * 2 - 30
+    alpha = ((12 - (at[:, None] ** 2 + at**2).sqrt()) * 0.3).sigmoid()
+    part = float((alpha > 0.75).sum() / (alpha > 0.25).sum())
+    assert stable.score / plain.score == pytest.approx(part, rel=1e-3)
+    assert squared.score / plain.score == pytest.approx(part**2, rel=1e-3)
 
 
 def test_no_candidates_give_empty_results() -> None:

@@ -144,6 +144,21 @@ def test_a_ranking_decides_which_of_two_stays() -> None:
     assert scores == sorted(scores, reverse=True)
 
 
+def test_only_what_the_decoder_would_keep_is_ranked() -> None:
+    """Of two that are nearly the same the ranking sees the one that scores better."""
+
+    class Seen(ByArea):
+        def __call__(self, embeddings: Tensor, found: Sequence[Instance]) -> list[Instance]:
+            self.found = list(found)
+            return super().__call__(embeddings, found)
+
+    # of different grids, so neither place is the other's neighbour
+    places = places_of([(0, 41, 41, 12.0, 3.0, 3.0, 0), (0, 41, 41, 13.0, 1.0, 1.0, 1)])
+    seen = Seen()
+    generate(Discs(), torch.zeros(1, 1, 32, 32), places, GenerateConfig(score=0.1), rank=seen)
+    assert len(seen.found) == 1 and seen.found[0].area < 125
+
+
 def test_a_search_looks_at_faint_places_where_nothing_is() -> None:
     faint = -4.0  # a probability of 0.018
     without, found = found_in(ByArea(), faint), found_in(ByArea(faintest=0.01), faint)

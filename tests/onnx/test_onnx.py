@@ -43,7 +43,9 @@ pytest.importorskip("onnxscript", reason="ONNX is not installed")
 runtime = pytest.importorskip("onnxruntime", reason="ONNX is not installed")
 
 LOOK = Look(mean=(0.4, 0.5, 0.6), std=(0.2, 0.3, 0.25), side=96, stretch=True)
-CHOSEN = GenerateConfig(candidate=0.3, score=0.3, overlap=0.85, inside=1.0, min_area=9, tile=128)
+CHOSEN = GenerateConfig(
+    candidate=0.3, score=0.3, overlap=0.85, inside=1.0, stability=0.5, min_area=9, tile=128
+)
 
 
 def decoder_of(encoder: Any) -> AlphaDecoder:
