@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.model import load_alpha
+from genseg.alpha.model import alpha_facts, load_alpha
 from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.data.labels.labelled_set import LabelledSet
@@ -95,6 +95,11 @@ def start_decoder(
             f"{start.alpha} holds slots, and places cannot start from them: set "
             "model.decoder_weights=false"
         )
+    if model.decoder.taught is not None:
+        raise ValueError(
+            f"{start.alpha}: its decoder takes the features of a teacher, and places keep none: set "
+            "model.decoder_weights=false"
+        )
     # the same weights, with batch norms fitted to real images
     encoder.load_state_dict(model.encoder.state_dict())
     notes.append(f"alpha decoder: {start.alpha}")
@@ -103,7 +108,7 @@ def start_decoder(
 
 def prepared_as(config: FinetuneConfig, start: Start) -> Preparation:
     """How images are prepared: as the encoder's run did, where the config does not say."""
-    look = load_alpha(start.alpha)[0].look if start.alpha is not None else None
+    look = alpha_facts(start.alpha).look if start.alpha is not None else None
     spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
     facts = start.facts
     mean, std = (facts.mean, facts.std) if facts else (IMAGENET_MEAN, IMAGENET_STD)

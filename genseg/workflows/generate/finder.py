@@ -37,7 +37,8 @@ class Wanted:
     side: int | None = None  # larger images are shrunk to this short side; 0: none
     # a run of genseg energy, or its energy.safetensors, that ranks the instances of a run
     energy: str | None = None
-    # what `load_teacher` takes, for a proposer that asks a frozen teacher
+    # what `load_teacher` takes, for a proposer that asks a frozen teacher, or a run whose decoder
+    # takes the features of one
     teacher: str | None = field(default=None, repr=False)
     teacher_name: str | None = field(default=None, repr=False)
     # the teacher, where it is a tag that is not on this machine
@@ -104,10 +105,8 @@ def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, 
             wanted.teacher, name=wanted.teacher_name, download=wanted.download
         ).to(device)
         return Classical(str(run), wanted, teacher), f"{run} by teacher {teacher.key}"
-    if wanted.teacher is not None:
-        raise ValueError(f"--teacher is for proposers that ask one; {run} is a run")
     file = alpha_file(run)
-    model, _ = load_alpha(file)
+    model, _ = load_alpha(file, teacher=wanted.teacher)
     chosen = {
         name: value
         for name in ("score", "min_area")
