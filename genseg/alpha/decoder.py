@@ -48,6 +48,11 @@ class DecoderConfig:
             raise ValueError(
                 f"grids={list(self.grids)}: use {list(GRIDS)}, or these and 32, or these, 32 and 64"
             )
+        if self.tower == 8 and self.grids != GRIDS:
+            raise ValueError(
+                "tower=8: use 16 or more with grids of stride 32: one of a single place has too "
+                "few numbers for the norms of 8"
+            )
 
 
 @dataclass(frozen=True)

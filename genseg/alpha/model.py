@@ -205,7 +205,7 @@ def save_alpha(
         decoder=decoder.config,
         slots=slots,
         generate=model.config,
-        teacher=decoder.taught and decoder.taught.facts,
+        teacher=None if decoder.taught is None else decoder.taught.facts,
         calibration=model.calibration,
         method=method,
         images_seen=images_seen,

@@ -97,8 +97,8 @@ def start_decoder(
         )
     if model.decoder.taught is not None:
         raise ValueError(
-            f"{start.alpha}: its decoder takes the features of a teacher, and places keep none: set "
-            "model.decoder_weights=false"
+            f"{start.alpha}: its decoder takes the features of a teacher, and places keep none: "
+            "set model.decoder_weights=false"
         )
     # the same weights, with batch norms fitted to real images
     encoder.load_state_dict(model.encoder.state_dict())

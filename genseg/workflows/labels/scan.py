@@ -78,7 +78,7 @@ def scan(path: str | Path, *, scale: bool = False) -> Scan:
 
     scale: also look at some of them, to tell which recipe suits them
 
-    Raises ValueError as `list_images` does, and where a scale is asked and no image has two colours.
+    Raises ValueError as `list_images` does, and where a scale is asked of images of one colour.
     """
     images = list_images(path)
     parts = [range(i, min(i + 32, len(images))) for i in range(0, len(images), 32)]
