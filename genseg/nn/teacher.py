@@ -208,7 +208,7 @@ def load_teacher(weights: str, *, name: str | None = None, download: bool = Fals
             )
         facts = TeacherFacts(net.name, _digest(file), net.mean, net.std, net.loaded)
         return Teacher(net, facts)
-    return _of_timm(file, name or _architecture(file))
+    return _of_timm(file, name or architecture_of(file))
 
 
 def _of_timm(file: Path, name: str) -> Teacher:
@@ -270,7 +270,7 @@ def _load(net: nn.Module, file: Path, name: str) -> LoadReport:
     return report
 
 
-def _architecture(file: Path) -> str:
+def architecture_of(file: Path) -> str:
     """timm's name of a file's architecture, where that is certain. Raises ValueError where not."""
     with safe_open(file, framework="pt") as content:
         said = (content.metadata() or {}).get("timm")

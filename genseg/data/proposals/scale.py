@@ -2,7 +2,7 @@
 them. No label is read."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,12 +15,13 @@ from genseg.data.proposals.propose import LEAST, TAUGHT, propose_tree
 
 Image = UInt8[np.ndarray, "h w 3"]
 SIDE = 256  # pixels of the shorter side at which images are looked at
-LOOKED = 24  # images, at most, spread evenly over the list
+LOOKED = 96  # images, at most, spread evenly over the list
+SEARCHED = 24  # of these, in which regions are looked for, which takes the time
 SURE = 0.5  # score of a region that counts, as one that a composite pastes
 TILES = 4  # to each side of an image
 SMALL = 0.15  # of the shorter side; things that are smaller are small
-ALIKE = 0.33  # of the variance between tiles; tiles that differ less hold the same things
-NEAR = 0.05  # to ALIKE, where the answer is not sure
+ALIKE = 0.32  # of the variance between tiles; tiles that differ less hold the same things
+NEAR = 0.04  # to ALIKE, where the answer is not sure
 # what suits images of the other kind
 OTHER = {
     True: "Where things are small and repeat, --config alpha needs no teacher",
@@ -66,24 +67,20 @@ class Scale:
         )
 
 
-def scale_of(images: Iterable[Image]) -> Scale | None:
+def scale_of(images: Sequence[Image]) -> Scale | None:
     """The scale of some images of SIDE pixels; None where none has two colours."""
-    sides, betweens = [], []
-    for image in images:
-        if min(image.shape[:2]) >= LEAST and not flat(image):
-            sides.append(region_side(image))
-            betweens.append(between_tiles(image))
-    if not betweens:
+    usable = [x for x in images if min(x.shape[:2]) >= LEAST and not flat(x)]
+    if not usable:
         return None
+    sides = [region_side(usable[i]) for i in spread_over(len(usable), SEARCHED)]
     known = [s for s in sides if not math.isnan(s)]
-    return Scale(
-        float(np.median(known)) if known else math.nan, float(np.median(betweens)), len(betweens)
-    )
+    between = float(np.median([between_tiles(x) for x in usable]))
+    return Scale(float(np.median(known)) if known else math.nan, between, len(usable))
 
 
-def spread_over(count: int) -> list[int]:
-    """Which images of a list are looked at."""
-    return np.unique(np.linspace(0, count - 1, min(count, LOOKED)).round().astype(int)).tolist()
+def spread_over(count: int, most: int = LOOKED) -> list[int]:
+    """Some, or all, of `count` images, spread evenly."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)).tolist()
 
 
 def region_side(image: Image) -> float:

@@ -1,5 +1,6 @@
 """What fine-tuning starts from: random weights, a run, a file, or weights that smp or timm know."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.data.labels.labelled_set import LabelledSet
 from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, facts_of
+from genseg.nn.teacher import VIT, architecture_of
 from genseg.nn.weights import read_facts
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
 from genseg.transfer.places import PlacesConfig
@@ -70,14 +72,30 @@ def start_encoder(config: FinetuneConfig, start: Start) -> tuple[Encoder, Encode
     """The encoder that fine-tuning starts from, what it is, and what was loaded. Raises
     ValueError."""
     if start.is_random:
-        architecture = EncoderConfig(config.architecture)
+        architecture = _architecture(config.architecture)
         encoder, _ = build_encoder(architecture, pyramid=True)
         return encoder, architecture, ["encoder: random weights"]
     weights = str(start.file) if start.file is not None else start.given
-    architecture = start.facts.encoder if start.facts else EncoderConfig(config.architecture)
+    architecture = start.facts.encoder if start.facts else _of_file(config, start)
     encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
     loaded = f"encoder: {start.given}: {report or 'loaded by its tag'}"
     return encoder, replace(architecture, weights=None), [loaded]
+
+
+def _architecture(name: str) -> EncoderConfig:
+    """The encoder of a name; a plain ViT with the stem that gives it a pyramid."""
+    plain = name.removeprefix("tu-").startswith(VIT)
+    return EncoderConfig(name, "detail" if plain and name.startswith("tu-") else "imagenet")
+
+
+def _of_file(config: FinetuneConfig, start: Start) -> EncoderConfig:
+    """The architecture of weights that others have written: a ViT's that its file says, or that of
+    the config."""
+    if start.file is not None:
+        with contextlib.suppress(ValueError):
+            if (name := architecture_of(start.file)).startswith(VIT):
+                return _architecture(f"tu-{name}")
+    return _architecture(config.architecture)
 
 
 def start_decoder(

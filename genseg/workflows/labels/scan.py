@@ -104,7 +104,7 @@ def _scale(images: ImageList, path: str | Path) -> Scale:
             with contextlib.suppress(ImageError):
                 yield decode(images.path(i), short_side=SIDE)
 
-    if (found := scale_of(readable())) is None:
+    if (found := scale_of([*readable()])) is None:
         raise ValueError(
             f"{path}: no image that was looked at has two colours, so none has a scale"
         )

@@ -26,7 +26,7 @@ from genseg.data.images.cache import cache_folder
 from genseg.data.images.source import ImageSource
 from genseg.data.instances.instance import Instance
 from genseg.data.proposals.component_tree import MIN_AREA
-from genseg.data.proposals.propose import propose
+from genseg.data.proposals.propose import TAUGHT, propose
 from genseg.data.proposals.scale import other_recipe
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.finish import Finished, finished
@@ -292,7 +292,8 @@ def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, wo
     run."""
     teacher = None
     name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}"
-    if config.teacher is not None:
+    if config.proposals in TAUGHT:
+        assert config.teacher is not None  # AlphaConfig
         teacher = load_teacher(config.teacher, name=config.teacher_name)
         teacher.to("cuda" if torch.cuda.is_available() else "cpu")
         name += f"-{teacher.key}"

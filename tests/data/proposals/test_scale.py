@@ -105,7 +105,7 @@ def test_the_side_is_that_of_the_regions_by_their_pixels(monkeypatch: pytest.Mon
 
 def test_what_has_no_region_goes_by_its_tiles_and_one_colour_has_no_scale() -> None:
     assert Scale(math.nan, 0.6, 3).large and not Scale(math.nan, 0.1, 3).large
-    assert not Scale(0.3, ALIKE + 0.01, 3).sure and "try both" in str(Scale(0.3, 0.35, 1))
+    assert not Scale(0.3, ALIKE + 0.01, 3).sure and "try both" in str(Scale(0.3, ALIKE + 0.02, 1))
     assert Scale(0.05, ALIKE + 0.01, 3).sure
     assert scale_of([np.full((64, 64, 3), 7, np.uint8), np.zeros((4, 4, 3), np.uint8)]) is None
     assert scale_of([]) is None
@@ -115,7 +115,7 @@ def test_images_are_spread_over_the_list() -> None:
     assert spread_over(3) == [0, 1, 2] and spread_over(1) == [0]
     some = spread_over(1000)
     assert len(some) == LOOKED and some[0] == 0 and some[-1] == 999
-    assert np.ptp(np.diff(some)) <= 1
+    assert np.ptp(np.diff(some)) <= 1 and len(spread_over(1000, 24)) == 24
 
 
 def test_scan_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
