@@ -31,8 +31,8 @@ def test_a_killed_run_ends_as_an_undisturbed_one_and_is_used_with_its_teacher(
     teacher = write_teacher(tmp_path / "teacher.safetensors", 0)
     keys = [
         *(f"alpha.teacher={teacher}", "alpha.teacher_name=test_vit", "alpha.teacher_level=true"),
-        *("alpha.decoder.grids=[4,8,16,32,64]", "alpha.decoder.tower=16", "steps=4"),
-        "alpha.rounds.count=2",
+        *("alpha.decoder.grids=[4,8,16,32,64]", "alpha.decoder.tower=16", "steps=2"),
+        *("alpha.rounds.count=1", "checkpoint.every=1 steps"),
     ]
     run, killed = tmp_path / "run", tmp_path / "killed"
     assert main(command("places", images, run, *keys)) == 0
@@ -40,7 +40,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one_and_is_used_with_its_teacher(
     assert "the decoder takes the features of test_vit" in told.out + told.err
     assert read_facts(run / "alpha.safetensors")["teacher"]["file"] == "teacher.safetensors"
     shutil.copytree(run, killed)
-    (killed / "checkpoints/latest").write_text("step_00000002\n")
+    (killed / "checkpoints/latest").write_text("step_00000001\n")
     assert main(command("places", images, killed, *keys)) == 0
     assert (killed / "alpha.safetensors").read_bytes() == (run / "alpha.safetensors").read_bytes()
 
@@ -58,7 +58,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one_and_is_used_with_its_teacher(
         json.loads((tmp_path / out / "instances.json").read_text())["annotations"] for out in "ab"
     )
     assert first and [a["bbox"] for a in first] == [a["bbox"] for a in second]
-    (killed / "checkpoints/latest").write_text("step_00000002\n")
+    (killed / "checkpoints/latest").write_text("step_00000001\n")
     write_teacher(teacher, 1)
     assert main(command("places", images, killed, *keys)) == 2
     assert "another file of that name" in capsys.readouterr().err
