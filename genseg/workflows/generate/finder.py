@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 from genseg.alpha.codes import STRIDE
-from genseg.alpha.model import AlphaModel, load_alpha
+from genseg.alpha.model import AlphaModel, alpha_facts, load_alpha
 from genseg.core.check import at_least, between
 from genseg.core.names import ALPHA_NAME, ENERGY_NAME
 from genseg.core.paths import expand
@@ -143,6 +143,17 @@ def shrinking_of(finder: Finder) -> Shrinking:
 def is_proposer(name: Path) -> bool:
     """Whether a classical proposer is meant, and no run."""
     return str(name) in (*PROPOSERS, *TAUGHT) and not name.exists()
+
+
+def asks_teacher(name: Path) -> bool:
+    """Whether this is a proposer that asks a teacher, or a run whose decoder takes the features of
+    one."""
+    if is_proposer(name):
+        return str(name) in TAUGHT
+    file = name / ALPHA_NAME if name.is_dir() else name
+    if file.suffix != Path(ALPHA_NAME).suffix or not file.is_file():  # what it is is said later
+        return False
+    return alpha_facts(file).teacher is not None
 
 
 def alpha_file(run: Path) -> Path:

@@ -54,6 +54,10 @@ def test_a_killed_run_ends_as_an_undisturbed_one_and_is_used_with_its_teacher(
     assert found("b") == 2
     assert "takes the features of a frozen teacher" in capsys.readouterr().err
     assert found("b", "--teacher", str(moved)) == 0
+    labels = str(tmp_path / "a/instances.json")
+    measured = ["evaluate", "alpha", str(run), "centre", "--data", labels]
+    assert main(measured) == 2
+    assert main([*measured, "--teacher", str(moved)]) == 0
     first, second = (
         json.loads((tmp_path / out / "instances.json").read_text())["annotations"] for out in "ab"
     )
