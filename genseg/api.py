@@ -248,9 +248,10 @@ def study(
     return result
 
 
-def scan(images: PathLike) -> Scan:
-    """`genseg scan`: what is in a folder of images, a list or a COCO json."""
-    return scanning.scan(expand(images))
+def scan(images: PathLike, *, scale: bool = False) -> Scan:
+    """`genseg scan`: what is in a folder of images, a list or a COCO json. scale: whether things in
+    them are small and repeat, or large and few."""
+    return scanning.scan(expand(images), scale=scale)
 
 
 def split(labels: PathLike, *, val: float = 0.3, by: str = "group", seed: int = 0) -> Split:

@@ -13,6 +13,7 @@ from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.mine import RoundsConfig
 from genseg.alpha.objective import ObjectiveConfig, contrast_head, instance_contrast, objective
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, reconstruction
+from genseg.alpha.teacher_level import TeacherLevel
 from genseg.core.check import above, at_least, between
 from genseg.data.composites.compose import ComposeConfig, Composites
 from genseg.data.proposals.propose import Proposals, check_teacher
@@ -34,6 +35,9 @@ class AlphaConfig:
     # a tag of timm that is on this machine
     teacher: str | None = None
     teacher_name: str | None = None  # timm's name of its architecture, where its file does not say
+    # also give the decoder the teacher's features, as a level of its pyramid: then the teacher is a
+    # part of the model, and its file is needed to use it
+    teacher_level: bool = False
     min_area: int = 20  # area in pixels of the smallest proposal
     # larger images are shrunk to this short side for proposals, composites and generation
     side: int = 512
@@ -49,7 +53,13 @@ class AlphaConfig:
         at_least(0, weight=self.weight)
         at_least(32, side=self.side)
         at_least(1, min_area=self.min_area)
-        check_teacher(self.proposals, self.teacher, key="alpha.teacher")
+        if not self.teacher_level:
+            check_teacher(self.proposals, self.teacher, key="alpha.teacher")
+        elif self.teacher is None:
+            raise ValueError(
+                "alpha.teacher_level: there is no teacher whose features the decoder could take; "
+                "set alpha.teacher"
+            )
         if self.rounds.count > 1 and min(self.compose.sure, self.compose.native) <= 0:
             raise ValueError(
                 "alpha.rounds.count: after a round what is doubted scores too little to be "
@@ -77,15 +87,19 @@ class SlotsConfig(AlphaConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.teacher_level:
+            raise ValueError("alpha.teacher_level: slots take no teacher; set alpha.name=places")
         if self.rounds.count != 1:
             raise ValueError("alpha.rounds.count: slots take no proposals, so there is one round")
 
 
-def build_decoder(encoder: Encoder, config: AlphaConfig) -> AlphaDecoder | SlotDecoder:
-    """The decoder of a config."""
+def build_decoder(
+    encoder: Encoder, config: AlphaConfig, taught: TeacherLevel | None = None
+) -> AlphaDecoder | SlotDecoder:
+    """The decoder of a config. taught: a teacher's features that it takes"""
     if isinstance(config, SlotsConfig):
         return SlotDecoder(encoder, config.slots, config.decoder)
-    return AlphaDecoder(encoder, config.decoder)
+    return AlphaDecoder(encoder, config.decoder, taught)
 
 
 @dataclass(frozen=True)
@@ -113,11 +127,12 @@ class Joint(nn.Module):
         method: Method | None,
         config: AlphaConfig,
         energy: EnergyTask | None = None,
+        taught: TeacherLevel | None = None,
     ) -> None:
         super().__init__()
         self.encoder = encoder
         self.method = method
-        self.decoder = build_decoder(encoder, config)
+        self.decoder = build_decoder(encoder, config, taught)
         self.head: nn.Module | None = None  # for training only, as a method's
         if config.objective.contrast and isinstance(self.decoder, AlphaDecoder):
             self.head = contrast_head(self.decoder)

@@ -18,10 +18,12 @@ from genseg.core.paths import SHIPPED, expand, name_of
 from genseg.core.precision import fast_precision
 from genseg.core.result import Result
 from genseg.core.words import amount
-from genseg.data.images.decode import shrunk_size
+from genseg.data.images.decode import shrunk, shrunk_size
 from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.coco import read_json
+from genseg.data.proposals.propose import TAUGHT
+from genseg.data.proposals.scale import OTHER, SIDE, Scale, scale_of
 from genseg.recipes import LENGTHS, one_length, recipe
 from genseg.reports.grid import visualize
 from genseg.reports.report import LiveReport, try_report
@@ -55,6 +57,7 @@ class Seen:
     widths: median and 95th percentile, in pixels after shrinking; None without instances
     agreement: of two looks at an image; None where neither finds anything
     shrunk: whether images are shrunk
+    scale: whether things are small and repeat, or large and few; None where nothing tells
     """
 
     images: int
@@ -62,6 +65,7 @@ class Seen:
     widths: tuple[float, float] | None
     agreement: float | None
     shrunk: bool
+    scale: Scale | None = None
 
 
 @dataclass(frozen=True)
@@ -208,12 +212,13 @@ def look(run: Path, images: ImageList, found: Path) -> Seen:
     sizes = {i["id"]: (i["width"], i["height"]) for i in content["images"]}
     scale = {k: shrunk_size(w, h, model.look.side)[0] / w for k, (w, h) in sizes.items()}
     widths = [scale[a["image_id"]] * max(a["bbox"][2:]) for a in content["annotations"]]
-    agreements = []
+    agreements, small = [], []
     for i in range(0, len(images), max(1, len(images) // LOOKED)):
         try:
             image = decode(images.path(i))
         except ImageError:
             continue
+        small.append(shrunk(image, SIDE))
         least = model.config.score
         mined = mine(model, image, [], sure=least, doubtful=least, agreement=least)
         agreements += [] if mined.agreement is None else [mined.agreement]
@@ -224,6 +229,7 @@ def look(run: Path, images: ImageList, found: Path) -> Seen:
         widths=(median, large) if widths else None,
         agreement=float(np.mean(agreements)) if agreements else None,
         shrunk=any(v < 1 for v in scale.values()),
+        scale=scale_of(small),
     )
 
 
@@ -231,6 +237,8 @@ def advice(seen: Seen, config: PretrainConfig) -> tuple[str, ...]:
     """What to change before the full run."""
     side, proposals = config.alpha.side, config.alpha.proposals
     said = []
+    if seen.scale is not None and seen.scale.large != (proposals in TAUGHT):
+        said.append(f"{seen.scale}. {OTHER[proposals in TAUGHT]}")
     if seen.empty > EMPTY * seen.images:
         said.append(
             f"nothing is found in {seen.empty} of {amount(seen.images, 'image')}: look at the "

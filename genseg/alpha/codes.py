@@ -16,6 +16,8 @@ from torch import Tensor, nn
 
 STRIDE = 2  # of the pixel embeddings; alphas are decoded there and enlarged
 GRIDS = (4, 8, 16)  # strides of the grids of places, for small, middle and large instances
+# from this stride on a grid's instances may have any size: they are looked for everywhere
+LARGE = 16
 MANY = 64  # large instances looked for at once: memory for each is that of an image
 COARSER = 4  # times the stride at which large instances are looked for before they are decoded
 FAINT = -3.0  # logit from which on something is seen there
@@ -82,7 +84,7 @@ class CodeDecoder(nn.Module):
     ) -> Iterator[tuple[Int[Tensor, "m"], Int[Tensor, "m 2"], Float[Tensor, "m _ _"]]]:
         """Visible alphas of codes of one image, looked for within two scales around their places;
         everywhere for codes
-        of the last grid, and for those that reach beyond: a fibre has the scale of its area, not of
+        of large grids, and for those that reach beyond: a fibre has the scale of its area, not of
         its length.
 
         Yields, for each scale: which codes, the first row and column of the window of each, and the
@@ -91,7 +93,7 @@ class CodeDecoder(nn.Module):
         size = torch.tensor(pixels.shape[1:], device=pixels.device)
         for scale in codes.scale.unique().tolist():
             chosen = (codes.scale == scale).nonzero()[:, 0]
-            if scale == REACH * GRIDS[-1]:
+            if scale >= REACH * LARGE:
                 yield from self._decode_large(pixels, codes, chosen)
                 continue
             span = size.clamp(max=math.ceil(4 * scale / STRIDE))
@@ -116,7 +118,7 @@ class CodeDecoder(nn.Module):
     def _decode_large(
         self, pixels: Float[Tensor, "e h w"], codes: Codes, chosen: Int[Tensor, "m"]
     ) -> Iterator[tuple[Int[Tensor, "1"], Int[Tensor, "1 2"], Float[Tensor, "1 _ _"]]]:
-        """The same for codes of the last grid, whose instances have any size: looked for everywhere
+        """The same for codes of a large grid, whose instances have any size: looked for everywhere
         at a quarter of the resolution, then decoded where something was found."""
         coarse = F.avg_pool2d(pixels[None], COARSER, ceil_mode=True)
         for some in chosen.split(MANY):

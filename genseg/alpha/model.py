@@ -17,6 +17,7 @@ from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import Rank, generate, proposed_at
 from genseg.alpha.kept import GenerateConfig, covering, unpadded
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
+from genseg.alpha.teacher_level import TeacherFile, TeacherLevel, teacher_of
 from genseg.alpha.tiles import by_tiles, tile_at
 from genseg.core.check import at_least, normalisation
 from genseg.data.images.decode import shrunk
@@ -53,6 +54,8 @@ class AlphaFacts:
     decoder: DecoderConfig
     slots: SlotAttentionConfig | None  # None: codes are proposed by place
     generate: GenerateConfig
+    # whose features the decoder takes: it is needed, and in no file of genseg; None: of none
+    teacher: TeacherFile | None = None
     calibration: Calibration = Calibration()
     method: str = "none"  # that the encoder was trained with beside the alpha task
     images_seen: int = 0
@@ -204,6 +207,7 @@ def save_alpha(
         decoder=decoder.config,
         slots=slots,
         generate=model.config,
+        teacher=None if decoder.taught is None else decoder.taught.facts,
         calibration=model.calibration,
         method=method,
         images_seen=images_seen,
@@ -213,29 +217,50 @@ def save_alpha(
     save_weights(model.state_dict(), path, asdict(facts))
 
 
-def load_alpha(path: Path) -> tuple[AlphaModel, AlphaFacts]:
+def load_alpha(path: Path, *, teacher: str | None = None) -> tuple[AlphaModel, AlphaFacts]:
     """The model that `save_alpha` has written, and what its file says. Raises ValueError for any
     other file.
 
-    Nothing is fetched: the weights are in the file.
+    teacher: the teacher whose features the decoder takes, where it takes those of one, in place of
+        what is found by its name
+
+    Nothing is fetched: the weights are in the file, but for a teacher's.
     """
-    values = read_facts(path)
-    if "look" not in values:
-        raise ValueError(f"{path} holds no alpha decoder that genseg has written")
-    facts = checked_facts(path, values, AlphaFacts)
-    model = fill(lambda: _built(facts), path)
+    facts = alpha_facts(path)
+    if teacher is not None and facts.teacher is None:
+        raise ValueError(
+            f"--teacher is for models that take the features of one; {path} takes none"
+        )
+    level = None
+    if facts.teacher is not None:
+        level = TeacherLevel(
+            teacher_of(facts.teacher, path, teacher),
+            file=facts.teacher.file,
+            mean=facts.look.mean,
+            std=facts.look.std,
+        )
+    model = fill(lambda: _built(facts, level), path)
     model.calibration = facts.calibration
     return model.to(memory_format=torch.channels_last), facts
 
 
-def _built(facts: AlphaFacts) -> AlphaModel:
+def alpha_facts(path: Path) -> AlphaFacts:
+    """What a file that `save_alpha` has written says of itself. Raises ValueError for any other
+    file."""
+    values = read_facts(path)
+    if "look" not in values:
+        raise ValueError(f"{path} holds no alpha decoder that genseg has written")
+    return checked_facts(path, values, AlphaFacts)
+
+
+def _built(facts: AlphaFacts, taught: TeacherLevel | None) -> AlphaModel:
     """The model as a file describes it, with random weights."""
     encoder = Encoder(replace(facts.encoder, weights=None))
     slots = facts.slots
     decoder = (
         SlotDecoder(encoder, slots, facts.decoder)
         if slots
-        else AlphaDecoder(encoder, facts.decoder)
+        else AlphaDecoder(encoder, facts.decoder, taught)
     )
     return AlphaModel(encoder, decoder, facts.look, facts.generate)
 

@@ -51,6 +51,11 @@ def add_wanted(parser: argparse.ArgumentParser) -> None:
         help="a run of genseg energy that ranks the instances of a run; scores are then those that "
         "it gives",
     )
+    add_teacher(parser)
+
+
+def add_teacher(parser: argparse.ArgumentParser) -> None:
+    """Add the frozen teacher that a proposer asks."""
     parser.add_argument(
         "--teacher",
         metavar="FILE",

@@ -10,6 +10,10 @@ Report sizes, formats, broken files and duplicates of a folder, a list or a COCO
 labels.
 
   genseg scan photos
+  genseg scan photos --scale
+
+--scale also looks at some images, and tells whether things in them are small and repeat (recipe
+alpha), or are large and few (photos_alpha). No label is read for that.
 
 Next: genseg pretrain --config simclr_alpha data.path=FOLDER run=RUN.
 """
@@ -20,11 +24,14 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", type=source, metavar="FOLDER", help="a folder tree, a text list or a COCO json"
     )
+    parser.add_argument(
+        "--scale", action="store_true", help="tell whether things are small and many, or large"
+    )
 
 
 def act(options: argparse.Namespace) -> int:
     """Run the command."""
     from genseg.workflows.labels.scan import scan
 
-    print(scan(options.path))
+    print(scan(options.path, scale=options.scale))
     return 0

@@ -15,7 +15,7 @@ from genseg.core.contrast import full_precision
 from genseg.data.composites.compose import Composites
 from genseg.energies.autoencoder import AutoencoderConfig
 from genseg.energies.draws import Draws
-from genseg.energies.maps import Maps, nearest
+from genseg.energies.maps import Maps, check_grids, nearest
 from genseg.energies.material import drawn_of_each, shrunk_maps
 from genseg.energies.shaping import Examples, Judged
 from genseg.energies.strategies import SHAPINGS, build_energy, build_shaping
@@ -57,6 +57,7 @@ class EnergyHead(nn.Module):
 
     def __init__(self, task: EnergyTask, decoder: AlphaDecoder) -> None:
         super().__init__()
+        check_grids(decoder)
         self.task, self.progress = task, 0.0
         sizes = {"embedding": decoder.config.embedding, "code": decoder.config.code}
         energy = build_energy(task.shape, decoder, task.autoencoder, **sizes)

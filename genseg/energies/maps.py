@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from genseg.alpha.codes import GRIDS, REACH, STRIDE
+from genseg.alpha.decoder import AlphaDecoder
 
 LIGHTEST = 1e-3  # pixels, at least, by which a centroid is divided
 
@@ -31,6 +32,15 @@ class Maps:
     def to(self, device: torch.device) -> "Maps":
         """The same on a device."""
         return Maps(self.alpha.to(device), self.image.to(device))
+
+
+def check_grids(decoder: AlphaDecoder) -> None:
+    """Raise ValueError for a decoder of other grids than those whose scales maps are framed by."""
+    if decoder.config.grids != GRIDS:
+        raise ValueError(
+            f"alpha.decoder.grids={list(decoder.config.grids)}: an energy is for maps of the grids "
+            f"{list(GRIDS)} alone; leave the energy out, or use these"
+        )
 
 
 def frame(alpha: Float[Tensor, "n h w"]) -> tuple[Float[Tensor, "n 2"], Float[Tensor, "n"]]:

@@ -17,7 +17,7 @@ from genseg.core.contrast import full_precision
 from genseg.core.schedule import Plan
 from genseg.methods.method import Colour, Method, embed
 from genseg.nn.encoder import Encoder
-from genseg.nn.teacher import Teacher, load_teacher
+from genseg.nn.teacher import Teacher, guard, load_teacher
 
 
 @dataclass(frozen=True)
@@ -63,30 +63,17 @@ class Distill(Method):
         width = self.teacher.width
         self.dense = nn.ModuleList(nn.Conv2d(w, width, 1) for w in widths if config.dense)
         self.pooled = nn.Linear(encoder.width, width) if config.pooled else None
-        self.digest: Tensor
-        self.register_buffer("digest", torch.tensor(list(bytes.fromhex(self._digits()))))
-        self.register_load_state_dict_post_hook(Distill._check_digest)
-        self.mean, self.std = torch.zeros(3, 1, 1), torch.ones(3, 1, 1)  # until expect_views
+        guard(self, self.teacher, key="method.teacher", file=str(config.teacher))
+        self.mean, self.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # until expect_views
         self.flat = torch.tensor(math.nan)
 
     @property
     def teacher(self) -> Teacher:
         return self._teacher[0]
 
-    def _digits(self) -> str:
-        return self.teacher.facts.digest
-
-    def _check_digest(self, _: object) -> None:
-        """Raise ValueError when a checkpoint is of another teacher."""
-        if bytes(self.digest.tolist()).hex() != self._digits():
-            raise ValueError(
-                f"method.teacher={self.config.teacher}: the run has begun with another file of "
-                "that name; bring that one back, or start over with --fresh"
-            )
-
     def expect_views(self, sizes: Sequence[int], *, mean: Colour, std: Colour) -> None:
         """Raise ValueError unless the teacher takes what the largest views become for it."""
-        self.mean, self.std = (torch.tensor(x)[:, None, None] for x in (mean, std))
+        self.mean, self.std = mean, std
         if self.config.side:
             self.teacher.check_side(**{"method.side": self.config.side})
 
@@ -125,11 +112,7 @@ class Distill(Method):
         normalisation."""
         teacher = self.teacher.to(x.device)
         side = self.config.side or math.ceil(x.shape[-1] / teacher.stride) * teacher.stride
-        facts = teacher.facts
-        mean, std = (torch.tensor(colour)[:, None, None] for colour in (facts.mean, facts.std))
-        scale, shift = self.std / std, (self.mean - mean) / std
-        x = x * scale.to(x.device) + shift.to(x.device)
-        return teacher(at_places(x, (side, side)))
+        return teacher(at_places(teacher.seen(x, mean=self.mean, std=self.std), (side, side)))
 
     def trivial(self, batch: int) -> float:
         """Loss of the best constant features in the last pass."""

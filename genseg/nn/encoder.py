@@ -18,7 +18,7 @@ from genseg.core.check import at_least, normalisation
 from genseg.core.names import ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.nn.stem import small_stem
-from genseg.nn.vit import PlainViT
+from genseg.nn.vit import PlainViT, detailed
 from genseg.nn.weights import checked_facts, read_facts, read_weights, save_weights
 
 MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest stride
@@ -27,9 +27,10 @@ MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest str
 @dataclass(frozen=True)
 class EncoderConfig:
     # an encoder of segmentation-models-pytorch, or tu-NAME for timm's NAME; plain ViTs
-    # are for methods alone: they have no pyramid
+    # are for methods alone, unless the stem makes them a pyramid
     name: str = "resnet18"
-    stem: Literal["imagenet", "small"] = "imagenet"  # small: 3x3, stride 1, no max-pool, for 32 px
+    # small: 3x3, stride 1, no max-pool, for 32 px; detail: convolutions beside a plain ViT
+    stem: Literal["imagenet", "small", "detail"] = "imagenet"
     # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
     weights: str | None = None
 
@@ -98,6 +99,8 @@ class Encoder(nn.Module):
             self.net = _plain_vit(config.name, tag, error)
         if config.stem == "small":
             small_stem(self.net, config.name)
+        if config.stem == "detail":
+            self.net = detailed(self.net, config.name)
         self.width: int = self.net.out_channels[-1]
         # pixels of a square image that it takes
         self.side = self.net.side if isinstance(self.net, PlainViT) else _side(config.name)
@@ -213,11 +216,11 @@ def build_encoder(
     file fits.
     """
     encoder = Encoder(config)
-    if pyramid and isinstance(encoder.net, PlainViT):
+    if pyramid and len(encoder.net.out_channels) == 2:
         raise ValueError(
             f"encoder.name={config.name}: a plain ViT has one level, and the alpha task and "
-            "fine-tuning want a pyramid; use resnet50, tu-convnext_tiny or "
-            "tu-swin_tiny_patch4_window7_224, or a method of pretraining alone (alpha.name=none)"
+            "fine-tuning want a pyramid; use encoder.stem=detail, another encoder such as resnet50 "
+            "or tu-convnext_tiny, or a method of pretraining alone (alpha.name=none)"
         )
     _freeze_unused(encoder, pyramid=pyramid)
     if config.weights is None or _is_tag(config):

@@ -102,6 +102,16 @@ class Teacher(nn.Module):
                     f"pixels, which do not divide it; use {below} or {below + self.stride}"
                 )
 
+    def seen(
+        self, x: Float[Tensor, "b 3 h w"], *, mean: Colour, std: Colour
+    ) -> Float[Tensor, "b 3 h w"]:
+        """Images that are normalised by `mean` and `std`, in its own normalisation."""
+        own_mean, own_std, mean_, std_ = (
+            torch.tensor(c)[:, None, None] for c in (self.facts.mean, self.facts.std, mean, std)
+        )
+        scale, shift = std_ / own_std, (mean_ - own_mean) / own_std
+        return x * scale.to(x.device) + shift.to(x.device)
+
     @torch.no_grad()
     def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c _h _w"]:
         """Features of images, float32, of h / stride by w / stride places. Raises ValueError for
@@ -145,6 +155,25 @@ class _Pyramid(nn.Module):
         return self.encoder.pyramid(x)[-1]
 
 
+def guard(module: nn.Module, teacher: Teacher, *, key: str, file: str) -> None:
+    """Give a module that learns from a teacher the digest of it, as a buffer: it is in the
+    checkpoints, where the teacher is not, and weights with another one raise ValueError.
+
+    key: of the config that gives the teacher; file: its value
+    """
+    own = torch.tensor(list(bytes.fromhex(teacher.facts.digest)))
+    module.register_buffer("digest", own.clone())
+
+    def check(_: nn.Module, __: object) -> None:
+        if not torch.equal(module.get_buffer("digest").cpu(), own):
+            raise ValueError(
+                f"{key}={file}: the run has begun with another file of that name; bring that one "
+                "back, or start over with --fresh"
+            )
+
+    module.register_load_state_dict_post_hook(check)
+
+
 def load_teacher(weights: str, *, name: str | None = None, download: bool = False) -> Teacher:
     """A frozen teacher on the CPU.
 
@@ -179,7 +208,7 @@ def load_teacher(weights: str, *, name: str | None = None, download: bool = Fals
             )
         facts = TeacherFacts(net.name, _digest(file), net.mean, net.std, net.loaded)
         return Teacher(net, facts)
-    return _of_timm(file, name or _architecture(file))
+    return _of_timm(file, name or architecture_of(file))
 
 
 def _of_timm(file: Path, name: str) -> Teacher:
@@ -241,7 +270,7 @@ def _load(net: nn.Module, file: Path, name: str) -> LoadReport:
     return report
 
 
-def _architecture(file: Path) -> str:
+def architecture_of(file: Path) -> str:
     """timm's name of a file's architecture, where that is certain. Raises ValueError where not."""
     with safe_open(file, framework="pt") as content:
         said = (content.metadata() or {}).get("timm")

@@ -95,7 +95,7 @@ def _peaks(
     """Places that no neighbour of their grid exceeds."""
     found, first = [], 0
     for stride in grids:
-        rows, columns = h // stride, w // stride
+        rows, columns = -(-h // stride), -(-w // stride)
         grid = objectness[first : first + rows * columns].reshape(rows, columns)
         found.append((cv2.dilate(grid, np.ones((3, 3), np.uint8)) == grid).ravel())
         first += rows * columns
@@ -106,20 +106,20 @@ def _centres(h: int, w: int, drawing: Drawing) -> tuple[Float[Array, "p 2"], Flo
     """y and x of all places in pixels, and the scale of their grid."""
     places, scales = [], []
     for stride in drawing.grids:
-        at = np.mgrid[: h // stride, : w // stride].reshape(2, -1).T
+        at = np.mgrid[: -(-h // stride), : -(-w // stride)].reshape(2, -1).T
         places.append((at.astype(np.float32) + 0.5) * stride)
         scales.append(np.full(len(at), drawing.reach * stride, np.float32))
     return np.concatenate(places), np.concatenate(scales)
 
 
 def decode_near(pixels: Float[Array, "e h w"], codes: Codes, drawing: Drawing) -> Iterator[Drawn]:
-    """Visible alphas within two scales around the places of codes; everywhere for codes of the last
-    grid, and for those that reach beyond."""
+    """Visible alphas within two scales around the places of codes; everywhere for codes of
+    large grids, and for those that reach beyond."""
     size = np.array(pixels.shape[1:])
     for scale in np.unique(codes.scale).tolist():
         same = np.flatnonzero(codes.scale == scale)
         for chosen in np.split(same, range(MANY, len(same), MANY)):
-            if scale == drawing.reach * drawing.grids[-1]:
+            if scale >= drawing.reach * drawing.large:
                 yield from _decode_large(pixels, codes, chosen, drawing)
                 continue
             span = np.minimum(size, math.ceil(4 * scale / drawing.stride))

@@ -29,7 +29,8 @@ class Drawing:
     stride: int  # of the embeddings; alphas are drawn there and enlarged
     grids: tuple[int, ...]  # strides of the grids of places
     reach: int
-    coarser: int  # times `stride`: where instances of the last grid are looked for at first
+    large: int  # stride of the first grid whose instances are looked for everywhere
+    coarser: int  # times `stride`: where these are looked for at first
     faint: float  # logit from which on something is seen there
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ from genseg.reports.app_seen import (
     preview,
     read,
 )
+from genseg.workflows.generate.finder import Wanted
 from genseg.workflows.generate.opened import Opened, open_runs
 
 try:
@@ -338,15 +339,16 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         changed.change(again, [sides, *given], pictures, **private)
 
 
-def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
-    """Serve the page until it is interrupted. Raises ValueError for what a user can mend."""
+def serve(runs: Sequence[Path], *, port: int, max_mb: int, wanted: Wanted | None = None) -> None:
+    """Serve the page until it is interrupted. wanted: what proposers among the runs go by. Raises
+    ValueError for what a user can mend."""
     if not 1 <= port <= 65535:
         raise ValueError(f"--port {port}: use a number from 1024 to 65535")
     if max_mb < 1:
         raise ValueError(f"--max-mb {max_mb}: use 1 or more")
     finders, energies = without_energies(runs)
     # energies alone are refused in the words of any run that finds nothing
-    opened = with_energies(open_runs(finders or runs), finders or runs, energies)
+    opened = with_energies(open_runs(finders or runs, wanted), finders or runs, energies)
     room = max(ROOM, 5 * max_mb)
     with interrupts.raised(), tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary).resolve()

@@ -21,10 +21,11 @@ from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import OPAQUE, Instance, resized
 from genseg.data.labels.categories import Categories
+from genseg.data.proposals.scale import TELLS
 from genseg.measure.overlaps import mask_overlap
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import boxes, cut_outs, overlay
-from genseg.workflows.generate.opened import ONE_CLASS, Opened
+from genseg.workflows.generate.opened import ONE_CLASS, AlphaRun, Opened, ProposerRun
 
 Pixels = UInt8[np.ndarray, "_ _ 3"]
 # pixels of the longer side of an image; larger ones are shrunk, so that a click answers soon
@@ -175,6 +176,11 @@ def notes(run: Opened, seen: Seen) -> str:
     )
     smaller += f"{math.ceil(times * shrinking.least)} px across can be found"
     said = [seen.more, smaller if times > 1 else "", gain_words(display_gain(seen.pixels))]
+    if not seen.found and isinstance(run, AlphaRun | ProposerRun):
+        said.append(
+            "nothing is found, not even with little score; the recipe alpha is for things that are "
+            f"small and repeat, photos_alpha for those that are large and few: {TELLS}"
+        )
     return f"{seen.name}: {'; '.join(filter(None, said))}." if any(said) else ""
 
 

@@ -15,11 +15,12 @@ from genseg.data.images.png import read_png
 from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.coco import AnnotatedImage, file_key, picture_name
 from genseg.data.instances.instance import cut
+from genseg.data.proposals.scale import other_recipe
 from genseg.reports.judge import COUNTS, OVERLAP
 from genseg.reports.run import SHOWN, Ranked, Run, chosen
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import overlay
-from genseg.show.failures import FAILURES
+from genseg.show.failures import FAILURES, is_empty
 from genseg.show.page import Section, figure
 from genseg.show.viewer import DIGITS, Picture, data_uri, picture_data, thumbnail, viewer
 from genseg.workflows.generate.records import MOST as NUMBERS
@@ -27,6 +28,7 @@ from genseg.workflows.pretrain.snapshots import spaced
 
 EXTREMES = 4  # images that are shown as the best, and as the worst
 EXAMPLES = 3  # of each way to fail
+EMPTY = 0.3  # share of images without an instance from which on a word is due
 TILE = 192  # pixels of a small picture, for screens of two pixels a point
 COLUMNS = 6  # snapshots side by side
 BUDGET = 9_000_000  # characters of pictures in a viewer, so that a report stays below 15 MB
@@ -265,7 +267,7 @@ def extremes(run: Run) -> Section | None:
     nothing = (
         "There are too few images to tell."
         if some
-        else "Nothing was found: try a lower score, or train longer."
+        else f"Nothing was found: try a lower score, or train longer.{_other(run)}"
     )
     least = _cards(worst(run), known, score) or f"<p>{nothing}</p>"
     body += f"<div><h3>{fewest}</h3>{least}</div></div>"
@@ -283,9 +285,12 @@ def extremes(run: Run) -> Section | None:
         f, kind = FAILURES[n], "group some" if images else "group"
         if f.of_masks and boxes:
             continue
+        meaning = f.meaning
+        if f.holds is is_empty and some and len(images) > EMPTY * len(run.ranked):
+            meaning += f".{_other(run)}" if _other(run) else ""
         title = f"{f.name.capitalize()}: {len(images):,} of {len(run.ranked):,} images"
         groups += (
-            f'<div class="{kind}"><h3>{title}</h3><p>{f.meaning}</p>'
+            f'<div class="{kind}"><h3>{title}</h3><p>{meaning}</p>'
             f"{_cards(images[:EXAMPLES], known, score)}</div>"
         )
     body += f'<div class="groups">{groups}</div>'
@@ -305,6 +310,14 @@ def extremes(run: Run) -> Section | None:
         f"{by} The groups are derived from the instances alone, so an image in one may still be "
         "right.",
     )
+
+
+def _other(run: Run) -> str:
+    """What suits other images than the run's proposals do; nothing for what has none."""
+    c = run.config
+    if c is None or c.alpha.name != "places":
+        return ""
+    return f" {other_recipe(c.alpha.proposals)}."
 
 
 def _cards(images: Sequence[Ranked], known: dict[str, tuple[int, Picture]], score: float) -> str:

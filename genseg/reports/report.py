@@ -16,7 +16,7 @@ from genseg.reports.pictures import extremes, found, pictures_of, steps
 from genseg.reports.representation import representation
 from genseg.reports.run import LEFT_BEHIND, Run
 from genseg.reports.sizes import size_figures, sizes, tally
-from genseg.reports.start import proposals
+from genseg.reports.start import beside, proposals
 from genseg.reports.training_pictures import composites, predicted, views
 from genseg.runs.folder import RunError
 from genseg.show.page import Page, Section, render
@@ -35,6 +35,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     studies.predictors,
     found,
     proposals,
+    beside,
     sizes,
     classes,
     energies.maps,

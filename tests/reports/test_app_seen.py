@@ -20,6 +20,7 @@ from genseg.core.names import MODEL_NAME
 from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.labelled_set import Categories
+from genseg.data.proposals.propose import propose
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.reports import app_seen as app
 from genseg.transfer.detector import BoxDetectorConfig, DetectorConfig
@@ -275,3 +276,24 @@ def test_what_finds_no_instances_is_refused(tmp_path: Path) -> None:
         open_run(tmp_path)
     runs = [write_run(tmp_path / name / "same", 0) for name in "ab"]
     assert list(open_runs(runs)) == ["same", str(runs[1])]
+
+
+def test_a_proposer_is_seen_beside_a_run(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 40, (64, 96, 3), np.uint8)
+    cv2.circle(picture, (50, 30), 14, (220, 200, 210), -1)
+    cv2.imwrite(str(tmp_path / "disc.png"), picture)
+    cv2.imwrite(str(tmp_path / "flat.png"), np.full((64, 96, 3), 90, np.uint8))
+    runs = open_runs([Path("tree"), write_run(tmp_path / "run", 0)])
+    assert list(runs) == ["tree", "run"]
+    seen = app.look(runs["tree"], app.read(str(tmp_path / "disc.png")))
+    (wanted,) = propose("tree", seen.pixels)
+    (found,) = seen.counted(runs["tree"].score)
+    assert np.array_equal(found.alpha, wanted.alpha) and found.score == wanted.score
+    assert app.notes(runs["tree"], seen) == ""
+    assert app.click(runs["tree"], seen, 50, 30, 0.0)[1].endswith("It counts already.")
+    empty = app.look(runs["tree"], app.read(str(tmp_path / "flat.png")))
+    assert "nothing is found, not even" in app.notes(runs["tree"], empty)
+    assert "genseg scan FOLDER --scale" in app.notes(runs["tree"], empty)
+    with pytest.raises(ValueError, match="frozen teacher sees, and there is none"):
+        open_runs([Path("cut")])

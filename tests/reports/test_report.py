@@ -4,6 +4,7 @@ drawn and found."""
 import json
 import re
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.images.cache import build_cache
 from genseg.data.images.source import ImageSource
-from genseg.reports import training_pictures
+from genseg.reports import start, training_pictures
 from genseg.reports.index import write_index
 from genseg.reports.neighbours import alike, embeddings, nearest_of
-from genseg.reports.pictures import pictures_of
+from genseg.reports.pictures import extremes, pictures_of
 from genseg.reports.report import LiveReport, try_report, write_report
 from genseg.reports.run import Run
 from genseg.runs.checkpoint import load_latest
@@ -98,7 +99,7 @@ def data_of(file: Path) -> dict[str, Any]:
 
 def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
     html = (run / REPORT_NAME).read_text()
-    pictures = ["found", "sizes", "steps", "extremes", "alike", "composites", "views"]
+    pictures = ["found", "beside", "sizes", "steps", "extremes", "alike", "composites", "views"]
     assert sections(run / REPORT_NAME) == [*pictures, "curves", "data", "made"]
     assert len(html) < 15e6 and ">finished<" in html and 'data-refresh="0"' in html
     for title in (
@@ -116,6 +117,43 @@ def test_a_run_ends_with_a_report_of_all_that_it_holds(run: Path) -> None:
     )
     assert "batch_size: 4" in html and "steps: 6" in html
     assert not re.search(r'(?:src|href)="(?!data:|#)', html)
+
+
+def test_proposals_are_shown_beside_what_is_found(run: Path, monkeypatch: Any) -> None:
+    seen, config = Run(run), Run(run).config
+    assert config is not None and seen.images is not None
+    monkeypatch.setattr(start, "overlay", lambda pixels, found: drawn.append(found) or pixels)
+    drawn: list[Any] = []
+    section = start.beside(seen)
+    assert section is not None and len(drawn) == 2 * start.PAIRS
+    bank, (pictures, score, _) = load_bank(run / "banks/0.npz"), seen.looked
+    for n, p in enumerate(spaced(pictures, start.PAIRS)):
+        i = seen.images.files.index(p.name)
+        sure = [bank[k] for k in bank.of_image(i) if bank.scores[k] >= config.alpha.compose.sure]
+        assert len(drawn[2 * n]) == len(sure) > 0
+        assert drawn[2 * n + 1] == [a for a in p.instances if a.score >= score]
+        assert f'alt="{p.name}, proposals: {len(sure)}"' in section.body
+    assert start.beside(Run(run, look=False)) is None  # nothing is known of what it finds
+
+
+def test_a_run_that_finds_nothing_names_the_other_recipe(run: Path) -> None:
+    """In the words for proposals without a teacher."""
+    seen = Run(run)
+    pictures, score, low = seen.looked
+    vars(seen)["looked"] = [replace(p, instances=()) for p in pictures], score, low
+    section = extremes(seen)
+    assert section is not None and "Nothing was found" in section.body
+    assert "--config photos_alpha asks a frozen teacher" in section.body
+    vars(seen).pop("ranked")
+    seen.kept.clear()
+    vars(seen)["looked"] = (
+        [replace(p, instances=p.instances * (not n)) for n, p in enumerate(pictures)],
+        score,
+        low,
+    )
+    section = extremes(seen)
+    assert section is not None and "Nothing was found" not in section.body
+    assert "nothing was found. Where things are large and few" in section.body
 
 
 def test_the_page_of_a_run_holds_no_absolute_path(run: Path, images: Path) -> None:

@@ -27,6 +27,7 @@ from genseg.data.images.files import fingerprint, list_images
 from genseg.data.images.source import ImageSource
 from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.draws import Draws
+from genseg.energies.maps import check_grids
 from genseg.energies.material import PAIRS, Material, material, paired
 from genseg.energies.model import digest
 from genseg.energies.shaping import Examples, Shaping
@@ -111,6 +112,7 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
             f"{alpha}: its codes come from slots, and an energy is for those of places; give a run "
             "with alpha.name=places"
         )
+    check_grids(model.decoder)
     model.to(accelerator.device).precision = fast_precision(accelerator.device)
     recipe = recipe_of(alpha)
     composer, content = composer_of(alpha, recipe, config, facts.fingerprint)

@@ -28,7 +28,7 @@ from genseg.data.labels.preflight import CVAT
 from genseg.data.proposals.propose import TAUGHT, check_teacher
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.runs.folder import check_out
-from genseg.workflows.generate.finder import Wanted, is_proposer
+from genseg.workflows.generate.finder import Wanted, asks_teacher, is_proposer
 from genseg.workflows.generate.generate import generated
 from genseg.workflows.generate.records import notes_of
 
@@ -177,12 +177,13 @@ def evaluate_runs(
             f"note: --score, --min-area and --side are for runs and proposers; {', '.join(jsons)} "
             "is taken as it is"
         )
-    taught = [one for one in found if is_proposer(one) and str(one) in TAUGHT]
-    for one in taught:
+    taught = [one for one in found if asks_teacher(one)]
+    for one in filter(is_proposer, taught):
         check_teacher(str(one), wanted.teacher, key="--teacher")
     if wanted.teacher is not None and not taught:
         raise ValueError(
-            f"--teacher is for {', '.join(TAUGHT)}, which is not asked for; leave it out"
+            f"--teacher is for {', '.join(TAUGHT)}, and for runs whose decoder takes a teacher's "
+            "features; none of these is asked for; leave it out"
         )
     untaught = replace(wanted, teacher=None, teacher_name=None, download=False)
     read_truth(data, alphas)

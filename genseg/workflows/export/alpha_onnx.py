@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from genseg import __version__
-from genseg.alpha.codes import COARSER, FAINT, GRIDS, REACH, STRIDE
+from genseg.alpha.codes import COARSER, FAINT, LARGE, REACH, STRIDE
 from genseg.alpha.decoder import AlphaDecoder, by_place
 from genseg.alpha.model import load_alpha
 from genseg.nn.encoder import MULTIPLE, Encoder
@@ -47,6 +47,11 @@ class _Dense(nn.Module):
 def write_alpha(file: Path, out: Path) -> int:
     """Write the alpha model in `file`; the number of its tensors. Raises ValueError for slots."""
     model, facts = load_alpha(file)
+    if facts.teacher is not None:
+        raise ValueError(
+            f"--out {out}: the decoder of {file} takes the features of a teacher, and an ONNX file "
+            "holds none; train with alpha.teacher_level=false"
+        )
     if not isinstance(model.decoder, AlphaDecoder):
         raise ValueError(
             f"--out {out}: {file} proposes codes by slots, and ONNX is for codes proposed by "
@@ -92,7 +97,7 @@ def write_places(predictor: Predictor, out: Path) -> int:
 
 def _drawing(decoder: AlphaDecoder) -> Drawing:
     c = decoder.config
-    return Drawing(c.embedding, c.hidden, STRIDE, GRIDS, REACH, COARSER, FAINT)
+    return Drawing(c.embedding, c.hidden, STRIDE, c.grids, REACH, LARGE, COARSER, FAINT)
 
 
 def _write(network: nn.Module, facts: OnnxFacts, out: Path) -> int:

@@ -1,5 +1,6 @@
 """What fine-tuning starts from: random weights, a run, a file, or weights that smp or timm know."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, replace
@@ -8,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.model import load_alpha
+from genseg.alpha.model import alpha_facts, load_alpha
 from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.data.labels.labelled_set import LabelledSet
 from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, facts_of
+from genseg.nn.teacher import VIT, architecture_of
 from genseg.nn.weights import read_facts
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
 from genseg.transfer.places import PlacesConfig
@@ -70,14 +72,30 @@ def start_encoder(config: FinetuneConfig, start: Start) -> tuple[Encoder, Encode
     """The encoder that fine-tuning starts from, what it is, and what was loaded. Raises
     ValueError."""
     if start.is_random:
-        architecture = EncoderConfig(config.architecture)
+        architecture = _architecture(config.architecture)
         encoder, _ = build_encoder(architecture, pyramid=True)
         return encoder, architecture, ["encoder: random weights"]
     weights = str(start.file) if start.file is not None else start.given
-    architecture = start.facts.encoder if start.facts else EncoderConfig(config.architecture)
+    architecture = start.facts.encoder if start.facts else _of_file(config, start)
     encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
     loaded = f"encoder: {start.given}: {report or 'loaded by its tag'}"
     return encoder, replace(architecture, weights=None), [loaded]
+
+
+def _architecture(name: str) -> EncoderConfig:
+    """The encoder of a name; a plain ViT with the stem that gives it a pyramid."""
+    plain = name.removeprefix("tu-").startswith(VIT)
+    return EncoderConfig(name, "detail" if plain and name.startswith("tu-") else "imagenet")
+
+
+def _of_file(config: FinetuneConfig, start: Start) -> EncoderConfig:
+    """The architecture of weights that others have written: a ViT's that its file says, or that of
+    the config."""
+    if start.file is not None:
+        with contextlib.suppress(ValueError):
+            if (name := architecture_of(start.file)).startswith(VIT):
+                return _architecture(f"tu-{name}")
+    return _architecture(config.architecture)
 
 
 def start_decoder(
@@ -95,6 +113,11 @@ def start_decoder(
             f"{start.alpha} holds slots, and places cannot start from them: set "
             "model.decoder_weights=false"
         )
+    if model.decoder.taught is not None:
+        raise ValueError(
+            f"{start.alpha}: its decoder takes the features of a teacher, and places keep none: "
+            "set model.decoder_weights=false"
+        )
     # the same weights, with batch norms fitted to real images
     encoder.load_state_dict(model.encoder.state_dict())
     notes.append(f"alpha decoder: {start.alpha}")
@@ -103,7 +126,7 @@ def start_decoder(
 
 def prepared_as(config: FinetuneConfig, start: Start) -> Preparation:
     """How images are prepared: as the encoder's run did, where the config does not say."""
-    look = load_alpha(start.alpha)[0].look if start.alpha is not None else None
+    look = alpha_facts(start.alpha).look if start.alpha is not None else None
     spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
     facts = start.facts
     mean, std = (facts.mean, facts.std) if facts else (IMAGENET_MEAN, IMAGENET_STD)

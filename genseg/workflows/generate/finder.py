@@ -10,7 +10,7 @@ import torch
 from jaxtyping import UInt8
 
 from genseg.alpha.codes import STRIDE
-from genseg.alpha.model import AlphaModel, load_alpha
+from genseg.alpha.model import AlphaModel, alpha_facts, load_alpha
 from genseg.core.check import at_least, between
 from genseg.core.names import ALPHA_NAME, ENERGY_NAME
 from genseg.core.paths import expand
@@ -37,7 +37,8 @@ class Wanted:
     side: int | None = None  # larger images are shrunk to this short side; 0: none
     # a run of genseg energy, or its energy.safetensors, that ranks the instances of a run
     energy: str | None = None
-    # what `load_teacher` takes, for a proposer that asks a frozen teacher
+    # what `load_teacher` takes, for a proposer that asks a frozen teacher, or a run whose decoder
+    # takes the features of one
     teacher: str | None = field(default=None, repr=False)
     teacher_name: str | None = field(default=None, repr=False)
     # the teacher, where it is a tag that is not on this machine
@@ -104,10 +105,8 @@ def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, 
             wanted.teacher, name=wanted.teacher_name, download=wanted.download
         ).to(device)
         return Classical(str(run), wanted, teacher), f"{run} by teacher {teacher.key}"
-    if wanted.teacher is not None:
-        raise ValueError(f"--teacher is for proposers that ask one; {run} is a run")
     file = alpha_file(run)
-    model, _ = load_alpha(file)
+    model, _ = load_alpha(file, teacher=wanted.teacher)
     chosen = {
         name: value
         for name in ("score", "min_area")
@@ -144,6 +143,17 @@ def shrinking_of(finder: Finder) -> Shrinking:
 def is_proposer(name: Path) -> bool:
     """Whether a classical proposer is meant, and no run."""
     return str(name) in (*PROPOSERS, *TAUGHT) and not name.exists()
+
+
+def asks_teacher(name: Path) -> bool:
+    """Whether this is a proposer that asks a teacher, or a run whose decoder takes the features of
+    one."""
+    if is_proposer(name):
+        return str(name) in TAUGHT
+    file = name / ALPHA_NAME if name.is_dir() else name
+    if file.suffix != Path(ALPHA_NAME).suffix or not file.is_file():  # what it is is said later
+        return False
+    return alpha_facts(file).teacher is not None
 
 
 def alpha_file(run: Path) -> Path:

@@ -104,18 +104,52 @@ class DetectorRun:
         return self.predictor.instance_at(pixels, y, x)
 
 
+@dataclass(frozen=True)
+class ProposerRun:
+    """A proposer, to be seen beside a run. It proposes for whole images alone, and keeps all."""
+
+    proposer: finder.Classical
+    score: float = 0.0
+    categories: Categories = ONE_CLASS
+    boxes: bool = False
+
+    @property
+    def shrinking(self) -> Shrinking:
+        return finder.shrinking_of(self.proposer)
+
+    def instances(self, pixels: Pixels) -> list[Instance]:
+        return self.proposer.instances(pixels)
+
+    def at(self, pixels: Pixels, y: int, x: int) -> Instance | None:
+        return None
+
+
 def _instance(d: Detection, height: int, width: int) -> Instance:
     whole = filled(d.box_xyxy, height, width) if d.instance is None else d.instance
     return replace(whole, score=d.score, category=d.category)
 
 
-def open_runs(runs: Sequence[Path]) -> dict[str, Opened]:
-    """The models of some runs by name. Raises ValueError for a run that finds no instances."""
+def open_runs(runs: Sequence[Path], wanted: finder.Wanted | None = None) -> dict[str, Opened]:
+    """The models of some runs, and proposers, by name. Raises ValueError for a run that finds no
+    instances.
+
+    wanted: what a proposer goes by: its side, its least area, its teacher
+    """
     opened: dict[str, Opened] = {}
     for run in runs:
+        if finder.is_proposer(run):
+            opened[str(run)] = _proposer(run, wanted or finder.Wanted())
+            continue
         name = run.absolute().name if run.is_dir() else run.absolute().parent.name
         opened[name if name not in opened else str(run)] = open_finder(run)
     return opened
+
+
+def _proposer(name: Path, wanted: finder.Wanted) -> ProposerRun:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    proposer, _ = finder.finder_of(name, wanted, device)
+    assert isinstance(proposer, finder.Classical)
+    return ProposerRun(proposer)
 
 
 @dataclass(frozen=True)

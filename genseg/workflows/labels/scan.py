@@ -1,12 +1,13 @@
 """What is in a set of images: counts, kinds, sizes, broken files, exact duplicates, and labels."""
 
+import contextlib
 import hashlib
 import os
 import textwrap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from genseg.data.images.kind import Kind, kind_of
 from genseg.data.images.source import ImageError, decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.label_report import LabelReport, report_labels
+from genseg.data.proposals.scale import SIDE, Scale, scale_of, spread_over
 
 WIDTH = 100  # columns of a report
 QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
@@ -38,6 +40,7 @@ class Scan(Result):
     labels: of a COCO json that has annotations
     notes: what of the files is not used, or not alike, in a sentence or two; empty where all is
         plain
+    scale: whether things are small and repeat, or large and few, where that was asked
     """
 
     path: str
@@ -53,6 +56,7 @@ class Scan(Result):
     left_out: Counts
     labels: LabelReport | None = None
     notes: str = ""
+    scale: Scale | None = None
 
     def text(self) -> str:
         return format_report(self)
@@ -68,11 +72,13 @@ class _Finding:
     reason: str
 
 
-def scan(path: str | Path) -> Scan:
+def scan(path: str | Path, *, scale: bool = False) -> Scan:
     """Read every image of a folder, a list or a json as training would (JPEGs at 1/8 of their size,
     for speed).
 
-    Raises ValueError as `list_images` does.
+    scale: also look at some of them, to tell which recipe suits them
+
+    Raises ValueError as `list_images` does, and where a scale is asked of images of one colour.
     """
     images = list_images(path)
     parts = [range(i, min(i + 32, len(images))) for i in range(0, len(images), 32)]
@@ -86,7 +92,23 @@ def scan(path: str | Path) -> Scan:
         for part in pool.map(lambda part: [_inspect(images, i) for i in part], parts):
             found += part
             progress.update(len(part))
-    return _summary(images, found, path)
+    summary = _summary(images, found, path)
+    return replace(summary, scale=_scale(images, path)) if scale else summary
+
+
+def _scale(images: ImageList, path: str | Path) -> Scale:
+    """Of some images, evenly spread; broken ones are left out."""
+
+    def readable() -> Iterator[np.ndarray]:
+        for i in spread_over(len(images)):
+            with contextlib.suppress(ImageError):
+                yield decode(images.path(i), short_side=SIDE)
+
+    if (found := scale_of([*readable()])) is None:
+        raise ValueError(
+            f"{path}: no image that was looked at has two colours, so none has a scale"
+        )
+    return found
 
 
 def _inspect(images: ImageList, i: int) -> _Finding:
@@ -166,6 +188,8 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
     ]
     if report.notes:
         rows.insert(1, ("note", report.notes))
+    if report.scale:
+        rows.insert(-1, ("scale", str(report.scale)))
     if report.labels:
         rows[-1:] = _label_rows(report.labels)
     if report.left_out:

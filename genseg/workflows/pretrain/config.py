@@ -137,6 +137,9 @@ FREE_KEYS = (
     "precision:",
     # BYOL's runs of before there were other targets
     "method.target.name: (no such key) -> ema",
+    # runs of before these could be set
+    "alpha.decoder.grids: (no such key) -> [4, 8, 16]",
+    "alpha.teacher_level: (no such key) -> false",
 )
 CHOICES: dict[str, dict[str, type]] = {
     "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},

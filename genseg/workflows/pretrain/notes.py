@@ -20,6 +20,12 @@ def notes(parts: Parts) -> Iterator[str]:
     method = parts.module.method if isinstance(parts.module, Joint) else parts.module
     if isinstance(method, Distill):
         yield f"method.teacher: {method.teacher.facts.name}, {method.teacher.facts.loaded}"
+    taught = getattr(getattr(parts.module, "decoder", None), "taught", None)
+    if taught is not None:
+        yield (
+            f"alpha.teacher_level: the decoder takes the features of {taught.facts.name}, "
+            f"{taught.teacher.facts.loaded}; generation needs {taught.facts.file}, too"
+        )
     if parts.findings:
         yield format_findings(parts.findings)
     for note in (*_of_images(parts), *_of_durations(parts), *_of_numbers(parts)):

@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from genseg.alpha.teacher_level import TeacherLevel
 from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.core.schedule import Plan, plan
@@ -32,6 +33,7 @@ from genseg.methods.method import Method, RunImages
 from genseg.methods.target import BATCH
 from genseg.nn.encoder import Encoder, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
+from genseg.nn.teacher import load_teacher
 from genseg.runs.resume import begun, described
 from genseg.train.machine import circumstances, make_accelerator, prepare
 from genseg.train.optim import build_optimizer
@@ -244,12 +246,25 @@ def build_module(
     module: Method | Joint | None = (
         method
         if config.alpha.name == "none"
-        else Joint(encoder, method, config.alpha, config.energy)
+        else Joint(encoder, method, config.alpha, config.energy, _taught(config))
     )
     assert module is not None  # _check
     if sync:
         with_norms(module, "sync")  # in place: the module itself is no norm
     return module
+
+
+def _taught(config: PretrainConfig) -> TeacherLevel | None:
+    """The teacher's features that the alpha decoder takes; None where it takes none."""
+    c, data = config.alpha, config.data
+    if c.name == "none" or not c.teacher_level:
+        return None
+    assert c.teacher is not None  # AlphaConfig
+    try:
+        teacher = load_teacher(c.teacher, name=c.teacher_name)
+    except ValueError as error:
+        raise ValueError(f"alpha.{error}") from None
+    return TeacherLevel(teacher, file=c.teacher, mean=data.mean, std=data.std)
 
 
 def read_cache(images: ImageList, config: PretrainConfig, side: int, content: str) -> CachedImages:

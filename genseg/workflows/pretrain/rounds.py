@@ -27,6 +27,7 @@ from genseg.data.images.source import ImageSource
 from genseg.data.instances.instance import Instance
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import TAUGHT, propose
+from genseg.data.proposals.scale import other_recipe
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.finish import Finished, finished
 from genseg.energies.head import EnergyHead
@@ -42,6 +43,7 @@ from genseg.workflows.pretrain.parts import Parts
 _Work = TypeVar("_Work")
 VERSION = 3  # of the proposals: other numbers come out of other code
 FITTED = 256  # images, at most, whose statistics the batch norms get for generation
+HARDLY = 0.5  # sure proposals an image below which a word is due
 SURE = 0.99  # hardly any score, before it is calibrated, is higher
 
 
@@ -110,6 +112,8 @@ class Rounds:
                 f"proposals: {len(bank)} by {self.config.proposals} in {len(self.source)} images, "
                 f"{sure} sure"
             )
+            if self.config.compose.pasted[1] and sure < HARDLY * len(self.source):
+                self.say(f"hardly any proposal is sure. {other_recipe(self.config.proposals)}")
         else:
             bank = self._mined(number, step)
         save_bank(bank, file)
@@ -288,7 +292,8 @@ def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, wo
     run."""
     teacher = None
     name = f"{fingerprint}-{config.side}-{config.proposals}-{config.min_area}-{VERSION}"
-    if config.teacher is not None:
+    if config.proposals in TAUGHT:
+        assert config.teacher is not None  # AlphaConfig
         teacher = load_teacher(config.teacher, name=config.teacher_name)
         teacher.to("cuda" if torch.cuda.is_available() else "cpu")
         name += f"-{teacher.key}"
@@ -321,22 +326,12 @@ def _sure(bank: Bank, config: AlphaConfig) -> int:
         raise ValueError(
             f"alpha.proposals={config.proposals}: nothing is proposed in any image, so there is "
             "nothing to paste; try alpha.proposals=blobs alpha.compose.sure=0, or a smaller "
-            f"alpha.min_area. {_other_recipe(config)}"
+            f"alpha.min_area. {other_recipe(config.proposals)}"
         )
     raise ValueError(
         f"alpha.compose.sure={c.sure}: none of {len(bank)} proposals by {config.proposals} scores "
         f"so much (the best {bank.scores.max():.2f}), so there is nothing to paste; set "
-        f"alpha.compose.sure lower. {_other_recipe(config)}"
-    )
-
-
-def _other_recipe(config: AlphaConfig) -> str:
-    """What suits other images than these proposals do."""
-    if config.proposals in TAUGHT:
-        return "Where things are small and repeat, --config alpha needs no teacher"
-    return (
-        "Where things are large and few, as in everyday photographs, --config photos_alpha asks a "
-        "frozen teacher"
+        f"alpha.compose.sure lower. {other_recipe(config.proposals)}"
     )
 
 

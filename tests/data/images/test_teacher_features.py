@@ -1,18 +1,13 @@
-"""Features of all images on disk: those of the images one by one, and made once."""
+"""What a teacher makes of images of other sizes."""
 
-from pathlib import Path
-
+import cv2
 import numpy as np
 import pytest
 import timm
 import torch
-from PIL import Image
 from safetensors.torch import save_file
 
-from genseg.data.images.cache import CacheError
-from genseg.data.images.files import fingerprint, list_images
-from genseg.data.images.source import ImageSource, decode
-from genseg.data.images.teacher_features import look, teacher_features
+from genseg.data.images.teacher_features import look
 from genseg.nn.teacher import Teacher, load_teacher
 
 
@@ -21,52 +16,23 @@ def teacher(tmp_path_factory: pytest.TempPathFactory) -> Teacher:
     torch.manual_seed(0)
     file = tmp_path_factory.mktemp("teacher") / "vit.safetensors"
     save_file(timm.create_model("test_vit", pretrained=False).state_dict(), file)
-    return load_teacher(str(file), name="test_vit")
+    found = load_teacher(str(file), name="test_vit")
+    found.precision = torch.float32
+    return found
 
 
-def test_features_of_all_images_are_kept(
-    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GENSEG_CACHE", str(tmp_path / "cache"))
+def test_images_become_squares_in_the_teachers_own_colours(teacher: Teacher) -> None:
     rng = np.random.default_rng(0)
-    folder = tmp_path / "images"
-    folder.mkdir()
-    for i in range(3):
-        Image.fromarray(rng.integers(0, 256, (40 + i, 60, 3), np.uint8)).save(folder / f"{i}.png")
-    (folder / "1.png").write_bytes(b"broken")
-    images = list_images(str(folder))
-
-    def kept(side: int = 48) -> np.ndarray:
-        source = ImageSource(images, None)
-        return teacher_features(teacher, source, content=fingerprint(images), side=side, batch=2)
-
-    found = np.array(kept())
-    assert (found.shape, found.dtype) == ((3, 64, 3, 3), np.float16)
-    for i in (0, 2):
-        alone = look(teacher, [decode(images.path(i))], side=48)[0].numpy()
-        np.testing.assert_allclose(found[i], alone, rtol=0.02, atol=0.02)
-    assert not found[1].any()
-    file = next((tmp_path / "cache" / "features").iterdir())
-    written = file.stat().st_mtime_ns
-    assert np.array_equal(kept(), found)
-    assert file.stat().st_mtime_ns == written
-    file.write_bytes(file.read_bytes()[:-5])  # cut short: made anew
-    assert np.array_equal(kept(), found)
-    kept(64)
-    (folder / "1.png").write_bytes((folder / "0.png").read_bytes())
-    images = list_images(str(folder))
-    assert kept()[1].any()
-    assert len(list((tmp_path / "cache" / "features").iterdir())) == 3
-    with pytest.raises(ValueError, match="side=50"):
-        kept(50)
+    images = [rng.integers(0, 256, (h, 60, 3), np.uint8) for h in (40, 97)]
+    found = look(teacher, images, side=48)
+    assert found.shape == (2, teacher.width, 3, 3)
+    mean, std = (np.array(c) for c in (teacher.facts.mean, teacher.facts.std))
+    for image, features, how in zip(images, found, (cv2.INTER_LINEAR, cv2.INTER_AREA), strict=True):
+        pixels = (cv2.resize(image, (48, 48), interpolation=how) / 255 - mean) / std
+        x = torch.from_numpy(np.moveaxis(pixels, -1, 0)[None]).float()
+        torch.testing.assert_close(features, teacher(x)[0], atol=1e-4, rtol=1e-4)
 
 
-def test_a_cache_that_cannot_be_written_is_said(
-    teacher: Teacher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("GENSEG_CACHE", str(tmp_path / "file"))
-    Image.new("RGB", (32, 32)).save(tmp_path / "0.png")
-    images = list_images(str(tmp_path))
-    with pytest.raises(CacheError, match="cannot keep a teacher's features.*GENSEG_CACHE"):
-        teacher_features(teacher, ImageSource(images, None), content="abc", side=32)
+def test_a_side_that_the_patches_do_not_divide(teacher: Teacher) -> None:
+    with pytest.raises(ValueError, match="patches of 16"):
+        look(teacher, [np.zeros((50, 50, 3), np.uint8)], side=50)
