@@ -28,6 +28,7 @@ from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation, named_after, picture_name
 from genseg.data.instances.instance import Instance
 from genseg.data.instances.run_length import polygons
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.train.launched import refuse_sharding
 from genseg.workflows.generate.finder import (
@@ -105,6 +106,7 @@ class GenerateOptions:
             )
 
 
+@reads_as("run")
 def generate_folder(
     run: Path,
     folder: str,

@@ -24,6 +24,7 @@ from genseg.core.words import amount
 from genseg.data.images.files import list_images, listing
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import named_after_each
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.show.draw import colour
 from genseg.transfer.contract import Pixels
@@ -107,6 +108,7 @@ def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:
     image.save(file)
 
 
+@reads_as("run")
 def predict(
     run: Path,
     folder: str,
