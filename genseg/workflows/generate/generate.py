@@ -25,9 +25,10 @@ from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
 from genseg.data.images.pixels import rgb_of
 from genseg.data.images.png import write_png
+from genseg.data.images.source import absent_of
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation, named_after, picture_name
-from genseg.data.instances.instance import Instance
+from genseg.data.instances.instance import Instance, where_known
 from genseg.data.instances.run_length import polygons
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
@@ -255,7 +256,8 @@ class Shard:
         mine = range(self.number, len(images), self.count)
 
         def look(i: int, image: Pixels, row: dict[str, Any]) -> dict[str, Any]:
-            return {"annotations": self._keep(finder.instances(image), image, row, options)}
+            found = where_known(finder.instances(image), absent_of(images, i))
+            return {"annotations": self._keep(found, image, row, options)}
 
         job = Job("generate", images, self.out)
         job.run(look, self.file, mine, device=device, after=after, former=former)
