@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import add_teacher, path
+from genseg.commands.arguments import add_reading, add_teacher, path
 
 SUMMARY = "a live page: drop an image, see its instances"
 HELP = """\
@@ -19,6 +19,9 @@ there, and sliders lead from the code of one instance to that of another.
   genseg app runs/mine runs/detector
   genseg app runs/mine tree
   genseg app runs/photos cut --teacher dinov2.safetensors
+
+Of a file of several channels or pages it uses what the runs were trained on, or what is written
+into the page's Channels and Pages.
 
 The page is served to this machine alone, with no public link, and answers no other web page. An
 upload is removed as soon as it is read.
@@ -47,6 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-mb", type=int, default=200, help="largest image in megabytes (default: 200)"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

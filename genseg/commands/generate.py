@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import add_wanted, path, source, wanted
+from genseg.commands.arguments import add_reading, add_wanted, path, source, wanted
 
 SUMMARY = "instance alpha maps of a folder of images"
 HELP = """\
@@ -70,6 +70,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="start over in a DIR that holds another result"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

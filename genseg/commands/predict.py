@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path, source
+from genseg.commands.arguments import add_reading, path, source
 
 SUMMARY = "objects, or classes of pixels, in a folder of images"
 HELP = """\
@@ -35,6 +35,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="start over in a DIR that holds another result"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

@@ -64,7 +64,8 @@ class Distill(Method):
         self.dense = nn.ModuleList(nn.Conv2d(w, width, 1) for w in widths if config.dense)
         self.pooled = nn.Linear(encoder.width, width) if config.pooled else None
         guard(self, self.teacher, key="method.teacher", file=str(config.teacher))
-        self.mean, self.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)  # until expect_views
+        self.mean: Colour = (0.0, 0.0, 0.0)  # until expect_views
+        self.std: Colour = (1.0, 1.0, 1.0)
         self.flat = torch.tensor(math.nan)
 
     @property
@@ -73,6 +74,11 @@ class Distill(Method):
 
     def expect_views(self, sizes: Sequence[int], *, mean: Colour, std: Colour) -> None:
         """Raise ValueError unless the teacher takes what the largest views become for it."""
+        if len(mean) != len(self.teacher.facts.mean):
+            raise ValueError(
+                f"method.teacher: it sees three channels, and the images have {len(mean)}: leave "
+                "data.channels out, or name three"
+            )
         self.mean, self.std = mean, std
         if self.config.side:
             self.teacher.check_side(**{"method.side": self.config.side})
@@ -107,7 +113,7 @@ class Distill(Method):
         return {"loss": loss, "embeddings": means[0].detach(), **terms, "trivial": self.flat}
 
     @torch.no_grad()
-    def taught(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d i j"]:
+    def taught(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
         """The teacher's features of normalised views, which it sees at its side and in its own
         normalisation."""
         teacher = self.teacher.to(x.device)

@@ -12,13 +12,13 @@ from jaxtyping import Float32, UInt8
 from genseg.alpha.kept import unpadded
 from genseg.alpha.tiles import Tile, by_tiles
 from genseg.core.paths import expand
-from genseg.data.images.decode import shrunk
-from genseg.data.images.stretch import stretch
+from genseg.data.images.decode import resize, shrunk
+from genseg.data.images.inputs import as_inputs, stretch
 from genseg.data.instances.instance import Instance, resized
 from genseg.onnx.decode import Dense, generate
 from genseg.onnx.facts import KEY, OnnxFacts, facts_in
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")  # the first that is there is used
 OUTPUTS = ("embeddings", "objectness", "quality", "kernel", "categories")
 
@@ -39,6 +39,7 @@ class OnnxModel:
         """All instances of an image, best first, in its own pixels, as the model gives them that
         was exported. Large images are seen by overlapping tiles. Set `config` for another least
         score."""
+        image = as_inputs(image, len(self.facts.mean))
         small, whole, c = self.prepared(image), image.shape[:2], self.config
         h, w = small.shape[:2]
         found = by_tiles(
@@ -55,7 +56,7 @@ class OnnxModel:
             return found
         return [a for a in found if a.area >= c.min_area]
 
-    def prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
+    def prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]:
         """An image as the network sees it: resized, its values spread, as in training."""
         f = self.facts
         if f.kind == "alpha":
@@ -68,7 +69,7 @@ class OnnxModel:
             return image
         how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         size = max(1, round(w * scale)), max(1, round(h * scale))
-        return np.asarray(cv2.resize(image, size, interpolation=how))
+        return resize(image, size, how)
 
     def dense(self, pixels: Pixels) -> Dense:
         """What the network says of prepared pixels, mirrored at the edges to its multiple."""
@@ -85,7 +86,8 @@ class OnnxModel:
         small = self.facts.kind == "places" and (below >= h or right >= w)
         how = cv2.BORDER_REPLICATE if small else cv2.BORDER_REFLECT_101
         if below or right:
-            pixels = np.asarray(cv2.copyMakeBorder(pixels, 0, below, 0, right, how))
+            wider = cv2.copyMakeBorder(pixels, 0, below, 0, right, how)
+            pixels = wider.reshape(*wider.shape[:2], pixels.shape[2])
         mean, std = (np.array(v, np.float32) * 255 for v in (self.facts.mean, self.facts.std))
         x = (pixels.astype(np.float32) - mean) / std
         return np.ascontiguousarray(x.transpose(2, 0, 1)[None])

@@ -11,12 +11,13 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.data.images.inputs import rgb_of
 from genseg.data.instances.instance import Instance, resized
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import PALETTE, boxes, colours, overlay
 from genseg.show.paths import short_paths
 
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 ZOOM = (  # the wheel and the pointer do the same
     '<div class="zoom" role="group" aria-label="Zoom; arrow keys move the picture"><button '
     'type="button" data-zoom="in" aria-label="Zoom in">+</button><button type="button" '
@@ -31,7 +32,8 @@ SHELF = 1024  # pixels in a row of the atlas, or as many as the widest alpha has
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, what was found in it, and what the page says of it.
+    """An image, of whose channels three at most are shown, what was found in it, and what the page
+    says of it.
 
     labels: the class of each instance; empty: there are none
     soft: the alphas are soft; otherwise they are masks
@@ -43,7 +45,7 @@ class Picture:
     """
 
     name: str
-    pixels: Pixels
+    pixels: UInt8[np.ndarray, "_ _ c"]
     instances: tuple[Instance, ...]
     labels: tuple[str, ...] = ()
     soft: bool = True
@@ -51,6 +53,9 @@ class Picture:
     note: str = ""
     hues: tuple[int, ...] = ()
     boxes: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", rgb_of(self.pixels))
 
 
 def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:
@@ -164,15 +169,14 @@ def atlas(
     return sheet, places
 
 
-def data_uri(
-    pixels: UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"], *, quality: int = 88
-) -> str:
-    """A colour image as WebP, a grey one as PNG, for an <img> or a script."""
+def data_uri(pixels: UInt8[np.ndarray, "_ _ *c"], *, quality: int = 88) -> str:
+    """A colour image as WebP, a grey one as PNG, for an <img> or a script. Of other channels three
+    at most are shown."""
     if pixels.ndim == 2:
         kind, options, content = "png", [cv2.IMWRITE_PNG_COMPRESSION, 9], pixels
     else:
         kind, options = "webp", [cv2.IMWRITE_WEBP_QUALITY, quality]
-        content = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        content = np.asarray(cv2.cvtColor(rgb_of(pixels), cv2.COLOR_RGB2BGR))
     done, data = cv2.imencode(f".{kind}", content, options)
     assert done
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"

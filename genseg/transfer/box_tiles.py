@@ -20,7 +20,7 @@ INSIDE = 0.7  # of a cut object in a whole one's box: it is a piece of that
 
 
 def detections_by_tiles(
-    image: Float[Tensor, "3 h w"],
+    image: Float[Tensor, "c h w"],
     look: Callable[[Tensor], list[Detection]],
     *,
     tile: int,
@@ -143,7 +143,7 @@ def _inside(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "
 
 
 def logits_by_tiles(
-    image: Float[Tensor, "3 h w"], look: Callable[[Tensor], Float[Tensor, "n _ _"]], *, tile: int
+    image: Float[Tensor, "c h w"], look: Callable[[Tensor], Float[Tensor, "n _ _"]], *, tile: int
 ) -> Float[Tensor, "n h w"]:
     """The logits of an image, where `look` gives those of a tile of at most `tile` pixels: where
     tiles overlap, their mean, in which a tile counts less towards its side."""

@@ -17,8 +17,10 @@ from genseg.alpha.decoder import AlphaDecoder
 from genseg.core.check import at_least, normalisation
 from genseg.core.names import BEST_NAME, MODEL_NAME
 from genseg.core.precision import Precision
-from genseg.data.images.pixels import normalise
-from genseg.data.images.stretch import stretch
+from genseg.core.reading import Reading
+from genseg.data.images.decode import resize
+from genseg.data.images.inputs import as_inputs, stretch
+from genseg.data.images.pixels import Numbers, normalise
 from genseg.data.instances.instance import Instance, resized
 from genseg.data.instances.run_length import encode
 from genseg.data.labels.categories import Categories
@@ -44,10 +46,11 @@ Model = Detector | PlaceDetector | Segmenter
 class Preparation:
     """How an image becomes what the model sees, in training as in prediction."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Numbers
+    std: Numbers
     fit: int  # images are resized to this long side; 0: they stay as they are
     stretch: bool  # values are spread over the whole range
+    reading: Reading = Reading()  # how files are read
 
     def __post_init__(self) -> None:
         normalisation(self.mean, self.std)
@@ -57,20 +60,17 @@ class Preparation:
         """By how much an image of that size is resized."""
         return self.fit / max(height, width) if self.fit else 1.0
 
-    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
+    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]:
         """The image at the size that the model sees, its values spread where that is wanted."""
+        image = as_inputs(image, len(self.mean))
         image = stretch(image) if self.stretch else image
         scale = self.scale(*image.shape[:2])
         if scale == 1:
             return image
         h, w = (max(1, round(n * scale)) for n in image.shape[:2])
-        return np.asarray(
-            cv2.resize(
-                image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            )
-        )
+        return resize(image, (w, h), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
-    def normalised(self, pixels: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
+    def normalised(self, pixels: UInt8[Tensor, "*n h w c"]) -> Float[Tensor, "*n c h w"]:
         """Pixels as the model takes them."""
         return normalise(pixels, mean=self.mean, std=self.std)
 
@@ -91,6 +91,11 @@ class PredictorFacts:
     def __post_init__(self) -> None:
         if not self.categories:
             raise ValueError("categories=[]: there has to be one")
+        if len(self.preparation.mean) != self.encoder.in_channels:
+            raise ValueError(
+                f"preparation.mean has {len(self.preparation.mean)} numbers, and the encoder "
+                f"{self.encoder.in_channels} channels"
+            )
         at_least(1, detections=self.detections)
 
 
@@ -150,7 +155,7 @@ class Predictor:
             )[0]
         return logits.argmax(0)
 
-    def _tensor(self, pixels: Pixels) -> Float[Tensor, "3 h w"]:
+    def _tensor(self, pixels: Pixels) -> Float[Tensor, "c h w"]:
         return self.preparation.normalised(torch.from_numpy(np.array(pixels)).to(self.device))
 
     def _ready(self) -> torch.autocast:

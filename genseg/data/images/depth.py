@@ -1,15 +1,17 @@
-"""From values of any depth to RGB of 8 bits."""
+"""From values of any depth to 8 bits."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Bool, Shaped, UInt8
 
 # values that become 8 bits at once: what that takes beside the pixels does not grow with the
 # picture
 STRIPE = 2**22
+Ranges = tuple[tuple[float, float], ...]
 _noted: ContextVar[list[tuple[float, float]] | None] = ContextVar("noted", default=None)
 SAMPLED = 1_000_000  # values of a picture whose percentiles are taken
 
@@ -31,6 +33,43 @@ def as_rgb(x: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "h w 3"]:
         return np.repeat(to_8bit(x.reshape(x.shape[:2]))[..., None], 3, axis=2)
     colour = to_8bit(x[..., :3])
     return colour if x.shape[2] == 3 else _over_white(colour, x[..., 3])
+
+
+def as_pixels(
+    x: Shaped[np.ndarray, "h w c"],
+    *,
+    picture: bool,
+    together: bool,
+    ranges: Ranges = (),
+    absent: Bool[np.ndarray, "h w"] | None = None,
+) -> UInt8[np.ndarray, "h w _"]:
+    """Values of any depth as 8 bits.
+
+    picture: they are grey or RGB, with alpha or without, and become RGB; else each channel stays
+    together: one range is for all channels, as of a photograph; else each has its own
+    ranges: values that become 0 and 255, one pair or one a channel; empty: as `to_8bit` says
+    absent: pixels without a value, which count in no range; where values are scaled they become 0
+    """
+    colours = x.shape[2] - (x.shape[2] in (2, 4)) if picture else x.shape[2]
+    alpha = x[..., colours:]
+    out = np.empty((*x.shape[:2], colours), np.uint8)
+    parts: Sequence[Any] = [slice(0, colours)] if together and len(ranges) < 2 else range(colours)
+    if len(ranges) > 1 and len(ranges) != colours:
+        raise ValueError(f"range has {len(ranges)} pairs, and the image {colours} channels")
+    for n, part in enumerate(parts):
+        values = x[..., part]
+        if ranges:
+            out[..., part] = spread(values, *ranges[n % len(ranges)])
+        elif absent is not None and x.dtype != np.uint8:
+            out[..., part] = spread(values, *span(values[~absent]))
+        else:
+            out[..., part] = to_8bit(values)
+    if absent is not None and (ranges or x.dtype != np.uint8):
+        out[absent] = 0
+    if not picture:
+        return out
+    rgb = np.repeat(out, 3, axis=2) if colours == 1 else out
+    return _over_white(rgb, alpha[..., 0]) if alpha.shape[2] else rgb
 
 
 def _over_white(
@@ -78,11 +117,18 @@ def to_8bit(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
         return x
     if x.dtype == bool:
         return x.astype(np.uint8) * np.uint8(255)
+    return spread(x, *span(x))
+
+
+def span(x: Shaped[np.ndarray, "*shape"]) -> tuple[float, float]:
+    """The values that become black and white, as `to_8bit` says; (0, 0) where there is no value."""
+    if not x.size:
+        return 0.0, 0.0
     # a small picture is read once
     parts = [_finite(x[rows]) for rows in _stripes(x)] if x.size <= STRIPE else None
     counts = [part.size for part in parts or (_finite(x[rows]) for rows in _stripes(x))]
     if not sum(counts):
-        return np.zeros(x.shape, np.uint8)
+        return 0.0, 0.0
     least, most, sample = _summary(parts or (_finite(x[rows]) for rows in _stripes(x)), sum(counts))
     low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
     in_unit = x.dtype.kind == "f" and least >= 0 and most <= 1
@@ -93,6 +139,12 @@ def to_8bit(x: Shaped[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w *c"]:
         low, high = 0.0, top
     if (noted := _noted.get()) is not None:
         noted.append((low, high))
+    return low, high
+
+
+def spread(x: Shaped[np.ndarray, "h w *c"], low: float, high: float) -> UInt8[np.ndarray, "h w *c"]:
+    """[low, high] as [0, 255]; what lies outside, and what is no number, becomes the nearer end or
+    low."""
     out = np.empty(x.shape, np.uint8)
     for rows in _stripes(x):
         values = _as_float(x[rows])

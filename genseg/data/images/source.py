@@ -1,42 +1,151 @@
 """Decoded images, read from files or from the cache; another one stands in for a broken one."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
-from genseg.data.images.decode import read_file, reason_of, rgb_pixels, shrunk
+from genseg.core.reading import Reading, current
+from genseg.data.images.decode import reason_of, regular, resize, rgb_pixels, shrunk
+from genseg.data.images.depth import as_pixels
 from genseg.data.images.files import ImageList
+from genseg.data.images.held import ARRAYS, may_hold_more
+from genseg.data.images.planes import Choice, Held, check_image, choose
+from genseg.data.images.values import absent, held_in, values_in
+
+DEEP = (".npy", ".npz", ".tif", ".tiff")  # suffixes of files that may lack values
 
 
 class ImageError(ValueError):
     """An image that cannot be read; the message says which and why."""
 
 
-def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """The RGB pixels of an image file, as `rgb_pixels` makes them; do not write into them.
+def decode(
+    path: str | Path, *, short_side: int = 0, image: int = 0, reading: Reading | None = None
+) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of an image file, upright; do not write into them. They are RGB, as `rgb_pixels`
+    makes them, or the channels that are chosen.
 
     short_side: shrink to this short side where it is longer; 0: never
+    image: which one of the file, from 1, where several are chosen; 0: the only one
+    reading: how it is read; None: as is said now
 
-    Raises ImageError, with the reason, for a file that is missing, empty, truncated, no image, or
-    larger than PIL's limit against decompression bombs.
+    Raises ImageError, with the reason, for a file that is missing, empty, truncated, no image,
+    larger than PIL's limit against decompression bombs, or that holds more than is chosen.
     """
+    wanted = current() if reading is None else reading
     try:
-        return rgb_pixels(read_file(path), short_side=short_side)
+        with open(path, "rb", opener=regular) as file:
+            return _pixels(file, wanted, image, short_side)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes PIL's plugins raise nearly anything
         raise ImageError(f"{path}: {reason_of(error)}") from error
 
 
-def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """The i-th image of a list, as `decode` gives it: its window of the file, where it has one."""
-    if images.windows is None:
-        return decode(images.path(i), short_side=short_side)
+def _pixels(
+    file: BufferedIOBase, wanted: Reading, image: int, short_side: int
+) -> UInt8[np.ndarray, "h w c"]:
+    if not wanted.said and image <= 1 and not may_hold_more(file):
+        file.seek(0)
+        return rgb_pixels(file.read(), short_side=short_side)
+    held, choice = _chosen(file, wanted, image)
+    n = max(image, 1) - 1
+    file.seek(0)
+    array = file.read(4) in ARRAYS
+    first = choice.plain and choice.images[n] == (0,)
+    lacking = held.nodata is not None and held.dtype != "uint8"
+    if first and not (array or wanted.ranges or lacking):
+        file.seek(0)
+        return rgb_pixels(file.read(), short_side=short_side)
+    x = values_in(file, held, choice, n)
+    out = as_pixels(
+        x,
+        picture=choice.plain,
+        together="S" in held.axes and not choice.stacked,
+        ranges=wanted.ranges,
+        absent=absent(x, held.nodata),
+    )
+    return shrunk(255 - out if held.inverted else out, short_side)
+
+
+def _chosen(file: BufferedIOBase, wanted: Reading, image: int) -> tuple[Held, Choice]:
+    held = held_in(file)
+    choice = choose(held, wanted.selection)
+    check_image(held, choice, image)
+    return held, choice
+
+
+def absent_pixels(
+    path: Path, *, image: int = 0, reading: Reading | None = None
+) -> Bool[np.ndarray, "h w"] | None:
+    """Where an image has no value (NaN, or the file's nodata); None where it has one everywhere.
+    Raises ImageError as `decode` does."""
+    wanted = current() if reading is None else reading
+    try:
+        with open(path, "rb", opener=regular) as file:
+            held, choice = _chosen(file, wanted, image)
+            if held.nodata is None and not held.dtype.startswith("float"):
+                return None
+            x = values_in(file, held, choice, max(image, 1) - 1)
+            return absent(x, held.nodata)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+def absent_of(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
+    """Where the i-th image of a list has no value, in the pixels of its file or window; None where
+    it has one everywhere, or cannot be read."""
+    if images.path(i).suffix.lower() not in DEEP:
+        return None
+    try:
+        found = absent_pixels(images.path(i), image=images.page(i), reading=images.reading)
+    except ImageError:  # whoever reads it tells
+        return None
+    if found is None or images.windows is None:
+        return found
     top, left, height, width = images.windows[i]
-    whole = _whole(images.path(i))
+    window = found[top : top + height, left : left + width]
+    return window if window.any() else None
+
+
+def decoded_size(path: Path, image: int = 0) -> tuple[int, int]:
+    """Height and width of an image that can be decoded to its end. Raises ValueError with the
+    reason for another.
+
+    A file that stays as it is is decoded once in a process: `genseg compare` reads the same labels
+    for every cell.
+    """
+    try:
+        state = path.stat()
+        return _decoded_size(path, image, current(), state.st_mtime_ns, state.st_size)
+    except ImageError as error:
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from None
+    except OSError as error:
+        raise ValueError(reason_of(error)) from None
+
+
+@cache
+def _decoded_size(
+    path: Path, image: int, wanted: Reading, changed: int, size: int
+) -> tuple[int, int]:
+    height, width, _ = decode(path, image=image, reading=wanted).shape
+    return height, width
+
+
+def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w c"]:
+    """The i-th image of a list, as `decode` gives it: its window of the file, where it has one."""
+    told: dict[str, Any] = {"image": images.page(i), "reading": images.reading}
+    if images.windows is None:
+        return decode(images.path(i), short_side=short_side, **told)
+    top, left, height, width = images.windows[i]
+    whole = _whole(images.path(i), images.page(i), images.reading)
     if top + height > whole.shape[0] or left + width > whole.shape[1]:
         raise ImageError(
             f"{images.path(i)}: it has {whole.shape[0]} x {whole.shape[1]} pixels, and a box lies "
@@ -47,9 +156,9 @@ def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.
 
 
 @lru_cache(maxsize=2)
-def _whole(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def _whole(path: Path, image: int, wanted: Reading) -> UInt8[np.ndarray, "h w c"]:
     """A whole image, which neighbours in a list of windows share."""
-    return decode(path)
+    return decode(path, image=image, reading=wanted)
 
 
 @runtime_checkable
@@ -58,7 +167,7 @@ class Decoded(Protocol):
 
     broken: dict[int, str]  # index -> reason
 
-    def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, i: int) -> UInt8[np.ndarray, "h w c"]:
         """The pixels of the i-th image, which is none of the broken."""
         ...
 
@@ -67,7 +176,7 @@ class Decoded(Protocol):
 class Readable(Protocol):
     """Pixels by index, as an ImageSource gives them."""
 
-    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w c"], int]:
         """The i-th image, and the index of the image that it is."""
         ...
 
@@ -84,11 +193,17 @@ class ImageSource:
         known = cached.broken if cached is not None else {}
         # with path and reason
         self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}
+        self._absent: dict[int, Bool[np.ndarray, "h w"] | None] = {}
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    @property
+    def channels(self) -> int:
+        """Of each image."""
+        return self.images.reading.inputs
+
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w c"], int]:
         """The i-th image and its index: i, or that of the next readable one (after the last comes
         the first).
 
@@ -106,12 +221,23 @@ class ImageSource:
             f"{self.broken[0]}"
         )
 
+    def absent(self, i: int) -> Bool[np.ndarray, "h w"] | None:
+        """Where the i-th image, as `read` gives it, has no value; None: it has one everywhere."""
+        if i not in self._absent:
+            found = absent_of(self.images, i)
+            image = None if found is None else self._get(i)
+            if found is not None and image is not None and found.shape != image.shape[:2]:
+                size = image.shape[1::-1]
+                found = resize(np.uint8(255) * found[..., None], size, cv2.INTER_AREA)[..., 0] > 0
+            self._absent[i] = found
+        return self._absent[i]
+
     def reason(self, i: int) -> str:
         """Why the i-th image cannot be read, with its path."""
         self._get(i)
         return self.broken.get(i, f"{self.images.path(i)}: it could be read again later")
 
-    def _get(self, i: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    def _get(self, i: int) -> UInt8[np.ndarray, "h w c"] | None:
         if i in self.broken:
             return None
         if self.cached is not None:

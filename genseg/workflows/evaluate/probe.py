@@ -17,7 +17,9 @@ from genseg.data.labels.findings import format_findings
 from genseg.measure.features import features, fit_batch_norms
 from genseg.measure.knn import Accuracy, accuracy, knn
 from genseg.measure.linear import draw_shots, few_shots, linear
-from genseg.nn.encoder import Encoder, encoder_file, facts_of, load_weights
+from genseg.nn.encoder import Encoder, load_weights
+from genseg.nn.encoder_file import encoder_file, facts_of
+from genseg.nn.kept_reading import reads_as
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled_pair
 
 FITTED = "random weights, batch norms fitted"
@@ -56,6 +58,7 @@ class Probed(Result):
         return "\n".join(lines)
 
 
+@reads_as("runs")
 def probe_encoders(
     runs: Sequence[Path],
     *,
@@ -173,7 +176,7 @@ def opened_encoder(file: Path, *, pretrained: bool) -> Encoder:
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def raw_pixels(images: LabelledImages) -> Float[Tensor, "n 768"]:
+def raw_pixels(images: LabelledImages) -> Float[Tensor, "n d"]:
     """Pixels of the images at 16 x 16, mean removed: what needs no network."""
     x = np.stack([centre(images.source.read(i)[0], 16).reshape(-1) for i in images.indices]).astype(
         np.float32

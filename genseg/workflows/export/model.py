@@ -56,10 +56,11 @@ def export_model(run: Path, out: Path) -> Exported:
             "ONNX for images of one size"
         )
     if out.suffix == ".onnx":
-        image = torch.zeros(2, 3, 96, 128)
+        image = torch.zeros(2, facts.encoder.in_channels, 96, 128)
         write_onnx(model.model, image, out, outputs=("logits",))
         how = (
-            "; input `image` (batch, 3, height, width), sides a multiple of 32, "
+            f"; input `image` (batch, {facts.encoder.in_channels}, height, width), sides a "
+            "multiple of 32, "
             f"{_prepared(predictor)}; output `logits`"
         )
         return Exported(out, run, len(inner.state_dict()), how)
@@ -79,10 +80,10 @@ def _prepared(predictor: Predictor) -> str:
     """What a model takes."""
     p = predictor.preparation
     size = f" of a long side of {p.fit} pixels" if p.fit else ""
-    spread = (
-        ", their values spread by genseg.data.images.stretch.stretch first" if p.stretch else ""
-    )
-    return f"RGB{size} from 0 to 1, less mean {_numbers(p.mean)} over std {_numbers(p.std)}{spread}"
+    spread = ", their values spread by genseg.data.images.inputs.stretch first" if p.stretch else ""
+    names = p.reading.channels and f"channels {p.reading.channels}"
+    mean, std = _numbers(p.mean), _numbers(p.std)
+    return f"{names or 'RGB'}{size} from 0 to 1, less mean {mean} over std {std}{spread}"
 
 
 def _numbers(values: Sequence[float]) -> tuple[float, ...]:
@@ -147,7 +148,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     ]
     lines += [] if p.fit else ["model.transform.resize = lambda image, target: (image, target)"]
     lines += (
-        ["# images: genseg.data.images.stretch.stretch first, then RGB from 0 to 1"]
+        ["# images: genseg.data.images.inputs.stretch first, then RGB from 0 to 1"]
         if p.stretch
         else []
     )

@@ -4,11 +4,13 @@ import json
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 
-from genseg.nn.encoder import Encoder, EncoderConfig, facts_of, torchvision_state
+from genseg.nn.encoder import Encoder, EncoderConfig, torchvision_state
+from genseg.nn.encoder_file import facts_of
 from genseg.nn.weights import whole
 
 TAG = "genseg_"  # and the method
@@ -35,11 +37,11 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
         for key in ("first_conv", "classifier")
         if getattr(known, key, None)
     }
-    content = {
+    content: dict[str, Any] = {
         "architecture": name,
         "num_classes": 0,
         "pretrained_cfg": {
-            "input_size": [3, facts.size, facts.size],
+            "input_size": [facts.encoder.in_channels, facts.size, facts.size],
             "mean": facts.mean,
             "std": facts.std,
             "num_classes": 0,
@@ -49,6 +51,8 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
             **ends,
         },
     }
+    if facts.encoder.in_channels != 3:
+        content["model_args"] = {"in_chans": facts.encoder.in_channels}
     _refuse_foreign(folder)
     folder.mkdir(exist_ok=True)
     with whole(folder / "model.safetensors") as weights, whole(folder / "config.json") as config:

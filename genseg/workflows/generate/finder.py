@@ -23,7 +23,7 @@ from genseg.energies.model import digest, rank_by
 from genseg.nn.teacher import Teacher, load_teacher
 from genseg.workflows.generate.shrinking import Shrinking
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,14 @@ from genseg.core.names import ALPHAS, BROKEN_NAME, CUTOUTS, INSTANCES_NAME, PART
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
+from genseg.data.images.inputs import rgb_of
 from genseg.data.images.png import write_png
+from genseg.data.images.source import absent_of
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation, named_after, picture_name
-from genseg.data.instances.instance import Instance
+from genseg.data.instances.instance import Instance, where_known
 from genseg.data.instances.run_length import polygons
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.train.launched import refuse_sharding
 from genseg.workflows.generate.finder import (
@@ -105,6 +108,7 @@ class GenerateOptions:
             )
 
 
+@reads_as("run")
 def generate_folder(
     run: Path,
     folder: str,
@@ -252,7 +256,8 @@ class Shard:
         mine = range(self.number, len(images), self.count)
 
         def look(i: int, image: Pixels, row: dict[str, Any]) -> dict[str, Any]:
-            return {"annotations": self._keep(finder.instances(image), image, row, options)}
+            found = where_known(finder.instances(image), absent_of(images, i))
+            return {"annotations": self._keep(found, image, row, options)}
 
         job = Job("generate", images, self.out)
         job.run(look, self.file, mine, device=device, after=after, former=former)
@@ -279,7 +284,8 @@ class Shard:
                 write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
                 write_png(
-                    self.out / CUTOUTS / name, np.dstack([image[instance.window], instance.alpha])
+                    self.out / CUTOUTS / name,
+                    np.dstack([rgb_of(image[instance.window]), instance.alpha]),
                 )
         return annotations
 

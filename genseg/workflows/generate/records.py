@@ -15,15 +15,16 @@ from tqdm import tqdm
 
 from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, PARTS, ROWS_NAME
+from genseg.core.reading import Reading
 from genseg.core.threads import in_order
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.source import ImageError, decode_image
 from genseg.workflows.generate.shrinking import Shrinking
 
 INSTANCE = ((1, "instance"),)  # the only category of instances without a label
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -74,7 +75,7 @@ def decoded(
 
     def load(i: int) -> tuple[int, Pixels | ImageError]:
         try:
-            return i, decode(images.path(i))
+            return i, decode_image(images, i)
         except ImageError as error:
             return i, error
 
@@ -87,17 +88,21 @@ def as_coco(
     *,
     shrinking: Shrinking | None = None,
     more: str = "",
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """The COCO json of what was found, image by image; those that cannot be read are left out.
 
-    more: a note on what the files hold and nobody has looked at
+    more: a note on the files; reading: how they were read
     """
     whole = [row for row in rows if "broken" not in row]
-    names = ("id", "file_name", "width", "height", "mask")
+    names = ("id", "file_name", "page", "width", "height", "mask")
     info = shrinking.said((row["height"], row["width"]) for row in whole) if shrinking else {}
     notes = [note for note in (more, *info.get("notes", ())) if note]
+    info = {**info, "notes": notes} if notes else {}
+    if reading is not None and reading.said:
+        info["reading"] = {"channels": reading.channels, "pages": reading.pages}
     return {
-        **({"info": {**info, "notes": notes}} if notes else {}),
+        **({"info": info} if info else {}),
         "images": [{k: row[k] for k in names if k in row} for row in whole],
         "annotations": [a for row in whole for a in row.get("annotations", ())],
         "categories": [{"id": number, "name": name} for number, name in categories],
@@ -154,11 +159,16 @@ def list_broken(rows: Sequence[Mapping[str, Any]], out: Path) -> tuple[str, ...]
     broken = [row for row in rows if "broken" in row]
     file = out / BROKEN_NAME
     if broken:
-        lines = [f"{row['file_name']}\t{row['broken']}\n" for row in broken]
+        lines = [f"{_told(row)}\t{row['broken']}\n" for row in broken]
         write_text(file, "".join(lines))
     else:
         file.unlink(missing_ok=True)
-    return tuple(row["file_name"] for row in broken)
+    return tuple(_told(row) for row in broken)
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """An image by its file, and which of its images it is."""
+    return f"{row['file_name']} (image {row['page']})" if "page" in row else str(row["file_name"])
 
 
 def broken_text(names: Sequence[str], out: Path) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import os
 import textwrap
 from collections import Counter
@@ -14,14 +15,18 @@ import numpy as np
 from tqdm import tqdm
 
 from genseg.core.paths import expand
+from genseg.core.reading import Reading
 from genseg.core.result import Result
 from genseg.data.images.decode import read_file, reason_of
-from genseg.data.images.files import ImageList, list_images, walk
+from genseg.data.images.files import ImageList, list_files, walk
+from genseg.data.images.held import may_hold_more
 from genseg.data.images.kind import Kind, kind_of
+from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError, decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.label_report import LabelReport, report_labels
 from genseg.data.proposals.scale import SIDE, Scale, scale_of, spread_over
+from genseg.workflows.labels.held_report import KINDS, HeldReport, held_report
 
 WIDTH = 100  # columns of a report
 QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
@@ -38,8 +43,8 @@ class Scan(Result):
     broken: (file, reason); duplicates: groups of readable files with equal bytes
     classes: by name, when the list has labels; left_out: suffixes of other files in a folder
     labels: of a COCO json that has annotations
-    notes: what of the files is not used, or not alike, in a sentence or two; empty where all is
-        plain
+    notes: what of the files is not alike, in a sentence or two; empty where all is plain
+    held: their axes, channels, bits and values, and which hold more than is said what to use of
     scale: whether things are small and repeat, or large and few, where that was asked
     """
 
@@ -56,6 +61,7 @@ class Scan(Result):
     left_out: Counts
     labels: LabelReport | None = None
     notes: str = ""
+    held: HeldReport | None = None
     scale: Scale | None = None
 
     def text(self) -> str:
@@ -78,9 +84,9 @@ def scan(path: str | Path, *, scale: bool = False) -> Scan:
 
     scale: also look at some of them, to tell which recipe suits them
 
-    Raises ValueError as `list_images` does, and where a scale is asked of images of one colour.
+    Raises ValueError as `list_files` does, and where a scale is asked of images of one colour.
     """
-    images = list_images(path)
+    images = list_files(path)
     parts = [range(i, min(i + 32, len(images))) for i in range(0, len(images), 32)]
     found: list[_Finding] = []
     with (
@@ -116,7 +122,7 @@ def _inspect(images: ImageList, i: int) -> _Finding:
     try:
         data = read_file(path)
         size, digest = len(data), hashlib.blake2b(data, digest_size=16).digest()
-        decode(path, short_side=1)
+        _decode(path, data)
         return _Finding(size, digest, kind_of(data), "")
     except ImageError as error:
         return _Finding(size, digest, None, str(error).removeprefix(f"{path}: "))
@@ -126,6 +132,20 @@ def _inspect(images: ImageList, i: int) -> _Finding:
         return _Finding(size, digest, None, reason_of(error))
 
 
+def _decode(path: Path, data: bytes) -> None:
+    """To the end, as training would; of what holds more than is said what to use of, the first
+    page. Raises ImageError."""
+    try:
+        decode(path, short_side=1, image=1)
+    except ImageError:
+        if not may_hold_more(io.BytesIO(data)):
+            raise
+        try:
+            read_original(path, image=1, reading=Reading(pages="1"))
+        except ImageError as error:
+            raise error from None
+
+
 def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan:
     kinds = [f.kind for f in found if f.kind]
     groups: dict[bytes, list[str]] = {}
@@ -133,6 +153,8 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         if f.kind:
             groups.setdefault(f.digest, []).append(file)
     labels = Counter(images.labels or ())
+    whole = [n for n, f in enumerate(found) if f.kind]
+    paths, files = [images.path(n) for n in whole], [images.files[n] for n in whole]
     others = walk(expand(path))[1] if expand(path).is_dir() else Counter()
     return Scan(
         path=str(path),
@@ -149,7 +171,8 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
         left_out=tuple(others.most_common()),
         labels=report_labels(expand(path)),
-        notes=notes_on(tuple(path for path, f in zip(images.paths, found, strict=True) if f.kind)),
+        notes=notes_on(tuple(paths)),
+        held=held_report(paths, files),
     )
 
 
@@ -190,6 +213,8 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
         rows.insert(1, ("note", report.notes))
     if report.scale:
         rows.insert(-1, ("scale", str(report.scale)))
+    if report.held:
+        rows[3:3] = _held_rows(report.held)
     if report.labels:
         rows[-1:] = _label_rows(report.labels)
     if report.left_out:
@@ -208,6 +233,14 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
             ("object", sides),
         ):
             text += [f"{name:12}" + "".join(f"{value:9,}" for value in values)] if values else []
+    if report.held:
+        text += report.held.lines()
+        if report.held.refused:
+            text += ["", "Hold more than one picture: say what to use before anything is learnt"]
+        for file, reason in report.held.refused[:groups]:
+            text += _entry(_printable(file), _printable(reason))
+        if len(report.held.refused) > groups:
+            text.append(f"  and {len(report.held.refused) - groups:,} more files")
     if report.broken:
         text += ["", "Broken files"]
         for file, reason in report.broken:
@@ -225,6 +258,14 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
         if len(report.duplicates) > groups:
             text.append(f"       and {len(report.duplicates) - groups:,} more groups")
     return "\n".join(text)
+
+
+def _held_rows(held: HeldReport) -> list[tuple[str, str]]:
+    """What files hold, where they hold more than plain pictures, and the size of their pixels."""
+    sizes = tuple((f"{size} um" if size else "not known", n) for size, n in held.pixel_sizes)
+    known = any(size for size, _ in held.pixel_sizes)
+    rows = [("holds", _list(held.kinds[:KINDS]))] if held.kinds else []
+    return rows + ([("pixel size", _list(sizes))] if known else [])
 
 
 def _label_rows(labels: LabelReport) -> list[tuple[str, str]]:

@@ -8,7 +8,9 @@ import torch
 from jaxtyping import UInt8
 
 from genseg.core.names import PREDICTED
+from genseg.core.reading import Reading
 from genseg.data.composites.dataset import ViewDataset
+from genseg.data.images.inputs import rgb_of
 from genseg.data.images.pixels import normalise
 from genseg.data.images.png import write_png
 from genseg.data.images.source import ImageError, decode
@@ -17,7 +19,7 @@ from genseg.workflows.pretrain.parts import Parts
 
 COUNT = 4  # images
 SEEN = ("image", "masked")  # pictures beside those of steps
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 
 
 class Predictions:
@@ -50,7 +52,7 @@ class Predictions:
             pixels = x.cpu().movedim(1, -1) * self.std + self.mean
             column = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).flatten(0, 1)
             file = name if name in SEEN else f"{step:08d}"
-            write_png(self.folder / f"{file}.png", column.numpy())
+            write_png(self.folder / f"{file}.png", rgb_of(column.numpy()))
 
 
 def read_predictions(run: Path) -> tuple[dict[str, Pixels], list[tuple[int, Pixels]]]:
@@ -58,11 +60,20 @@ def read_predictions(run: Path) -> tuple[dict[str, Pixels], list[tuple[int, Pixe
     empty where there are none."""
     folder = run / PREDICTED
     try:
-        seen = {name: decode(folder / f"{name}.png") for name in SEEN if folder.is_dir()}
-        return seen, [(step, decode(file)) for step, file in _of_steps(folder)]
+        seen = {
+            name: decode(folder / f"{name}.png", reading=Reading())
+            for name in SEEN
+            if folder.is_dir()
+        }
+        return seen, [(step, decode(file, reading=Reading())) for step, file in _of_steps(folder)]
     except ImageError:  # one is being written
         return {}, []
 
 
 def _of_steps(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(f.stem), f) for f in folder.glob("*.png") if f.stem.isdigit())
+
+
+def _read(file: Path) -> Pixels:
+    """A picture of a run, whatever its images are."""
+    return decode(file, reading=Reading())

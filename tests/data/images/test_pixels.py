@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
+from genseg.data.images.inputs import stretch, stretching
 from genseg.data.images.pixels import centre, normalise
-from genseg.data.images.stretch import stretch, stretching
 
 
 def test_normalised_pixels_are_the_formula() -> None:

@@ -11,8 +11,8 @@ import torch
 from coco_made import note, write_blobs, write_image, write_json
 from pycocotools import mask as rle
 
+from genseg.data.images.inputs import stretch
 from genseg.data.images.source import ImageError
-from genseg.data.images.stretch import stretch
 from genseg.data.labels.class_maps import semantic_target
 from genseg.data.labels.crops import AugmentConfig, crop_image, crop_map, draw_crop
 from genseg.data.labels.labelled_set import LabelledSet, read_labelled
