@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genseg.alpha.codes import REACH, STRIDE
 from genseg.alpha.decoder import AlphaDecoder, Places
-from genseg.alpha.kept import FAINT, GenerateConfig, suppress
+from genseg.alpha.kept import FAINT, GenerateConfig, stability, suppress
 from genseg.data.instances.instance import OPAQUE, Instance, cut_instance, resized
 
 
@@ -195,10 +195,3 @@ def _decoded(
             if (cut := cut_instance(a, s)) is not None:
                 found.append(Instance(cut.alpha, cut.top + top, cut.left + left, s, c))
     return sorted(found, key=lambda a: -a.score)
-
-
-def stability(alpha: Float[Tensor, "n h w"]) -> Float[Tensor, "n"]:
-    """The area where each alpha is above 3/4, as a part of that where it is above 1/4: 1 for one
-    whose edge is sharp (the stability score of Kirillov et al., Segment Anything, 2023)."""
-    sure, any_of_it = ((alpha > least).flatten(1).sum(1) for least in (0.75, 0.25))
-    return sure / any_of_it.clamp_min(1)

@@ -5,6 +5,7 @@ It needs no torch: what runs an exported model has the same.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -40,6 +41,14 @@ class GenerateConfig:
         at_least(0, stability=self.stability)
         at_least(1, min_area=self.min_area)
         at_least(32, tile=self.tile)
+
+
+def stability(alpha: Any) -> Any:
+    """The area where each alpha, `*n h w`, is above 3/4, as a part of that where it is above 1/4: 1
+    for one whose edge is sharp (the stability score of Kirillov et al., Segment Anything, 2023). Of
+    an array, or of a tensor: an array of `*n`, or a tensor."""
+    sure, any_of_it = ((alpha > least).sum((-2, -1)) for least in (0.75, 0.25))
+    return sure / any_of_it.clip(1)
 
 
 def suppress(

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
@@ -16,7 +15,14 @@ from genseg.energies.fitted import Fitted
 from genseg.energies.judge import Judgement, Scene, fit_scale, judge
 from genseg.energies.material import Material
 from genseg.energies.shaping import Shaping
-from genseg.energies.use import Ranker, Ranking, UseConfig, fit_ranking
+from genseg.energies.use import (
+    Evidence,
+    Ranker,
+    Ranking,
+    UseConfig,
+    fit_ranking,
+    joined_evidence,
+)
 
 FITTED = 256  # images, at most, to whose codes a prior is fitted
 
@@ -82,21 +88,26 @@ def ranked_on(energy: Autoencoder, judged: Material, config: UseConfig) -> Ranke
     judged on the other."""
     half = len(judged) // 2
     ranker = Ranker(energy, Ranking(), config)
-    distance, cost = np.zeros(len(judged.own)), np.zeros(len(judged.own))
+    parts, numbers = list[Evidence](), list[int]()
     for i in range(len(judged)):
         mine = (judged.own_image == i).nonzero()[:, 0].tolist()
-        cut = [cut_instance(judged.own[k].numpy()) for k in mine]
-        kept = [(k, a) for k, a in zip(mine, cut, strict=True) if a is not None]
+        cut = ((k, cut_instance(judged.own[k].numpy(), float(judged.score[k]))) for k in mine)
+        kept = [(k, a) for k, a in cut if a is not None]
         if kept:
-            numbers = [k for k, _ in kept]
+            numbers += [k for k, _ in kept]
             pixels = judged.embeddings[i].to(energy.mean.device).float()
-            distance[numbers], cost[numbers] = ranker.measured(pixels, [a for _, a in kept])
-    score, overlap = (x.double().numpy() for x in (judged.score, judged.overlap))
-    first = (judged.own_image < half).numpy()
-    ranking = fit_ranking(score[first], distance[first], cost[first], overlap[first])
-    expected = ranking.expected(score, distance, cost)
+            parts.append(ranker.evidence(pixels, [a for _, a in kept]))
+    if not parts:
+        return Ranked(Ranking(), (math.nan, math.nan))
+    known = joined_evidence(parts)
+    overlap = judged.overlap[numbers].double().numpy()
+    first = (judged.own_image[numbers] < half).numpy()
+    ranking = fit_ranking(known[first], overlap[first])
     rest = ~first
     if rest.sum() < 3:
         return Ranked(ranking, (math.nan, math.nan))
-    before, after = (float(spearmanr(x[rest], overlap[rest]).statistic) for x in (score, expected))
+    before, after = (
+        float(spearmanr(x[rest], overlap[rest]).statistic)
+        for x in (known.score, ranking.expected(known))
+    )
     return Ranked(ranking, (before, after))

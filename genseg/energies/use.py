@@ -12,23 +12,51 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from genseg.alpha.codes import GRIDS, REACH, STRIDE
-from genseg.alpha.kept import FAINT
+from genseg.alpha.kept import FAINT, stability
 from genseg.core.check import between
 from genseg.data.instances.instance import OPAQUE, Instance, cut_instance
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.maps import Maps, frame
 
 LEAST = 20  # instances, without which nothing is fitted
+RIGHT = 0.5  # overlap from which on an instance is right
 MARGIN = 4  # pixels around a window, at the stride of the embeddings
 TOGETHER = 64  # instances looked at at once
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What is known of n instances: the decoder's score, how stable the alpha is, d and R."""
+
+    score: Float[np.ndarray, "n"]
+    stability: Float[np.ndarray, "n"]
+    distance: Float[np.ndarray, "n"]
+    cost: Float[np.ndarray, "n"]
+
+    def __getitem__(self, chosen: Bool[np.ndarray, "n"]) -> "Evidence":
+        return Evidence(*(x[chosen] for x in vars(self).values()))
+
+    def columns(self) -> Float[np.ndarray, "n 4"]:
+        """What a ranking weighs: more of each is better."""
+        known = (logit(self.score), logit(self.stability), -self.distance, -self.cost)
+        return np.stack(known, 1)
+
+
+def joined_evidence(parts: Sequence[Evidence]) -> Evidence:
+    """Of several groups of instances, one after another."""
+    return Evidence(
+        *(np.concatenate(x) for x in zip(*(vars(p).values() for p in parts), strict=True))
+    )
+
+
+@dataclass(frozen=True)
 class Ranking:
-    """The overlap that an instance is expected to have with an object: sigmoid(own logit(score) -
-    distance d - cost R + offset). By default the score itself."""
+    """The overlap that an instance is expected to have with an object, in its upper half: sigmoid(
+    own logit(score) + stable logit(stability) - distance d - cost R + offset). By default the score
+    itself."""
 
     own: float = 1.0
+    stable: float = 0.0
     distance: float = 0.0
     cost: float = 0.0
     offset: float = 0.0
@@ -38,14 +66,10 @@ class Ranking:
             if not math.isfinite(value):
                 raise ValueError(f"{name}={value:g}: it has to be finite")
 
-    def expected(
-        self,
-        score: Float[np.ndarray, "n"],
-        distance: Float[np.ndarray, "n"],
-        cost: Float[np.ndarray, "n"],
-    ) -> Float[np.ndarray, "n"]:
-        """Of instances of some scores, d and R."""
-        x = self.own * logit(score) - self.distance * distance - self.cost * cost + self.offset
+    def expected(self, known: Evidence) -> Float[np.ndarray, "n"]:
+        """Of instances."""
+        slopes = [self.own, self.stable, self.distance, self.cost]
+        x = known.columns() @ np.array(slopes) + self.offset
         return np.asarray((1 + np.tanh(x / 2)) / 2)
 
 
@@ -55,30 +79,27 @@ def logit(p: Float[np.ndarray, "n"]) -> Float[np.ndarray, "n"]:
     return np.asarray(np.log(p / (1 - p)))
 
 
-def fit_ranking(
-    score: Float[np.ndarray, "n"],
-    distance: Float[np.ndarray, "n"],
-    cost: Float[np.ndarray, "n"],
-    overlap: Float[np.ndarray, "n"],
-) -> Ranking:
-    """The ranking of least cross-entropy with the overlaps of instances of known worth. Of fewer
-    than LEAST, the score itself; what says nothing, or the wrong way, has no weight."""
-    if len(score) < LEAST:
+def fit_ranking(known: Evidence, overlap: Float[np.ndarray, "n"]) -> Ranking:
+    """The ranking of least cross-entropy with the overlaps of instances of known worth, from RIGHT
+    upwards: what has less is wrong, and how wrong is of no use. Of fewer than LEAST, the score
+    itself; what says nothing, or the wrong way, has no weight."""
+    if len(overlap) < LEAST:
         return Ranking()
-    x = np.stack([logit(score), -distance, -cost], 1)
-    used = [k for k in range(3) if x[:, k].std() > 1e-9]
+    x = known.columns()
+    worth = np.clip((overlap - RIGHT) / (1 - RIGHT), 0, 1)
+    used = [k for k in range(x.shape[1]) if x[:, k].std() > 1e-9]
     while used:
         spread = x[:, used].std(0)
         scaled = x[:, used] / spread
         fit = LogisticRegression(C=100.0, max_iter=1000).fit(
             np.concatenate([scaled, scaled]),
             np.repeat([1, 0], len(scaled)),
-            np.concatenate([overlap, 1 - overlap]),
+            np.concatenate([worth, 1 - worth]),
         )
         slopes = dict(zip(used, (fit.coef_[0] / spread).tolist(), strict=True))
         if min(slopes.values()) >= 0:
-            own, d, r = (slopes.get(k, 0.0) for k in range(3))
-            return Ranking(own, d, r, float(fit.intercept_[0]))
+            own, stable, distance, cost = (slopes.get(k, 0.0) for k in range(x.shape[1]))
+            return Ranking(own, stable, distance, cost, float(fit.intercept_[0]))
         used = [k for k in used if slopes[k] >= 0]
     return Ranking()
 
@@ -123,22 +144,19 @@ class Ranker:
         first."""
         ranked = list[Instance]()
         for chosen, distance, cost, mended in self._looked(embeddings, found):
-            some = [m if m is not None else found[i] for i, m in zip(chosen, mended, strict=True)]
-            scores = self.ranking.expected(
-                np.array([found[i].score for i in chosen], float), distance, cost
-            )
+            before = [found[i] for i in chosen]
+            some = [a if m is None else m for a, m in zip(before, mended, strict=True)]
+            scores = self.ranking.expected(_evidence(before, distance, cost))
             ranked += [replace(a, score=float(s)) for a, s in zip(some, scores, strict=True)]
         return sorted(ranked, key=lambda a: -a.score)
 
-    def measured(
-        self, embeddings: Float[Tensor, "e h w"], found: Sequence[Instance]
-    ) -> tuple[Float[np.ndarray, "n"], Float[np.ndarray, "n"]]:
-        """d and R of each instance."""
+    def evidence(self, embeddings: Float[Tensor, "e h w"], found: Sequence[Instance]) -> Evidence:
+        """What is known of each instance."""
         distance, cost = np.zeros(len(found)), np.zeros(len(found))
         with torch.no_grad():
             for chosen, d, r, _ in self._looked(embeddings, found):
                 distance[chosen], cost[chosen] = d, r
-        return distance, cost
+        return _evidence(found, distance, cost)
 
     def _looked(
         self, embeddings: Float[Tensor, "e h w"], found: Sequence[Instance]
@@ -167,6 +185,14 @@ class Ranker:
                 cost.double().cpu().numpy(),
                 mended,
             )
+
+
+def _evidence(
+    found: Sequence[Instance], distance: Float[np.ndarray, "n"], cost: Float[np.ndarray, "n"]
+) -> Evidence:
+    score = np.array([a.score for a in found], float)
+    stable = np.array([float(stability(a.alpha / OPAQUE)) for a in found], float)
+    return Evidence(score, stable, distance, cost)
 
 
 def windows_of(

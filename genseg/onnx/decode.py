@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from genseg.alpha.kept import FAINT, GenerateConfig, suppress
+from genseg.alpha.kept import FAINT, GenerateConfig, stability, suppress
 from genseg.data.instances.instance import OPAQUE, Instance, cut_instance, resized
 from genseg.onnx.facts import Drawing
 
@@ -77,8 +77,7 @@ def candidates(dense: Dense, drawing: Drawing, config: GenerateConfig) -> list[I
         sure = (alpha * mask).sum((1, 2)) / np.maximum(area, 1)
         score = likely[chosen] * sure
         if config.stability:
-            stable = (alpha > 0.75).sum((1, 2)) / np.maximum((alpha > 0.25).sum((1, 2)), 1)
-            score = score * stable**config.stability
+            score = score * stability(alpha) ** config.stability
         large = area * drawing.stride**2 >= config.min_area
         for i in np.flatnonzero((score >= config.score) & large).tolist():
             levels = (alpha[i] * OPAQUE).round().astype(np.uint8)

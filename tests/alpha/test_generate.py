@@ -9,8 +9,8 @@ import torch
 from placed_discs import LOW, SIZE, Discs, places_of
 
 from genseg.alpha.decoder import Places
-from genseg.alpha.generate import _peaks, generate, proposed_at, stability
-from genseg.alpha.kept import GenerateConfig, suppress, unpadded
+from genseg.alpha.generate import _peaks, generate, proposed_at
+from genseg.alpha.kept import GenerateConfig, stability, suppress, unpadded
 from genseg.data.instances.instance import Instance, cut_instance
 
 

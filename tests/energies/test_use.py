@@ -11,11 +11,12 @@ from placed_discs import Discs, places_of
 from torch import Tensor
 
 from genseg.alpha.generate import generate
-from genseg.alpha.kept import GenerateConfig
+from genseg.alpha.kept import GenerateConfig, stability
 from genseg.data.instances.instance import Instance, cut_instance
 from genseg.energies.maps import Maps
 from genseg.energies.use import (
     LEAST,
+    Evidence,
     Ranker,
     Ranking,
     UseConfig,
@@ -33,28 +34,32 @@ def instances(maps: Maps) -> list[Instance]:
 
 def test_without_a_fit_the_score_stays() -> None:
     score = np.array([0.1, 0.5, 0.9])
-    found = Ranking().expected(score, np.ones(3), np.ones(3))
+    found = Ranking().expected(Evidence(score, np.ones(3), np.ones(3), np.ones(3)))
     np.testing.assert_allclose(found, score, atol=1e-9)
 
 
 def test_a_ranking_takes_what_says_something_and_nothing_else() -> None:
+    """Of overlaps from 1/2 upwards; what has less is wrong, and counts as 1/2."""
     rng = np.random.default_rng(0)
-    overlap = rng.random(4000)
-    noise = rng.random(4000)
-    by_cost = fit_ranking(np.full(4000, 0.5), noise, 1 - overlap, overlap)
-    assert by_cost.cost > 1 and by_cost.distance < 0.1 * by_cost.cost and by_cost.own == 0
-    expected = by_cost.expected(np.full(4000, 0.5), noise, 1 - overlap)
-    assert np.corrcoef(expected, overlap)[0, 1] > 0.98
+    overlap, noise, same = rng.random(4000), rng.random(4000), np.full(4000, 0.5)
+    worth = np.clip(2 * overlap - 1, 0, 1)
+    known = Evidence(same, same, noise, 1 - worth)
+    by_cost = fit_ranking(known, overlap)
+    assert by_cost.cost > 1 and by_cost.distance < 0.1 * by_cost.cost
+    assert by_cost.own == by_cost.stable == 0
+    assert np.corrcoef(by_cost.expected(known), worth)[0, 1] > 0.98
     # what falls with the overlap has no weight below 0
-    score = overlap * 0.98 + 0.01
-    wrong = fit_ranking(score, np.ones(4000), overlap + noise, overlap)
+    score = worth * 0.98 + 0.01
+    wrong = fit_ranking(Evidence(score, same, same, overlap + noise), overlap)
     assert wrong.own > 1 and wrong.distance == 0 and wrong.cost < 0.05
-    assert fit_ranking(np.full(4000, 0.5), overlap, np.zeros(4000), overlap) == Ranking()
+    assert fit_ranking(Evidence(same, same, overlap, 0 * same), overlap) == Ranking()
+    stable = fit_ranking(Evidence(same, score, noise, noise), overlap)
+    assert stable.stable > 1 and stable.own == 0
 
 
 def test_of_few_instances_nothing_is_fitted() -> None:
-    n = LEAST - 1
-    assert fit_ranking(np.full(n, 0.5), np.ones(n), np.ones(n), np.ones(n)) == Ranking()
+    few = np.ones(LEAST - 1)
+    assert fit_ranking(Evidence(few / 2, few, few, few), few) == Ranking()
 
 
 @pytest.mark.parametrize("name", ["denoising", "value", "score_denoising", "metric"])
@@ -66,8 +71,10 @@ def test_windows_give_the_energy_of_the_whole_image(name: str) -> None:
     alpha = torch.stack([torch.from_numpy(a.paint(24, 24)).float() / 255 for a in found])
     with torch.no_grad():
         cost = energy.parts(pixels, Maps(alpha, maps.image))[1]
-    measured = Ranker(energy, Ranking(), UseConfig()).measured(pixels[0], found)
-    np.testing.assert_allclose(measured[1], cost.numpy(), atol=2e-3)
+    known = Ranker(energy, Ranking(), UseConfig()).evidence(pixels[0], found)
+    np.testing.assert_allclose(known.cost, cost.numpy(), atol=2e-3)
+    assert known.score.tolist() == pytest.approx([0.5] * len(found))
+    np.testing.assert_allclose(known.stability, stability(alpha.numpy()), atol=0.02)
 
 
 def test_windows_hold_their_maps_and_are_of_one_scale() -> None:

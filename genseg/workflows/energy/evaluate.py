@@ -238,15 +238,14 @@ def _scored(
     plain = Ranker(energy, Ranking(), ranker.config)
     score, worth, energies, ranked = (list[np.ndarray]() for _ in range(4))
     for one in some:
-        own = np.array([a.score for a in one.own], float)
-        distance, cost = plain.measured(one.scene.embeddings, one.own)
+        known = plain.evidence(one.scene.embeddings, one.own)
         tau, offset, weight = (
             float(x.detach()) for x in (energy.tau, energy.offset, energy.weight)
         )
-        score.append(own)
+        score.append(known.score)
         worth.append(one.overlap)
-        energies.append(-(tau * (distance - offset) + weight * cost))
-        ranked.append(ranker.ranking.expected(own, distance, cost))
+        energies.append(-(tau * (known.distance - offset) + weight * known.cost))
+        ranked.append(ranker.ranking.expected(known))
     joined = [np.concatenate(x) if x else np.zeros(0) for x in (score, energies, ranked)]
     truth = np.concatenate(worth) if worth else np.zeros(0)
     names = ("score", "energy", "ranked")
