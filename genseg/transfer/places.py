@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, covering, generate, proposed_at, unpadded
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
-from genseg.alpha.tiles import by_tiles, tile_at
+from genseg.alpha.merging import by_tiles
+from genseg.alpha.tiles import tile_at
 from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from genseg.alpha.tiles import Tile, _agree, joined, meeting, merge_tiles, shared, tiles_of, windows
+from genseg.alpha.merging import merge_tiles
+from genseg.alpha.tiles import Tile, agree, joined, meeting, shared, tiles_of, windows
 from genseg.data.instances.instance import Instance, cut_instance
 
 
@@ -228,9 +229,7 @@ def every_pair(parts: list[tuple[Tile, list[Instance]]], overlap: float) -> list
             least = min(instance.area, other.area) if cut or other_cut else instance.area
             double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
             piece = (
-                double
-                and both < 0.9 * least
-                or any(_agree(tile, instance, t, a) for t, a in pieces)
+                double and both < 0.9 * least or any(agree(tile, instance, t, a) for t, a in pieces)
             )
             if cut and other_cut and piece:
                 halves.append(i)

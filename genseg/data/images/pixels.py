@@ -44,8 +44,20 @@ def stretching(image: UInt8[np.ndarray, "h w 3"], *, most: float = 8.0) -> UInt8
 
     It is one for all channels, so colours keep their ratios, and steepens by `most` times at most.
     """
-    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / 65536)))
-    low, high = np.percentile(image[::step, ::step], (0.2, 99.8))
+    step = stretching_step(*image.shape[:2])
+    return stretching_of(image[::step, ::step], most=most)
+
+
+def stretching_step(height: int, width: int) -> int:
+    """Of an image of that size, every so many-th row and column is enough for its `stretching`."""
+    return max(1, int(np.sqrt(height * width / 65536)))
+
+
+def stretching_of(
+    sample: UInt8[np.ndarray, "h w c"], *, most: float = 8.0
+) -> UInt8[np.ndarray, "256"]:
+    """`stretching` of the image of which these are pixels."""
+    low, high = np.percentile(sample, (0.2, 99.8))
     gain = min(most, 255 / max(high - low, 1))
     return np.clip((np.arange(256) - low) * gain, 0, 255).round().astype(np.uint8)
 

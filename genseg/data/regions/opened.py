@@ -1,0 +1,99 @@
+"""From a file to its windows: which reader knows it, and which files are read by windows."""
+
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from jaxtyping import UInt8
+
+from genseg.data.images.decode import reason_of
+from genseg.data.images.held import held_by_shape
+from genseg.data.images.planes import Selection, choose
+from genseg.data.images.source import ImageError, decode
+from genseg.data.instances.label_image import resolution_of
+from genseg.data.regions.area import Pixels
+from genseg.data.regions.georeference import on_map
+from genseg.data.regions.image import RegionImage, checked_window
+from genseg.data.regions.scene import Scene
+from genseg.data.regions.scope import Scope, scene_of
+from genseg.data.regions.slide import SLIDES, SlideRegions
+from genseg.data.regions.tiff import NoWindows, TiffRegions
+from genseg.data.regions.zarr import ZarrRegions
+
+LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
+TIFFS = (".tif", ".tiff")
+
+
+def by_windows(path: Path) -> bool:
+    """Whether a file is read by windows: a TIFF of more than LARGE pixels, a zarr, a slide."""
+    if path.suffix.lower() in TIFFS:
+        try:
+            with tifffile.TiffFile(path) as file:
+                page = file.pages.first
+                return bool(page.imagelength * page.imagewidth > LARGE)
+        except Exception:  # a damaged file makes tifffile raise nearly anything
+            return False
+    return path.suffix.lower() in (*SLIDES, ".zarr")
+
+
+def open_regions(path: Path, selection: Selection | None = None, image: int = 0) -> RegionImage:
+    """The windows of a file; one that no reader of windows knows is decoded. Raises ImageError,
+    with the reason, for a file that cannot be read."""
+    selection = Selection() if selection is None else selection
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".zarr":
+            return ZarrRegions(path, selection, image)
+        if suffix in SLIDES:
+            return SlideRegions(path, selection, image)
+        if suffix in TIFFS:
+            try:
+                return TiffRegions(path, selection, image)
+            except NoWindows:
+                if by_windows(path):
+                    raise
+        return ArrayRegions(decode(path), path)
+    except (MemoryError, ImageError):
+        raise
+    except Exception as error:  # a damaged file makes the readers raise nearly anything
+        raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+class ArrayRegions:
+    """Windows of a picture in memory, of its one size; the contract of `RegionImage`."""
+
+    inverted = False
+
+    def __init__(self, pixels: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
+        self.path, self.pixels = path, pixels
+        self.held = held_by_shape(pixels.shape, pixels.dtype)
+        self.choice = choose(self.held, Selection())
+        self.levels = (pixels.shape[:2],)
+        resolution = resolution_of(path)
+        self.pixel_size = None if resolution is None else resolution.micrometres
+        self.on_map = on_map(path)
+
+    def read(
+        self, top: int, left: int, height: int, width: int, level: int = 0
+    ) -> UInt8[np.ndarray, "height width c"]:
+        """A window."""
+        return self.pixels[checked_window(self.levels[level], top, left, height, width)]
+
+
+def open_scene(
+    path: Path, scope: Scope, folder: Path | None = None, selection: Selection | None = None
+) -> Scene:
+    """The image of a file as a scene. Raises ImageError for a file that cannot be read, and where
+    the scope does not fit it."""
+    image = open_regions(path, selection)
+    try:
+        return scene_of(image, scope, folder)
+    except (MemoryError, ImageError):
+        raise
+    except Exception as error:
+        raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+def looked_at(path: Path, scope: Scope, folder: Path | None = None) -> Pixels | Scene:
+    """The pixels of a file; a scene where it is read by windows, or the scope asks for one."""
+    return open_scene(path, scope, folder) if scope.said or by_windows(path) else decode(path)
