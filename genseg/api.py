@@ -12,6 +12,7 @@ from typing import Any, Literal
 from genseg import config as configs
 from genseg.core import dist
 from genseg.core.paths import expand
+from genseg.data.regions.scope import Scope
 from genseg.recipes import one_length, recipe
 from genseg.reports.index import write_index
 from genseg.reports.report import LiveReport, try_report, write_report
@@ -138,16 +139,24 @@ def generate(
     teacher: PathLike | None = None,
     alphas: bool = False,
     cutouts: bool = False,
+    region: PathLike | None = None,
+    level: int | None = None,
+    um_per_pixel: float | None = None,
+    every_tile: bool = False,
     fresh: bool = False,
 ) -> Generated:
     """`genseg generate`: the instance alpha maps of a folder of images, by a run or a proposer.
 
     energy: a run of genseg energy that ranks the instances
     teacher: what the proposer cut asks: a .safetensors file, a run with an encoder, or a tag
+    region, level, um_per_pixel, every_tile: how much of images is looked at, and how closely
     """
     ranked, taught = (None if given is None else str(given) for given in (energy, teacher))
     wanted = Wanted(score=score, min_area=min_area, side=side, energy=ranked, teacher=taught)
-    options = GenerateOptions(alphas=alphas, cutouts=cutouts, wanted=wanted, fresh=fresh)
+    seen = _scope(region, level, um_per_pixel, every_tile)
+    options = GenerateOptions(
+        alphas=alphas, cutouts=cutouts, wanted=wanted, scope=seen, fresh=fresh
+    )
     folder = str(expand(images))
     result = generate_folder(_path(run), folder, expand(out), options)
     if dist.rank() == 0:
@@ -155,12 +164,33 @@ def generate(
     return result
 
 
+def _scope(
+    region: PathLike | None, level: int | None, um_per_pixel: float | None, every_tile: bool
+) -> Scope:
+    return Scope(None if region is None else expand(region), level, um_per_pixel, every_tile)
+
+
 def predict(
-    run: PathLike, images: PathLike, *, out: PathLike, score: float = 0.5, fresh: bool = False
+    run: PathLike,
+    images: PathLike,
+    *,
+    out: PathLike,
+    score: float = 0.5,
+    region: PathLike | None = None,
+    level: int | None = None,
+    um_per_pixel: float | None = None,
+    every_tile: bool = False,
+    fresh: bool = False,
 ) -> Predicted:
-    """`genseg predict`: what a fine-tuned model finds in a folder of images."""
+    """`genseg predict`: what a fine-tuned model finds in a folder of images.
+
+    region, level, um_per_pixel, every_tile: how much of images is looked at, and how closely
+    """
     folder = str(expand(images))
-    result = predicting.predict(expand(run), folder, expand(out), score=score, fresh=fresh)
+    seen = _scope(region, level, um_per_pixel, every_tile)
+    result = predicting.predict(
+        expand(run), folder, expand(out), score=score, scope=seen, fresh=fresh
+    )
     try_report(expand(out), folder)
     return result
 

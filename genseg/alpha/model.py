@@ -16,8 +16,8 @@ from genseg import __version__
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig, Rank, covering, generate, proposed_at, unpadded
-from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.merging import by_tiles
+from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import tile_at
 from genseg.core.check import at_least, normalisation
 from genseg.data.images.decode import shrunk
@@ -84,8 +84,8 @@ class AlphaModel(nn.Module):
     @torch.no_grad()
     def instances(self, image: Pixels | Scene) -> list[Instance]:
         """All instances of an image, best first, in its own pixels. Large images are seen by
-        overlapping tiles, and those of a scene are read one by one. Scores, and the least score, are probabilities, as far as the model is
-        calibrated."""
+        overlapping tiles; of a scene these are read one by one. Scores, and the least score, are
+        probabilities, as far as the model is calibrated."""
         small, whole = self.prepared(image), image.shape[:2]
         h, w = small.shape[:2]
         c = self.config

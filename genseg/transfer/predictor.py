@@ -1,10 +1,10 @@
 """A fine-tuned model with everything that it needs for an image of any size; and the file it is
 kept in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -18,13 +18,15 @@ from genseg.core.check import at_least, normalisation
 from genseg.core.names import BEST_NAME, MODEL_NAME
 from genseg.core.precision import Precision
 from genseg.data.images.pixels import normalise, stretch
-from genseg.data.instances.instance import Instance, resized
+from genseg.data.instances.instance import Instance, filled, resized
 from genseg.data.instances.run_length import encode
 from genseg.data.labels.categories import Categories
+from genseg.data.regions.scene import Scene
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
-from genseg.transfer.contract import Detection, Pixels
+from genseg.transfer.contract import Detection, Pixels, Windows
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig
+from genseg.transfer.logit_tiles import enlarged
 from genseg.transfer.places import PlaceDetector, PlacesConfig
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, Segmenter, SegmenterConfig
 
@@ -56,8 +58,14 @@ class Preparation:
         """By how much an image of that size is resized."""
         return self.fit / max(height, width) if self.fit else 1.0
 
-    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]:
+    @overload
+    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]: ...
+    @overload
+    def resized(self, image: Scene) -> Scene: ...
+    def resized(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ 3"] | Scene:
         """The image at the size that the model sees, its values spread where that is wanted."""
+        if isinstance(image, Scene):
+            return self._scene(image)
         image = stretch(image) if self.stretch else image
         scale = self.scale(*image.shape[:2])
         if scale == 1:
@@ -68,6 +76,16 @@ class Preparation:
                 image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
             )
         )
+
+    def _scene(self, image: Scene) -> Scene:
+        """`resized`; where a resolution was asked for, that counts in place of `fit`."""
+        seen = image.looked_at(0)
+        seen = seen.stretched() if self.stretch else seen
+        scale = self.scale(*seen.size)
+        if image.chosen is not None or scale == 1:
+            return seen
+        h, w = (max(1, round(n * scale)) for n in seen.size)
+        return seen.resized((h, w))
 
     def normalised(self, pixels: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
         """Pixels as the model takes them."""
@@ -104,8 +122,9 @@ class Predictor:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def detect(self, image: Pixels) -> list[Detection]:
-        """Objects of an image in its own pixels, best first. Raises ValueError for a semantic
+    def detect(self, image: Pixels | Scene) -> list[Detection]:
+        """Objects of an image in its own pixels, best first; of a scene those in its region.
+        Raises ValueError for a semantic
         model."""
         if isinstance(self.model, Segmenter):
             raise ValueError(
@@ -115,11 +134,9 @@ class Predictor:
         with self._ready():
             found = self.model.detect(self._tensor(small))
         before, after = small.shape[:2], image.shape[:2]
-        return (
-            found
-            if before == after
-            else [d for d in (_resized(d, before, after) for d in found) if d is not None]
-        )
+        if before != after:
+            found = [d for d in (_resized(d, before, after) for d in found) if d is not None]
+        return [d for d in found if _inside(d, image)] if isinstance(image, Scene) else found
 
     def instance_at(self, image: Pixels, y: int, x: int) -> Instance | None:
         """What the model draws at a pixel, however little that scores; None where it draws nothing,
@@ -135,10 +152,8 @@ class Predictor:
 
     def segment(self, image: Pixels) -> Int[Tensor, "h w"]:
         """The class of each pixel, 0 for background. Raises ValueError for a model of instances."""
-        if not isinstance(self.model, Segmenter):
-            raise ValueError(
-                f"{self.model.config.name} finds single objects and gives pixels no class"
-            )
+        self._refuse_instances()
+        assert isinstance(self.model, Segmenter)
         small = self.preparation.resized(image)
         with self._ready():
             logits = self.model.segment(self._tensor(small))
@@ -149,7 +164,37 @@ class Predictor:
             )[0]
         return logits.argmax(0)
 
-    def _tensor(self, pixels: Pixels) -> Float[Tensor, "3 h w"]:
+    def segment_rows(self, image: Scene) -> Iterator[Int[np.ndarray, "_ w"]]:
+        """`segment` of a scene, from the first row to the last in parts; background outside of its
+        region of interest. Raises ValueError for a model of instances."""
+        self._refuse_instances()
+        assert isinstance(self.model, Segmenter)
+        small, top = self.preparation.resized(image), 0
+        with self._ready():
+            parts = self.model.segment_rows(self._tensor(small))
+            if small.size != image.size:
+                parts = enlarged(parts, small.size, image.size)
+            for part in parts:
+                classes = part.argmax(0).cpu().numpy()
+                if image.interest is not None:
+                    rows = slice(top, top + len(classes))
+                    classes *= image.interest.rows(rows, image.size)
+                top += len(classes)
+                yield classes
+
+    def _refuse_instances(self) -> None:
+        if not isinstance(self.model, Segmenter):
+            raise ValueError(
+                f"{self.model.config.name} finds single objects and gives pixels no class"
+            )
+
+    @overload
+    def _tensor(self, pixels: Pixels) -> Float[Tensor, "3 h w"]: ...
+    @overload
+    def _tensor(self, pixels: Scene) -> Windows: ...
+    def _tensor(self, pixels: Pixels | Scene) -> Float[Tensor, "3 h w"] | Windows:
+        if isinstance(pixels, Scene):
+            return Windows(pixels, self._tensor, self.device)
         return self.preparation.normalised(torch.from_numpy(np.array(pixels)).to(self.device))
 
     def _ready(self) -> torch.autocast:
@@ -157,6 +202,12 @@ class Predictor:
         return torch.autocast(
             self.device.type, self.precision, enabled=self.precision != torch.float32
         )
+
+
+def _inside(d: Detection, image: Scene) -> bool:
+    """Whether the middle of a detection lies in the region of interest."""
+    whole = d.instance or filled(d.box_xyxy, *image.size)
+    return bool(image.within([whole]))
 
 
 def _resized(d: Detection, before: tuple[int, int], after: tuple[int, int]) -> Detection | None:

@@ -1,6 +1,5 @@
 """Reads what a file holds: axes, channels and their names, bits. Only headers are read."""
 
-import io
 from collections.abc import Mapping
 from xml.etree import ElementTree
 

@@ -84,7 +84,7 @@ def on_map(path: Path) -> OnMap | None:
 
 def mapping_of(page: tifffile.TiffPage) -> OnMap | None:
     """Where a page lies; None where its tags say no affine map."""
-    tags = page.geotiff_tags if page.is_geotiff else {}
+    tags = (page.geotiff_tags or {}) if page.is_geotiff else {}
     matrix = _matrix(tags)
     if matrix is None:
         return None

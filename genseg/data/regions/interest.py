@@ -12,7 +12,7 @@ from jaxtyping import Bool
 
 from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.instance import Instance
-from genseg.data.instances.outline import Polygon
+from genseg.data.instances.outline import Polygon, inside_rings
 from genseg.data.regions.georeference import LONGITUDE_FIRST, WGS84, OnMap
 
 COARSE = 2048  # cells along the longer side, by which tiles are asked about
@@ -45,6 +45,17 @@ class Interest:
             return bool(self.inside[int(y * h / size[0]), int(x * w / size[1])])
         return any(_within(rings, x, y) for rings in self.inside)
 
+    def rows(self, rows: slice, size: tuple[int, int]) -> Bool[np.ndarray, "_ w"]:
+        """Which pixels of some rows of an image of that size lie in it."""
+        if isinstance(self.inside, np.ndarray):
+            (h, w), (height, width) = self.inside.shape, size
+            ys = np.arange(rows.start, rows.stop) * h // height
+            return self.inside[ys][:, np.arange(width) * w // width]
+        inside = np.zeros((rows.stop - rows.start, size[1]), bool)
+        for rings in self.inside:
+            inside |= inside_rings([ring - (0, rows.start) for ring in rings], *inside.shape)
+        return inside
+
 
 def read_interest(file: Path, size: tuple[int, int], on_map: OnMap | None) -> Interest:
     """The region of a file in an image of that height and width: a GeoJSON in pixels of the image,
@@ -56,7 +67,7 @@ def read_interest(file: Path, size: tuple[int, int], on_map: OnMap | None) -> In
         polygons = _polygons(file, on_map)
         return Interest(_cells(polygons, size), polygons)
     try:
-        mask = decode(file).any(2)
+        mask: Bool[np.ndarray, "y x"] = (decode(file) > 0).any(2)
     except ImageError as error:
         raise ValueError(f"--region {error}; give a .geojson, or a mask as a picture") from None
     if abs(mask.shape[0] * size[1] / (mask.shape[1] * size[0]) - 1) > 0.02:

@@ -1,5 +1,6 @@
 """From a file to its windows: which reader knows it, and which files are read by windows."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
 from genseg.data.regions.georeference import on_map
-from genseg.data.regions.image import RegionImage, checked_window
+from genseg.data.regions.image import RegionImage, Sizes, checked_window
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope, scene_of
 from genseg.data.regions.slide import SLIDES, SlideRegions
@@ -34,6 +35,12 @@ def by_windows(path: Path) -> bool:
         except Exception:  # a damaged file makes tifffile raise nearly anything
             return False
     return path.suffix.lower() in (*SLIDES, ".zarr")
+
+
+def refuse_whole(paths: Sequence[Path], why: str) -> None:
+    """Raise ValueError for the first image that is read by windows, for what needs it whole."""
+    if (large := next((p for p in paths if by_windows(p)), None)) is not None:
+        raise ValueError(f"{large} is read by windows, and {why}; leave it out")
 
 
 def open_regions(path: Path, selection: Selection | None = None, image: int = 0) -> RegionImage:
@@ -62,13 +69,14 @@ def open_regions(path: Path, selection: Selection | None = None, image: int = 0)
 class ArrayRegions:
     """Windows of a picture in memory, of its one size; the contract of `RegionImage`."""
 
-    inverted = False
+    inverted: bool = False
+    levels: Sizes
 
     def __init__(self, pixels: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
         self.path, self.pixels = path, pixels
         self.held = held_by_shape(pixels.shape, pixels.dtype)
         self.choice = choose(self.held, Selection())
-        self.levels = (pixels.shape[:2],)
+        self.levels = ((pixels.shape[0], pixels.shape[1]),)
         resolution = resolution_of(path)
         self.pixel_size = None if resolution is None else resolution.micrometres
         self.on_map = on_map(path)

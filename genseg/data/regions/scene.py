@@ -4,8 +4,9 @@ A scene stands where an array of pixels stands: it has a shape, and `scene[rows,
 pixels that the whole decoded image would have there.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import cv2
@@ -15,11 +16,16 @@ from jaxtyping import Shaped
 from genseg.core.files import replacing
 from genseg.data.images.decode import shrunk_size
 from genseg.data.images.pixels import stretching_of, stretching_step
+from genseg.data.instances.instance import Instance
 from genseg.data.regions.area import Pixels, Read, Shrunk
 from genseg.data.regions.interest import Interest
 
 FLAT = 16  # levels of 255: a tile whose blocks differ less is background
 BLOCK = 4  # pixels across of the blocks whose means are compared
+
+
+class Stopped(Exception):
+    """Nobody waits for the scene any more; what is kept is where it goes on."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,7 @@ class Scene:
     interest: what of it is looked at; None: all
     every_tile: tiles of background are looked at, too (`is_flat`)
     folder: where what tiles have shown is kept until the image is done; None: nowhere
+    stopping: once it is set, no further row of tiles is looked at
     """
 
     read: Read
@@ -39,6 +46,7 @@ class Scene:
     interest: Interest | None = None
     every_tile: bool = True
     folder: Path | None = None
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def __getitem__(self, window: tuple[slice, slice]) -> Pixels:
         """The pixels of a window; an open end is the image's."""
@@ -58,11 +66,18 @@ class Scene:
             return False
         return self.every_tile or not is_flat(self[rows, columns])
 
+    def within(self, found: Sequence[Instance]) -> list[Instance]:
+        """Those of some instances whose middle lies in the region of interest."""
+        interest = self.interest
+        return [a for a in found if interest is None or interest.holds(a, self.size)]
+
     def kept(
         self, name: str, make: Callable[[], dict[str, Shaped[np.ndarray, "*shape"]]]
     ) -> dict[str, Shaped[np.ndarray, "*shape"]]:
         """Arrays from the folder, where they were kept under this name; else they are made, and
-        kept."""
+        kept. Raises Stopped."""
+        if self.stopping.is_set():
+            raise Stopped
         if self.folder is None:
             return make()
         file = self.folder / f"{name}.npz"
@@ -74,14 +89,14 @@ class Scene:
         made = make()
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(file) as new, new.open("wb") as opened:
-            np.savez(opened, **made)
+            np.savez(opened, allow_pickle=False, **made)
         return made
 
     def looked_at(self, short_side: int) -> "Scene":
         """What models look at: the resolution that was asked for; or else shrunk to a short side, 0
         for its own size."""
         if self.chosen is not None:
-            return self.chosen
+            return replace(self.chosen, stopping=self.stopping)
         width, height = shrunk_size(self.shape[1], self.shape[0], short_side)
         return self.resized((height, width))
 

@@ -1,6 +1,5 @@
 """How much of images is looked at, and how closely: from a file's windows to a scene."""
 
-import dataclasses
 import hashlib
 import math
 from collections.abc import Iterator
@@ -53,12 +52,14 @@ class Scope:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What decides a result; nothing where nothing is asked."""
-        values = dataclasses.asdict(self)
-        values["region"] = (
-            self.region and hashlib.blake2b(self.region.read_bytes(), digest_size=8).hexdigest()
-        )
-        return {k: v for k, v in values.items() if v is not None and v is not False}
+        """What decides a result: each is None where it is not asked for."""
+        region = self.region
+        return {
+            "region": region and hashlib.blake2b(region.read_bytes(), digest_size=8).hexdigest(),
+            "level": self.level,
+            "um_per_pixel": self.um_per_pixel,
+            "every_tile": self.every_tile or None,
+        }
 
     def interest(self, image: RegionImage) -> Interest | None:
         """The region in an image. Raises ValueError where it is not of this one."""

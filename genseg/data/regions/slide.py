@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.data.images.planes import Held, Selection, choose
-from genseg.data.regions.image import checked_window
+from genseg.data.regions.georeference import OnMap
+from genseg.data.regions.image import Sizes, checked_window
 
 SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms")  # endings of files
 
@@ -14,8 +15,10 @@ SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms")  # endin
 class SlideRegions:
     """A slide's RGB pixels, white where nothing was scanned; the contract of `RegionImage`."""
 
-    inverted = False
-    on_map = None
+    inverted: bool = False
+    on_map: OnMap | None = None
+    pixel_size: tuple[float, float] | None
+    levels: Sizes
 
     def __init__(self, path: Path, selection: Selection, image: int = 0) -> None:
         """Raises ValueError where OpenSlide is not installed or does not know the file."""

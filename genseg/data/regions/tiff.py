@@ -82,6 +82,7 @@ class TiffRegions:
     ) -> Shaped[np.ndarray, "p c h w"]:
         """Of values in one piece; the mapping ends with the call, so its pages are no memory of
         ours."""
+        assert series.dataoffset is not None
         dtype = np.dtype(series.keyframe.dtype).newbyteorder(self.file.byteorder)
         whole = np.memmap(
             self.file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape)
@@ -122,7 +123,7 @@ class TiffRegions:
         rows: slice,
         columns: slice,
     ) -> Shaped[np.ndarray, "h w"]:
-        frame = page.keyframe
+        frame = _frame(page)
         planar = frame.planarconfig == 2 and frame.samplesperpixel > 1
         down, across, h, w = _grid(frame)
         first = sample * down * across if planar else 0
@@ -192,6 +193,12 @@ def _levels(file: tifffile.TiffFile) -> Sequence[tifffile.TiffPageSeries]:
     return [first, *sorted(copies, key=lambda s: -s.size)]
 
 
+def _frame(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:
+    """The page that says how a page is stored."""
+    assert page.keyframe is not None
+    return page.keyframe
+
+
 def _grid(frame: tifffile.TiffPage) -> tuple[int, int, int, int]:
     """How many tiles or strips lie below and beside each other in a plane; their rows and
     columns."""
@@ -218,7 +225,7 @@ def _decoded(
 ) -> Shaped[np.ndarray, "h w s"]:
     """A tile or strip of a page. Raises ValueError for a file that ends before it, and where
     nothing decodes it."""
-    frame, handle = page.keyframe, page.parent.filehandle
+    frame, handle = _frame(page), page.parent.filehandle
     offset, size = page.dataoffsets[number], page.databytecounts[number]
     if offset + size > handle.size:
         raise ValueError("the file is truncated: it ends before its last pixels")

@@ -9,18 +9,24 @@ from jaxtyping import Shaped
 
 from genseg.data.images.held import held_by_shape
 from genseg.data.images.planes import Held, Selection, as_stack, choose, combine
-from genseg.data.regions.image import checked_window
+from genseg.data.regions.georeference import OnMap
+from genseg.data.regions.image import Sizes, checked_window
 
 # micrometres of OME-Zarr's units of length
 MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
+
+
+Pair = tuple[float, float]
 
 
 class ZarrRegions:
     """An image of a zarr, by the channels and pages of a selection; the contract of
     `RegionImage`."""
 
-    inverted = False
-    on_map = None
+    inverted: bool = False
+    on_map: OnMap | None = None
+    pixel_size: Pair | None = None
+    levels: Sizes
 
     def __init__(self, path: Path, selection: Selection, image: int = 0) -> None:
         """Raises ValueError where zarr is not installed, and for what is no image."""
@@ -29,20 +35,19 @@ class ZarrRegions:
         except ImportError:
             raise ValueError("a zarr, which needs a package: pip install 'genseg[zarr]'") from None
         try:
-            opened = zarr.open(str(path), mode="r")
+            opened: Any = zarr.open(str(path), mode="r")
         except Exception as error:  # of many kinds, by version
             raise ValueError(f"no zarr that can be opened: {error}") from None
         self.path = path
-        said = opened.attrs.asdict()
+        said: dict[str, Any] = opened.attrs.asdict()
         scales = dict(said.get("ome", said)).get("multiscales")
         if scales:
             names = [d["path"] for d in scales[0]["datasets"]]
-            self._arrays = [opened[name] for name in names]
+            self._arrays: list[Any] = [opened[name] for name in names]
             held = _held(scales[0], self._arrays[0])
             self.pixel_size = _pixel_size(scales[0], held)
         elif isinstance(opened, zarr.Array):
             self._arrays = [opened]
-            self.pixel_size = None
             held = held_by_shape(tuple(opened.shape), np.dtype(opened.dtype))
         else:
             raise ValueError("a zarr group without multiscales, which is no OME-Zarr image")
@@ -93,7 +98,7 @@ def _held(scale: Mapping[str, Any], array: Any) -> Held:
     return Held(letters, tuple(map(int, array.shape)), str(dtype), bits, colours=colours)
 
 
-def _pixel_size(scale: Mapping[str, Any], held: Held) -> tuple[float, float] | None:
+def _pixel_size(scale: Mapping[str, Any], held: Held) -> Pair | None:
     """Micrometres, where the axes have a unit."""
     steps = scale["datasets"][0].get("coordinateTransformations", ())
     scales = [step["scale"] for step in steps if step.get("type") == "scale"]
