@@ -22,12 +22,8 @@ from genseg.data.images.pixels import normalise
 from genseg.data.images.source import ImageSource
 from genseg.data.images.views import ViewConfig, colour_view, crop_view, draw_view
 from genseg.methods.simclr import SimCLR, SimCLRConfig
-from genseg.nn.encoder import (
-    EncoderConfig,
-    EncoderFacts,
-    build_encoder,
-    save_encoder,
-)
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 
 VIEW = ViewConfig(size=64, blur=0.2, sigma=(0.1, 0.8))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -16,7 +16,7 @@ VERBS = (
 # name -> its module, imported when it is first used: `import genseg` imports no torch
 LAZY = {
     **dict.fromkeys(("Instances", "Model", "load"), "genseg.model"),
-    **dict.fromkeys(VERBS, "genseg.api"),
+    **dict.fromkeys((*VERBS, "reading"), "genseg.api"),
     **dict.fromkeys(OF_ENCODERS, "genseg.api_encoders"),
     **dict.fromkeys(OF_INSTANCES, "genseg.api_instances"),
 }

@@ -5,13 +5,16 @@ write what the commands write. A key of a recipe is given as `**{"optimizer.lr":
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 from genseg import config as configs
 from genseg.core import dist
 from genseg.core.paths import expand
+from genseg.core.reading import Reading
+from genseg.core.reading import reading as read_as
 from genseg.data.regions.scope import Scope
 from genseg.recipes import one_length, recipe
 from genseg.reports.index import write_index
@@ -52,6 +55,19 @@ from genseg.workflows.study.config import load_study
 from genseg.workflows.study.study import Studied, StudyOptions, run_study
 
 PathLike = str | Path
+
+
+@contextmanager
+def reading(
+    *, channels: int | str | Sequence[int | str] = (), pages: int | str = ""
+) -> Iterator[None]:
+    """Inside, files are read so, by all functions: --channels and --pages of the commands.
+
+    channels: numbers from 1 or names; pages: "each", "max", "mean", N or "N:M"
+    """
+    listed = [channels] if isinstance(channels, int | str) else channels
+    with read_as(Reading(",".join(map(str, listed)), str(pages))):
+        yield
 
 
 def pretrain(

@@ -29,6 +29,7 @@ from genseg.commands import (
 )
 from genseg.commands.instances import choose, embed, group, measure
 from genseg.core import interrupts
+from genseg.core.reading import Reading, reading
 from genseg.core.words import print_any_name
 from genseg.recipes import recipes
 from genseg.schema import MissingKey
@@ -96,6 +97,11 @@ def _overview() -> str:
     return "\n\n".join(groups)
 
 
+def _words(options: argparse.Namespace) -> Reading:
+    """How files are read, as far as the command line says it."""
+    return Reading(getattr(options, "channels", ""), getattr(options, "pages", ""))
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0 done, 1 it broke, 2 a user's mistake, and of one that
     was asked to end 130 (Ctrl-C), 143 (SIGTERM) or 129 (SIGHUP)."""
@@ -110,7 +116,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if hasattr(options, "overrides"):
         options.overrides += rest  # argparse stops collecting them at the first option
     try:
-        with interrupts.raised():
+        with interrupts.raised(), reading(_words(options)):
             return options.act(options)
     except MissingKey as error:
         given = getattr(options, "config", True)  # genseg energy always has a recipe

@@ -1,7 +1,7 @@
 """One loader for every run: `genseg.load(RUN)` finds instances, gives pixels a class, embeds."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -12,14 +12,17 @@ from PIL import Image
 
 from genseg.core.names import ENCODER_NAME
 from genseg.core.paths import expand
+from genseg.core.reading import Reading, current
 from genseg.core.threads import in_order, several_at_once
-from genseg.data.images.depth import as_rgb
+from genseg.data.images.depth import as_pixels, as_rgb
 from genseg.data.images.source import decode
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.box_crops import square_around
 from genseg.data.proposals.propose import check_teacher
 from genseg.measure.features import features, instance_features
-from genseg.nn.encoder import Encoder, EncoderFacts, facts_of, load_weights
+from genseg.nn.encoder import Encoder, load_weights
+from genseg.nn.encoder_file import EncoderFacts, facts_of
+from genseg.nn.kept_reading import reading_of
 from genseg.workflows.generate.finder import Classical, is_proposer
 from genseg.workflows.generate.instances import Instances
 from genseg.workflows.generate.opened import ONE_CLASS, Opened, SegmenterRun, open_run
@@ -45,6 +48,7 @@ class Model:
         self._given = device, precision
         self._device = _device(device)
         self._lock = threading.Lock()
+        self._reading = Reading()
         self._encoder: tuple[Encoder, EncoderFacts] | None = None
         self._run: Opened | SegmenterRun | Classical | None = None
         if is_proposer(Path(run)):
@@ -54,6 +58,7 @@ class Model:
             return
         self.path = expand(run).absolute()
         self._encoder_file = self.path / ENCODER_NAME if self.path.is_dir() else self.path
+        self._reading = reading_of(self.path)
         dtype = None if precision is None else DTYPES[precision]
         if self.path.name != ENCODER_NAME:
             alone = self._encoder_file.is_file()
@@ -108,7 +113,7 @@ class Model:
         least = self.score if score is None else score
 
         def find(one: Picture) -> Instances:
-            pixels = _pixels(one)
+            pixels = self._pixels(one)
             kept = tuple(a for a in run.instances(pixels) if a.score >= least)
             height, width = pixels.shape[:2]
             return Instances(kept, height, width, pixels, self.classes)
@@ -128,7 +133,7 @@ class Model:
                 f"{self.path} gives pixels no class: give a segmenter of genseg finetune (unet, "
                 "fpn, deeplabv3plus)"
             )
-        return self._run.segment(_pixels(image))
+        return self._run.segment(self._pixels(image))
 
     def embed(self, images: Picture | Sequence[Picture]) -> Float32[np.ndarray, "n d"]:
         """A vector for each image: the encoder's features of its centre square, averaged over the
@@ -138,7 +143,7 @@ class Model:
         """
         single = isinstance(images, str | Path | Image.Image | np.ndarray)
         listed: Sequence[Picture] = [images] if single else images  # type: ignore[list-item, assignment]
-        return self._embed(_Pictures(listed), len(listed))
+        return self._embed(_Pictures(listed, self._pixels), len(listed))
 
     def embed_instances(
         self,
@@ -153,7 +158,7 @@ class Model:
 
         masked: features are averaged over the alpha map alone, as genseg embed does
         """
-        pixels = _pixels(image)
+        pixels = self._pixels(image)
         if masked:
             encoder, facts = self._loaded()
             view: dict[str, Any] = {"size": facts.size, "mean": facts.mean, "std": facts.std}
@@ -164,7 +169,20 @@ class Model:
             left, top, w, h = a.box_xywh
             rows, columns = square_around((left, top, left + w, top + h), height, width, margin)
             crops.append(pixels[rows, columns])
-        return self._embed(_Pictures(crops), len(crops))
+        return self._embed(_Pictures(crops, lambda x: x), len(crops))
+
+    def _pixels(self, image: Picture) -> UInt8[np.ndarray, "h w c"]:
+        """A picture as the run reads it; an array of other channels than a picture's has those of
+        the run."""
+        words = current().over(self._reading)
+        if isinstance(image, str | Path):
+            return decode(expand(image), reading=words)
+        if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
+            image = image.convert("RGBA" if image.has_transparency_data else "RGB")
+        x = np.asarray(image)
+        if words.channels and x.ndim == 3 and x.shape[2] == words.inputs:
+            return as_pixels(x, picture=False, together=False, ranges=words.ranges)
+        return as_rgb(x)
 
     def _embed(self, source: "_Pictures", count: int) -> Float32[np.ndarray, "n d"]:
         encoder, facts = self._loaded()
@@ -194,12 +212,12 @@ class Model:
 class _Pictures:
     """Pictures of any kind as a source of images."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self.pictures = pictures
+    def __init__(self, pictures: Sequence[Any], pixels: Callable[[Any], np.ndarray]) -> None:
+        self.pictures, self.pixels = pictures, pixels
 
-    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w c"], int]:
         """The i-th picture, and i."""
-        return _pixels(self.pictures[i]), i
+        return self.pixels(self.pictures[i]), i
 
 
 def load(run: PathLike, *, device: str | None = None, precision: str | None = None) -> Model:
@@ -228,11 +246,3 @@ def _device(name: str | None) -> torch.device:
 
 def _load_as(run: str, device: str | None, precision: str | None) -> Model:
     return Model(run, device=device, precision=precision)
-
-
-def _pixels(image: Picture) -> UInt8[np.ndarray, "h w 3"]:
-    if isinstance(image, str | Path):
-        return decode(expand(image))
-    if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):
-        image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    return as_rgb(np.asarray(image))

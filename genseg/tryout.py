@@ -20,8 +20,9 @@ from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.decode import shrunk_size
 from genseg.data.images.files import ImageList, list_images
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.source import ImageError, decode_image
 from genseg.data.instances.coco import read_json
+from genseg.nn.kept_reading import reads_as
 from genseg.recipes import LENGTHS, one_length, recipe
 from genseg.reports.grid import visualize
 from genseg.reports.report import LiveReport, try_report
@@ -194,10 +195,12 @@ def _images(run: Path, folder: str, labels: Path | None) -> tuple[ImageList, str
     count = min(len(every), SHOWN)
     chosen = sorted(set(np.linspace(0, len(every) - 1, count).round().astype(int).tolist()))
     listed = run / LISTED
-    listed.write_bytes(b"".join(bytes(every.path(i).absolute()) + b"\n" for i in chosen))
+    paths = dict.fromkeys(every.path(i).absolute() for i in chosen)  # of a stack one line
+    listed.write_bytes(b"".join(bytes(path) + b"\n" for path in paths))
     return list_images(listed), str(listed)
 
 
+@reads_as("run")
 def look(run: Path, images: ImageList, found: Path) -> Seen:
     """What the instances of a run are like, as a json lists them and as a second look finds
     them."""
@@ -211,7 +214,7 @@ def look(run: Path, images: ImageList, found: Path) -> Seen:
     agreements = []
     for i in range(0, len(images), max(1, len(images) // LOOKED)):
         try:
-            image = decode(images.path(i))
+            image = decode_image(images, i)
         except ImageError:
             continue
         least = model.config.score

@@ -21,7 +21,8 @@ from genseg.core.names import ALPHA_NAME, CONFIG_NAME, ENCODER_NAME, ENERGY_NAME
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 from genseg.energies.strategies import SHAPINGS
-from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, save_encoder
+from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 FOLDER = Path(__file__).parents[1] / "docs" / "guides"

@@ -1,5 +1,6 @@
-"""A large image with known instances, to measure what large images cost: the nuclei that genseg ships,
-scattered over a dark ground, as a tiled GeoTIFF and a COCO json. Neither is ever in memory whole.
+"""A large image with known instances, to measure what large images cost: the nuclei that genseg
+ships, scattered over a dark ground, as a tiled GeoTIFF and a COCO json. Neither is ever in memory
+whole.
 
     python tools/mosaic.py --side 50000 --out mosaic
     /usr/bin/time -v genseg generate RUN mosaic/mosaic.tif --side 0 --out found

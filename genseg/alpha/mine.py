@@ -11,6 +11,7 @@ from jaxtyping import UInt8
 from genseg.alpha.model import AlphaModel
 from genseg.alpha.tiles import iou, meeting, shared, windows
 from genseg.core.check import at_least, between
+from genseg.data.images.decode import resize
 from genseg.data.instances.instance import Instance, mirrored, resized
 
 MAGNIFIED = 1.25  # the second look at an image is mirrored and so much larger
@@ -49,7 +50,7 @@ class Mined:
 
 def mine(
     model: AlphaModel,
-    image: UInt8[np.ndarray, "h w 3"],
+    image: UInt8[np.ndarray, "h w c"],
     before: Sequence[Instance],
     *,
     sure: float,
@@ -93,11 +94,10 @@ def _doubted(instance: Instance, below: float) -> Instance:
     return replace(instance, score=min(instance.score / 2, 0.99 * below))
 
 
-def _second_look(model: AlphaModel, image: UInt8[np.ndarray, "h w 3"]) -> list[Instance]:
+def _second_look(model: AlphaModel, image: UInt8[np.ndarray, "h w c"]) -> list[Instance]:
     """Instances of the mirrored and enlarged image, in the pixels of the image."""
     h, w = image.shape[:2]
-    large = cv2.resize(
-        image[:, ::-1], (round(w * MAGNIFIED), round(h * MAGNIFIED)), interpolation=cv2.INTER_LINEAR
-    )
+    size = (round(w * MAGNIFIED), round(h * MAGNIFIED))
+    large = resize(image[:, ::-1], size, cv2.INTER_LINEAR)
     back = (resized(a, large.shape[:2], (h, w)) for a in model.instances(large))
     return [mirrored(a, w) for a in back if a is not None]

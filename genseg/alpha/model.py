@@ -20,25 +20,27 @@ from genseg.alpha.merging import by_tiles
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.tiles import tile_at
 from genseg.core.check import at_least, normalisation
+from genseg.core.reading import Reading
 from genseg.data.images.decode import shrunk
-from genseg.data.images.pixels import normalise, stretch
+from genseg.data.images.pixels import Numbers, as_inputs, normalise, stretch
 from genseg.data.instances.instance import Instance, resized
 from genseg.data.regions.scene import Scene
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
 from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 
 
 @dataclass(frozen=True)
 class Look:
     """How an image is prepared, in training as in generation."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Numbers
+    std: Numbers
     side: int  # larger images are shrunk to this short side; 0: never
     stretch: bool  # values are spread over the whole range
+    reading: Reading = Reading()  # how files are read
 
     def __post_init__(self) -> None:
         normalisation(self.mean, self.std)
@@ -128,15 +130,15 @@ class AlphaModel(nn.Module):
         return moved if small.shape[:2] == whole else resized(moved, small.shape[:2], whole)
 
     @overload
-    def prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]: ...
+    def prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]: ...
     @overload
     def prepared(self, image: Scene) -> Scene: ...
-    def prepared(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ 3"] | Scene:
+    def prepared(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ c"] | Scene:
         """An image as the encoder sees it: shrunk and stretched, as in training."""
         if isinstance(image, Scene):
-            seen = image.looked_at(self.look.side)
+            seen = image.inputs(len(self.look.mean)).looked_at(self.look.side)
             return seen.stretched() if self.look.stretch else seen
-        small = shrunk(image, self.look.side)
+        small = shrunk(as_inputs(image, len(self.look.mean)), self.look.side)
         return stretch(small) if self.look.stretch else small
 
     def _tile(self, pixels: Pixels) -> list[Instance]:
@@ -171,7 +173,7 @@ class AlphaModel(nn.Module):
         return next(self.parameters()).device
 
     @torch.no_grad()
-    def fit_norms(self, images: Iterable[UInt8[np.ndarray, "_ _ 3"]], *, size: int) -> None:
+    def fit_norms(self, images: Iterable[UInt8[np.ndarray, "_ _ c"]], *, size: int) -> None:
         """Make the batch norms' statistics anew, from windows of real images as generation sees
         them: training has averaged those of composites, or of views."""
         norms = average_anew(self)
@@ -259,9 +261,8 @@ def snapshot(
     return model.eval()
 
 
-def _mirrored(image: Pixels, below: int, right: int) -> UInt8[np.ndarray, "_ _ 3"]:
-    return (
-        np.asarray(cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101))
-        if below or right
-        else image
-    )
+def _mirrored(image: Pixels, below: int, right: int) -> UInt8[np.ndarray, "_ _ c"]:
+    if not (below or right):
+        return image
+    out = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_REFLECT_101)
+    return out.reshape(*out.shape[:2], image.shape[2])

@@ -110,11 +110,12 @@ class SlotDecoder(nn.Module):
             unused.requires_grad_(False)  # DDP would wait for their gradients
         self.attend = SlotAttention(encoder.net.out_channels[3], config)
         self.code = nn.Linear(config.width, decoder.code)
-        self.colour = nn.Linear(config.width, 3 * SURFACE)
+        self.channels = encoder.config.in_channels
+        self.colour = nn.Linear(config.width, self.channels * SURFACE)
 
     def forward(
         self, pyramid: Sequence[Float[Tensor, "b _ _ _"]]
-    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b 3 h w"], Codes]:
+    ) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b c h w"], Codes]:
         """Alphas that sum to one over slots, the image that they make, and the codes."""
         embeddings, _ = self.decoder(pyramid)
         with full_precision(embeddings):
@@ -128,7 +129,9 @@ class SlotDecoder(nn.Module):
             )
             surface = torch.stack([torch.ones_like(y), y, x, y * y, x * y, x * x])
             colour = torch.einsum(
-                "bkcs,shw->bkchw", self.colour(slots).unflatten(2, (3, SURFACE)), surface
+                "bkcs,shw->bkchw",
+                self.colour(slots).unflatten(2, (self.channels, SURFACE)),
+                surface,
             )
             return alpha, torch.einsum("bkhw,bkchw->bchw", alpha, colour), codes
 
@@ -150,7 +153,7 @@ class SlotDecoder(nn.Module):
 
 
 def reconstruction(
-    made: Float[Tensor, "b 3 h w"], image: Float[Tensor, "b 3 s t"]
+    made: Float[Tensor, "b c h w"], image: Float[Tensor, "b c s t"]
 ) -> Float[Tensor, ""]:
     """Mean squared error of the normalised pixels at the stride of the alphas (the paper's
     objective)."""

@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_reading, path
 
 SUMMARY = "a live page: drop an image, see its instances"
 HELP = """\
@@ -37,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-mb", type=int, default=200, help="largest image in megabytes (default: 200)"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

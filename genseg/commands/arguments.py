@@ -67,6 +67,24 @@ def scope(options: argparse.Namespace) -> "Scope":
     return Scope(level=options.level, um_per_pixel=options.um_per_pixel, **more)
 
 
+def add_reading(parser: argparse.ArgumentParser, default: str = "as the run was trained") -> None:
+    """Add which channels and pages of a file make an image."""
+    parser.add_argument(
+        "--channels",
+        metavar="LIST",
+        default="",
+        help="which channels of a file: numbers from 1 or names, as 1,3 or DAPI,GFP (default: "
+        f"{default})",
+    )
+    parser.add_argument(
+        "--pages",
+        metavar="WORD",
+        default="",
+        help="which pages (z, time) of a file: each, max, mean, N or N:M; 'max z' of several axes "
+        f"(default: {default})",
+    )
+
+
 def add_wanted(parser: argparse.ArgumentParser) -> None:
     """Add what counts as an instance."""
     parser.add_argument(

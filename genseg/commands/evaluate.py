@@ -2,6 +2,7 @@
 
 import argparse
 
+from genseg.commands.arguments import add_reading
 from genseg.commands.evaluations import alpha, detector, energy, representation
 
 SUMMARY = "measure instances, fine-tuned models, energies, representations"
@@ -25,6 +26,7 @@ def add(parser: argparse.ArgumentParser) -> None:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         kind.add(p)
+        add_reading(p)
 
 
 def act(options: argparse.Namespace) -> int:

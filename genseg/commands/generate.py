@@ -2,7 +2,15 @@
 
 import argparse
 
-from genseg.commands.arguments import add_scope, add_wanted, path, scope, source, wanted
+from genseg.commands.arguments import (
+    add_reading,
+    add_scope,
+    add_wanted,
+    path,
+    scope,
+    source,
+    wanted,
+)
 
 SUMMARY = "instance alpha maps of a folder of images"
 HELP = """\
@@ -76,6 +84,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="start over in a DIR that holds another result"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

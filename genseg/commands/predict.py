@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import add_scope, path, scope, source
+from genseg.commands.arguments import add_reading, add_scope, path, scope, source
 
 SUMMARY = "objects, or classes of pixels, in a folder of images"
 HELP = """\
@@ -37,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fresh", action="store_true", help="start over in a DIR that holds another result"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path, source
+from genseg.commands.arguments import add_reading, path, source
 
 SUMMARY = "measure an encoder by classifiers on its features"
 HELP = """\
@@ -106,6 +106,7 @@ def _add_reading(parser: argparse.ArgumentParser) -> None:
         metavar="CLASS",
         help="further names that an image may be taken for",
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import source
+from genseg.commands.arguments import add_reading, source
 
 SUMMARY = "check a folder of images before anything is trained on it"
 HELP = """\
@@ -20,6 +20,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "path", type=source, metavar="FOLDER", help="a folder tree, a text list or a COCO json"
     )
+    add_reading(parser, "what the file holds, where that is one picture")
 
 
 def act(options: argparse.Namespace) -> int:

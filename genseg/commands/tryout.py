@@ -2,6 +2,7 @@
 
 import argparse
 
+from genseg.commands.arguments import add_reading
 from genseg.core import interrupts
 
 SUMMARY = "five minutes on a folder: learn, generate, look"
@@ -36,6 +37,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="any key of the recipe alpha"
     )
+    add_reading(parser, "what a file holds, where that is one picture")
     parser.set_defaults(config=None)
 
 
@@ -43,12 +45,14 @@ def act(options: argparse.Namespace) -> int:
     """Run the command."""
     from genseg.tryout import trial
 
+    given = {"channels": options.channels, "pages": options.pages}
+    words = [f"data.{key}={word}" for key, word in given.items() if word]
     result = trial(
         options.folder,
         run=options.run,
         minutes=options.minutes,
         labels=options.labels,
-        overrides=options.overrides,
+        overrides=[*options.overrides, *words],
     )
     if not result.pretrained.complete:
         return interrupts.exit_code()

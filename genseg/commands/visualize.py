@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_reading, path
 
 SUMMARY = "a report of a run, an index of runs, or a PNG of instances"
 HELP = """\
@@ -49,6 +49,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     grid.add_argument("--seed", type=int, help="another draw (default: 0)")
     parser.set_defaults(**GRID)
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

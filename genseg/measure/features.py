@@ -10,14 +10,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from genseg.data.images.pixels import centre, normalise
+from genseg.data.images.pixels import Numbers, as_inputs, centre, normalise
 from genseg.data.images.source import Readable
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.box_crops import square_around
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import average_anew
 
-Colour = tuple[float, float, float]
+Colour = Numbers
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def features(
 @torch.no_grad()
 def stage_features(
     encoder: Encoder,
-    views: Callable[[int], UInt8[np.ndarray, "v s s 3"]],
+    views: Callable[[int], UInt8[np.ndarray, "v s s c"]],
     indices: Sequence[int],
     *,
     mean: Colour,
@@ -81,7 +81,7 @@ def stage_features(
 @torch.no_grad()
 def instance_features(
     encoder: Encoder,
-    pixels: UInt8[np.ndarray, "h w 3"],
+    pixels: UInt8[np.ndarray, "h w c"],
     found: Sequence[Instance],
     *,
     size: int,
@@ -98,7 +98,7 @@ def instance_features(
     """
     device, training = next(encoder.parameters()).device, encoder.training
     encoder.eval()
-    vectors = []
+    vectors, pixels = [], as_inputs(pixels, len(mean))
     for first in range(0, len(found), batch):
         cut = [_square(pixels, a, size, margin) for a in found[first : first + batch]]
         squares, alphas = (
@@ -113,8 +113,8 @@ def instance_features(
 
 
 def _square(
-    pixels: UInt8[np.ndarray, "h w 3"], instance: Instance, size: int, margin: float
-) -> tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size"]]:
+    pixels: UInt8[np.ndarray, "h w c"], instance: Instance, size: int, margin: float
+) -> tuple[UInt8[np.ndarray, "size size c"], UInt8[np.ndarray, "size size"]]:
     """The square around an instance and its alpha there, resized."""
     left, top, w, h = instance.box_xywh
     height, width = pixels.shape[:2]
@@ -168,10 +168,14 @@ def _batches(
     mean: Colour,
     std: Colour,
     batch: int,
-) -> Iterator[Float[Tensor, "b 3 size size"]]:
+) -> Iterator[Float[Tensor, "b c size size"]]:
     device = next(encoder.parameters()).device
+
+    def view(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "size size c"]:
+        return centre(as_inputs(image, len(mean)), size)
+
     with ThreadPoolExecutor(2) as pool:
         for first in range(0, len(indices), batch):
             part = indices[first : first + batch]
-            pixels = np.stack(list(pool.map(lambda i: centre(source.read(i)[0], size), part)))
+            pixels = np.stack(list(pool.map(lambda i: view(source.read(i)[0]), part)))
             yield normalise(torch.from_numpy(pixels).to(device), mean=mean, std=std)

@@ -86,6 +86,11 @@ class Distill(Method):
 
     def expect_views(self, sizes: Sequence[int], *, mean: Colour, std: Colour) -> None:
         """Raise ValueError unless the teacher takes what the largest views become for it."""
+        if len(mean) != len(self.teacher.facts.mean):
+            raise ValueError(
+                f"method.teacher: it sees three channels, and the images have {len(mean)}: leave "
+                "data.channels out, or name three"
+            )
         self.mean, self.std = (torch.tensor(x)[:, None, None] for x in (mean, std))
         if self.config.side:
             self.teacher.check_side(**{"method.side": self.config.side})
@@ -120,7 +125,7 @@ class Distill(Method):
         return {"loss": loss, "embeddings": means[0].detach(), **terms, "trivial": self.flat}
 
     @torch.no_grad()
-    def taught(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d i j"]:
+    def taught(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
         """The teacher's features of normalised views, which it sees at its side and in its own
         normalisation."""
         teacher = self.teacher.to(x.device)

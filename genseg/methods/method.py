@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from genseg.nn.encoder import Encoder
 
-Colour = tuple[float, float, float]
+Colour = tuple[float, ...]
 Key = tuple[int, int, int]  # seed, epoch and index: what all random numbers of an image come from
 
 

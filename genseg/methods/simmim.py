@@ -68,14 +68,15 @@ class SimMIM(Predicts):
         self.stride = encoder.stride()
         self.patch = config.patch or self.stride
         self.cell = self._cell() if config.predict == "hog" else 1
-        channels = 3 * BINS if config.predict == "hog" else 3
+        seen = encoder.config.in_channels
+        channels = seen * BINS if config.predict == "hog" else seen
         scale = self.stride // self.cell
         self.head = nn.Sequential(
             nn.Conv2d(encoder.width, channels * scale**2, 1), nn.PixelShuffle(scale)
         )
         self.token: nn.Parameter | None = None
         if config.mask == "token" and config.ratio:
-            self.token = nn.Parameter(torch.zeros(3))
+            self.token = nn.Parameter(torch.zeros(seen))
         self.keys: Sequence[Key] = ()
         self.flat = torch.tensor(math.nan)
 
@@ -173,7 +174,7 @@ class SimMIM(Predicts):
         flat[draw.permutation(side**2)[:masked]] = True
         return flat.reshape(side, side)
 
-    def targets(self, x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n d i j"]:
+    def targets(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
         """What is predicted of views."""
         return hog(x, cell=self.cell, bins=BINS) if self.config.predict == "hog" else x
 

@@ -158,7 +158,7 @@ class Middle(Target):
         with seeded(config.seed):
             start = encoder if follows else Encoder(replace(encoder.config, weights=None))
             half = copy.deepcopy(half_of(start, config.block))
-            super().__init__(half, projector(_width(half, encoder.side)))
+            super().__init__(half, projector(_width(half, encoder)))
         self.requires_grad_(False)
         self.config, self.norm, self.follows = config, norm, follows
 
@@ -194,10 +194,10 @@ class Mean(nn.Module):
 
 
 @torch.no_grad()
-def _width(half: nn.Sequential, side: int) -> int:
+def _width(half: nn.Sequential, encoder: Encoder) -> int:
     """Numbers that the blocks give of an image."""
     probe = copy.deepcopy(half).eval()
-    return int(probe(torch.zeros(1, 3, side, side)).shape[1])
+    return int(probe(encoder.blank()).shape[1])
 
 
 TARGETS: dict[str, tuple[Callable[..., Target], type]] = {

@@ -3,7 +3,7 @@ border."""
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +14,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from genseg.core.check import at_least, normalisation
+from genseg.core.check import at_least
 from genseg.core.names import ENCODER_NAME
 from genseg.core.paths import expand
 from genseg.nn.stem import small_stem
 from genseg.nn.vit import PlainViT
-from genseg.nn.weights import checked_facts, read_facts, read_weights, save_weights
+from genseg.nn.weights import read_weights
 
 MULTIPLE = 32  # sides of what an encoder sees are multiples of its coarsest stride
 
@@ -32,8 +32,11 @@ class EncoderConfig:
     stem: Literal["imagenet", "small"] = "imagenet"  # small: 3x3, stride 1, no max-pool, for 32 px
     # null: random | a run directory | a .safetensors file | a tag of smp, or timm for tu-
     weights: str | None = None
+    # channels of its input: in pretraining as many as data.channels names, 3 where it names none
+    in_channels: int = 3
 
     def __post_init__(self) -> None:
+        at_least(1, in_channels=self.in_channels)
         # timm would fetch it, or read it from any folder; it comes from files of others, too
         if ":" in self.name:
             raise ValueError(
@@ -44,24 +47,6 @@ class EncoderConfig:
 
 
 @dataclass(frozen=True)
-class EncoderFacts:
-    """What `encoder.safetensors` says of itself."""
-
-    encoder: EncoderConfig
-    method: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    size: int  # pixels of the square images that it was measured on
-    images_seen: int = 0
-    fingerprint: str = ""  # of the images
-    genseg: str = ""  # the version that has written it
-
-    def __post_init__(self) -> None:
-        at_least(1, size=self.size)
-        normalisation(self.mean, self.std)
-
-
-@dataclass(frozen=True)
 class LoadReport:
     """What happened to the names of a weights file: all tuples hold key names."""
 
@@ -69,6 +54,7 @@ class LoadReport:
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     misshapen: tuple[str, ...] = ()
+    adapted: tuple[str, ...] = ()  # those of RGB, which were made weights of other channels
 
     def __str__(self) -> str:
         parts = [f"{len(self.loaded)} tensors loaded"]
@@ -77,6 +63,11 @@ class LoadReport:
             if names:
                 shown = ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
                 parts.append(f"{len(names)} {what} ({shown})")
+        if self.adapted:
+            parts.append(
+                f"{', '.join(self.adapted)} made of RGB's for other channels, as "
+                "segmentation-models-pytorch does"
+            )
         return "; ".join(parts)
 
 
@@ -91,18 +82,24 @@ class Encoder(nn.Module):
         flexible = {"strict_img_size": False} if config.name.startswith("tu-swin") else {}
         try:
             self.net = smp.encoders.get_encoder(
-                config.name, in_channels=3, depth=5, weights=tag, **flexible
+                config.name, in_channels=config.in_channels, depth=5, weights=tag, **flexible
             )
         # no such name, no pyramid, or no network
         except (KeyError, RuntimeError, OSError, ValueError) as error:
-            self.net = _plain_vit(config.name, tag, error)
+            self.net = _plain_vit(config, tag, error)
         if config.stem == "small":
             small_stem(self.net, config.name)
         self.width: int = self.net.out_channels[-1]
         # pixels of a square image that it takes
         self.side = self.net.side if isinstance(self.net, PlainViT) else _side(config.name)
 
-    def pyramid(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+    def blank(self, side: int = 0) -> Float[Tensor, "1 c side side"]:
+        """A square image of nothing, for trying it; side 0: the one that it takes."""
+        side = side or self.side
+        device = next(self.parameters()).device
+        return torch.zeros(1, self.config.in_channels, side, side, device=device)
+
+    def pyramid(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """Feature maps from the input itself to the coarsest level."""
         return self.net(x)
 
@@ -115,7 +112,7 @@ class Encoder(nn.Module):
         """
         trained = [p for p in self.net.parameters() if p.requires_grad]
         training = self.training
-        image = torch.zeros(1, 3, self.side, self.side, device=next(self.parameters()).device)
+        image = self.blank()
         levels = [level for level in self.eval().pyramid(image) if level.requires_grad]
         self.train(training)
         stages = []
@@ -129,7 +126,7 @@ class Encoder(nn.Module):
             trained = [p for p, g in zip(trained, gradients, strict=True) if g is None]
         return [stage for stage in stages if stage]
 
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b d"]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b d"]:
         return self.net(x)[-1].mean((2, 3))
 
     @torch.no_grad()
@@ -137,7 +134,7 @@ class Encoder(nn.Module):
         """Pixels between two places of the last level. Raises ValueError where that is no whole
         number."""
         training = self.training
-        image = torch.zeros(1, 3, self.side, self.side, device=next(self.parameters()).device)
+        image = self.blank()
         places = self.eval().pyramid(image)[-1].shape[-1]
         self.train(training)
         if self.side % places:
@@ -154,7 +151,7 @@ class Encoder(nn.Module):
         self.eval()
         for name, side in sizes.items():
             try:
-                self.net(torch.zeros(1, 3, side, side))
+                self.net(self.blank(side))
             # timm's models have no common way to refuse
             except (AssertionError, RuntimeError, ValueError) as error:
                 raise ValueError(
@@ -188,7 +185,7 @@ class Encoder(nn.Module):
         self.eval()
         try:
             for key, side in sizes.items():
-                self.net(torch.zeros(1, 3, side, side))
+                self.net(self.blank(side))
                 if seen:
                     raise ValueError(
                         f"{key}={side}: {seen[0]} of the encoder sees a single pixel, for which "
@@ -241,6 +238,8 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
     except ValueError as error:
         raise ValueError(f"encoder.weights: {error}") from None
     own = torchvision_state(encoder)
+    adapted = _adapted(own, found)
+    found |= adapted
     fits = {name for name in own.keys() & found.keys() if own[name].shape == found[name].shape}
     if not any(own[name].ndim for name in fits):  # counters fit in any encoder
         raise ValueError(
@@ -255,7 +254,22 @@ def load_weights(encoder: Encoder, path: Path) -> LoadReport:
         missing=tuple(sorted(own.keys() - found.keys())),
         unused=tuple(sorted(found.keys() - own.keys())),
         misshapen=tuple(sorted(own.keys() & found.keys() - fits)),
+        adapted=tuple(sorted(adapted)),
     )
+
+
+def _adapted(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of a first convolution of RGB, for other channels, as smp makes them: their sum
+    for one, else red, green and blue in turn, so that the sum of all stays as large."""
+    made = {}
+    for name in own.keys() & found.keys():
+        mine, theirs = own[name].shape, found[name].shape
+        if len(mine) != 4 or theirs != (mine[0], 3, *mine[2:]) or mine[1] == 3:
+            continue
+        count = mine[1]
+        cycled = found[name][:, [i % 3 for i in range(count)]] * (3 / count)
+        made[name] = found[name].sum(1, keepdim=True) if count == 1 else cycled
+    return made
 
 
 def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
@@ -264,54 +278,6 @@ def torchvision_state(encoder: Encoder) -> dict[str, Tensor]:
     return {
         name.removeprefix("model."): tensor for name, tensor in encoder.net.state_dict().items()
     }
-
-
-def save_encoder(encoder: Encoder, path: Path, facts: EncoderFacts) -> None:
-    """Write `encoder.safetensors`: tensors under torchvision's names, with facts, which hold no
-    path of the author's.
-
-    Raises WeightsError when the disk is full.
-    """
-    save_weights(
-        torchvision_state(encoder),
-        path,
-        asdict(replace(facts, encoder=replace(facts.encoder, weights=None))),
-    )
-
-
-def encoder_file(run: Path) -> Path:
-    """The weights of a run directory, or the file itself. Raises ValueError when there is none."""
-    file = run / ENCODER_NAME if run.is_dir() else run
-    if not file.is_file():
-        raise ValueError(
-            f"there is no {file}: give a run directory that has {ENCODER_NAME}, or such a file"
-        )
-    return file
-
-
-def facts_of(file: Path) -> EncoderFacts:
-    """What a file of `save_encoder` says of itself; its encoder has no weights to load, since they
-    are in the file.
-
-    Raises ValueError for a file of others, and for facts that do not fit.
-    """
-    facts = read_facts(file)
-    if not facts:
-        raise ValueError(
-            f"{file} was not written by genseg: its method, mean, std and size are not known"
-        )
-    refuse_more(file, facts)
-    found = checked_facts(file, facts, EncoderFacts)
-    return replace(found, encoder=replace(found.encoder, weights=None))
-
-
-def refuse_more(file: Path, facts: Mapping[str, Any]) -> None:
-    """Raise ValueError when the facts of a file are those of a whole model."""
-    if unlike := {"look", "preparation"} & facts.keys():
-        raise ValueError(
-            f"{file} holds more than an encoder ({', '.join(unlike)}): give its run directory, or "
-            f"the {ENCODER_NAME} there"
-        )
 
 
 def _is_tag(config: EncoderConfig) -> bool:
@@ -327,12 +293,13 @@ def _settings(name: str) -> dict[str, Any]:
     return dict(smp.encoders.encoders.get(name, {}).get("pretrained_settings", {}))
 
 
-def _plain_vit(name: str, tag: str | None, error: Exception) -> PlainViT:
+def _plain_vit(config: EncoderConfig, tag: str | None, error: Exception) -> PlainViT:
     """timm's plain ViT of that name, of which smp says `error`. Raises ValueError where it is none,
     or cannot be had."""
+    name, channels = config.name, config.in_channels
     if name.startswith("tu-") and "pattern" in str(error):  # its maps do not halve
         try:
-            return PlainViT(name.removeprefix("tu-"), pretrained=tag is not None)
+            return PlainViT(name.removeprefix("tu-"), pretrained=tag is not None, channels=channels)
         except TypeError:  # it is of another kind
             pass
         except (RuntimeError, OSError, ValueError) as other:  # no such weights, or no network
@@ -384,7 +351,7 @@ def _freeze_unused(encoder: Encoder, *, pyramid: bool) -> None:
     """Take from training what is not used (a classifier's last convolution, branches to other
     levels): DDP would wait for it."""
     training = encoder.training
-    levels = encoder.eval().pyramid(torch.zeros(1, 3, encoder.side, encoder.side))
+    levels = encoder.eval().pyramid(encoder.blank())
     torch.stack(
         [level.sum() for level in levels[0 if pyramid else -1 :] if level.requires_grad]
     ).sum().backward()

@@ -14,6 +14,6 @@ def small_stem(net: nn.Module, name: str) -> None:
             "encoder.stem=imagenet"
         )
     out = owner.conv1.out_channels
-    owner.conv1 = nn.Conv2d(3, out, 3, stride=1, padding=1, bias=False)
+    owner.conv1 = nn.Conv2d(owner.conv1.in_channels, out, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(owner.conv1.weight, mode="fan_out", nonlinearity="relu")
     owner.maxpool = nn.Identity()

@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from genseg.core.names import ENCODER_NAME
 from genseg.core.paths import exists, expand
 from genseg.core.precision import fast_precision
-from genseg.nn.encoder import LoadReport, build_encoder, facts_of, load_weights
+from genseg.nn.encoder import LoadReport, build_encoder, load_weights
+from genseg.nn.encoder_file import facts_of
 from genseg.nn.weights import read_facts, read_weights
 
-Colour = tuple[float, float, float]
+Colour = tuple[float, ...]
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FILE = "model.safetensors"  # what the hub calls the weights of a model
 UNASKED = ("head.", "fc_norm.", "attn_pool.")  # parts behind the features

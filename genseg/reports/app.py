@@ -15,6 +15,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from genseg.core import interrupts
 from genseg.data.images.source import ImageError
+from genseg.nn.kept_reading import reads_as
 from genseg.reports.app_energy import INVITATION as WHAT_TO_CLICK
 from genseg.reports.app_energy import EnergyAnswers, with_energies, without_energies
 from genseg.reports.app_guard import Asgi, Guard
@@ -338,6 +339,7 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         changed.change(again, [sides, *given], pictures, **private)
 
 
+@reads_as("runs")
 def serve(runs: Sequence[Path], *, port: int, max_mb: int) -> None:
     """Serve the page until it is interrupted. Raises ValueError for what a user can mend."""
     if not 1 <= port <= 65535:

@@ -63,7 +63,7 @@ class Judge:
 
     def _judged(self, image: LabelledImage) -> Judged | None:
         try:
-            pixels = decode(image.path)
+            pixels = decode(image.path, image=image.page)
         except ImageError:
             return None
         if self.semantic:

@@ -12,7 +12,8 @@ from genseg.core.names import ENCODER_NAME
 from genseg.data.images.pixels import centre
 from genseg.data.images.source import ImageSource
 from genseg.measure.features import features
-from genseg.nn.encoder import build_encoder, facts_of
+from genseg.nn.encoder import build_encoder
+from genseg.nn.encoder_file import facts_of
 from genseg.reports.pictures import TILE, small
 from genseg.reports.run import Run, chosen
 from genseg.reports.training_pictures import Shrunk

@@ -9,6 +9,7 @@ from genseg.core.files import write_text
 from genseg.core.names import REPORT_NAME
 from genseg.core.words import amount
 from genseg.methods.semantic import SUPERVISED
+from genseg.nn.kept_reading import reads_as
 from genseg.reports import energies, studies
 from genseg.reports.neighbours import alike
 from genseg.reports.numbers import classes, curves, data, gain, made, transfer
@@ -55,6 +56,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
 )
 
 
+@reads_as("path")
 def write_report(
     path: Path, folder: str | None = None, *, look: bool = True, live: bool = False
 ) -> Path:

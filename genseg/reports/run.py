@@ -29,7 +29,7 @@ from genseg.core.names import (
 )
 from genseg.core.precision import fast_precision
 from genseg.data.images.files import ImageList, list_images
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.source import ImageError, decode_image
 from genseg.data.instances.coco import AnnotatedImage, annotation, read_json
 from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.labels.annotated import read_scored
@@ -373,7 +373,7 @@ def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
     """Some images, by name, as they can be read. The data section lists the others."""
     for i in chosen(len(images), SHOWN):
         with contextlib.suppress(ImageError):
-            yield images.files[i], decode(images.path(i), short_side=side)
+            yield images.files[i], decode_image(images, i, short_side=side)
 
 
 def regions(

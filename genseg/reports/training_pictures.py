@@ -5,7 +5,7 @@ from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import ViewDataset
 from genseg.data.images.files import ImageList
-from genseg.data.images.source import ImageError, ImageSource, decode
+from genseg.data.images.source import ImageError, ImageSource, decode_image
 from genseg.data.instances.instance import cut
 from genseg.reports.pictures import COLUMNS, TILE, Pixels, small
 from genseg.reports.run import Run, chosen
@@ -65,7 +65,7 @@ class Shrunk(ImageSource):
 
     def _get(self, i: int) -> Pixels | None:
         try:
-            return None if i in self.broken else decode(self.images.path(i), short_side=self.side)
+            return None if i in self.broken else decode_image(self.images, i, short_side=self.side)
         except ImageError as error:
             self.broken[i] = str(error)
             return None

@@ -25,7 +25,7 @@ INSIDE = 0.7  # of a cut object in a whole one's box: it is a piece of that
 
 
 def detections_by_tiles(
-    image: Float[Tensor, "3 h w"] | Windows,
+    image: Float[Tensor, "c h w"] | Windows,
     look: Callable[[Tensor], list[Detection]],
     *,
     tile: int,

@@ -13,7 +13,7 @@ from genseg.data.instances.instance import Instance
 from genseg.data.regions.scene import Scene
 from genseg.nn.encoder import MULTIPLE
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Labelled:
     semantic: class of each pixel, 0 for background, 255 where it is not asked; None for instances
     """
 
-    images: Float[Tensor, "b 3 h w"]
+    images: Float[Tensor, "b c h w"]
     boxes: list[Float[Tensor, "_ 4"]]
     classes: list[Int[Tensor, "_"]]
     masks: list[UInt8[Tensor, "_ h w"]] | None

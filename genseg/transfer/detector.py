@@ -101,7 +101,7 @@ class Pyramid(nn.Module):
         )
         self.out_channels = config.width
 
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> OrderedDict[str, Tensor]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> OrderedDict[str, Tensor]:
         levels = self.body(x)[-4:]
         return OrderedDict(self.fpn(OrderedDict((str(i), level) for i, level in enumerate(levels))))
 
@@ -137,13 +137,13 @@ class Detector(nn.Module):
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     @torch.no_grad()
-    def detect(self, image: Float[Tensor, "3 h w"] | Windows) -> list[Detection]:
+    def detect(self, image: Float[Tensor, "c h w"] | Windows) -> list[Detection]:
         """Objects of a normalised image, best first. Large images are seen by overlapping tiles."""
         return detections_by_tiles(
             image, self._tile, tile=self.config.tile, overlap=self.config.overlap
         )
 
-    def _tile(self, image: Float[Tensor, "3 h w"]) -> list[Detection]:
+    def _tile(self, image: Float[Tensor, "c h w"]) -> list[Detection]:
         """The objects of a part of an image."""
         (found,) = self.model([image])
         boxes, scores, labels = (

@@ -78,7 +78,7 @@ class PlaceDetector(nn.Module):
         return {"loss": torch.stack(list(terms.values())).sum(), **terms, **facts}
 
     @torch.no_grad()
-    def detect(self, image: Float[Tensor, "3 h w"] | Windows) -> list[Detection]:
+    def detect(self, image: Float[Tensor, "c h w"] | Windows) -> list[Detection]:
         """Objects of a normalised image, best first. Large images are seen by overlapping tiles."""
         h, w = image.shape[1:]
         c = self.config.generate
@@ -98,7 +98,7 @@ class PlaceDetector(nn.Module):
         return detections
 
     @torch.no_grad()
-    def at(self, image: Float[Tensor, "3 h w"], y: float, x: float) -> Instance | None:
+    def at(self, image: Float[Tensor, "c h w"], y: float, x: float) -> Instance | None:
         """What is drawn at a point of a normalised image, in pixels, however little it scores; None
         where nothing is. Of a large image the tile whose middle is nearest is looked at."""
         h, w = image.shape[1:]
@@ -110,7 +110,7 @@ class PlaceDetector(nn.Module):
         inside = covering(found, tile.height, tile.width, int(y), int(x))
         return inside and replace(inside, top=inside.top + tile.top, left=inside.left + tile.left)
 
-    def _tile(self, image: Float[Tensor, "3 h w"]) -> list[Instance]:
+    def _tile(self, image: Float[Tensor, "c h w"]) -> list[Instance]:
         """The instances of a part of an image."""
         embeddings, places = self.decoder(self.encoder.pyramid(padded(image)))
         categories = self.classify(places.vector).float().softmax(-1)
@@ -126,11 +126,11 @@ def as_composites(batch: Labelled) -> Composites:
     ignored."""
     assert batch.masks is not None
     device = batch.images.device
-    b, _, h, w = batch.images.shape
+    b, c, h, w = batch.images.shape
     visible = torch.cat(batch.masks) * OPAQUE
     owner = torch.cat([torch.full((len(m),), i, device=device) for i, m in enumerate(batch.masks)])
     return Composites(
-        image=torch.zeros(b, h, w, 3, dtype=torch.uint8, device=device),
+        image=torch.zeros(b, h, w, c, dtype=torch.uint8, device=device),
         visible=visible,
         amodal=visible,
         owner=owner,

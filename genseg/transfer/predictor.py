@@ -17,7 +17,9 @@ from genseg.alpha.decoder import AlphaDecoder
 from genseg.core.check import at_least, normalisation
 from genseg.core.names import BEST_NAME, MODEL_NAME
 from genseg.core.precision import Precision
-from genseg.data.images.pixels import normalise, stretch
+from genseg.core.reading import Reading
+from genseg.data.images.decode import resize
+from genseg.data.images.pixels import Numbers, as_inputs, normalise, stretch
 from genseg.data.instances.instance import Instance, filled, resized
 from genseg.data.instances.run_length import encode
 from genseg.data.labels.categories import Categories
@@ -45,10 +47,11 @@ Model = Detector | PlaceDetector | Segmenter
 class Preparation:
     """How an image becomes what the model sees, in training as in prediction."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: Numbers
+    std: Numbers
     fit: int  # images are resized to this long side; 0: they stay as they are
     stretch: bool  # values are spread over the whole range
+    reading: Reading = Reading()  # how files are read
 
     def __post_init__(self) -> None:
         normalisation(self.mean, self.std)
@@ -59,27 +62,24 @@ class Preparation:
         return self.fit / max(height, width) if self.fit else 1.0
 
     @overload
-    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ 3"]: ...
+    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]: ...
     @overload
     def resized(self, image: Scene) -> Scene: ...
-    def resized(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ 3"] | Scene:
+    def resized(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ c"] | Scene:
         """The image at the size that the model sees, its values spread where that is wanted."""
         if isinstance(image, Scene):
             return self._scene(image)
+        image = as_inputs(image, len(self.mean))
         image = stretch(image) if self.stretch else image
         scale = self.scale(*image.shape[:2])
         if scale == 1:
             return image
         h, w = (max(1, round(n * scale)) for n in image.shape[:2])
-        return np.asarray(
-            cv2.resize(
-                image, (w, h), interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-            )
-        )
+        return resize(image, (w, h), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
     def _scene(self, image: Scene) -> Scene:
         """`resized`; where a resolution was asked for, that counts in place of `fit`."""
-        seen = image.looked_at(0)
+        seen = image.inputs(len(self.mean)).looked_at(0)
         seen = seen.stretched() if self.stretch else seen
         scale = self.scale(*seen.size)
         if image.chosen is not None or scale == 1:
@@ -87,7 +87,7 @@ class Preparation:
         h, w = (max(1, round(n * scale)) for n in seen.size)
         return seen.resized((h, w))
 
-    def normalised(self, pixels: UInt8[Tensor, "*n h w 3"]) -> Float[Tensor, "*n 3 h w"]:
+    def normalised(self, pixels: UInt8[Tensor, "*n h w c"]) -> Float[Tensor, "*n c h w"]:
         """Pixels as the model takes them."""
         return normalise(pixels, mean=self.mean, std=self.std)
 
@@ -189,10 +189,10 @@ class Predictor:
             )
 
     @overload
-    def _tensor(self, pixels: Pixels) -> Float[Tensor, "3 h w"]: ...
+    def _tensor(self, pixels: Pixels) -> Float[Tensor, "c h w"]: ...
     @overload
     def _tensor(self, pixels: Scene) -> Windows: ...
-    def _tensor(self, pixels: Pixels | Scene) -> Float[Tensor, "3 h w"] | Windows:
+    def _tensor(self, pixels: Pixels | Scene) -> Float[Tensor, "c h w"] | Windows:
         if isinstance(pixels, Scene):
             return Windows(pixels, self._tensor, self.device)
         return self.preparation.normalised(torch.from_numpy(np.array(pixels)).to(self.device))

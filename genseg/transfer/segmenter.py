@@ -65,7 +65,11 @@ class Segmenter(nn.Module):
             )
         self.config, self.classes = config, classes
         self.model = smp.create_model(
-            config.name, architecture.name, encoder_weights=None, classes=classes + 1
+            config.name,
+            architecture.name,
+            encoder_weights=None,
+            in_channels=architecture.in_channels,
+            classes=classes + 1,
         )
         self.model.encoder.load_state_dict(encoder.net.state_dict())
         for name, p in encoder.net.named_parameters():  # what no level needs stays out of training
@@ -94,7 +98,7 @@ class Segmenter(nn.Module):
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     @torch.no_grad()
-    def segment(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "n h w"]:
+    def segment(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "n h w"]:
         """Logits of the background and each class. Large images are seen by overlapping tiles."""
         return logits_by_tiles(image, self._tile, tile=self.config.tile)
 
@@ -106,7 +110,7 @@ class Segmenter(nn.Module):
             yield F.pad(part, (0, 0, 0, 0, 0, missing))
 
     @torch.no_grad()
-    def _tile(self, image: Float[Tensor, "3 h w"]) -> Float[Tensor, "n h w"]:
+    def _tile(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "n h w"]:
         """The logits of a part of an image."""
         h, w = image.shape[1:]
         logits: Tensor = self.model(padded(image))

@@ -20,7 +20,8 @@ from genseg.alpha.decoder import AlphaDecoder, Places
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.data.instances.instance import Instance
-from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, save_encoder
+from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.nn.norms import with_norms
 from genseg.nn.weights import WeightsError
 

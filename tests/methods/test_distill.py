@@ -15,7 +15,8 @@ from torch import nn
 from genseg.cli import main
 from genseg.core.schedule import Plan
 from genseg.methods.distill import Distill, DistillConfig, at_places
-from genseg.nn.encoder import EncoderConfig, EncoderFacts, build_encoder, save_encoder
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 
 PLAN = Plan(images=80, batch=8, total=20)
 GREY, COLOURS = (0.5, 0.5, 0.5), (0.2, 0.3, 0.4)

@@ -12,15 +12,8 @@ import torchvision
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from genseg.nn.encoder import (
-    EncoderConfig,
-    EncoderFacts,
-    build_encoder,
-    facts_of,
-    load_weights,
-    save_encoder,
-    torchvision_state,
-)
+from genseg.nn.encoder import EncoderConfig, build_encoder, load_weights, torchvision_state
+from genseg.nn.encoder_file import EncoderFacts, facts_of, save_encoder
 from genseg.nn.momentum import teacher_of
 from genseg.workflows.export.encoder import export
 from genseg.workflows.export.timm_folder import save_timm_folder

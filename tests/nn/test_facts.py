@@ -18,14 +18,8 @@ from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
 from genseg.core.names import ALPHA_NAME, ENCODER_NAME, MODEL_NAME
-from genseg.nn.encoder import (
-    Encoder,
-    EncoderConfig,
-    EncoderFacts,
-    build_encoder,
-    facts_of,
-    save_encoder,
-)
+from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder
+from genseg.nn.encoder_file import EncoderFacts, facts_of, save_encoder
 from genseg.nn.weights import read_facts, read_weights
 from genseg.transfer.detector import DetectorConfig
 from genseg.transfer.places import PlacesConfig

@@ -8,7 +8,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from genseg.nn.encoder import EncoderConfig, EncoderFacts, build_encoder, save_encoder
+from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.nn.teacher import load_teacher
 
 VIT, CONVNEXT = "test_vit", "test_convnext"  # timm's smallest

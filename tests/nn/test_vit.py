@@ -6,7 +6,8 @@ import pytest
 import timm
 import torch
 
-from genseg.nn.encoder import EncoderConfig, EncoderFacts, build_encoder, load_weights, save_encoder
+from genseg.nn.encoder import EncoderConfig, build_encoder, load_weights
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 
 TINY = EncoderConfig("tu-vit_tiny_patch16_224")
 

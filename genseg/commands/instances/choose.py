@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_reading, path
 
 SUMMARY = "which images to label next"
 HELP = """\
@@ -48,6 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="a list or a COCO json of images that have labels already",
     )
     parser.add_argument("--seed", type=int, default=0, help="of --by random (default: 0)")
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

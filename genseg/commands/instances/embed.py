@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_reading, path
 
 SUMMARY = "vectors of images or of instances, for search, clusters and plots"
 HELP = """\
@@ -48,6 +48,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", type=float, default=0.0, help="leave out instances of a lower score"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_reading, path
 
 SUMMARY = "part instances into groups of like look, to name"
 HELP = """\
@@ -47,6 +47,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", type=float, default=0.0, help="leave out instances of a lower score"
     )
+    add_reading(parser)
 
 
 def act(options: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_reading, path
 
 SUMMARY = "a table of instances: sizes, shapes, brightness of each"
 HELP = """\
@@ -50,6 +50,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="UM",
         help="micrometres of a pixel's side (default: as each file says)",
     )
+    add_reading(parser, "all channels; the pages that FOUND was made of")
 
 
 def act(options: argparse.Namespace) -> int:

@@ -73,6 +73,5 @@ def warped(
     matrix = matrix.copy()
     matrix[:, 2] += matrix[:, :2] @ origin[::-1] - (columns.start, rows.start)
     size = (columns.stop - columns.start, rows.stop - rows.start)
-    return np.asarray(
-        cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
-    )
+    out = cv2.warpAffine(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=border)
+    return out.reshape(*size[::-1], *pixels.shape[2:])

@@ -7,15 +7,17 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from genseg.data.images.pixels import RGB
+
 Alpha = Float[np.ndarray, "h w"]
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 Rng = np.random.Generator
 
 Blend = Literal["hard", "feathered", "matched", "noise"]
 BLUR = 8  # pixels beyond an alpha that blends look at or change, at most
 
 
-def plain(rng: Rng, image: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} 3"]:
+def plain(rng: Rng, image: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size} c"]:
     """A picture of one texture: a small patch of the image, turned, mirrored on and on, and
     tinted."""
     h, w = image.shape[:2]
@@ -26,6 +28,7 @@ def plain(rng: Rng, image: Pixels, size: int) -> UInt8[np.ndarray, "{size} {size
     tiled = cv2.warpAffine(
         tile, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
+    tiled = tiled.reshape(size, size, -1)
     return tinted(rng, tiled.astype(np.float32)).round().astype(np.uint8)
 
 
@@ -39,18 +42,20 @@ def patch_window(rng: Rng, window: tuple[slice, slice], image: Pixels) -> tuple[
     return slice(top, top + side), slice(left, left + side)
 
 
-def tinted(rng: Rng, colour: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h w 3"]:
+def tinted(rng: Rng, colour: Float[np.ndarray, "h w c"]) -> Float[np.ndarray, "h w c"]:
     """Another colour and brightness by one gain for each channel."""
-    return np.clip(colour * np.exp(rng.uniform(-0.5, 0.5, 3)).astype(np.float32), 0, 255)
+    return np.clip(
+        colour * np.exp(rng.uniform(-0.5, 0.5, colour.shape[2])).astype(np.float32), 0, 255
+    )
 
 
 def blended(
     rng: Rng,
-    colour: Float[np.ndarray, "h w 3"],
+    colour: Float[np.ndarray, "h w c"],
     alpha: Alpha,
-    under: Float[np.ndarray, "h w 3"],
+    under: Float[np.ndarray, "h w c"],
     blend: str,
-) -> tuple[Float[np.ndarray, "h w 3"], Alpha]:
+) -> tuple[Float[np.ndarray, "h w c"], Alpha]:
     """Colour and alpha of a layer, prepared for what is `under` it, so that no one sign gives
     pasting away."""
     if blend == "hard":
@@ -72,7 +77,7 @@ def blended(
     return colour, soft
 
 
-def _noise(image: Float[np.ndarray, "h w 3"]) -> float:
+def _noise(image: Float[np.ndarray, "h w c"]) -> float:
     """Standard deviation of the noise, from what a Laplacian leaves (Immerkaer, 1996, with a median
     for robustness)."""
     grey = image.mean(2)
@@ -80,21 +85,39 @@ def _noise(image: Float[np.ndarray, "h w 3"]) -> float:
     return float(np.median(np.abs(cv2.filter2D(grey, -1, kernel))) / (6 * 0.6745))
 
 
-def photometric(rng: Rng, image: Float[np.ndarray, "s s 3"], probability: float) -> Pixels:
+def photometric(rng: Rng, image: Float[np.ndarray, "s s c"], probability: float) -> Pixels:
     """Brightness, contrast and gamma, then blur, noise and JPEG, each at random."""
     drawn = rng.random(5) < probability * np.array((1, 1, 0.5, 0.5, 0.3))
     x = np.clip(image, 0, 255) / 255
     if drawn[0]:
         x = x ** float(np.exp(rng.uniform(-0.5, 0.5)))
     if drawn[1]:
-        gain = np.exp(rng.uniform(-0.4, 0.2)) * np.exp(rng.uniform(-0.1, 0.1, 3))
+        gain = np.exp(rng.uniform(-0.4, 0.2)) * np.exp(rng.uniform(-0.1, 0.1, x.shape[2]))
         x = x * gain.astype(np.float32) + float(rng.uniform(-0.1, 0.1))
     if drawn[2]:
-        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2)))
+        x = cv2.GaussianBlur(x, (0, 0), float(rng.uniform(0.3, 1.2))).reshape(x.shape)
     if drawn[3]:
         x = x + rng.normal(0, rng.uniform(0, 0.04), x.shape[:2])[..., None]
     out = (np.clip(x, 0, 1) * 255).round().astype(np.uint8)
     if drawn[4]:
-        _, coded = cv2.imencode(".jpg", out, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))])
-        out = cv2.imdecode(coded, cv2.IMREAD_COLOR)
+        out = _through_jpeg(out, int(rng.integers(40, 95)))
     return out
+
+
+def _through_jpeg(image: Pixels, quality: int) -> Pixels:
+    """An image as JPEG gives it back; other than three channels each as grey."""
+    if image.shape[2] != RGB:
+        parts = [
+            _coded(image[..., c], quality, cv2.IMREAD_GRAYSCALE) for c in range(image.shape[2])
+        ]
+        return np.stack(parts, axis=2)
+    return _coded(image, quality, cv2.IMREAD_COLOR)
+
+
+def _coded(
+    image: UInt8[np.ndarray, "h w *c"], quality: int, kind: int
+) -> UInt8[np.ndarray, "h w *c"]:
+    _, coded = cv2.imencode(
+        ".jpg", np.ascontiguousarray(image), [cv2.IMWRITE_JPEG_QUALITY, quality]
+    )
+    return np.asarray(cv2.imdecode(coded, kind))

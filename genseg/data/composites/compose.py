@@ -31,7 +31,7 @@ from genseg.data.composites.appearance import (
     tinted,
 )
 from genseg.data.composites.bank import Bank
-from genseg.data.images.pixels import stretching
+from genseg.data.images.pixels import mapped, stretching
 from genseg.data.instances.instance import Instance
 
 Map = Float[np.ndarray, "s s"]  # of a composite
@@ -105,7 +105,7 @@ class Composites:
     """A batch of composites as tensors. The layers of all images follow one another; `owner` is the
     image of each."""
 
-    image: UInt8[Tensor, "b h w 3"]
+    image: UInt8[Tensor, "b h w c"]
     visible: UInt8[Tensor, "n h w"]
     amodal: UInt8[Tensor, "n h w"]
     owner: Int[Tensor, "n"]
@@ -130,7 +130,7 @@ class Layer:
     instance."""
 
     window: Window
-    colour: Float[np.ndarray, "h w 3"]
+    colour: Float[np.ndarray, "h w c"]
     alpha: Alpha
     target: bool
 
@@ -140,7 +140,7 @@ class Images:
 
     def __init__(self, read: Callable[[int], Pixels], *, stretched: bool) -> None:
         self.read, self.stretched = read, stretched
-        self.tables: dict[int, UInt8[np.ndarray, 256]] = {}  # a few hundred bytes an image
+        self.tables: dict[int, UInt8[np.ndarray, 256 * c]] = {}  # a few hundred bytes an image
 
     def pixels(self, i: int, window: Window = (slice(None), slice(None))) -> Pixels:
         """A window of an image."""
@@ -149,7 +149,7 @@ class Images:
             return image[window]
         if i not in self.tables:
             self.tables[i] = stretching(image)
-        return np.asarray(cv2.LUT(image[window], self.tables[i]))
+        return mapped(image[window], self.tables[i])
 
 
 def compose(
@@ -254,7 +254,7 @@ def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
 def _host(
     rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
 ) -> tuple[
-    UInt8[np.ndarray, "s s 3"], float, Map, tuple[Float[np.ndarray, "k"], list[Map], list[int]]
+    UInt8[np.ndarray, "s s c"], float, Map, tuple[Float[np.ndarray, "k"], list[Map], list[int]]
 ]:
     """A square window, its zoom, where a small image is mirrored (it shows instances there that no
     bank holds), and scores, alphas and numbers of the instances in it."""
@@ -271,6 +271,7 @@ def _host(
     out = cv2.warpAffine(
         source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
+    out = out.reshape(size, size, image.shape[2])
     mirrored = 1 - cv2.warpAffine(
         np.ones((h, w), np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR
     )
@@ -309,7 +310,7 @@ def _draw_layer(
     null: bool,
     images: Images,
     bank: Bank,
-    canvas: Float[np.ndarray, "s s 3"],
+    canvas: Float[np.ndarray, "s s c"],
     background: Alpha,
     zoom: float,
     last: Alpha | None,
@@ -379,11 +380,11 @@ def _around(instance: Instance, image: Pixels, margin: int) -> Window:
 
 def _elsewhere(
     rng: Rng,
-    canvas: Float[np.ndarray, "s s 3"],
+    canvas: Float[np.ndarray, "s s c"],
     background: Float[np.ndarray, "s s"],
     window: Window,
     alpha: Alpha,
-) -> Float[np.ndarray, "h w 3"] | None:
+) -> Float[np.ndarray, "h w c"] | None:
     """What lies elsewhere on the canvas, only background under `alpha`, for a window; None where
     there is none. The canvas goes on at its other side."""
     size = len(canvas)

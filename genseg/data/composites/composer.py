@@ -28,7 +28,7 @@ class Composer:
         )
         self.images = Images(self._read, stretched=config.stretch)
 
-    def _read(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+    def _read(self, i: int) -> UInt8[np.ndarray, "h w c"]:
         """A method and no lambda: where workers are spawned, a composer is pickled."""
         return self.source.read(i)[0]
 

@@ -18,8 +18,8 @@ from genseg.data.images.views import View, ViewConfig, colour_view, crop_view, d
 class Batch:
     """Views of b images: one entry per crop size group, the largest first."""
 
-    images: list[UInt8[Tensor, "_ b _ _ 3"]]
-    drawn: list[Float[Tensor, "_ b 17"]]  # View.vector of each
+    images: list[UInt8[Tensor, "_ b _ _ c"]]
+    drawn: list[Float[Tensor, "_ b n"]]  # View.vector of each
     epoch: Int[Tensor, "b"]
     index: Int[Tensor, "b"]  # which image was asked for
     source: Int[Tensor, "b"]  # which image it is; another one where the file is broken
@@ -55,15 +55,16 @@ class ViewDataset(Dataset[Batch]):
 
     def __getitem__(self, keys: list[tuple[int, int]]) -> Batch:
         shapes = [(len(group), len(keys), group[0][1].size) for group in self.groups]
-        images = [np.empty((v, b, size, size, 3), np.uint8) for v, b, size in shapes]
-        drawn = [np.empty((v, b, View.LENGTH), np.float32) for v, b, _ in shapes]
+        channels = self.source.channels
+        images = [np.empty((v, b, size, size, channels), np.uint8) for v, b, size in shapes]
+        drawn = [np.empty((v, b, View.length(channels)), np.float32) for v, b, _ in shapes]
         found = np.empty(len(keys), np.int64)
         for column, (epoch, index) in enumerate(keys):
             image, found[column] = self.source.read(index)
             for group, pixels, numbers in zip(self.groups, images, drawn, strict=True):
                 for row, (n, config) in enumerate(group):
                     rng = np.random.default_rng([self.seed, epoch, index, n])
-                    view = draw_view(rng, config, *image.shape[:2])
+                    view = draw_view(rng, config, *image.shape)
                     cut = crop_view(image, view, config.size)
                     pixels[row, column] = colour_view(cut, view) if self.colour else cut
                     numbers[row, column] = view.vector()

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from genseg.core.paths import expand
 from genseg.data.images.files import ImageList, fingerprint
-from genseg.data.images.source import ImageError, decode, decode_image
+from genseg.data.images.source import ImageError, decode_image
 
 if sys.platform == "win32":
     fcntl = None
@@ -51,7 +52,8 @@ class CachedImages:
         size = (folder / "images.bin").stat().st_size
         if meta["version"] != VERSION or meta["images"] != len(self.index) or meta["bytes"] != size:
             raise ValueError(f"{folder} is stale or cut short")
-        sizes = self.index[:, 1] * self.index[:, 2] * 3
+        self.channels: int = meta.get("channels", 3)
+        sizes = self.index[:, 1] * self.index[:, 2] * self.channels
         ends = np.cumsum(sizes)
         gaps = ends[-1] != size or (self.index[:, 0] != ends - sizes).any()
         if gaps or {*np.flatnonzero(sizes == 0)} != {*self.broken}:
@@ -62,12 +64,13 @@ class CachedImages:
     def __len__(self) -> int:
         return len(self.index)
 
-    def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, i: int) -> UInt8[np.ndarray, "h w c"]:
         """The pixels of the i-th image, straight from the mapped file: read-only. It must not be a
         broken one."""
         offset, height, width = self.index[i].tolist()
         assert height, f"image {i} is broken: {self.broken[i]}"
-        return self._pixels[offset : offset + height * width * 3].reshape(height, width, 3)
+        end = offset + height * width * self.channels
+        return self._pixels[offset:end].reshape(height, width, self.channels)
 
     def __reduce__(self) -> tuple[type["CachedImages"], tuple[Path]]:
         return CachedImages, (self.folder,)  # a copy for another process maps the file again
@@ -136,12 +139,12 @@ def _open(folder: Path, images: ImageList) -> CachedImages | None:
     # damaged json and npy files raise any
     except (OSError, EOFError, ValueError, LookupError, TypeError):
         return None
-    return None if any(_readable(images.path(i)) for i in found.passing) else found
+    return None if any(_readable(images, i) for i in found.passing) else found
 
 
-def _readable(path: Path) -> bool:
+def _readable(images: ImageList, i: int) -> bool:
     try:
-        decode(path)
+        decode_image(images, i)
     except ImageError:
         return False
     return True
@@ -209,7 +212,15 @@ def _write(images: ImageList, part: Path, *, side: int, workers: int) -> None:
             progress.update()
         file.flush()
         os.fsync(file.fileno())
-    meta = {"version": VERSION, "side": side, "images": len(images), "bytes": end, "broken": broken}
+    meta: dict[str, Any] = {
+        "version": VERSION,
+        "side": side,
+        "images": len(images),
+        "bytes": end,
+        "broken": broken,
+    }
+    if images.reading.inputs != 3:
+        meta["channels"] = images.reading.inputs
     with (part / "index.npy").open("wb") as file:
         np.save(file, index)
         os.fsync(file.fileno())
@@ -218,17 +229,17 @@ def _write(images: ImageList, part: Path, *, side: int, workers: int) -> None:
 
 def _decoded(
     images: ImageList, *, side: int, workers: int
-) -> Generator[UInt8[np.ndarray, "_ _ 3"] | ImageError, None, None]:
+) -> Generator[UInt8[np.ndarray, "_ _ c"] | ImageError, None, None]:
     """The images in order, a few of them decoded ahead."""
 
-    def load(i: int) -> UInt8[np.ndarray, "_ _ 3"] | ImageError:
+    def load(i: int) -> UInt8[np.ndarray, "_ _ c"] | ImageError:
         try:
             return decode_image(images, i, short_side=side)
         except ImageError as error:
             return error
 
     with ThreadPoolExecutor(workers) as pool:
-        ahead: deque[Future[UInt8[np.ndarray, "_ _ 3"] | ImageError]] = deque()
+        ahead: deque[Future[UInt8[np.ndarray, "_ _ c"] | ImageError]] = deque()
         for i in range(len(images)):
             ahead.append(pool.submit(load, i))
             if len(ahead) > 8 * workers:

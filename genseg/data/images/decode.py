@@ -6,7 +6,8 @@ import logging
 import os
 import stat
 import warnings
-from functools import cache
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -122,26 +123,6 @@ def reason_of(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
-def decoded_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image that can be decoded to its end. Raises ValueError with the
-    reason for another.
-
-    A file that stays as it is is decoded once in a process: `genseg compare` reads the same labels
-    for every cell.
-    """
-    try:
-        state = path.stat()
-        return _decoded_size(path, state.st_mtime_ns, state.st_size)
-    except Exception as error:  # damaged files make PIL's plugins raise nearly anything
-        raise ValueError(reason_of(error)) from None
-
-
-@cache
-def _decoded_size(path: Path, changed: int, size: int) -> tuple[int, int]:
-    height, width, _ = rgb_pixels(read_file(path)).shape
-    return height, width
-
-
 def _orientation(image: Image.Image) -> int:
     """EXIF's Orientation; 1, upright, where there is none or its block is damaged: the pixels are
     whole."""
@@ -173,14 +154,21 @@ def shrunk_size(width: int, height: int, short_side: int) -> tuple[int, int]:
     return round(width * short_side / short), round(height * short_side / short)
 
 
-def shrunk(x: UInt8[np.ndarray, "h w 3"], short_side: int) -> UInt8[np.ndarray, "_ _ 3"]:
+def resize(
+    x: Shaped[np.ndarray, "h w c"], size: tuple[int, int], how: int
+) -> Shaped[np.ndarray, "_ _ c"]:
+    """cv2.resize to (width, height) for any number of channels: it drops the axis of a single one,
+    and averages over areas for up to four."""
+    if how == cv2.INTER_AREA and x.shape[2] > 4:
+        parts = [x[..., c : c + 4] for c in range(0, x.shape[2], 4)]
+        return np.concatenate([resize(part, size, how) for part in parts], axis=2)
+    return cv2.resize(x, size, interpolation=how).reshape(*size[::-1], x.shape[2])
+
+
+def shrunk(x: UInt8[np.ndarray, "h w c"], short_side: int) -> UInt8[np.ndarray, "_ _ c"]:
     """A picture at the size that `shrunk_size` says, by the mean over areas."""
     size = shrunk_size(x.shape[1], x.shape[0], short_side)
-    return (
-        x
-        if size == x.shape[1::-1]
-        else np.asarray(cv2.resize(x, size, interpolation=cv2.INTER_AREA))
-    )
+    return x if size == x.shape[1::-1] else resize(x, size, cv2.INTER_AREA)
 
 
 def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
@@ -311,8 +299,15 @@ def _unpacked(page: tifffile.TiffPage, packed: str) -> Shaped[np.ndarray, "*shap
     if max(ends, default=0) > page.parent.filehandle.size:
         # tifffile would fill up with zeros
         raise ValueError("the file is truncated: it ends before its last pixels")
-    try:
+    with known_codec(packed):
         return page.asarray()
+
+
+@contextmanager
+def known_codec(packed: str) -> Iterator[None]:
+    """Inside, what decodes a TIFF's compression may be missing: then a ValueError names it."""
+    try:
+        yield
     # imagecodecs' errors are RuntimeErrors
     except (ValueError, NotImplementedError, RuntimeError) as error:
         raise ValueError(

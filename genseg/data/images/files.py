@@ -6,12 +6,14 @@ import posixpath
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from genseg.core.paths import exists, expand, file_bytes
+from genseg.core.reading import Reading, current, kept_reading
 from genseg.data.images.coco_files import YAML, coco_folders, find_file, load_json
+from genseg.data.images.counted import images_in
 from genseg.data.images.decode import regular
 
 SUFFIXES = (
@@ -20,6 +22,8 @@ SUFFIXES = (
     ".jfif",
     ".jpeg",
     ".jpg",
+    ".npy",
+    ".npz",
     ".pgm",
     ".png",
     ".ppm",
@@ -28,6 +32,9 @@ SUFFIXES = (
     ".webp",
 )
 PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces
+
+
+_Image = tuple[str, int]  # a file, and which of its images; 0: the only one
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,8 @@ class ImageList:
         None
     windows: the part of its file that each image is, (top, left, height, width) in pixels; None:
         all of it
+    pages: which image of its file each is, from 1, where files hold several; None: the only one
+    reading: how the files are read
     """
 
     root: Path
@@ -49,6 +58,8 @@ class ImageList:
     classes: tuple[str, ...] = ()
     numbers: tuple[int, ...] | None = None
     windows: tuple[tuple[int, int, int, int], ...] | None = None
+    pages: tuple[int, ...] | None = None
+    reading: Reading = Reading()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -66,6 +77,14 @@ class ImageList:
         """The id of the i-th image: that of the json, or else its place, from 1 on."""
         return i + 1 if self.numbers is None else self.numbers[i]
 
+    def page(self, i: int) -> int:
+        """Which image of its file the i-th is, from 1; 0: the only one."""
+        return 0 if self.pages is None else self.pages[i]
+
+    def name(self, i: int) -> str:
+        """The i-th image as it is told: its file, and which of its images."""
+        return self.files[i] if self.pages is None else f"{self.files[i]} (image {self.page(i)})"
+
     def bytes(self, i: int) -> int:
         """The size of the i-th file; -1 where it is missing."""
         try:
@@ -75,8 +94,32 @@ class ImageList:
 
 
 def list_images(path: str | Path) -> ImageList:
-    """The images of a folder tree, a .txt list or a COCO .json. None is opened: broken files are
-    listed too.
+    """The images of a folder tree, a .txt list or a COCO .json, as `list_files` finds them, of the
+    pages and channels that are said (`reading.current`); broken files are listed too.
+
+    Raises ValueError where a file holds more than is said what to use of, and as that does.
+    """
+    listed = list_files(path)
+    reading = current().over(listed.reading)
+    if listed.pages is not None:
+        return replace(listed, reading=reading)
+    counts = images_in(listed.paths, reading)
+    if max(counts, default=1) == 1:
+        return replace(listed, reading=reading)
+    which = [i for i, count in enumerate(counts) for _ in range(count)]
+    return ImageList(
+        listed.root,
+        tuple(listed.files[i] for i in which),
+        None if listed.labels is None else tuple(listed.labels[i] for i in which),
+        listed.classes,
+        pages=tuple(page for count in counts for page in range(1, count + 1)),
+        reading=reading,
+    )
+
+
+def list_files(path: str | Path) -> ImageList:
+    """The images of a folder tree, a .txt list or a COCO .json, each file as one. None is opened:
+    broken files are listed too.
 
     Folder: every file with an image's suffix; hidden files and folders are left out, links
     followed. When all lie in sub-folders directly under the root, two or more, the folder's name is
@@ -227,39 +270,54 @@ def _from_coco(path: Path) -> ImageList:
         )
     folders = coco_folders(path)
     inside, beside, *others = folders
-    names: dict[str, Any] = {}  # and their ids
-    files: dict[str, Any] = {}
+    names: dict[_Image, Any] = {}  # and their ids
+    files: dict[_Image, Any] = {}
     for n, entry in enumerate(entries):
         name = entry.get("file_name") if isinstance(entry, dict) else None
         if not isinstance(name, str) or not name:
             raise ValueError(f'{path}: images[{n}] has no "file_name"')
+        page = page_of(entry)
         name = posixpath.normpath(find_file(name, folders)[1])
         file = (
             name
             if exists(beside / name) and not exists(inside / name)
             else posixpath.join("images", name)
         )
-        if file in files:
+        if (file, page) in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
-        names[name] = files[file] = entry.get("id")
-    if any(exists(beside / file) for file in files):
-        return _numbered(beside, files)
+        names[name, page] = files[file, page] = entry.get("id")
+    reading = kept_reading(content)
+    if any(exists(beside / file) for file, _ in files):
+        return _numbered(beside, files, reading)
     for folder in others:
-        if any(exists(folder / name) for name in names):
-            return _numbered(folder, names)
+        if any(exists(folder / name) for name, _ in names):
+            return _numbered(folder, names, reading)
     raise ValueError(
-        f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))}; "
+        f"{path}: none of its {len(names)} images is there, the first is {next(iter(names))[0]}; "
         f"looked in {', '.join(map(str, folders))}: move or link the images to one of these, or "
         "give their folder in its place"
     )
 
 
-def _numbered(root: Path, numbers: Mapping[str, Any]) -> ImageList:
-    """numbers: file -> id."""
-    files = tuple(sorted(numbers))
-    ids = tuple(numbers[file] for file in files)
+def page_of(entry: Mapping[str, Any]) -> int:
+    """Which image of its file the entry of a json is, from 1; 0 where it says nothing."""
+    page = entry.get("page")
+    return page if type(page) is int and page > 0 else 0
+
+
+def _numbered(root: Path, numbers: Mapping[_Image, Any], reading: Reading) -> ImageList:
+    """numbers: file and which of its images -> id."""
+    listed = sorted(numbers)
+    ids = tuple(numbers[image] for image in listed)
     known = all(type(n) is int and n >= 0 for n in ids) and len(set(ids)) == len(ids)
-    return ImageList(root, files, numbers=ids if known else None)
+    pages = tuple(page for _, page in listed)
+    return ImageList(
+        root,
+        tuple(file for file, _ in listed),
+        numbers=ids if known else None,
+        pages=pages if all(pages) else None,
+        reading=reading,
+    )
 
 
 def fingerprint(images: ImageList) -> str:
@@ -274,6 +332,8 @@ def fingerprint(images: ImageList) -> str:
         parts = [range(i, min(i + 256, len(images))) for i in range(0, len(images), 256)]
         for digest in pool.map(lambda part: b"".join(_digest(images, i) for i in part), parts):
             total.update(digest)
+    if images.pages is not None or images.reading.said:
+        total.update(repr((images.pages, images.reading)).encode())
     if images.windows is not None:  # of which the classes are known, and learnt from
         total.update(repr((images.windows, images.labels, images.classes)).encode())
     return total.hexdigest()
@@ -285,6 +345,8 @@ def listing(images: ImageList) -> str:
     total = hashlib.blake2b(digest_size=16)
     for i, file in enumerate(images.files):
         total.update(file_bytes(file) + b"\0%d\0" % images.number(i))
+    if images.pages is not None or images.reading.said:
+        total.update(repr((images.pages, images.reading)).encode())
     return total.hexdigest()
 
 

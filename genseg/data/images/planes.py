@@ -4,13 +4,13 @@ Nothing here reads a file: `held.py` does, and says what it found as a `Held`. A
 the user says; `choose` puts the two together, or refuses and says what to write.
 """
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
 
+from genseg.core.reading import Selection
 from genseg.core.words import amount
 
 # of axes, in tifffile's letters; of Q and I nobody says what they are
@@ -43,7 +43,7 @@ class Held:
     colours: of a picture: 1 grey, 3 red, green and blue; 0: its channels are no colours
     alpha: the last sample is declared to be transparency
     further: pictures of other sizes, of which none can be chosen
-    nodata: the value that stands for none
+    nodata: the value that stands for none; inverted: 0 is white
     """
 
     axes: str
@@ -55,6 +55,7 @@ class Held:
     alpha: bool = False
     further: int = 0
     nodata: float | None = None
+    inverted: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.axes) == len(self.shape) and {"Y", "X"} <= set(self.axes), self
@@ -98,61 +99,12 @@ class Held:
         ]
         shown = ", ".join(self.name(c) for c in range(min(self.channels, SHOWN)))
         more = ", ..." if self.channels > SHOWN else ""
-        named = f" ({shown}{more})" if any(self.names) else ""
+        named = f" ({shown}{more})" if any(self.names) and self.channels > 1 else ""
         if self.channels > 1 or not counts:
             counts.insert(0, amount(self.channels, "channel") + named)
-        size = f"{self.sizes['X']} x {self.sizes['Y']} pixels, {self.bits} bits"
+        size = f"{self.sizes['X']} x {self.sizes['Y']} pixels, {amount(self.bits, 'bit')}"
         further = f", and {amount(self.further, 'picture')} of other sizes" if self.further else ""
         return f"{' x '.join(counts)} (axes {self.axes}) of {size}{further}"
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which channels and pages of a file make an image.
-
-    channels: numbers from 1 or names, in the order of the encoder's inputs; empty: not said
-    pages: each, max, mean, N or N:M, counted from 1, both ends included; of several axes of pages
-        "max z" projects z, and each page of the others is an image; empty: not said
-    """
-
-    channels: tuple[int | str, ...] = ()
-    pages: str = ""
-
-    def __post_init__(self) -> None:
-        if not re.fullmatch(r"|each|(max|mean)( [a-zA-Z])?|[1-9]\d*(:[1-9]\d*)?", self.pages):
-            raise ValueError(
-                f"pages={self.pages}: use each, max, mean, a page N or pages N:M, counted from 1; "
-                "max z projects z alone"
-            )
-        if len(set(self.channels)) < len(self.channels):
-            raise ValueError(f"channels={','.join(map(str, self.channels))}: name each once")
-
-    @property
-    def said(self) -> bool:
-        """Whether anything is."""
-        return bool(self.channels or self.pages)
-
-    @property
-    def text(self) -> str:
-        """As it is written in a recipe."""
-        parts = {"channels": ",".join(map(str, self.channels)), "pages": self.pages}
-        return " ".join(f"data.{key}={value}" for key, value in parts.items() if value)
-
-    def over(self, other: "Selection") -> "Selection":
-        """This one; what it does not say is as the other says."""
-        return Selection(self.channels or other.channels, self.pages or other.pages)
-
-
-def parse(channels: str | None, pages: str | None) -> Selection:
-    """The selection of two words, as "1,3", "DAPI,GFP", "[1, 3]" and "max"; None and "": not said.
-    Raises ValueError."""
-    listed = [part.strip().strip("'\"") for part in (channels or "").strip("[] ").split(",")]
-    if channels and not all(listed):
-        raise ValueError(
-            f"channels={channels}: give numbers from 1 or names, with commas between them"
-        )
-    numbers = [int(part) if part.isdecimal() else part for part in listed if part]
-    return Selection(tuple(numbers), " ".join((pages or "").strip().split()))
 
 
 @dataclass(frozen=True)
@@ -183,6 +135,16 @@ def choose(held: Held, selection: Selection) -> Choice:
     images, how = _images(held, selection)
     labels = tuple(_label(held, pages, how) for pages in images) if held.pages > 1 else ("",)
     return Choice(channels, images, how, labels, stacked, plain=not selection.channels)
+
+
+def check_image(held: Held, choice: Choice, image: int) -> None:
+    """Raise ValueError where there is no such image, from 1, or where 0 stands for the only one and
+    there are several."""
+    count = len(choice.images)
+    if image > count:
+        raise ValueError(f"there is no image {image} of it; it holds {held}")
+    if not image and count > 1:
+        raise ValueError(f"{count} images are made of it, and one is asked for; it holds {held}")
 
 
 def as_stack(held: Held) -> Held:

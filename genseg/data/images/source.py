@@ -1,42 +1,130 @@
 """Decoded images, read from files or from the cache; another one stands in for a broken one."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
-from genseg.data.images.decode import read_file, reason_of, rgb_pixels, shrunk
+from genseg.core.reading import Reading, current
+from genseg.data.images.decode import reason_of, regular, rgb_pixels, shrunk
+from genseg.data.images.depth import as_pixels
 from genseg.data.images.files import ImageList
+from genseg.data.images.held import ARRAYS, may_hold_more
+from genseg.data.images.planes import Choice, Held, check_image, choose
+from genseg.data.images.values import absent, held_in, values_in
 
 
 class ImageError(ValueError):
     """An image that cannot be read; the message says which and why."""
 
 
-def decode(path: str | Path, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
-    """The RGB pixels of an image file, as `rgb_pixels` makes them; do not write into them.
+def decode(
+    path: str | Path, *, short_side: int = 0, image: int = 0, reading: Reading | None = None
+) -> UInt8[np.ndarray, "h w c"]:
+    """The pixels of an image file, upright; do not write into them. They are RGB, as `rgb_pixels`
+    makes them, or the channels that are chosen.
 
     short_side: shrink to this short side where it is longer; 0: never
+    image: which one of the file, from 1, where several are chosen; 0: the only one
+    reading: how it is read; None: as is said now
 
-    Raises ImageError, with the reason, for a file that is missing, empty, truncated, no image, or
-    larger than PIL's limit against decompression bombs.
+    Raises ImageError, with the reason, for a file that is missing, empty, truncated, no image,
+    larger than PIL's limit against decompression bombs, or that holds more than is chosen.
     """
+    wanted = current() if reading is None else reading
     try:
-        return rgb_pixels(read_file(path), short_side=short_side)
+        with open(path, "rb", opener=regular) as file:
+            return _pixels(file, wanted, image, short_side)
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes PIL's plugins raise nearly anything
         raise ImageError(f"{path}: {reason_of(error)}") from error
 
 
-def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"]:
+def _pixels(
+    file: BinaryIO, wanted: Reading, image: int, short_side: int
+) -> UInt8[np.ndarray, "h w c"]:
+    if not (wanted.said or image) and not may_hold_more(file):
+        file.seek(0)
+        return rgb_pixels(file.read(), short_side=short_side)
+    held, choice = _chosen(file, wanted, image)
+    n = max(image, 1) - 1
+    file.seek(0)
+    array = file.read(4) in ARRAYS
+    first = choice.plain and choice.images[n] == (0,)
+    if first and not (array or wanted.ranges or held.nodata is not None):
+        file.seek(0)
+        return rgb_pixels(file.read(), short_side=short_side)
+    x = values_in(file, held, choice, n)
+    out = as_pixels(
+        x,
+        picture=choice.plain,
+        together="S" in held.axes and not choice.stacked,
+        ranges=wanted.ranges,
+        absent=absent(x, held.nodata),
+    )
+    return shrunk(255 - out if held.inverted else out, short_side)
+
+
+def _chosen(file: BinaryIO, wanted: Reading, image: int) -> tuple[Held, Choice]:
+    held = held_in(file)
+    choice = choose(held, wanted.selection)
+    check_image(held, choice, image)
+    return held, choice
+
+
+def absent_pixels(
+    path: Path, *, image: int = 0, reading: Reading | None = None
+) -> Bool[np.ndarray, "h w"] | None:
+    """Where an image has no value (NaN, or the file's nodata); None where it has one everywhere.
+    Raises ImageError as `decode` does."""
+    wanted = current() if reading is None else reading
+    try:
+        with open(path, "rb", opener=regular) as file:
+            held, choice = _chosen(file, wanted, image)
+            if held.nodata is None and not held.dtype.startswith("float"):
+                return None
+            x = values_in(file, held, choice, max(image, 1) - 1)
+            return absent(x, held.nodata)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+def decoded_size(path: Path, image: int = 0) -> tuple[int, int]:
+    """Height and width of an image that can be decoded to its end. Raises ValueError with the
+    reason for another.
+
+    A file that stays as it is is decoded once in a process: `genseg compare` reads the same labels
+    for every cell.
+    """
+    try:
+        state = path.stat()
+        return _decoded_size(path, image, current(), state.st_mtime_ns, state.st_size)
+    except ImageError as error:
+        raise ValueError(str(error).removeprefix(f"{path}: ")) from None
+    except OSError as error:
+        raise ValueError(reason_of(error)) from None
+
+
+@cache
+def _decoded_size(
+    path: Path, image: int, wanted: Reading, changed: int, size: int
+) -> tuple[int, int]:
+    height, width, _ = decode(path, image=image, reading=wanted).shape
+    return height, width
+
+
+def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w c"]:
     """The i-th image of a list, as `decode` gives it: its window of the file, where it has one."""
+    told: dict[str, Any] = {"image": images.page(i), "reading": images.reading}
     if images.windows is None:
-        return decode(images.path(i), short_side=short_side)
+        return decode(images.path(i), short_side=short_side, **told)
     top, left, height, width = images.windows[i]
-    whole = _whole(images.path(i))
+    whole = _whole(images.path(i), images.page(i), images.reading)
     if top + height > whole.shape[0] or left + width > whole.shape[1]:
         raise ImageError(
             f"{images.path(i)}: it has {whole.shape[0]} x {whole.shape[1]} pixels, and a box lies "
@@ -47,9 +135,9 @@ def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.
 
 
 @lru_cache(maxsize=2)
-def _whole(path: Path) -> UInt8[np.ndarray, "h w 3"]:
+def _whole(path: Path, image: int, wanted: Reading) -> UInt8[np.ndarray, "h w c"]:
     """A whole image, which neighbours in a list of windows share."""
-    return decode(path)
+    return decode(path, image=image, reading=wanted)
 
 
 @runtime_checkable
@@ -58,7 +146,7 @@ class Decoded(Protocol):
 
     broken: dict[int, str]  # index -> reason
 
-    def image(self, i: int) -> UInt8[np.ndarray, "h w 3"]:
+    def image(self, i: int) -> UInt8[np.ndarray, "h w c"]:
         """The pixels of the i-th image, which is none of the broken."""
         ...
 
@@ -67,7 +155,7 @@ class Decoded(Protocol):
 class Readable(Protocol):
     """Pixels by index, as an ImageSource gives them."""
 
-    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w c"], int]:
         """The i-th image, and the index of the image that it is."""
         ...
 
@@ -88,7 +176,12 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.images)
 
-    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    @property
+    def channels(self) -> int:
+        """Of each image."""
+        return self.images.reading.inputs
+
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w c"], int]:
         """The i-th image and its index: i, or that of the next readable one (after the last comes
         the first).
 
@@ -111,7 +204,7 @@ class ImageSource:
         self._get(i)
         return self.broken.get(i, f"{self.images.path(i)}: it could be read again later")
 
-    def _get(self, i: int) -> UInt8[np.ndarray, "h w 3"] | None:
+    def _get(self, i: int) -> UInt8[np.ndarray, "h w c"] | None:
         if i in self.broken:
             return None
         if self.cached is not None:

@@ -9,7 +9,6 @@ import tifffile
 from genseg.data.images.decode import TIFF_STARTS, regular
 from genseg.data.images.depth import noted_ranges
 from genseg.data.images.source import ImageError, decode
-from genseg.data.images.unused import unused
 
 SUFFIXES = (".pgm", ".png", ".ppm", ".tif", ".tiff")  # of files that may have more than 8 bits
 # files whose headers are read, and deep ones that are decoded, evenly from all
@@ -17,16 +16,10 @@ ASKED, DECODED = 64, 8
 JUMP = 1.5  # times as bright: less is hardly seen
 
 
-def notes_on(files: tuple[Path, ...]) -> str:
-    """What a user should know of images before they are used, in a sentence or two; empty where all
-    is plain."""
-    return ". ".join(filter(None, (unused(files), uneven(files))))
-
-
 @functools.lru_cache(maxsize=8)  # a command asks again for its console, its json and its page
-def uneven(files: tuple[Path, ...]) -> str:
-    """A sentence where images of more than 8 bits become brighter by different factors; empty where
-    none do."""
+def notes_on(files: tuple[Path, ...]) -> str:
+    """What a user should know of images before they are used: a sentence where those of more than 8
+    bits become brighter by different factors; empty where none do."""
     deep = [
         file
         for file in _spread([f for f in files if f.suffix.lower() in SUFFIXES], ASKED)

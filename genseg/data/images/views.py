@@ -9,6 +9,7 @@ the four papers' recipes are written in.
 
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 
 # else its import asks the network for a newer version
@@ -26,6 +27,8 @@ from kornia.filters import gaussian_blur2d  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from genseg.core.check import at_least, between  # noqa: E402
+from genseg.data.images.decode import resize  # noqa: E402
+from genseg.data.images.pixels import RGB  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,9 @@ class ViewConfig:
     # range of the blur's standard deviation, in pixels of the view
     sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0  # probability of inverting values from 128 on
+    # Of other than three channels none is a colour: brightness, contrast and a gamma of brightness'
+    # strength are then drawn for each, gray is the probability that some channels are blanked, and
+    # saturation, hue and solarize are not used.
 
     def __post_init__(self) -> None:
         at_least(0, count=self.count)
@@ -91,18 +97,30 @@ class View:
     gray: bool = False
     sigma: float = 0.0  # 0: no blur
     solarize: bool = False
+    # of channels that are no colours, for each: gamma, contrast, brightness, whether it is kept
+    channels: tuple[tuple[float, float, float, bool], ...] = ()
 
     LENGTH = 17
 
-    def vector(self) -> Float[np.ndarray, "17"]:
+    def vector(self) -> Float[np.ndarray, "n"]:
         """The same as numbers, so that a batch of views is one tensor: crop 4, flips 2, order 4
-        (-1: none), factors 4, gray, sigma, solarize."""
+        (-1: none), factors 4, gray, sigma, solarize; then 4 for each channel that is no colour."""
         order = self.order or (-1, -1, -1, -1)
         rest = (*self.factors, self.gray, self.sigma, self.solarize)
-        return np.array((*self.crop, self.flip, self.vertical_flip, *order, *rest), np.float32)
+        each = (number for channel in self.channels for number in channel)
+        return np.array(
+            (*self.crop, self.flip, self.vertical_flip, *order, *rest, *each), np.float32
+        )
+
+    @staticmethod
+    def length(channels: int) -> int:
+        """Numbers of the vector of an image of so many channels."""
+        return View.LENGTH + (0 if channels == RGB else 4 * channels)
 
 
-def draw_view(rng: np.random.Generator, config: ViewConfig, height: int, width: int) -> View:
+def draw_view(
+    rng: np.random.Generator, config: ViewConfig, height: int, width: int, channels: int = RGB
+) -> View:
     """Draw one view of an image of `height` x `width` pixels."""
     crop = _draw_crop(rng, config, height, width)
     flip, vertical, jitter, gray, blur, solarize = rng.random(6) < (
@@ -121,6 +139,9 @@ def draw_view(rng: np.random.Generator, config: ViewConfig, height: int, width: 
         1 + d * s if s <= 1 else (1 + d) / 2 * (1 + s)
         for s, d in zip(strengths, shifts[:3], strict=True)
     )
+    each = (
+        () if channels == RGB else _draw_channels(rng, config, channels, bool(jitter), bool(gray))
+    )
     return View(
         crop=crop,
         flip=bool(flip),
@@ -130,7 +151,27 @@ def draw_view(rng: np.random.Generator, config: ViewConfig, height: int, width: 
         gray=bool(gray),
         sigma=float(sigma) if blur else 0.0,
         solarize=bool(solarize),
+        channels=each,
     )
+
+
+def _draw_channels(
+    rng: np.random.Generator, config: ViewConfig, count: int, jitter: bool, drop: bool
+) -> tuple[tuple[float, float, float, bool], ...]:
+    """Gamma, contrast, brightness of each channel, 1 without jitter; and whether it is kept: where
+    some are blanked each is with a chance of a half, but for one."""
+    drawn = rng.uniform(-1, 1, (count, 3))
+    kept = rng.random(count) < 0.5
+    kept[int(rng.integers(count))] = True
+    if not drop:
+        kept[:] = True
+    if not jitter:
+        return tuple((1.0, 1.0, 1.0, bool(k)) for k in kept)
+    gamma = (1 + config.brightness) ** drawn[:, 0]
+    contrast = 1 + drawn[:, 1] * min(1.0, config.contrast)
+    brightness = 1 + drawn[:, 2] * min(1.0, config.brightness)
+    numbers = np.stack([gamma, contrast, brightness], 1).tolist()
+    return tuple((a, b, c, bool(k)) for (a, b, c), k in zip(numbers, kept, strict=True))
 
 
 def _draw_crop(
@@ -152,22 +193,29 @@ def _draw_crop(
 
 
 def crop_view(
-    image: UInt8[np.ndarray, "h w 3"], view: View, size: int
-) -> UInt8[np.ndarray, "size size 3"]:
+    image: UInt8[np.ndarray, "h w c"], view: View, size: int
+) -> UInt8[np.ndarray, "size size c"]:
     """Cut, resize (area averaging when shrinking) and flip."""
     top, left, h, w = view.crop
     cut = image[top : top + h, left : left + w]
     shrinks = h > size and w > size
-    out = cv2.resize(
-        cut, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
+    out = resize(cut, (size, size), cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
     if view.flip:
-        out = geometric.hflip(out)
-    return geometric.vflip(out) if view.vertical_flip else out
+        out = flipped(out, geometric.hflip)
+    return flipped(out, geometric.vflip) if view.vertical_flip else out
 
 
-def colour_view(image: UInt8[np.ndarray, "h w 3"], view: View) -> UInt8[np.ndarray, "h w 3"]:
+def flipped(
+    x: UInt8[np.ndarray, "h w c"], flip: Callable[[np.ndarray], np.ndarray]
+) -> UInt8[np.ndarray, "h w c"]:
+    """Flipped; OpenCV drops the axis of a single channel."""
+    return flip(x).reshape(x.shape)
+
+
+def colour_view(image: UInt8[np.ndarray, "h w c"], view: View) -> UInt8[np.ndarray, "h w c"]:
     """The photometric part of a view, on uint8 with albumentations' functions."""
+    if image.shape[2] != RGB:
+        return _channels_view(image, view)
     operations = (
         pixel.adjust_brightness_torchvision,
         pixel.adjust_contrast_torchvision,
@@ -186,16 +234,60 @@ def colour_view(image: UInt8[np.ndarray, "h w 3"], view: View) -> UInt8[np.ndarr
     return pixel.solarize(image, 0.5) if view.solarize else image
 
 
+def _channels_view(image: UInt8[np.ndarray, "h w c"], view: View) -> UInt8[np.ndarray, "h w c"]:
+    """The photometric part for channels that are no colours: gamma, contrast, brightness of each,
+    blanked ones, and the blur of all."""
+    brightness, contrast = view.factors[:2] if view.order else (1.0, 1.0)
+    each = view.channels or ((1.0, contrast, brightness, True),) * image.shape[2]
+    numbers = np.array(each, np.float32).T[:, None, None]  # 4 1 1 c
+    if (numbers != 1).any():
+        x = (image / np.float32(255)) ** numbers[0]
+        mean = x.mean((0, 1), keepdims=True)
+        x = np.clip(np.clip((x - mean) * numbers[1] + mean, 0, 1) * numbers[2], 0, 1) * numbers[3]
+        image = np.rint(x * 255).astype(np.uint8)
+    if view.sigma > 0:
+        kernel = kernel_size(view.sigma)
+        border = cv2.BORDER_REFLECT_101
+        soft = cv2.GaussianBlur(image, (kernel, kernel), view.sigma, borderType=border)
+        image = soft.reshape(image.shape)
+    return image
+
+
+def _channels_batch(
+    x: Float[Tensor, "b c h w"], drawn: Float[Tensor, "b n"]
+) -> Float[Tensor, "b c h w"]:
+    """The same for a batch in [0, 1]."""
+    numbers = drawn[:, View.LENGTH :].unflatten(1, (x.shape[1], 4))[..., None, None]
+    gamma, contrast, brightness, kept = numbers.unbind(2)
+    x = x**gamma
+    mean = x.mean((2, 3), keepdim=True)
+    x = (((x - mean) * contrast + mean).clamp(0, 1) * brightness).clamp(0, 1) * kept
+    return _blurred(x, drawn[:, 15])
+
+
+def _blurred(x: Float[Tensor, "b c h w"], sigma: Float[Tensor, "b"]) -> Float[Tensor, "b c h w"]:
+    blurred = (sigma > 0).nonzero()[:, 0]
+    if not len(blurred):
+        return x
+    kernel = min(kernel_size(float(sigma.max())), 2 * min(x.shape[-2:]) - 1)
+    soft = gaussian_blur2d(
+        x[blurred], kernel, sigma[blurred, None].expand(-1, 2), border_type="reflect"
+    )
+    return x.index_copy(0, blurred, soft)
+
+
 def kernel_size(sigma: float) -> int:
     """Odd size of a Gaussian kernel that reaches three standard deviations."""
     return 2 * max(1, int(np.ceil(3 * sigma))) + 1
 
 
 def colour_batch(
-    x: Float[Tensor, "b 3 h w"], drawn: Float[Tensor, "b 17"]
-) -> Float[Tensor, "b 3 h w"]:
+    x: Float[Tensor, "b c h w"], drawn: Float[Tensor, "b n"]
+) -> Float[Tensor, "b c h w"]:
     """The photometric part of a batch of views in [0, 1] on its device, with kornia; `drawn` are
     `View.vector`s."""
+    if x.shape[1] != RGB:
+        return _channels_batch(x, drawn)
     order, factors = drawn[:, 6:10].long(), drawn[:, 10:14]
     for place in range(4):
         for i, operation in enumerate(_DEVICE_OPERATIONS):
@@ -204,13 +296,7 @@ def colour_batch(
                 x = x.index_copy(0, chosen, operation(x[chosen], factors[chosen, i]))
     gray, sigma, solarized = drawn[:, 14].bool(), drawn[:, 15], drawn[:, 16].bool()
     x = torch.where(gray[:, None, None, None], rgb_to_grayscale(x).expand_as(x), x)
-    blurred = (sigma > 0).nonzero()[:, 0]
-    if len(blurred):
-        kernel = min(kernel_size(float(sigma.max())), 2 * min(x.shape[-2:]) - 1)
-        soft = gaussian_blur2d(
-            x[blurred], kernel, sigma[blurred, None].expand(-1, 2), border_type="reflect"
-        )
-        x = x.index_copy(0, blurred, soft)
+    x = _blurred(x, sigma)
     return torch.where(solarized[:, None, None, None] & (x >= 128 / 255), 1 - x, x)
 
 

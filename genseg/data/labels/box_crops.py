@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.core.reading import current
 from genseg.data.images.files import ImageList
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 from genseg.data.labels.samples import read_sample
@@ -28,13 +29,13 @@ class BoxCrops:
         ]
         self.files = tuple(image.path for image in labelled.images)
         self.labels = [int(image.classes[n]) for image, n in self._held]
-        self._last: tuple[LabelledImage, UInt8[np.ndarray, "h w 3"]] | None = None
+        self._last: tuple[LabelledImage, UInt8[np.ndarray, "h w c"]] | None = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._held)
 
-    def read(self, i: int) -> tuple[UInt8[np.ndarray, "s s 3"], int]:
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "s s c"], int]:
         """The i-th crop, and i. Neighbours are of one image, which is then read once."""
         image, n = self._held[i]
         with self._lock:
@@ -75,4 +76,10 @@ def crop_list(labelled: LabelledSet, margin: float = 0.1) -> ImageList:
         tuple(classes.index(names[c]) for _, _, c in found),
         tuple(classes),
         windows=tuple(windows),
+        pages=_pages([image.page for image, _, _ in found]),
+        reading=current(),
     )
+
+
+def _pages(pages: list[int]) -> tuple[int, ...] | None:
+    return tuple(pages) if all(pages) else None

@@ -10,8 +10,8 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from genseg.data.images.coco_files import CocoError
-from genseg.data.images.decode import decoded_size
 from genseg.data.images.files import list_images
+from genseg.data.images.source import decoded_size
 from genseg.data.instances.run_length import windowed
 from genseg.data.labels.categories import Categories
 from genseg.data.labels.findings import Finding, Findings

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from genseg.core.check import at_least
+from genseg.data.images.decode import resize
 from genseg.data.images.views import View, colour_view
 from genseg.data.instances.instance import Instance
 
@@ -119,17 +120,15 @@ def draw_crop(rng: np.random.Generator, config: AugmentConfig, height: int, widt
     )
 
 
-def crop_image(image: UInt8[np.ndarray, "h w 3"], crop: Crop) -> UInt8[np.ndarray, "s s 3"]:
+def crop_image(image: UInt8[np.ndarray, "h w c"], crop: Crop) -> UInt8[np.ndarray, "s s c"]:
     """The pixels of the crop: area averaging when shrinking, grey outside the image, the jitter not
     on the grey."""
     top, left, h, w = crop.window
     above, before, tall, wide = crop.inside
     cut = image[top : top + h, left : left + w]
     shrinks = tall < h and wide < w
-    cut = cv2.resize(
-        cut, (wide, tall), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    )
-    square = np.full((crop.size, crop.size, 3), PAD, np.uint8)
+    cut = resize(cut, (wide, tall), cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    square = np.full((crop.size, crop.size, image.shape[2]), PAD, np.uint8)
     square[above : above + tall, before : before + wide] = colour_view(cut, crop.colour)
     square = square[:: -1 if crop.vertical_flip else 1, :: -1 if crop.flip else 1]
     return np.ascontiguousarray(square.swapaxes(0, 1) if crop.transpose else square)

@@ -9,8 +9,10 @@ from typing import Any
 from PIL import Image
 
 from genseg.data.images.coco_files import CocoError, coco_folders, find_file
-from genseg.data.images.decode import decoded_size, read_file, reason_of
+from genseg.data.images.decode import read_file, reason_of
+from genseg.data.images.files import page_of
 from genseg.data.images.kind import kind_of
+from genseg.data.images.source import decoded_size
 from genseg.data.instances.coco import file_key
 from genseg.data.labels.findings import Tally
 
@@ -26,12 +28,18 @@ class Entry:
     width: int
     kind: str
     record: Mapping[str, Any]
+    page: int = 0  # which image of its file, from 1; 0: the only one
+
+    @property
+    def title(self) -> str:
+        """The name, and which image of its file it is where the json says so."""
+        return f"{self.name} (image {self.page})" if self.page else self.name
 
 
 def by_decoding(entry: Entry) -> tuple[int, int]:
     """Height and width of an image that can be read to its end: training would end at a truncated
     one."""
-    return decoded_size(entry.path)
+    return decoded_size(entry.path, entry.page)
 
 
 def by_header(entry: Entry) -> tuple[int, int]:
@@ -68,12 +76,12 @@ def usable_images(
     """
     folders = coco_folders(source) if folders is None else folders
     entries: dict[int, Entry] = {}
-    files: dict[str, int] = {}
+    files: dict[tuple[Any, int], int] = {}
     for n, image in enumerate(images):
         entry = _entry(image, n, source, folders)
-        number, name, key = entry.number, entry.name, file_key(entry.name)
+        number, name, key = entry.number, entry.name, (file_key(entry.name), entry.page)
         if number in entries:
-            if file_key(entries[number].name) != key:
+            if (file_key(entries[number].name), entries[number].page) != key:
                 raise CocoError(
                     f"{source}: image {number} is both {entries[number].name} and {name}; give "
                     "each image an id of its own"
@@ -124,7 +132,8 @@ def _entry(image: Any, n: int, source: Path, folders: Sequence[Path]) -> Entry:
             f"{source}: images[{n}] needs an id, a file_name, height and width: {error!r}"
         ) from None
     path, name = find_file(name, folders)
-    return Entry(path, name, number, height, width, str(image.get("kind", "")), image)
+    kind = str(image.get("kind", ""))
+    return Entry(path, name, number, height, width, kind, image, page_of(image))
 
 
 def _checked(entry: Entry, size: Callable[[Entry], tuple[int, int]]) -> tuple[str, str, Entry]:

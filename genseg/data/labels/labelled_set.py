@@ -31,6 +31,7 @@ class LabelledImage:
     listed: the boxes as the json has them, which COCO scores (None: `boxes_xyxy`)
     areas: in pixels, by which COCO's scores are small, medium or large: the json's (None: those of
         masks or boxes)
+    page: which image of its file, from 1; 0: the only one
     """
 
     path: Path
@@ -46,6 +47,7 @@ class LabelledImage:
     semantic: Path | None = None
     areas: Float[np.ndarray, "n"] | None = None
     listed: Float[np.ndarray, "n 4"] | None = None
+    page: int = 0
 
 
 @dataclass(frozen=True)
@@ -123,4 +125,5 @@ def _image(entry: Entry, labels: Sequence[Label], *, masks: bool) -> LabelledIma
         areas=np.array([label.area for label in labels], float),
         listed=np.array([label.listed for label in labels], float).reshape(-1, 4),
         masks=tuple(label.mask for label in labels if label.mask is not None) if masks else None,
+        page=entry.page,
     )

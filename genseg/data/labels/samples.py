@@ -40,7 +40,7 @@ class Sample:
     number: the image's id
     """
 
-    image: UInt8[Tensor, "h w 3"]
+    image: UInt8[Tensor, "h w c"]
     boxes_xyxy: Float[Tensor, "n 4"]
     classes: Int[Tensor, "n"]
     masks: UInt8[Tensor, "n h w"] | None
@@ -51,17 +51,17 @@ class Sample:
 class SemanticSample:
     """One crop and the class of each pixel: 0 is background, class c is c + 1, 255 is ignored."""
 
-    image: UInt8[Tensor, "h w 3"]
+    image: UInt8[Tensor, "h w c"]
     target: Int[Tensor, "h w"]
     number: int
 
 
-def read_sample(image: LabelledImage, *, stretched: bool = False) -> UInt8[np.ndarray, "h w 3"]:
+def read_sample(image: LabelledImage, *, stretched: bool = False) -> UInt8[np.ndarray, "h w c"]:
     """The whole image, its values spread over the whole range if `stretched`.
 
     Raises ImageError when it cannot be read or has another size than when it was checked.
     """
-    pixels = decode(image.path)
+    pixels = decode(image.path, image=image.page)
     if pixels.shape[:2] != (image.height, image.width):
         raise ImageError(
             f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, and {image.width} x "

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from genseg.data.images.pixels import RGB, rgb_of
 from genseg.data.instances.instance import Instance
 from genseg.data.proposals import component_tree as ct
 from genseg.data.proposals.controls import propose_blobs, propose_centre
@@ -20,7 +21,7 @@ from genseg.data.proposals.inpainting import propose_iem
 from genseg.data.proposals.superpixels import propose_felzenszwalb, propose_slic, scored
 from genseg.nn.teacher import Teacher
 
-Image = UInt8[np.ndarray, "h w 3"]
+Image = UInt8[np.ndarray, "h w c"]
 Scored = tuple[float, ct.Region]
 LEAST = 8  # pixels of the shorter side of an image in which something is looked for
 OVERLAP = 0.2  # part of a region that may be taken by better ones; it loses that part
@@ -99,7 +100,9 @@ def propose_otsu(
 
 def _channels(image: Image) -> list[Float[np.ndarray, "h w"]]:
     """Luma; for an image with colour also the line in CIE Lab along which pixels differ most,
-    turned to the light."""
+    turned to the light. Each channel where they are no colours."""
+    if image.shape[2] != RGB:
+        return list(np.moveaxis(image, -1, 0).astype(np.float32))
     luma = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).astype(np.float32)
     if np.array_equal(image[..., 0], image[..., 1]) and np.array_equal(
         image[..., 0], image[..., 2]
@@ -164,6 +167,8 @@ def propose(
     TAUGHT."""
     if min(image.shape[:2]) < LEAST:
         return []
+    if name != "tree":
+        image = rgb_of(image)
     if teacher is not None:
         return TAUGHT[name](image, teacher, min_area=min_area)
     return PROPOSERS[name](image, min_area=min_area)

@@ -7,6 +7,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
+from genseg.data.images.decode import resize
+
 MOST = 2**24  # values of the larger image that are held at once
 Pixels = UInt8[np.ndarray, "h w c"]
 Read = Callable[[int, int, int, int], Pixels]  # top, left, height, width
@@ -53,7 +55,7 @@ class Shrunk:
     def window(self, top: int, left: int, height: int, width: int) -> Pixels:
         """A window of the smaller image; of the larger one so many rows are held as MOST allows."""
         first, last = _reach(self.across, left, width)
-        per_row = (last - first) * 3 * max(1, round(self.before[0] / self.after[0]))
+        per_row = (last - first) * 4 * max(1, round(self.before[0] / self.after[0]))
         rows = max(1, MOST // per_row)
         parts = [
             self._rows(n, min(rows, top + height - n), left, width)
@@ -65,8 +67,7 @@ class Shrunk:
         if self.whole is not None:  # OpenCV sums whole numbers then
             down, across = self.whole
             large = self.read(top * down, left * across, height * down, width * across)
-            small = cv2.resize(large, (width, height), interpolation=cv2.INTER_AREA)
-            return np.asarray(small).reshape(height, width, -1)
+            return resize(large, (width, height), cv2.INTER_AREA)
         above, below = _reach(self.down, top, height)
         before, behind = _reach(self.across, left, width)
         large = self.read(above, before, below - above, behind - before).astype(np.float32)

@@ -67,7 +67,7 @@ def read_interest(file: Path, size: tuple[int, int], on_map: OnMap | None) -> In
         polygons = _polygons(file, on_map)
         return Interest(_cells(polygons, size), polygons)
     try:
-        mask: Bool[np.ndarray, "y x"] = (decode(file) > 0).any(2)
+        mask = np.asarray((decode(file) > 0).any(2))
     except ImageError as error:
         raise ValueError(f"--region {error}; give a .geojson, or a mask as a picture") from None
     if abs(mask.shape[0] * size[1] / (mask.shape[1] * size[0]) - 1) > 0.02:
@@ -78,7 +78,7 @@ def read_interest(file: Path, size: tuple[int, int], on_map: OnMap | None) -> In
     most = max(1, -(-max(mask.shape) // COARSE))
     padded = np.pad(mask, [(0, -n % most) for n in mask.shape])
     cells = padded.reshape(padded.shape[0] // most, most, -1, most).any((1, 3))
-    return Interest(_wider(mask if most == 1 else cells), mask)
+    return Interest(_wider(np.asarray(cells)), mask)
 
 
 def _polygons(file: Path, on_map: OnMap | None) -> list[Polygon]:

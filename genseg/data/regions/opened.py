@@ -7,10 +7,11 @@ import numpy as np
 import tifffile
 from jaxtyping import UInt8
 
+from genseg.core.reading import Reading, current
 from genseg.data.images.decode import reason_of
-from genseg.data.images.held import held_by_shape
-from genseg.data.images.planes import Selection, choose
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.files import ImageList
+from genseg.data.images.planes import Choice, Held
+from genseg.data.images.source import ImageError, decode, decode_image
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
 from genseg.data.regions.georeference import on_map
@@ -25,13 +26,18 @@ LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
 TIFFS = (".tif", ".tiff")
 
 
+def is_large(height: int, width: int) -> bool:
+    """Whether an image of that size is not held whole."""
+    return height * width > LARGE
+
+
 def by_windows(path: Path) -> bool:
     """Whether a file is read by windows: a TIFF of more than LARGE pixels, a zarr, a slide."""
     if path.suffix.lower() in TIFFS:
         try:
             with tifffile.TiffFile(path) as file:
                 page = file.pages.first
-                return bool(page.imagelength * page.imagewidth > LARGE)
+                return is_large(page.imagelength, page.imagewidth)
         except Exception:  # a damaged file makes tifffile raise nearly anything
             return False
     return path.suffix.lower() in (*SLIDES, ".zarr")
@@ -43,23 +49,28 @@ def refuse_whole(paths: Sequence[Path], why: str) -> None:
         raise ValueError(f"{large} is read by windows, and {why}; leave it out")
 
 
-def open_regions(path: Path, selection: Selection | None = None, image: int = 0) -> RegionImage:
-    """The windows of a file; one that no reader of windows knows is decoded. Raises ImageError,
-    with the reason, for a file that cannot be read."""
-    selection = Selection() if selection is None else selection
+def open_regions(path: Path, reading: Reading | None = None, image: int = 0) -> RegionImage:
+    """The windows of a file; one that no reader of windows knows is decoded.
+
+    reading: which channels and pages; None: as is said now
+    image: which one of the file, from 1, where several are chosen; 0: the only one
+
+    Raises ImageError, with the reason, for a file that cannot be read.
+    """
+    wanted = current() if reading is None else reading
     suffix = path.suffix.lower()
     try:
         if suffix == ".zarr":
-            return ZarrRegions(path, selection, image)
+            return ZarrRegions(path, wanted.selection, image)
         if suffix in SLIDES:
-            return SlideRegions(path, selection, image)
+            return SlideRegions(path, wanted.selection, image)
         if suffix in TIFFS:
             try:
-                return TiffRegions(path, selection, image)
+                return TiffRegions(path, wanted.selection, image)
             except NoWindows:
                 if by_windows(path):
                     raise
-        return ArrayRegions(decode(path), path)
+        return ArrayRegions(decode(path, image=image, reading=wanted), path)
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # a damaged file makes the readers raise nearly anything
@@ -69,13 +80,14 @@ def open_regions(path: Path, selection: Selection | None = None, image: int = 0)
 class ArrayRegions:
     """Windows of a picture in memory, of its one size; the contract of `RegionImage`."""
 
-    inverted: bool = False
     levels: Sizes
+    pages: tuple[int, ...] = (0,)
 
-    def __init__(self, pixels: UInt8[np.ndarray, "h w 3"], path: Path) -> None:
+    def __init__(self, pixels: UInt8[np.ndarray, "h w c"], path: Path) -> None:
         self.path, self.pixels = path, pixels
-        self.held = held_by_shape(pixels.shape, pixels.dtype)
-        self.choice = choose(self.held, Selection())
+        colours = pixels.shape[2] if pixels.shape[2] in (1, 3) else 0
+        self.held = Held("YXS", pixels.shape, colours=colours)
+        self.choice = Choice(tuple(range(pixels.shape[2])), plain=False)
         self.levels = ((pixels.shape[0], pixels.shape[1]),)
         resolution = resolution_of(path)
         self.pixel_size = None if resolution is None else resolution.micrometres
@@ -89,19 +101,33 @@ class ArrayRegions:
 
 
 def open_scene(
-    path: Path, scope: Scope, folder: Path | None = None, selection: Selection | None = None
+    path: Path,
+    scope: Scope,
+    folder: Path | None = None,
+    *,
+    reading: Reading | None = None,
+    image: int = 0,
 ) -> Scene:
-    """The image of a file as a scene. Raises ImageError for a file that cannot be read, and where
-    the scope does not fit it."""
-    image = open_regions(path, selection)
+    """The image of a file as a scene; `reading` and `image` as `open_regions` takes them. Raises
+    ImageError for a file that cannot be read, and where the scope does not fit it."""
+    wanted = current() if reading is None else reading
+    windows = open_regions(path, wanted, image)
+    # what is decoded has its ranges already
+    ranges = () if isinstance(windows, ArrayRegions) else wanted.ranges
     try:
-        return scene_of(image, scope, folder)
+        return scene_of(windows, scope, ranges, folder)
     except (MemoryError, ImageError):
         raise
     except Exception as error:
         raise ImageError(f"{path}: {reason_of(error)}") from error
 
 
-def looked_at(path: Path, scope: Scope, folder: Path | None = None) -> Pixels | Scene:
-    """The pixels of a file; a scene where it is read by windows, or the scope asks for one."""
-    return open_scene(path, scope, folder) if scope.said or by_windows(path) else decode(path)
+def looked_at(
+    images: ImageList, i: int, scope: Scope, folder: Path | None = None
+) -> Pixels | Scene:
+    """The pixels of the i-th image; a scene where it is read by windows, or the scope asks for one.
+    Raises ImageError."""
+    path = images.path(i)
+    if not (scope.said or by_windows(path)):
+        return decode_image(images, i)
+    return open_scene(path, scope, folder, reading=images.reading, image=images.page(i))

@@ -14,8 +14,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from genseg.core.files import replacing
-from genseg.data.images.decode import shrunk_size
-from genseg.data.images.pixels import stretching_of, stretching_step
+from genseg.data.images.decode import resize, shrunk_size
+from genseg.data.images.pixels import as_inputs, mapped, stretching_of, stretching_step
 from genseg.data.instances.instance import Instance
 from genseg.data.regions.area import Pixels, Read, Shrunk
 from genseg.data.regions.interest import Interest
@@ -92,6 +92,18 @@ class Scene:
             np.savez(opened, allow_pickle=False, **made)
         return made
 
+    def inputs(self, channels: int) -> "Scene":
+        """The same for a model of so many channels, as `pixels.as_inputs` says."""
+        if self.shape[2] == channels:
+            return self
+        as_inputs(np.zeros((1, 1, self.shape[2]), np.uint8), channels)
+
+        def read(*window: int) -> Pixels:
+            return as_inputs(self.read(*window), channels)
+
+        chosen = self.chosen and self.chosen.inputs(channels)
+        return replace(self, read=read, shape=(*self.size, channels), chosen=chosen)
+
     def looked_at(self, short_side: int) -> "Scene":
         """What models look at: the resolution that was asked for; or else shrunk to a short side, 0
         for its own size."""
@@ -106,7 +118,7 @@ class Scene:
         if size == self.size:
             return self
         if any(a > b for a, b in zip(size, self.size, strict=True)):
-            large = cv2.resize(self[:, :], size[::-1], interpolation=cv2.INTER_LINEAR)
+            large = resize(self[:, :], size[::-1], cv2.INTER_LINEAR)
             return self._with(windows_of(large), size)
         return self._with(Shrunk(self.read, self.size, size).window, size)
 
@@ -117,8 +129,7 @@ class Scene:
         table = stretching_of(np.stack(rows))
 
         def read(top: int, left: int, height: int, width: int) -> Pixels:
-            x = self.read(top, left, height, width)
-            return np.asarray(cv2.LUT(x, table)).reshape(x.shape)
+            return mapped(self.read(top, left, height, width), table)
 
         return self._with(read, self.size)
 
@@ -129,8 +140,8 @@ class Scene:
 def is_flat(x: Pixels) -> bool:
     """Whether a window is background: the means of its blocks differ by less than FLAT in every
     channel."""
-    size = tuple(max(1, n // BLOCK) for n in x.shape[1::-1])
-    means = cv2.resize(x, size, interpolation=cv2.INTER_AREA).reshape(-1, x.shape[2])
+    width, height = (max(1, n // BLOCK) for n in x.shape[1::-1])
+    means = resize(x, (width, height), cv2.INTER_AREA).reshape(-1, x.shape[2])
     return bool((means.max(0) - means.min(0) < FLAT).all())
 
 

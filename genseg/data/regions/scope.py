@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from genseg.data.images.decode import reason_of
-from genseg.data.images.depth import as_rgb, finite, span_of, to_8bit
+from genseg.data.images.depth import Ranges, Summary, as_pixels, finite
 from genseg.data.images.source import ImageError
+from genseg.data.images.values import absent
 from genseg.data.regions.area import MOST, Pixels
 from genseg.data.regions.image import RegionImage
 from genseg.data.regions.interest import Interest, read_interest
@@ -68,21 +69,26 @@ class Scope:
         return read_interest(self.region, image.levels[0], image.on_map)
 
 
-def scene_of(image: RegionImage, scope: Scope, folder: Path | None = None) -> Scene:
+def scene_of(
+    image: RegionImage, scope: Scope, ranges: Ranges = (), folder: Path | None = None
+) -> Scene:
     """An image of a file as a scene of its own size.
 
-    Of more than 8 bits all values are read once, to find which become black and white, as of the
-    decoded image. Raises ValueError for a level that there is not, for micrometres of an image that
-    does not say how large its pixels are, and for a region that is not of this image.
+    ranges: values that become 0 and 255, as `as_pixels` takes them. Without them all values of an
+        image of more than 8 bits are read once, to find those of the decoded image
+
+    Raises ValueError for a level that there is not, for micrometres of an image that does not say
+    how large its pixels are, and for a region that is not of this image.
     """
-    span = _span(image)
+    told = ranges or _ranges(image)
+    interest = scope.interest(image)
 
     def level(n: int) -> Scene:
         channels = 3 if image.choice.plain else len(image.choice.channels)
         return Scene(
-            remembering(partial(_in_8_bits, image, span, n)),
+            remembering(partial(_in_8_bits, image, told, n)),
             (*image.levels[n], channels),
-            interest=scope.interest(image),
+            interest=interest,
             every_tile=scope.every_tile,
             folder=folder,
         )
@@ -93,26 +99,51 @@ def scene_of(image: RegionImage, scope: Scope, folder: Path | None = None) -> Sc
     return replace(level(0), chosen=level(n).resized(size))
 
 
-def _span(image: RegionImage) -> tuple[float, float] | None:
-    """The values that become black and white; None where 8 bits stay as they are."""
+def _together(image: RegionImage) -> bool:
+    """Whether one range is for all channels, as `source.decode` has it."""
+    return "S" in image.held.axes and not image.choice.stacked
+
+
+def _absent(image: RegionImage, x: Shaped[np.ndarray, "h w c"]) -> Bool[np.ndarray, "h w"] | None:
+    """Pixels without a value; in a picture NaN is the darkest, as everywhere."""
+    if image.choice.plain and image.pages == (0,) and image.held.nodata is None:
+        return None
+    return absent(x, image.held.nodata)
+
+
+def _values(image: RegionImage) -> Iterator[list[Shaped[np.ndarray, "n"]]]:
+    """All finite values of an image from its first row to the last: one part for each range."""
+    height, width = image.levels[0]
+    count = len(image.choice.channels) - (image.choice.plain and image.held.alpha)
+    parts = [slice(0, count)] if _together(image) else [slice(n, n + 1) for n in range(count)]
+    rows = max(1, MOST // (width * len(image.choice.channels)))
+    for top in range(0, height, rows):
+        x = _read(image, top, 0, min(rows, height - top), width, 0)
+        gone = _absent(image, x)
+        yield [finite(x[..., p] if gone is None else x[..., p][~gone]) for p in parts]
+
+
+def _ranges(image: RegionImage) -> Ranges:
+    """The values that become 0 and 255, for all channels or for each; none where 8 bits stay."""
     dtype = np.dtype(image.held.dtype)
     if dtype.itemsize == 1 and dtype.kind in "ub":
-        return None
-    height, width = image.levels[0]
-    colours = image.held.colours if image.choice.plain else len(image.choice.channels)
-
-    def parts() -> Iterator[Shaped[np.ndarray, "n"]]:
-        rows = max(1, MOST // (width * colours))
-        for top in range(0, height, rows):
-            x = image.read(top, 0, min(rows, height - top), width)
-            yield finite(x[..., :colours])
-
-    return span_of(parts, dtype, 0 if dtype.kind == "f" else height * width * colours)
+        return ()
+    if dtype.kind == "f" or image.held.nodata is not None:
+        counts = np.sum([[v.size for v in parts] for parts in _values(image)], 0).tolist()
+    else:  # known without a look
+        h, w = image.levels[0]
+        channels = len(image.choice.channels) - (image.choice.plain and image.held.alpha)
+        counts = [h * w * channels] if _together(image) else [h * w] * channels
+    summaries = [Summary(n) for n in counts]
+    for parts in _values(image):
+        for summary, values in zip(summaries, parts, strict=True):
+            summary.add(values)
+    return tuple(summary.span(dtype) for summary in summaries)
 
 
 def _in_8_bits(
     image: RegionImage,
-    span: tuple[float, float] | None,
+    ranges: Ranges,
     level: int,
     top: int,
     left: int,
@@ -120,14 +151,28 @@ def _in_8_bits(
     width: int,
 ) -> Pixels:
     """A window as it is in the decoded image."""
+    x = _read(image, top, left, height, width, level)
+    out = as_pixels(
+        x,
+        picture=image.choice.plain,
+        together=_together(image),
+        ranges=ranges,
+        absent=_absent(image, x),
+        whole=False,
+    )
+    return 255 - out if image.held.inverted else out
+
+
+def _read(
+    image: RegionImage, top: int, left: int, height: int, width: int, level: int
+) -> Shaped[np.ndarray, "h w c"]:
+    """A window. Raises ImageError, with the file's name."""
     try:
-        x = image.read(top, left, height, width, level)
+        return image.read(top, left, height, width, level)
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # damaged data make codecs raise nearly anything
         raise ImageError(f"{image.path}: {reason_of(error)}") from error
-    x = as_rgb(x, span or (0.0, 255.0)) if image.choice.plain else to_8bit(x, span)
-    return 255 - x if image.inverted else x
 
 
 def _seen_at(image: RegionImage, scope: Scope) -> tuple[int, tuple[int, int]]:

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
-from genseg.data.images.planes import Held, Selection, choose
+from genseg.core.reading import Selection
+from genseg.data.images.planes import Held, choose
 from genseg.data.regions.georeference import OnMap
 from genseg.data.regions.image import Sizes, checked_window
 
@@ -15,10 +16,10 @@ SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms")  # endin
 class SlideRegions:
     """A slide's RGB pixels, white where nothing was scanned; the contract of `RegionImage`."""
 
-    inverted: bool = False
     on_map: OnMap | None = None
     pixel_size: tuple[float, float] | None
     levels: Sizes
+    pages: tuple[int, ...] = (0,)
 
     def __init__(self, path: Path, selection: Selection, image: int = 0) -> None:
         """Raises ValueError where OpenSlide is not installed or does not know the file."""

@@ -11,14 +11,17 @@ import numpy as np
 import tifffile
 from jaxtyping import Shaped
 
+from genseg.core.reading import Selection
 from genseg.data.images.decode import MOST_BYTES, ORIENTATION
 from genseg.data.images.held import held_by_tiff
-from genseg.data.images.planes import Selection, as_stack, choose, combine
+from genseg.data.images.planes import Held, as_stack, check_image, choose, combine
+from genseg.data.images.values import without_false_alpha
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.georeference import OnMap, mapping_of
-from genseg.data.regions.image import checked_window
+from genseg.data.regions.image import checked_window, page_of
 
 MOST_DECODED = 2**28  # bytes of decoded tiles and strips that are kept for the next windows
+SEEN, TILE = 8, 256  # windows down and across, and their pixels, that tell what a band is
 KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR")
 
 
@@ -39,9 +42,18 @@ class TiffRegions:
         weakref.finalize(self, self.file.close)
         page = self.file.pages.first
         held = held_by_tiff(self.file)
+        self._series, self._lock = _levels(self.file), threading.Lock()
+        self._decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
+        self._bytes = 0
+        self.levels = tuple(
+            (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in self._series
+        )
+        if held.alpha and self.file.is_geotiff and not held.page_axes:
+            held = self._without_false_alpha(held)
         self.choice = choose(held, selection)
         self.held = as_stack(held) if self.choice.stacked else held
-        self._pages = self.choice.images[image]
+        check_image(self.held, self.choice, image)
+        self.pages = self.choice.images[max(image, 1) - 1]
         kind = getattr(page.photometric, "name", str(page.photometric))
         if kind not in KINDS or page.dtype is None:
             raise NoWindows(
@@ -54,14 +66,6 @@ class TiffRegions:
             )
         self.on_map = mapping_of(page)
         self.pixel_size = _pixel_size(path, self.on_map)
-        self.inverted = kind == "MINISWHITE"
-        self._series = _levels(self.file)
-        self.levels = tuple(
-            (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in self._series
-        )
-        self._lock = threading.Lock()
-        self._decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
-        self._bytes = 0
 
     def read(
         self, top: int, left: int, height: int, width: int, level: int = 0
@@ -73,7 +77,7 @@ class TiffRegions:
             return combine(self._mapped(series, rows, columns), self.choice.how)
         chosen = [
             np.stack([self._channel(level, p, c, rows, columns) for c in self.choice.channels])
-            for p in self._pages
+            for p in self.pages
         ]
         return combine(np.stack(chosen), self.choice.how)
 
@@ -87,16 +91,20 @@ class TiffRegions:
         whole = np.memmap(
             self.file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape)
         )
-        axes = self.held.axes
-        at = tuple(rows if a == "Y" else columns if a == "X" else slice(None) for a in axes)
-        part = whole[at]
-        pages = [n for n, a in enumerate(axes) if a not in "CYXS"]
-        channels = [axes.index(a) for a in "CS" if a in axes]
-        part = part.transpose(*pages, *channels, axes.index("Y"), axes.index("X"))
-        count = int(np.prod([whole.shape[n] for n in pages], dtype=int))
-        part = part.reshape(count, -1, *part.shape[-2:])
-        picked = part[np.ix_(list(self._pages), list(self.choice.channels))]
-        return picked.astype(dtype.newbyteorder("="))
+        channels = self.choice.channels
+        pages = [page_of(whole, self.held, p, channels, rows, columns) for p in self.pages]
+        return np.stack(pages).astype(dtype.newbyteorder("="))
+
+    def _without_false_alpha(self, held: Held) -> Held:
+        """GDAL declares a fourth band, such as near infrared, to be transparency: see `values`.
+        Here windows all over the image are looked at."""
+        self.held, (h, w) = held, self.levels[0]
+        seen = [
+            self._channel(0, 0, held.channels - 1, *window_at(y, x, h, w)).ravel()
+            for y in range(SEEN)
+            for x in range(SEEN)
+        ]
+        return without_false_alpha(held, np.concatenate(seen)[None, None, None])
 
     def _channel(
         self, level: int, page: int, channel: int, rows: slice, columns: slice
@@ -166,6 +174,13 @@ class TiffRegions:
             while self._bytes > MOST_DECODED and len(self._decoded) > 1:
                 self._bytes -= self._decoded.popitem(last=False)[1].nbytes
         return made
+
+
+def window_at(y: int, x: int, height: int, width: int) -> tuple[slice, slice]:
+    """One of SEEN x SEEN windows of an image."""
+    h, w = min(height, TILE), min(width, TILE)
+    top, left = (height - h) * y // (SEEN - 1), (width - w) * x // (SEEN - 1)
+    return slice(top, top + h), slice(left, left + w)
 
 
 def _pixel_size(path: Path, on_map: OnMap | None) -> tuple[float, float] | None:

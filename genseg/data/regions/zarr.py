@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Shaped
 
+from genseg.core.reading import Selection
 from genseg.data.images.held import held_by_shape
-from genseg.data.images.planes import Held, Selection, as_stack, choose, combine
+from genseg.data.images.planes import Held, as_stack, check_image, choose, combine
 from genseg.data.regions.georeference import OnMap
-from genseg.data.regions.image import Sizes, checked_window
+from genseg.data.regions.image import Sizes, checked_window, page_of
 
 # micrometres of OME-Zarr's units of length
 MICROMETRES = {"nanometer": 1e-3, "micrometer": 1.0, "millimeter": 1e3, "meter": 1e6}
@@ -23,7 +24,6 @@ class ZarrRegions:
     """An image of a zarr, by the channels and pages of a selection; the contract of
     `RegionImage`."""
 
-    inverted: bool = False
     on_map: OnMap | None = None
     pixel_size: Pair | None = None
     levels: Sizes
@@ -53,7 +53,8 @@ class ZarrRegions:
             raise ValueError("a zarr group without multiscales, which is no OME-Zarr image")
         self.choice = choose(held, selection)
         self.held = as_stack(held) if self.choice.stacked else held
-        self._pages = self.choice.images[image]
+        check_image(self.held, self.choice, image)
+        self.pages = self.choice.images[max(image, 1) - 1]
         y, x = self.held.axes.index("Y"), self.held.axes.index("X")
         self.levels = tuple((int(a.shape[y]), int(a.shape[x])) for a in self._arrays)
 
@@ -62,26 +63,9 @@ class ZarrRegions:
     ) -> Shaped[np.ndarray, "height width c"]:
         """A window of a level."""
         rows, columns = checked_window(self.levels[level], top, left, height, width)
-        return combine(
-            np.stack([self._page(p, rows, columns, level) for p in self._pages]), self.choice.how
-        )
-
-    def _page(
-        self, page: int, rows: slice, columns: slice, level: int
-    ) -> Shaped[np.ndarray, "c h w"]:
-        """The chosen channels of a page."""
-        axes, sizes = self.held.axes, self.held.sizes
-        pages = [a for a in axes if a not in "CYXS"]
-        places = np.unravel_index(page, [sizes[a] for a in pages]) if pages else ()
-        chosen = {a: int(n) for a, n in zip(pages, places, strict=True)}
-        at = tuple(
-            rows if a == "Y" else columns if a == "X" else chosen.get(a, slice(None)) for a in axes
-        )
-        part = np.asarray(self._arrays[level][at])
-        left = [a for a in axes if a in "CYXS"]
-        order = [left.index(a) for a in "CSYX" if a in left]
-        part = part.transpose(order)
-        return part.reshape(-1, *part.shape[-2:])[list(self.choice.channels)]
+        array, channels = self._arrays[level], self.choice.channels
+        pages = [page_of(array, self.held, p, channels, rows, columns) for p in self.pages]
+        return combine(np.stack(pages), self.choice.how)
 
 
 def _held(scale: Mapping[str, Any], array: Any) -> Held:

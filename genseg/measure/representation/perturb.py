@@ -10,7 +10,7 @@ NOISE = 8.0  # standard deviation, of 255
 SHIFT = 1 / 16  # of the side, at most
 CROP = 0.8  # of the area, at least
 
-Pixels = UInt8[np.ndarray, "size size 3"]
+Pixels = UInt8[np.ndarray, "size size c"]
 
 
 def noisy(pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -48,7 +48,7 @@ PERTURBATIONS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {
 
 def perturbed(
     pixels: Pixels, index: int, *, count: int, seed: int = 0
-) -> UInt8[np.ndarray, "v size size 3"]:
+) -> UInt8[np.ndarray, "v size size c"]:
     """`count` views by each of PERTURBATIONS, in its order: a function of the image, its index and
     the seed."""
     return np.stack(

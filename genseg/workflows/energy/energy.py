@@ -7,6 +7,7 @@ from genseg.core import dist
 from genseg.core.files import write_text
 from genseg.core.names import CONFIG_NAME
 from genseg.core.paths import expand
+from genseg.nn.kept_reading import reads_as
 from genseg.runs import checkpoint
 from genseg.runs.folder import write_environment
 from genseg.runs.resume import take
@@ -16,6 +17,7 @@ from genseg.workflows.energy.parts import assemble_energy, timed, with_steps
 from genseg.workflows.energy.session import EnergySession, Shaped
 
 
+@reads_as("config.alpha")
 def shape_energy(
     config: EnergyConfig, *, fresh: bool = False, watch: Watcher | None = None
 ) -> Shaped:

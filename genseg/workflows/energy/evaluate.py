@@ -181,7 +181,7 @@ def _looked(model: AlphaModel, usable: Usable, most: int) -> list[Labelled]:
     def look(one: tuple[Any, AnnotatedImage]) -> Labelled:
         entry, image = one
         kind = str(entry.record.get("kind", ""))
-        return _window(model, decode(entry.path), image, kind)
+        return _window(model, decode(entry.path, image=entry.page), image, kind)
 
     with several_at_once(model.device) as pool:
         return [one for one in in_order(pool, look, some) if len(one.scene.alpha)]

@@ -27,6 +27,7 @@ from genseg.data.labels.findings import counted, format_findings
 from genseg.data.labels.preflight import CVAT
 from genseg.data.proposals.propose import TAUGHT, check_teacher
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
 from genseg.workflows.generate.finder import Wanted, is_proposer
 from genseg.workflows.generate.generate import generated
@@ -139,6 +140,7 @@ def evaluate_alpha(
     return AlphaScores(table, tuple(head), tuple(notes))
 
 
+@reads_as("found")
 def evaluate_runs(
     found: Sequence[Path],
     data: Path,

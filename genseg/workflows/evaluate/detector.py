@@ -27,6 +27,7 @@ from genseg.data.labels.samples import read_sample
 from genseg.measure.coco import CocoScores
 from genseg.measure.detection import detection_scores
 from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
@@ -201,6 +202,7 @@ class Evaluated(Result, Mapping[str, float]):
         return "\n".join(filter(None, lines))
 
 
+@reads_as("run")
 def evaluate_files(
     run: Path,
     data: Path,

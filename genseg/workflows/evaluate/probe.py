@@ -17,7 +17,9 @@ from genseg.data.labels.findings import format_findings
 from genseg.measure.features import features, fit_batch_norms
 from genseg.measure.knn import Accuracy, accuracy, knn
 from genseg.measure.linear import draw_shots, few_shots, linear
-from genseg.nn.encoder import Encoder, encoder_file, facts_of, load_weights
+from genseg.nn.encoder import Encoder, load_weights
+from genseg.nn.encoder_file import encoder_file, facts_of
+from genseg.nn.kept_reading import reads_as
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled_pair
 
 FITTED = "random weights, batch norms fitted"
@@ -56,6 +58,7 @@ class Probed(Result):
         return "\n".join(lines)
 
 
+@reads_as("runs")
 def probe_encoders(
     runs: Sequence[Path],
     *,

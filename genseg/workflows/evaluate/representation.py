@@ -24,7 +24,9 @@ from genseg.measure.representation.bootstrap import FEW_DRAWS, Estimate, bootstr
 from genseg.measure.representation.measured import Measured, measure_embeddings
 from genseg.measure.representation.perturb import PERTURBATIONS, perturbed
 from genseg.measure.representation.similarity import linear_cka
-from genseg.nn.encoder import Encoder, EncoderFacts, encoder_file, facts_of
+from genseg.nn.encoder import Encoder
+from genseg.nn.encoder_file import EncoderFacts, encoder_file, facts_of
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
 from genseg.workflows.evaluate.probe import FITTED, opened_encoder
 from genseg.workflows.evaluate.representation_sets import MeasuredImages, Of, measured_images
@@ -67,6 +69,7 @@ class RepresentationScores(Result, Mapping[str, Mapping[str, Estimate]]):
         return "\n".join([*self.lines, "", *tables(self.layers, self.similarity)])
 
 
+@reads_as("runs")
 def evaluate_representation(
     runs: Sequence[Path],
     data: str | Path,
@@ -154,7 +157,7 @@ def _measured(
     n = len(measured.indices)
     look: dict[str, Any] = {"mean": facts.mean, "std": facts.std}
 
-    def whole(i: int) -> UInt8[np.ndarray, "size size 3"]:
+    def whole(i: int) -> UInt8[np.ndarray, "size size c"]:
         return centre(measured.source.read(i)[0], facts.size)
 
     drawn = np.random.default_rng([seed, *b"viewed"]).permutation(n)

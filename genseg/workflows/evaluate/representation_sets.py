@@ -120,7 +120,7 @@ class WholeImages:
     def __init__(self, labelled: LabelledSet) -> None:
         self.images = labelled.images
 
-    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w 3"], int]:
+    def read(self, i: int) -> tuple[UInt8[np.ndarray, "h w c"], int]:
         """The i-th image, and i."""
         return read_sample(self.images[i]), i
 

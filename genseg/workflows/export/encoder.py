@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genseg.core.names import CHECKPOINTS, CONFIG_NAME, ENCODER_NAME, METRICS_NAME
 from genseg.core.result import Result
-from genseg.nn.encoder import encoder_file, facts_of, refuse_more
+from genseg.nn.encoder_file import encoder_file, facts_of, refuse_more
 from genseg.nn.weights import read_facts, read_weights, save_weights, whole
 from genseg.workflows.export.timm_folder import save_timm_folder
 

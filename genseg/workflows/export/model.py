@@ -51,9 +51,10 @@ def export_model(run: Path, out: Path) -> Exported:
             "ONNX for images of one size"
         )
     if out.suffix == ".onnx":
-        _write_onnx(model, out)
+        _write_onnx(model, out, facts.encoder.in_channels)
         how = (
-            "; input `image` (batch, 3, height, width), sides a multiple of 32, "
+            f"; input `image` (batch, {facts.encoder.in_channels}, height, width), sides a "
+            "multiple of 32, "
             f"{_prepared(predictor)}; output `logits`"
         )
         return Exported(out, run, len(inner.state_dict()), how)
@@ -74,7 +75,9 @@ def _prepared(predictor: Predictor) -> str:
     p = predictor.preparation
     size = f" of a long side of {p.fit} pixels" if p.fit else ""
     spread = ", their values spread by genseg.data.images.pixels.stretch first" if p.stretch else ""
-    return f"RGB{size} from 0 to 1, less mean {_numbers(p.mean)} over std {_numbers(p.std)}{spread}"
+    names = p.reading.channels and f"channels {p.reading.channels}"
+    mean, std = _numbers(p.mean), _numbers(p.std)
+    return f"{names or 'RGB'}{size} from 0 to 1, less mean {mean} over std {std}{spread}"
 
 
 def _numbers(values: Sequence[float]) -> tuple[float, ...]:
@@ -152,7 +155,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     return ", for torchvision:\n\n" + "\n".join(lines)
 
 
-def _write_onnx(model: Segmenter, out: Path) -> None:
+def _write_onnx(model: Segmenter, out: Path, channels: int) -> None:
     if importlib.util.find_spec("onnxscript") is None:
         raise ValueError(f"--out {out} needs ONNX installed: pip install 'genseg[onnx]'")
     model.eval()
@@ -163,7 +166,7 @@ def _write_onnx(model: Segmenter, out: Path) -> None:
     }
     torch.onnx.export(
         model.model.to(memory_format=torch.contiguous_format),
-        (torch.zeros(2, 3, 96, 128),),
+        (torch.zeros(2, channels, 96, 128),),
         out,
         dynamo=True,
         input_names=["image"],

@@ -8,7 +8,8 @@ from pathlib import Path
 import timm
 import torch
 
-from genseg.nn.encoder import Encoder, EncoderConfig, facts_of, torchvision_state
+from genseg.nn.encoder import Encoder, EncoderConfig, torchvision_state
+from genseg.nn.encoder_file import facts_of
 from genseg.nn.weights import whole
 
 TAG = "genseg_"  # and the method
@@ -39,7 +40,7 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
         "architecture": name,
         "num_classes": 0,
         "pretrained_cfg": {
-            "input_size": [3, facts.size, facts.size],
+            "input_size": [facts.encoder.in_channels, facts.size, facts.size],
             "mean": facts.mean,
             "std": facts.std,
             "num_classes": 0,

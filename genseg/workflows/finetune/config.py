@@ -5,6 +5,7 @@ from typing import Any
 
 from genseg.core.check import above, at_least
 from genseg.core.precision import Precision
+from genseg.core.reading import Reading
 from genseg.core.schedule import check_durations
 from genseg.data.labels.crops import AugmentConfig
 from genseg.train.optim import OptimizerConfig
@@ -19,16 +20,20 @@ RANDOM = "random"
 class LabelledConfig:
     train: str  # a COCO json; for semantic models also a folder with images/ and masks/
     val: str | None = None  # the same, scored during training and at its end
+    # as for genseg pretrain; empty: as the encoder's run did
+    channels: str = ""
+    pages: str = ""
     # text file with the ids of the images to train on, one a line; null: all
     subset: str | None = None
     # spread brightness over the whole range; null: as the encoder's run did
     stretch: bool | None = None
     workers: int = 1  # processes that read images, per training process; 0: in the training process
     # mean of each channel; null: that of the encoder's run, or ImageNet's
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
+        Reading(self.channels, self.pages)
         at_least(0, workers=self.workers)
 
 
@@ -96,6 +101,7 @@ class FinetuneConfig:
 # What may change between the calls that make up one run: the fingerprint guards labels and encoder.
 FREE_KEYS = (
     *("data.workers:", "data.train:", "data.val:", "data.subset:"),
+    *(f'data.{key}: (no such key) -> ""' for key in ("channels", "pages")),
     *("run:", "log_every:", "tracker:", "checkpoint.", "encoder:", "threads:", "precision:"),
 )
 CHOICES = {"model": MODELS}

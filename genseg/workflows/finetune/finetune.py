@@ -8,6 +8,7 @@ from genseg.core import dist
 from genseg.core.files import write_text
 from genseg.core.names import CONFIG_NAME, PREFLIGHT_NAME
 from genseg.core.paths import expand
+from genseg.core.reading import reading
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.read import read_labels
 from genseg.runs.folder import write_environment
@@ -16,6 +17,7 @@ from genseg.train.watch import Watcher
 from genseg.workflows.finetune.config import FREE_KEYS, FinetuneConfig
 from genseg.workflows.finetune.parts import assemble_finetune
 from genseg.workflows.finetune.session import Finetuned, FinetuneSession, Within, findings_text
+from genseg.workflows.finetune.start import reading_of
 
 
 def finetune(
@@ -32,6 +34,13 @@ def finetune(
     them. Raises ValueError for what a user can mend, RuntimeError (non-finite loss, disk full) for
     what stopped the run.
     """
+    with reading(reading_of(config)):
+        return _finetune(config, fresh=fresh, within=within, watch=watch)
+
+
+def _finetune(
+    config: FinetuneConfig, *, fresh: bool, within: Within | None, watch: Watcher | None
+) -> Finetuned:
     parts = assemble_finetune(config, within.read if within else read_labels)
     run = expand(config.run)
     main = parts.accelerator.is_main_process
@@ -72,6 +81,11 @@ def finetune(
 
 def check(config: FinetuneConfig) -> str:
     """What is in the labels, and what happens to each finding; nothing is trained."""
+    with reading(reading_of(config)):
+        return _check(config)
+
+
+def _check(config: FinetuneConfig) -> str:
     tables: list[str] = []
     categories = None  # of the training split, once it is read
     for file in filter(None, (config.data.train, config.data.val)):

@@ -27,11 +27,7 @@ from genseg.data.labels.samples import (
     cropped,
     cropped_semantic,
 )
-from genseg.nn.encoder import (
-    MULTIPLE,
-    Encoder,
-    EncoderConfig,
-)
+from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.runs.resume import described
 from genseg.train.launched import precision_note
 from genseg.train.machine import circumstances, make_accelerator, prepare

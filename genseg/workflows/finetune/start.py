@@ -11,14 +11,16 @@ from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.model import load_alpha
 from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.core.paths import expand
+from genseg.core.reading import Reading, current
 from genseg.data.labels.labelled_set import LabelledSet
-from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, build_encoder, facts_of
+from genseg.nn.encoder import Encoder, EncoderConfig, build_encoder
+from genseg.nn.encoder_file import EncoderFacts, facts_of
 from genseg.nn.weights import read_facts
 from genseg.transfer.detector import DetectorConfig, fitted_anchors
 from genseg.transfer.places import PlacesConfig
 from genseg.transfer.predictor import Preparation
 from genseg.workflows.finetune.config import RANDOM, FinetuneConfig
-from genseg.workflows.pretrain.config import IMAGENET_MEAN, IMAGENET_STD
+from genseg.workflows.pretrain.config import IMAGENET_MEAN, IMAGENET_STD, for_channels
 
 
 @dataclass(frozen=True)
@@ -66,15 +68,23 @@ def start_of(encoder: str) -> Start:
     return Start(encoder, file, facts, alpha if alpha is not None and alpha.is_file() else None)
 
 
+def reading_of(config: FinetuneConfig) -> Reading:
+    """How the files of a run are read: as the config says, else as the encoder's run did."""
+    facts = start_of(config.encoder).facts
+    words = Reading(config.data.channels, config.data.pages)
+    return words.over(facts.reading) if facts else words
+
+
 def start_encoder(config: FinetuneConfig, start: Start) -> tuple[Encoder, EncoderConfig, list[str]]:
     """The encoder that fine-tuning starts from, what it is, and what was loaded. Raises
     ValueError."""
     if start.is_random:
-        architecture = EncoderConfig(config.architecture)
+        architecture = EncoderConfig(config.architecture, in_channels=current().inputs)
         encoder, _ = build_encoder(architecture, pyramid=True)
         return encoder, architecture, ["encoder: random weights"]
     weights = str(start.file) if start.file is not None else start.given
-    architecture = start.facts.encoder if start.facts else EncoderConfig(config.architecture)
+    known = start.facts.encoder if start.facts else EncoderConfig(config.architecture)
+    architecture = replace(known, in_channels=current().inputs)
     encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
     loaded = f"encoder: {start.given}: {report or 'loaded by its tag'}"
     return encoder, replace(architecture, weights=None), [loaded]
@@ -106,9 +116,14 @@ def prepared_as(config: FinetuneConfig, start: Start) -> Preparation:
     look = load_alpha(start.alpha)[0].look if start.alpha is not None else None
     spread = config.data.stretch if config.data.stretch is not None else bool(look and look.stretch)
     facts = start.facts
-    mean, std = (facts.mean, facts.std) if facts else (IMAGENET_MEAN, IMAGENET_STD)
+    channels = current().inputs
+    mean, std = (
+        facts_values
+        if facts and len((facts_values := (facts.mean, facts.std))[0]) == channels
+        else tuple(for_channels(x, channels, x) for x in (IMAGENET_MEAN, IMAGENET_STD))
+    )
     fit = config.augment.size if config.augment.fit else 0
-    return Preparation(config.data.mean or mean, config.data.std or std, fit, spread)
+    return Preparation(config.data.mean or mean, config.data.std or std, fit, spread, current())
 
 
 def with_anchors(

@@ -19,13 +19,13 @@ from genseg.data.images.decode import shrunk
 from genseg.data.instances.instance import Instance, resized
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import PROPOSERS, TAUGHT, check_teacher, propose
-from genseg.data.regions.opened import LARGE
+from genseg.data.regions.opened import is_large
 from genseg.data.regions.scene import Scene
 from genseg.energies.model import digest, rank_by
 from genseg.nn.teacher import Teacher, load_teacher
 from genseg.workflows.generate.shrinking import Shrinking
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Classical:
         if not isinstance(image, Scene):
             return shrunk(image, side)
         seen = image.looked_at(side)
-        if math.prod(seen.size) > LARGE:
+        if is_large(*seen.size):
             raise ValueError(
                 f"{self.name} looks at whole images, and one has {seen.shape[1]} x "
                 f"{seen.shape[0]} pixels: shrink it by --side, or give a run, which looks at tiles"

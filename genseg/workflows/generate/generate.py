@@ -39,6 +39,7 @@ from genseg.data.instances.run_length import polygons
 from genseg.data.regions.opened import refuse_whole
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.train.launched import refuse_sharding
 from genseg.workflows.generate.finder import (
@@ -117,6 +118,7 @@ class GenerateOptions:
             )
 
 
+@reads_as("run")
 def generate_folder(
     run: Path,
     folder: str,

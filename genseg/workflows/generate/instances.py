@@ -35,7 +35,7 @@ class Instances:
     items: tuple[Instance, ...]
     height: int
     width: int
-    image: UInt8[np.ndarray, "h w 3"] | None = None
+    image: UInt8[np.ndarray, "h w c"] | None = None
     classes: tuple[str, ...] = ("instance",)
 
     def __len__(self) -> int:

@@ -89,6 +89,8 @@ class Job:
                 "file_name": self.images.files[i],
                 "bytes": self.images.bytes(i),
             }
+            if self.images.pages is not None:
+                row["page"] = self.images.page(i)
             if isinstance(image, ImageError):
                 return row | {"broken": str(image)}
             image = replace(image, stopping=stopping) if isinstance(image, Scene) else image
@@ -117,7 +119,9 @@ class Job:
     ) -> Merged:
         """Write the COCO json of all rows, and broken.txt beside it."""
         more = notes_on(self.images.paths)
-        coco = as_coco(rows, categories, shrinking=shrinking, more=more)
+        coco = as_coco(
+            rows, categories, shrinking=shrinking, more=more, reading=self.images.reading
+        )
         write_text(file, json.dumps(coco))
         shutil.rmtree(self.tiles, ignore_errors=True)
         return Merged(

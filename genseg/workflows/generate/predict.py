@@ -27,6 +27,7 @@ from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import named_after_each
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.show.draw import colour
 from genseg.transfer.contract import Pixels
@@ -117,6 +118,7 @@ def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:
     image.save(file)
 
 
+@reads_as("run")
 def predict(
     run: Path,
     folder: str,

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, PARTS, ROWS_NAME
+from genseg.core.reading import Reading
 from genseg.core.threads import in_order
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList
@@ -27,7 +28,7 @@ from genseg.workflows.generate.shrinking import Shrinking
 INSTANCE = ((1, "instance"),)  # the only category of instances without a label
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
 MORE = 10**12  # the same, from the MOST-th on
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 
 
 def number_of(image: int, place: int) -> int:
@@ -87,7 +88,7 @@ def decoded(
     def load(i: int) -> tuple[int, Pixels | Scene | ImageError]:
         try:
             kept = folder / f"{images.number(i)}-{images.bytes(i)}"
-            return i, looked_at(images.path(i), scope, kept)
+            return i, looked_at(images, i, scope, kept)
         except ImageError as error:
             return i, error
 
@@ -100,17 +101,21 @@ def as_coco(
     *,
     shrinking: Shrinking | None = None,
     more: str = "",
+    reading: Reading | None = None,
 ) -> dict[str, Any]:
     """The COCO json of what was found, image by image; those that cannot be read are left out.
 
-    more: a note on what the files hold and nobody has looked at
+    more: a note on the files; reading: how they were read
     """
     whole = [row for row in rows if "broken" not in row]
-    names = ("id", "file_name", "width", "height", "mask")
+    names = ("id", "file_name", "page", "width", "height", "mask")
     info = shrinking.said((row["height"], row["width"]) for row in whole) if shrinking else {}
     notes = [note for note in (more, *info.get("notes", ())) if note]
+    info = {**info, "notes": notes} if notes else {}
+    if reading is not None and reading.said:
+        info["reading"] = {"channels": reading.channels, "pages": reading.pages}
     return {
-        **({"info": {**info, "notes": notes}} if notes else {}),
+        **({"info": info} if info else {}),
         "images": [{k: row[k] for k in names if k in row} for row in whole],
         "annotations": [a for row in whole for a in row.get("annotations", ())],
         "categories": [{"id": number, "name": name} for number, name in categories],

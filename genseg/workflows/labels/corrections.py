@@ -9,9 +9,8 @@ from typing import Any
 from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, load_json, slashed
-from genseg.data.images.decode import decoded_size
 from genseg.data.images.files import ImageList, list_images
-from genseg.data.images.source import ImageError
+from genseg.data.images.source import ImageError, decoded_size
 from genseg.data.instances.coco import annotation, file_key
 from genseg.data.instances.outline import Drawn
 from genseg.workflows.labels.result import Converted
@@ -51,7 +50,7 @@ class Corrections:
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of an image. Raises ImageError where it cannot be read."""
         try:
-            return decoded_size(self.listed.path(i))
+            return decoded_size(self.listed.path(i), self.listed.page(i))
         except ValueError as error:
             raise ImageError(f"{self.listed.path(i)}: {error}") from None
 

@@ -23,6 +23,7 @@ from genseg.data.labels.entries import Entry
 from genseg.data.labels.findings import format_findings
 from genseg.data.labels.preflight import Label
 from genseg.measure.regions import intensities, shape_of
+from genseg.nn.kept_reading import reads_as
 from genseg.workflows.labels.found import alpha_of, categories_of, read_found
 
 Row = dict[str, Value]
@@ -58,6 +59,7 @@ class Measured(Result):
         return "\n".join((f"{self.table}: {said}; images: {self.image_table}", *self.lines))
 
 
+@reads_as("found")
 def measure(
     found: Path,
     out: Path,
@@ -115,7 +117,7 @@ class _Work:
         self.names = dict(categories_of(usable))
         self.areas, self.values, self.counts = array("d"), array("d"), array("d")
         self.broken = list[str]()
-        self.soft = self.stacks = self.sized = 0
+        self.soft = self.sized = 0
         self.channel = ""
 
     def rows(self) -> Iterator[tuple[list[Row], Row]]:
@@ -133,7 +135,6 @@ class _Work:
         if isinstance(original, str):
             self.broken.append(original)
         else:
-            self.stacks += original.planes > 0
             self.channel = self.channel or original.channels[0]
         size = self.micrometres or stated
         self.sized += size is not None
@@ -156,7 +157,7 @@ class _Work:
         size: Pair | None,
     ) -> Row:
         row: Row = {
-            "image": entry.name,
+            "image": entry.title,
             "id": label.number,
             "category": self.names.get(label.category, str(label.category)),
             "score": label.score if label.record.get("score") is not None else None,
@@ -181,11 +182,6 @@ class _Work:
                 f"{amount(len(self.broken), 'image')} cannot be read, so there are shapes alone, "
                 f"the first: {self.broken[0]}"
             )
-        if self.stacks:
-            yield (
-                f"note: {amount(self.stacks, 'image')} of several planes (z, time or pages): the "
-                "first is measured, with all of its channels"
-            )
         if self.sized < images:
             yield (
                 f"note: of {amount(images - self.sized, 'image')} the size of a pixel is not "
@@ -202,7 +198,7 @@ class _Work:
 def _read(entry: Entry) -> tuple[Original | str, Pair | None]:
     """The pixels of an image, or why there are none; and the micrometres of one."""
     try:
-        original = read_original(entry.path)
+        original = read_original(entry.path, image=entry.page)
     except ImageError as error:
         return str(error), None
     shape = original.pixels.shape[:2]
@@ -220,7 +216,7 @@ def _image_row(entry: Entry, rows: list[Row], share: float, size: Pair | None) -
     areas = [float(row["area_px"] or 0) for row in rows]
     pixels = entry.height * entry.width
     return {
-        "image": entry.name,
+        "image": entry.title,
         "width": entry.width,
         "height": entry.height,
         "instances": len(rows),

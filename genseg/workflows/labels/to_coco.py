@@ -14,8 +14,8 @@ import yaml
 from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError
-from genseg.data.images.decode import decoded_size
 from genseg.data.images.files import ImageList, list_images
+from genseg.data.images.source import decoded_size
 from genseg.data.instances.coco import file_key
 from genseg.data.instances.label_image import ENDINGS, instances_of, label_file, read_label_image
 from genseg.data.instances.outline import Drawn

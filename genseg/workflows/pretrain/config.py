@@ -1,11 +1,13 @@
 """The keys of `genseg pretrain`."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from genseg.core.check import at_least, normalisation
 from genseg.core.precision import Precision
+from genseg.core.reading import Reading
 from genseg.core.schedule import check_durations
+from genseg.data.images.pixels import Numbers
 from genseg.data.images.views import ViewConfig
 from genseg.energies.head import SHAPES, EnergyTask
 from genseg.joint import AlphaConfig, SlotsConfig
@@ -26,21 +28,59 @@ ALWAYS_BROKEN = 2  # images that may be, of however few
 class DataConfig:
     # a folder tree of images, a text list, a COCO json, or: embedded (the example images of genseg)
     path: str
+    # which channels of a file make an image: numbers from 1 or names, with commas between them, in
+    # the order of the encoder's inputs; empty: those of a grey or RGB picture
+    channels: str = ""
+    # which pages (z, time): each | max | mean | N | N:M, or "max z" of several axes; empty: there
+    # is one
+    pages: str = ""
+    # the values that become black and white: image (of each image its own) | set (percentiles of
+    # each channel over the whole set, kept in the run) | [lowest, highest]
+    range: Literal["image", "set"] | tuple[float, float] = "image"
     # decode once and cache the images on disk with this short side in pixels; 0: decode every time
     cache: int = 0
     workers: int = 1  # processes that make views, per training process; 0: in the training process
     # stop when more than this share of the images, and more than 2, cannot be read; 0: at the first
     max_broken: float = 0.01
-    mean: tuple[float, float, float] = IMAGENET_MEAN  # mean of each channel, for values in [0, 1]
-    std: tuple[float, float, float] = IMAGENET_STD
+    # mean and deviation of each channel, for values in [0, 1]; those of ImageNet are used in turn
+    # where there are more or fewer channels
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
+        for name, default in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
+            object.__setattr__(self, name, for_channels(getattr(self, name), self.inputs, default))
         normalisation(self.mean, self.std)
         at_least(0, cache=self.cache, workers=self.workers, max_broken=self.max_broken)
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read, as far as the config says it."""
+        return Reading(
+            self.channels, self.pages, () if isinstance(self.range, str) else (self.range,)
+        )
+
+    @property
+    def inputs(self) -> int:
+        """Channels of an image."""
+        return self.reading.inputs
 
     def may_be_broken(self, images: int) -> int:
         """How many of so many images may be: of a few, one percent would be none."""
         return max(ALWAYS_BROKEN, int(self.max_broken * images)) if self.max_broken else 0
+
+
+def for_channels(values: Numbers, channels: int, default: Numbers) -> Numbers:
+    """One number for each channel: those given, or the default's in turn. Raises ValueError for
+    other counts."""
+    if len(values) == channels:
+        return values
+    if values != default:
+        raise ValueError(
+            f"mean or std has {len(values)} numbers, and the images {channels} channels: give one "
+            "for each"
+        )
+    return tuple(default[n % len(default)] for n in range(channels))
 
 
 @dataclass(frozen=True)
@@ -96,6 +136,13 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         at_least(1, accumulate=self.accumulate)
+        if self.encoder.in_channels not in (3, self.data.inputs):
+            raise ValueError(
+                f"encoder.in_channels={self.encoder.in_channels}, and data.channels makes "
+                f"{self.data.inputs}: leave the first out"
+            )
+        encoder = replace(self.encoder, in_channels=self.data.inputs)
+        object.__setattr__(self, "encoder", encoder)
         at_least(0, threads=self.threads, seed=self.seed)
         check_durations(log_every=self.log_every)
         if self.tensorboard and self.tracker not in ("none", "tensorboard"):
@@ -135,6 +182,10 @@ FREE_KEYS = (
         "probe.",
     ),
     "precision:",
+    # runs of before other channels than three could be chosen
+    "encoder.in_channels: (no such key) -> 3",
+    *(f'data.{key}: (no such key) -> ""' for key in ("channels", "pages")),
+    "data.range: (no such key) -> image",
     # BYOL's runs of before there were other targets
     "method.target.name: (no such key) -> ema",
 )

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from genseg.core import dist
 from genseg.core.paths import expand
+from genseg.core.reading import reading
 from genseg.core.result import Result
 from genseg.data.images.loader import EpochSampler
 from genseg.data.images.uneven import notes_on
@@ -26,7 +27,7 @@ from genseg.runs.resume import refuse_leftovers, reopen
 from genseg.train.loop import Timing, train
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.online_probe import build_probe
-from genseg.workflows.pretrain.parts import assemble, goes_on
+from genseg.workflows.pretrain.parts import assemble, goes_on, reading_of
 from genseg.workflows.pretrain.session import PretrainSession
 
 if sys.platform != "win32":
@@ -77,6 +78,11 @@ def dry_run(config: PretrainConfig, *, fresh: bool = False) -> DryRun | None:
     Raises what `pretrain` would raise, for its run directory too, unless another process is at work
     in it.
     """
+    with reading(reading_of(config)):
+        return _dry_run(config, fresh=fresh)
+
+
+def _dry_run(config: PretrainConfig, *, fresh: bool) -> DryRun | None:
     run = expand(config.run)
     resumed = not fresh and goes_on(run, config)
     if fresh:

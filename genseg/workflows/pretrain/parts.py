@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from genseg.core import dist
 from genseg.core.paths import expand
+from genseg.core.reading import Reading, reading
 from genseg.core.schedule import Plan, plan
 from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import Batch, ViewDataset
@@ -20,6 +21,7 @@ from genseg.data.images.cache import CachedImages, build_cache
 from genseg.data.images.files import ImageList, fingerprint, list_images
 from genseg.data.images.loader import EpochSampler, batches, with_clear_errors
 from genseg.data.images.pixels import centre, normalise
+from genseg.data.images.ranges import fitted_ranges
 from genseg.data.images.source import ImageError, ImageSource
 from genseg.data.images.views import ViewConfig
 from genseg.data.labels.box_crops import crop_list
@@ -122,11 +124,7 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     accelerator = make_accelerator(
         precision=config.precision, run=config.run, tracker=config.tracked
     )
-    scenes = "objects" if config.alpha.name == "none" else "images"
-    images, findings = run_images(
-        default_scenes(scenes) if config.data.path == "embedded" else expand(config.data.path),
-        crops=config.supervised,
-    )
+    images, findings = run_images(_source(config), crops=config.supervised)
     views = tuple(v for v in config.views.values() if v.count > 0)
     _check(config, views, accelerator)
     length = plan(
@@ -184,6 +182,23 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     )
     module.prepare(_seen(parts), begun=begun)
     return parts
+
+
+def _source(config: PretrainConfig) -> Path:
+    """Where the images of a run are listed."""
+    if config.data.path != "embedded":
+        return expand(config.data.path)
+    return default_scenes("objects" if config.alpha.name == "none" else "images")
+
+
+def reading_of(config: PretrainConfig) -> Reading:
+    """How the files of a run are read; data.range=set is fitted to its images."""
+    words = config.data.reading
+    if config.data.range != "set":
+        return words
+    with reading(words):
+        images, _ = run_images(_source(config), crops=False)
+        return replace(words, ranges=fitted_ranges(images))
 
 
 def run_images(path: Path, *, crops: bool) -> tuple[ImageList, Findings]:

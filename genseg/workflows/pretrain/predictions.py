@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from genseg.core.names import PREDICTED
 from genseg.data.composites.dataset import ViewDataset
-from genseg.data.images.pixels import normalise
+from genseg.data.images.pixels import normalise, rgb_of
 from genseg.data.images.png import write_png
 from genseg.data.images.source import ImageError, decode
 from genseg.methods.method import Predicts
@@ -17,7 +17,7 @@ from genseg.workflows.pretrain.parts import Parts
 
 COUNT = 4  # images
 SEEN = ("image", "masked")  # pictures beside those of steps
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 
 
 class Predictions:
@@ -50,7 +50,7 @@ class Predictions:
             pixels = x.cpu().movedim(1, -1) * self.std + self.mean
             column = (pixels.clamp(0, 1) * 255).round().to(torch.uint8).flatten(0, 1)
             file = name if name in SEEN else f"{step:08d}"
-            write_png(self.folder / f"{file}.png", column.numpy())
+            write_png(self.folder / f"{file}.png", rgb_of(column.numpy()))
 
 
 def read_predictions(run: Path) -> tuple[dict[str, Pixels], list[tuple[int, Pixels]]]:

@@ -8,12 +8,13 @@ from genseg.core import dist
 from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, CONFIG_NAME
 from genseg.core.paths import expand
+from genseg.core.reading import reading
 from genseg.runs.folder import write_environment
 from genseg.runs.metrics import ProgressLine
 from genseg.runs.resume import take
 from genseg.train.watch import Watcher
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
-from genseg.workflows.pretrain.parts import assemble, goes_on
+from genseg.workflows.pretrain.parts import assemble, goes_on, reading_of
 from genseg.workflows.pretrain.session import Pretrained, PretrainSession
 
 
@@ -33,6 +34,15 @@ def pretrain(
     `config.run`, and what `watch` makes of them. Raises ValueError for what a user can mend,
     RuntimeError (non-finite loss, disk full) for what stopped the run.
     """
+    with reading(reading_of(config)) as words:
+        if words.inputs != config.data.inputs:
+            raise ValueError("a run names its channels itself, by data.channels")
+        return _pretrain(config, fresh=fresh, watch=watch, progress=progress)
+
+
+def _pretrain(
+    config: PretrainConfig, *, fresh: bool, watch: Watcher | None, progress: ProgressLine | None
+) -> Pretrained:
     run = expand(config.run)
     parts = assemble(config, begun=not fresh and goes_on(run, config))
     main = parts.accelerator.is_main_process

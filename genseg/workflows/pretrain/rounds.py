@@ -189,7 +189,8 @@ class Rounds:
         proposals."""
         joint, p = self.parts.module, self.parts.config
         assert isinstance(joint, Joint)
-        look = Look(p.data.mean, p.data.std, self.config.side, self.config.compose.stretch)
+        stretched, words = self.config.compose.stretch, self.parts.images.reading
+        look = Look(p.data.mean, p.data.std, self.config.side, stretched, words)
         model = snapshot(joint.encoder, joint.decoder, look, self.config.generate)
         model.precision = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
             self.parts.accelerator.mixed_precision, torch.float32

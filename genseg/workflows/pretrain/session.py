@@ -25,7 +25,7 @@ from genseg.measure.representation.collapse import spread, verdict
 from genseg.measure.representation.measured import quick_measures
 from genseg.measure.representation.spectrum import effective_rank
 from genseg.methods.method import Predicts
-from genseg.nn.encoder import EncoderFacts, save_encoder
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.runs.metrics import ProgressLine, read_metrics
 from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing
@@ -371,6 +371,7 @@ class PretrainSession(Session):
             images_seen=step * parts.plan.batch,
             fingerprint=parts.fingerprint,
             genseg=__version__,
+            reading=parts.images.reading,
         )
         save_encoder(parts.module.encoder, self.run / ENCODER_NAME, facts)
         save_timm_folder(self.run / ENCODER_NAME, self.run / TIMM)

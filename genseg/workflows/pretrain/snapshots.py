@@ -18,7 +18,7 @@ from genseg.workflows.generate.finder import Finder
 
 COUNT = 4  # images
 SIDE = 256  # pixels of their windows: small ones cost little
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 _T = TypeVar("_T")
 
 

@@ -24,7 +24,8 @@ from genseg.measure.knn import Accuracy, accuracy
 from genseg.methods import METHODS
 from genseg.methods.semantic import SUPERVISED
 from genseg.methods.target import BATCH, full_batches
-from genseg.nn.encoder import Encoder, EncoderFacts, encoder_file, facts_of
+from genseg.nn.encoder import Encoder
+from genseg.nn.encoder_file import EncoderFacts, encoder_file, facts_of
 from genseg.runs import checkpoint
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig

@@ -15,8 +15,10 @@ import torch
 from genseg import __version__
 from genseg.core.files import replacing, write_text
 from genseg.core.names import CELL_NAME, CHECKPOINTS, ENCODER_NAME, TIMM
+from genseg.core.reading import current
 from genseg.measure.features import fit_batch_norms
-from genseg.nn.encoder import EncoderFacts, build_encoder, save_encoder
+from genseg.nn.encoder import build_encoder
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.runs import checkpoint
 from genseg.runs.metrics import ProgressLine
 from genseg.workflows.pretrain.pretrain import pretrain
@@ -134,7 +136,12 @@ def _draw(cell: Cell) -> None:
             encoder, images.source, images.indices, size=size, mean=c.data.mean, std=c.data.std
         )
     facts = EncoderFacts(
-        encoder=c.encoder, method=cell.kind, mean=c.data.mean, std=c.data.std, size=size
+        encoder=c.encoder,
+        method=cell.kind,
+        mean=c.data.mean,
+        std=c.data.std,
+        size=size,
+        reading=current(),
     )
     cell.run.mkdir(exist_ok=True)
     save_encoder(encoder, cell.run / ENCODER_NAME, facts)

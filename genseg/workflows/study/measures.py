@@ -18,7 +18,8 @@ from genseg.data.images.source import ImageSource
 from genseg.measure.features import features
 from genseg.measure.knn import accuracy, knn
 from genseg.measure.linear import few_shots, linear
-from genseg.nn.encoder import Encoder, facts_of, load_weights
+from genseg.nn.encoder import Encoder, load_weights
+from genseg.nn.encoder_file import facts_of
 from genseg.recipes import one_length, recipe
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled
 from genseg.workflows.evaluate.representation import evaluate_representation

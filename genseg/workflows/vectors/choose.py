@@ -20,8 +20,9 @@ from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.source import ImageError, decode_image
 from genseg.measure.coverage import k_center
+from genseg.nn.kept_reading import reads_as
 from genseg.workflows.vectors.embed import BATCH, Embedder
 
 By = Literal["k-center", "uncertainty", "both", "random"]
@@ -50,6 +51,7 @@ class Chosen(Result):
         return f"{self.out}: {amount(len(self.files), 'image')} of {self.of:,}, by {self.by}{lost}"
 
 
+@reads_as("run")
 def choose(
     run: Path,
     data: Path,
@@ -132,7 +134,7 @@ def _centres(
         pixels = []
         for i in wanted[first : first + BATCH]:
             try:
-                pixels.append(decode(images.path(i)))
+                pixels.append(decode_image(images, i))
                 numbers.append(i)
             except ImageError as error:
                 broken[i] = str(error)
@@ -153,7 +155,7 @@ def _uncertain(
 
     def look(i: int) -> float | str:
         try:
-            image = decode(images.path(i))
+            image = decode_image(images, i)
         except ImageError as error:
             return str(error)
         found = mine(model, image, [], sure=sure, doubtful=sure, agreement=AGREEMENT).agreement

@@ -16,13 +16,15 @@ from genseg.core.result import Result
 from genseg.core.tables import Table, check_table
 from genseg.core.words import amount
 from genseg.data.images.files import list_images
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.source import ImageError, decode, decode_image
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import Usable, instance_of
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.preflight import Label
 from genseg.measure.features import features, instance_features
-from genseg.nn.encoder import Encoder, EncoderFacts, encoder_file, facts_of, load_weights
+from genseg.nn.encoder import Encoder, load_weights
+from genseg.nn.encoder_file import EncoderFacts, encoder_file, facts_of
+from genseg.nn.kept_reading import reads_as
 from genseg.workflows.labels.found import alpha_of, read_found
 
 ENDINGS = (".npz", ".csv", ".parquet")
@@ -91,6 +93,7 @@ class _Held:
         return self.pixels[i], i
 
 
+@reads_as("run")
 def embed(
     run: Path,
     data: Path,
@@ -148,7 +151,7 @@ def _of_images(embedder: Embedder, data: Path, broken: list[str]) -> Iterator[Pa
         rows, pixels = list[Row](), list[np.ndarray]()
         for i in range(first, min(first + BATCH, len(listed))):
             try:
-                pixels.append(decode(listed.path(i)))
+                pixels.append(decode_image(listed, i))
                 rows.append({"image": listed.files[i]})
             except ImageError as error:
                 broken.append(str(error))
@@ -168,7 +171,7 @@ def instance_vectors(
     for entry in found.entries.values():
         labels = [label for label in found.labels[entry.number] if not label.crowd]
         try:
-            pixels = decode(entry.path)
+            pixels = decode(entry.path, image=entry.page)
             if pixels.shape[:2] != (entry.height, entry.width):
                 raise ImageError(f"{entry.path}: it has another size than the json says")
         except ImageError as error:

@@ -15,12 +15,14 @@ from genseg.core.files import write_text
 from genseg.core.names import ENVIRONMENT_NAME
 from genseg.core.result import Result
 from genseg.core.words import amount
+from genseg.data.images.pixels import rgb_of
 from genseg.data.images.source import decode
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import Usable, instance_of
 from genseg.data.labels.box_crops import square_around
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.preflight import Label
+from genseg.nn.kept_reading import reads_as
 from genseg.workflows.labels.found import read_found
 from genseg.workflows.vectors.embed import Embedder, instance_vectors
 
@@ -62,6 +64,7 @@ class Grouped(Result):
         return "\n".join(lines)
 
 
+@reads_as("found")
 def group(
     found: Path,
     out: Path,
@@ -163,9 +166,9 @@ def _typical(
     order = np.flatnonzero(mine)
     chosen = order[np.argsort(-near[order], kind="stable")][:SHOWN].tolist()
     shown: dict[int, Shown] = {}
-    for path in dict.fromkeys(entries[n].path for n in chosen):
-        pixels = decode(path)
-        for n in (n for n in chosen if entries[n].path == path):
+    for path, page in dict.fromkeys((entries[n].path, entries[n].page) for n in chosen):
+        pixels = rgb_of(decode(path, image=page))
+        for n in (n for n in chosen if (entries[n].path, entries[n].page) == (path, page)):
             instance = instance_of(labels[n], entries[n])
             left, top, w, h = instance.box_xywh
             box = (left, top, left + w, top + h)

@@ -12,10 +12,10 @@ import pytest
 import tifffile
 from PIL import Image, ImageOps
 
-from genseg.data.images.decode import decoded_size, rgb_pixels, shrunk_size
+from genseg.data.images.decode import rgb_pixels, shrunk_size
 from genseg.data.images.depth import to_8bit
 from genseg.data.images.kind import kind_of
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.source import ImageError, decode, decoded_size
 
 H, W = 40, 56
 Array = np.ndarray

@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
-
 from genseg.data.images.unused import OPENED, unused
+from PIL import Image
 
 PAGE = np.arange(64, dtype=np.uint8).reshape(8, 8)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from genseg.data.images.planes import Selection
+from genseg.core.reading import Reading
 from genseg.data.images.source import ImageError, decode
 from genseg.data.regions.image import RegionImage, checked_window
 from genseg.data.regions.opened import open_regions, open_scene
@@ -84,9 +84,9 @@ def test_channels_and_pages_of_a_stack_are_chosen(tmp_path: Path) -> None:
     ):
         file = tmp_path / f"{n}.tif"
         tifffile.imwrite(file, x, metadata={"axes": "ZCYX"}, photometric="minisblack", **more)
-        image = open_regions(file, Selection((2, 1), "max"))
+        image = open_regions(file, Reading("2,1", "max"))
         windows_are_those_of(image, np.moveaxis(x[:, ::-1].max(0), 0, -1))
-        image = open_regions(file, Selection((1,), "3"))
+        image = open_regions(file, Reading("1", "3"))
         windows_are_those_of(image, x[2, 0][..., None])
         with pytest.raises(ImageError, match="say what to use"):
             open_regions(file)
@@ -131,7 +131,7 @@ def test_an_ome_zarr_and_a_zarr_array(tmp_path: Path) -> None:
             ],
         }
     ]
-    image = open_regions(tmp_path / "ome.zarr", Selection((2, 1)))
+    image = open_regions(tmp_path / "ome.zarr", Reading("2,1"))
     windows_are_those_of(image, np.moveaxis(x[::-1], 0, -1))
     windows_are_those_of(image, np.moveaxis(x[::-1, ::2, ::2], 0, -1), 1)
     assert image.pixel_size == (0.5, 0.25)

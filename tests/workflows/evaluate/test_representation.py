@@ -20,7 +20,8 @@ from genseg.data.images.source import decode
 from genseg.data.scenes.factors import factors_of
 from genseg.data.scenes.scenes import compose_object, compose_scene
 from genseg.measure.features import features, stage_features
-from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, save_encoder
+from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.reports.index import write_index
 from genseg.reports.report import write_report
 from genseg.workflows.evaluate import representation_sets

@@ -12,7 +12,7 @@ import pytest
 import torch
 from decoded import decode_segmentation
 
-import genseg.workflows.generate.records as module
+import genseg.data.regions.opened as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
@@ -149,8 +149,12 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     part.write_bytes(b"".join(lines[:2]) + cut[left])
     (tmp_path / INSTANCES_NAME).unlink()
     seen: list[str] = []
-    decode = module.decode
-    monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
+    decode = module.decode_image
+    monkeypatch.setattr(
+        module,
+        "decode_image",
+        lambda images, i: seen.append(images.path(i).name) or decode(images, i),
+    )
     generate_folder(run, str(folder), tmp_path, GenerateOptions())
     # the two that were done are not done again
     assert seen == ["2.png", "2a.png", "3.png", "4.png"]
@@ -177,8 +181,12 @@ def test_what_another_number_of_processes_has_found_is_gone_on_with(
     for shard in (0, 1):
         generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3))
     seen: list[str] = []
-    decode = module.decode
-    monkeypatch.setattr(module, "decode", lambda path: seen.append(Path(path).name) or decode(path))
+    decode = module.decode_image
+    monkeypatch.setattr(
+        module,
+        "decode_image",
+        lambda images, i: seen.append(images.path(i).name) or decode(images, i),
+    )
     generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
     # the broken one may have been mended
     assert seen == ["2a.png", "4.png"] and not (tmp_path / INSTANCES_NAME).exists()

@@ -20,7 +20,7 @@ from genseg.data.images.files import fingerprint
 from genseg.data.images.source import ImageSource
 from genseg.data.labels.box_crops import BoxCrops, crop_list
 from genseg.data.labels.labelled_set import read_labelled
-from genseg.nn.encoder import facts_of
+from genseg.nn.encoder_file import facts_of
 from genseg.runs.checkpoint import load_latest, unflatten
 from genseg.workflows.pretrain.zero_shot import _rows
 

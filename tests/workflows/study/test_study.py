@@ -15,7 +15,8 @@ from safetensors.torch import load_file
 
 import genseg
 from genseg.cli import main
-from genseg.nn.encoder import EncoderConfig, build_encoder, facts_of, torchvision_state
+from genseg.nn.encoder import EncoderConfig, build_encoder, torchvision_state
+from genseg.nn.encoder_file import facts_of
 from genseg.workflows.pretrain.session import PretrainSession
 from genseg.workflows.study import make
 

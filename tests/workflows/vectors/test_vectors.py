@@ -22,7 +22,8 @@ from genseg.core.precision import fast_precision
 from genseg.data.images.source import decode
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.measure.coverage import k_center
-from genseg.nn.encoder import Encoder, EncoderConfig, EncoderFacts, save_encoder
+from genseg.nn.encoder import Encoder, EncoderConfig
+from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.workflows.finetune.cells import chosen_labels, parse_arms
 from genseg.workflows.vectors.group import clusters
 

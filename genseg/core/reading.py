@@ -1,0 +1,138 @@
+"""How files of images are read: which channels and pages, and which values become black and white.
+
+One `Reading` holds for all that is read inside of `with reading(...)`, so that a command says it
+once. Lists of images keep theirs, and take it along into other processes.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+COLOURS = 3  # channels of an image where nothing is said
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which channels and pages of a file make an image.
+
+    channels: numbers from 1 or names, in the order of the encoder's inputs; empty: not said
+    pages: each, max, mean, N or N:M, counted from 1, both ends included; of several axes of pages
+        "max z" projects z, and each page of the others is an image; empty: not said
+    """
+
+    channels: tuple[int | str, ...] = ()
+    pages: str = ""
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"|each|(max|mean)( [a-zA-Z])?|[1-9]\d*(:[1-9]\d*)?", self.pages):
+            raise ValueError(
+                f"pages={self.pages}: use each, max, mean, a page N or pages N:M, counted from 1; "
+                "max z projects z alone"
+            )
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError(f"channels={','.join(map(str, self.channels))}: name each once")
+
+    @property
+    def said(self) -> bool:
+        """Whether anything is."""
+        return bool(self.channels or self.pages)
+
+    @property
+    def text(self) -> str:
+        """As it is written in a recipe."""
+        parts = {"channels": ",".join(map(str, self.channels)), "pages": self.pages}
+        return " ".join(f"data.{key}={value}" for key, value in parts.items() if value)
+
+    def over(self, other: "Selection") -> "Selection":
+        """This one; what it does not say is as the other says."""
+        return Selection(self.channels or other.channels, self.pages or other.pages)
+
+
+def parse(channels: str | None, pages: str | None) -> Selection:
+    """The selection of two words, as "1,3", "DAPI,GFP", "[1, 3]" and "max"; None and "": not said.
+    Raises ValueError."""
+    listed = [part.strip().strip("'\"") for part in (channels or "").strip("[] ").split(",")]
+    if channels and not all(listed):
+        raise ValueError(
+            f"channels={channels}: give numbers from 1 or names, with commas between them"
+        )
+    numbers = [int(part) if part.isdecimal() else part for part in listed if part]
+    return Selection(tuple(numbers), " ".join((pages or "").strip().split()))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What makes images of files, as recipes and weights files have it.
+
+    channels, pages: as `parse` takes them; empty: not said
+    ranges: values that become 0 and 255, one pair for all channels or a pair for each; empty: each
+        image has its own, as `depth.to_8bit` says
+    """
+
+    channels: str = ""
+    pages: str = ""
+    ranges: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        parse(self.channels, self.pages)
+        for low, high in self.ranges:
+            if not -float("inf") < low < high < float("inf"):
+                raise ValueError(f"range=[{low:g}, {high:g}]: it is (lowest, highest), finite")
+
+    @property
+    def selection(self) -> Selection:
+        """The words, understood."""
+        return parse(self.channels, self.pages)
+
+    @property
+    def said(self) -> bool:
+        """Whether anything is."""
+        return self != Reading()
+
+    @property
+    def inputs(self) -> int:
+        """Channels of the images: those that are named, or else red, green and blue."""
+        return len(self.selection.channels) or COLOURS
+
+    def over(self, other: "Reading") -> "Reading":
+        """This one; what it does not say is as the other says."""
+        # ranges are of the other's channels
+        same = self.channels in ("", other.channels)
+        return Reading(
+            self.channels or other.channels,
+            self.pages or other.pages,
+            self.ranges or (other.ranges if same or len(other.ranges) == 1 else ()),
+        )
+
+
+def kept_reading(content: Mapping[str, Any]) -> Reading:
+    """How the images of a json of genseg were read, as its `info` says; of other jsons nothing."""
+    info = content.get("info")
+    kept = info.get("reading") if isinstance(info, dict) else None
+    words = kept if isinstance(kept, dict) else {}
+    try:
+        return Reading(str(words.get("channels", "")), str(words.get("pages", "")))
+    except ValueError:
+        return Reading()
+
+
+_current = Reading()
+
+
+def current() -> Reading:
+    """How files are read now."""
+    return _current
+
+
+@contextmanager
+def reading(wanted: Reading) -> Iterator[Reading]:
+    """Inside, files are read so, in all threads; what an enclosing one says goes before."""
+    global _current
+    before = _current
+    _current = before.over(wanted)
+    try:
+        yield _current
+    finally:
+        _current = before

@@ -1,0 +1,194 @@
+"""The values of a file as it holds them: of one image of it, upright, every channel chosen."""
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import tifffile
+from jaxtyping import Bool, Shaped
+from PIL import Image, UnidentifiedImageError
+
+from genseg.data.images.decode import (
+    ORIENTATION,
+    TIFF_STARTS,
+    _bits,
+    _cv2_pixels,
+    _orientation,
+    _refuse_large,
+    _upright,
+    known_codec,
+)
+from genseg.data.images.held import held_by_picture, held_by_shape, held_by_tiff
+from genseg.data.images.planes import SHOWN, Choice, Held, combine, planes
+
+NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
+PIXELS = ("MINISBLACK", "MINISWHITE", "RGB")  # kinds of TIFFs whose values are taken as they are
+EXTREME = 0.5  # of an alpha's values at least so many are none or all
+
+
+def held_in(file: BinaryIO) -> Held:
+    """What a file holds. Raises ValueError for what is no image, and nearly any exception for
+    damaged data."""
+    start = _start(file)
+    if start.startswith((NPY, NPZ)):
+        x = _array(file, start)
+        return held_by_shape(x.shape, x.dtype)
+    if start in TIFF_STARTS:
+        with tifffile.TiffFile(file, _multifile=False) as tiff:
+            held = held_by_tiff(tiff)
+            if held.alpha and tiff.is_geotiff and not held.page_axes:
+                held = without_false_alpha(held, _samples(tiff, held, [0]))
+            return held
+    image = opened(file)
+    return held_by_picture(image, _bits(image))
+
+
+def values_in(
+    file: BinaryIO, held: Held, choice: Choice, image: int = 0
+) -> Shaped[np.ndarray, "h w c"]:
+    """The values of one image that a choice takes of a file."""
+    pages, channels = list(choice.images[image]), list(choice.channels)
+    start = _start(file)
+    if start.startswith((NPY, NPZ)):
+        x = planes(_array(file, start), held, stacked=choice.stacked)
+        return combine(x[np.ix_(pages, channels)], choice.how)
+    if start not in TIFF_STARTS:
+        return combine(_frames(file, pages, channels), choice.how)
+    with tifffile.TiffFile(file, _multifile=False) as tiff:
+        first = tiff.pages.first
+        kind = getattr(first.photometric, "name", "")
+        if kind not in PIXELS and held.sizes.get("C", 1) == 1 and not choice.stacked:
+            return combine(_frames(file, pages, channels), choice.how)
+        x = _samples(tiff, held, channels if choice.stacked else pages)
+        x = x.reshape(1, -1, *x.shape[-2:]) if choice.stacked else x[:, channels]
+        return _upright(combine(x, choice.how), first.tags.valueof(ORIENTATION, 1))
+
+
+def absent(x: Shaped[np.ndarray, "h w c"], nodata: float | None) -> Bool[np.ndarray, "h w"] | None:
+    """Pixels without a value in any channel: NaN, or the value that stands for none; None where
+    there are none."""
+    gone = np.zeros(x.shape, bool)
+    if x.dtype.kind == "f":
+        gone |= np.isnan(x)
+    if nodata is not None and np.isfinite(nodata):
+        gone |= x == nodata
+    found = gone.all(2) if nodata is not None else gone.any(2)
+    return np.asarray(found) if found.any() else None
+
+
+def _start(file: BinaryIO) -> bytes:
+    file.seek(0)
+    start = file.read(4)
+    file.seek(0)
+    return NPY if start == NPY[:4] else start
+
+
+def _array(file: BinaryIO, start: bytes) -> Shaped[np.ndarray, "*shape"]:
+    """The array of a .npy, mapped and not read; or the only one of a .npz. Raises ValueError."""
+    if start == NPY:
+        name = getattr(file, "name", None)
+        if isinstance(name, str | Path):
+            return np.asarray(np.load(name, mmap_mode="r", allow_pickle=False))
+        return np.asarray(np.load(file, allow_pickle=False))
+    try:
+        with np.load(file, allow_pickle=False) as held:
+            if len(held.files) == 1:
+                return np.asarray(held[held.files[0]])
+            names = ", ".join(held.files[:SHOWN])
+            raise ValueError(f"it holds {len(held.files)} arrays ({names}): save the image alone")
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"a damaged .npz: {error}") from None
+
+
+def opened(file: BinaryIO) -> Image.Image:
+    """What PIL makes of a file. Raises ValueError."""
+    file.seek(0)
+    try:
+        return Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise ValueError(
+            f"no image format that can be read; it starts with {file.read(8)!r}"
+        ) from None
+
+
+def _frames(
+    file: BinaryIO, pages: Sequence[int], channels: Sequence[int]
+) -> Shaped[np.ndarray, "p c h w"]:
+    return np.stack([np.moveaxis(_frame(file, page), -1, 0)[channels] for page in pages])
+
+
+def _frame(file: BinaryIO, page: int) -> Shaped[np.ndarray, "h w c"]:
+    """A frame of what PIL reads: its channels as `held_by_picture` counts them, upright."""
+    image = opened(file)
+    image.seek(page)
+    _refuse_large(image.width * image.height * 4)
+    deep = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
+    image.load()
+    turn = _orientation(image)
+    if deep:
+        file.seek(0)
+        x = _cv2_pixels(file.read())
+        x = x[..., [0, 3]] if image.mode == "LA" else x
+    elif image.mode.startswith(("I", "F")):
+        x = np.asarray(image, np.uint16 if image.mode == "I" else None)
+    else:
+        grey, alpha = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
+        x = np.asarray(
+            image.convert(("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB"))
+        )
+    return _upright(x.reshape(*x.shape[:2], -1), turn)
+
+
+def _samples(
+    tiff: tifffile.TiffFile, held: Held, pages: list[int]
+) -> Shaped[np.ndarray, "p c h w"]:
+    """All channels of some pages of a TIFF; only these are decoded where each is stored apart."""
+    series, first = tiff.series[0], tiff.pages.first
+    names = str(getattr(first.compression, "name", first.compression))
+    each = held.sizes.get("C", 1)
+    outer = [a for a in held.axes if a not in "YXS"]
+    apart = len(series.pages) == held.pages * each and ("C" not in outer or outer[-1] == "C")
+    bytes_of_page = np.dtype(held.dtype).itemsize * int(np.prod(held.shape)) // held.pages
+    _refuse_large(bytes_of_page * (len(pages) if apart else held.pages))
+    _refuse_truncated(tiff)
+    if not apart:
+        with known_codec(names):
+            return planes(series.asarray(), held)[pages]
+    with known_codec(names):
+        wanted = [series.pages[p * each + c] for p in pages for c in range(each)]
+        x = np.stack([page.asarray() for page in wanted if page is not None])
+    inner = [a for a in held.axes if a in "YXS"]
+    x = np.moveaxis(x, [1 + inner.index("Y"), 1 + inner.index("X")], [-2, -1])
+    return x.reshape(len(pages), -1, *x.shape[-2:])
+
+
+def _refuse_truncated(tiff: tifffile.TiffFile) -> None:
+    """Raise ValueError where the file ends before its last pixels: tifffile would fill up with
+    zeros."""
+    series, end = tiff.series[0], tiff.filehandle.size
+    if series.dataoffset is not None:
+        ends = [series.dataoffset + series.nbytes]
+    else:
+        ends = [
+            at + size
+            for page in series.pages
+            if page is not None
+            for at, size in zip(page.dataoffsets, page.databytecounts, strict=True)
+            if size
+        ]
+    if max(ends, default=0) > end:
+        raise ValueError("the file is truncated: it ends before its last pixels")
+
+
+def without_false_alpha(held: Held, x: Shaped[np.ndarray, "1 c h w"]) -> Held:
+    """GDAL and others declare a fourth band, such as near infrared, to be transparency. It is none
+    where most of its values are neither nothing nor all."""
+    band = x[0, -1]
+    top = 1 if band.dtype.kind == "f" else np.iinfo(band.dtype).max
+    if np.isin(band, (0, top)).mean() >= EXTREME:
+        return held
+    return replace(held, alpha=False, colours=0)

@@ -1,0 +1,73 @@
+"""How the images of a run, or of a result, were read: what is read for it later is read so, too."""
+
+import functools
+import inspect
+import json
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from genseg.core.names import (
+    ALPHA_NAME,
+    BEST_NAME,
+    ENCODER_NAME,
+    INSTANCES_NAME,
+    MODEL_NAME,
+    PREDICTIONS_NAME,
+)
+from genseg.core.paths import expand
+from genseg.core.reading import Reading, kept_reading, reading
+from genseg.nn.weights import read_facts
+from genseg.schema import build
+
+P = ParamSpec("P")
+R = TypeVar("R")
+WEIGHTS = (ALPHA_NAME, BEST_NAME, MODEL_NAME, ENCODER_NAME)
+RESULTS = (INSTANCES_NAME, PREDICTIONS_NAME)
+INSIDE = ("look", "preparation")  # where the facts of a whole model have it
+
+
+def reading_of(path: Path) -> Reading:
+    """How the images were read, as a weights file, a run, a json or a result of genseg says;
+    nothing for all else."""
+    if path.is_dir():
+        found = next((path / n for n in (*WEIGHTS, *RESULTS) if (path / n).is_file()), path)
+        return Reading() if found == path else reading_of(found)
+    try:
+        if path.suffix == ".json" and path.is_file():
+            content = json.loads(path.read_bytes())
+            return kept_reading(content) if isinstance(content, dict) else Reading()
+        if path.suffix == ".safetensors" and path.is_file():
+            facts: dict[str, Any] = read_facts(path)
+            kept = next((facts[n] for n in INSIDE if isinstance(facts.get(n), dict)), facts)
+            return build(Reading, kept.get("reading", {}))
+    except (OSError, ValueError):  # whoever reads it for its own sake says what is wrong
+        pass
+    return Reading()
+
+
+def reads_as(which: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """A function that reads images as the run does that is its argument `which`, a path or several,
+    as far as nothing else is said; "config.alpha" is an attribute of an argument."""
+    name, _, attribute = which.partition(".")
+
+    def decorator(function: Callable[P, R]) -> Callable[P, R]:
+        signature = inspect.signature(function)
+
+        @functools.wraps(function)
+        def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+            given = signature.bind(*args, **kwargs).arguments[name]
+            value = attrgetter(attribute)(given) if attribute else given
+            paths = [value] if isinstance(value, str | Path) else list(value)
+            with reading(_first(paths)):
+                return function(*args, **kwargs)
+
+        return wrapped
+
+    return decorator
+
+
+def _first(paths: Sequence[str | Path]) -> Reading:
+    """Of the first one that says something."""
+    return next((r for p in paths if (r := reading_of(expand(p))).said), Reading())
