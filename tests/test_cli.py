@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from full_disk import no_file_above
 from noise import write_classes
-from PIL import Image
 
 from genseg.cli import main
 from genseg.core.schedule import ema_momentum
@@ -478,23 +477,3 @@ def test_no_recipe_leads_to_one(
         "missing: model.name" in (said := capsys.readouterr().err)
         and "by --config: deeplabv3plus, " in said
     )
-
-
-def test_pages_and_images_that_are_left_out_are_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """And the same command again says that it is finished."""
-    (tmp_path / "images").mkdir()
-    for n in range(6):
-        page = Image.new("RGB", (40, 40), (40 * n, 90, 200))
-        page.save(tmp_path / f"images/{n}.tif", save_all=True, append_images=[page])
-    words = [*BYOL, *TINY, f"data.path={tmp_path / 'images'}", f"run={tmp_path / 'run'}", "steps=1"]
-    assert main(words) == 0
-    said = capsys.readouterr().err
-    assert "note: 6 of 6 files hold more than is used: 2 pages; the first page is used" in said
-    assert (
-        "note: an epoch leaves out 2 of 6 images, others each time: it is whole batches of 4"
-        in said
-    )
-    assert main(words) == 0
-    assert ", finished already" in capsys.readouterr().err

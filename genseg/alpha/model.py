@@ -62,6 +62,13 @@ class AlphaFacts:
     fingerprint: str = ""  # of the images
     genseg: str = ""  # the version that has written it
 
+    def __post_init__(self) -> None:
+        if len(self.look.mean) != self.encoder.in_channels:
+            raise ValueError(
+                f"look.mean has {len(self.look.mean)} numbers, and the encoder "
+                f"{self.encoder.in_channels} channels"
+            )
+
 
 class AlphaModel(nn.Module):
     """Encoder, decoder and how images are prepared for them. It is always in evaluation mode."""

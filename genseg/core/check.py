@@ -1,7 +1,7 @@
 """Ranges of a config's numbers."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 
 def at_least(minimum: float, **values: float) -> None:
@@ -18,8 +18,11 @@ def above(minimum: float, **values: float) -> None:
             raise ValueError(f"{name}={value:g}: it has to be above {minimum:g}, and finite")
 
 
-def normalisation(mean: Iterable[float], std: Iterable[float]) -> None:
-    """Raise ValueError unless all means are finite and all standard deviations are above 0."""
+def normalisation(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise ValueError unless all means are finite, all standard deviations are above 0, and there
+    are as many of them."""
+    if len(mean) != len(std) or not mean:
+        raise ValueError(f"mean has {len(mean)} numbers and std {len(std)}: one for each channel")
     for value in mean:
         if not math.isfinite(value):
             raise ValueError(f"mean={value:g}: it has to be finite")

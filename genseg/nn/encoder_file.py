@@ -29,6 +29,11 @@ class EncoderFacts:
     def __post_init__(self) -> None:
         at_least(1, size=self.size)
         normalisation(self.mean, self.std)
+        if len(self.mean) != self.encoder.in_channels:
+            raise ValueError(
+                f"mean has {len(self.mean)} numbers, and the encoder {self.encoder.in_channels} "
+                "channels"
+            )
 
 
 def save_encoder(encoder: Encoder, path: Path, facts: EncoderFacts) -> None:

@@ -11,6 +11,7 @@ from genseg.core.check import at_least
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError
+from genseg.data.images.pixels import rgb_of
 from genseg.data.images.png import write_png
 from genseg.data.images.source import decode
 from genseg.data.images.uneven import notes_on
@@ -18,6 +19,7 @@ from genseg.data.instances.coco import AnnotatedImage, by_file
 from genseg.data.labels.annotated import read_usable
 from genseg.data.labels.entries import by_json
 from genseg.data.labels.findings import counted
+from genseg.nn.kept_reading import reads_as
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 
@@ -36,6 +38,7 @@ class Grid(Result):
         return "\n".join(self.lines)
 
 
+@reads_as("files")
 def visualize(
     files: Sequence[Path],
     folder: Path,
@@ -83,7 +86,7 @@ def visualize(
         )
     pictures, brighter, used = [], 0, list[Path]()
     for name in (listed[i] for i in sorted(drawn.tolist())):
-        used.append(_place(folder, name, files[0]))
+        used.append(_place(folder, jsons[0][name].name, files[0]))
         image = _pixels(
             used[-1], [(found[name], file) for found, file in zip(jsons, files, strict=True)]
         )
@@ -130,7 +133,7 @@ def _place(folder: Path, name: str, file: Path) -> Path:
 
 def _pixels(found: Path, listed: Sequence[tuple[AnnotatedImage, Path]]) -> Pixels:
     """An image, as large as the jsons say."""
-    image = decode(found)
+    image = rgb_of(decode(found, image=listed[0][0].page))
     for entry, file in listed:
         if image.shape[:2] != (entry.height, entry.width):
             swapped = (

@@ -106,8 +106,8 @@ def _shown(run: Run) -> tuple[list[Picture], float, float]:
 def _listed(run: Run) -> Any:
     """The pictures of an instances.json: some at random, then the best, the worst, and those that
     may have failed."""
-    by_name = {i.name: i for i in run.listed}
-    names = [run.listed[i].name for i in chosen(len(run.listed), SHOWN)]
+    by_name = {i.key: i for i in run.listed}
+    names = [run.listed[i].key for i in chosen(len(run.listed), SHOWN)]
     for r in (*best(run), *worst(run), *(r for _, rs in failed(run) for r in rs[:EXAMPLES])):
         names += [r.name] if r.name not in names else []
     for name in names:
@@ -133,7 +133,9 @@ def picture(run: Run, image: AnnotatedImage, pixels: Pixels) -> Picture:
         instances = tuple(
             replace(a, category=order.index(c)) for a, c in zip(instances, labels, strict=True)
         )
-    return Picture(image.name, pixels, instances, labels, soft, hues=hues, boxes=not image.outlined)
+    return Picture(
+        image.title, pixels, instances, labels, soft, hues=hues, boxes=not image.outlined
+    )
 
 
 def read(run: Run, image: AnnotatedImage) -> Pixels | None:
@@ -146,7 +148,7 @@ def read(run: Run, image: AnnotatedImage) -> Pixels | None:
     for place in (root / image.name, root / "images" / image.name, root / file_key(image.name)):
         if place.is_file():
             try:
-                pixels = decode(place)
+                pixels = decode(place, image=image.page)
             except ImageError:
                 return None
             return pixels if pixels.shape[:2] == (image.height, image.width) else None

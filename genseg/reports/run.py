@@ -334,7 +334,7 @@ class Run:
         """All images whose instances are known, the surest first; of a run, those that it looked
         at."""
         if self.listed:
-            every = [Ranked(i.name, i.height, i.width, i.instances) for i in self.listed]
+            every = [Ranked(i.key, i.height, i.width, i.instances) for i in self.listed]
         else:
             pictures, score, _ = self.looked
             judged: list[float | None] = [j.score for j in self.judged]

@@ -5,6 +5,7 @@ from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import ViewDataset
 from genseg.data.images.files import ImageList
+from genseg.data.images.pixels import rgb_of
 from genseg.data.images.source import ImageError, ImageSource, decode_image
 from genseg.data.instances.instance import cut
 from genseg.reports.pictures import COLUMNS, TILE, Pixels, small
@@ -82,13 +83,14 @@ def views(run: Run) -> Section | None:
     rows = []
     for i in chosen(len(images), VIEWED):
         pixels, at = source.read(i)
+        pixels = rgb_of(pixels)
         gain = display_gain(pixels)
         word = "; ".join(filter(None, ("image", gain_words(gain))))
         whole = brightened(small(_square(pixels)), gain)
         cells = [figure(data_uri(whole), word, alt=images.files[at], size=(TILE, TILE))]
         for group in dataset[[(0, i)]].images:
             for view in group[:, 0].numpy()[:8]:
-                size = view.shape[0]
+                size, view = view.shape[0], rgb_of(view)
                 alt = f"a view of {images.files[at]}"
                 cells.append(
                     figure(

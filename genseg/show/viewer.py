@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.data.images.pixels import rgb_of
 from genseg.data.instances.instance import Instance, resized
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import PALETTE, boxes, colours, overlay
@@ -31,7 +32,8 @@ SHELF = 1024  # pixels in a row of the atlas, or as many as the widest alpha has
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, what was found in it, and what the page says of it.
+    """An image, of whose channels three at most are shown, what was found in it, and what the page
+    says of it.
 
     labels: the class of each instance; empty: there are none
     soft: the alphas are soft; otherwise they are masks
@@ -43,7 +45,7 @@ class Picture:
     """
 
     name: str
-    pixels: Pixels
+    pixels: UInt8[np.ndarray, "_ _ c"]
     instances: tuple[Instance, ...]
     labels: tuple[str, ...] = ()
     soft: bool = True
@@ -51,6 +53,9 @@ class Picture:
     note: str = ""
     hues: tuple[int, ...] = ()
     boxes: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pixels", rgb_of(self.pixels))
 
 
 def picture_data(picture: Picture, score: float = 0.0) -> dict[str, Any]:

@@ -108,6 +108,11 @@ class PredictorFacts:
     def __post_init__(self) -> None:
         if not self.categories:
             raise ValueError("categories=[]: there has to be one")
+        if len(self.preparation.mean) != self.encoder.in_channels:
+            raise ValueError(
+                f"preparation.mean has {len(self.preparation.mean)} numbers, and the encoder "
+                f"{self.encoder.in_channels} channels"
+            )
         at_least(1, detections=self.detections)
 
 

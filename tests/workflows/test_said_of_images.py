@@ -17,7 +17,7 @@ from genseg.workflows.generate.records import keep_rows
 from genseg.workflows.generate.shrinking import Shrinking
 from genseg.workflows.pretrain.config import DataConfig
 
-UNUSED = "1 of 2 files holds more than is used: 5 pages (axes ZYX); the first page is used"
+HOLDS = "it holds 5 z (axes ZYX) of 8 bits, 300 x 200 pixels: say what to use, by --pages max"
 
 
 @pytest.fixture
@@ -41,22 +41,30 @@ def test_generate_and_evaluate_say_it_in_console_json_and_page(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out, labels = tmp_path / "found", tmp_path / "found/instances.json"
-    assert main(["generate", "otsu", str(folder), "--out", str(out), "--side", "50"]) == 0
+    words = ["generate", "otsu", str(folder), "--out", str(out), "--side", "50"]
+    assert main(words) == 2
+    assert f"stack.tif: {HOLDS}, each, mean, 1 or 1:5" in capsys.readouterr().err
+    assert main([*words, "--pages", "1"]) == 0
     said = capsys.readouterr().out
     shrunk = (
         "2 of 2 images are looked at smaller than they are, at 1/4.0 of their sides or more: "
         "where it is 1/4.0, nothing of less than 18 px across can be found; --side 0 looks at "
         "images in their own size"
     )
-    assert said.count(f"note: {UNUSED}\n") == 1 and said.count(f"note: {shrunk}\n") == 1
+    assert said.count(f"note: {shrunk}\n") == 1
     info = json.loads(labels.read_bytes())["info"]
-    assert info == {"notes": [UNUSED, shrunk], "shrunk_images": 2, "smallest_object_px": 18}
+    assert info == {
+        "notes": [shrunk],
+        "shrunk_images": 2,
+        "smallest_object_px": 18,
+        "reading": {"channels": "", "pages": "1"},
+    }
     page = (out / "report.html").read_text("utf-8")
-    assert page.count(UNUSED) == 1 and page.count(shrunk) == 1
-    assert (
-        main(["evaluate", "alpha", "otsu", "--data", _labels(folder, labels), "--side", "50"]) == 0
-    )
-    assert f"{UNUSED}\n{shrunk}\n" in capsys.readouterr().out
+    assert page.count(shrunk) == 1
+    words = ["evaluate", "alpha", "otsu", "--data", _labels(folder, labels), "--side", "50"]
+    assert main(words) == 2 and HOLDS in capsys.readouterr().err
+    assert main([*words, "--pages", "max"]) == 0
+    assert f"{shrunk}\n" in capsys.readouterr().out
 
 
 def _labels(folder: Path, found: Path) -> str:
@@ -79,17 +87,16 @@ def test_nothing_is_said_where_all_is_seen(
     assert "info" not in json.loads((tmp_path / "found/instances.json").read_bytes())
 
 
-def test_scan_and_visualize_say_it(
+def test_scan_says_it_and_visualize_asks(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["scan", str(folder)]) == 0
-    assert f"note        {UNUSED}"[:80] in capsys.readouterr().out
-    assert main(["generate", "otsu", str(folder), "--out", str(tmp_path / "found")]) == 0
+    assert HOLDS[:60] in " ".join(capsys.readouterr().out.split())
+    words = ["--pages", "2", "--out", str(tmp_path / "found")]
+    assert main(["generate", "otsu", str(folder), *words]) == 0
     found = str(tmp_path / "found/instances.json")
-    assert (
-        main(["visualize", found, "--images", str(folder), "--out", str(tmp_path / "v.png")]) == 0
-    )
-    assert capsys.readouterr().out.endswith(f"note: {UNUSED}\n")
+    command = ["visualize", found, "--images", str(folder), "--out", str(tmp_path / "v.png")]
+    assert main(command) == 0  # as the json was made
 
 
 def test_the_smallest_object_is_that_of_the_most_shrunk_image() -> None:
@@ -126,16 +133,8 @@ def test_generate_ends_with_130_on_ctrl_c(folder: Path, tmp_path: Path) -> None:
         "report.LiveReport.update = lambda self: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "generate",
-        "otsu",
-        str(folder),
-        "--out",
-        str(tmp_path / "found"),
-    ]
+    words = ["generate", "otsu", str(folder), "--out", str(tmp_path / "found"), "--pages", "1"]
+    command = [sys.executable, "-c", code, *words]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 128 + signal.SIGINT, done.stderr
     assert "interrupted: 1 of 2 images are done; the same command goes on from there" in done.stderr

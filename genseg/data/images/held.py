@@ -1,8 +1,9 @@
 """Reads what a file holds: axes, channels and their names, bits. Only headers are read."""
 
+import re
 import struct
 from collections.abc import Mapping
-from typing import BinaryIO
+from io import BufferedIOBase
 from xml.etree import ElementTree
 
 import numpy as np
@@ -21,7 +22,7 @@ ARRAYS = (b"\x93NUM", b"PK\x03\x04")  # how .npy and .npz begin
 FEW = 4  # channels of an array that come last, as in a picture
 
 
-def may_hold_more(file: BinaryIO) -> bool:
+def may_hold_more(file: BufferedIOBase) -> bool:
     """Whether the header of a file speaks of several pictures, of channels that are no colour and
     no alpha, or of values that stand for none; arrays may hold anything. Two reads: 100,000 files
     take seconds."""
@@ -40,7 +41,7 @@ def may_hold_more(file: BinaryIO) -> bool:
         return False
 
 
-def _tiff_may_hold_more(file: BinaryIO, head: bytes) -> bool:
+def _tiff_may_hold_more(file: BufferedIOBase, head: bytes) -> bool:
     """From the first directory of a TIFF: tifffile takes thirty times as long."""
     order, big = "<" if head.startswith(b"I") else ">", b"+" in head[:4]
     (first,) = struct.unpack_from(order + ("Q" if big else "I"), head, 8 if big else 4)
@@ -82,14 +83,16 @@ def held_by_tiff(file: tifffile.TiffFile) -> Held:
     axes, shape = series.axes, tuple(map(int, series.shape))
     if not {"Y", "X"} <= set(axes):
         raise ValueError(f"a TIFF of axes {axes}, which is no picture; save it as pages")
+    _refuse_cut_stack(page.description, int(np.prod(shape)), page)
     others = [s for s in file.series[1:] if _counts(s)]
     kind = getattr(page.photometric, "name", "")
-    samples = dict(zip(axes, shape, strict=True)).get("S", 1)
     colours = 3 if kind in ("RGB", "YCBCR", "PALETTE", "CIELAB", "SEPARATED") else 1
-    extra = tuple(int(e) for e in page.extrasamples)
+    inks = kind in ("PALETTE", "SEPARATED", "CIELAB") and "C" not in axes
+    if inks:
+        axes, shape = _with_colours(axes), _colours_of(axes, shape)
+    samples = dict(zip(axes, shape, strict=True)).get("S", 1)
+    extra = () if inks else tuple(int(e) for e in page.extrasamples)
     alpha = len(extra) == 1 and extra[0] in ALPHA and samples == colours + 1
-    if kind in ("PALETTE", "SEPARATED", "CIELAB") and "C" not in axes:
-        axes, shape, alpha = _with_colours(axes, shape), _colours_of(axes, shape), False
     stacked = dict(zip(axes, shape, strict=True)).get("C", 1) > 1
     plain = not stacked and samples in (1, colours, colours + alpha)
     return Held(
@@ -152,7 +155,15 @@ def _counts(series: tifffile.TiffPageSeries) -> bool:
     return not int(page.subfiletype) & (REDUCED | MASK)
 
 
-def _with_colours(axes: str, shape: tuple[int, ...]) -> str:
+def _refuse_cut_stack(text: str, values: int, page: tifffile.TiffPage) -> None:
+    """Raise ValueError where ImageJ has written more pages than are there."""
+    said = re.search(r"^images=(\d+)$", text, re.MULTILINE) if text.startswith("ImageJ=") else None
+    there = values // max(1, int(np.prod(page.shape)))
+    if said and int(said[1]) > there:
+        raise ValueError(f"the file is truncated: of {said[1]} pages {there} are there")
+
+
+def _with_colours(axes: str) -> str:
     return axes if "S" in axes else axes + "S"
 
 

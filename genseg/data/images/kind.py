@@ -7,6 +7,8 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from genseg.data.images.decode import ORIENTATION, SIDEWAYS, _bits, _orientation
+from genseg.data.images.held import ARRAYS
+from genseg.data.images.values import held_in
 
 COLOURS = {
     **{
@@ -35,11 +37,16 @@ class Kind:
     mode: str  # colours and bits per channel
     width: int
     height: int
-    frames: int = 1  # or pages, of which `rgb_pixels` takes the first
+    frames: int = 1  # or pages
 
 
 def kind_of(data: bytes) -> Kind:
     """The kind of a file of which `rgb_pixels` makes pixels. Raises what that raises."""
+    if data[:4] in ARRAYS:
+        held = held_in(io.BytesIO(data))
+        size = held.sizes["X"], held.sizes["Y"]
+        colours = {1: "grey", 3: "RGB"}.get(held.channels, f"{held.channels} channels")
+        return Kind("NumPy", f"{colours} {held.dtype}", *size, held.pages)
     try:
         image = Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
@@ -48,7 +55,9 @@ def kind_of(data: bytes) -> Kind:
                 file.pages.first,
                 file.pages.first.tags.valueof(ORIENTATION, 1) in SIDEWAYS,
             )
-            colours = {1: "grey", 3: "RGB", 4: "RGB + alpha"}[page.samplesperpixel]
+            samples = page.samplesperpixel
+            known = {1: "grey", 3: "RGB", 4: "RGB + alpha"}
+            colours = known.get(samples, f"{samples} channels")
             size = page.imagewidth, page.imagelength
             return Kind(
                 "TIFF",

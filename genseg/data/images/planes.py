@@ -90,7 +90,9 @@ class Held:
         known = self.names[channel] if channel < len(self.names) else ""
         return f"{channel + 1} {known}".rstrip()
 
-    def __str__(self) -> str:
+    @property
+    def what(self) -> str:
+        """Its pages, channels, axes and bits."""
         counts = [
             amount(self.sizes[a], AXES.get(a, f"axis {a}"))
             if a in OPEN
@@ -102,9 +104,13 @@ class Held:
         named = f" ({shown}{more})" if any(self.names) and self.channels > 1 else ""
         if self.channels > 1 or not counts:
             counts.insert(0, amount(self.channels, "channel") + named)
-        size = f"{self.sizes['X']} x {self.sizes['Y']} pixels, {amount(self.bits, 'bit')}"
         further = f", and {amount(self.further, 'picture')} of other sizes" if self.further else ""
-        return f"{' x '.join(counts)} (axes {self.axes}) of {size}{further}"
+        kind = " as floats" if self.dtype.startswith("float") else ""
+        bits = f"{amount(self.bits, 'bit')}{kind}"
+        return f"{' x '.join(counts)} (axes {self.axes}) of {bits}{further}"
+
+    def __str__(self) -> str:
+        return f"{self.what}, {self.sizes['X']} x {self.sizes['Y']} pixels"
 
 
 @dataclass(frozen=True)

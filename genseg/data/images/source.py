@@ -1,8 +1,9 @@
 """Decoded images, read from files or from the cache; another one stands in for a broken one."""
 
 from functools import cache, lru_cache
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -44,9 +45,9 @@ def decode(
 
 
 def _pixels(
-    file: BinaryIO, wanted: Reading, image: int, short_side: int
+    file: BufferedIOBase, wanted: Reading, image: int, short_side: int
 ) -> UInt8[np.ndarray, "h w c"]:
-    if not (wanted.said or image) and not may_hold_more(file):
+    if not wanted.said and image <= 1 and not may_hold_more(file):
         file.seek(0)
         return rgb_pixels(file.read(), short_side=short_side)
     held, choice = _chosen(file, wanted, image)
@@ -68,7 +69,7 @@ def _pixels(
     return shrunk(255 - out if held.inverted else out, short_side)
 
 
-def _chosen(file: BinaryIO, wanted: Reading, image: int) -> tuple[Held, Choice]:
+def _chosen(file: BufferedIOBase, wanted: Reading, image: int) -> tuple[Held, Choice]:
     held = held_in(file)
     choice = choose(held, wanted.selection)
     check_image(held, choice, image)

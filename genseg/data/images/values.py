@@ -3,8 +3,9 @@
 import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from io import BufferedIOBase
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, cast
 
 import numpy as np
 import tifffile
@@ -29,7 +30,7 @@ PIXELS = ("MINISBLACK", "MINISWHITE", "RGB")  # kinds of TIFFs whose values are 
 EXTREME = 0.5  # of an alpha's values at least so many are none or all
 
 
-def held_in(file: BinaryIO) -> Held:
+def held_in(file: BufferedIOBase) -> Held:
     """What a file holds. Raises ValueError for what is no image, and nearly any exception for
     damaged data."""
     start = _start(file)
@@ -37,7 +38,7 @@ def held_in(file: BinaryIO) -> Held:
         x = _array(file, start)
         return held_by_shape(x.shape, x.dtype)
     if start in TIFF_STARTS:
-        with tifffile.TiffFile(file, _multifile=False) as tiff:
+        with tifffile.TiffFile(cast(IO[bytes], file), _multifile=False) as tiff:
             held = held_by_tiff(tiff)
             if held.alpha and tiff.is_geotiff and not held.page_axes:
                 held = without_false_alpha(held, _samples(tiff, held, [0]))
@@ -47,7 +48,7 @@ def held_in(file: BinaryIO) -> Held:
 
 
 def values_in(
-    file: BinaryIO, held: Held, choice: Choice, image: int = 0
+    file: BufferedIOBase, held: Held, choice: Choice, image: int = 0
 ) -> Shaped[np.ndarray, "h w c"]:
     """The values of one image that a choice takes of a file."""
     pages, channels = list(choice.images[image]), list(choice.channels)
@@ -57,7 +58,7 @@ def values_in(
         return combine(x[np.ix_(pages, channels)], choice.how)
     if start not in TIFF_STARTS:
         return combine(_frames(file, pages, channels), choice.how)
-    with tifffile.TiffFile(file, _multifile=False) as tiff:
+    with tifffile.TiffFile(cast(IO[bytes], file), _multifile=False) as tiff:
         first = tiff.pages.first
         kind = getattr(first.photometric, "name", "")
         if kind not in PIXELS and held.sizes.get("C", 1) == 1 and not choice.stacked:
@@ -79,14 +80,14 @@ def absent(x: Shaped[np.ndarray, "h w c"], nodata: float | None) -> Bool[np.ndar
     return np.asarray(found) if found.any() else None
 
 
-def _start(file: BinaryIO) -> bytes:
+def _start(file: BufferedIOBase) -> bytes:
     file.seek(0)
     start = file.read(4)
     file.seek(0)
     return NPY if start == NPY[:4] else start
 
 
-def _array(file: BinaryIO, start: bytes) -> Shaped[np.ndarray, "*shape"]:
+def _array(file: BufferedIOBase, start: bytes) -> Shaped[np.ndarray, "*shape"]:
     """The array of a .npy, mapped and not read; or the only one of a .npz. Raises ValueError."""
     if start == NPY:
         name = getattr(file, "name", None)
@@ -103,25 +104,25 @@ def _array(file: BinaryIO, start: bytes) -> Shaped[np.ndarray, "*shape"]:
         raise ValueError(f"a damaged .npz: {error}") from None
 
 
-def opened(file: BinaryIO) -> Image.Image:
+def opened(file: BufferedIOBase) -> Image.Image:
     """What PIL makes of a file. Raises ValueError."""
     file.seek(0)
     try:
-        return Image.open(file)
+        return Image.open(cast(IO[bytes], file))
     except UnidentifiedImageError:
         file.seek(0)
-        raise ValueError(
-            f"no image format that can be read; it starts with {file.read(8)!r}"
-        ) from None
+        if not (start := file.read(8)):
+            raise ValueError("the file is empty") from None
+        raise ValueError(f"no image format that can be read; it starts with {start!r}") from None
 
 
 def _frames(
-    file: BinaryIO, pages: Sequence[int], channels: Sequence[int]
+    file: BufferedIOBase, pages: Sequence[int], channels: Sequence[int]
 ) -> Shaped[np.ndarray, "p c h w"]:
     return np.stack([np.moveaxis(_frame(file, page), -1, 0)[channels] for page in pages])
 
 
-def _frame(file: BinaryIO, page: int) -> Shaped[np.ndarray, "h w c"]:
+def _frame(file: BufferedIOBase, page: int) -> Shaped[np.ndarray, "h w c"]:
     """A frame of what PIL reads: its channels as `held_by_picture` counts them, upright."""
     image = opened(file)
     image.seek(page)
@@ -136,6 +137,8 @@ def _frame(file: BinaryIO, page: int) -> Shaped[np.ndarray, "h w c"]:
     elif image.mode.startswith(("I", "F")):
         x = np.asarray(image, np.uint16 if image.mode == "I" else None)
     else:
+        if image.mode == "1":
+            return _upright(np.asarray(image)[..., None], turn)
         grey, alpha = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
         x = np.asarray(
             image.convert(("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB"))

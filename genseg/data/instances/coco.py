@@ -32,6 +32,7 @@ class AnnotatedImage:
     outlined: their masks are known; if not, each instance is its whole box
     kind: what kind of image it is, where the json says so
     alphas: the soft alpha maps of the instances, where they are known
+    page: which image of its file it is, from 1; 0: the only one
     """
 
     name: str
@@ -45,6 +46,18 @@ class AnnotatedImage:
     outlined: bool = True
     kind: str = ""
     alphas: tuple[Instance, ...] | None = None
+    page: int = 0
+
+    @property
+    def title(self) -> str:
+        """As it is told."""
+        return f"{self.name} (image {self.page})" if self.page else self.name
+
+    @property
+    def key(self) -> str:
+        """By which it is compared with the images of other jsons: its file, and which of its
+        images it is."""
+        return file_key(self.name) + (f" (image {self.page})" if self.page else "")
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -99,8 +112,8 @@ def annotate(
 
 
 def by_file(images: Sequence[AnnotatedImage]) -> dict[str, AnnotatedImage]:
-    """Images of which no two have one file, by `file_key`."""
-    return {file_key(image.name): image for image in images}
+    """Images of which no two are the same one of a file, by their keys."""
+    return {image.key: image for image in images}
 
 
 def file_key(name: str) -> str:

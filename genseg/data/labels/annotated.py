@@ -111,6 +111,7 @@ def _annotated(
     listed = [label.listed for label in labels]
     return AnnotatedImage(
         name=entry.name,
+        page=entry.page,
         height=entry.height,
         width=entry.width,
         instances=tuple(

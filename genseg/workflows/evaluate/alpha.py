@@ -249,7 +249,7 @@ def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int,
         return read_scored(known, content, path, listed=labels.listed), 0, 0, []
     content = read_json(path)
     listed = by_file(read_scored(content["images"], content["annotations"], path))
-    wanted = [file_key(t.name) for t in truth]
+    wanted = [t.key for t in truth]
     listed_broken = _unread(path.parent / BROKEN_NAME)
     unread = {
         name

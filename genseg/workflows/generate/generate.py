@@ -31,6 +31,7 @@ from genseg.core.names import (
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
+from genseg.data.images.pixels import rgb_of
 from genseg.data.images.png import write_png
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation, named_after, picture_name
@@ -299,7 +300,8 @@ class Shard:
                 write_png(self.out / ALPHAS / name, instance.paint(row["height"], row["width"]))
             if options.cutouts:
                 write_png(
-                    self.out / CUTOUTS / name, np.dstack([image[instance.window], instance.alpha])
+                    self.out / CUTOUTS / name,
+                    np.dstack([rgb_of(image[instance.window]), instance.alpha]),
                 )
         return annotations
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from PIL import Image
 
 from genseg.core.files import write_text
+from genseg.data.images.pixels import rgb_of
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import OPAQUE, Instance
 from genseg.data.instances.label_image import write_label_image
@@ -129,7 +130,9 @@ class Instances:
         """The image with a coloured veil over each instance; over black where the image is not
         known."""
         pixels = (
-            np.zeros((self.height, self.width, 3), np.uint8) if self.image is None else self.image
+            np.zeros((self.height, self.width, 3), np.uint8)
+            if self.image is None
+            else rgb_of(self.image)
         )
         return Image.fromarray(overlay(pixels, self.items))
 

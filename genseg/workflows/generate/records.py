@@ -172,11 +172,16 @@ def list_broken(rows: Sequence[Mapping[str, Any]], out: Path) -> tuple[str, ...]
     broken = [row for row in rows if "broken" in row]
     file = out / BROKEN_NAME
     if broken:
-        lines = [f"{row['file_name']}\t{row['broken']}\n" for row in broken]
+        lines = [f"{_told(row)}\t{row['broken']}\n" for row in broken]
         write_text(file, "".join(lines))
     else:
         file.unlink(missing_ok=True)
-    return tuple(row["file_name"] for row in broken)
+    return tuple(_told(row) for row in broken)
+
+
+def _told(row: Mapping[str, Any]) -> str:
+    """An image by its file, and which of its images it is."""
+    return f"{row['file_name']} (image {row['page']})" if "page" in row else str(row["file_name"])
 
 
 def broken_text(names: Sequence[str], out: Path) -> str:

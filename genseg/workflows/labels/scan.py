@@ -1,6 +1,7 @@
 """What is in a set of images: counts, kinds, sizes, broken files, exact duplicates, and labels."""
 
 import hashlib
+import io
 import os
 import textwrap
 from collections import Counter
@@ -13,13 +14,17 @@ import numpy as np
 from tqdm import tqdm
 
 from genseg.core.paths import expand
+from genseg.core.reading import Reading
 from genseg.core.result import Result
 from genseg.data.images.decode import read_file, reason_of
-from genseg.data.images.files import ImageList, list_images, walk
+from genseg.data.images.files import ImageList, list_files, walk
+from genseg.data.images.held import may_hold_more
 from genseg.data.images.kind import Kind, kind_of
+from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError, decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.label_report import LabelReport, report_labels
+from genseg.workflows.labels.held_report import KINDS, HeldReport, held_report
 
 WIDTH = 100  # columns of a report
 QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
@@ -36,8 +41,8 @@ class Scan(Result):
     broken: (file, reason); duplicates: groups of readable files with equal bytes
     classes: by name, when the list has labels; left_out: suffixes of other files in a folder
     labels: of a COCO json that has annotations
-    notes: what of the files is not used, or not alike, in a sentence or two; empty where all is
-        plain
+    notes: what of the files is not alike, in a sentence or two; empty where all is plain
+    held: their axes, channels, bits and values, and which hold more than is said what to use of
     """
 
     path: str
@@ -53,6 +58,7 @@ class Scan(Result):
     left_out: Counts
     labels: LabelReport | None = None
     notes: str = ""
+    held: HeldReport | None = None
 
     def text(self) -> str:
         return format_report(self)
@@ -72,9 +78,9 @@ def scan(path: str | Path) -> Scan:
     """Read every image of a folder, a list or a json as training would (JPEGs at 1/8 of their size,
     for speed).
 
-    Raises ValueError as `list_images` does.
+    Raises ValueError as `list_files` does.
     """
-    images = list_images(path)
+    images = list_files(path)
     parts = [range(i, min(i + 32, len(images))) for i in range(0, len(images), 32)]
     found: list[_Finding] = []
     with (
@@ -94,7 +100,7 @@ def _inspect(images: ImageList, i: int) -> _Finding:
     try:
         data = read_file(path)
         size, digest = len(data), hashlib.blake2b(data, digest_size=16).digest()
-        decode(path, short_side=1)
+        _decode(path, data)
         return _Finding(size, digest, kind_of(data), "")
     except ImageError as error:
         return _Finding(size, digest, None, str(error).removeprefix(f"{path}: "))
@@ -104,6 +110,20 @@ def _inspect(images: ImageList, i: int) -> _Finding:
         return _Finding(size, digest, None, reason_of(error))
 
 
+def _decode(path: Path, data: bytes) -> None:
+    """To the end, as training would; of what holds more than is said what to use of, the first
+    page. Raises ImageError."""
+    try:
+        decode(path, short_side=1, image=1)
+    except ImageError:
+        if not may_hold_more(io.BytesIO(data)):
+            raise
+        try:
+            read_original(path, image=1, reading=Reading(pages="1"))
+        except ImageError as error:
+            raise error from None
+
+
 def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan:
     kinds = [f.kind for f in found if f.kind]
     groups: dict[bytes, list[str]] = {}
@@ -111,6 +131,8 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         if f.kind:
             groups.setdefault(f.digest, []).append(file)
     labels = Counter(images.labels or ())
+    whole = [n for n, f in enumerate(found) if f.kind]
+    paths, files = [images.path(n) for n in whole], [images.files[n] for n in whole]
     others = walk(expand(path))[1] if expand(path).is_dir() else Counter()
     return Scan(
         path=str(path),
@@ -127,7 +149,8 @@ def _summary(images: ImageList, found: list[_Finding], path: str | Path) -> Scan
         classes=tuple((name, labels[n]) for n, name in enumerate(images.classes)),
         left_out=tuple(others.most_common()),
         labels=report_labels(expand(path)),
-        notes=notes_on(tuple(path for path, f in zip(images.paths, found, strict=True) if f.kind)),
+        notes=notes_on(tuple(paths)),
+        held=held_report(paths, files),
     )
 
 
@@ -166,6 +189,8 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
     ]
     if report.notes:
         rows.insert(1, ("note", report.notes))
+    if report.held:
+        rows[3:3] = _held_rows(report.held)
     if report.labels:
         rows[-1:] = _label_rows(report.labels)
     if report.left_out:
@@ -184,6 +209,14 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
             ("object", sides),
         ):
             text += [f"{name:12}" + "".join(f"{value:9,}" for value in values)] if values else []
+    if report.held:
+        text += report.held.lines()
+        if report.held.refused:
+            text += ["", "Hold more than one picture: say what to use before anything is learnt"]
+        for file, reason in report.held.refused[:groups]:
+            text += _entry(_printable(file), _printable(reason))
+        if len(report.held.refused) > groups:
+            text.append(f"  and {len(report.held.refused) - groups:,} more files")
     if report.broken:
         text += ["", "Broken files"]
         for file, reason in report.broken:
@@ -201,6 +234,14 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
         if len(report.duplicates) > groups:
             text.append(f"       and {len(report.duplicates) - groups:,} more groups")
     return "\n".join(text)
+
+
+def _held_rows(held: HeldReport) -> list[tuple[str, str]]:
+    """What files hold, where they hold more than plain pictures, and the size of their pixels."""
+    sizes = tuple((f"{size} um" if size else "not known", n) for size, n in held.pixel_sizes)
+    known = any(size for size, _ in held.pixel_sizes)
+    rows = [("holds", _list(held.kinds[:KINDS]))] if held.kinds else []
+    return rows + ([("pixel size", _list(sizes))] if known else [])
 
 
 def _label_rows(labels: LabelReport) -> list[tuple[str, str]]:

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import UInt8
 
 from genseg.core.names import PREDICTED
+from genseg.core.reading import Reading
 from genseg.data.composites.dataset import ViewDataset
 from genseg.data.images.pixels import normalise, rgb_of
 from genseg.data.images.png import write_png
@@ -58,11 +59,20 @@ def read_predictions(run: Path) -> tuple[dict[str, Pixels], list[tuple[int, Pixe
     empty where there are none."""
     folder = run / PREDICTED
     try:
-        seen = {name: decode(folder / f"{name}.png") for name in SEEN if folder.is_dir()}
-        return seen, [(step, decode(file)) for step, file in _of_steps(folder)]
+        seen = {
+            name: decode(folder / f"{name}.png", reading=Reading())
+            for name in SEEN
+            if folder.is_dir()
+        }
+        return seen, [(step, decode(file, reading=Reading())) for step, file in _of_steps(folder)]
     except ImageError:  # one is being written
         return {}, []
 
 
 def _of_steps(folder: Path) -> list[tuple[int, Path]]:
     return sorted((int(f.stem), f) for f in folder.glob("*.png") if f.stem.isdigit())
+
+
+def _read(file: Path) -> Pixels:
+    """A picture of a run, whatever its images are."""
+    return decode(file, reading=Reading())

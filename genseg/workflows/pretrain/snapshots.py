@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.names import SNAPSHOTS
+from genseg.core.reading import Reading
 from genseg.data.composites.bank import build_bank, load_bank, save_bank
+from genseg.data.images.pixels import rgb_of
 from genseg.data.images.png import write_png
 from genseg.data.images.source import ImageError, ImageSource, decode
 from genseg.data.instances.instance import Instance
@@ -45,7 +47,7 @@ class Snapshots:
         drawn = np.random.default_rng(0).permutation(len(source))[:COUNT]
         self.images = [middle(source.read(int(i))[0], SIDE) for i in drawn]
         for n, image in enumerate(self.images):
-            write_png(self.folder / f"{n}.png", image)
+            write_png(self.folder / f"{n}.png", rgb_of(image))
 
     def take(self, model: Finder, step: int) -> None:
         """Keep what a model finds now."""
@@ -59,7 +61,7 @@ def read_snapshots(run: Path) -> tuple[list[Pixels], list[Snapshot]]:
     try:
         for n in range(COUNT):
             if (folder / f"{n}.png").is_file():
-                images.append(decode(folder / f"{n}.png"))
+                images.append(decode(folder / f"{n}.png", reading=Reading()))
     except ImageError:  # it is being written
         return [], []
     taken = []

@@ -8,6 +8,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from genseg.core.reading import Reading
 from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError
 
@@ -20,13 +21,18 @@ def test_channels_of_tiffs_keep_their_bits_and_names(tmp_path: Path) -> None:
     stack = RNG.integers(0, 4096, (2, 3, 20, 30), dtype=np.uint16)
     names = {"axes": "ZCYX", "Channel": {"Name": ["DAPI", "Actin (red)", "DAPI"]}}
     tifffile.imwrite(ome, stack, metadata=names)
-    found = read_original(ome)
-    np.testing.assert_array_equal(found.pixels, np.moveaxis(stack[0], 0, -1))
-    assert found.channels == ("channel_1", "actin_red", "channel_3") and found.planes == 1
+    with pytest.raises(ImageError, match="--pages max, each, mean, 1 or 1:2; in a recipe"):
+        read_original(ome)
+    found = read_original(ome, reading=Reading(pages="2"))
+    np.testing.assert_array_equal(found.pixels, np.moveaxis(stack[1], 0, -1))
+    assert found.channels == ("channel_1", "actin_red", "channel_3")
+    found = read_original(ome, reading=Reading("2", "max"))
+    np.testing.assert_array_equal(found.pixels[..., 0], stack[:, 1].max(0))
+    assert found.channels == ("actin_red",)
     tifffile.imwrite(tmp_path / "j.tif", DEEP, imagej=True, metadata={"axes": "CYX"})
     found = read_original(tmp_path / "j.tif")
     np.testing.assert_array_equal(found.pixels, np.moveaxis(DEEP, 0, -1))
-    assert found.channels == ("channel_1", "channel_2", "channel_3") and found.planes == 0
+    assert found.channels == ("channel_1", "channel_2", "channel_3")
     tifffile.imwrite(tmp_path / "p.tif", DEEP, photometric="rgb", planarconfig="separate")
     found = read_original(tmp_path / "p.tif")
     np.testing.assert_array_equal(found.pixels, np.moveaxis(DEEP, 0, -1))
@@ -40,9 +46,11 @@ def test_a_fourth_band_is_a_channel_and_pages_are_counted(tmp_path: Path) -> Non
     np.testing.assert_array_equal(found.pixels, bands)
     assert found.channels == ("red", "green", "blue", "channel_4")
     tifffile.imwrite(tmp_path / "z.tif", DEEP, photometric="minisblack")
-    found = read_original(tmp_path / "z.tif")
-    np.testing.assert_array_equal(found.pixels[..., 0], DEEP[0])
-    assert found.channels == ("grey",) and found.planes == 2
+    with pytest.raises(ImageError, match=r"it holds 3 pages \(axes QYX\)"):
+        read_original(tmp_path / "z.tif")
+    found = read_original(tmp_path / "z.tif", reading=Reading(pages="3"))
+    np.testing.assert_array_equal(found.pixels[..., 0], DEEP[2])
+    assert found.channels == ("grey",)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "LA", "I;16", "1", "P"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from genseg.data.images.uneven import DECODED, notes_on, uneven
+from genseg.data.images.uneven import DECODED, notes_on
 
 
 def written(folder: Path, tops: list[int], kind: str = "uint16") -> tuple[Path, ...]:
@@ -20,7 +20,7 @@ def written(folder: Path, tops: list[int], kind: str = "uint16") -> tuple[Path, 
 
 def test_a_factor_between_deep_images_is_said(tmp_path: Path) -> None:
     # the second is spread by its own values, the others are not
-    said = uneven(written(tmp_path, [60000, 6000, 60000]))
+    said = notes_on(written(tmp_path, [60000, 6000, 60000]))
     # 65535 to what 99.9 % stay below
     assert "of 3 looked at one becomes 10.9 times as bright as another" in said
     assert notes_on(written(tmp_path, [60000, 6000, 60000])) == said
@@ -36,10 +36,10 @@ def test_a_factor_between_deep_images_is_said(tmp_path: Path) -> None:
     ],
 )
 def test_images_alike_or_of_8_bits_need_no_word(tmp_path: Path, tops: list[int], kind: str) -> None:
-    assert uneven(written(tmp_path, tops, kind)) == ""
+    assert notes_on(written(tmp_path, tops, kind)) == ""
 
 
 def test_few_of_many_are_decoded_and_broken_ones_left_out(tmp_path: Path) -> None:
     files = written(tmp_path, [60000, 6000] * 20)
     files[0].write_bytes(files[0].read_bytes()[:-2000])
-    assert f"of {DECODED - 1} looked at" in uneven(files)
+    assert f"of {DECODED - 1} looked at" in notes_on(files)

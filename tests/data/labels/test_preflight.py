@@ -9,7 +9,7 @@ import pytest
 from coco_made import code, note, square, write_image, write_json
 from PIL import Image
 
-from genseg.data.images import decode
+from genseg.data.images import source
 from genseg.data.images.coco_files import CocoError
 from genseg.data.images.decode import rgb_pixels
 from genseg.data.labels.findings import KINDS, Finding, format_findings
@@ -245,7 +245,12 @@ def test_a_file_is_decoded_once_until_it_changes(
 ) -> None:
     """A comparison reads the same labels for every cell; a large set takes minutes to decode."""
     decoded = list[int]()
-    monkeypatch.setattr(decode, "rgb_pixels", lambda data: decoded.append(1) or rgb_pixels(data))
+
+    def counted(data: bytes, *, short_side: int = 0) -> np.ndarray:
+        decoded.append(1)
+        return rgb_pixels(data)
+
+    monkeypatch.setattr(source, "rgb_pixels", counted)
     path = write_json(tmp_path, [GOOD])
     for _ in range(2):
         assert found(path)[1] == {} and len(decoded) == 1

@@ -12,6 +12,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from genseg.core.reading import Reading, reading
 from genseg.data.images.kind import Kind
 from genseg.workflows.labels.scan import Scan, format_report, scan
 
@@ -219,15 +220,35 @@ def test_the_labels_of_a_json_are_told_as_finetune_sees_them(tmp_path: Path) -> 
         assert scan(path).images == 2 and (told := scan(path).labels) is not None and told.why
 
 
-def test_pages_that_are_not_used_are_told(tmp_path: Path) -> None:
+def test_what_holds_more_than_one_picture_is_told_with_what_to_write(tmp_path: Path) -> None:
     page = Image.new("L", (9, 8))
     page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
     page.save(tmp_path / "one.tif")
-    found = scan(tmp_path)
-    assert (
-        "note        1 of 2 files holds more than is used: 3 pages; the first page is used"
-        in format_report(found)
+    text = " ".join(format_report(scan(tmp_path)).split())
+    assert "holds 1 channel (axes YX) of 8 bits 1, 3 pages (axes IYX) of 8 bits 1" in text
+    assert "Hold more than one picture" in text and "--pages max, each, mean, 1 or 1:3" in text
+    with reading(Reading("", "max")):
+        assert "Hold more" not in format_report(scan(tmp_path))
+
+
+def test_channels_bits_pixel_sizes_and_values_are_told(tmp_path: Path) -> None:
+    x = np.arange(2 * 8 * 9, dtype=np.uint16).reshape(2, 8, 9) + 100
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        x,
+        metadata={
+            "axes": "CYX",
+            "SignificantBits": 12,
+            "PhysicalSizeX": 0.5,
+            "PhysicalSizeY": 0.25,
+            "Channel": {"Name": ["DAPI", "GFP"]},
+        },
     )
+    lines = [" ".join(line.split()) for line in format_report(scan(tmp_path)).splitlines()]
+    assert "holds 2 channels (1 DAPI, 2 GFP) (axes CYX) of 12 bits 1" in lines
+    assert "pixel size 0.5 x 0.25 um 1" in lines
+    assert "dapi 100 100.71 135.5 170.29 171" in lines
+    assert any(line.startswith("gfp 172 ") for line in lines)
 
 
 def test_a_home_folder_is_looked_through_as_any_other(
