@@ -1,5 +1,6 @@
 """Decoded images, read from files or from the cache; another one stands in for a broken one."""
 
+import os
 from functools import cache, lru_cache
 from io import BufferedIOBase
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import reason_of, regular, rgb_pixels, shrunk
+from genseg.data.images.decode import MOST_BYTES, reason_of, regular, rgb_pixels, shrunk
 from genseg.data.images.depth import as_pixels
 from genseg.data.images.files import ImageList
 from genseg.data.images.held import ARRAYS, may_hold_more
@@ -37,6 +38,11 @@ def decode(
     wanted = current() if reading is None else reading
     try:
         with open(path, "rb", opener=regular) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                raise ValueError(
+                    f"a file of {size / 2**30:.1f} GiB, which is not decoded whole: genseg "
+                    "generate, predict, evaluate and pretrain read a TIFF of that size by windows"
+                )
             return _pixels(file, wanted, image, short_side)
     except MemoryError:
         raise
@@ -122,23 +128,33 @@ def _decoded_size(
 def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w c"]:
     """The i-th image of a list, as `decode` gives it: its window of the file, where it has one."""
     told: dict[str, Any] = {"image": images.page(i), "reading": images.reading}
-    if images.windows is None:
+    window = None if images.windows is None else images.windows[i]
+    if window is None:
         return decode(images.path(i), short_side=short_side, **told)
-    top, left, height, width = images.windows[i]
+    top, left, height, width = window
     whole = _whole(images.path(i), images.page(i), images.reading)
     if top + height > whole.shape[0] or left + width > whole.shape[1]:
         raise ImageError(
             f"{images.path(i)}: it has {whole.shape[0]} x {whole.shape[1]} pixels, and a box lies "
             "outside of them"
         )
-    window = whole[top : top + height, left : left + width]
-    return np.ascontiguousarray(shrunk(window, short_side))
+    part = whole[top : top + height, left : left + width]
+    return np.ascontiguousarray(shrunk(part, short_side))
 
 
 @lru_cache(maxsize=2)
 def _whole(path: Path, image: int, wanted: Reading) -> UInt8[np.ndarray, "h w c"]:
     """A whole image, which neighbours in a list of windows share."""
     return decode(path, image=image, reading=wanted)
+
+
+@runtime_checkable
+class ReadImage(Protocol):
+    """Reads an image of a list, as `decode_image` does."""
+
+    def __call__(
+        self, images: ImageList, i: int, *, short_side: int = 0
+    ) -> UInt8[np.ndarray, "h w c"]: ...
 
 
 @runtime_checkable
@@ -168,8 +184,10 @@ class ImageSource:
     It may be pickled. What proved broken stays so for the life of the object: see `broken`.
     """
 
-    def __init__(self, images: ImageList, cached: Decoded | None) -> None:
-        self.images, self.cached = images, cached
+    def __init__(
+        self, images: ImageList, cached: Decoded | None, read: ReadImage = decode_image
+    ) -> None:
+        self.images, self.cached, self.read_image = images, cached, read
         known = cached.broken if cached is not None else {}
         # with path and reason
         self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}
@@ -211,7 +229,7 @@ class ImageSource:
         if self.cached is not None:
             return self.cached.image(i)
         try:
-            return decode_image(self.images, i)
+            return self.read_image(self.images, i)
         except ImageError as error:
             self.broken[i] = str(error)
             return None

@@ -45,16 +45,24 @@ class OnMap:
         return {"type": "name", "properties": {"name": name}}
 
     def outward(self, polygons: Sequence[Polygon]) -> list[Polygon]:
-        """From pixels to coordinates of the map. Where y runs up, outer rings that ran clockwise on
-        the image run the other way round as numbers: as GeoJSON wants them."""
+        """From pixels to coordinates of the map. Outer rings, clockwise as seen on the image, run
+        against the clock on the map, as GeoJSON wants them (RFC 7946, 3.1.6)."""
         turn, shift = self.matrix[:, :2].T, self.matrix[:, 2]
-        return [tuple(ring @ turn + shift for ring in rings) for rings in polygons]
+        return [tuple((r @ turn + shift)[:: self._way] for r in rings) for rings in polygons]
 
     def inward(self, polygons: Sequence[Polygon]) -> list[Polygon]:
         """And back, to a millionth of a pixel, which hides what decimal numbers lose."""
         turn = np.linalg.inv(self.matrix[:, :2]).T
         shift = self.matrix[:, 2]
-        return [tuple(np.round((r - shift) @ turn, 6) for r in rings) for rings in polygons]
+        return [
+            tuple(np.round((r - shift) @ turn, 6)[:: self._way] for r in rings)
+            for rings in polygons
+        ]
+
+    @property
+    def _way(self) -> int:
+        """-1 where what runs against the clock as numbers of pixels runs with it on the map."""
+        return -1 if np.linalg.det(self.matrix[:, :2]) < 0 else 1
 
 
 def on_map(path: Path) -> OnMap | None:

@@ -1,6 +1,8 @@
 """From a file to its windows: which reader knows it, and which files are read by windows."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +10,8 @@ import tifffile
 from jaxtyping import UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import reason_of
-from genseg.data.images.files import ImageList
+from genseg.data.images.decode import reason_of, shrunk
+from genseg.data.images.files import SLIDES, ZARR, ImageList, Window
 from genseg.data.images.planes import Choice, Held
 from genseg.data.images.source import ImageError, decode, decode_image
 from genseg.data.instances.label_image import resolution_of
@@ -18,10 +20,11 @@ from genseg.data.regions.georeference import on_map
 from genseg.data.regions.image import RegionImage, Sizes, checked_window
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope, scene_of
-from genseg.data.regions.slide import SLIDES, SlideRegions
+from genseg.data.regions.slide import SlideRegions
 from genseg.data.regions.tiff import NoWindows, TiffRegions
 from genseg.data.regions.zarr import ZarrRegions
 
+WINDOW = 512  # pixels: what is trained on is as large as what generation shrinks images to
 LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
 TIFFS = (".tif", ".tiff")
 
@@ -40,7 +43,7 @@ def by_windows(path: Path) -> bool:
                 return is_large(page.imagelength, page.imagewidth)
         except Exception:  # a damaged file makes tifffile raise nearly anything
             return False
-    return path.suffix.lower() in (*SLIDES, ".zarr")
+    return path.suffix.lower() in (*SLIDES, ZARR)
 
 
 def refuse_whole(paths: Sequence[Path], why: str) -> None:
@@ -60,7 +63,7 @@ def open_regions(path: Path, reading: Reading | None = None, image: int = 0) -> 
     wanted = current() if reading is None else reading
     suffix = path.suffix.lower()
     try:
-        if suffix == ".zarr":
+        if suffix == ZARR:
             return ZarrRegions(path, wanted.selection, image)
         if suffix in SLIDES:
             return SlideRegions(path, wanted.selection, image)
@@ -120,6 +123,54 @@ def open_scene(
         raise
     except Exception as error:
         raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+def read_image(images: ImageList, i: int, *, short_side: int = 0) -> Pixels:
+    """The i-th image of a list, as `decode_image` gives it; a window of a file that is read by
+    windows is read alone. Raises ImageError."""
+    window = None if images.windows is None else images.windows[i]
+    if window is None or not by_windows(images.path(i)):
+        return decode_image(images, i, short_side=short_side)
+    top, left, height, width = window
+    scene = _scene(images.path(i), images.page(i), images.reading)
+    part = scene[top : top + height, left : left + width]
+    return np.ascontiguousarray(shrunk(part, short_side))
+
+
+@lru_cache(maxsize=2)
+def _scene(path: Path, image: int, wanted: Reading) -> Scene:
+    """The scene of a file, which neighbours in a list of windows share."""
+    return open_scene(path, Scope(), reading=wanted, image=image)
+
+
+def in_windows(images: ImageList) -> ImageList:
+    """The same list; each image that is read by windows is the squares of WINDOW pixels that it is
+    made of, as many images. Raises ImageError where one cannot be read.
+
+    Ordinary images beside them stay whole.
+    """
+    large = [by_windows(path) for path in images.paths]
+    if images.windows is not None or not any(large):
+        return images
+    which, windows = list[int](), list[Window | None]()
+    for i, cut in enumerate(large):
+        if not cut:
+            which.append(i)
+            windows.append(None)
+            continue
+        height, width = open_regions(images.path(i), images.reading, images.page(i)).levels[0]
+        for t in (y * WINDOW for y in range(max(1, height // WINDOW))):
+            for a in (x * WINDOW for x in range(max(1, width // WINDOW))):
+                which.append(i)
+                windows.append((t, a, min(WINDOW, height - t), min(WINDOW, width - a)))
+    return replace(
+        images,
+        files=tuple(images.files[i] for i in which),
+        labels=None if images.labels is None else tuple(images.labels[i] for i in which),
+        numbers=None,
+        pages=None if images.pages is None else tuple(images.pages[i] for i in which),
+        windows=tuple(windows),
+    )
 
 
 def looked_at(

@@ -10,8 +10,6 @@ from genseg.data.images.planes import Held, choose
 from genseg.data.regions.georeference import OnMap
 from genseg.data.regions.image import Sizes, checked_window
 
-SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms")  # endings of files
-
 
 class SlideRegions:
     """A slide's RGB pixels, white where nothing was scanned; the contract of `RegionImage`."""
