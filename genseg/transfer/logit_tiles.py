@@ -31,18 +31,18 @@ def logits_by_rows(
         yield look(image[:, :, :])
         return
     rows = [list(row) for _, row in itertools.groupby(tiles, key=lambda t: t.top)]
-    total, weights, begin = torch.zeros(0), torch.zeros(0, w), 0
+    total = torch.zeros(0, 0, w, device=image.device)  # of no class before the first tile
+    weights, begin = total.new_zeros(0, w), 0
     for row, after in zip(rows, [*rows[1:], None], strict=True):
         end = row[0].top + row[0].height
-        weights = F.pad(weights, (0, 0, 0, end - begin - len(weights)))
+        new = (0, 0, 0, end - begin - len(weights))
+        total, weights = F.pad(total, new), F.pad(weights, new)
         for t in row:
             if scene is not None and not scene.asks(*t.window):
                 continue
             logits = look(image[:, *t.window])
-            if not total.numel():
-                total = logits.new_zeros(len(logits), 0, w)
-                weights = weights.to(logits.device)
-            total = F.pad(total, (0, 0, 0, len(weights) - total.shape[1]))
+            if not len(total):
+                total = logits.new_zeros(len(logits), total.shape[1], w)
             part = (slice(t.top - begin, t.top - begin + t.height), t.window[1])
             weight = _ramp(t.height).to(logits)[:, None] * _ramp(t.width).to(logits)
             total[:, *part] += logits * weight
@@ -87,7 +87,7 @@ def enlarged(
 def _mean(total: Float[Tensor, "n h w"], weights: Float[Tensor, "h w"]) -> Float[Tensor, "m h w"]:
     """Sums by their weights; background, the first class, where nothing was looked at."""
     unseen = weights == 0
-    if not total.numel():
+    if not len(total):
         return torch.ones_like(weights)[None]
     if unseen.any():
         total = total.clone()
