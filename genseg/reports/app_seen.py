@@ -26,7 +26,7 @@ from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import boxes, cut_outs, overlay
 from genseg.workflows.generate.opened import ONE_CLASS, Opened
 
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 # pixels of the longer side of an image; larger ones are shrunk, so that a click answers soon
 LONGEST = 2048
 # up to which a small image is enlarged: Gradio's component shows none larger than it is

@@ -23,7 +23,7 @@ from genseg.nn.kept_reading import reads_as
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 MOST = 1e9  # pixels of a picture: three bytes each, and as many again while it is put together
 
 

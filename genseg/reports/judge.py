@@ -26,7 +26,7 @@ from genseg.transfer.segmenter import Segmenter
 LOOKED = 16  # validation images that are looked at, drawn at random: seconds
 COUNTS, LEAST = 0.5, 0.1  # scores from which a detection counts, and from which it can be seen
 OVERLAP = 0.5  # from which on it is right
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 
 
 @dataclass(frozen=True)

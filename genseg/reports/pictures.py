@@ -30,7 +30,7 @@ EXAMPLES = 3  # of each way to fail
 TILE = 192  # pixels of a small picture, for screens of two pixels a point
 COLUMNS = 6  # snapshots side by side
 BUDGET = 9_000_000  # characters of pictures in a viewer, so that a report stays below 15 MB
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 
 
 def found(run: Run) -> Section | None:

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 BELOW = 99.9  # percent of a dim picture's values lie below DIM
 DIM = 64  # of 255
 MOST = 16.0  # times: a picture that needs more shows little but the camera's noise
@@ -24,7 +24,9 @@ def display_gain(pixels: Pixels) -> float:
 def brightened(pixels: Pixels, gain: float) -> Pixels:
     """A picture times a factor. What passes 255 becomes 255; a factor of 1 returns the same
     array."""
-    return pixels if gain == 1 else np.asarray(cv2.convertScaleAbs(pixels, alpha=gain))
+    if gain == 1:
+        return pixels
+    return cv2.convertScaleAbs(pixels, alpha=gain).reshape(pixels.shape)
 
 
 def gain_words(gain: float) -> str:

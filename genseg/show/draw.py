@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from genseg.data.images.pixels import rgb_of
 from genseg.data.instances.instance import HALF, Instance
 
-Pixels = UInt8[np.ndarray, "h w 3"]
+Pixels = UInt8[np.ndarray, "h w c"]
 # Okabe and Ito (2008), without black: distinguishable for the colour-blind, ordered so that
 # neighbours differ most
 PALETTE = (
@@ -57,7 +58,7 @@ def overlay(
 ) -> Pixels:
     """The image with each alpha map as a veil of its own colour, or of that of `hues`, and a line
     around its mask."""
-    out, hues = image.astype(np.float32), colours(instances) if hues is None else hues
+    out, hues = rgb_of(image).astype(np.float32), colours(instances) if hues is None else hues
     for n, instance in zip(hues, instances, strict=True):
         veil = strength / 255 * instance.alpha[..., None].astype(np.float32)
         part = out[instance.window]
@@ -80,7 +81,7 @@ def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) ->
 
     names: of the classes, in the order of their numbers
     """
-    out = image.copy()
+    out = rgb_of(image).copy()
     for a in instances:
         left, top, w, h = a.box_xywh
         cv2.rectangle(out, (left, top), (left + w - 1, top + h - 1), colour(a.category), 2)
@@ -104,7 +105,7 @@ def close_up(
     square: first row, first column and side, in pixels of the image
     side: of the picture
     """
-    top, left, n = square
+    image, (top, left, n) = rgb_of(image), square
     whole = cv2.resize(alpha, (image.shape[1], image.shape[0]), interpolation=cv2.INTER_LINEAR)
     how = cv2.INTER_AREA if n > side else cv2.INTER_CUBIC
     pixels = cv2.resize(image[top : top + n, left : left + n], (side, side), interpolation=how)
@@ -142,7 +143,7 @@ def square_around(
 
 def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Pixels:
     """What the instances show of the image, by their soft alphas, on a checkerboard."""
-    h, w = image.shape[:2]
+    image, (h, w) = rgb_of(image), image.shape[:2]
     alpha = np.zeros((h, w, 1), np.float32)
     for instance in instances:
         part = alpha[instance.window]
@@ -163,7 +164,7 @@ def titled(
     return np.vstack([np.asarray(band), sheet])
 
 
-def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int, side: int) -> Pixels:
+def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ c"]], *, columns: int, side: int) -> Pixels:
     """Pictures in rows on white, each shrunk or enlarged into a square of `side` pixels."""
     rows = -(-len(pictures) // columns)
     step = side + GAP
@@ -173,7 +174,7 @@ def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ 3"]], *, columns: int, side: 
         scale = side / max(h, w)
         size = (max(1, round(w * scale)), max(1, round(h * scale)))
         small = cv2.resize(
-            picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
+            rgb_of(picture), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_NEAREST
         )
         top, left = (
             n // columns * step + (side - size[1]) // 2,

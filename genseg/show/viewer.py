@@ -17,7 +17,7 @@ from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import PALETTE, boxes, colours, overlay
 from genseg.show.paths import short_paths
 
-Pixels = UInt8[np.ndarray, "_ _ 3"]
+Pixels = UInt8[np.ndarray, "_ _ c"]
 ZOOM = (  # the wheel and the pointer do the same
     '<div class="zoom" role="group" aria-label="Zoom; arrow keys move the picture"><button '
     'type="button" data-zoom="in" aria-label="Zoom in">+</button><button type="button" '
@@ -169,15 +169,14 @@ def atlas(
     return sheet, places
 
 
-def data_uri(
-    pixels: UInt8[np.ndarray, "_ _"] | UInt8[np.ndarray, "_ _ 3"], *, quality: int = 88
-) -> str:
-    """A colour image as WebP, a grey one as PNG, for an <img> or a script."""
+def data_uri(pixels: UInt8[np.ndarray, "_ _ *c"], *, quality: int = 88) -> str:
+    """A colour image as WebP, a grey one as PNG, for an <img> or a script. Of other channels three
+    at most are shown."""
     if pixels.ndim == 2:
         kind, options, content = "png", [cv2.IMWRITE_PNG_COMPRESSION, 9], pixels
     else:
         kind, options = "webp", [cv2.IMWRITE_WEBP_QUALITY, quality]
-        content = np.asarray(cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        content = np.asarray(cv2.cvtColor(rgb_of(pixels), cv2.COLOR_RGB2BGR))
     done, data = cv2.imencode(f".{kind}", content, options)
     assert done
     return f"data:image/{kind};base64,{base64.b64encode(data.tobytes()).decode()}"
