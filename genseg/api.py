@@ -219,19 +219,25 @@ def evaluate(
     threshold: float | None = None,
     energy: PathLike | None = None,
     teacher: PathLike | None = None,
+    level: int | None = None,
+    um_per_pixel: float | None = None,
     out: PathLike | None = None,
 ) -> Evaluated | AlphaScores:
     """`genseg evaluate`: a fine-tuned model (detector), or instances of a run, a proposer or a json
     (alpha), against the labels of a COCO json. The result is a mapping of numbers by name.
 
-    score, threshold, energy, teacher: of instances alone, as for genseg evaluate alpha
+    score, threshold, energy, teacher, level, um_per_pixel: of instances alone, as for genseg
+    evaluate alpha
     """
     path, target = _path(run), None if out is None else expand(out)
     if is_finetuned(path) or (path.is_file() and is_finetuned(path.parent)):
         return evaluate_files(path, expand(data), out=target)
     ranked, taught = (None if given is None else str(given) for given in (energy, teacher))
     wanted = Wanted(score=score, energy=ranked, teacher=taught)
-    return evaluate_runs([path], expand(data), wanted=wanted, threshold=threshold, out=target)
+    seen = _scope(None, level, um_per_pixel, False)
+    return evaluate_runs(
+        [path], expand(data), wanted=wanted, scope=seen, threshold=threshold, out=target
+    )
 
 
 def compare(

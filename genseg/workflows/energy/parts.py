@@ -25,6 +25,7 @@ from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.images.files import fingerprint, list_images
 from genseg.data.images.source import ImageSource
+from genseg.data.regions.opened import in_windows
 from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.draws import Draws
 from genseg.energies.material import PAIRS, Material, material, paired
@@ -191,7 +192,7 @@ def composer_of(
     """Composites as the alpha task made them, of the same images and first proposals; the images'
     fingerprint. Raises ValueError where the images are others."""
     data = config.data or recipe.data.path
-    images = list_images(default_scenes("images") if data == "embedded" else data)
+    images = in_windows(list_images(default_scenes("images") if data == "embedded" else data))
     content = fingerprint(images)
     if known and content != known:
         raise ValueError(

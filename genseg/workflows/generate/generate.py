@@ -186,7 +186,9 @@ def generate_folder(
         return result
 
 
-def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted) -> Path:
+def generated(
+    found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted, scope: Scope
+) -> Path:
     """The json of the instances of a COCO json's images: `found` itself, or made with the run or
     proposer of that name.
 
@@ -199,16 +201,18 @@ def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: W
     if is_proposer(found):
         out, options = (
             scratch / found.name,
-            GenerateOptions(alphas=alphas, wanted=replace(wanted, score=None)),
+            GenerateOptions(alphas=alphas, wanted=replace(wanted, score=None), scope=scope),
         )
     else:
         file = alpha_file(found)
+        closely = f"{scope}\n" if scope.said else ""
         told = hashlib.blake2b(
-            f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4
+            f"{data.resolve()}\n{wanted}\n{alphas}\n{closely}".encode() + file.read_bytes(),
+            digest_size=4,
         )
         out = file.parent / "evaluated" / named_after(Path(data.stem), f"-{told.hexdigest()}")
         options = GenerateOptions(
-            alphas=alphas, wanted=wanted, fresh=(out / INSTANCES_NAME).exists()
+            alphas=alphas, wanted=wanted, scope=scope, fresh=(out / INSTANCES_NAME).exists()
         )
     generate_folder(found, str(data), out, options, say=lambda note: None)  # the json has it
     return out / INSTANCES_NAME

@@ -119,9 +119,9 @@ class Job:
     ) -> Merged:
         """Write the COCO json of all rows, and broken.txt beside it."""
         more = notes_on(self.images.paths)
-        coco = as_coco(
-            rows, categories, shrinking=shrinking, more=more, reading=self.images.reading
-        )
+        asked = self.scope.level is not None or self.scope.um_per_pixel is not None
+        said = None if asked else shrinking  # who names a resolution knows it
+        coco = as_coco(rows, categories, shrinking=said, more=more, reading=self.images.reading)
         write_text(file, json.dumps(coco))
         shutil.rmtree(self.tiles, ignore_errors=True)
         return Merged(
