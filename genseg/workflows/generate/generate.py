@@ -63,6 +63,8 @@ from genseg.workflows.generate.records import (
 )
 from genseg.workflows.generate.shrinking import Shrinking
 
+WHOLE = Scope()
+
 
 @dataclass(frozen=True)
 class Generated(Result):
@@ -101,7 +103,7 @@ class GenerateOptions:
     alphas: bool = False  # alphas/<image>-<id>.png, 8 bits
     cutouts: bool = False  # cutouts/<image>-<id>.png, RGBA, cut to the box
     wanted: Wanted = Wanted()
-    scope: Scope = Scope()
+    scope: Scope = WHOLE
     shard: int = 0
     shards: int = 1
     fresh: bool = False
@@ -187,7 +189,7 @@ def generate_folder(
 
 
 def generated(
-    found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted, scope: Scope
+    found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted, scope: Scope = WHOLE
 ) -> Path:
     """The json of the instances of a COCO json's images: `found` itself, or made with the run or
     proposer of that name.
