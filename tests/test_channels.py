@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import segmentation_models_pytorch as smp
 import tifffile
+import timm
 import torch
 from PIL import Image
 from safetensors.torch import save_file
@@ -232,6 +233,10 @@ def test_a_run_keeps_its_words_and_what_comes_after_uses_them(
     assert len(np.load(tmp_path / "v.npz")["vectors"]) == 8
     with genseg.reading(channels="1,2,3"), pytest.raises(ValueError, match="takes 2 channels"):
         genseg.generate(run, slides, out=tmp_path / "other")
+    theirs = timm.create_model(f"local-dir:{run / 'timm'}", pretrained=True, num_classes=0)
+    x = torch.rand(1, 2, 64, 64)
+    ours = model._loaded()[0]
+    torch.testing.assert_close(theirs.eval()(x), ours(x), rtol=1e-3, atol=1e-4)
     report = (run / "report.html").read_text("utf-8")
     assert "composites" in report.lower() and (tmp_path / "found/report.html").is_file()
 

@@ -17,6 +17,9 @@ there, and sliders lead from the code of one instance to that of another.
   genseg app runs/mine runs/mine-critic
   genseg app runs/mine runs/detector
 
+Of a file of several channels or pages it uses what the runs were trained on, or what is written
+into the page's Channels and Pages.
+
 The page is served to this machine alone, with no public link, and answers no other web page. An
 upload is removed as soon as it is read.
 """

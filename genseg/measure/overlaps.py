@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from genseg.data.instances.instance import OPAQUE, Instance
 
 DENSE = 2**22  # pairs of found and labelled whose overlaps are held as a matrix
-BAND = 2**26  # pixels whose classes are compared at once
+BAND = 2**24  # pixels whose classes are compared at once
 Overlap: TypeAlias = Float[np.ndarray, "n m"] | csr_array
 
 

@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 from skimage.measure import regionprops
 
 from genseg.data.instances.instance import OPAQUE, Instance
@@ -57,20 +57,26 @@ def intensities(
     pixels: Shaped[np.ndarray, "h w c"],
     channels: tuple[str, ...],
     soft: Instance | None = None,
+    absent: Bool[np.ndarray, "h w"] | None = None,
 ) -> dict[str, float | None]:
     """Mean, sum, least, largest and standard deviation (of all, not of a sample) of each channel in
     the mask of an instance, in the values of the file.
 
     soft: its alpha map; then also the mean of all pixels that it covers, each weighted by its alpha
 
-    Values that are not finite count nowhere. None: there is no other.
+    Values that are not finite, and those of pixels that are `absent`, count nowhere. None: there is
+    no other.
     """
-    values = pixels[instance.window][instance.mask]
+    known = instance.mask
+    if absent is not None:
+        known = known & ~absent[instance.window]
+    values = pixels[instance.window][known]
     found: dict[str, float | None] = {}
     for c, name in enumerate(channels):
         found |= {f"{name}_{what}": v for what, v in _statistics(values[:, c]).items()}
         if soft is not None:
-            found[f"{name}_alpha_mean"] = _weighted(pixels[soft.window][..., c], soft)
+            gone = None if absent is None else absent[soft.window]
+            found[f"{name}_alpha_mean"] = _weighted(pixels[soft.window][..., c], soft, gone)
     return found
 
 
@@ -88,8 +94,11 @@ def _statistics(values: Shaped[np.ndarray, "n"]) -> dict[str, float | None]:
     }
 
 
-def _weighted(values: Shaped[np.ndarray, "h w"], soft: Instance) -> float | None:
+def _weighted(
+    values: Shaped[np.ndarray, "h w"], soft: Instance, absent: Bool[np.ndarray, "h w"] | None
+) -> float | None:
     x, weights = values.astype(np.float64), soft.alpha / OPAQUE
     weights = np.where(np.isfinite(x), weights, 0)
+    weights = weights if absent is None else np.where(absent, 0, weights)
     total = float(weights.sum())
     return float((np.where(weights > 0, x, 0) * weights).sum() / total) if total else None

@@ -14,7 +14,6 @@ from typing import Any
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 
 from genseg.core import interrupts
-from genseg.data.images.source import ImageError
 from genseg.nn.kept_reading import reads_as
 from genseg.reports.app_energy import INVITATION as WHAT_TO_CLICK
 from genseg.reports.app_energy import EnergyAnswers, with_energies, without_energies
@@ -126,6 +125,8 @@ class Answers:
         how: str,
         former: str | None,
         before: Seen | None,
+        channels: str = "",
+        pages: str = "",
     ) -> tuple[Any, ...]:
         """A file is dropped, or taken away. Its picture is put in its place, which calls this
         again."""
@@ -136,9 +137,9 @@ class Answers:
         seen, note = None, ""
         if file is not None:
             try:
-                seen = preview(look(self.runs[name], read(file)), self.folder)
+                seen = preview(look(self.runs[name], read(file, channels, pages)), self.folder)
                 note = notes(self.runs[name], seen)
-            except ImageError as error:
+            except ValueError as error:
                 note = str(error)
             self.remove(file)
         return (
@@ -199,6 +200,8 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         )
         with gr.Row():
             with gr.Column(scale=1, min_width=300):
+                with gr.Row():
+                    words = [_word("Channels", "1,3 or DAPI"), _word("Pages", "max, 2")]
                 file = gr.Image(
                     type="filepath",
                     image_mode=None,
@@ -246,7 +249,7 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         # what that cannot read
         looked = file.change(
             answers.first,
-            [run, file, *given, seen],
+            [run, file, *given, seen, *words],
             [file, note, seen, said, *shown],
             preprocess=False,
             **private,
@@ -261,6 +264,11 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         if len(names) > 1:
             _side_by_side(runs, looked, seen, [score, how])
     return blocks
+
+
+def _word(label: str, example: str) -> Any:
+    """What of a file is used that holds more than one picture; empty: as the run was trained."""
+    return gr.Textbox("", label=label, placeholder=example, min_width=80, elem_id=label.lower())
 
 
 def _picture(height: int, **more: Any) -> Any:

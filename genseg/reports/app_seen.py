@@ -15,7 +15,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.core.names import INSTANCES_NAME
+from genseg.core.reading import Reading, current
 from genseg.core.words import amount
+from genseg.data.images.decode import resize
+from genseg.data.images.pixels import rgb_of
 from genseg.data.images.source import ImageError, decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation
@@ -80,14 +83,17 @@ class Seen:
         return self.guess is not None and not _one_of(self.guess, self.counted(score))
 
 
-def read(file: str) -> Seen:
-    """An image file, in which nothing has been looked for. Raises ImageError for one that cannot be
-    read."""
+def read(file: str, channels: str = "", pages: str = "") -> Seen:
+    """An image file, in which nothing has been looked for. channels, pages: what is used of it; of
+    what is not said, as the runs were trained. Raises ImageError for one that cannot be read."""
     name = Path(file).name
     try:
-        pixels = decode(file)
-    except ImageError as error:
-        raise ImageError(f"{name} cannot be read: {str(error).removeprefix(f'{file}: ')}") from None
+        pixels = decode(file, reading=Reading(channels, pages).over(current()))
+    except ValueError as error:
+        why = str(error).removeprefix(f"{file}: ")
+        if "say what to use" in why or "images are made of it" in why:
+            why += ". Write that into Channels and Pages, and drop it again"
+        raise ImageError(f"{name} cannot be read: {why}") from None
     return Seen(
         name, _at_most(pixels, LONGEST), whole=pixels.shape[:2], more=notes_on((Path(file),))
     )
@@ -160,7 +166,7 @@ def _at_most(pixels: Pixels, longest: int) -> Pixels:
     if max(h, w) <= longest:
         return pixels
     size = (max(1, round(w * longest / max(h, w))), max(1, round(h * longest / max(h, w))))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))
+    return resize(pixels, size, cv2.INTER_AREA)
 
 
 def notes(run: Opened, seen: Seen) -> str:
@@ -181,7 +187,7 @@ def notes(run: Opened, seen: Seen) -> str:
 def preview(seen: Seen, folder: Path) -> Seen:
     """A small picture of the image, in a folder of its own below `folder`: browsers show no
     TIFF."""
-    small = _at_most(brightened(seen.pixels, display_gain(seen.pixels)), PREVIEW)
+    small = _at_most(rgb_of(brightened(seen.pixels, display_gain(seen.pixels))), PREVIEW)
     file = Path(tempfile.mkdtemp(dir=folder)) / "preview.png"
     file.write_bytes(_png(small))
     return replace(seen, preview=str(file))
@@ -197,7 +203,7 @@ def drawn(seen: Seen, score: float, show: str) -> Pixels:
     guess."""
     times, before = enlargement(seen), seen.pixels.shape[:2]
     after = (before[0] * times, before[1] * times)
-    bright = brightened(seen.pixels, display_gain(seen.pixels))
+    bright = rgb_of(brightened(seen.pixels, display_gain(seen.pixels)))
     pixels = np.asarray(cv2.resize(bright, after[::-1], interpolation=cv2.INTER_CUBIC))
     counted, kept, guess = (
         [large for a in some if (large := resized(a, before, after)) is not None]
@@ -278,7 +284,8 @@ def downloads(seen: Seen, score: float, folder: Path) -> tuple[str, str]:
     (place / INSTANCES_NAME).write_text(json.dumps(coco(seen, score)))
     with zipfile.ZipFile(place / "cutouts.zip", "w") as archive:  # PNGs are compressed already
         for n, a in enumerate(seen.counted(score), start=1):
-            archive.writestr(f"cutout-{n}.png", _png(np.dstack([seen.pixels[a.window], a.alpha])))
+            colours = rgb_of(seen.pixels[a.window])
+            archive.writestr(f"cutout-{n}.png", _png(np.dstack([colours, a.alpha])))
     return str(place / INSTANCES_NAME), str(place / "cutouts.zip")
 
 

@@ -141,7 +141,7 @@ class Predictor:
         before, after = small.shape[:2], image.shape[:2]
         if before != after:
             found = [d for d in (_resized(d, before, after) for d in found) if d is not None]
-        return [d for d in found if _inside(d, image)] if isinstance(image, Scene) else found
+        return [k for d in found if (k := _within(d, image))] if isinstance(image, Scene) else found
 
     def instance_at(self, image: Pixels, y: int, x: int) -> Instance | None:
         """What the model draws at a pixel, however little that scores; None where it draws nothing,
@@ -184,6 +184,8 @@ class Predictor:
                 if image.interest is not None:
                     rows = slice(top, top + len(classes))
                     classes *= image.interest.rows(rows, image.size)
+                if image.absent and (gone := image.absent(top, 0, *classes.shape)) is not None:
+                    classes[gone] = 0
                 top += len(classes)
                 yield classes
 
@@ -209,10 +211,12 @@ class Predictor:
         )
 
 
-def _inside(d: Detection, image: Scene) -> bool:
-    """Whether the middle of a detection lies in the region of interest."""
-    whole = d.instance or filled(d.box_xyxy, *image.size)
-    return bool(image.within([whole]))
+def _within(d: Detection, image: Scene) -> Detection | None:
+    """A detection as `Scene.within` leaves it; None where it leaves none."""
+    left = image.within([d.instance or filled(d.box_xyxy, *image.size)])
+    if not left:
+        return None
+    return replace(d, instance=left[0]) if d.instance else d
 
 
 def _resized(d: Detection, before: tuple[int, int], after: tuple[int, int]) -> Detection | None:

@@ -3,7 +3,8 @@
 import cv2
 import numpy as np
 
-from genseg.data.composites.compose import ComposeConfig, Images, Layer
+from genseg.data.composites.compose import ComposeConfig, Layer
+from genseg.data.composites.hosts import Images
 
 PLAIN = ComposeConfig(
     size=64, photometric=0.0, stretch=False, pasted=(3, 8), empty=0.0, own=0.0, sure=0.5, native=0.5

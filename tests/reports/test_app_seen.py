@@ -17,6 +17,7 @@ from small import ENCODER
 
 from genseg.alpha.generate import GenerateConfig
 from genseg.core.names import MODEL_NAME
+from genseg.core.reading import Reading, reading
 from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.labelled_set import Categories
@@ -125,13 +126,22 @@ def test_a_dim_picture_is_shown_brighter_with_a_word_and_looked_at_as_it_is(tmp_
     assert image.preview is not None
     shown = cv2.imread(image.preview)  # a format that browsers know
     assert Path(image.preview).suffix == ".png" and shown is not None and shown.max() == 255
-    tifffile.imwrite(tmp_path / "stack.tif", np.full((5, 40, 50), 90, np.uint8), metadata=None)
-    stack = app.read(str(tmp_path / "stack.tif"))
-    assert (
-        app.notes(Guessing(None), stack)
-        == "stack.tif: the file holds more than is used: 5 pages; the first page is used."
-    )
     assert app.notes(Guessing(None), app.Seen("x.png", np.full((40, 50, 3), 90, np.uint8))) == ""
+
+
+def test_of_a_stack_the_page_asks_what_to_use_and_takes_it(tmp_path: Path) -> None:
+    x = np.random.default_rng(0).integers(0, 255, (2, 5, 40, 50), dtype=np.uint8)
+    file = str(tmp_path / "stack.ome.tif")
+    tifffile.imwrite(file, x, metadata={"axes": "CZYX", "Channel": {"Name": ["DAPI", "GFP"]}})
+    with pytest.raises(ImageError, match=r"2 channels .* Write that into Channels and Pages"):
+        app.read(file)
+    seen = app.preview(app.read(file, "GFP", "max"), tmp_path)
+    np.testing.assert_array_equal(seen.pixels[..., 0], x[1].max(0))
+    assert app.drawn(seen, 0.5, "Soft alpha").shape[2] == 3 and seen.preview is not None
+    with reading(Reading("2,1", "3")):  # as the runs that are open were trained
+        np.testing.assert_array_equal(app.read(file).pixels[..., 1], x[0, 2])
+    with pytest.raises(ImageError, match="use each, max, mean"):
+        app.read(file, "1", "last")
 
 
 def test_what_is_shown_is_what_is_downloaded(tmp_path: Path) -> None:

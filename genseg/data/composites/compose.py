@@ -6,7 +6,7 @@ layers are, from the back: the host's own instances as far as proposals know the
 cut-outs. Everything random is drawn from one generator.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
 
@@ -31,7 +31,7 @@ from genseg.data.composites.appearance import (
     tinted,
 )
 from genseg.data.composites.bank import Bank
-from genseg.data.images.pixels import mapped, stretching
+from genseg.data.composites.hosts import Images
 from genseg.data.instances.instance import Instance
 
 Map = Float[np.ndarray, "s s"]  # of a composite
@@ -135,23 +135,6 @@ class Layer:
     target: bool
 
 
-class Images:
-    """The images of a bank by number, with the values stretched where that is wanted."""
-
-    def __init__(self, read: Callable[[int], Pixels], *, stretched: bool) -> None:
-        self.read, self.stretched = read, stretched
-        self.tables: dict[int, UInt8[np.ndarray, 256 * c]] = {}  # a few hundred bytes an image
-
-    def pixels(self, i: int, window: Window = (slice(None), slice(None))) -> Pixels:
-        """A window of an image."""
-        image = self.read(i)
-        if not self.stretched:
-            return image[window]
-        if i not in self.tables:
-            self.tables[i] = stretching(image)
-        return mapped(image[window], self.tables[i])
-
-
 def compose(
     rng: Rng,
     host: int,
@@ -170,7 +153,7 @@ def compose(
         mirrored = np.zeros(image.shape[:2], np.float32)
     else:
         image, zoom, mirrored, natives = _host(
-            rng, images.pixels(host), [bank[i] for i in own], config
+            rng, images.pixels(host), [bank[i] for i in own], config, images.absent(host)
         )
         scores, alphas, which = natives
     taken = scores >= config.native
@@ -252,12 +235,17 @@ def _bytes(alpha: Float[np.ndarray, "k h w"]) -> UInt8[np.ndarray, "k h w"]:
 
 
 def _host(
-    rng: Rng, image: Pixels, instances: list[Instance], config: ComposeConfig
+    rng: Rng,
+    image: Pixels,
+    instances: list[Instance],
+    config: ComposeConfig,
+    absent: Bool[np.ndarray, "h w"] | None = None,
 ) -> tuple[
     UInt8[np.ndarray, "s s c"], float, Map, tuple[Float[np.ndarray, "k"], list[Map], list[int]]
 ]:
     """A square window, its zoom, where a small image is mirrored (it shows instances there that no
-    bank holds), and scores, alphas and numbers of the instances in it."""
+    bank holds) or has no value (`absent`), and scores, alphas and numbers of the instances in
+    it."""
     size = config.size
     h, w = image.shape[:2]
     zoom = float(np.exp(rng.uniform(*np.log(config.zoom))))
@@ -272,9 +260,8 @@ def _host(
         source, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
     )
     out = out.reshape(size, size, image.shape[2])
-    mirrored = 1 - cv2.warpAffine(
-        np.ones((h, w), np.float32), matrix, (size, size), flags=cv2.INTER_LINEAR
-    )
+    known = np.ones((h, w), np.float32) if absent is None else np.float32(1) - absent
+    mirrored = 1 - cv2.warpAffine(known, matrix, (size, size), flags=cv2.INTER_LINEAR)
     scores, alphas, which = [], [], []
     for i, a in enumerate(instances):
         y, x, (ah, aw) = a.top, a.left, a.alpha.shape

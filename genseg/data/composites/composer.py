@@ -4,7 +4,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from genseg.data.composites.bank import Bank
-from genseg.data.composites.compose import ComposeConfig, Composites, Images, collate, compose
+from genseg.data.composites.compose import ComposeConfig, Composites, collate, compose
+from genseg.data.composites.hosts import Images
 from genseg.data.images.source import ImageSource
 
 
@@ -26,7 +27,7 @@ class Composer:
             share,
             seed,
         )
-        self.images = Images(self._read, stretched=config.stretch)
+        self.images = Images(self._read, stretched=config.stretch, absent=source.absent)
 
     def _read(self, i: int) -> UInt8[np.ndarray, "h w c"]:
         """A method and no lambda: where workers are spawned, a composer is pickled."""

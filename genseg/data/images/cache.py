@@ -26,7 +26,7 @@ else:
     import fcntl
 
 # of the files and of what `decode` makes of an image: raise it and older caches are made anew
-VERSION = 1
+VERSION = 2
 
 
 class CacheError(ValueError):

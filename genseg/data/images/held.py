@@ -62,7 +62,9 @@ def _tiff_may_hold_more(file: BufferedIOBase, head: bytes) -> bool:
             if count > 1 or struct.unpack_from(order + "H", content, value)[0] not in ALPHA:
                 return True
             extra = count
-        elif number in (GEO_KEYS, GDAL_NODATA):
+        elif number == GDAL_NODATA:
+            return True
+        elif number == GEO_KEYS:
             geo = True
         elif number == DESCRIPTION and count > 8:
             # ImageJ writes a large stack behind one directory

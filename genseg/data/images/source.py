@@ -1,21 +1,25 @@
 """Decoded images, read from files or from the cache; another one stands in for a broken one."""
 
 import os
+from collections.abc import Callable
 from functools import cache, lru_cache
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import MOST_BYTES, reason_of, regular, rgb_pixels, shrunk
+from genseg.data.images.decode import MOST_BYTES, reason_of, regular, resize, rgb_pixels, shrunk
 from genseg.data.images.depth import as_pixels
 from genseg.data.images.files import ImageList
 from genseg.data.images.held import ARRAYS, may_hold_more
 from genseg.data.images.planes import Choice, Held, check_image, choose
 from genseg.data.images.values import absent, held_in, values_in
+
+DEEP = (".npy", ".npz", ".tif", ".tiff")  # suffixes of files that may lack values
 
 
 class ImageError(ValueError):
@@ -61,7 +65,8 @@ def _pixels(
     file.seek(0)
     array = file.read(4) in ARRAYS
     first = choice.plain and choice.images[n] == (0,)
-    if first and not (array or wanted.ranges or held.nodata is not None):
+    lacking = held.nodata is not None and held.dtype != "uint8"
+    if first and not (array or wanted.ranges or lacking):
         file.seek(0)
         return rgb_pixels(file.read(), short_side=short_side)
     x = values_in(file, held, choice, n)
@@ -99,6 +104,23 @@ def absent_pixels(
         raise
     except Exception as error:
         raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+def absent_of(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
+    """Where the i-th image of a list has no value, in the pixels of its file or window; None where
+    it has one everywhere, or cannot be read."""
+    if images.path(i).suffix.lower() not in DEEP:
+        return None
+    try:
+        found = absent_pixels(images.path(i), image=images.page(i), reading=images.reading)
+    except ImageError:  # whoever reads it tells
+        return None
+    part = None if images.windows is None else images.windows[i]
+    if found is None or part is None:
+        return found
+    top, left, height, width = part
+    window = found[top : top + height, left : left + width]
+    return window if window.any() else None
 
 
 def decoded_size(path: Path, image: int = 0) -> tuple[int, int]:
@@ -148,6 +170,9 @@ def _whole(path: Path, image: int, wanted: Reading) -> UInt8[np.ndarray, "h w c"
     return decode(path, image=image, reading=wanted)
 
 
+AbsentOf = Callable[[ImageList, int], Bool[np.ndarray, "h w"] | None]
+
+
 @runtime_checkable
 class ReadImage(Protocol):
     """Reads an image of a list, as `decode_image` does."""
@@ -185,12 +210,18 @@ class ImageSource:
     """
 
     def __init__(
-        self, images: ImageList, cached: Decoded | None, read: ReadImage = decode_image
+        self,
+        images: ImageList,
+        cached: Decoded | None,
+        read: ReadImage = decode_image,
+        absent: AbsentOf = absent_of,
     ) -> None:
-        self.images, self.cached, self.read_image = images, cached, read
+        self.images, self.cached = images, cached
+        self.read_image, self.absent_of = read, absent
         known = cached.broken if cached is not None else {}
         # with path and reason
         self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}
+        self._absent: dict[int, Bool[np.ndarray, "h w"] | None] = {}
 
     def __len__(self) -> int:
         return len(self.images)
@@ -217,6 +248,17 @@ class ImageSource:
             f"none of {n} images can be read; genseg scan says why of each; the first: "
             f"{self.broken[0]}"
         )
+
+    def absent(self, i: int) -> Bool[np.ndarray, "h w"] | None:
+        """Where the i-th image, as `read` gives it, has no value; None: it has one everywhere."""
+        if i not in self._absent:
+            found = self.absent_of(self.images, i)
+            image = None if found is None else self._get(i)
+            if found is not None and image is not None and found.shape != image.shape[:2]:
+                size = image.shape[1::-1]
+                found = resize(np.uint8(255) * found[..., None], size, cv2.INTER_AREA)[..., 0] > 0
+            self._absent[i] = found
+        return self._absent[i]
 
     def reason(self, i: int) -> str:
         """Why the i-th image cannot be read, with its path."""

@@ -1,6 +1,6 @@
 """An instance: one alpha map in an image, kept inside its window."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
@@ -68,6 +68,30 @@ def cut(alpha: UInt8[np.ndarray, "h w"], score: float = 1.0) -> Instance:
     left, top, w, h = cv2.boundingRect(alpha)
     window = alpha[top : top + max(h, 1), left : left + max(w, 1)]
     return Instance(np.ascontiguousarray(window), top, left, float(score))
+
+
+def where_known(
+    instances: Iterable[Instance], absent: Bool[np.ndarray, "h w"] | None
+) -> list[Instance]:
+    """Instances without the pixels in which their image has no value; what is left of none is left
+    out."""
+    if absent is None:
+        return list(instances)
+    left = []
+    for a in instances:
+        alpha = np.where(absent[a.window], 0, a.alpha).astype(np.uint8)
+        if (alpha > 0).any() and (rest := replace(a, alpha=alpha)).area:
+            left.append(rest)
+    return left
+
+
+def whole_ones(
+    instances: Iterable[Instance], absent: Bool[np.ndarray, "h w"] | None
+) -> list[Instance]:
+    """Instances in whose mask the image has a value everywhere: others are not pasted."""
+    if absent is None:
+        return list(instances)
+    return [a for a in instances if not (absent[a.window] & a.mask).any()]
 
 
 def cut_instance(

@@ -7,13 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import tifffile
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
 from genseg.data.images.decode import reason_of, shrunk
 from genseg.data.images.files import SLIDES, ZARR, ImageList, Window
 from genseg.data.images.planes import Choice, Held
-from genseg.data.images.source import ImageError, decode, decode_image
+from genseg.data.images.source import (
+    Decoded,
+    ImageError,
+    ImageSource,
+    absent_of,
+    decode,
+    decode_image,
+)
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
 from genseg.data.regions.georeference import on_map
@@ -135,6 +142,24 @@ def read_image(images: ImageList, i: int, *, short_side: int = 0) -> Pixels:
     scene = _scene(images.path(i), images.page(i), images.reading)
     part = scene[top : top + height, left : left + width]
     return np.ascontiguousarray(shrunk(part, short_side))
+
+
+def absent_in(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
+    """Where the i-th image has no value, as `source.absent_of` says; of a file that is read by
+    windows the window alone is read."""
+    window = None if images.windows is None else images.windows[i]
+    if window is None or not by_windows(images.path(i)):
+        return absent_of(images, i)
+    try:
+        scene = _scene(images.path(i), images.page(i), images.reading)
+        return scene.absent(*window) if scene.absent else None
+    except ImageError:  # whoever reads it tells
+        return None
+
+
+def source_of(images: ImageList, cached: Decoded | None) -> ImageSource:
+    """A source of images of which some may be windows."""
+    return ImageSource(images, cached, read_image, absent_in)
 
 
 @lru_cache(maxsize=2)

@@ -11,15 +11,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Shaped
 
 from genseg.core.files import replacing
 from genseg.data.images.decode import resize, shrunk_size
 from genseg.data.images.pixels import as_inputs, mapped, stretching_of, stretching_step
-from genseg.data.instances.instance import Instance
+from genseg.data.instances.instance import Instance, where_known
 from genseg.data.regions.area import Pixels, Read, Shrunk
 from genseg.data.regions.interest import Interest
 
+Gone = Callable[[int, int, int, int], Bool[np.ndarray, "h w"] | None]
 FLAT = 16  # levels of 255: a tile whose blocks differ less is background
 BLOCK = 4  # pixels across of the blocks whose means are compared
 
@@ -37,6 +38,7 @@ class Scene:
     interest: what of it is looked at; None: all
     every_tile: tiles of background are looked at, too (`is_flat`)
     folder: where what tiles have shown is kept until the image is done; None: nowhere
+    absent: which pixels of a window have no value (None: each has one); None: all of them have one
     stopping: once it is set, no further row of tiles is looked at
     """
 
@@ -46,6 +48,7 @@ class Scene:
     interest: Interest | None = None
     every_tile: bool = True
     folder: Path | None = None
+    absent: Gone | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def __getitem__(self, window: tuple[slice, slice]) -> Pixels:
@@ -67,9 +70,15 @@ class Scene:
         return self.every_tile or not is_flat(self[rows, columns])
 
     def within(self, found: Sequence[Instance]) -> list[Instance]:
-        """Those of some instances whose middle lies in the region of interest."""
-        interest = self.interest
-        return [a for a in found if interest is None or interest.holds(a, self.size)]
+        """Those of some instances whose middle lies in the region of interest, without the pixels
+        that have no value."""
+        interest, kept = self.interest, list[Instance]()
+        for a in found:
+            if interest is None or interest.holds(a, self.size):
+                gone = self.absent(a.top, a.left, *a.alpha.shape) if self.absent else None
+                known = where_known([replace(a, top=0, left=0)], gone)
+                kept += [replace(k, top=a.top, left=a.left) for k in known]
+        return kept
 
     def kept(
         self, name: str, make: Callable[[], dict[str, Shaped[np.ndarray, "*shape"]]]

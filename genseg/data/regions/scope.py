@@ -82,6 +82,7 @@ def scene_of(
     """
     told = ranges or _ranges(image)
     interest = scope.interest(image)
+    may_lack = image.held.nodata is not None or image.held.dtype.startswith("float")
 
     def level(n: int) -> Scene:
         channels = 3 if image.choice.plain else len(image.choice.channels)
@@ -91,6 +92,7 @@ def scene_of(
             interest=interest,
             every_tile=scope.every_tile,
             folder=folder,
+            absent=partial(_gone, image) if may_lack else None,
         )
 
     if scope.level is None and scope.um_per_pixel is None:
@@ -109,6 +111,13 @@ def _absent(image: RegionImage, x: Shaped[np.ndarray, "h w c"]) -> Bool[np.ndarr
     if image.choice.plain and image.pages == (0,) and image.held.nodata is None:
         return None
     return absent(x, image.held.nodata)
+
+
+def _gone(
+    image: RegionImage, top: int, left: int, height: int, width: int
+) -> Bool[np.ndarray, "h w"] | None:
+    """Pixels of a window without a value, as `source.absent_pixels` has them."""
+    return absent(_read(image, top, left, height, width, 0), image.held.nodata)
 
 
 def _values(image: RegionImage) -> Iterator[list[Shaped[np.ndarray, "n"]]]:

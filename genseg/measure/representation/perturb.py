@@ -6,6 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from genseg.data.images.decode import resize
+
 NOISE = 8.0  # standard deviation, of 255
 SHIFT = 1 / 16  # of the side, at most
 CROP = 0.8  # of the area, at least
@@ -26,6 +28,7 @@ def shifted(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     most = max(1, round(SHIFT * size))
     down, right = rng.integers(-most, most + 1, 2).tolist()
     wide = cv2.copyMakeBorder(pixels, most, most, most, most, cv2.BORDER_REFLECT_101)
+    wide = wide.reshape(*wide.shape[:2], -1)
     moved = wide[most - down : most - down + size, most - right : most - right + size]
     return np.ascontiguousarray(moved)
 
@@ -36,7 +39,7 @@ def cropped(pixels: Pixels, rng: np.random.Generator) -> Pixels:
     side = max(1, round(size * np.sqrt(rng.uniform(CROP, 1))))
     y, x = rng.integers(0, size - side + 1, 2).tolist()
     cut = np.ascontiguousarray(pixels[y : y + side, x : x + side])
-    return np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_LINEAR))
+    return resize(cut, (size, size), cv2.INTER_LINEAR)
 
 
 PERTURBATIONS: dict[str, Callable[[Pixels, np.random.Generator], Pixels]] = {

@@ -30,6 +30,7 @@ from genseg.energies.maps import Maps, nearest
 from genseg.energies.material import OWN, distinct, shrunk_maps
 from genseg.energies.model import digest, load_energy
 from genseg.energies.use import Ranker, Ranking
+from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
 from genseg.workflows.generate.finder import alpha_file, energy_file
 
@@ -113,6 +114,7 @@ class EnergyScores(Result, Mapping[str, Mapping[str, Scored]]):
         }
 
 
+@reads_as("alpha")
 def evaluate_energies(
     energies: Sequence[Path],
     alpha: Path,

@@ -24,8 +24,7 @@ from genseg.core.schedule import Plan
 from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.images.files import fingerprint, list_images
-from genseg.data.images.source import ImageSource
-from genseg.data.regions.opened import in_windows
+from genseg.data.regions.opened import in_windows, source_of
 from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.draws import Draws
 from genseg.energies.material import PAIRS, Material, material, paired
@@ -199,7 +198,7 @@ def composer_of(
             f"data={data}: these are not the images that {alpha} was trained on; give their folder "
             "as data=FOLDER"
         )
-    source = ImageSource(images, read_cache(images, recipe, recipe.alpha.side, content))
+    source = source_of(images, read_cache(images, recipe, recipe.alpha.side, content))
     file = alpha.parent / BANKS / "0.npz"
     bank = (
         load_bank(file)

@@ -176,7 +176,7 @@ def opened_encoder(file: Path, *, pretrained: bool) -> Encoder:
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def raw_pixels(images: LabelledImages) -> Float[Tensor, "n 768"]:
+def raw_pixels(images: LabelledImages) -> Float[Tensor, "n d"]:
     """Pixels of the images at 16 x 16, mean removed: what needs no network."""
     x = np.stack([centre(images.source.read(i)[0], 16).reshape(-1) for i in images.indices]).astype(
         np.float32

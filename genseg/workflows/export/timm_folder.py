@@ -4,6 +4,7 @@ import json
 import shutil
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
@@ -36,7 +37,7 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
         for key in ("first_conv", "classifier")
         if getattr(known, key, None)
     }
-    content = {
+    content: dict[str, Any] = {
         "architecture": name,
         "num_classes": 0,
         "pretrained_cfg": {
@@ -50,6 +51,8 @@ def save_timm_folder(encoder_file: Path, folder: Path) -> bool:
             **ends,
         },
     }
+    if facts.encoder.in_channels != 3:
+        content["model_args"] = {"in_chans": facts.encoder.in_channels}
     _refuse_foreign(folder)
     folder.mkdir(exist_ok=True)
     with whole(folder / "model.safetensors") as weights, whole(folder / "config.json") as config:

@@ -23,6 +23,7 @@ from genseg.core.check import at_least
 from genseg.core.files import write_text
 from genseg.core.names import CELL_NAME, COMPARED_NAME, PLOT_NAME, SCORES_NAME, TABLE_NAME
 from genseg.core.paths import expand
+from genseg.core.reading import reading
 from genseg.core.result import Result
 from genseg.data.labels.read import is_semantic, read_labels
 from genseg.runs.folder import RunError, write_environment
@@ -36,7 +37,7 @@ from genseg.workflows.finetune.comparison import as_table, by_seed, contrasts, t
 from genseg.workflows.finetune.config import CHOICES, FinetuneConfig
 from genseg.workflows.finetune.finetune import finetune, images_of
 from genseg.workflows.finetune.session import Within
-from genseg.workflows.finetune.start import fingerprint_of, start_of
+from genseg.workflows.finetune.start import fingerprint_of, reading_of, start_of
 
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
 # looking through a large set takes minutes: once a process
@@ -88,6 +89,22 @@ def compare(
             "data.val=val.json"
         )
     kept_labels.cache_clear()
+    with reading(reading_of(base)):
+        return _compare(base, arms, labels, seeds, out, file, overrides, jobs, watch)
+
+
+def _compare(
+    base: FinetuneConfig,
+    arms: Sequence[Arm],
+    labels: str,
+    seeds: int,
+    out: Path,
+    file: Path | None,
+    overrides: Sequence[str],
+    jobs: int,
+    watch: Watcher | None,
+) -> Compared:
+    assert base.data.val is not None
     labelled, _ = kept_labels(base.data.train, base.model.name)
     scored, _ = kept_labels(base.data.val, base.model.name, categories=labelled.categories)
     counts = parse_labels(labels, len(labelled.images))

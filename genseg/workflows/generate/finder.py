@@ -90,7 +90,7 @@ class Classical:
         large = (resized(a, small.shape[:2], whole) for a in found)
         return [a for a in large if a is not None and a.area >= (least or 1)]
 
-    def _seen(self, image: Pixels | Scene) -> Pixels:
+    def _seen(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ c"]:
         """What it looks at, in one piece. Raises ValueError where that is too large."""
         side = self.wanted.side or 0
         if not isinstance(image, Scene):

@@ -33,9 +33,10 @@ from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
 from genseg.data.images.pixels import rgb_of
 from genseg.data.images.png import write_png
+from genseg.data.images.source import absent_of
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation, named_after, picture_name
-from genseg.data.instances.instance import Instance
+from genseg.data.instances.instance import Instance, where_known
 from genseg.data.instances.run_length import polygons
 from genseg.data.regions.opened import refuse_whole
 from genseg.data.regions.scene import Scene
@@ -278,7 +279,10 @@ class Shard:
 
         def look(i: int, image: Pixels | Scene, row: dict[str, Any]) -> dict[str, Any]:
             found = finder.instances(image)
-            found = image.within(found) if isinstance(image, Scene) else found
+            if isinstance(image, Scene):
+                found = image.within(found)
+            else:
+                found = where_known(found, absent_of(images, i))
             return {"annotations": self._keep(found, image, row, options)}
 
         job = Job("generate", images, self.out, options.scope)

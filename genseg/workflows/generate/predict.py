@@ -6,13 +6,13 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import Image
 
 from genseg.core.check import between
@@ -23,14 +23,16 @@ from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.files import list_images, listing
 from genseg.data.images.png import write_rows
+from genseg.data.images.source import absent_of
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import named_after_each
+from genseg.data.instances.instance import where_known
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.show.draw import colour
-from genseg.transfer.contract import Pixels
+from genseg.transfer.contract import Detection, Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate.job import Job
@@ -84,10 +86,12 @@ class PredictJob(Job):
     @functools.cached_property
     def mask_names(self) -> list[str]:
         """Where the map of each image lies below masks/: as genseg finetune reads it."""
-        return named_after_each(self.images.files, ".png")
+        return named_after_each([self.images.name(i) for i in range(len(self.images))], ".png")
 
     def look(self, i: int, image: Pixels | Scene, row: dict[str, Any]) -> dict[str, Any]:
         """What is found in an image; of a semantic model the name of its map, which is written."""
+        # a scene knows it itself
+        absent = None if isinstance(image, Scene) else absent_of(self.images, i)
         if isinstance(self.predictor.model, Segmenter):
             name = f"{MASKS}/{self.mask_names[i]}"
             if isinstance(image, Scene):
@@ -95,10 +99,12 @@ class PredictJob(Job):
                 write_rows(self.out / name, parts, *image.size, PALETTE)
             else:
                 classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
+                classes = classes if absent is None else np.where(absent, np.uint8(0), classes)
                 write_class_map(self.out / name, classes)
             return {"mask": name}
         number, h, w = row["id"], row["height"], row["width"]
         found = [d for d in self.predictor.detect(image) if d.score >= self.score]
+        found = found if absent is None else [k for d in found if (k := _known(d, absent))]
         records = as_records(
             found, image=number, height=h, width=w, categories=self.predictor.categories
         )
@@ -108,6 +114,16 @@ class PredictJob(Job):
                 d.instance.area if d.instance else record["bbox"][2] * record["bbox"][3]
             )
         return {"annotations": records}
+
+
+def _known(d: Detection, absent: Bool[np.ndarray, "h w"]) -> Detection | None:
+    """A detection without the pixels in which its image has no value; None where none is left."""
+    if d.instance is None:
+        left, top, right, bottom = (round(v) for v in d.box_xyxy)
+        window = absent[max(0, top) : bottom, max(0, left) : right]
+        return None if window.size and window.all() else d
+    kept = where_known([d.instance], absent)
+    return replace(d, instance=kept[0]) if kept else None
 
 
 def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:

@@ -190,7 +190,7 @@ def to_cvat(found: Usable, out: Path, images: str | None) -> int:
                 "attributes": {"score": label.score, "id": str(label.number)},
             }
         )
-    names = [file_key(e.name) for e in found.entries.values()]  # CVAT knows them by these
+    names = [file_key(e.title) for e in found.entries.values()]  # CVAT knows them by these
     out.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(INSIDE, _coco(found, made, names))
@@ -293,7 +293,7 @@ def to_labels(found: Usable, out: Path, images: str | None) -> int:
     found and states it."""
     refuse_bare(found, "label images")
     seen = 0
-    names = named_after_each([file_key(entry.name) for entry in found.entries.values()], ".tif")
+    names = named_after_each([file_key(entry.title) for entry in found.entries.values()], ".tif")
     for name, (number, entry) in zip(names, found.entries.items(), strict=True):
         instances = [instance_of(label, entry) for label in found.labels[number]]
         ordered = sorted(instances, key=lambda instance: -instance.score)

@@ -167,7 +167,8 @@ class _Work:
         if not isinstance(original, str):
             soft = alpha_of(self.usable, entry, label, instance)
             self.soft += soft is not None
-            found = intensities(instance, original.pixels, original.channels, soft)
+            x, absent = original.pixels, original.absent
+            found = intensities(instance, x, original.channels, soft, absent)
             value = found[f"{original.channels[0]}_mean"]
             row |= found
         self.areas.append(float(instance.area))

@@ -86,7 +86,7 @@ def to_geojson(found: Usable, out: Path, offset: Offset) -> int:
     detections with holes, class, score and shape. Without an offset, an image that lies on a map is
     in coordinates of the map, with its `crs`, as QGIS reads it."""
     names, classes = dict(categories_of(found)), [n for n, _ in categories_of(found)]
-    plain = named_after_each([file_key(e.name) for e in found.entries.values()], ".geojson")
+    plain = named_after_each([file_key(e.title) for e in found.entries.values()], ".geojson")
     files: dict[str, list[tuple[Entry, Place | OnMap]]] = {}
     for name, entry in zip(plain, found.entries.values(), strict=True):
         slide, place = place_of(entry.path, file_key(entry.name), offset)
@@ -127,7 +127,7 @@ def to_imagej(found: Usable, out: Path, offset: Offset) -> int:
     """A .zip for each image, as ImageJ's ROI manager opens it: regions, composite where there are
     holes or pieces, called by class and number."""
     names = dict(categories_of(found))
-    files = named_after_each([file_key(e.name) for e in found.entries.values()], ".zip")
+    files = named_after_each([file_key(e.title) for e in found.entries.values()], ".zip")
     written = 0
     for name, entry in zip(files, found.entries.values(), strict=True):
         regions = [
@@ -196,7 +196,7 @@ def to_napari(found: Usable, out: Path, offset: Offset) -> int:
     score and shape of each instance that is seen."""
     refuse_bare(found, "label images")
     names, written = dict(categories_of(found)), 0
-    files = named_after_each([file_key(e.name) for e in found.entries.values()], ".tif")
+    files = named_after_each([file_key(e.title) for e in found.entries.values()], ".tif")
     for name, entry in zip(files, found.entries.values(), strict=True):
         pairs = sorted(instances_in(found, entry), key=lambda pair: -pair[1].score)
         numbers = partition([i for _, i in pairs], entry.height, entry.width)

@@ -27,7 +27,7 @@ from genseg.data.images.views import ViewConfig
 from genseg.data.labels.box_crops import crop_list
 from genseg.data.labels.findings import Findings
 from genseg.data.labels.labelled_set import read_labelled
-from genseg.data.regions.opened import in_windows, read_image
+from genseg.data.regions.opened import in_windows, read_image, source_of
 from genseg.data.scenes.scenes import default_scenes
 from genseg.joint import Joint
 from genseg.methods import METHODS
@@ -163,9 +163,9 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     )
     composed = None
     if config.alpha.name != "none":
-        composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
+        composed = source_of(images, read_cache(images, config, config.alpha.side, content))
     # no view, no second decoding
-    source = ImageSource(images, cached, read_image) if views or composed is None else composed
+    source = source_of(images, cached) if views or composed is None else composed
     parts = Parts(
         config=config,
         accelerator=accelerator,

@@ -24,7 +24,7 @@ from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import Batch
 from genseg.data.images.cache import cache_folder
 from genseg.data.images.source import ImageSource
-from genseg.data.instances.instance import Instance
+from genseg.data.instances.instance import Instance, whole_ones
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import TAUGHT, propose
 from genseg.energies.autoencoder import Autoencoder
@@ -153,7 +153,8 @@ class Rounds:
             made = in_order(looking, look, progress(todo, f"round {number + 1}"))
             for i, mined in zip(todo, made, strict=True):
                 if mined is not None:
-                    found[i] = [a for a in mined.proposals if a.area >= c.min_area]
+                    whole = whole_ones(mined.proposals, self.source.absent(i))
+                    found[i] = [a for a in whole if a.area >= c.min_area]
                     agreements += [] if mined.agreement is None else [mined.agreement]
         bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
         sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
@@ -281,7 +282,8 @@ class _Proposed(Dataset[list[Instance]]):
         # a broken image has none
         if at != i:
             return []
-        return propose(self.name, image, min_area=self.min_area, teacher=self.teacher)
+        found = propose(self.name, image, min_area=self.min_area, teacher=self.teacher)
+        return whole_ones(found, self.source.absent(i))
 
 
 def first_bank(fingerprint: str, source: ImageSource, config: AlphaConfig, *, workers: int) -> Bank:

@@ -26,6 +26,7 @@ from genseg.methods.semantic import SUPERVISED
 from genseg.methods.target import BATCH, full_batches
 from genseg.nn.encoder import Encoder
 from genseg.nn.encoder_file import EncoderFacts, encoder_file, facts_of
+from genseg.nn.kept_reading import reads_as
 from genseg.runs import checkpoint
 from genseg.workflows.evaluate.probe_sets import LabelledImages, labelled
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
@@ -76,6 +77,7 @@ class ZeroShot(Result, Mapping[str, Nearest]):
         return "\n".join(lines)
 
 
+@reads_as("run")
 def zero_shot(
     run: Path,
     data: str,

@@ -5,7 +5,8 @@ import numpy as np
 
 from genseg.data.composites.appearance import patch_window, plain, tinted
 from genseg.data.composites.bank import build_bank
-from genseg.data.composites.compose import ComposeConfig, Images, compose
+from genseg.data.composites.compose import ComposeConfig, compose
+from genseg.data.composites.hosts import Images
 from genseg.data.instances.instance import cut
 
 

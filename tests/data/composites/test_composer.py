@@ -11,8 +11,9 @@ import torch
 from made import PLAIN, Layers, disc, images_of, textured
 
 from genseg.data.composites.bank import Bank, build_bank
-from genseg.data.composites.compose import Composites, Images, compose
+from genseg.data.composites.compose import Composites, compose
 from genseg.data.composites.composer import Composer
+from genseg.data.composites.hosts import Images
 from genseg.data.images.files import list_images
 from genseg.data.images.source import ImageSource
 from genseg.data.instances.instance import cut

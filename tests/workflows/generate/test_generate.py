@@ -18,6 +18,7 @@ from genseg.alpha.generate import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.core.names import ALPHA_NAME, INSTANCES_NAME
 from genseg.core.precision import fast_precision
+from genseg.data.images.files import ImageList
 from genseg.data.instances.instance import cut_instance
 from genseg.data.proposals.propose import PROPOSERS
 from genseg.nn.encoder import EncoderConfig, build_encoder
@@ -149,16 +150,22 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bytes(
     part.write_bytes(b"".join(lines[:2]) + cut[left])
     (tmp_path / INSTANCES_NAME).unlink()
     seen: list[str] = []
-    decode = module.decode_image
-    monkeypatch.setattr(
-        module,
-        "decode_image",
-        lambda images, i: seen.append(images.path(i).name) or decode(images, i),
-    )
+    spy(monkeypatch, seen)
     generate_folder(run, str(folder), tmp_path, GenerateOptions())
     # the two that were done are not done again
     assert seen == ["2.png", "2a.png", "3.png", "4.png"]
     assert bytes_of(tmp_path) == bytes_of(whole) and part.read_bytes() == b"".join(lines)
+
+
+def spy(monkeypatch: pytest.MonkeyPatch, seen: list[str]) -> None:
+    """Note which images are decoded."""
+    decode = module.decode_image
+
+    def noted(images: ImageList, i: int) -> np.ndarray:
+        seen.append(images.path(i).name)
+        return decode(images, i)
+
+    monkeypatch.setattr(module, "decode_image", noted)
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
@@ -181,12 +188,7 @@ def test_what_another_number_of_processes_has_found_is_gone_on_with(
     for shard in (0, 1):
         generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=shard, shards=3))
     seen: list[str] = []
-    decode = module.decode_image
-    monkeypatch.setattr(
-        module,
-        "decode_image",
-        lambda images, i: seen.append(images.path(i).name) or decode(images, i),
-    )
+    spy(monkeypatch, seen)
     generate_folder(run, str(folder), tmp_path, GenerateOptions(shard=1, shards=2))
     # the broken one may have been mended
     assert seen == ["2a.png", "4.png"] and not (tmp_path / INSTANCES_NAME).exists()

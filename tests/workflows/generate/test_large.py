@@ -262,3 +262,18 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 16 * peaks[0]
+
+
+def test_pixels_without_a_value_are_found_in_neither_way(
+    run: Path, tmp_path: Path, pieces: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """GDAL's nodata, in 16 bits and bright: it counts in no range, and no instance holds it."""
+    x = (blobs(200, 220) * 40).astype(np.uint16)
+    x[:, :50] = 60_000
+    file = tmp_path / "x.tif"
+    nodata = [(42113, "s", 0, "60000", True)]
+    tifffile.imwrite(file, x, photometric="minisblack", tile=(64, 64), extratags=nodata)
+    whole = found(run, file, tmp_path / "whole")
+    monkeypatch.setattr(opened, "LARGE", 100)
+    assert found(run, file, tmp_path / "large") == whole and len(whole) > 10
+    assert all(a["bbox"][0] >= 50 for a in whole)
