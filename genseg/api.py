@@ -15,6 +15,7 @@ from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.core.reading import Reading
 from genseg.core.reading import reading as read_as
+from genseg.data.regions.scope import Scope
 from genseg.recipes import one_length, recipe
 from genseg.reports.index import write_index
 from genseg.reports.report import LiveReport, try_report, write_report
@@ -154,16 +155,24 @@ def generate(
     teacher: PathLike | None = None,
     alphas: bool = False,
     cutouts: bool = False,
+    region: PathLike | None = None,
+    level: int | None = None,
+    um_per_pixel: float | None = None,
+    every_tile: bool = False,
     fresh: bool = False,
 ) -> Generated:
     """`genseg generate`: the instance alpha maps of a folder of images, by a run or a proposer.
 
     energy: a run of genseg energy that ranks the instances
     teacher: what the proposer cut asks: a .safetensors file, a run with an encoder, or a tag
+    region, level, um_per_pixel, every_tile: how much of images is looked at, and how closely
     """
     ranked, taught = (None if given is None else str(given) for given in (energy, teacher))
     wanted = Wanted(score=score, min_area=min_area, side=side, energy=ranked, teacher=taught)
-    options = GenerateOptions(alphas=alphas, cutouts=cutouts, wanted=wanted, fresh=fresh)
+    seen = _scope(region, level, um_per_pixel, every_tile)
+    options = GenerateOptions(
+        alphas=alphas, cutouts=cutouts, wanted=wanted, scope=seen, fresh=fresh
+    )
     folder = str(expand(images))
     result = generate_folder(_path(run), folder, expand(out), options)
     if dist.rank() == 0:
@@ -171,12 +180,33 @@ def generate(
     return result
 
 
+def _scope(
+    region: PathLike | None, level: int | None, um_per_pixel: float | None, every_tile: bool
+) -> Scope:
+    return Scope(None if region is None else expand(region), level, um_per_pixel, every_tile)
+
+
 def predict(
-    run: PathLike, images: PathLike, *, out: PathLike, score: float = 0.5, fresh: bool = False
+    run: PathLike,
+    images: PathLike,
+    *,
+    out: PathLike,
+    score: float = 0.5,
+    region: PathLike | None = None,
+    level: int | None = None,
+    um_per_pixel: float | None = None,
+    every_tile: bool = False,
+    fresh: bool = False,
 ) -> Predicted:
-    """`genseg predict`: what a fine-tuned model finds in a folder of images."""
+    """`genseg predict`: what a fine-tuned model finds in a folder of images.
+
+    region, level, um_per_pixel, every_tile: how much of images is looked at, and how closely
+    """
     folder = str(expand(images))
-    result = predicting.predict(expand(run), folder, expand(out), score=score, fresh=fresh)
+    seen = _scope(region, level, um_per_pixel, every_tile)
+    result = predicting.predict(
+        expand(run), folder, expand(out), score=score, scope=seen, fresh=fresh
+    )
     try_report(expand(out), folder)
     return result
 
@@ -189,19 +219,25 @@ def evaluate(
     threshold: float | None = None,
     energy: PathLike | None = None,
     teacher: PathLike | None = None,
+    level: int | None = None,
+    um_per_pixel: float | None = None,
     out: PathLike | None = None,
 ) -> Evaluated | AlphaScores:
     """`genseg evaluate`: a fine-tuned model (detector), or instances of a run, a proposer or a json
     (alpha), against the labels of a COCO json. The result is a mapping of numbers by name.
 
-    score, threshold, energy, teacher: of instances alone, as for genseg evaluate alpha
+    score, threshold, energy, teacher, level, um_per_pixel: of instances alone, as for genseg
+    evaluate alpha
     """
     path, target = _path(run), None if out is None else expand(out)
     if is_finetuned(path) or (path.is_file() and is_finetuned(path.parent)):
         return evaluate_files(path, expand(data), out=target)
     ranked, taught = (None if given is None else str(given) for given in (energy, teacher))
     wanted = Wanted(score=score, energy=ranked, teacher=taught)
-    return evaluate_runs([path], expand(data), wanted=wanted, threshold=threshold, out=target)
+    seen = _scope(None, level, um_per_pixel, False)
+    return evaluate_runs(
+        [path], expand(data), wanted=wanted, scope=seen, threshold=threshold, out=target
+    )
 
 
 def compare(

@@ -12,6 +12,7 @@ ROOMS = (  # each imports from itself and from those before it
     *(
         "data.images",
         "data.instances",
+        "data.regions",
         "data.scenes",
         "data.proposals",
         "data.composites",

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import overload
 
 import cv2
 import numpy as np
@@ -16,15 +17,17 @@ from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import Rank, generate, proposed_at
 from genseg.alpha.kept import GenerateConfig, covering, unpadded
+from genseg.alpha.merging import by_tiles
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder, slots_found
 from genseg.alpha.teacher_level import TeacherFile, TeacherLevel, teacher_of
-from genseg.alpha.tiles import by_tiles, tile_at
+from genseg.alpha.tiles import tile_at
 from genseg.core.check import at_least, normalisation
 from genseg.core.reading import Reading
 from genseg.data.images.decode import shrunk
 from genseg.data.images.inputs import as_inputs, stretch
 from genseg.data.images.pixels import Numbers, normalise
 from genseg.data.instances.instance import Instance, resized
+from genseg.data.regions.scene import Scene
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.nn.norms import average_anew, unsynced
 from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
@@ -93,10 +96,10 @@ class AlphaModel(nn.Module):
         self.eval()
 
     @torch.no_grad()
-    def instances(self, image: Pixels) -> list[Instance]:
+    def instances(self, image: Pixels | Scene) -> list[Instance]:
         """All instances of an image, best first, in its own pixels. Large images are seen by
-        overlapping tiles. Scores, and the least score, are probabilities, as far as the model is
-        calibrated."""
+        overlapping tiles; of a scene these are read one by one. Scores, and the least score, are
+        probabilities, as far as the model is calibrated."""
         small, whole = self.prepared(image), image.shape[:2]
         h, w = small.shape[:2]
         c = self.config
@@ -107,6 +110,7 @@ class AlphaModel(nn.Module):
             tile=c.tile,
             overlap=c.overlap,
             inside=c.inside,
+            scene=small if isinstance(small, Scene) else None,
         )
         if small.shape[:2] != whole:
             found = [
@@ -137,8 +141,15 @@ class AlphaModel(nn.Module):
         moved = Instance(inside.alpha, inside.top + tile.top, inside.left + tile.left, score)
         return moved if small.shape[:2] == whole else resized(moved, small.shape[:2], whole)
 
-    def prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]:
+    @overload
+    def prepared(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]: ...
+    @overload
+    def prepared(self, image: Scene) -> Scene: ...
+    def prepared(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ c"] | Scene:
         """An image as the encoder sees it: shrunk and stretched, as in training."""
+        if isinstance(image, Scene):
+            seen = image.inputs(len(self.look.mean)).looked_at(self.look.side)
+            return seen.stretched() if self.look.stretch else seen
         small = shrunk(as_inputs(image, len(self.look.mean)), self.look.side)
         return stretch(small) if self.look.stretch else small
 

@@ -1,14 +1,12 @@
-"""Large images by overlapping tiles, put together without seams or doubles."""
+"""The overlapping tiles of a large image, and what instances of them have in common."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Int
 
 from genseg.data.instances.instance import Instance
-
-PIECE = 0.7  # of an instance that a tile cuts: so much of it in another one is a piece of that
 
 
 @dataclass(frozen=True)
@@ -53,25 +51,6 @@ def tile_at(height: int, width: int, y: float, x: float, *, tile: int) -> Tile:
     return min(tiles, key=lambda t: abs(t.top + t.height / 2 - y) + abs(t.left + t.width / 2 - x))
 
 
-def by_tiles(
-    height: int,
-    width: int,
-    instances: Callable[[Tile], list[Instance]],
-    *,
-    tile: int,
-    overlap: float,
-    inside: float,
-) -> list[Instance]:
-    """The instances of an image, best first, where `instances` gives those of a tile in its own
-    pixels.
-
-    tile: as `tiles_of` takes it
-    overlap, inside: as `merge_tiles` takes them
-    """
-    parts = [(t, instances(t)) for t in tiles_of(height, width, tile=tile)]
-    return parts[0][1] if len(parts) == 1 else merge_tiles(parts, overlap=overlap, inside=inside)
-
-
 def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     """First pixel and length of as few equal parts as fit, no longer than it takes."""
     if length <= tile:
@@ -79,63 +58,6 @@ def _spans(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
     count = -(-(length - overlap) // (tile - overlap))
     span = -(-(length + (count - 1) * overlap) // count)
     return [(round(i * (length - span) / (count - 1)), span) for i in range(count)]
-
-
-def merge_tiles(
-    parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float, inside: float
-) -> list[Instance]:
-    """The instances of an image from those of its tiles, best first.
-
-    Whole ones come first, then those that a tile's side cuts, which the neighbour mostly sees
-    whole. An instance that overlaps one that is there already (intersection over union above
-    `overlap`, or more than the part `inside` of it in that one, of a cut one PIECE) is its double
-    and is dropped; cut ones that agree where their tiles overlap are pieces of one and are joined.
-    """
-    found = [
-        (t, replace(a, top=a.top + t.top, left=a.left + t.left), t.cuts(a.box_xywh))
-        for t, many in parts
-        for a in many
-    ]
-    found.sort(key=lambda entry: (entry[2], -entry[1].score))
-    # pieces, what they make, whether it is cut
-    kept: list[tuple[list[tuple[Tile, Instance]], Instance, bool]] = []
-    # windows of those kept; joined instances get an empty window
-    places = np.zeros((len(found), 4), int)
-    for tile, instance, cut in found:
-        halves = []
-        for i in meeting(instance, places[: len(kept)]):
-            pieces, other, other_cut = kept[i]
-            both = shared(instance, other)
-            if not both:
-                continue
-            # of whole ones a worse one stays around a better one, as it does in one tile
-            least = min(instance.area, other.area) if cut or other_cut else instance.area
-            most = (PIECE if cut or other_cut else inside) * least
-            double = both > overlap * (instance.area + other.area - both) or both > most
-            if (
-                cut
-                and other_cut
-                and (
-                    double
-                    and both < 0.9 * least
-                    or any(_agree(tile, instance, t, a) for t, a in pieces)
-                )
-            ):
-                halves.append(i)
-            elif double:
-                break
-        else:
-            together, whole = [(tile, instance)], instance
-            for i in reversed(halves):  # it may be the piece between two others
-                pieces, other, _ = kept[i]
-                together, whole = pieces + together, joined(whole, other)
-                places[i] = 0
-            places[len(kept)] = windows([whole])[0]
-            kept.append((together, whole, cut))
-    return sorted(
-        (a for (_, a, _), place in zip(kept, places, strict=False) if place.any()),
-        key=lambda a: -a.score,
-    )
 
 
 def windows(instances: Sequence[Instance]) -> Int[np.ndarray, "n 4"]:
@@ -157,7 +79,7 @@ def meeting(instance: Instance, places: Int[np.ndarray, "n 4"]) -> list[int]:
     return np.flatnonzero(meets).tolist()
 
 
-def _agree(a: Tile, one: Instance, b: Tile, other: Instance) -> bool:
+def agree(a: Tile, one: Instance, b: Tile, other: Instance) -> bool:
     """Whether two instances overlap by half of all that they have in the area that both tiles
     see."""
     top, left = max(a.top, b.top), max(a.left, b.left)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from genseg.core.paths import expand
 
 if TYPE_CHECKING:
+    from genseg.data.regions.scope import Scope
     from genseg.workflows.generate.finder import Wanted
 
 
@@ -22,6 +23,48 @@ def path(text: str) -> Path:
 def source(text: str) -> str:
     """Where images are, as `path`."""
     return str(path(text))
+
+
+def add_resolution(parser: argparse.ArgumentParser) -> None:
+    """Add how closely images are looked at."""
+    closely = parser.add_mutually_exclusive_group()
+    closely.add_argument(
+        "--level",
+        type=int,
+        metavar="N",
+        help="look at this level of an image's pyramid, 0 is the largest, in place of --side",
+    )
+    closely.add_argument(
+        "--um-per-pixel",
+        type=float,
+        metavar="X",
+        help="look at images at so many micrometres a pixel, in place of --side; finer ones are "
+        "shrunk",
+    )
+
+
+def add_scope(parser: argparse.ArgumentParser) -> None:
+    """Add how much of images is looked at, and how closely."""
+    add_resolution(parser)
+    parser.add_argument(
+        "--region",
+        type=path,
+        metavar="FILE",
+        help="look at this region of interest alone: polygons as GeoJSON, or a mask as a picture",
+    )
+    parser.add_argument(
+        "--every-tile",
+        action="store_true",
+        help="of images that are read by windows, look at tiles of plain background, too",
+    )
+
+
+def scope(options: argparse.Namespace) -> "Scope":
+    """What `add_scope` or `add_resolution` was given."""
+    from genseg.data.regions.scope import Scope
+
+    more = {name: getattr(options, name) for name in ("region", "every_tile") if name in options}
+    return Scope(level=options.level, um_per_pixel=options.um_per_pixel, **more)
 
 
 def add_reading(parser: argparse.ArgumentParser, default: str = "as the run was trained") -> None:

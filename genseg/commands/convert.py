@@ -17,7 +17,8 @@ docs/guides/labelling_tools.md has the steps for each tool.
   genseg convert found/instances.json --to napari --out found/napari
   genseg convert found/instances.json --to yolo --out found/yolo --images photos
 
-For QuPath each image has a .geojson of detections, with holes, class, score and shape. Tiles of a
+For QuPath each image has a .geojson of detections, with holes, class, score and shape. A GeoTIFF's
+is in coordinates of its map with the CRS, as QGIS reads it; --offset 0,0 leaves pixels. Tiles of a
 slide are put back into it by --offset X,Y, or by --offset names where QuPath has named them (slide
 [x=512,y=1024,w=256,h=256].png).
 

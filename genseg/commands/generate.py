@@ -2,7 +2,15 @@
 
 import argparse
 
-from genseg.commands.arguments import add_reading, add_wanted, path, source, wanted
+from genseg.commands.arguments import (
+    add_reading,
+    add_scope,
+    add_wanted,
+    path,
+    scope,
+    source,
+    wanted,
+)
 
 SUMMARY = "instance alpha maps of a folder of images"
 HELP = """\
@@ -16,7 +24,12 @@ where it was, also with another number of processes or shards.
 Images may have any size. Larger ones are shrunk as in training, to the short side alpha.side of the
 run (512 by default), and their instances are enlarged again. --side 0 keeps their own size, which
 finds small instances and takes longer; --side PIXELS chooses another one. An image still larger
-than alpha.generate.tile (1024) is processed in overlapping tiles.
+than alpha.generate.tile (1024) is processed in overlapping tiles. A TIFF of more than 100 million
+pixels, an OME-Zarr and a slide are never decoded whole: their tiles are read one row after the
+other, and a tile of plain background is not looked at. --level N and --um-per-pixel X take a level
+of a pyramid in place of --side, --region FILE a part of the image:
+
+  genseg generate runs/mine map.tif --out found --um-per-pixel 50000 --region field.geojson
 
 Large objects of photographs, by what a frozen teacher sees and without any training:
 
@@ -48,6 +61,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--out", type=path, required=True, metavar="DIR", help="instances.json goes here"
     )
     add_wanted(parser)
+    add_scope(parser)
     parser.add_argument(
         "--polygons", action="store_true", help="outlines in place of RLE; they lose holes"
     )
@@ -84,6 +98,7 @@ def act(options: argparse.Namespace) -> int:
         alphas=options.alphas,
         cutouts=options.cutouts,
         wanted=wanted(options),
+        scope=scope(options),
         shard=options.shard_index,
         shards=options.num_shards,
         fresh=options.fresh,

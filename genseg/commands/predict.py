@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import add_reading, path, source
+from genseg.commands.arguments import add_reading, add_scope, path, scope, source
 
 SUMMARY = "objects, or classes of pixels, in a folder of images"
 HELP = """\
@@ -12,6 +12,7 @@ Find objects, or the class of each pixel, in every image of a folder, with a run
 
 DIR/predictions.json is COCO json with the categories of the training labels; for a semantic model
 DIR/masks/ holds a PNG for each image. Killed? The same command goes on where it was.
+Images larger than memory (TIFF, OME-Zarr, slides) are read tile by tile, as genseg generate does.
 """
 
 
@@ -32,6 +33,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", type=float, default=0.5, help="least score of an object (default: 0.5)"
     )
+    add_scope(parser)
     parser.add_argument(
         "--fresh", action="store_true", help="start over in a DIR that holds another result"
     )
@@ -49,6 +51,7 @@ def act(options: argparse.Namespace) -> int:
         options.folder,
         options.out,
         score=options.score,
+        scope=scope(options),
         fresh=options.fresh,
         after=live.update,
     )

@@ -21,6 +21,7 @@ INSTANCES_NAME, PREDICTIONS_NAME = "instances.json", "predictions.json"
 SETTINGS_NAME = "settings.json"  # what the result was made with
 ROWS_NAME = "rows.jsonl"  # of genseg predict; genseg generate has a file for each part
 PARTS, ALPHAS, CUTOUTS, MASKS = "parts", "alphas", "cutouts", "masks"
+TILES = "tiles"  # in parts/, of images that are not done yet: what their tiles have shown
 # what genseg compare leaves
 COMPARED_NAME, PLOT_NAME, CELL_NAME = "compare.json", "plot.svg", "cell.json"
 TABLE_NAME = "table.txt"

@@ -12,14 +12,16 @@ from genseg.data.instances.coco import AnnotatedImage
 from genseg.data.instances.run_length import encode
 from genseg.measure.coco import coco_scores
 from genseg.measure.overlaps import (
+    Overlap,
     alpha_errors,
     best_overlaps,
     box_overlap,
     calibration_error,
     foreground_ari,
     located,
-    mask_overlap,
     match,
+    overlaps_of,
+    pairs_of,
     tp_ratio,
 )
 
@@ -131,7 +133,7 @@ def _compare(
     labels = [i for i, one in zip(truth.instances, single, strict=True) if one]
     scores = np.array([i.score for i in found.instances], float)
     if outlined:
-        overlap = mask_overlap(found.instances, truth.instances, truth.crowd)
+        overlap: Overlap = overlaps_of(found.instances, truth.instances, truth.crowd)
     else:
         overlap = box_overlap(found.boxes_xywh, truth.boxes_xywh, truth.crowd)
     pairs = match(overlap[:, single], 0.5)
@@ -139,7 +141,9 @@ def _compare(
     recalled[[j for _, j in pairs]] = True
     right = np.zeros(len(scores), bool)
     right[[i for i, _ in pairs]] = True
-    counted = right | (overlap[:, ~single] < 0.5).all(1)
+    counted = np.ones(len(scores), bool)
+    counted[pairs_of(overlap[:, ~single], 0.5)[0][:, 0]] = False
+    counted |= right
     errors = []
     if found.alphas is not None and truth.alphas is not None:
         soft = [a for a, one in zip(truth.alphas, single, strict=True) if one]

@@ -6,12 +6,18 @@ of the found that lies in the crowd.
 """
 
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from pycocotools import mask as rle
+from scipy.sparse import csr_array
 
 from genseg.data.instances.instance import OPAQUE, Instance
+
+DENSE = 2**22  # pairs of found and labelled whose overlaps are held as a matrix
+BAND = 2**24  # pixels whose classes are compared at once
+Overlap: TypeAlias = Float[np.ndarray, "n m"] | csr_array
 
 
 def intersections(found: Sequence[Instance], truth: Sequence[Instance]) -> Int[np.ndarray, "n m"]:
@@ -54,6 +60,49 @@ def _part(
     ]
 
 
+def sparse_overlap(
+    found: Sequence[Instance], truth: Sequence[Instance], crowd: Bool[np.ndarray, "m"]
+) -> csr_array:
+    """`mask_overlap` of so many that the matrix is nearly all zeros, and does not fit."""
+    rows, columns, values = list[int](), list[int](), list[float]()
+    edges, others = _edges(found), _edges(truth)
+    areas = [t.area for t in truth]
+    some = max(1, DENSE // max(1, len(truth)))
+    for first in range(0, len(found), some):
+        (top, left, bottom, right) = edges[:, first : first + some, None]
+        near = np.minimum(bottom, others[2]) > np.maximum(top, others[0])
+        near &= np.minimum(right, others[3]) > np.maximum(left, others[1])
+        for n, j in np.argwhere(near).tolist():
+            i = first + n
+            if both := int(intersections([found[i]], [truth[j]])[0, 0]):
+                area = found[i].area
+                rows.append(i)
+                columns.append(j)
+                values.append(both / max(area if crowd[j] else area + areas[j] - both, 1))
+    return csr_array((values, (rows, columns)), shape=(len(found), len(truth)))
+
+
+def overlaps_of(
+    found: Sequence[Instance], truth: Sequence[Instance], crowd: Bool[np.ndarray, "m"]
+) -> Overlap:
+    """`mask_overlap`, or `sparse_overlap` where there are many of both."""
+    dense = len(found) * len(truth) <= DENSE
+    return (mask_overlap if dense else sparse_overlap)(found, truth, crowd)
+
+
+def pairs_of(
+    overlap: Overlap, threshold: float
+) -> tuple[Int[np.ndarray, "k 2"], Float[np.ndarray, "k"]]:
+    """Which pairs overlap by a threshold above 0 or more, row by row, and by how much."""
+    if isinstance(overlap, np.ndarray):
+        pairs = np.argwhere(overlap >= threshold)
+        return pairs, overlap[tuple(pairs.T)]
+    overlap.sort_indices()
+    known = overlap.tocoo()
+    enough = known.data >= threshold
+    return np.stack([known.row, known.col], 1)[enough].astype(int), known.data[enough]
+
+
 def mask_overlap(
     found: Sequence[Instance], truth: Sequence[Instance], crowd: Bool[np.ndarray, "m"]
 ) -> Float[np.ndarray, "n m"]:
@@ -76,7 +125,7 @@ def box_overlap(
     )
 
 
-def match(overlap: Float[np.ndarray, "n m"], threshold: float) -> list[tuple[int, int]]:
+def match(overlap: Overlap, threshold: float) -> list[tuple[int, int]]:
     """Pairs (found, labelled) that overlap by `threshold` or more, each in one pair at most: the
     best overlap first.
 
@@ -85,8 +134,8 @@ def match(overlap: Float[np.ndarray, "n m"], threshold: float) -> list[tuple[int
     more pairs: each found mask can then belong to one label only. Of equal overlaps the first found
     is taken.
     """
-    candidates = np.argwhere(overlap >= threshold)
-    best_first = np.argsort(-overlap[tuple(candidates.T)], kind="stable")
+    candidates, values = pairs_of(overlap, threshold)
+    best_first = np.argsort(-values, kind="stable")
     pairs: dict[int, int] = {}
     taken: set[int] = set()
     for i, j in candidates[best_first].tolist():
@@ -96,26 +145,28 @@ def match(overlap: Float[np.ndarray, "n m"], threshold: float) -> list[tuple[int
     return sorted(pairs.items())
 
 
-def tp_ratio(
-    overlap: Float[np.ndarray, "n m"], crowd: Bool[np.ndarray, "m"], threshold: float
-) -> float:
+def tp_ratio(overlap: Overlap, crowd: Bool[np.ndarray, "m"], threshold: float) -> float:
     """TP / (TP + FP + FN) at an overlap (2018 Data Science Bowl). Nothing found where nothing is: 1
     by definition.
 
     A crowd is no label to find, and what overlaps it by `threshold` or more is not wrong.
     """
     right = match(overlap[:, ~crowd], threshold)
-    wrong = set(np.flatnonzero((overlap[:, crowd] < threshold).all(1)).tolist()) - {
-        i for i, _ in right
-    }
+    excused, _ = pairs_of(overlap[:, crowd], threshold)
+    wrong = set(range(overlap.shape[0])) - set(excused[:, 0].tolist()) - {i for i, _ in right}
     counted = int((~crowd).sum()) + len(wrong)  # TP + FN are the labels
     return len(right) / counted if counted else 1.0
 
 
-def best_overlaps(overlap: Float[np.ndarray, "n m"]) -> Float[np.ndarray, "m"]:
+def best_overlaps(overlap: Overlap) -> Float[np.ndarray, "m"]:
     """The best overlap that each label gets, 0 when nothing is found; their mean is mBO (Pont-Tuset
     et al., 2017)."""
-    return overlap.max(0, initial=0.0)
+    if isinstance(overlap, np.ndarray):
+        return overlap.max(0, initial=0.0)
+    best = np.zeros(overlap.shape[1])
+    pairs, values = pairs_of(overlap, 0)
+    np.maximum.at(best, pairs[:, 1], values)
+    return best
 
 
 def located(
@@ -153,10 +204,26 @@ def partition(
     Of equal scores the smaller wins, which keeps a part that lies on a whole; of equal areas the
     first.
     """
+    return _painted(instances, _last_first(instances), 0, height, width)
+
+
+def _last_first(instances: Sequence[Instance]) -> list[int]:
+    """The order in which they are painted, so that the one that wins comes last."""
     order = sorted(range(len(instances)), key=lambda n: (-instances[n].score, instances[n].area, n))
+    return order[::-1]
+
+
+def _painted(
+    instances: Sequence[Instance], order: Sequence[int], top: int, height: int, width: int
+) -> Int[np.ndarray, "height width"]:
+    """The rows from `top` on of a partition."""
     numbers = np.zeros((height, width), int)
-    for n in reversed(order):
-        numbers[instances[n].window][instances[n].mask] = n + 1
+    for n in order:
+        rows, columns = instances[n].window
+        first, last = max(rows.start, top), min(rows.stop, top + height)
+        if first < last:
+            part = instances[n].mask[first - rows.start : last - rows.start]
+            numbers[first - top : last - top, columns][part] = n + 1
     return numbers
 
 
@@ -169,9 +236,23 @@ def foreground_ari(
     Both sides are made into partitions. Labelled pixels that no instance covers are one class of
     their own.
     """
-    labels = partition(truth, height, width)
-    foreground = labels > 0
-    return adjusted_rand(partition(found, height, width)[foreground], labels[foreground])
+    rows, pairs = max(1, BAND // width), list[Int[np.ndarray, "k 3"]]()
+    orders = [_last_first(side) for side in (found, truth)]
+    for top in range(0, height, rows):
+        count = min(rows, height - top)
+        a, b = (
+            _painted(side, order, top, count, width)
+            for side, order in zip((found, truth), orders, strict=True)
+        )
+        both = np.stack([a[b > 0], b[b > 0]])
+        classes, times = np.unique(both, axis=1, return_counts=True)
+        pairs.append(np.stack([*classes, times], 1))
+    every = np.concatenate(pairs)
+    if len(pairs) == 1:
+        return _rand(every)
+    classes, place = np.unique(every[:, :2], axis=0, return_inverse=True)
+    times = np.bincount(place.ravel(), every[:, 2]).astype(int)
+    return _rand(np.column_stack([classes, times]))
 
 
 def adjusted_rand(a: Int[np.ndarray, "n"], b: Int[np.ndarray, "n"]) -> float:
@@ -180,14 +261,21 @@ def adjusted_rand(a: Int[np.ndarray, "n"], b: Int[np.ndarray, "n"]) -> float:
 
     Class numbers are 0 or more.
     """
-    if not len(a):
+    classes, times = np.unique(np.stack([a, b]), axis=1, return_counts=True)
+    return _rand(np.stack([*classes, times], 1))
+
+
+def _rand(pairs: Int[np.ndarray, "k 3"]) -> float:
+    """`adjusted_rand` by how often each pair of classes is met: rows of (a, b, times)."""
+    if not len(pairs):
         return float("nan")
-    pairs = _pairs(np.unique(a * (int(b.max()) + 1) + b, return_counts=True)[1])
-    in_a, in_b = _pairs(np.bincount(a)), _pairs(np.bincount(b))
-    expected = in_a * in_b / max(len(a) * (len(a) - 1) / 2, 1)
+    a, b, times = pairs.T
+    in_a, in_b = (_pairs(np.bincount(side, times).astype(np.int64)) for side in (a, b))
+    n, pairs_of_both = int(times.sum()), _pairs(times)
+    expected = in_a * in_b / max(n * (n - 1) / 2, 1)
     most = (in_a + in_b) / 2
     # Both have one class only, or both have n: they are equal, and the quotient would be 0 / 0.
-    return 1.0 if most == expected else (pairs - expected) / (most - expected)
+    return 1.0 if most == expected else (pairs_of_both - expected) / (most - expected)
 
 
 def _pairs(counts: Int[np.ndarray, "k"]) -> float:

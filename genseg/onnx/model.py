@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from genseg.alpha.kept import unpadded
-from genseg.alpha.tiles import Tile, by_tiles
+from genseg.alpha.merging import by_tiles
+from genseg.alpha.tiles import Tile
 from genseg.core.paths import expand
 from genseg.data.images.decode import resize, shrunk
 from genseg.data.images.inputs import as_inputs, stretch

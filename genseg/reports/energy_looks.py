@@ -22,6 +22,7 @@ from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.images.files import ImageList, fingerprint, list_images
 from genseg.data.instances.instance import OPAQUE
+from genseg.data.regions.opened import in_windows
 from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.corrupt import Kind, corrupted, geometry_of, moved
@@ -313,4 +314,4 @@ def images_of(run: Run, alpha: Path) -> ImageList:
     where they are not there."""
     given = run.folder or (run.shaped.data if run.shaped is not None else None)
     path = given or recipe_of(alpha).data.path
-    return list_images(default_scenes("images") if path == "embedded" else path)
+    return in_windows(list_images(default_scenes("images") if path == "embedded" else path))

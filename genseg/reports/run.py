@@ -29,11 +29,12 @@ from genseg.core.names import (
 )
 from genseg.core.precision import fast_precision
 from genseg.data.images.files import ImageList, list_images
-from genseg.data.images.source import ImageError, decode_image
+from genseg.data.images.source import ImageError
 from genseg.data.instances.coco import AnnotatedImage, annotation, read_json
 from genseg.data.instances.instance import Instance, cut_instance
 from genseg.data.labels.annotated import read_scored
 from genseg.data.labels.class_maps import read_class_map
+from genseg.data.regions.opened import in_windows, read_image
 from genseg.data.scenes.scenes import default_scenes
 from genseg.reports.judge import COUNTS, LEAST, Judge, Judged
 from genseg.runs.folder import RunError, lock
@@ -215,10 +216,9 @@ class Run:
         path = self.environment.get("folder") if c is None else c.data.path
         try:
             if c is not None and path == "embedded":
-                return list_images(
-                    default_scenes("objects" if c.alpha.name == "none" else "images")
-                )
-            return list_images(str(path)) if path else None
+                path = default_scenes("objects" if c.alpha.name == "none" else "images")
+            listed = list_images(str(path)) if path else None
+            return listed if listed is None or c is None else in_windows(listed)
         except ValueError:
             return None
 
@@ -373,7 +373,7 @@ def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
     """Some images, by name, as they can be read. The data section lists the others."""
     for i in chosen(len(images), SHOWN):
         with contextlib.suppress(ImageError):
-            yield images.files[i], decode_image(images, i, short_side=side)
+            yield images.files[i], read_image(images, i, short_side=side)
 
 
 def regions(

@@ -6,8 +6,9 @@ from genseg.data.composites.composer import Composer
 from genseg.data.composites.dataset import ViewDataset
 from genseg.data.images.files import ImageList
 from genseg.data.images.inputs import rgb_of
-from genseg.data.images.source import ImageError, ImageSource, decode_image
+from genseg.data.images.source import ImageError, ImageSource
 from genseg.data.instances.instance import cut
+from genseg.data.regions.opened import read_image
 from genseg.reports.pictures import COLUMNS, TILE, Pixels, small
 from genseg.reports.run import Run, chosen
 from genseg.show.brightness import brightened, display_gain, gain_words
@@ -66,7 +67,7 @@ class Shrunk(ImageSource):
 
     def _get(self, i: int) -> Pixels | None:
         try:
-            return None if i in self.broken else decode_image(self.images, i, short_side=self.side)
+            return None if i in self.broken else read_image(self.images, i, short_side=self.side)
         except ImageError as error:
             self.broken[i] = str(error)
             return None

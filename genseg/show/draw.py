@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 from genseg.data.images.inputs import rgb_of
 from genseg.data.instances.instance import HALF, Instance
 
-Pixels = UInt8[np.ndarray, "h w c"]
+Pixels = UInt8[np.ndarray, "_ _ _"]  # of any channels
+Picture = UInt8[np.ndarray, "_ _ 3"]
 # Okabe and Ito (2008), without black: distinguishable for the colour-blind, ordered so that
 # neighbours differ most
 PALETTE = (
@@ -55,7 +56,7 @@ def overlay(
     *,
     strength: float = 0.45,
     hues: Sequence[int] | None = None,
-) -> Pixels:
+) -> Picture:
     """The image with each alpha map as a veil of its own colour, or of that of `hues`, and a line
     around its mask."""
     out, hues = rgb_of(image).astype(np.float32), colours(instances) if hues is None else hues
@@ -75,7 +76,7 @@ def overlay(
     return drawn
 
 
-def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) -> Pixels:
+def boxes(image: Pixels, instances: Sequence[Instance], names: Sequence[str]) -> Picture:
     """The image with the box of each instance as a line in the colour of its class, under the
     class's name.
 
@@ -141,7 +142,7 @@ def square_around(
     return min(max(y, 0), height - n), min(max(x, 0), width - n), n
 
 
-def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Pixels:
+def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Picture:
     """What the instances show of the image, by their soft alphas, on a checkerboard."""
     image, (h, w) = rgb_of(image), image.shape[:2]
     alpha = np.zeros((h, w, 1), np.float32)
@@ -164,7 +165,7 @@ def titled(
     return np.vstack([np.asarray(band), sheet])
 
 
-def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ c"]], *, columns: int, side: int) -> Pixels:
+def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ c"]], *, columns: int, side: int) -> Picture:
     """Pictures in rows on white, each shrunk or enlarged into a square of `side` pixels."""
     rows = -(-len(pictures) // columns)
     step = side + GAP

@@ -1,26 +1,31 @@
-"""Large images by overlapping tiles: detections put together by their boxes, logits by the mean
-where tiles overlap."""
+"""Large images by overlapping tiles: detections put together by their boxes."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torchvision.ops import batched_nms, box_iou
 
+from genseg.alpha.merging import seen_row
 from genseg.alpha.tiles import Tile, joined, tiles_of
-from genseg.transfer.contract import Detection
+from genseg.data.instances.instance import Instance
+from genseg.data.instances.packed import Arrays, pack, unpack
+from genseg.transfer.contract import Detection, Windows
 
 # parts of a tile: an object that comes so near to a side inside the image may be cut there
 NEAR = 64
+AT_ONCE = 2**22  # pairs of boxes that are compared at once
 INSIDE = 0.7  # of a cut object in a whole one's box: it is a piece of that
 
 
 def detections_by_tiles(
-    image: Float[Tensor, "c h w"],
+    image: Float[Tensor, "c h w"] | Windows,
     look: Callable[[Tensor], list[Detection]],
     *,
     tile: int,
@@ -32,8 +37,37 @@ def detections_by_tiles(
     overlap: of two of a class whose boxes overlap by more (intersection over union), the better one
         stays
     """
-    parts = [(t, look(image[:, *t.window])) for t in tiles_of(*image.shape[1:], tile=tile)]
+    scene = image.scene if isinstance(image, Windows) else None
+    tiles = tiles_of(*image.shape[1:], tile=tile)
+    rows = [list(row) for _, row in itertools.groupby(tiles, key=lambda t: t.top)]
+    parts = [
+        part
+        for row in rows
+        for part in zip(
+            row,
+            seen_row(row, lambda t: look(image[:, *t.window]), scene, _packed, _unpacked),
+            strict=True,
+        )
+    ]
     return parts[0][1] if len(parts) == 1 else merge_detections(parts, overlap=overlap)
+
+
+def _packed(found: Sequence[Detection]) -> dict[str, Shaped[np.ndarray, "*shape"]]:
+    """Detections as arrays; one without a mask has an alpha of no pixel."""
+    empty = Instance(np.zeros((0, 0), np.uint8), 0, 0)
+    masks = [d.instance or empty for d in found]
+    boxes = np.array([d.box_xyxy for d in found], np.float64).reshape(-1, 4)
+    scores = np.array([(d.score, d.category) for d in found], np.float64).reshape(-1, 2)
+    return {**pack(masks), "boxes": boxes, "said": scores}
+
+
+def _unpacked(arrays: Arrays) -> list[Detection]:
+    return [
+        Detection(tuple(box), int(category), score, mask if mask.alpha.size else None)
+        for box, (score, category), mask in zip(
+            arrays["boxes"].tolist(), arrays["said"].tolist(), unpack(arrays), strict=True
+        )
+    ]
 
 
 def merge_detections(
@@ -54,10 +88,13 @@ def merge_detections(
         whole[i]
         for i in batched_nms(_boxes(whole), _scores(whole), _classes(whole), overlap).tolist()
     ]
-    inside = _inside(_boxes(pieces), _boxes(kept)) > INSIDE
-    same = _classes(pieces)[:, None] == _classes(kept)
-    doubles = (inside | (box_iou(_boxes(pieces), _boxes(kept)) > overlap)) & same
-    pieces = [d for d, double in zip(pieces, doubles.any(1).tolist(), strict=True) if not double]
+    boxes, others = _boxes(pieces), _boxes(kept)
+    doubles = torch.zeros(len(pieces), dtype=torch.bool)
+    for part in _parts(len(pieces), len(kept)):
+        inside = _inside(boxes[part], others) > INSIDE
+        same = _classes(pieces[part])[:, None] == _classes(kept)
+        doubles[part] = ((inside | (box_iou(boxes[part], others) > overlap)) & same).any(1)
+    pieces = [d for d, double in zip(pieces, doubles.tolist(), strict=True) if not double]
     kept += [
         pieces[i]
         for i in batched_nms(_boxes(pieces), _scores(pieces), _classes(pieces), overlap).tolist()
@@ -90,17 +127,30 @@ def _pieces(cut: Sequence[tuple[Tile, Detection]]) -> list[Detection]:
     windows = torch.tensor(
         [[t.left, t.top, t.left + t.width, t.top + t.height] for t, _ in cut], dtype=boxes.dtype
     )
-    both = _common(windows[:, None], windows)  # what two tiles both see
-    one, other = _common(boxes[:, None], both), _common(boxes, both)
-    shared, areas = _area(_common(one, other)), _area(one) + _area(other)
-    classes = _classes([d for _, d in cut])
-    pairs = (
-        (shared > 0.5 * (areas - shared))
-        & (classes[:, None] == classes)
-        & (windows[:, None] != windows).any(-1)
-    )
-    count, label = connected_components(pairs.numpy(), directed=False)
-    return [_one([cut[i][1] for i in np.flatnonzero(label == n).tolist()]) for n in range(count)]
+    classes, found = _classes([d for _, d in cut]), list[Int[Tensor, "n 2"]]()
+    for part in _parts(len(cut), len(cut)):
+        both = _common(windows[part, None], windows)  # what two tiles both see
+        one, other = _common(boxes[part, None], both), _common(boxes, both)
+        shared, areas = _area(_common(one, other)), _area(one) + _area(other)
+        pairs = (
+            (shared > 0.5 * (areas - shared))
+            & (classes[part, None] == classes)
+            & (windows[part, None] != windows).any(-1)
+        )
+        found.append(pairs.nonzero() + torch.tensor([part.start, 0]))
+    i, j = torch.cat(found).T.numpy()
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(cut), len(cut)))
+    count, label = connected_components(graph, directed=False)
+    groups: list[list[Detection]] = [[] for _ in range(count)]
+    for n, (_, d) in zip(label.tolist(), cut, strict=True):
+        groups[n].append(d)
+    return [_one(group) for group in groups]
+
+
+def _parts(count: int, others: int) -> Iterator[slice]:
+    """So many of `count` boxes at once as `others` allow: what is compared stays below AT_ONCE."""
+    rows = max(1, AT_ONCE // max(1, others))
+    yield from (slice(begin, begin + rows) for begin in range(0, count, rows))
 
 
 def _one(pieces: Sequence[Detection]) -> Detection:
@@ -140,30 +190,3 @@ def _area(boxes: Float[Tensor, "*n 4"]) -> Float[Tensor, "*n"]:
 def _inside(a: Float[Tensor, "n 4"], b: Float[Tensor, "m 4"]) -> Float[Tensor, "n m"]:
     """How much of each box of `a` lies in each of `b`."""
     return _area(_common(a[:, None], b)) / _area(a)[:, None].clamp_min(1e-6)
-
-
-def logits_by_tiles(
-    image: Float[Tensor, "c h w"], look: Callable[[Tensor], Float[Tensor, "n _ _"]], *, tile: int
-) -> Float[Tensor, "n h w"]:
-    """The logits of an image, where `look` gives those of a tile of at most `tile` pixels: where
-    tiles overlap, their mean, in which a tile counts less towards its side."""
-    h, w = image.shape[1:]
-    tiles = tiles_of(h, w, tile=tile)
-    if len(tiles) == 1:
-        return look(image)
-    total: Tensor | None = None
-    weights = torch.zeros(h, w, device=image.device)
-    for t in tiles:
-        logits, window = look(image[:, *t.window]), t.window
-        weight = _ramp(t.height).to(logits)[:, None] * _ramp(t.width).to(logits)
-        total = logits.new_zeros(len(logits), h, w) if total is None else total
-        total[:, *window] += logits * weight
-        weights[window] += weight
-    assert total is not None
-    return total / weights
-
-
-def _ramp(length: int) -> Float[Tensor, "{length}"]:
-    """From the ends to the middle: 1, 2, 3, ..."""
-    away = torch.arange(1, length + 1)
-    return torch.minimum(away, away.flip(0)).float()

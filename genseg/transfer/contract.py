@@ -1,6 +1,7 @@
 """What a model that is fine-tuned is asked for: a loss on a batch of labelled crops, and what is in
 a whole image."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from genseg.data.instances.instance import Instance
+from genseg.data.regions.scene import Scene
 from genseg.nn.encoder import MULTIPLE
 
 Pixels = UInt8[np.ndarray, "h w c"]
@@ -44,6 +46,30 @@ class Detection:
     category: int
     score: float
     instance: Instance | None = None
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A normalised image that is read by windows: it stands where a tensor of `3 h w` stands, of
+    which parts alone are taken.
+
+    normalised: a window of the scene as the model takes it
+    """
+
+    scene: Scene
+    normalised: Callable[[Pixels], Float[Tensor, "3 h w"]]
+    device: torch.device
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """As a tensor has it."""
+        height, width, channels = self.scene.shape
+        return channels, height, width
+
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> Float[Tensor, "3 h w"]:
+        """All channels at some rows and columns."""
+        _, rows, columns = part
+        return self.normalised(self.scene[rows, columns])
 
 
 def padded(image: Float[Tensor, "c h w"], multiple: int = MULTIPLE) -> Float[Tensor, "1 c _ _"]:

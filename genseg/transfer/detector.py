@@ -26,7 +26,7 @@ from genseg.nn.norms import GroupNorm, Norm, with_norms
 from genseg.nn.regions import RegionAlign
 from genseg.transfer.box_masks import MaskHeads, pasted
 from genseg.transfer.box_tiles import detections_by_tiles
-from genseg.transfer.contract import Detection, Labelled
+from genseg.transfer.contract import Detection, Labelled, Windows
 
 SEEN = 20_000  # boxes to which anchors are fitted, at most
 BINS = 7  # across a region, as its box head sees it
@@ -137,7 +137,7 @@ class Detector(nn.Module):
         return {"loss": torch.stack(list(terms.values())).sum(), **terms}
 
     @torch.no_grad()
-    def detect(self, image: Float[Tensor, "c h w"]) -> list[Detection]:
+    def detect(self, image: Float[Tensor, "c h w"] | Windows) -> list[Detection]:
         """Objects of a normalised image, best first. Large images are seen by overlapping tiles."""
         return detections_by_tiles(
             image, self._tile, tile=self.config.tile, overlap=self.config.overlap

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.generate import generate, proposed_at
 from genseg.alpha.kept import GenerateConfig, covering, unpadded
+from genseg.alpha.merging import by_tiles
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
-from genseg.alpha.tiles import by_tiles, tile_at
+from genseg.alpha.tiles import tile_at
 from genseg.core import dist
 from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
@@ -25,7 +26,7 @@ from genseg.data.composites.compose import Composites
 from genseg.data.instances.instance import OPAQUE, Instance
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import with_norms
-from genseg.transfer.contract import Detection, Labelled, padded
+from genseg.transfer.contract import Detection, Labelled, Windows, padded
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,19 @@ class PlaceDetector(nn.Module):
         return {"loss": torch.stack(list(terms.values())).sum(), **terms, **facts}
 
     @torch.no_grad()
-    def detect(self, image: Float[Tensor, "c h w"]) -> list[Detection]:
+    def detect(self, image: Float[Tensor, "c h w"] | Windows) -> list[Detection]:
         """Objects of a normalised image, best first. Large images are seen by overlapping tiles."""
         h, w = image.shape[1:]
         c = self.config.generate
         detections = []
-        how = {"overlap": c.overlap, "inside": c.inside}
         for instance in by_tiles(
-            h, w, lambda t: self._tile(image[:, *t.window]), tile=c.tile, **how
+            h,
+            w,
+            lambda t: self._tile(image[:, *t.window]),
+            tile=c.tile,
+            overlap=c.overlap,
+            inside=c.inside,
+            scene=image.scene if isinstance(image, Windows) else None,
         ):
             left, top, width, height = instance.box_xywh
             box = (float(left), float(top), float(left + width), float(top + height))

@@ -1,10 +1,10 @@
 """A fine-tuned model with everything that it needs for an image of any size; and the file it is
 kept in."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import cv2
 import numpy as np
@@ -21,13 +21,15 @@ from genseg.core.reading import Reading
 from genseg.data.images.decode import resize
 from genseg.data.images.inputs import as_inputs, stretch
 from genseg.data.images.pixels import Numbers, normalise
-from genseg.data.instances.instance import Instance, resized
+from genseg.data.instances.instance import Instance, filled, resized
 from genseg.data.instances.run_length import encode
 from genseg.data.labels.categories import Categories
+from genseg.data.regions.scene import Scene
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.weights import checked_facts, fill, read_facts, save_weights
-from genseg.transfer.contract import Detection, Pixels
+from genseg.transfer.contract import Detection, Pixels, Windows
 from genseg.transfer.detector import BoxDetectorConfig, Detector, DetectorConfig
+from genseg.transfer.logit_tiles import enlarged
 from genseg.transfer.places import PlaceDetector, PlacesConfig
 from genseg.transfer.segmenter import DeepLabConfig, FPNConfig, Segmenter, SegmenterConfig
 
@@ -60,8 +62,14 @@ class Preparation:
         """By how much an image of that size is resized."""
         return self.fit / max(height, width) if self.fit else 1.0
 
-    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]:
+    @overload
+    def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]: ...
+    @overload
+    def resized(self, image: Scene) -> Scene: ...
+    def resized(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ c"] | Scene:
         """The image at the size that the model sees, its values spread where that is wanted."""
+        if isinstance(image, Scene):
+            return self._scene(image)
         image = as_inputs(image, len(self.mean))
         image = stretch(image) if self.stretch else image
         scale = self.scale(*image.shape[:2])
@@ -69,6 +77,16 @@ class Preparation:
             return image
         h, w = (max(1, round(n * scale)) for n in image.shape[:2])
         return resize(image, (w, h), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+
+    def _scene(self, image: Scene) -> Scene:
+        """`resized`; where a resolution was asked for, that counts in place of `fit`."""
+        seen = image.inputs(len(self.mean)).looked_at(0)
+        seen = seen.stretched() if self.stretch else seen
+        scale = self.scale(*seen.size)
+        if image.chosen is not None or scale == 1:
+            return seen
+        h, w = (max(1, round(n * scale)) for n in seen.size)
+        return seen.resized((h, w))
 
     def normalised(self, pixels: UInt8[Tensor, "*n h w c"]) -> Float[Tensor, "*n c h w"]:
         """Pixels as the model takes them."""
@@ -110,8 +128,9 @@ class Predictor:
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
-    def detect(self, image: Pixels) -> list[Detection]:
-        """Objects of an image in its own pixels, best first. Raises ValueError for a semantic
+    def detect(self, image: Pixels | Scene) -> list[Detection]:
+        """Objects of an image in its own pixels, best first; of a scene those in its region.
+        Raises ValueError for a semantic
         model."""
         if isinstance(self.model, Segmenter):
             raise ValueError(
@@ -121,11 +140,9 @@ class Predictor:
         with self._ready():
             found = self.model.detect(self._tensor(small))
         before, after = small.shape[:2], image.shape[:2]
-        return (
-            found
-            if before == after
-            else [d for d in (_resized(d, before, after) for d in found) if d is not None]
-        )
+        if before != after:
+            found = [d for d in (_resized(d, before, after) for d in found) if d is not None]
+        return [k for d in found if (k := _within(d, image))] if isinstance(image, Scene) else found
 
     def instance_at(self, image: Pixels, y: int, x: int) -> Instance | None:
         """What the model draws at a pixel, however little that scores; None where it draws nothing,
@@ -141,10 +158,8 @@ class Predictor:
 
     def segment(self, image: Pixels) -> Int[Tensor, "h w"]:
         """The class of each pixel, 0 for background. Raises ValueError for a model of instances."""
-        if not isinstance(self.model, Segmenter):
-            raise ValueError(
-                f"{self.model.config.name} finds single objects and gives pixels no class"
-            )
+        self._refuse_instances()
+        assert isinstance(self.model, Segmenter)
         small = self.preparation.resized(image)
         with self._ready():
             logits = self.model.segment(self._tensor(small))
@@ -155,7 +170,39 @@ class Predictor:
             )[0]
         return logits.argmax(0)
 
-    def _tensor(self, pixels: Pixels) -> Float[Tensor, "c h w"]:
+    def segment_rows(self, image: Scene) -> Iterator[Int[np.ndarray, "_ w"]]:
+        """`segment` of a scene, from the first row to the last in parts; background outside of its
+        region of interest. Raises ValueError for a model of instances."""
+        self._refuse_instances()
+        assert isinstance(self.model, Segmenter)
+        small, top = self.preparation.resized(image), 0
+        with self._ready():
+            parts = self.model.segment_rows(self._tensor(small))
+            if small.size != image.size:
+                parts = enlarged(parts, small.size, image.size)
+            for part in parts:
+                classes = part.argmax(0).cpu().numpy()
+                if image.interest is not None:
+                    rows = slice(top, top + len(classes))
+                    classes *= image.interest.rows(rows, image.size)
+                if image.absent and (gone := image.absent(top, 0, *classes.shape)) is not None:
+                    classes[gone] = 0
+                top += len(classes)
+                yield classes
+
+    def _refuse_instances(self) -> None:
+        if not isinstance(self.model, Segmenter):
+            raise ValueError(
+                f"{self.model.config.name} finds single objects and gives pixels no class"
+            )
+
+    @overload
+    def _tensor(self, pixels: Pixels) -> Float[Tensor, "c h w"]: ...
+    @overload
+    def _tensor(self, pixels: Scene) -> Windows: ...
+    def _tensor(self, pixels: Pixels | Scene) -> Float[Tensor, "c h w"] | Windows:
+        if isinstance(pixels, Scene):
+            return Windows(pixels, self._tensor, self.device)
         return self.preparation.normalised(torch.from_numpy(np.array(pixels)).to(self.device))
 
     def _ready(self) -> torch.autocast:
@@ -163,6 +210,14 @@ class Predictor:
         return torch.autocast(
             self.device.type, self.precision, enabled=self.precision != torch.float32
         )
+
+
+def _within(d: Detection, image: Scene) -> Detection | None:
+    """A detection as `Scene.within` leaves it; None where it leaves none."""
+    left = image.within([d.instance or filled(d.box_xyxy, *image.size)])
+    if not left:
+        return None
+    return replace(d, instance=left[0]) if d.instance else d
 
 
 def _resized(d: Detection, before: tuple[int, int], after: tuple[int, int]) -> Detection | None:

@@ -1,5 +1,6 @@
 """Semantic segmentation with the architectures of segmentation-models-pytorch over our encoder."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import segmentation_models_pytorch as smp
@@ -14,8 +15,8 @@ from genseg.core.contrast import full_precision
 from genseg.data.labels.class_maps import IGNORED
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.norms import Norm, with_norms
-from genseg.transfer.box_tiles import logits_by_tiles
-from genseg.transfer.contract import Labelled, padded
+from genseg.transfer.contract import Labelled, Windows, padded
+from genseg.transfer.logit_tiles import logits_by_rows, logits_by_tiles
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Segmenter(nn.Module):
                 f"encoder stem {architecture.stem}: smp builds its models with the stem of "
                 "ImageNet alone"
             )
-        self.config = config
+        self.config, self.classes = config, classes
         self.model = smp.create_model(
             config.name,
             architecture.name,
@@ -101,6 +102,14 @@ class Segmenter(nn.Module):
         """Logits of the background and each class. Large images are seen by overlapping tiles."""
         return logits_by_tiles(image, self._tile, tile=self.config.tile)
 
+    def segment_rows(self, image: Windows) -> Iterator[Float[Tensor, "n _ w"]]:
+        """The same from the first row to the last in parts, of an image that is read by windows;
+        where nothing was looked at it may be of the background alone."""
+        for part in logits_by_rows(image, self._tile, tile=self.config.tile):
+            missing = self.classes + 1 - len(part)
+            yield F.pad(part, (0, 0, 0, 0, 0, missing))
+
+    @torch.no_grad()
     def _tile(self, image: Float[Tensor, "c h w"]) -> Float[Tensor, "n h w"]:
         """The logits of a part of an image."""
         h, w = image.shape[1:]

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from small import SMALL
 
 from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.generate import GenerateConfig
+from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha, snapshot
 from genseg.alpha.teacher_level import TeacherLevel
 from genseg.joint import AlphaConfig, SlotsConfig

@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from genseg.alpha.tiles import Tile, _agree, joined, meeting, merge_tiles, shared, tiles_of, windows
+from genseg.alpha.merging import Merging, merge_tiles, ranked
+from genseg.alpha.tiles import Tile, agree, joined, meeting, shared, tiles_of, windows
 from genseg.data.instances.instance import Instance, cut_instance
 
 
@@ -228,9 +229,7 @@ def every_pair(parts: list[tuple[Tile, list[Instance]]], overlap: float) -> list
             least = min(instance.area, other.area) if cut or other_cut else instance.area
             double = both > overlap * (instance.area + other.area - both) or both > 0.7 * least
             piece = (
-                double
-                and both < 0.9 * least
-                or any(_agree(tile, instance, t, a) for t, a in pieces)
+                double and both < 0.9 * least or any(agree(tile, instance, t, a) for t, a in pieces)
             )
             if cut and other_cut and piece:
                 halves.append(i)
@@ -259,6 +258,31 @@ def test_merging_is_the_loop_over_all_pairs() -> None:
         ]
         joins += sum(len(found) for _, found in parts) - len(got)
     assert joins > 100
+
+
+def test_rows_of_tiles_settle_as_all_tiles_at_once() -> None:
+    """In a crowd, where windows meet all over the image and long ones run through many tiles; what
+    is settled leaves before the last row comes."""
+    rng = np.random.default_rng(1)
+    h, w, early = 400, 130, 0
+    for _ in range(6):
+        sizes = rng.uniform((0, 0, 3, 3), (h, w, 25, 25), (120, 4))
+        shapes = [s for s in (mask(h, w, *size) for size in sizes) if (s > 0).sum() > 20]
+        parts = seen_by_tiles(shapes, rng.choice(np.linspace(0.3, 1, 9), 9 * len(shapes)).tolist())
+        want = merge_tiles(parts, overlap=0.4, inside=0.7)
+        merging, settled = Merging(0.4, 0.7), []
+        tops = sorted({t.top for t, _ in parts})
+        for top, after in zip(tops, [*tops[1:], np.inf], strict=True):
+            for t, found in parts:
+                if t.top == top:
+                    merging.add(t, found)
+            settled += merging.settled(after)
+            early += len(settled) if after < np.inf else 0
+        assert not merging.waiting and not merging.kept
+        assert [(a.top, a.left, a.score, a.alpha.tobytes()) for a in ranked(settled)] == [
+            (a.top, a.left, a.score, a.alpha.tobytes()) for a in want
+        ]
+    assert early > 300
 
 
 def test_windows_meet_where_they_have_a_pixel_in_common() -> None:

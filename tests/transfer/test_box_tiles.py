@@ -13,9 +13,10 @@ from torch import Tensor
 from genseg.alpha.tiles import Tile, tiles_of
 from genseg.data.instances.instance import Instance
 from genseg.nn.encoder import EncoderConfig, build_encoder
-from genseg.transfer.box_tiles import logits_by_tiles, merge_detections
+from genseg.transfer.box_tiles import merge_detections
 from genseg.transfer.contract import Detection
 from genseg.transfer.detector import BoxDetectorConfig, Detector
+from genseg.transfer.logit_tiles import logits_by_tiles
 from genseg.transfer.segmenter import Segmenter, SegmenterConfig
 
 Box = tuple[float, float, float, float]

@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import add_wanted, path, wanted
+from genseg.commands.arguments import add_resolution, add_wanted, path, scope, wanted
 
 SUMMARY = "instance alpha maps against a labelled COCO json"
 HELP = """\
@@ -40,6 +40,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="soft alphas of the labels, IMAGE-N.png; those of FILE lie in alphas/ beside it",
     )
     add_wanted(parser)
+    add_resolution(parser)
     parser.add_argument(
         "--threshold",
         type=float,
@@ -58,6 +59,7 @@ def act(options: argparse.Namespace) -> int:
         options.data,
         alphas=options.alphas,
         wanted=wanted(options),
+        scope=scope(options),
         threshold=options.threshold,
         out=options.out,
         say=print,

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from genseg.core.paths import expand
 from genseg.data.images.files import ImageList, fingerprint
-from genseg.data.images.source import ImageError, decode_image
+from genseg.data.images.source import ImageError, ReadImage, decode_image
 
 if sys.platform == "win32":
     fcntl = None
@@ -96,7 +96,12 @@ def cache_folder() -> Path:
 
 
 def build_cache(
-    images: ImageList, *, side: int, workers: int, content: str | None = None
+    images: ImageList,
+    *,
+    side: int,
+    workers: int,
+    content: str | None = None,
+    read: ReadImage = decode_image,
 ) -> CachedImages:
     """The images from disk, with a short side of at most `side` pixels (`rgb_pixels` says how they
     are shrunk).
@@ -106,6 +111,7 @@ def build_cache(
     while the others wait.
 
     content: `fingerprint(images)`, where it is known already: it reads every file
+    read: reads an image
 
     Raises CacheError when they cannot be written, as on a full disk; then nothing is left behind.
     """
@@ -122,7 +128,7 @@ def build_cache(
             if alone:  # else what lies there may be another's work
                 for left in folder.parent.glob(f".{folder.name}.part-*"):
                     shutil.rmtree(left, ignore_errors=True)
-            return _build(images, folder, side=side, workers=workers)
+            return _build(images, folder, side=side, workers=workers, read=read)
     except OSError as error:
         raise CacheError(
             f"cannot keep decoded images in {folder.parent}: {error.strerror or error}; make room "
@@ -167,11 +173,13 @@ def _only_one(lock: Path) -> Iterator[bool]:
         yield alone
 
 
-def _build(images: ImageList, folder: Path, *, side: int, workers: int) -> CachedImages:
+def _build(
+    images: ImageList, folder: Path, *, side: int, workers: int, read: ReadImage
+) -> CachedImages:
     part = folder.with_name(f".{folder.name}.part-{uuid.uuid4().hex[:8]}")
     part.mkdir()
     try:
-        _write(images, part, side=side, workers=workers)
+        _write(images, part, side=side, workers=workers, read=read)
         try:
             part.rename(folder)
         except OSError:  # the name is taken, by another process's work or by a damaged cache
@@ -184,13 +192,13 @@ def _build(images: ImageList, folder: Path, *, side: int, workers: int) -> Cache
         shutil.rmtree(part, ignore_errors=True)
 
 
-def _write(images: ImageList, part: Path, *, side: int, workers: int) -> None:
+def _write(images: ImageList, part: Path, *, side: int, workers: int, read: ReadImage) -> None:
     index = np.zeros((len(images), 3), np.int64)
     broken: list[dict[str, int | str]] = []
     end, calm = 0, 0.5 if sys.stderr.isatty() else 30  # seconds between two lines of progress
     with (
         (part / "images.bin").open("wb", buffering=1 << 20) as file,
-        closing(_decoded(images, side=side, workers=workers)) as decoded,
+        closing(_decoded(images, side=side, workers=workers, read=read)) as decoded,
         tqdm(
             total=len(images), desc=f"decoding to {side} px", unit=" images", mininterval=calm
         ) as progress,
@@ -228,13 +236,13 @@ def _write(images: ImageList, part: Path, *, side: int, workers: int) -> None:
 
 
 def _decoded(
-    images: ImageList, *, side: int, workers: int
+    images: ImageList, *, side: int, workers: int, read: ReadImage
 ) -> Generator[UInt8[np.ndarray, "_ _ c"] | ImageError, None, None]:
     """The images in order, a few of them decoded ahead."""
 
     def load(i: int) -> UInt8[np.ndarray, "_ _ c"] | ImageError:
         try:
-            return decode_image(images, i, short_side=side)
+            return read(images, i, short_side=side)
         except ImageError as error:
             return error
 

@@ -1,6 +1,6 @@
 """From values of any depth to 8 bits."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -42,6 +42,7 @@ def as_pixels(
     together: bool,
     ranges: Ranges = (),
     absent: Bool[np.ndarray, "h w"] | None = None,
+    whole: bool = True,
 ) -> UInt8[np.ndarray, "h w _"]:
     """Values of any depth as 8 bits.
 
@@ -49,6 +50,7 @@ def as_pixels(
     together: one range is for all channels, as of a photograph; else each has its own
     ranges: values that become 0 and 255, one pair or one a channel; empty: as `to_8bit` says
     absent: pixels without a value, which count in no range; where values are scaled they become 0
+    whole: not a window of an image, which may be transparent
     """
     colours = x.shape[2] - (x.shape[2] in (2, 4)) if picture else x.shape[2]
     alpha = x[..., colours:]
@@ -69,13 +71,13 @@ def as_pixels(
     if not picture:
         return out
     rgb = np.repeat(out, 3, axis=2) if colours == 1 else out
-    return _over_white(rgb, alpha[..., 0]) if alpha.shape[2] else rgb
+    return _over_white(rgb, alpha[..., 0], whole=whole) if alpha.shape[2] else rgb
 
 
 def _over_white(
-    colour: UInt8[np.ndarray, "h w 3"], alpha: Shaped[np.ndarray, "h w"]
+    colour: UInt8[np.ndarray, "h w 3"], alpha: Shaped[np.ndarray, "h w"], *, whole: bool = True
 ) -> UInt8[np.ndarray, "h w 3"]:
-    if not alpha.any():
+    if whole and not alpha.any():
         raise ValueError(
             "it is wholly transparent: its alpha is 0 everywhere; save it without that channel"
         )
@@ -125,18 +127,14 @@ def span(x: Shaped[np.ndarray, "*shape"]) -> tuple[float, float]:
     if not x.size:
         return 0.0, 0.0
     # a small picture is read once
-    parts = [_finite(x[rows]) for rows in _stripes(x)] if x.size <= STRIPE else None
-    counts = [part.size for part in parts or (_finite(x[rows]) for rows in _stripes(x))]
+    parts = [finite(x[rows]) for rows in _stripes(x)] if x.size <= STRIPE else None
+    counts = [part.size for part in parts or (finite(x[rows]) for rows in _stripes(x))]
+    summary = Summary(sum(counts))
+    for part in parts or (finite(x[rows]) for rows in _stripes(x)):
+        summary.add(part)
+    low, high = summary.span(x.dtype)
     if not sum(counts):
-        return 0.0, 0.0
-    least, most, sample = _summary(parts or (_finite(x[rows]) for rows in _stripes(x)), sum(counts))
-    low, high = (float(v) for v in np.percentile(sample, (0.1, 99.9)))
-    in_unit = x.dtype.kind == "f" and least >= 0 and most <= 1
-    top = 65535.0 if x.dtype == np.uint16 else 1.0 if in_unit else None
-    if high <= low:
-        low, high = least, most
-    if top and (high >= top / 4 or high <= low):
-        low, high = 0.0, top
+        return low, high
     if (noted := _noted.get()) is not None:
         noted.append((low, high))
     return low, high
@@ -157,23 +155,39 @@ def _as_float(x: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "*shape"]:
     return x.astype(np.float64 if x.dtype.itemsize > 2 else np.float32)
 
 
-def _finite(x: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "n"]:
+def finite(x: Shaped[np.ndarray, "*shape"]) -> Shaped[np.ndarray, "n"]:
     """The values that are numbers, one after the other."""
     values = _as_float(x).ravel()
     finite = np.isfinite(values)
     return values if finite.all() else values[finite]
 
 
-def _summary(
-    parts: Iterable[Shaped[np.ndarray, "n"]], count: int
-) -> tuple[float, float, Shaped[np.ndarray, "m"]]:
-    """The least and the largest of `count` values that come in parts, and about SAMPLED of them,
+class Summary:
+    """Of `count` values that come in parts: the least, the largest, and about SAMPLED of them,
     evenly spaced."""
-    step, seen = max(1, count // SAMPLED), 0
-    least, most, sample = np.inf, -np.inf, []
-    for part in parts:
+
+    def __init__(self, count: int) -> None:
+        self.step, self.seen = max(1, count // SAMPLED), 0
+        self.least, self.most = np.inf, -np.inf
+        self.sample: list[Shaped[np.ndarray, _]] = []
+
+    def add(self, part: Shaped[np.ndarray, "n"]) -> None:
+        """The next values, all of them finite."""
         if part.size:
-            least, most = min(least, float(part.min())), max(most, float(part.max()))
-        sample.append(part[-seen % step :: step].copy())
-        seen += part.size
-    return least, most, np.concatenate(sample)
+            self.least = min(self.least, float(part.min()))
+            self.most = max(self.most, float(part.max()))
+        self.sample.append(part[-self.seen % self.step :: self.step].copy())
+        self.seen += part.size
+
+    def span(self, dtype: np.dtype) -> tuple[float, float]:
+        """The values that become black and white, as `to_8bit` says; (0, 0) for none."""
+        if not self.seen:
+            return 0.0, 0.0
+        low, high = (float(v) for v in np.percentile(np.concatenate(self.sample), (0.1, 99.9)))
+        in_unit = dtype.kind == "f" and self.least >= 0 and self.most <= 1
+        top = 65535.0 if dtype == np.uint16 else 1.0 if in_unit else None
+        if high <= low:
+            low, high = self.least, self.most
+        if top and (high >= top / 4 or high <= low):
+            low, high = 0.0, top
+        return low, high

@@ -16,7 +16,11 @@ from genseg.data.images.coco_files import YAML, coco_folders, find_file, load_js
 from genseg.data.images.counted import images_in
 from genseg.data.images.decode import regular
 
+ZARR = ".zarr"
+# of scanners' whole slides, which OpenSlide reads
+SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms")
 SUFFIXES = (
+    *SLIDES,
     ".bmp",
     ".gif",
     ".jfif",
@@ -34,6 +38,7 @@ SUFFIXES = (
 PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces
 
 
+Window = tuple[int, int, int, int]
 _Image = tuple[str, int]  # a file, and which of its images; 0: the only one
 
 
@@ -47,7 +52,7 @@ class ImageList:
     numbers: the ids of the images in a COCO json, where each has one that is a whole number; else
         None
     windows: the part of its file that each image is, (top, left, height, width) in pixels; None:
-        all of it
+        all of it, of one image or of each
     pages: which image of its file each is, from 1, where files hold several; None: the only one
     reading: how the files are read
     """
@@ -57,7 +62,7 @@ class ImageList:
     labels: tuple[int, ...] | None = None
     classes: tuple[str, ...] = ()
     numbers: tuple[int, ...] | None = None
-    windows: tuple[tuple[int, int, int, int], ...] | None = None
+    windows: tuple[Window | None, ...] | None = None
     pages: tuple[int, ...] | None = None
     reading: Reading = Reading()
 
@@ -132,6 +137,8 @@ def list_files(path: str | Path) -> ImageList:
     Raises ValueError when there is no such path, no image, or a list that cannot be understood.
     """
     path = expand(path)
+    if path.suffix.lower() == ZARR and path.is_dir():
+        return ImageList(path.parent, (path.name,))
     if path.is_dir():
         return _from_folder(path)
     if not path.exists():
@@ -177,7 +184,9 @@ def walk(root: Path) -> tuple[list[str], Counter[str]]:
             suffix = os.path.splitext(entry.name)[1].lower()
             if entry.name.startswith("."):
                 continue
-            if _is_folder(entry):
+            if suffix == ZARR:  # a folder that is an image
+                images.append(prefix + entry.name)
+            elif _is_folder(entry):
                 if (identity := _identity(entry.stat())) not in above:
                     pending.append((f"{prefix}{entry.name}/", above | {identity}))
             elif suffix in SUFFIXES:

@@ -43,10 +43,21 @@ def stretching(
     It is one for the three channels of a picture, so colours keep their ratios, and one for each
     where there are fewer or more; it steepens by `most` times at most.
     """
-    step = max(1, int(np.sqrt(image.shape[0] * image.shape[1] / 65536)))
-    seen = image[::step, ::step]
+    step = stretching_step(*image.shape[:2])
+    return stretching_of(image[::step, ::step], most=most)
+
+
+def stretching_step(height: int, width: int) -> int:
+    """Of an image of that size, every so many-th row and column is enough for its `stretching`."""
+    return max(1, int(np.sqrt(height * width / 65536)))
+
+
+def stretching_of(
+    image: UInt8[np.ndarray, "h w c"], *, most: float = 8.0
+) -> UInt8[np.ndarray, "256 *c"]:
+    """`stretching` of an image by every pixel that is given."""
     axes = None if image.shape[2] == RGB else (0, 1)
-    low, high = np.percentile(seen, (0.2, 99.8), axis=axes)
+    low, high = np.percentile(image, (0.2, 99.8), axis=axes)
     gain = np.minimum(most, 255 / np.maximum(high - low, 1))
     values = np.arange(256) if image.shape[2] == RGB else np.arange(256)[:, None]
     return np.clip((values - low) * gain, 0, 255).round().astype(np.uint8)

@@ -4,12 +4,16 @@ OpenCV's imread and imwrite take a name as UTF-8, and a name with other bytes en
 process; here OpenCV sees bytes alone. tests/test_imports.py allows no other place.
 """
 
+import struct
+import zlib
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
+from genseg.core.files import replacing
 from genseg.data.images.decode import read_file
 
 Pixels = UInt8[np.ndarray, "h w *c"]
@@ -37,6 +41,33 @@ def write_png(file: Path, pixels: Pixels) -> None:
     content = png(pixels)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
+
+
+def write_rows(
+    file: Path,
+    parts: Iterable[UInt8[np.ndarray, "_ w"]],
+    height: int,
+    width: int,
+    palette: Sequence[int],
+) -> None:
+    """Write an image of indices, whose rows come in parts, and the folders above: they are
+    never in memory together (PNG specification, 2003, sections 5 and 10)."""
+    packing = zlib.compressobj(3)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as new, new.open("wb") as out:
+        out.write(b"\x89PNG\r\n\x1a\n")
+        out.write(_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3, 0, 0, 0)))
+        out.write(_chunk(b"PLTE", bytes(palette)))
+        for part in parts:
+            unfiltered = np.pad(part, ((0, 0), (1, 0)))
+            if data := packing.compress(unfiltered.tobytes()):
+                out.write(_chunk(b"IDAT", data))
+        out.write(_chunk(b"IDAT", packing.flush()))
+        out.write(_chunk(b"IEND", b""))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
 def read_png(file: Path) -> Shaped[np.ndarray, "h w *c"]:

@@ -1,5 +1,7 @@
 """Decoded images, read from files or from the cache; another one stands in for a broken one."""
 
+import os
+from collections.abc import Callable
 from functools import cache, lru_cache
 from io import BufferedIOBase
 from pathlib import Path
@@ -10,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import reason_of, regular, resize, rgb_pixels, shrunk
+from genseg.data.images.decode import MOST_BYTES, reason_of, regular, resize, rgb_pixels, shrunk
 from genseg.data.images.depth import as_pixels
 from genseg.data.images.files import ImageList
 from genseg.data.images.held import ARRAYS, may_hold_more
@@ -40,6 +42,11 @@ def decode(
     wanted = current() if reading is None else reading
     try:
         with open(path, "rb", opener=regular) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
+                raise ValueError(
+                    f"a file of {size / 2**30:.1f} GiB, which is not decoded whole: genseg "
+                    "generate, predict, evaluate and pretrain read a TIFF of that size by windows"
+                )
             return _pixels(file, wanted, image, short_side)
     except MemoryError:
         raise
@@ -108,9 +115,10 @@ def absent_of(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
         found = absent_pixels(images.path(i), image=images.page(i), reading=images.reading)
     except ImageError:  # whoever reads it tells
         return None
-    if found is None or images.windows is None:
+    part = None if images.windows is None else images.windows[i]
+    if found is None or part is None:
         return found
-    top, left, height, width = images.windows[i]
+    top, left, height, width = part
     window = found[top : top + height, left : left + width]
     return window if window.any() else None
 
@@ -142,23 +150,36 @@ def _decoded_size(
 def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w c"]:
     """The i-th image of a list, as `decode` gives it: its window of the file, where it has one."""
     told: dict[str, Any] = {"image": images.page(i), "reading": images.reading}
-    if images.windows is None:
+    window = None if images.windows is None else images.windows[i]
+    if window is None:
         return decode(images.path(i), short_side=short_side, **told)
-    top, left, height, width = images.windows[i]
+    top, left, height, width = window
     whole = _whole(images.path(i), images.page(i), images.reading)
     if top + height > whole.shape[0] or left + width > whole.shape[1]:
         raise ImageError(
             f"{images.path(i)}: it has {whole.shape[0]} x {whole.shape[1]} pixels, and a box lies "
             "outside of them"
         )
-    window = whole[top : top + height, left : left + width]
-    return np.ascontiguousarray(shrunk(window, short_side))
+    part = whole[top : top + height, left : left + width]
+    return np.ascontiguousarray(shrunk(part, short_side))
 
 
 @lru_cache(maxsize=2)
 def _whole(path: Path, image: int, wanted: Reading) -> UInt8[np.ndarray, "h w c"]:
     """A whole image, which neighbours in a list of windows share."""
     return decode(path, image=image, reading=wanted)
+
+
+AbsentOf = Callable[[ImageList, int], Bool[np.ndarray, "h w"] | None]
+
+
+@runtime_checkable
+class ReadImage(Protocol):
+    """Reads an image of a list, as `decode_image` does."""
+
+    def __call__(
+        self, images: ImageList, i: int, *, short_side: int = 0
+    ) -> UInt8[np.ndarray, "h w c"]: ...
 
 
 @runtime_checkable
@@ -188,8 +209,15 @@ class ImageSource:
     It may be pickled. What proved broken stays so for the life of the object: see `broken`.
     """
 
-    def __init__(self, images: ImageList, cached: Decoded | None) -> None:
+    def __init__(
+        self,
+        images: ImageList,
+        cached: Decoded | None,
+        read: ReadImage = decode_image,
+        absent: AbsentOf = absent_of,
+    ) -> None:
         self.images, self.cached = images, cached
+        self.read_image, self.absent_of = read, absent
         known = cached.broken if cached is not None else {}
         # with path and reason
         self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}
@@ -224,7 +252,7 @@ class ImageSource:
     def absent(self, i: int) -> Bool[np.ndarray, "h w"] | None:
         """Where the i-th image, as `read` gives it, has no value; None: it has one everywhere."""
         if i not in self._absent:
-            found = absent_of(self.images, i)
+            found = self.absent_of(self.images, i)
             image = None if found is None else self._get(i)
             if found is not None and image is not None and found.shape != image.shape[:2]:
                 size = image.shape[1::-1]
@@ -243,7 +271,7 @@ class ImageSource:
         if self.cached is not None:
             return self.cached.image(i)
         try:
-            return decode_image(self.images, i)
+            return self.read_image(self.images, i)
         except ImageError as error:
             self.broken[i] = str(error)
             return None

@@ -41,7 +41,7 @@ def held_in(file: BufferedIOBase) -> Held:
         with tifffile.TiffFile(cast(IO[bytes], file), _multifile=False) as tiff:
             held = held_by_tiff(tiff)
             if held.alpha and tiff.is_geotiff and not held.page_axes:
-                held = _without_false_alpha(held, _samples(tiff, held, [0]))
+                held = without_false_alpha(held, _samples(tiff, held, [0]))
             return held
     image = opened(file)
     return held_by_picture(image, _bits(image))
@@ -187,7 +187,7 @@ def _refuse_truncated(tiff: tifffile.TiffFile) -> None:
         raise ValueError("the file is truncated: it ends before its last pixels")
 
 
-def _without_false_alpha(held: Held, x: Shaped[np.ndarray, "1 c h w"]) -> Held:
+def without_false_alpha(held: Held, x: Shaped[np.ndarray, "1 c h w"]) -> Held:
     """GDAL and others declare a fourth band, such as near infrared, to be transparency. It is none
     where most of its values are neither nothing nor all."""
     band = x[0, -1]

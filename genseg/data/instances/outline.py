@@ -143,7 +143,7 @@ def filled_polygons(polygons: Sequence[Polygon], height: int, width: int) -> Ins
         return None
     mask = np.zeros((h, w), bool)
     for polygon in polygons:
-        mask |= _inside([ring - (left, top) for ring in polygon if len(ring) > 2], h, w)
+        mask |= inside_rings([ring - (left, top) for ring in polygon if len(ring) > 2], h, w)
     ys, xs = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not ys.size:
         return None
@@ -151,7 +151,7 @@ def filled_polygons(polygons: Sequence[Polygon], height: int, width: int) -> Ins
     return Instance(window.astype(np.uint8) * OPAQUE, top + int(ys[0]), left + int(xs[0]))
 
 
-def _inside(rings: Sequence[Ring], h: int, w: int) -> Bool[np.ndarray, "{h} {w}"]:
+def inside_rings(rings: Sequence[Ring], h: int, w: int) -> Bool[np.ndarray, "{h} {w}"]:
     """Pixels with an odd number of edges to the left of their middles."""
     x0, y0 = np.concatenate(rings).T
     x1, y1 = np.concatenate([part for ring in rings for part in (ring[1:], ring[:1])]).T

@@ -5,7 +5,7 @@ pycocotools codes and decodes a whole image for each mask; of an image with hund
 nearly all is zeros.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -15,6 +15,7 @@ from pycocotools import mask as rle
 
 from genseg.data.instances.instance import OPAQUE, Instance
 
+LARGE = 2**31  # pixels from which on pycocotools' 32 bits may not do
 LONGEST = 12  # characters of one number: no run of an image is longer
 # sides of the image: a polygon with a point further away is damaged, and would take memory without
 # end
@@ -23,15 +24,19 @@ FAR = 10
 
 def encode(instance: Instance, height: int, width: int) -> dict[str, Any]:
     """COCO's compressed RLE of the mask in an image of that size, with `counts` as text."""
-    columns = np.zeros((instance.alpha.shape[1], height), bool)
-    columns[:, instance.window[0]] = instance.mask.T
-    edges = (
-        np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False))
-        + instance.left * height
-    )
+    h, w = instance.alpha.shape
+    columns = np.pad(instance.mask.T, ((0, 0), (1, 1)))
+    column, row = np.divmod(np.flatnonzero(columns[:, 1:] != columns[:, :-1]), h + 1)
+    edges = (instance.left + column) * height + instance.top + row
+    if h == height:  # a run from the end of a column into the next one is one
+        apart = np.flatnonzero(np.diff(edges) == 0)
+        edges = np.delete(edges, np.concatenate([apart, apart + 1]))
     runs = np.diff(edges, prepend=0, append=height * width)
-    code = {"size": [height, width], "counts": runs[: len(runs) - (runs[-1] == 0)].tolist()}
-    return code | {"counts": rle.frPyObjects(code, height, width)["counts"].decode()}
+    runs = runs[: len(runs) - (runs[-1] == 0)]
+    code = {"size": [height, width], "counts": runs.tolist()}
+    if height * width < LARGE:
+        return code | {"counts": rle.frPyObjects(code, height, width)["counts"].decode()}
+    return code | {"counts": _packed(runs.tolist())}
 
 
 def run_lengths(code: Mapping[str, Any]) -> Int[np.ndarray, "n"]:
@@ -55,6 +60,19 @@ def run_lengths(code: Mapping[str, Any]) -> Int[np.ndarray, "n"]:
             "size"
         )
     return runs
+
+
+def _packed(runs: Sequence[int]) -> str:
+    """What `_unpacked` takes, of runs that are too long for pycocotools, which counts in 32 bits
+    (its rleToString)."""
+    text = bytearray()
+    for n, run in enumerate(runs):
+        value, going = run - (runs[n - 2] if n > 2 else 0), True
+        while going:
+            bits, value = value & 31, value >> 5
+            going = value != (-1 if bits & 16 else 0)
+            text.append(bits + 32 * going + 48)
+    return text.decode("ascii")
 
 
 def _unpacked(text: bytes) -> Int[np.ndarray, "n"]:
@@ -86,6 +104,15 @@ def windowed(code: Mapping[str, Any]) -> Instance:
     if not held.size:
         return Instance(np.zeros((1, 1), np.uint8), 0, 0)
     left, right = int(ends[2 * held[0]]) // height, (int(ends[2 * held[-1] + 1]) - 1) // height + 1
+    first, last = ends[2 * held], ends[2 * held + 1] - 1  # pixels of the runs of 1
+    if (first // height == last // height).all():
+        top, bottom = int((first % height).min()), int((last % height).max()) + 1
+        h = bottom - top
+        turns = np.zeros((right - left) * h + 1, np.int8)
+        for at, step, more in ((first, 1, 0), (last, -1, 1)):
+            turns[(at // height - left) * h + at % height - top + more] += step
+        inside = turns[:-1].cumsum(dtype=np.int8).reshape(right - left, h) > 0
+        return Instance(np.ascontiguousarray(inside.T).astype(np.uint8) * OPAQUE, top, left)
     edges = np.clip(ends, left * height, right * height)
     value = (np.arange(len(runs)) % 2 * OPAQUE).astype(np.uint8)
     columns = np.repeat(value, np.diff(edges, prepend=left * height)).reshape(right - left, height)

@@ -15,6 +15,7 @@ from genseg.data.images.kind import kind_of
 from genseg.data.images.source import decoded_size
 from genseg.data.instances.coco import file_key
 from genseg.data.labels.findings import Tally
+from genseg.data.regions.opened import by_windows, open_regions
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,17 @@ class Entry:
 
 def by_decoding(entry: Entry) -> tuple[int, int]:
     """Height and width of an image that can be read to its end: training would end at a truncated
-    one."""
+    one. Of one that is read by windows its header alone is read."""
+    if by_windows(entry.path):
+        return open_regions(entry.path, image=entry.page).levels[0]
     return decoded_size(entry.path, entry.page)
 
 
 def by_header(entry: Entry) -> tuple[int, int]:
     """Height and width by the header of its file; the json's where that cannot be read."""
     try:
+        if by_windows(entry.path):
+            return open_regions(entry.path, image=entry.page).levels[0]
         kind = kind_of(read_file(entry.path))
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
         if entry.height and entry.width:

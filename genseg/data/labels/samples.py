@@ -26,6 +26,9 @@ from genseg.data.labels.crops import (
     draw_crop,
 )
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
+from genseg.data.regions.opened import by_windows, open_scene
+from genseg.data.regions.scene import Scene
+from genseg.data.regions.scope import Scope
 
 S = TypeVar("S", "Sample", "SemanticSample")
 
@@ -68,6 +71,13 @@ def read_sample(image: LabelledImage, *, stretched: bool = False) -> UInt8[np.nd
             f"{image.height} when it was checked; start again"
         )
     return stretch(pixels) if stretched else pixels
+
+
+def seen_sample(image: LabelledImage) -> UInt8[np.ndarray, "h w c"] | Scene:
+    """The whole image; a scene where it is read by windows. Raises as `read_sample`."""
+    if not by_windows(image.path):
+        return read_sample(image)
+    return open_scene(image.path, Scope(), image=image.page)
 
 
 def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sample:

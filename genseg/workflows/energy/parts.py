@@ -24,7 +24,7 @@ from genseg.core.schedule import Plan
 from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
 from genseg.data.images.files import fingerprint, list_images
-from genseg.data.images.source import ImageSource
+from genseg.data.regions.opened import in_windows, source_of
 from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.draws import Draws
 from genseg.energies.maps import check_grids
@@ -193,14 +193,14 @@ def composer_of(
     """Composites as the alpha task made them, of the same images and first proposals; the images'
     fingerprint. Raises ValueError where the images are others."""
     data = config.data or recipe.data.path
-    images = list_images(default_scenes("images") if data == "embedded" else data)
+    images = in_windows(list_images(default_scenes("images") if data == "embedded" else data))
     content = fingerprint(images)
     if known and content != known:
         raise ValueError(
             f"data={data}: these are not the images that {alpha} was trained on; give their folder "
             "as data=FOLDER"
         )
-    source = ImageSource(images, read_cache(images, recipe, recipe.alpha.side, content))
+    source = source_of(images, read_cache(images, recipe, recipe.alpha.side, content))
     file = alpha.parent / BANKS / "0.npz"
     bank = (
         load_bank(file)

@@ -26,6 +26,7 @@ from genseg.data.labels.annotated import Usable, read_scored, read_usable
 from genseg.data.labels.findings import counted, format_findings
 from genseg.data.labels.preflight import CVAT
 from genseg.data.proposals.propose import TAUGHT, check_teacher
+from genseg.data.regions.scope import Scope
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
@@ -34,6 +35,7 @@ from genseg.workflows.generate.generate import generated
 from genseg.workflows.generate.records import notes_of
 
 AS_THE_RUN = Wanted()
+WHOLE = Scope()
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,7 @@ def evaluate_runs(
     data: Path,
     *,
     wanted: Wanted = AS_THE_RUN,
+    scope: Scope = WHOLE,
     alphas: Path | None = None,
     threshold: float | None = None,
     out: Path | None = None,
@@ -155,6 +158,7 @@ def evaluate_runs(
     generated first, those of runs into RUN/evaluated.
 
     wanted: what counts as an instance of a run or a proposer
+    scope: how closely runs and proposers look
     say: told what the user should know before the work begins
 
     Raises ValueError for what a user can mend, before anything is generated.
@@ -197,6 +201,7 @@ def evaluate_runs(
                 Path(scratch),
                 alphas=alphas is not None,
                 wanted=wanted if one in taught else untaught,
+                scope=scope,
             )
             for one in found
         ]

@@ -23,7 +23,8 @@ from genseg.data.labels.class_maps import semantic_target
 from genseg.data.labels.findings import Findings, format_findings
 from genseg.data.labels.labelled_set import LabelledImage, LabelledSet
 from genseg.data.labels.read import read_labels
-from genseg.data.labels.samples import read_sample
+from genseg.data.labels.samples import read_sample, seen_sample
+from genseg.data.regions.opened import refuse_whole
 from genseg.measure.coco import CocoScores
 from genseg.measure.detection import detection_scores
 from genseg.measure.semantic import confusion, iou, mean_iou, pixel_accuracy
@@ -140,7 +141,7 @@ def detect_all(
     images, categories = labelled.images if images is None else images, labelled.categories
 
     def look(image: LabelledImage) -> list[dict[str, Any]]:
-        found = predictor.detect(read_sample(image))
+        found = predictor.detect(seen_sample(image))
         return as_records(
             found, image=image.number, height=image.height, width=image.width, categories=categories
         )
@@ -230,6 +231,10 @@ def evaluate_files(
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = scoring_precision(facts.precision, predictor.device)
     labelled, findings = read_labels(str(data), facts.model.name, categories=predictor.categories)
+    if semantic:
+        refuse_whole(
+            [image.path for image in labelled.images], "its classes are compared as one picture"
+        )
     more = notes_on(tuple(image.path for image in labelled.images))
     shrunk = shrinking_of(predictor).said((image.height, image.width) for image in labelled.images)
     notes = tuple(note for note in (more, *shrunk.get("notes", ())) if note)

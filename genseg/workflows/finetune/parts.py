@@ -27,6 +27,7 @@ from genseg.data.labels.samples import (
     cropped,
     cropped_semantic,
 )
+from genseg.data.regions.opened import refuse_whole
 from genseg.nn.encoder import MULTIPLE, Encoder, EncoderConfig
 from genseg.runs.resume import described
 from genseg.train.launched import precision_note
@@ -124,6 +125,10 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
         )
     train, found = read(config.data.train, config.model.name)
     findings = {config.data.train: found}
+    refuse_whole(
+        [image.path for image in train.images],
+        "fine-tuning decodes images whole: cut it into tiles with their labels",
+    )
     if config.data.subset is not None:
         train = train.subset(read_numbers(Path(config.data.subset)))
     val = None

@@ -19,6 +19,8 @@ from genseg.data.images.decode import shrunk
 from genseg.data.instances.instance import Instance, resized
 from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import PROPOSERS, TAUGHT, check_teacher, propose
+from genseg.data.regions.opened import is_large
+from genseg.data.regions.scene import Scene
 from genseg.energies.model import digest, rank_by
 from genseg.nn.teacher import Teacher, load_teacher
 from genseg.workflows.generate.shrinking import Shrinking
@@ -62,7 +64,7 @@ class Wanted:
 class Finder(Protocol):
     """What gives the instances of an image, best first."""
 
-    def instances(self, image: Pixels) -> list[Instance]: ...
+    def instances(self, image: Pixels | Scene) -> list[Instance]: ...
 
 
 @dataclass(frozen=True)
@@ -74,8 +76,8 @@ class Classical:
     wanted: Wanted = Wanted()
     teacher: Teacher | None = None
 
-    def instances(self, image: Pixels) -> list[Instance]:
-        small, whole = shrunk(image, self.wanted.side or 0), image.shape[:2]
+    def instances(self, image: Pixels | Scene) -> list[Instance]:
+        small, whole = self._seen(image), image.shape[:2]
         part = small.shape[0] * small.shape[1] / (whole[0] * whole[1])
         least = self.wanted.min_area
         found = propose(
@@ -84,10 +86,23 @@ class Classical:
             min_area=MIN_AREA if least is None else max(1, round(least * part)),
             teacher=self.teacher,
         )
-        if small.shape == image.shape:
+        if small.shape[:2] == whole:
             return found
         large = (resized(a, small.shape[:2], whole) for a in found)
         return [a for a in large if a is not None and a.area >= (least or 1)]
+
+    def _seen(self, image: Pixels | Scene) -> UInt8[np.ndarray, "_ _ c"]:
+        """What it looks at, in one piece. Raises ValueError where that is too large."""
+        side = self.wanted.side or 0
+        if not isinstance(image, Scene):
+            return shrunk(image, side)
+        seen = image.looked_at(side)
+        if is_large(*seen.size):
+            raise ValueError(
+                f"{self.name} looks at whole images, and one has {seen.shape[1]} x "
+                f"{seen.shape[0]} pixels: shrink it by --side, or give a run, which looks at tiles"
+            )
+        return seen[:, :]
 
 
 def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, str]:

@@ -19,7 +19,15 @@ from accelerate.utils import InitProcessGroupKwargs
 
 from genseg.core import dist
 from genseg.core.files import write_text
-from genseg.core.names import ALPHAS, BROKEN_NAME, CUTOUTS, INSTANCES_NAME, PARTS, SETTINGS_NAME
+from genseg.core.names import (
+    ALPHAS,
+    BROKEN_NAME,
+    CUTOUTS,
+    INSTANCES_NAME,
+    PARTS,
+    SETTINGS_NAME,
+    TILES,
+)
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images, listing
@@ -30,6 +38,9 @@ from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import annotation, named_after, picture_name
 from genseg.data.instances.instance import Instance, where_known
 from genseg.data.instances.run_length import polygons
+from genseg.data.regions.opened import refuse_whole
+from genseg.data.regions.scene import Scene
+from genseg.data.regions.scope import Scope
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.train.launched import refuse_sharding
@@ -44,14 +55,16 @@ from genseg.workflows.generate.finder import (
 )
 from genseg.workflows.generate.job import Job
 from genseg.workflows.generate.records import (
-    MOST,
     broken_text,
+    number_of,
     part_files,
     read_settings,
     refuse_inside,
     rows_of,
 )
 from genseg.workflows.generate.shrinking import Shrinking
+
+WHOLE = Scope()
 
 
 @dataclass(frozen=True)
@@ -91,6 +104,7 @@ class GenerateOptions:
     alphas: bool = False  # alphas/<image>-<id>.png, 8 bits
     cutouts: bool = False  # cutouts/<image>-<id>.png, RGBA, cut to the box
     wanted: Wanted = Wanted()
+    scope: Scope = WHOLE
     shard: int = 0
     shards: int = 1
     fresh: bool = False
@@ -144,6 +158,8 @@ def generate_folder(
         refuse_inside(out, folder)
     finder, origin = finder_of(run, options.wanted, accelerator.device)
     images = list_images(folder)
+    if options.alphas:
+        refuse_whole(images.paths, "--alphas writes a picture as large as the image for each")
     with contextlib.ExitStack() as stack:
         with dist.together():
             if accelerator.is_main_process:
@@ -168,12 +184,14 @@ def generate_folder(
         accelerator.wait_for_everyone()
         merged = None
         if accelerator.is_main_process:
-            merged = merge(out, images, shrinking_of(finder))
+            merged = merge(out, images, shrinking_of(finder), options.scope)
         result: Generated = dist.gather_objects(merged)[0]
         return result
 
 
-def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted) -> Path:
+def generated(
+    found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: Wanted, scope: Scope = WHOLE
+) -> Path:
     """The json of the instances of a COCO json's images: `found` itself, or made with the run or
     proposer of that name.
 
@@ -186,16 +204,18 @@ def generated(found: Path, data: Path, scratch: Path, *, alphas: bool, wanted: W
     if is_proposer(found):
         out, options = (
             scratch / found.name,
-            GenerateOptions(alphas=alphas, wanted=replace(wanted, score=None)),
+            GenerateOptions(alphas=alphas, wanted=replace(wanted, score=None), scope=scope),
         )
     else:
         file = alpha_file(found)
+        closely = f"{scope}\n" if scope.said else ""
         told = hashlib.blake2b(
-            f"{data.resolve()}\n{wanted}\n{alphas}\n".encode() + file.read_bytes(), digest_size=4
+            f"{data.resolve()}\n{wanted}\n{alphas}\n{closely}".encode() + file.read_bytes(),
+            digest_size=4,
         )
         out = file.parent / "evaluated" / named_after(Path(data.stem), f"-{told.hexdigest()}")
         options = GenerateOptions(
-            alphas=alphas, wanted=wanted, fresh=(out / INSTANCES_NAME).exists()
+            alphas=alphas, wanted=wanted, scope=scope, fresh=(out / INSTANCES_NAME).exists()
         )
     generate_folder(found, str(data), out, options, say=lambda note: None)  # the json has it
     return out / INSTANCES_NAME
@@ -211,12 +231,14 @@ def _open(out: Path, origin: str, images: ImageList, options: GenerateOptions) -
         "alphas": options.alphas,
         "cutouts": options.cutouts,
         **options.wanted.settings,
+        **options.scope.settings,
     }
     kept = out / SETTINGS_NAME
     before = read_settings(kept)
     if options.fresh:
         for file in (*out.glob("parts/*.jsonl"), out / INSTANCES_NAME, out / BROKEN_NAME, kept):
             file.unlink(missing_ok=True)
+        shutil.rmtree(out / PARTS / TILES, ignore_errors=True)
         for folder in (ALPHAS, CUTOUTS):
             # else they are not ours: `out` may hold the data, whose alphas are called so, too
             if before.get(folder):
@@ -255,24 +277,28 @@ class Shard:
         former = [f for f in part_files(self.out) if not f.name.endswith(f"-of-{self.count}.jsonl")]
         mine = range(self.number, len(images), self.count)
 
-        def look(i: int, image: Pixels, row: dict[str, Any]) -> dict[str, Any]:
-            found = where_known(finder.instances(image), absent_of(images, i))
+        def look(i: int, image: Pixels | Scene, row: dict[str, Any]) -> dict[str, Any]:
+            found = finder.instances(image)
+            if isinstance(image, Scene):
+                found = image.within(found)
+            else:
+                found = where_known(found, absent_of(images, i))
             return {"annotations": self._keep(found, image, row, options)}
 
-        job = Job("generate", images, self.out)
+        job = Job("generate", images, self.out, options.scope)
         job.run(look, self.file, mine, device=device, after=after, former=former)
 
     def _keep(
         self,
         found: Sequence[Instance],
-        image: Pixels,
+        image: Pixels | Scene,
         row: dict[str, Any],
         options: GenerateOptions,
     ) -> list[dict[str, Any]]:
         """The annotations of an image; its alphas and cut-outs are written if wanted."""
         annotations = []
         for n, instance in enumerate(found, start=1):
-            number = row["id"] * MOST + n
+            number = number_of(row["id"], n)
             a = annotation(
                 instance, number=number, image=row["id"], height=row["height"], width=row["width"]
             )
@@ -296,11 +322,11 @@ def shard_of(out: Path, options: GenerateOptions, *, rank: int, world: int) -> S
     return Shard(out, options.shard + options.shards * rank, options.shards * world)
 
 
-def merge(out: Path, images: ImageList, shrinking: Shrinking) -> Generated:
+def merge(out: Path, images: ImageList, shrinking: Shrinking, scope: Scope) -> Generated:
     """Put the shards together if they hold all images."""
     rows, file = rows_of(part_files(out)), out / INSTANCES_NAME
     if len(rows) < len(images):
         return Generated(out, None, len(rows), 0, len(images))
-    merged = Job("generate", images, out).merge(rows, file, shrinking)
+    merged = Job("generate", images, out, scope).merge(rows, file, shrinking)
     counts = merged.images, merged.annotations, len(images)
     return Generated(out, file, *counts, merged.broken, merged.notes)

@@ -2,19 +2,24 @@
 once, put them together at the end."""
 
 import json
+import shutil
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from genseg.core.files import write_text
+from genseg.core.names import PARTS, TILES
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.images.files import ImageList
 from genseg.data.images.source import ImageError
 from genseg.data.images.uneven import notes_on
+from genseg.data.regions.scene import Scene
+from genseg.data.regions.scope import Scope
 from genseg.workflows.generate.records import (
     INSTANCE,
     Pixels,
@@ -28,7 +33,7 @@ from genseg.workflows.generate.records import (
 )
 from genseg.workflows.generate.shrinking import Shrinking
 
-Look = Callable[[int, Pixels, dict[str, Any]], dict[str, Any]]
+Look = Callable[[int, Pixels | Scene, dict[str, Any]], dict[str, Any]]
 
 
 class Merged(NamedTuple):
@@ -42,11 +47,18 @@ class Merged(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """Images that a command looks at. name: of the command, on its line of progress."""
+    """Images that a command looks at, as far as a scope says. name: of the command, on its line of
+    progress."""
 
     name: str
     images: ImageList
     out: Path
+    scope: Scope
+
+    @property
+    def tiles(self) -> Path:
+        """Where what the tiles of large images have shown is kept until the json is there."""
+        return self.out / PARTS / TILES
 
     def run(
         self,
@@ -68,7 +80,9 @@ class Job:
         write_text(file, "".join(json.dumps(row) + "\n" for row in own))
         todo = unseen(rows_of([file, *former]), self.images, mine)
 
-        def row_of(read: tuple[int, Pixels | ImageError]) -> dict[str, Any]:
+        stopping = threading.Event()
+
+        def row_of(read: tuple[int, Pixels | Scene | ImageError]) -> dict[str, Any]:
             i, image = read
             row: dict[str, Any] = {
                 "id": self.images.number(i),
@@ -79,13 +93,22 @@ class Job:
                 row["page"] = self.images.page(i)
             if isinstance(image, ImageError):
                 return row | {"broken": str(image)}
+            image = replace(image, stopping=stopping) if isinstance(image, Scene) else image
             row |= {"height": image.shape[0], "width": image.shape[1]}
-            return row | look(i, image, row)
+            try:
+                return row | look(i, image, row)
+            except ImageError as error:  # a scene is read while it is looked at
+                return {k: row[k] for k in ("id", "file_name", "bytes")} | {"broken": str(error)}
 
         with ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
-            made = in_order(looking, row_of, decoded(self.images, todo, reading))
+            pixels = decoded(self.images, todo, reading, self.scope, self.tiles)
+            made = in_order(looking, row_of, pixels)
             done, total = len(mine) - len(todo), len(mine)
-            keep_rows(file, made, done=done, total=total, name=self.name, after=after)
+            try:
+                keep_rows(file, made, done=done, total=total, name=self.name, after=after)
+            except BaseException:
+                stopping.set()  # a thread may be at work on a large image
+                raise
 
     def merge(
         self,
@@ -96,10 +119,11 @@ class Job:
     ) -> Merged:
         """Write the COCO json of all rows, and broken.txt beside it."""
         more = notes_on(self.images.paths)
-        coco = as_coco(
-            rows, categories, shrinking=shrinking, more=more, reading=self.images.reading
-        )
+        asked = self.scope.level is not None or self.scope.um_per_pixel is not None
+        said = None if asked else shrinking  # who names a resolution knows it
+        coco = as_coco(rows, categories, shrinking=said, more=more, reading=self.images.reading)
         write_text(file, json.dumps(coco))
+        shutil.rmtree(self.tiles, ignore_errors=True)
         return Merged(
             len(coco["images"]),
             len(coco["annotations"]),

@@ -22,10 +22,13 @@ from genseg.core.precision import scoring_precision
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.files import list_images, listing
+from genseg.data.images.png import write_rows
 from genseg.data.images.source import absent_of
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import named_after_each
 from genseg.data.instances.instance import where_known
+from genseg.data.regions.scene import Scene
+from genseg.data.regions.scope import Scope
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.show.draw import colour
@@ -34,13 +37,16 @@ from genseg.transfer.predictor import Predictor, as_records, load_predictor, pre
 from genseg.transfer.segmenter import Segmenter
 from genseg.workflows.generate.job import Job
 from genseg.workflows.generate.records import (
-    MOST,
     broken_text,
+    number_of,
     read_settings,
     refuse_inside,
     rows_of,
 )
 from genseg.workflows.generate.shrinking import Shrinking
+
+WHOLE = Scope()
+PALETTE = [0, 0, 0, *(v for n in range(255) for v in colour(n))]
 
 
 @dataclass(frozen=True)
@@ -82,14 +88,19 @@ class PredictJob(Job):
         """Where the map of each image lies below masks/: as genseg finetune reads it."""
         return named_after_each([self.images.name(i) for i in range(len(self.images))], ".png")
 
-    def look(self, i: int, image: Pixels, row: dict[str, Any]) -> dict[str, Any]:
+    def look(self, i: int, image: Pixels | Scene, row: dict[str, Any]) -> dict[str, Any]:
         """What is found in an image; of a semantic model the name of its map, which is written."""
-        absent = absent_of(self.images, i)
+        # a scene knows it itself
+        absent = None if isinstance(image, Scene) else absent_of(self.images, i)
         if isinstance(self.predictor.model, Segmenter):
-            classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
-            classes = classes if absent is None else np.where(absent, np.uint8(0), classes)
             name = f"{MASKS}/{self.mask_names[i]}"
-            write_class_map(self.out / name, classes)
+            if isinstance(image, Scene):
+                parts = (p.astype(np.uint8) for p in self.predictor.segment_rows(image))
+                write_rows(self.out / name, parts, *image.size, PALETTE)
+            else:
+                classes = self.predictor.segment(image).cpu().numpy().astype(np.uint8)
+                classes = classes if absent is None else np.where(absent, np.uint8(0), classes)
+                write_class_map(self.out / name, classes)
             return {"mask": name}
         number, h, w = row["id"], row["height"], row["width"]
         found = [d for d in self.predictor.detect(image) if d.score >= self.score]
@@ -98,7 +109,7 @@ class PredictJob(Job):
             found, image=number, height=h, width=w, categories=self.predictor.categories
         )
         for n, (record, d) in enumerate(zip(records, found, strict=True), start=1):
-            record |= {"id": number * MOST + n, "iscrowd": 0}
+            record |= {"id": number_of(number, n), "iscrowd": 0}
             record["area"] = (
                 d.instance.area if d.instance else record["bbox"][2] * record["bbox"][3]
             )
@@ -118,7 +129,7 @@ def _known(d: Detection, absent: Bool[np.ndarray, "h w"]) -> Detection | None:
 def write_class_map(file: Path, classes: UInt8[np.ndarray, "h w"]) -> None:
     """A PNG of class indices with a palette, so that it is seen: background is black."""
     image = Image.fromarray(classes)
-    image.putpalette([0, 0, 0, *(v for n in range(255) for v in colour(n))])
+    image.putpalette(PALETTE)
     file.parent.mkdir(parents=True, exist_ok=True)
     image.save(file)
 
@@ -130,14 +141,15 @@ def predict(
     out: Path,
     *,
     score: float = 0.5,
+    scope: Scope = WHOLE,
     fresh: bool = False,
     after: Callable[[], object] = lambda: None,
 ) -> Predicted:
     """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`.
 
     Of a semantic model: a PNG of indices for each image in `out/masks`, 0 for background, 1, 2, ...
-    in the order of the json's `categories`. score: detections that score less are left out; after:
-    called after each image
+    in the order of the json's `categories`. score: detections that score less are left out; scope:
+    how much of images is looked at, and how closely; after: called after each image
 
     Each image's result is kept as soon as it is there: the same command goes on where it was.
     Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for what a user can
@@ -150,11 +162,10 @@ def predict(
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = scoring_precision(made.precision, predictor.device)
     images = list_images(folder)
-    job = PredictJob("predict", images, out, predictor, score)
+    job = PredictJob("predict", images, out, scope, predictor, score)
     weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()
-    origin = hashlib.blake2b(
-        json.dumps([weights, listing(images), score]).encode(), digest_size=16
-    ).hexdigest()
+    made_of = [weights, listing(images), score, *([scope.settings] if scope != WHOLE else [])]
+    origin = hashlib.blake2b(json.dumps(made_of).encode(), digest_size=16).hexdigest()
     with lock(out):
         _open(job, origin, fresh)
         facts = {"run": str(run), "folder": str(Path(folder).absolute()), "images": len(images)}
@@ -173,13 +184,14 @@ def _open(job: PredictJob, origin: str, fresh: bool) -> None:
     if fresh:
         if kept.exists():  # else they are not ours: a folder of labels has masks/ too
             shutil.rmtree(job.out / MASKS, ignore_errors=True)
+            shutil.rmtree(job.tiles, ignore_errors=True)
         for file in (job.rows, job.out / PREDICTIONS_NAME, job.out / BROKEN_NAME, kept):
             file.unlink(missing_ok=True)
     job.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and read_settings(kept) != {"origin": origin}:
         raise RunError(
-            f"{job.out} holds the result of another model, other images or another --score; "
-            "choose another --out, or --fresh"
+            f"{job.out} holds the result of another model, other images, another --score, --region "
+            "or resolution; choose another --out, or --fresh"
         )
     write_text(kept, json.dumps({"origin": origin}) + "\n")
 

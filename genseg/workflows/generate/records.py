@@ -19,12 +19,21 @@ from genseg.core.reading import Reading
 from genseg.core.threads import in_order
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList
-from genseg.data.images.source import ImageError, decode_image
+from genseg.data.images.source import ImageError
+from genseg.data.regions.opened import looked_at
+from genseg.data.regions.scene import Scene
+from genseg.data.regions.scope import Scope
 from genseg.workflows.generate.shrinking import Shrinking
 
 INSTANCE = ((1, "instance"),)  # the only category of instances without a label
 MOST = 100_000  # annotation ids of an image: its own id times this, plus 1, 2, ... best first
+MORE = 10**12  # the same, from the MOST-th on
 Pixels = UInt8[np.ndarray, "h w c"]
+
+
+def number_of(image: int, place: int) -> int:
+    """The id of an annotation of an image by its place, from 1 on: no other image has it."""
+    return image * (MOST if place < MOST else MORE) + place
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
@@ -69,13 +78,17 @@ def unseen(rows: Iterable[Mapping[str, Any]], images: ImageList, mine: Iterable[
 
 
 def decoded(
-    images: ImageList, todo: Sequence[int], pool: ThreadPoolExecutor
-) -> Iterator[tuple[int, Pixels | ImageError]]:
-    """The images in order, the next one decoded while the last one is worked on."""
+    images: ImageList, todo: Sequence[int], pool: ThreadPoolExecutor, scope: Scope, folder: Path
+) -> Iterator[tuple[int, Pixels | Scene | ImageError]]:
+    """The images in order, the next one decoded while the last one is worked on.
 
-    def load(i: int) -> tuple[int, Pixels | ImageError]:
+    folder: what the tiles of large images have shown is kept there, below it for each image
+    """
+
+    def load(i: int) -> tuple[int, Pixels | Scene | ImageError]:
         try:
-            return i, decode_image(images, i)
+            kept = folder / f"{images.number(i)}-{images.bytes(i)}"
+            return i, looked_at(images, i, scope, kept)
         except ImageError as error:
             return i, error
 

@@ -22,8 +22,9 @@ from genseg.data.labels.annotated import Usable, instance_of, read_usable
 from genseg.data.labels.entries import Entry, by_header, by_json
 from genseg.data.labels.findings import format_findings
 from genseg.data.labels.preflight import Box, Label
+from genseg.data.regions.georeference import on_map
 from genseg.measure.overlaps import partition
-from genseg.workflows.labels.found import categories_of, refuse_semantic
+from genseg.workflows.labels.found import categories_of, looked_at, refuse_semantic
 from genseg.workflows.labels.from_tools import from_tool, kind_of_export
 from genseg.workflows.labels.result import Converted
 from genseg.workflows.labels.to_coco import from_label_images, from_yolo
@@ -71,11 +72,9 @@ def convert(
         if kind_of_export(file) == "labels":
             return from_label_images(file, images, out)
         return from_tool(file, images, out, offset=place)
-    folders = (
-        [Path(images), Path(images) / "images"]
-        if images is not None and tool in ("fiftyone", "labels", *FOLDERS)
-        else None
-    )
+    taken = images is not None and tool in ("fiftyone", "labels", *FOLDERS)
+    where = Path(str(images)) if taken else looked_at(file) if tool == "geojson" else None
+    folders = None if where is None else [where, where / "images"]
     found = read_usable(file, folders=folders, size=by_json if tool in FOLDERS else by_header)
     refuse_semantic(found)
     kept = {
@@ -86,7 +85,23 @@ def convert(
         written = FOLDERS[tool](found, out, place)
     else:
         written = TOOLS[tool](found, out, images)
-    return _said(written, kept, found, out, tool)
+    said = _said(written, kept, found, out, tool)
+    maps = _maps_of(found) if tool == "geojson" and place is None else []
+    return replace(said, lines=(*said.lines, *maps))
+
+
+def _maps_of(found: Usable) -> list[str]:
+    """In which coordinates polygons are, where some are those of a map, or may be."""
+    places = [on_map(e.path) for e in found.entries.values()]
+    known = sorted({f"EPSG:{p.epsg}" for p in places if p is not None})
+    lines = [f"in coordinates of {', '.join(known)}"] if known else []
+    tiffs = [e for e in found.entries.values() if Path(e.name).suffix.lower() in (".tif", ".tiff")]
+    if missing := sum(not e.path.is_file() for e in tiffs):
+        lines.append(
+            f"note: {amount(missing, 'TIFF')} not found, so polygons are in pixels; where they lie "
+            "on a map, give their folder by --images"
+        )
+    return lines
 
 
 def _refuse(

@@ -8,6 +8,7 @@ from pathlib import Path
 from genseg.core.check import between
 from genseg.core.names import ALPHAS, ENVIRONMENT_NAME, INSTANCES_NAME, PREDICTIONS_NAME
 from genseg.data.images.coco_files import CocoError
+from genseg.data.images.files import SUFFIXES
 from genseg.data.instances.coco import picture_name
 from genseg.data.instances.instance import Instance
 from genseg.data.instances.soft import read_alpha
@@ -43,18 +44,20 @@ def read_found(found: Path, images: Path | None, *, score: float = 0.0) -> Usabl
     """
     between(0, 1, score=score)
     file = found_json(found)
-    usable = read_usable(file, folders=folders_of(images or _looked_at(file)), size=by_json)
+    usable = read_usable(file, folders=folders_of(images or looked_at(file)), size=by_json)
     refuse_semantic(usable)
     kept = {n: [x for x in labels if x.score >= score] for n, labels in usable.labels.items()}
     return replace(usable, labels=kept)
 
 
-def _looked_at(file: Path) -> Path | None:
+def looked_at(file: Path) -> Path | None:
     """The folder whose images a result is of, where env.json beside it has one that is there."""
     try:
         folder = Path(json.loads((file.parent / ENVIRONMENT_NAME).read_bytes())["folder"])
     except (OSError, ValueError, TypeError, KeyError):
         return None
+    if folder.suffix.lower() in SUFFIXES and folder.is_file():  # one image
+        return folder.parent
     return folder if folder.is_dir() else None
 
 

@@ -15,11 +15,13 @@ from genseg.data.images.coco_files import CocoError, load_json
 from genseg.data.images.decode import reason_of
 from genseg.data.instances.coco import file_key, named_after_each
 from genseg.data.instances.cvat import drawn_images
-from genseg.data.instances.geojson import drawn_in
+from genseg.data.instances.geojson import Place, drawn_in
 from genseg.data.instances.imagej import drawn_regions
 from genseg.data.instances.label_studio import drawn_results
 from genseg.data.instances.outline import Drawn
 from genseg.data.instances.run_length import code_segmentation, run_lengths, windowed
+from genseg.data.regions.georeference import OnMap, on_map
+from genseg.data.regions.interest import epsg_of
 from genseg.workflows.labels.corrections import Corrections
 from genseg.workflows.labels.result import Converted
 from genseg.workflows.labels.to_tools import Offset, slide_and_place
@@ -113,21 +115,37 @@ def _from_geojson(file: Path, made: Corrections, out: Path, offset: Offset) -> C
     others = 0
     if isinstance(offset, str):  # tiles of slides
         for i, name in enumerate(made.listed.files):
-            slide, place = slide_and_place(file_key(name), offset)
+            slide, tile = slide_and_place(file_key(name), offset)
             found = file / f"{slide}.geojson" if file.is_dir() else file
             if found.is_file():
                 drawn, more = drawn_in(load_json(found), str(found))
                 others += more
-                inward = [Drawn(place.inward(d.shape), d.category, d.number) for d in drawn]  # type: ignore[arg-type]
+                inward = [Drawn(tile.inward(d.shape), d.category, d.number) for d in drawn]  # type: ignore[arg-type]
                 made.add(i, [d for d in inward if d.instance(*made.size(i)) is not None])
     else:
         for i, found in _each(file, made, (".geojson", ".json")):
-            _, place = slide_and_place("", offset)
-            drawn, more = drawn_in(load_json(found), str(found))
+            content = load_json(found)
+            place: Place | OnMap = slide_and_place("", offset)[1]
+            if (crs := content.get("crs") if isinstance(content, dict) else None) is not None:
+                place = _on_map_of(crs, found, made.listed.path(i))
+            drawn, more = drawn_in(content, str(found))
             others += more
             made.add(i, [Drawn(place.inward(d.shape), d.category, d.number) for d in drawn])  # type: ignore[arg-type]
     _refuse_none(made, file, ", whose file would be NAME.geojson")
     return made.write(out, missing="a GeoJSON", notes=_left_out(others))
+
+
+def _on_map_of(crs: Any, file: Path, image: Path) -> OnMap:
+    """Where an image lies on the map in whose coordinates a GeoJSON is. Raises CocoError where that
+    is another one."""
+    found = on_map(image)
+    if found is None or epsg_of(crs) != found.epsg:
+        said = "does not say where it lies on one" if found is None else f"is in EPSG:{found.epsg}"
+        raise CocoError(
+            f"{file} is in coordinates of a map, {str(crs)[:80]}, and {image} {said}: export it in "
+            "pixels, or in the image's own system"
+        )
+    return found
 
 
 def _from_imagej(file: Path, made: Corrections, out: Path, offset: Offset) -> Converted:

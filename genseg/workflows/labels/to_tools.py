@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 import yaml
@@ -21,6 +22,7 @@ from genseg.data.instances.outline import one_ring, outlines
 from genseg.data.labels.annotated import Usable, instance_of
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.preflight import Label
+from genseg.data.regions.georeference import OnMap, on_map
 from genseg.measure.overlaps import partition
 from genseg.measure.regions import shape_of
 from genseg.show.draw import colour
@@ -57,6 +59,14 @@ def slide_and_place(name: str, offset: Offset) -> tuple[str, Place]:
     return found
 
 
+def place_of(path: Path, name: str, offset: Offset) -> tuple[str, Place | OnMap]:
+    """`slide_and_place` of an image; without an offset its place on a map, where it has one. Raises
+    ValueError, as `on_map` does."""
+    if offset is None and (found := on_map(path)) is not None:
+        return "", found
+    return slide_and_place(name, offset)
+
+
 def instances_in(found: Usable, entry: Entry) -> Iterator[tuple[Label, Instance]]:
     """The labels of an image with their masks."""
     return ((label, instance_of(label, entry)) for label in found.labels[entry.number])
@@ -73,12 +83,13 @@ def refuse_bare(found: Usable, what: str) -> None:
 
 def to_geojson(found: Usable, out: Path, offset: Offset) -> int:
     """A .geojson for each image, or for each slide whose tiles they are, as QuPath imports it:
-    detections with holes, class, score and shape."""
+    detections with holes, class, score and shape. Without an offset, an image that lies on a map is
+    in coordinates of the map, with its `crs`, as QGIS reads it."""
     names, classes = dict(categories_of(found)), [n for n, _ in categories_of(found)]
     plain = named_after_each([file_key(e.title) for e in found.entries.values()], ".geojson")
-    files: dict[str, list[tuple[Entry, Place]]] = {}
+    files: dict[str, list[tuple[Entry, Place | OnMap]]] = {}
     for name, entry in zip(plain, found.entries.values(), strict=True):
-        slide, place = slide_and_place(file_key(entry.name), offset)
+        slide, place = place_of(entry.path, file_key(entry.name), offset)
         target = named_after(Path(slide), ".geojson") if slide else name
         files.setdefault(target, []).append((entry, place))
     written = 0
@@ -95,7 +106,9 @@ def to_geojson(found: Usable, out: Path, offset: Offset) -> int:
             for label, instance in instances_in(found, entry)
         ]
         (out / target).parent.mkdir(parents=True, exist_ok=True)
-        content = {"type": "FeatureCollection", "features": features}
+        content: dict[str, Any] = {"type": "FeatureCollection", "features": features}
+        if isinstance(on := entries[0][1], OnMap):
+            content = {"type": "FeatureCollection", "crs": on.crs, "features": features}
         write_text(out / target, json.dumps(content))
         written += len(features)
     return written

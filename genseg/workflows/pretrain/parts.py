@@ -28,6 +28,7 @@ from genseg.data.images.views import ViewConfig
 from genseg.data.labels.box_crops import crop_list
 from genseg.data.labels.findings import Findings
 from genseg.data.labels.labelled_set import read_labelled
+from genseg.data.regions.opened import in_windows, read_image, source_of
 from genseg.data.scenes.scenes import default_scenes
 from genseg.joint import Joint
 from genseg.methods import METHODS
@@ -164,9 +165,9 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     )
     composed = None
     if config.alpha.name != "none":
-        composed = ImageSource(images, read_cache(images, config, config.alpha.side, content))
+        composed = source_of(images, read_cache(images, config, config.alpha.side, content))
     # no view, no second decoding
-    source = ImageSource(images, cached) if views or composed is None else composed
+    source = source_of(images, cached) if views or composed is None else composed
     parts = Parts(
         config=config,
         accelerator=accelerator,
@@ -207,7 +208,7 @@ def run_images(path: Path, *, crops: bool) -> tuple[ImageList, Findings]:
     """The images of a run, and what was found wrong with their labels. crops: where they come from
     a COCO json, each box is an image, and its category is the class."""
     if not crops or path.suffix.lower() != ".json":
-        return list_images(path), ()
+        return in_windows(list_images(path)), ()
     labelled, findings = read_labelled(path, masks=False)
     return crop_list(labelled), findings
 
@@ -285,7 +286,8 @@ def _taught(config: PretrainConfig) -> TeacherLevel | None:
 def read_cache(images: ImageList, config: PretrainConfig, side: int, content: str) -> CachedImages:
     """The decoded images on disk, made by the first process that wants them while the others
     wait."""
-    cached = build_cache(images, side=side, workers=max(config.data.workers, 1), content=content)
+    workers = max(config.data.workers, 1)
+    cached = build_cache(images, side=side, workers=workers, content=content, read=read_image)
     if len(cached.broken) > config.data.may_be_broken(len(images)):
         number, reason = next(iter(cached.broken.items()))
         raise ImageError(

@@ -6,7 +6,7 @@ from coco_made import blob, code
 from pycocotools import mask as rle
 
 from genseg.data.instances.instance import Instance, cut, cut_instance
-from genseg.data.instances.run_length import encode, polygons, run_lengths, windowed
+from genseg.data.instances.run_length import _packed, encode, polygons, run_lengths, windowed
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -99,3 +99,28 @@ def test_each_piece_of_a_mask_has_a_polygon() -> None:
     assert len(found) == 2
     mask = rle.decode(rle.merge(rle.frPyObjects(found, 80, 90))) > 0
     assert (mask & (whole > 0)).sum() / (mask | (whole > 0)).sum() > 0.9
+
+
+def test_masks_anywhere_in_images_of_any_size_are_coded_as_pycocotools_does() -> None:
+    """Also where columns run into each other, and by the numbers that are ours beyond 32 bits."""
+    rng = np.random.default_rng(0)
+    for n in range(300):
+        height, width = (int(v) for v in rng.integers(1, 30, 2))
+        h = height if n % 3 == 0 else int(rng.integers(1, height + 1))
+        w = int(rng.integers(1, width + 1))
+        alpha = (rng.random((h, w)) < rng.choice([0.0, 0.3, 0.9, 1.0])).astype(np.uint8) * 255
+        top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+        one = Instance(alpha, top, left)
+        coded = encode(one, height, width)
+        assert coded["counts"] == rle.encode(np.asfortranarray(one.paint(height, width) > 0))[
+            "counts"
+        ].decode("ascii")
+        assert _packed(run_lengths(coded).tolist()) == coded["counts"]
+        back = windowed(coded)
+        assert np.array_equal(back.paint(height, width), one.paint(height, width))
+
+
+def test_an_image_of_more_pixels_than_32_bits_count() -> None:
+    one = Instance(np.full((3, 2), 255, np.uint8), 69_990, 69_000)
+    back = windowed(encode(one, 70_000, 70_000))
+    assert (back.top, back.left) == (69_990, 69_000) and np.array_equal(back.alpha, one.alpha)

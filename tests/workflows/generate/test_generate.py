@@ -12,7 +12,7 @@ import pytest
 import torch
 from decoded import decode_segmentation
 
-import genseg.workflows.generate.records as module
+import genseg.data.regions.opened as module
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha

@@ -1,0 +1,118 @@
+"""Where the pixels of a GeoTIFF lie on a map, by the tags of the file."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from jaxtyping import Float
+
+from genseg.data.instances.outline import Polygon
+
+POINT = 2  # of GTRasterTypeGeoKey: coordinates are those of the middles of pixels
+PROJECTED, GEOGRAPHIC = 1, 2  # of GTModelTypeGeoKey
+OWN = 32767  # a code that stands for a definition of the file's own
+METRE = 9001  # of ProjLinearUnitsGeoKey
+WGS84 = 4326
+LONGITUDE_FIRST = "urn:ogc:def:crs:OGC:1.3:CRS84"  # WGS 84, with axes as GeoJSON has them
+
+
+@dataclass(frozen=True)
+class OnMap:
+    """An affine map from pixels to coordinates of a coordinate reference system.
+
+    matrix: x and y = matrix @ (column, row, 1); a pixel (y, x) is the square from (x, y) to
+        (x + 1, y + 1)
+    epsg: the system's number, 0 where it has none; metres: its unit is the metre
+    """
+
+    matrix: Float[np.ndarray, "2 3"]
+    epsg: int
+    metres: bool = False
+
+    @property
+    def steps(self) -> tuple[float, float]:
+        """How far it is from a pixel to the next one, down and across, in units of the map."""
+        across, down = np.linalg.norm(self.matrix[:, :2], axis=0).tolist()
+        return down, across
+
+    @property
+    def crs(self) -> dict[str, Any]:
+        """The member of a GeoJSON, as GDAL and QGIS write it."""
+        name = LONGITUDE_FIRST if self.epsg == WGS84 else f"urn:ogc:def:crs:EPSG::{self.epsg}"
+        return {"type": "name", "properties": {"name": name}}
+
+    def outward(self, polygons: Sequence[Polygon]) -> list[Polygon]:
+        """From pixels to coordinates of the map. Outer rings, clockwise as seen on the image, run
+        against the clock on the map, as GeoJSON wants them (RFC 7946, 3.1.6)."""
+        turn, shift = self.matrix[:, :2].T, self.matrix[:, 2]
+        return [tuple((r @ turn + shift)[:: self._way] for r in rings) for rings in polygons]
+
+    def inward(self, polygons: Sequence[Polygon]) -> list[Polygon]:
+        """And back, to a millionth of a pixel, which hides what decimal numbers lose."""
+        turn = np.linalg.inv(self.matrix[:, :2]).T
+        shift = self.matrix[:, 2]
+        return [
+            tuple(np.round((r - shift) @ turn, 6)[:: self._way] for r in rings)
+            for rings in polygons
+        ]
+
+    @property
+    def _way(self) -> int:
+        """-1 where what runs against the clock as numbers of pixels runs with it on the map."""
+        return -1 if np.linalg.det(self.matrix[:, :2]) < 0 else 1
+
+
+def on_map(path: Path) -> OnMap | None:
+    """Where the image of a file lies; None for a file that does not say it. Raises ValueError for
+    what no affine map or no EPSG number describes."""
+    if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():
+        return None
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            mapping = mapping_of(page)
+            ties = page.tags.valueof("ModelTiepointTag")
+    except tifffile.TiffFileError:
+        return None
+    if mapping is None and ties is not None:
+        raise ValueError(
+            f"{path} lies on the map by {len(ties) // 6} tie points alone, which is no affine map; "
+            "gdalwarp makes one"
+        )
+    if mapping is not None and not mapping.epsg:
+        raise ValueError(
+            f"{path}: its coordinate reference system has no EPSG number; gdal_translate -a_srs "
+            "EPSG:N gives it one"
+        )
+    return mapping
+
+
+def mapping_of(page: tifffile.TiffPage) -> OnMap | None:
+    """Where a page lies; None where its tags say no affine map."""
+    tags = (page.geotiff_tags or {}) if page.is_geotiff else {}
+    matrix = _matrix(tags)
+    if matrix is None:
+        return None
+    kind = int(tags.get("GTModelTypeGeoKey", 0))
+    names = {PROJECTED: "ProjectedCSTypeGeoKey", GEOGRAPHIC: "GeographicTypeGeoKey"}
+    number = int(tags.get(names.get(kind, ""), OWN))
+    if int(tags.get("GTRasterTypeGeoKey", 1)) == POINT:
+        matrix[:, 2] -= matrix[:, :2].sum(1) / 2
+    unit = int(tags.get("ProjLinearUnitsGeoKey", METRE))
+    return OnMap(matrix, 0 if number == OWN else number, kind == PROJECTED and unit == METRE)
+
+
+def _matrix(tags: dict[str, Any]) -> Float[np.ndarray, "2 3"] | None:
+    """The affine map of the tags, before a pixel's middle counts; None without any."""
+    if "ModelTransformation" in tags:
+        whole = np.array(tags["ModelTransformation"], float).reshape(4, 4)
+        return whole[:2][:, [0, 1, 3]].copy()
+    ties = np.array(tags.get("ModelTiepoint", ()), float).reshape(-1, 6)
+    if not len(ties) or "ModelPixelScale" not in tags:
+        return None
+    across, down = (float(v) for v in tags["ModelPixelScale"][:2])
+    column, row, _, x, y, _ = ties[0].tolist()
+    return np.array([[across, 0, x - column * across], [0, -down, y + row * down]])

@@ -1,0 +1,261 @@
+"""Windows of a TIFF: what is stored in one piece is mapped, of the rest the tiles or strips that
+the window meets are decoded."""
+
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import tifffile
+from jaxtyping import Shaped
+
+from genseg.core.reading import Selection
+from genseg.data.images.decode import MOST_BYTES, ORIENTATION
+from genseg.data.images.held import held_by_tiff
+from genseg.data.images.planes import Held, as_stack, check_image, choose, combine
+from genseg.data.images.values import without_false_alpha
+from genseg.data.instances.label_image import resolution_of
+from genseg.data.regions.georeference import OnMap, mapping_of
+from genseg.data.regions.image import checked_window, page_of
+
+MOST_DECODED = 2**28  # bytes of decoded tiles and strips that are kept for the next windows
+SEEN, TILE = 8, 256  # windows down and across, and their pixels, that tell what a band is
+KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR")
+
+
+class NoWindows(ValueError):
+    """A TIFF that has to be decoded whole."""
+
+
+class TiffRegions:
+    """An image of a TIFF, by the pages and channels of a selection; the contract of
+    `RegionImage`."""
+
+    def __init__(self, path: Path, selection: Selection, image: int = 0) -> None:
+        """Raises ValueError for what is no picture, and where the selection leaves something open;
+        NoWindows, which is one, for other colours than grey and RGB, and where it is not
+        upright."""
+        self.path = path
+        self.file = tifffile.TiffFile(path)
+        weakref.finalize(self, self.file.close)
+        page = self.file.pages.first
+        held = held_by_tiff(self.file)
+        self._series, self._lock = _levels(self.file), threading.Lock()
+        self._decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
+        self._bytes = 0
+        self.levels = tuple(
+            (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in self._series
+        )
+        if held.alpha and self.file.is_geotiff and not held.page_axes:
+            held = self._without_false_alpha(held)
+        self.choice = choose(held, selection)
+        self.held = as_stack(held) if self.choice.stacked else held
+        check_image(self.held, self.choice, image)
+        self.pages = self.choice.images[max(image, 1) - 1]
+        kind = getattr(page.photometric, "name", str(page.photometric))
+        if kind not in KINDS or page.dtype is None:
+            raise NoWindows(
+                f"a TIFF of {page.dtype}, {kind}, which is not read by windows; save it as grey or "
+                "RGB"
+            )
+        if (turn := page.tags.valueof(ORIENTATION, 1)) != 1:
+            raise NoWindows(
+                f"a TIFF whose Orientation is {turn}, which is not read by windows; save it upright"
+            )
+        self.on_map = mapping_of(page)
+        self.pixel_size = _pixel_size(path, self.on_map)
+
+    def read(
+        self, top: int, left: int, height: int, width: int, level: int = 0
+    ) -> Shaped[np.ndarray, "height width c"]:
+        """A window of a level; pixels of tiles that the file leaves out are its nodata, or 0."""
+        rows, columns = checked_window(self.levels[level], top, left, height, width)
+        series = self._series[level]
+        if series.dataoffset is not None:
+            return combine(self._mapped(series, rows, columns), self.choice.how)
+        chosen = [
+            np.stack([self._channel(level, p, c, rows, columns) for c in self.choice.channels])
+            for p in self.pages
+        ]
+        return combine(np.stack(chosen), self.choice.how)
+
+    def _mapped(
+        self, series: tifffile.TiffPageSeries, rows: slice, columns: slice
+    ) -> Shaped[np.ndarray, "p c h w"]:
+        """Of values in one piece; the mapping ends with the call, so its pages are no memory of
+        ours."""
+        assert series.dataoffset is not None
+        dtype = np.dtype(series.keyframe.dtype).newbyteorder(self.file.byteorder)
+        whole = np.memmap(
+            self.file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape)
+        )
+        channels = self.choice.channels
+        pages = [page_of(whole, self.held, p, channels, rows, columns) for p in self.pages]
+        return np.stack(pages).astype(dtype.newbyteorder("="))
+
+    def _without_false_alpha(self, held: Held) -> Held:
+        """GDAL declares a fourth band, such as near infrared, to be transparency: see `values`.
+        Here windows all over the image are looked at."""
+        self.held, (h, w) = held, self.levels[0]
+        seen = [
+            self._channel(0, 0, held.channels - 1, *window_at(y, x, h, w)).ravel()
+            for y in range(SEEN)
+            for x in range(SEEN)
+        ]
+        return without_false_alpha(held, np.concatenate(seen)[None, None, None])
+
+    def _channel(
+        self, level: int, page: int, channel: int, rows: slice, columns: slice
+    ) -> Shaped[np.ndarray, "h w"]:
+        """One channel of one page, of the page of the file that holds it."""
+        series = self._series[level]
+        sizes = self.held.sizes
+        samples = sizes.get("S", 1)
+        outer = [a for a in self.held.axes if a not in "YXS"]
+        grid = np.arange(int(np.prod([sizes[a] for a in outer], dtype=int)))
+        grid = grid.reshape([sizes[a] for a in outer])
+        if "C" in outer:
+            grid = np.moveaxis(grid, outer.index("C"), -1)
+        place = int(grid.reshape(-1, sizes.get("C", 1))[page, channel // samples])
+        of_file = series.pages[place]
+        assert isinstance(of_file, tifffile.TiffPage | tifffile.TiffFrame)
+        return self._window(of_file, (level, place), channel % samples, rows, columns)
+
+    def _window(
+        self,
+        page: tifffile.TiffPage | tifffile.TiffFrame,
+        key: tuple[int, int],
+        sample: int,
+        rows: slice,
+        columns: slice,
+    ) -> Shaped[np.ndarray, "h w"]:
+        frame = _frame(page)
+        planar = frame.planarconfig == 2 and frame.samplesperpixel > 1
+        down, across, h, w = _grid(frame)
+        first = sample * down * across if planar else 0
+        if frame.is_memmappable:
+            dtype = np.dtype(frame.dtype).newbyteorder(self.file.byteorder)
+            whole = np.memmap(
+                self.file.filehandle.path,
+                dtype,
+                "r",
+                page.dataoffsets[0],
+                frame.shaped[:1] + frame.shaped[2:],
+            )
+            part = whole[sample if planar else 0, rows, columns, 0 if planar else sample]
+            return part.astype(dtype.newbyteorder("="))
+        out = np.empty((rows.stop - rows.start, columns.stop - columns.start), frame.dtype)
+        for y in range(rows.start // h, -(-rows.stop // h)):
+            for x in range(columns.start // w, -(-columns.stop // w)):
+                segment = self._segment(page, (*key, first + y * across + x))
+                top, left = y * h, x * w
+                a, b = max(rows.start, top), min(rows.stop, top + h)
+                c, d = max(columns.start, left), min(columns.stop, left + w)
+                out[a - rows.start : b - rows.start, c - columns.start : d - columns.start] = (
+                    segment[a - top : b - top, c - left : d - left, 0 if planar else sample]
+                )
+        return out
+
+    def _segment(
+        self, page: tifffile.TiffPage | tifffile.TiffFrame, key: tuple[int, int, int]
+    ) -> Shaped[np.ndarray, "h w s"]:
+        """A decoded tile or strip, from those that are kept where it is there."""
+        with self._lock:
+            if (known := self._decoded.get(key)) is not None:
+                self._decoded.move_to_end(key)
+                return known
+        made = _decoded(page, key[2])
+        with self._lock:
+            if key not in self._decoded:
+                self._decoded[key] = made
+                self._bytes += made.nbytes
+            while self._bytes > MOST_DECODED and len(self._decoded) > 1:
+                self._bytes -= self._decoded.popitem(last=False)[1].nbytes
+        return made
+
+
+def window_at(y: int, x: int, height: int, width: int) -> tuple[slice, slice]:
+    """One of SEEN x SEEN windows of an image."""
+    h, w = min(height, TILE), min(width, TILE)
+    top, left = (height - h) * y // (SEEN - 1), (width - w) * x // (SEEN - 1)
+    return slice(top, top + h), slice(left, left + w)
+
+
+def _pixel_size(path: Path, on_map: OnMap | None) -> tuple[float, float] | None:
+    """Micrometres: of a map in metres, or as the resolution says."""
+    if on_map is not None:
+        return (1e6 * on_map.steps[0], 1e6 * on_map.steps[1]) if on_map.metres else None
+    resolution = resolution_of(path)
+    return None if resolution is None else resolution.micrometres
+
+
+def _levels(file: tifffile.TiffFile) -> Sequence[tifffile.TiffPageSeries]:
+    """The resolutions of a file's first series: its pyramid, or smaller copies behind it."""
+    first = file.series[0]
+    if len(first.levels) > 1:
+        return list(first.levels)
+    h, w = (first.shape[first.axes.index(a)] for a in "YX")
+    copies = [
+        s
+        for s in file.series[1:]
+        if getattr(s.keyframe, "is_reduced", False)
+        and s.axes == first.axes
+        and not getattr(s.keyframe, "is_mask", False)
+        and abs(s.shape[s.axes.index("Y")] / h - s.shape[s.axes.index("X")] / w) < 0.02
+    ]
+    return [first, *sorted(copies, key=lambda s: -s.size)]
+
+
+def _frame(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:
+    """The page that says how a page is stored."""
+    assert page.keyframe is not None
+    return page.keyframe
+
+
+def _grid(frame: tifffile.TiffPage) -> tuple[int, int, int, int]:
+    """How many tiles or strips lie below and beside each other in a plane; their rows and
+    columns."""
+    h, w = frame.imagelength, frame.imagewidth
+    if frame.is_tiled:
+        return (
+            -(-h // frame.tilelength),
+            -(-w // frame.tilewidth),
+            frame.tilelength,
+            frame.tilewidth,
+        )
+    rows = min(frame.rowsperstrip, h)
+    size = rows * w * frame.samplesperpixel * np.dtype(frame.dtype).itemsize
+    if size > MOST_BYTES and not frame.is_memmappable:
+        raise ValueError(
+            f"a TIFF of strips of {size / 2**30:.1f} GiB, which are decoded whole; save it with "
+            "tiles"
+        )
+    return -(-h // rows), 1, rows, w
+
+
+def _decoded(
+    page: tifffile.TiffPage | tifffile.TiffFrame, number: int
+) -> Shaped[np.ndarray, "h w s"]:
+    """A tile or strip of a page. Raises ValueError for a file that ends before it, and where
+    nothing decodes it."""
+    frame, handle = _frame(page), page.parent.filehandle
+    offset, size = page.dataoffsets[number], page.databytecounts[number]
+    if offset + size > handle.size:
+        raise ValueError("the file is truncated: it ends before its last pixels")
+    data = None
+    if size:
+        with handle.lock:
+            handle.seek(offset)
+            data = handle.read(size)
+    more = {"jpegtables": page.jpegtables, "jpegheader": frame.jpegheader}
+    jpeg = frame.compression in (6, 7, 34892, 33007)
+    try:
+        values, _, shape = frame.decode(data, number, **(more if jpeg else {}))
+    except ImportError as error:
+        raise ValueError(f"nothing here decodes it ({error}): pip install imagecodecs") from None
+    if values is None:
+        return np.full(shape[1:], frame.nodata, frame.dtype)
+    assert values.shape[0] == 1, "a page of volumes"
+    return np.asarray(values[0])

@@ -1,0 +1,61 @@
+"""Pretraining takes squares of images that are read by windows, and decodes none of them whole."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+import genseg.data.images.source as source
+import genseg.data.regions.opened as opened
+from genseg.data.images.cache import build_cache
+from genseg.data.images.files import list_images
+from genseg.data.images.png import write_png
+from genseg.data.images.source import ImageSource
+from genseg.data.regions.opened import in_windows, read_image
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A TIFF of 2 x 3 windows and a rest, and a small PNG."""
+    monkeypatch.setattr(opened, "LARGE", 1000)
+    monkeypatch.setattr(opened, "WINDOW", 40)
+    x = np.random.default_rng(0).integers(0, 256, (95, 130, 3)).astype(np.uint8)
+    (tmp_path / "images").mkdir()
+    tifffile.imwrite(tmp_path / "images" / "b.tif", x, photometric="rgb", tile=(32, 32))
+    write_png(tmp_path / "images" / "a.png", x[:9, :9])
+    monkeypatch.setenv("GENSEG_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "images"
+
+
+def test_squares_of_a_large_image_are_images(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = tifffile.imread(folder / "b.tif")
+    decoded = list[str]()
+    decode = source.decode
+    monkeypatch.setattr(
+        source, "decode", lambda path, **how: decoded.append(path.name) or decode(path, **how)
+    )
+    images = in_windows(list_images(folder))
+    assert images.files == ("a.png", *("b.tif",) * 6)
+    for side in (0, 20):
+        cached = None if not side else build_cache(images, side=side, workers=1, read=read_image)
+        read = ImageSource(images, cached, read_image)
+        pixels = [read.read(i)[0] for i in range(len(images))]
+        assert pixels[0].shape == (9, 9, 3)
+        want = [x[t : t + 40, a : a + 40] for t in (0, 40) for a in (0, 40, 80)]
+        if side:
+            assert all(p.shape == (20, 20, 3) for p in pixels[1:])
+        else:
+            assert all(np.array_equal(p, w) for p, w in zip(pixels[1:], want, strict=True))
+    assert decoded == ["a.png", "a.png"]
+
+
+def test_lists_without_large_images_stay_as_they_are(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(opened, "LARGE", 10**8)
+    images = list_images(folder)
+    assert in_windows(images) is images
+    whole = replace(images, windows=((0, 0, 9, 9), (0, 0, 5, 5)))
+    assert in_windows(whole) is whole
