@@ -182,6 +182,9 @@ class Model:
         x = np.asarray(image)
         if words.channels and x.ndim == 3 and x.shape[2] == words.inputs:
             return as_pixels(x, picture=False, together=False, ranges=words.ranges)
+        if words.ranges and x.ndim in (2, 3):
+            planes = x if x.ndim == 3 else x[..., None]
+            return as_pixels(planes, picture=True, together=True, ranges=words.ranges)
         return as_rgb(x)
 
     def _embed(self, source: "_Pictures", count: int) -> Float32[np.ndarray, "n d"]:

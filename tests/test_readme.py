@@ -91,7 +91,7 @@ def test_the_commands_and_the_lines_of_python(
     monkeypatch.chdir(place)
     found = [line for line in commands("genseg ") if not re.search(r"--out proposals\b", line)]
     found = [line for line in found if "proposals/" not in line]
-    assert len(found) == 24
+    assert len(found) == 25
     for line in found:
         words = shlex.split(line)[1:]
         words = ["epochs=1" if w == "epochs=50" else w for w in words]

@@ -337,7 +337,7 @@ def main() -> None:
             print(json.dumps(measure(o.methods, o)))
         else:
             pretrain(o)
-    except configs.ConfigError as error:
+    except (configs.ConfigError, ValueError) as error:
         raise SystemExit(f"benchmark: {error}") from None
 
 

@@ -108,7 +108,9 @@ def candidates(
     """What is decoded in each image, best first, at the stride of the embeddings; doubles are among
     them."""
     if rank is not None:
-        config = replace(config, candidate=min(config.candidate, rank.least), score=rank.least)
+        least = min(config.candidate, rank.least)
+        # a ranking weighs the stability itself
+        config = replace(config, candidate=least, score=rank.least, stability=0.0)
     peaks = _peaks(places) & (places.objectness.sigmoid() >= config.candidate)
     rows = [None] * len(peaks) if categories is None else categories
     return [

@@ -36,7 +36,7 @@ VERSION = 2  # of the material: other numbers come out of other code
 UNSEEN = 2**31 + 2**30  # epochs from here on are those of no training and no calibration
 BATCH = 16  # composites that the encoder sees at once
 SMALLEST = 4.0  # pixels of a map, at the stride of the embeddings
-# the decoder's own instances, doubles among them: whatever may come before a ranking
+# the decoder's own instances: fainter ones than are ranked, too, and doubles, to learn from
 OWN = GenerateConfig(candidate=0.05, score=0.05, min_area=1)
 Progress = Callable[[range, str], Iterable[int]]
 PAIRS = 64  # composites of which every two share cut-outs

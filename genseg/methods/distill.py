@@ -74,11 +74,7 @@ class Distill(Method):
 
     def expect_views(self, sizes: Sequence[int], *, mean: Colour, std: Colour) -> None:
         """Raise ValueError unless the teacher takes what the largest views become for it."""
-        if len(mean) != len(self.teacher.facts.mean):
-            raise ValueError(
-                f"method.teacher: it sees three channels, and the images have {len(mean)}: leave "
-                "data.channels out, or name three"
-            )
+        self.teacher.check_channels(len(mean), key="method.teacher")
         self.mean, self.std = mean, std
         if self.config.side:
             self.teacher.check_side(**{"method.side": self.config.side})

@@ -103,6 +103,14 @@ class Teacher(nn.Module):
                     f"pixels, which do not divide it; use {below} or {below + self.stride}"
                 )
 
+    def check_channels(self, channels: int, *, key: str) -> None:
+        """Raise ValueError naming `key` unless it takes images of so many channels."""
+        if channels != len(self.facts.mean):
+            raise ValueError(
+                f"{key}: it sees three channels, and the images have {channels}: leave "
+                "data.channels out, or name three"
+            )
+
     def seen(
         self, x: Float[Tensor, "b 3 h w"], *, mean: Colour, std: Colour
     ) -> Float[Tensor, "b 3 h w"]:
@@ -144,6 +152,11 @@ class _Pyramid(nn.Module):
     def __init__(self, file: Path) -> None:
         super().__init__()
         facts = facts_of(file)
+        if facts.encoder.in_channels != 3:
+            raise ValueError(
+                f"{file} takes {facts.encoder.in_channels} channels, and a teacher sees three: "
+                "give one that was trained on pictures"
+            )
         self.encoder, _ = build_encoder(facts.encoder)
         self.loaded = load_weights(self.encoder, file)
         self.name, self.mean, self.std = facts.encoder.name, facts.mean, facts.std

@@ -53,17 +53,18 @@ class DetailedViT(PlainViT):
         self.model = plain.model
         self.patch, self.side = plain.side // PATCHES, PATCHES * STRIDE
         width = plain.out_channels[-1]
-        self.out_channels = [3, *DETAIL, width, width]
+        channels = plain.out_channels[0]
+        self.out_channels = [channels, *DETAIL, width, width]
         self.detail = nn.ModuleList(
             nn.Sequential(
                 nn.Conv2d(before, after, 3, stride=2, padding=1, bias=False),
                 nn.BatchNorm2d(after),
                 nn.ReLU(inplace=True),
             )
-            for before, after in zip((3, *DETAIL), DETAIL, strict=False)
+            for before, after in zip((channels, *DETAIL), DETAIL, strict=False)
         )
 
-    def forward(self, x: Float[Tensor, "b 3 h w"]) -> list[Tensor]:
+    def forward(self, x: Float[Tensor, "b c h w"]) -> list[Tensor]:
         """The image, and five levels. Sides are multiples of 32."""
         levels = [x]
         for layer in self.detail:

@@ -136,7 +136,7 @@ def decode_near(pixels: Float[Array, "e h w"], codes: Codes, drawing: Drawing) -
 def _decode_large(
     pixels: Float[Array, "e h w"], codes: Codes, chosen: Int[Array, "m"], drawing: Drawing
 ) -> Iterator[Drawn]:
-    """The same for codes of the last grid: looked for everywhere at less resolution, then drawn
+    """The same for codes of large grids: looked for everywhere at less resolution, then drawn
     where something was found."""
     n, (e, h, w) = drawing.coarser, pixels.shape
     coarse = pixels.reshape(e, h // n, n, w // n, n).mean((2, 4))

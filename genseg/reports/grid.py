@@ -15,7 +15,7 @@ from genseg.data.images.inputs import rgb_of
 from genseg.data.images.png import write_png
 from genseg.data.images.source import decode
 from genseg.data.images.uneven import notes_on
-from genseg.data.instances.coco import AnnotatedImage, by_file
+from genseg.data.instances.coco import AnnotatedImage, by_file, file_key
 from genseg.data.labels.annotated import read_usable
 from genseg.data.labels.entries import by_json
 from genseg.data.labels.findings import counted
@@ -86,7 +86,7 @@ def visualize(
         )
     pictures, brighter, used = [], 0, list[Path]()
     for name in (listed[i] for i in sorted(drawn.tolist())):
-        used.append(_place(folder, jsons[0][name].name, files[0]))
+        used.append(_place(folder, file_key(jsons[0][name].name), files[0]))
         image = _pixels(
             used[-1], [(found[name], file) for found, file in zip(jsons, files, strict=True)]
         )

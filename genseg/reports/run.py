@@ -373,7 +373,7 @@ def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
     """Some images, by name, as they can be read. The data section lists the others."""
     for i in chosen(len(images), SHOWN):
         with contextlib.suppress(ImageError):
-            yield images.files[i], read_image(images, i, short_side=side)
+            yield images.name(i), read_image(images, i, short_side=side)
 
 
 def regions(

@@ -30,8 +30,9 @@ def beside(run: Run) -> Section | None:
     if not pictures or not len(bank):
         return None
     columns: dict[str, list[str]] = {"proposals": [], "found": []}
+    names = [images.name(i) for i in range(len(images))]
     for p in spaced(pictures, PAIRS):
-        i = images.files.index(p.name)
+        i = names.index(p.name)
         pixels, gain = source.read(i)[0], display_gain(p.pixels)
         sure = [bank[k] for k in bank.of_image(i) if bank.scores[k] >= c.alpha.compose.sure]
         found = [a for a in p.instances if a.score >= score]

@@ -145,7 +145,7 @@ CHANGES: dict[str, tuple[Change, str]] = {
     ),
     "a value of a newer genseg": (
         lambda f: (f.update(genseg=NEWER), f["encoder"].update(stem="deep")),
-        rf'encoder\.stem: got "deep", wanted imagenet \| small; .* newer genseg, {NEWER}',
+        rf'encoder\.stem: got "deep", wanted imagenet \| small \| detail; .* newer genseg, {NEWER}',
     ),
     "the hub": (
         lambda f: f["encoder"].update(name="tu-hf-hub:evil/model"),

@@ -85,11 +85,20 @@ def start_encoder(config: FinetuneConfig, start: Start) -> tuple[Encoder, Encode
         encoder, _ = build_encoder(architecture, pyramid=True)
         return encoder, architecture, ["encoder: random weights"]
     weights = str(start.file) if start.file is not None else start.given
-    known = start.facts.encoder if start.facts else _of_file(config, start)
+    known = _with_pyramid(start.facts.encoder) if start.facts else _of_file(config, start)
     architecture = replace(known, in_channels=current().inputs)
     encoder, report = build_encoder(replace(architecture, weights=weights), pyramid=True)
     loaded = f"encoder: {start.given}: {report or 'loaded by its tag'}"
     return encoder, replace(architecture, weights=None), [loaded]
+
+
+def _with_pyramid(encoder: EncoderConfig) -> EncoderConfig:
+    """The same; a plain ViT with the stem that gives it a pyramid."""
+    return (
+        replace(encoder, stem=_architecture(encoder.name).stem)
+        if encoder.stem == "imagenet"
+        else encoder
+    )
 
 
 def _architecture(name: str) -> EncoderConfig:

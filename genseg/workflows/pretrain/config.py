@@ -191,6 +191,7 @@ FREE_KEYS = (
     # runs of before these could be set
     "alpha.decoder.grids: (no such key) -> [4, 8, 16]",
     "alpha.teacher_level: (no such key) -> false",
+    "alpha.generate.stability: (no such key) -> 0.0",
 )
 CHOICES: dict[str, dict[str, type]] = {
     "method": {**{name: schema for name, (_, schema) in METHODS.items()}, "none": NoneConfig},

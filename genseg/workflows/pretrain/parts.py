@@ -280,6 +280,7 @@ def _taught(config: PretrainConfig) -> TeacherLevel | None:
         teacher = load_teacher(c.teacher, name=c.teacher_name)
     except ValueError as error:
         raise ValueError(f"alpha.{error}") from None
+    teacher.check_channels(len(data.mean), key="alpha.teacher_level")
     return TeacherLevel(teacher, file=c.teacher, mean=data.mean, std=data.std)
 
 

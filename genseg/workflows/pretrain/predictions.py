@@ -60,12 +60,8 @@ def read_predictions(run: Path) -> tuple[dict[str, Pixels], list[tuple[int, Pixe
     empty where there are none."""
     folder = run / PREDICTED
     try:
-        seen = {
-            name: decode(folder / f"{name}.png", reading=Reading())
-            for name in SEEN
-            if folder.is_dir()
-        }
-        return seen, [(step, decode(file, reading=Reading())) for step, file in _of_steps(folder)]
+        seen = {name: _read(folder / f"{name}.png") for name in SEEN if folder.is_dir()}
+        return seen, [(step, _read(file)) for step, file in _of_steps(folder)]
     except ImageError:  # one is being written
         return {}, []
 
