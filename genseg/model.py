@@ -48,7 +48,7 @@ class Model:
         self._given = device, precision
         self._device = _device(device)
         self._lock = threading.Lock()
-        self._reading = Reading()
+        self._reading: Reading | None = None
         self._encoder: tuple[Encoder, EncoderFacts] | None = None
         self._run: Opened | SegmenterRun | Classical | None = None
         if is_proposer(Path(run)):
@@ -174,7 +174,7 @@ class Model:
     def _pixels(self, image: Picture) -> UInt8[np.ndarray, "h w c"]:
         """A picture as the run reads it; an array of other channels than a picture's has those of
         the run."""
-        words = current().over(self._reading)
+        words = current(self._reading)
         if isinstance(image, str | Path):
             return decode(expand(image), reading=words)
         if isinstance(image, Image.Image) and not image.mode.startswith(("I", "F")):

@@ -107,32 +107,50 @@ class Reading:
         )
 
 
-def kept_reading(content: Mapping[str, Any]) -> Reading:
-    """How the images of a json of genseg were read, as its `info` says; of other jsons nothing."""
+def kept_reading(content: Mapping[str, Any]) -> Reading | None:
+    """How the images of a json of genseg were read, as its `info` says; None where it says
+    nothing."""
     info = content.get("info")
-    kept = info.get("reading") if isinstance(info, dict) else None
-    words = kept if isinstance(kept, dict) else {}
+    words = info.get("reading") if isinstance(info, dict) else None
+    if not isinstance(words, dict):
+        return None
     try:
         return Reading(str(words.get("channels", "")), str(words.get("pages", "")))
     except ValueError:
-        return Reading()
+        return None
 
 
-_current = Reading()
+_said = _kept = Reading()
 
 
-def current() -> Reading:
-    """How files are read now."""
-    return _current
+def current(kept: Reading | None = None) -> Reading:
+    """How files are read now: as is said, and what is not said as a run keeps it.
+
+    kept: what another run keeps than the one that is at work; None: that one's
+    """
+    return _said.over(_kept if kept is None else kept)
 
 
 @contextmanager
 def reading(wanted: Reading) -> Iterator[Reading]:
     """Inside, files are read so, in all threads; what an enclosing one says goes before."""
-    global _current
-    before = _current
-    _current = before.over(wanted)
+    global _said
+    before = _said
+    _said = before.over(wanted)
     try:
-        yield _current
+        yield current()
     finally:
-        _current = before
+        _said = before
+
+
+@contextmanager
+def reading_as(kept: Reading | None) -> Iterator[Reading]:
+    """Inside, what `reading` does not say is as a run keeps it, and no longer as the run of an
+    enclosing one does. None: it keeps nothing, so the enclosing one stays."""
+    global _kept
+    before = _kept
+    _kept = before if kept is None else kept
+    try:
+        yield current()
+    finally:
+        _kept = before

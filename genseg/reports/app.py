@@ -348,7 +348,7 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
         changed.change(again, [sides, *given], pictures, **private)
 
 
-@reads_as("runs")
+@reads_as("runs", alike=True)
 def serve(runs: Sequence[Path], *, port: int, max_mb: int, wanted: Wanted | None = None) -> None:
     """Serve the page until it is interrupted. wanted: what proposers among the runs go by. Raises
     ValueError for what a user can mend."""

@@ -295,7 +295,7 @@ def _from_coco(path: Path) -> ImageList:
         if (file, page) in files:
             raise ValueError(f"{path}: images[{n}] repeats the file_name {name}; list a file once")
         names[name, page] = files[file, page] = entry.get("id")
-    reading = kept_reading(content)
+    reading = kept_reading(content) or Reading()
     if any(exists(beside / file) for file, _ in files):
         return _numbered(beside, files, reading)
     for folder in others:

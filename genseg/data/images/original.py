@@ -10,7 +10,7 @@ from jaxtyping import Bool, Shaped
 
 from genseg.core.reading import Reading, Selection, current
 from genseg.data.images.decode import reason_of, regular
-from genseg.data.images.planes import Held, check_image, choose
+from genseg.data.images.planes import Held, as_stack, check_image, choose, is_stacked
 from genseg.data.images.source import ImageError
 from genseg.data.images.values import absent, held_in, values_in
 
@@ -25,11 +25,14 @@ class Original:
     absent: Bool[np.ndarray, "h w"] | None = None
 
 
-def read_original(path: str | Path, *, image: int = 0, reading: Reading | None = None) -> Original:
+def read_original(
+    path: str | Path, *, image: int = 0, reading: Reading | None = None, every: bool = False
+) -> Original:
     """Every channel of an image, or those that are chosen, neither scaled nor converted; palettes
     and CMYK become RGB, and what is declared to be transparency is left out.
 
     image, reading: as for `decode`
+    every: of the pages that are chosen every channel, also where `reading` names some
 
     Raises ImageError, with the reason, for a file that cannot be read, or holds more pages than are
     chosen.
@@ -38,7 +41,7 @@ def read_original(path: str | Path, *, image: int = 0, reading: Reading | None =
     try:
         with open(path, "rb", opener=regular) as file:
             held = held_in(file)
-            choice = choose(held, _all_channels(held, wanted))
+            choice = choose(held, _all_channels(held, wanted, every=every))
             check_image(held, choice, image)
             x = values_in(file, held, choice, max(image, 1) - 1)
             names = _named(held.channels, held.names) if not choice.stacked else ()
@@ -50,8 +53,11 @@ def read_original(path: str | Path, *, image: int = 0, reading: Reading | None =
         raise ImageError(f"{path}: {reason_of(error)}") from error
 
 
-def _all_channels(held: Held, wanted: Selection) -> Selection:
-    """What is wanted; all channels but transparency, where none is named."""
+def _all_channels(held: Held, wanted: Selection, *, every: bool) -> Selection:
+    """What is wanted; all channels but transparency, where none is named, or `every`."""
+    if every:
+        held = as_stack(held) if is_stacked(held, wanted) else held
+        wanted = Selection(pages=wanted.pages)
     if wanted.channels or held.channels == 1:
         return wanted
     colours = held.channels - 1 if held.plain and held.alpha else held.channels

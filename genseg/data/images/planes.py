@@ -134,7 +134,7 @@ class Choice:
 def choose(held: Held, selection: Selection) -> Choice:
     """What a selection takes of a file. Raises ValueError, with what the file holds and what to
     write, where it leaves something open, or asks for what is not there."""
-    stacked = _is_stacked(held, selection)
+    stacked = is_stacked(held, selection)
     if stacked:
         held = as_stack(held)
     channels = _channels(held, selection)
@@ -199,7 +199,7 @@ def apply(
     return combine(all_planes[np.ix_(pages, channels)], choice.how)
 
 
-def _is_stacked(held: Held, selection: Selection) -> bool:
+def is_stacked(held: Held, selection: Selection) -> bool:
     """Whether channels are asked for, and only an axis that nothing names can have them."""
     alone = held.channels == 1 and len(held.page_axes) == 1 and held.page_axes in OPEN
     return alone and bool(selection.channels) and not selection.pages

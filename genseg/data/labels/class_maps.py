@@ -107,7 +107,15 @@ def read_mask_folder(
         nothing = np.zeros((0, 4)), np.zeros(0, np.int64), np.zeros(0, bool)
         found.append(
             LabelledImage(
-                listed.path(n), file, n + 1, *pair.size, "", *nothing, masks=None, semantic=semantic
+                listed.path(n),
+                file,
+                n + 1,
+                *pair.size,
+                "",
+                *nothing,
+                masks=None,
+                semantic=semantic,
+                reading=listed.reading,
             )
         )
     if not found:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from genseg.core.reading import Reading, current
 from genseg.data.images.coco_files import CocoError
 from genseg.data.instances.coco import read_json
 from genseg.data.labels.categories import Categories, matched, read_categories
@@ -32,6 +33,7 @@ class LabelledImage:
     areas: in pixels, by which COCO's scores are small, medium or large: the json's (None: those of
         masks or boxes)
     page: which image of its file, from 1; 0: the only one
+    reading: how its file is read
     """
 
     path: Path
@@ -48,6 +50,7 @@ class LabelledImage:
     areas: Float[np.ndarray, "n"] | None = None
     listed: Float[np.ndarray, "n 4"] | None = None
     page: int = 0
+    reading: Reading = Reading()
 
 
 @dataclass(frozen=True)
@@ -126,4 +129,5 @@ def _image(entry: Entry, labels: Sequence[Label], *, masks: bool) -> LabelledIma
         listed=np.array([label.listed for label in labels], float).reshape(-1, 4),
         masks=tuple(label.mask for label in labels if label.mask is not None) if masks else None,
         page=entry.page,
+        reading=current(),
     )

@@ -64,7 +64,7 @@ def read_sample(image: LabelledImage, *, stretched: bool = False) -> UInt8[np.nd
 
     Raises ImageError when it cannot be read or has another size than when it was checked.
     """
-    pixels = decode(image.path, image=image.page)
+    pixels = decode(image.path, image=image.page, reading=image.reading)
     if pixels.shape[:2] != (image.height, image.width):
         raise ImageError(
             f"{image.path}: {pixels.shape[1]} x {pixels.shape[0]} pixels, and {image.width} x "
@@ -77,7 +77,7 @@ def seen_sample(image: LabelledImage) -> UInt8[np.ndarray, "h w c"] | Scene:
     """The whole image; a scene where it is read by windows. Raises as `read_sample`."""
     if not by_windows(image.path):
         return read_sample(image)
-    return open_scene(image.path, Scope(), image=image.page)
+    return open_scene(image.path, Scope(), image=image.page, reading=image.reading)
 
 
 def cropped(image: LabelledImage, crop: Crop, *, stretched: bool = False) -> Sample:

@@ -58,7 +58,7 @@ class Probed(Result):
         return "\n".join(lines)
 
 
-@reads_as("runs")
+@reads_as("runs", alike=True)
 def probe_encoders(
     runs: Sequence[Path],
     *,

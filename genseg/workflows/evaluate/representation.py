@@ -69,7 +69,7 @@ class RepresentationScores(Result, Mapping[str, Mapping[str, Estimate]]):
         return "\n".join([*self.lines, "", *tables(self.layers, self.similarity)])
 
 
-@reads_as("runs")
+@reads_as("runs", alike=True)
 def evaluate_representation(
     runs: Sequence[Path],
     data: str | Path,

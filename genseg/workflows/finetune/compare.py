@@ -23,8 +23,11 @@ from genseg.core.check import at_least
 from genseg.core.files import write_text
 from genseg.core.names import CELL_NAME, COMPARED_NAME, PLOT_NAME, SCORES_NAME, TABLE_NAME
 from genseg.core.paths import expand
-from genseg.core.reading import reading
+from genseg.core.reading import Reading, current, reading
 from genseg.core.result import Result
+from genseg.data.labels.categories import Categories
+from genseg.data.labels.findings import Findings
+from genseg.data.labels.labelled_set import LabelledSet
 from genseg.data.labels.read import is_semantic, read_labels
 from genseg.runs.folder import RunError, write_environment
 from genseg.runs.grid import run_all
@@ -40,8 +43,21 @@ from genseg.workflows.finetune.session import Within
 from genseg.workflows.finetune.start import fingerprint_of, reading_of, start_of
 
 MOVABLE = ("data.train", "data.val", "encoder")  # the fingerprint knows these wherever they lie
+
+
 # looking through a large set takes minutes: once a process
-kept_labels = functools.lru_cache(maxsize=8)(read_labels)
+@functools.lru_cache(maxsize=8)
+def _labels_read(
+    path: str, model: str, categories: Categories | None, words: Reading
+) -> tuple[LabelledSet, Findings]:
+    return read_labels(path, model, categories=categories)
+
+
+def kept_labels(
+    path: str, model: str, *, categories: Categories | None = None
+) -> tuple[LabelledSet, Findings]:
+    """`read_labels`, once for each way to read images: arms may have each their own."""
+    return _labels_read(path, model, categories, current())
 
 
 @dataclass(frozen=True)
@@ -88,7 +104,7 @@ def compare(
             "data.val: give the labelled images that the arms are scored on, as in "
             "data.val=val.json"
         )
-    kept_labels.cache_clear()
+    _labels_read.cache_clear()
     with reading(reading_of(base)):
         return _compare(base, arms, labels, seeds, out, file, overrides, jobs, watch)
 

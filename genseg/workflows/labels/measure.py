@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from genseg.core.check import above
+from genseg.core.reading import Reading, current
 from genseg.core.result import Result
 from genseg.core.tables import Table, Value, check_table
 from genseg.core.threads import in_order
@@ -75,7 +76,8 @@ def measure(
     score: instances that score less are left out
     pixel_size: micrometres of a pixel's side; None: as each file says
 
-    Images are read one after the other, with all of their channels and the values of the file.
+    Images are read one after the other, with all of their channels, unless `reading` names some,
+    with the pages that `found` is of, and the values of the file.
     Raises CocoError or ValueError for what a user can mend.
     """
     check_table(out)
@@ -199,7 +201,8 @@ class _Work:
 def _read(entry: Entry) -> tuple[Original | str, Pair | None]:
     """The pixels of an image, or why there are none; and the micrometres of one."""
     try:
-        original = read_original(entry.path, image=entry.page)
+        every = not current(Reading()).channels  # of those that the found keep the pages alone
+        original = read_original(entry.path, image=entry.page, every=every)
     except ImageError as error:
         return str(error), None
     shape = original.pixels.shape[:2]

@@ -1,6 +1,7 @@
 """Samples against whole masks; batches that depend on (seed, epoch, index) alone; sets smaller than
 a batch."""
 
+import pickle
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from coco_made import note, write_blobs, write_image, write_json
+from PIL import Image
 from pycocotools import mask as rle
 
+from genseg.core.reading import Reading, reading
 from genseg.data.images.inputs import stretch
 from genseg.data.images.source import ImageError
-from genseg.data.labels.class_maps import semantic_target
+from genseg.data.labels.class_maps import read_mask_folder, semantic_target
 from genseg.data.labels.crops import AugmentConfig, crop_image, crop_map, draw_crop
 from genseg.data.labels.labelled_set import LabelledSet, read_labelled
 from genseg.data.labels.samples import (
@@ -23,6 +26,7 @@ from genseg.data.labels.samples import (
     cropped,
     cropped_semantic,
     read_sample,
+    seen_sample,
 )
 
 AUGMENT = AugmentConfig(size=40, turn=True)
@@ -48,6 +52,26 @@ def test_a_sample_is_that_of_whole_masks(blobs: LabelledSet, seed: int) -> None:
         assert box == [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     assert np.array_equal(sample.image.numpy(), crop_image(read_sample(image), crop))
     assert sample.number == image.number
+
+
+def test_a_sample_is_read_as_its_set_was_in_any_process(tmp_path: Path) -> None:
+    """A worker that is not forked knows nothing but what is pickled for it."""
+    values = np.random.default_rng(0).integers(0, 256, (3, 40, 60), dtype=np.uint8)
+    images = [{"id": 1, "file_name": "x.npy", "height": 40, "width": 60}]
+    file = write_json(tmp_path, [note(1)], images)
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images/x.npy", values)
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(np.ones((40, 60), np.uint8)).save(tmp_path / "masks/x.png")
+    with reading(Reading("3,1", ranges=((0, 510),))):
+        sets = [
+            read_labelled(file, masks=True)[0],
+            read_mask_folder(tmp_path / "images", tmp_path / "masks")[0],
+        ]
+    for labelled in sets:
+        (image,) = pickle.loads(pickle.dumps(labelled)).images
+        assert np.array_equal(read_sample(image), np.rint(np.dstack([values[2], values[0]]) / 2))
+        assert np.array_equal(seen_sample(image), read_sample(image))
 
 
 def test_boxes_alone(tmp_path: Path) -> None:

@@ -72,6 +72,23 @@ def test_bits_channels_and_the_size_of_a_pixel_are_those_of_the_file(tmp_path: P
     assert "note" not in result.text()
 
 
+@pytest.mark.parametrize("axes", ["CYX", "QYX"])
+def test_all_channels_are_measured_of_what_one_has_found(axes: str, tmp_path: Path) -> None:
+    """Channels that are named as such, and those of a stack that says nothing of its pages."""
+    file = deep(tmp_path)
+    values = np.random.default_rng(0).integers(0, 65536, (2, 40, 60), dtype=np.uint16)
+    tifffile.imwrite(tmp_path / "images/1.ome.tif", values, metadata={"axes": axes})
+    content = json.loads(file.read_text()) | {"info": {"reading": {"channels": "2", "pages": ""}}}
+    file.write_text(json.dumps(content))
+    (row,) = rows_of(genseg.measure_instances(file, tmp_path / "t.csv").table)
+    assert [float(row[f"channel_{c + 1}_max"]) for c in range(2)] == [
+        values[c, 5:15, 4:14].max() for c in range(2)
+    ]
+    with genseg.reading(channels=2):
+        (row,) = rows_of(genseg.measure_instances(file, tmp_path / "t.csv").table)
+    assert "channel_2_max" in row and "channel_1_max" not in row
+
+
 def test_without_pixels_there_are_shapes_and_without_all_an_error(tmp_path: Path) -> None:
     found = write_found(tmp_path)
     (tmp_path / "images/discs.png").unlink()
