@@ -1,6 +1,7 @@
 """Windows of a TIFF: what is stored in one piece is mapped, of the rest the tiles or strips that
 the window meets are decoded."""
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -38,17 +39,14 @@ class TiffRegions:
         NoWindows, which is one, for other colours than grey and RGB, and where it is not
         upright."""
         self.path = path
-        self.file = tifffile.TiffFile(path)
-        weakref.finalize(self, self.file.close)
-        page = self.file.pages.first
-        held = held_by_tiff(self.file)
-        self._series, self._lock = _levels(self.file), threading.Lock()
-        self._decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
-        self._bytes = 0
+        self._opened = _Opened(path)
+        file, series = self._opened.file, self._opened.series
+        page = file.pages.first
+        held = held_by_tiff(file)
         self.levels = tuple(
-            (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in self._series
+            (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in series
         )
-        if held.alpha and self.file.is_geotiff and not held.page_axes:
+        if held.alpha and file.is_geotiff and not held.page_axes:
             held = self._without_false_alpha(held)
         self.choice = choose(held, selection)
         self.held = as_stack(held) if self.choice.stacked else held
@@ -72,7 +70,7 @@ class TiffRegions:
     ) -> Shaped[np.ndarray, "height width c"]:
         """A window of a level; pixels of tiles that the file leaves out are its nodata, or 0."""
         rows, columns = checked_window(self.levels[level], top, left, height, width)
-        series = self._series[level]
+        series = self._here().series[level]
         if series.dataoffset is not None:
             return combine(self._mapped(series, rows, columns), self.choice.how)
         chosen = [
@@ -81,16 +79,20 @@ class TiffRegions:
         ]
         return combine(np.stack(chosen), self.choice.how)
 
+    def _here(self) -> "_Opened":
+        """The file as this process has it open."""
+        if self._opened.process != os.getpid():
+            self._opened = _Opened(self.path)
+        return self._opened
+
     def _mapped(
         self, series: tifffile.TiffPageSeries, rows: slice, columns: slice
     ) -> Shaped[np.ndarray, "p c h w"]:
         """Of values in one piece; the mapping ends with the call, so its pages are no memory of
         ours."""
         assert series.dataoffset is not None
-        dtype = np.dtype(series.keyframe.dtype).newbyteorder(self.file.byteorder)
-        whole = np.memmap(
-            self.file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape)
-        )
+        dtype = np.dtype(series.keyframe.dtype).newbyteorder(series.parent.byteorder)
+        whole = np.memmap(self.path, dtype, "r", series.dataoffset, tuple(series.shape))
         channels = self.choice.channels
         pages = [page_of(whole, self.held, p, channels, rows, columns) for p in self.pages]
         return np.stack(pages).astype(dtype.newbyteorder("="))
@@ -110,7 +112,7 @@ class TiffRegions:
         self, level: int, page: int, channel: int, rows: slice, columns: slice
     ) -> Shaped[np.ndarray, "h w"]:
         """One channel of one page, of the page of the file that holds it."""
-        series = self._series[level]
+        series = self._here().series[level]
         sizes = self.held.sizes
         samples = sizes.get("S", 1)
         outer = [a for a in self.held.axes if a not in "YXS"]
@@ -136,14 +138,9 @@ class TiffRegions:
         down, across, h, w = _grid(frame)
         first = sample * down * across if planar else 0
         if frame.is_memmappable:
-            dtype = np.dtype(frame.dtype).newbyteorder(self.file.byteorder)
-            whole = np.memmap(
-                self.file.filehandle.path,
-                dtype,
-                "r",
-                page.dataoffsets[0],
-                frame.shaped[:1] + frame.shaped[2:],
-            )
+            dtype = np.dtype(frame.dtype).newbyteorder(page.parent.byteorder)
+            shape = frame.shaped[:1] + frame.shaped[2:]
+            whole = np.memmap(self.path, dtype, "r", page.dataoffsets[0], shape)
             part = whole[sample if planar else 0, rows, columns, 0 if planar else sample]
             return part.astype(dtype.newbyteorder("="))
         out = np.empty((rows.stop - rows.start, columns.stop - columns.start), frame.dtype)
@@ -162,18 +159,33 @@ class TiffRegions:
         self, page: tifffile.TiffPage | tifffile.TiffFrame, key: tuple[int, int, int]
     ) -> Shaped[np.ndarray, "h w s"]:
         """A decoded tile or strip, from those that are kept where it is there."""
-        with self._lock:
-            if (known := self._decoded.get(key)) is not None:
-                self._decoded.move_to_end(key)
+        here = self._here()
+        with here.lock:
+            if (known := here.decoded.get(key)) is not None:
+                here.decoded.move_to_end(key)
                 return known
         made = _decoded(page, key[2])
-        with self._lock:
-            if key not in self._decoded:
-                self._decoded[key] = made
-                self._bytes += made.nbytes
-            while self._bytes > MOST_DECODED and len(self._decoded) > 1:
-                self._bytes -= self._decoded.popitem(last=False)[1].nbytes
+        with here.lock:
+            if key not in here.decoded:
+                here.decoded[key] = made
+                here.bytes += made.nbytes
+            while here.bytes > MOST_DECODED and len(here.decoded) > 1:
+                here.bytes -= here.decoded.popitem(last=False)[1].nbytes
         return made
+
+
+class _Opened:
+    """A file as one process has it open, and its tiles and strips that are decoded. After a fork
+    two processes would share the place in the file, and locks that the other one holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = os.getpid()
+        self.file = tifffile.TiffFile(path)
+        self.file.filehandle.set_lock(True)  # pages are read where they are asked for, by threads
+        weakref.finalize(self, self.file.close)
+        self.series, self.lock = _levels(self.file), threading.Lock()
+        self.decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
+        self.bytes = 0
 
 
 def window_at(y: int, x: int, height: int, width: int) -> tuple[slice, slice]:
@@ -246,7 +258,7 @@ def _decoded(
         raise ValueError("the file is truncated: it ends before its last pixels")
     data = None
     if size:
-        with handle.lock:
+        with handle.lock:  # threads share the place in the file
             handle.seek(offset)
             data = handle.read(size)
     more = {"jpegtables": page.jpegtables, "jpegheader": frame.jpegheader}

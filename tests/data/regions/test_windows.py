@@ -1,5 +1,7 @@
 """Windows of files are those of the whole image, in the file's own bits."""
 
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -207,3 +209,49 @@ def test_a_cut_file_is_told_with_its_name(tmp_path: Path) -> None:
     scene = open_scene(file, Scope())
     with pytest.raises(ImageError, match=r"cut\.tif: the file is truncated"):
         scene[:, :]
+
+
+def scattered(file: Path) -> tuple[RegionImage, np.ndarray]:
+    """An image of many small tiles, none of which is kept for long."""
+    x = np.random.default_rng(3).integers(0, 256, (512, 512)).astype(np.uint8)
+    tifffile.imwrite(file, x, tile=(16, 16), compression="zlib")
+    return open_regions(file), x
+
+
+def wrong(image: RegionImage, x: np.ndarray, seed: int, count: int = 100) -> int:
+    """Of some windows, those with other pixels than the file's, or that cannot be read."""
+    rng, found = np.random.default_rng(seed), 0
+    for top, left in rng.integers(0, 512 - 40, (count, 2)).tolist():
+        try:
+            part = image.read(top, left, 40, 40)[..., 0]
+            found += not np.array_equal(part, x[top : top + 40, left : left + 40])
+        except Exception:
+            found += 1
+    return found
+
+
+def test_threads_read_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place in the file was moved by one while another read."""
+    monkeypatch.setattr("genseg.data.regions.tiff.MOST_DECODED", 1)
+    image, x = scattered(tmp_path / "x.tif")
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda n: wrong(image, x, n), range(8))) == [0] * 8
+
+
+def test_forked_processes_read_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork here")
+    monkeypatch.setattr("genseg.data.regions.tiff.MOST_DECODED", 1)
+    image, x = scattered(tmp_path / "x.tif")
+    forks = multiprocessing.get_context("fork")
+    found = forks.SimpleQueue()
+    workers = [
+        forks.Process(target=lambda n=n: found.put(wrong(image, x, n, 400))) for n in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    assert [found.get() for _ in workers] == [0, 0]
+    for worker in workers:
+        worker.join()
