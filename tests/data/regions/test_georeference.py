@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from genseg.core.reading import Reading, reading
 from genseg.data.images.coco_files import CocoError
+from genseg.data.images.png import write_png
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 from genseg.data.regions.georeference import OnMap, on_map
@@ -182,3 +184,15 @@ def test_a_region_in_coordinates_of_the_map(tmp_path: Path) -> None:
         region.write_text(text)
         with pytest.raises(ValueError, match=why):
             read_interest(region, (40, 60), None)
+
+
+def test_a_mask_is_read_as_it_is_whatever_the_run_reads(tmp_path: Path) -> None:
+    """Channels and ranges are of the run's images: a mask of 1 became black, or could not be
+    read."""
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:20, :10] = 1
+    write_png(tmp_path / "mask.png", mask)
+    for told in (Reading(), Reading(channels="2,1"), Reading(ranges=((100.0, 200.0),))):
+        with reading(told):
+            inside = read_interest(tmp_path / "mask.png", (40, 60), None).inside
+        assert np.array_equal(inside, mask > 0)
