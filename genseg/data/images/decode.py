@@ -19,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from genseg.data.images.depth import as_rgb
 
 MOST_BYTES = 2**30  # of decoded pixels; they are held once more while they become 8 bits
+LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
 ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0112, 258, 339  # numbers of tags in EXIF and TIFF
 COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 259, 262, 277, 338
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

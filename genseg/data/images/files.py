@@ -334,10 +334,9 @@ def _numbered(root: Path, numbers: Mapping[_Image, Any], reading: Reading) -> Im
 def fingerprint(images: ImageList) -> str:
     """32 hexadecimal digits that change when a name, a size or the content of a file changes.
 
-    Independent of where the root lies and of dates, but of an image that is a folder (a zarr, a
-    .mrxs): of that one the dates of its files stand for their content. Of a file over 64 KiB four pieces of 16 KiB are
-    read: where compressed pixels change, so does the size or what follows; a few pixels of a large
-    uncompressed file may escape.
+    Independent of where the root lies, and of dates, but where files in a folder are an image (a
+    zarr, a .mrxs). Of a file over 64 KiB four pieces of 16 KiB are read: where compressed pixels
+    change, so does the size or what follows; a few pixels of a large uncompressed file may escape.
     """
     total = hashlib.blake2b(digest_size=16)
     with ThreadPoolExecutor(8) as pool:  # they hide the latency of a disk or a network

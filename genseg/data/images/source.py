@@ -42,11 +42,6 @@ def decode(
     wanted = current() if reading is None else reading
     try:
         with open(path, "rb", opener=regular) as file:
-            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
-                raise ValueError(
-                    f"a file of {size / 2**30:.1f} GiB, which is not decoded whole: genseg "
-                    "generate, predict, evaluate and pretrain read a TIFF of that size by windows"
-                )
             return _pixels(file, wanted, image, short_side)
     except MemoryError:
         raise
@@ -57,7 +52,14 @@ def decode(
 def _pixels(
     file: BufferedIOBase, wanted: Reading, image: int, short_side: int
 ) -> UInt8[np.ndarray, "h w c"]:
+    size = os.fstat(file.fileno()).st_size
     if not wanted.said and image <= 1 and not may_hold_more(file):
+        if size > MOST_BYTES:
+            raise ValueError(
+                f"a file of {size / 2**30:.1f} GiB, which is not decoded whole: genseg generate, "
+                "predict, evaluate and pretrain read a TIFF of more than 100 million pixels by "
+                "windows; cut another one into tiles"
+            )
         file.seek(0)
         return rgb_pixels(file.read(), short_side=short_side)
     held, choice = _chosen(file, wanted, image)
@@ -66,7 +68,7 @@ def _pixels(
     array = file.read(4) in ARRAYS
     first = choice.plain and choice.images[n] == (0,)
     lacking = held.nodata is not None and held.dtype != "uint8"
-    if first and not (array or wanted.ranges or lacking):
+    if first and size <= MOST_BYTES and not (array or wanted.ranges or lacking):
         file.seek(0)
         return rgb_pixels(file.read(), short_side=short_side)
     x = values_in(file, held, choice, n)

@@ -10,7 +10,7 @@ import tifffile
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import reason_of, shrunk
+from genseg.data.images.decode import LARGE, reason_of, shrunk
 from genseg.data.images.files import SLIDES, ZARR, ImageList, Window
 from genseg.data.images.planes import Choice, Held
 from genseg.data.images.source import (
@@ -32,7 +32,6 @@ from genseg.data.regions.tiff import NoWindows, TiffRegions
 from genseg.data.regions.zarr import ZarrRegions
 
 WINDOW = 512  # pixels: what is trained on is as large as what generation shrinks images to
-LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
 TIFFS = (".tif", ".tiff")
 
 
