@@ -13,16 +13,14 @@ import tifffile
 from jaxtyping import Shaped
 
 from genseg.core.reading import Selection
-from genseg.data.images.decode import MOST_BYTES, ORIENTATION
-from genseg.data.images.held import held_by_tiff
-from genseg.data.images.planes import Held, as_stack, check_image, choose, combine
-from genseg.data.images.values import without_false_alpha
+from genseg.data.images.decode import ORIENTATION
+from genseg.data.images.planes import as_stack, check_image, choose, combine
+from genseg.data.images.values import frame_of, grid_of, held_by_bands, segment_of
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.georeference import OnMap, mapping_of
 from genseg.data.regions.image import checked_window, page_of
 
 MOST_DECODED = 2**28  # bytes of decoded tiles and strips that are kept for the next windows
-SEEN, TILE = 8, 256  # windows down and across, and their pixels, that tell what a band is
 KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR")
 
 
@@ -42,12 +40,10 @@ class TiffRegions:
         self._opened = _Opened(path)
         file, series = self._opened.file, self._opened.series
         page = file.pages.first
-        held = held_by_tiff(file)
+        held = held_by_bands(file)
         self.levels = tuple(
             (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in series
         )
-        if held.alpha and file.is_geotiff and not held.page_axes:
-            held = self._without_false_alpha(held)
         self.choice = choose(held, selection)
         self.held = as_stack(held) if self.choice.stacked else held
         check_image(self.held, self.choice, image)
@@ -97,17 +93,6 @@ class TiffRegions:
         pages = [page_of(whole, self.held, p, channels, rows, columns) for p in self.pages]
         return np.stack(pages).astype(dtype.newbyteorder("="))
 
-    def _without_false_alpha(self, held: Held) -> Held:
-        """GDAL declares a fourth band, such as near infrared, to be transparency: see `values`.
-        Here windows all over the image are looked at."""
-        self.held, (h, w) = held, self.levels[0]
-        seen = [
-            self._channel(0, 0, held.channels - 1, *window_at(y, x, h, w)).ravel()
-            for y in range(SEEN)
-            for x in range(SEEN)
-        ]
-        return without_false_alpha(held, np.concatenate(seen)[None, None, None])
-
     def _channel(
         self, level: int, page: int, channel: int, rows: slice, columns: slice
     ) -> Shaped[np.ndarray, "h w"]:
@@ -133,9 +118,9 @@ class TiffRegions:
         rows: slice,
         columns: slice,
     ) -> Shaped[np.ndarray, "h w"]:
-        frame = _frame(page)
+        frame = frame_of(page)
         planar = frame.planarconfig == 2 and frame.samplesperpixel > 1
-        down, across, h, w = _grid(frame)
+        down, across, h, w = grid_of(frame)
         first = sample * down * across if planar else 0
         if frame.is_memmappable:
             dtype = np.dtype(frame.dtype).newbyteorder(page.parent.byteorder)
@@ -164,7 +149,7 @@ class TiffRegions:
             if (known := here.decoded.get(key)) is not None:
                 here.decoded.move_to_end(key)
                 return known
-        made = _decoded(page, key[2])
+        made = segment_of(page, key[2])
         with here.lock:
             if key not in here.decoded:
                 here.decoded[key] = made
@@ -186,13 +171,6 @@ class _Opened:
         self.series, self.lock = _levels(self.file), threading.Lock()
         self.decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
         self.bytes = 0
-
-
-def window_at(y: int, x: int, height: int, width: int) -> tuple[slice, slice]:
-    """One of SEEN x SEEN windows of an image."""
-    h, w = min(height, TILE), min(width, TILE)
-    top, left = (height - h) * y // (SEEN - 1), (width - w) * x // (SEEN - 1)
-    return slice(top, top + h), slice(left, left + w)
 
 
 def _pixel_size(path: Path, on_map: OnMap | None) -> tuple[float, float] | None:
@@ -218,56 +196,3 @@ def _levels(file: tifffile.TiffFile) -> Sequence[tifffile.TiffPageSeries]:
         and abs(s.shape[s.axes.index("Y")] / h - s.shape[s.axes.index("X")] / w) < 0.02
     ]
     return [first, *sorted(copies, key=lambda s: -s.size)]
-
-
-def _frame(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:
-    """The page that says how a page is stored."""
-    assert page.keyframe is not None
-    return page.keyframe
-
-
-def _grid(frame: tifffile.TiffPage) -> tuple[int, int, int, int]:
-    """How many tiles or strips lie below and beside each other in a plane; their rows and
-    columns."""
-    h, w = frame.imagelength, frame.imagewidth
-    if frame.is_tiled:
-        return (
-            -(-h // frame.tilelength),
-            -(-w // frame.tilewidth),
-            frame.tilelength,
-            frame.tilewidth,
-        )
-    rows = min(frame.rowsperstrip, h)
-    size = rows * w * frame.samplesperpixel * np.dtype(frame.dtype).itemsize
-    if size > MOST_BYTES and not frame.is_memmappable:
-        raise ValueError(
-            f"a TIFF of strips of {size / 2**30:.1f} GiB, which are decoded whole; save it with "
-            "tiles"
-        )
-    return -(-h // rows), 1, rows, w
-
-
-def _decoded(
-    page: tifffile.TiffPage | tifffile.TiffFrame, number: int
-) -> Shaped[np.ndarray, "h w s"]:
-    """A tile or strip of a page. Raises ValueError for a file that ends before it, and where
-    nothing decodes it."""
-    frame, handle = _frame(page), page.parent.filehandle
-    offset, size = page.dataoffsets[number], page.databytecounts[number]
-    if offset + size > handle.size:
-        raise ValueError("the file is truncated: it ends before its last pixels")
-    data = None
-    if size:
-        with handle.lock:  # threads share the place in the file
-            handle.seek(offset)
-            data = handle.read(size)
-    more = {"jpegtables": page.jpegtables, "jpegheader": frame.jpegheader}
-    jpeg = frame.compression in (6, 7, 34892, 33007)
-    try:
-        values, _, shape = frame.decode(data, number, **(more if jpeg else {}))
-    except ImportError as error:
-        raise ValueError(f"nothing here decodes it ({error}): pip install imagecodecs") from None
-    if values is None:
-        return np.full(shape[1:], frame.nodata, frame.dtype)
-    assert values.shape[0] == 1, "a page of volumes"
-    return np.asarray(values[0])
