@@ -22,6 +22,7 @@ MOST_BYTES = 2**30  # of decoded pixels; they are held once more while they beco
 LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
 ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0112, 258, 339  # numbers of tags in EXIF and TIFF
 COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 259, 262, 277, 338
+TIFFS = (".tif", ".tiff")  # suffixes
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are the scene's columns
 # of PIL's modes

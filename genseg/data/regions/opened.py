@@ -10,7 +10,7 @@ import tifffile
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import LARGE, reason_of, shrunk
+from genseg.data.images.decode import LARGE, TIFFS, reason_of, shrunk
 from genseg.data.images.files import SLIDES, ZARR, ImageList, Window
 from genseg.data.images.planes import Choice, Held
 from genseg.data.images.source import (
@@ -23,7 +23,7 @@ from genseg.data.images.source import (
 )
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
-from genseg.data.regions.georeference import on_map
+from genseg.data.regions.georeference import mapping_in
 from genseg.data.regions.image import RegionImage, Sizes, checked_window
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope, scene_of
@@ -32,7 +32,6 @@ from genseg.data.regions.tiff import NoWindows, TiffRegions
 from genseg.data.regions.zarr import ZarrRegions
 
 WINDOW = 512  # pixels: what is trained on is as large as what generation shrinks images to
-TIFFS = (".tif", ".tiff")
 
 
 def is_large(height: int, width: int) -> bool:
@@ -100,7 +99,7 @@ class ArrayRegions:
         self.levels = ((pixels.shape[0], pixels.shape[1]),)
         resolution = resolution_of(path)
         self.pixel_size = None if resolution is None else resolution.micrometres
-        self.on_map = on_map(path)
+        self.on_map = mapping_in(path)
 
     def read(
         self, top: int, left: int, height: int, width: int, level: int = 0

@@ -87,7 +87,7 @@ class TiffRegions:
         """Of values in one piece; the mapping ends with the call, so its pages are no memory of
         ours."""
         assert series.dataoffset is not None
-        dtype = np.dtype(series.keyframe.dtype).newbyteorder(series.parent.byteorder)
+        dtype = np.dtype(series.keyframe.dtype).newbyteorder(self._opened.file.byteorder)
         whole = np.memmap(self.path, dtype, "r", series.dataoffset, tuple(series.shape))
         channels = self.choice.channels
         pages = [page_of(whole, self.held, p, channels, rows, columns) for p in self.pages]

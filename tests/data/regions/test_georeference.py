@@ -15,6 +15,7 @@ from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 from genseg.data.regions.georeference import OnMap, on_map
 from genseg.data.regions.interest import epsg_of, read_interest
+from genseg.data.regions.opened import ArrayRegions
 from genseg.workflows.labels.convert import convert
 
 SCALE, TIE, TRANSFORM, KEYS = 33550, 33922, 34264, 34735
@@ -97,10 +98,28 @@ def test_what_is_no_affine_map_is_refused_and_plain_files_are_none(tmp_path: Pat
     plain = tmp_path / "plain.tif"
     tifffile.imwrite(plain, np.zeros((9, 9), np.uint8))
     assert on_map(plain) is None and on_map(tmp_path / "none.tif") is None
-    with pytest.raises(ValueError, match=r"a\.tif lies on the map by 2 tie points alone"):
+    with pytest.raises(ValueError, match=r"by 2 tie points alone.* --offset 0,0 stays with"):
         on_map(geotiff(tmp_path / "a.tif", scale=(), ties=(0.0, 0, 0, 1, 2, 0) * 2))
-    with pytest.raises(ValueError, match="has no EPSG number; gdal_translate -a_srs"):
+    with pytest.raises(
+        ValueError, match="has no EPSG number; gdal_translate .* --offset 0,0 stays"
+    ):
         on_map(geotiff(tmp_path / "b.tif", epsg=32767))
+
+
+def test_a_place_in_a_system_without_a_number_or_a_name_is_no_error_of_the_image(
+    tmp_path: Path,
+) -> None:
+    """Such images could not be looked at with --level 0; without the directory of keys, a scale and
+    a tie point were called tie points alone."""
+    geotiff(tmp_path / "own.tif", epsg=32767)
+    found = ArrayRegions(np.zeros((40, 60, 3), np.uint8), tmp_path / "own.tif").on_map
+    assert found is not None and found.epsg == 0 and found.steps == (0.25, 0.5)
+    tags: list[Any] = [
+        (TIE, "d", 6, (0.0, 0, 0, 1, 2, 0), True),
+        (SCALE, "d", 3, (1.0, 1, 0), True),
+    ]
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((9, 9), np.uint8), extratags=tags, metadata=None)
+    assert on_map(tmp_path / "x.tif") is None
 
 
 def a_json(folder: Path, alpha: np.ndarray) -> Path:
