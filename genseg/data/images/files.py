@@ -14,9 +14,8 @@ from genseg.core.paths import exists, expand, file_bytes
 from genseg.core.reading import Reading, current, kept_reading
 from genseg.data.images.coco_files import YAML, coco_folders, find_file, load_json
 from genseg.data.images.counted import images_in
-from genseg.data.images.decode import regular
+from genseg.data.images.decode import ZARR, regular
 
-ZARR = ".zarr"
 MIRAX = ".mrxs"  # its pixels lie in a folder beside it
 # of scanners' whole slides, which OpenSlide reads
 SLIDES = (".bif", MIRAX, ".ndpi", ".scn", ".svs", ".svslide", ".vms")

@@ -10,8 +10,8 @@ import tifffile
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import LARGE, TIFFS, reason_of, shrunk
-from genseg.data.images.files import SLIDES, ZARR, ImageList, Window
+from genseg.data.images.decode import LARGE, TIFFS, ZARR, reason_of, shrunk
+from genseg.data.images.files import SLIDES, ImageList, Window
 from genseg.data.images.planes import Choice, Held
 from genseg.data.images.source import (
     Decoded,

@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 
-from genseg.core.reading import Reading
+from genseg.core.reading import Reading, reading
+from genseg.data.images.files import list_images
+from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError, decode
 from genseg.data.regions.image import RegionImage, checked_window
 from genseg.data.regions.opened import open_regions, open_scene
 from genseg.data.regions.scope import Scope
+from genseg.workflows.labels.scan import scan
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 65536, (150, 170)).astype(np.uint16)
@@ -143,6 +146,25 @@ def test_an_ome_zarr_and_a_zarr_array(tmp_path: Path) -> None:
     (tmp_path / "none.zarr").mkdir()
     with pytest.raises(ImageError, match=r"none\.zarr: no zarr"):
         open_regions(tmp_path / "none.zarr")
+
+
+def test_pages_of_a_zarr_are_counted_and_scanned_as_those_of_a_tiff(tmp_path: Path) -> None:
+    """It was listed as one image, failed once it was read, and was broken to scan."""
+    zarr = pytest.importorskip("zarr")
+    x = RNG.integers(0, 4096, (5, 90, 80)).astype(np.uint16)
+    zarr.create_array(str(tmp_path / "a.zarr"), shape=x.shape, dtype="uint16")[:] = x
+    with pytest.raises(ValueError, match="5 pages.*by --pages max, each"):
+        list_images(tmp_path)
+    with reading(Reading(pages="each")):
+        listed = list_images(tmp_path)
+    assert listed.pages == (1, 2, 3, 4, 5)
+    page = open_regions(listed.path(3), listed.reading, listed.page(3))
+    windows_are_those_of(page, x[3][..., None])
+    report = scan(tmp_path)
+    assert not report.broken and report.modes == (("grey 16 bit", 1),)
+    assert report.widths[0] == 80 and report.held is not None and report.held.refused
+    with pytest.raises(ImageError, match="a zarr, which is read by windows: genseg generate"):
+        read_original(tmp_path / "a.zarr")
 
 
 def test_a_slide_by_openslide(tmp_path: Path) -> None:
