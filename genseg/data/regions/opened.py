@@ -13,6 +13,7 @@ from genseg.core.reading import Reading, current
 from genseg.data.images.decode import LARGE, TIFFS, ZARR, reason_of, shrunk
 from genseg.data.images.files import SLIDES, ImageList, Window
 from genseg.data.images.planes import Choice, Held
+from genseg.data.images.ranges import Values, values_of
 from genseg.data.images.source import (
     Decoded,
     ImageError,
@@ -21,12 +22,13 @@ from genseg.data.images.source import (
     decode,
     decode_image,
 )
+from genseg.data.images.values import absent
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
 from genseg.data.regions.georeference import mapping_in
 from genseg.data.regions.image import RegionImage, Sizes, checked_window
 from genseg.data.regions.scene import Scene
-from genseg.data.regions.scope import Scope, scene_of
+from genseg.data.regions.scope import Scope, scene_of, values_at
 from genseg.data.regions.slide import SlideRegions
 from genseg.data.regions.tiff import NoWindows, TiffRegions
 from genseg.data.regions.zarr import ZarrRegions
@@ -153,6 +155,18 @@ def absent_in(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
         return scene.absent(*window) if scene.absent else None
     except ImageError:  # whoever reads it tells
         return None
+
+
+def window_values(images: ImageList, i: int) -> Values:
+    """The values of the i-th image of a list, as `ranges.values_of` gives them; of a file that is
+    read by windows the window alone is read. Raises ImageError."""
+    window = None if images.windows is None else images.windows[i]
+    if window is None or not by_windows(images.path(i)):
+        return values_of(images, i)
+    image = open_regions(images.path(i), images.reading, images.page(i))
+    x = values_at(image, window)
+    colours = x.shape[2] - (image.choice.plain and image.held.alpha)
+    return x[..., :colours], absent(x[..., :colours], image.held.nodata)
 
 
 def source_of(images: ImageList, cached: Decoded | None) -> ImageSource:

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 import tifffile
 
+import genseg.data.images.ranges as ranges
 import genseg.data.images.source as source
 import genseg.data.regions.opened as opened
 from genseg.data.images.cache import build_cache
 from genseg.data.images.files import list_images
 from genseg.data.images.png import write_png
+from genseg.data.images.ranges import fitted_ranges
 from genseg.data.images.source import ImageSource
 from genseg.data.regions.opened import in_windows, read_image
 
@@ -59,3 +61,22 @@ def test_lists_without_large_images_stay_as_they_are(
     assert in_windows(images) is images
     whole = replace(images, windows=((0, 0, 9, 9), (0, 0, 5, 5)))
     assert in_windows(whole) is whole
+
+
+@pytest.mark.parametrize("samples", [1, 3, 4])
+def test_ranges_of_a_set_are_those_of_windows_and_no_file_is_read_whole(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, samples: int
+) -> None:
+    """Each window of a large image stood for all of it, which was decoded anew each time."""
+    x = np.random.default_rng(0).integers(0, 9000, (80, 120, samples)).astype(np.uint16)
+    x[..., 3:] = 65535
+    (folder / "a.png").unlink()
+    kind = "rgb" if samples > 1 else "minisblack"
+    more = ["unassalpha"] if samples == 4 else None
+    file = folder / "b.tif"
+    tifffile.imwrite(file, x, photometric=kind, tile=(32, 32), extrasamples=more)
+    images = list_images(folder)
+    (want,) = fitted_ranges(images)
+    monkeypatch.delattr(ranges, "read_original")
+    (found,) = fitted_ranges(in_windows(images), opened.window_values)
+    assert found == pytest.approx(want, abs=1)
