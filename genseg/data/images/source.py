@@ -133,20 +133,27 @@ def decoded_size(path: Path, image: int = 0) -> tuple[int, int]:
     for every cell.
     """
     try:
-        state = path.stat()
-        return _decoded_size(path, image, current(), state.st_mtime_ns, state.st_size)
+        return _decoded_size(path, image, current(), state_of(path))
     except ImageError as error:
         raise ValueError(str(error).removeprefix(f"{path}: ")) from None
-    except OSError as error:
-        raise ValueError(reason_of(error)) from None
 
 
 @cache
 def _decoded_size(
-    path: Path, image: int, wanted: Reading, changed: int, size: int
+    path: Path, image: int, wanted: Reading, state: tuple[int, int]
 ) -> tuple[int, int]:
     height, width, _ = decode(path, image=image, reading=wanted).shape
     return height, width
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """When a file was written, and its bytes: another state is another image. Raises ImageError for
+    a missing file."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ImageError(f"{path}: {reason_of(error)}") from error
+    return state.st_mtime_ns, state.st_size
 
 
 def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w c"]:
@@ -156,7 +163,8 @@ def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.
     if window is None:
         return decode(images.path(i), short_side=short_side, **told)
     top, left, height, width = window
-    whole = _whole(images.path(i), images.page(i), images.reading)
+    path = images.path(i)
+    whole = _whole(path, images.page(i), images.reading, state_of(path))
     if top + height > whole.shape[0] or left + width > whole.shape[1]:
         raise ImageError(
             f"{images.path(i)}: it has {whole.shape[0]} x {whole.shape[1]} pixels, and a box lies "
@@ -167,7 +175,9 @@ def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.
 
 
 @lru_cache(maxsize=2)
-def _whole(path: Path, image: int, wanted: Reading) -> UInt8[np.ndarray, "h w c"]:
+def _whole(
+    path: Path, image: int, wanted: Reading, state: tuple[int, int]
+) -> UInt8[np.ndarray, "h w c"]:
     """A whole image, which neighbours in a list of windows share."""
     return decode(path, image=image, reading=wanted)
 

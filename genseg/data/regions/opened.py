@@ -21,6 +21,7 @@ from genseg.data.images.source import (
     absent_of,
     decode,
     decode_image,
+    state_of,
 )
 from genseg.data.images.values import absent
 from genseg.data.instances.label_image import resolution_of
@@ -139,7 +140,7 @@ def read_image(images: ImageList, i: int, *, short_side: int = 0) -> Pixels:
     if window is None or not by_windows(images.path(i)):
         return decode_image(images, i, short_side=short_side)
     top, left, height, width = window
-    scene = _scene(images.path(i), images.page(i), images.reading)
+    scene = _scene_of(images, i)
     part = scene[top : top + height, left : left + width]
     return np.ascontiguousarray(shrunk(part, short_side))
 
@@ -151,7 +152,7 @@ def absent_in(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
     if window is None or not by_windows(images.path(i)):
         return absent_of(images, i)
     try:
-        scene = _scene(images.path(i), images.page(i), images.reading)
+        scene = _scene_of(images, i)
         return scene.absent(*window) if scene.absent else None
     except ImageError:  # whoever reads it tells
         return None
@@ -174,9 +175,14 @@ def source_of(images: ImageList, cached: Decoded | None) -> ImageSource:
     return ImageSource(images, cached, read_image, absent_in)
 
 
+def _scene_of(images: ImageList, i: int) -> Scene:
+    path = images.path(i)
+    return _scene(path, images.page(i), images.reading, state_of(path))
+
+
 @lru_cache(maxsize=2)
-def _scene(path: Path, image: int, wanted: Reading) -> Scene:
-    """The scene of a file, which neighbours in a list of windows share."""
+def _scene(path: Path, image: int, wanted: Reading, state: tuple[int, int]) -> Scene:
+    """The scene of a file in a state, which neighbours in a list of windows share."""
     return open_scene(path, Scope(), reading=wanted, image=image)
 
 

@@ -1,5 +1,6 @@
 """Pretraining takes squares of images that are read by windows, and decodes none of them whole."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from genseg.data.images.png import write_png
 from genseg.data.images.ranges import fitted_ranges
 from genseg.data.images.source import ImageSource
 from genseg.data.regions.opened import in_windows, read_image
+from genseg.data.regions.scene import Scene, windows_of
 
 
 @pytest.fixture
@@ -80,3 +82,23 @@ def test_ranges_of_a_set_are_those_of_windows_and_no_file_is_read_whole(
     monkeypatch.delattr(ranges, "read_original")
     (found,) = fitted_ranges(in_windows(images), opened.window_values)
     assert found == pytest.approx(want, abs=1)
+
+
+def test_a_file_that_is_written_anew_is_read_anew(folder: Path) -> None:
+    """The scene of the former one was taken, whose tiles lay elsewhere."""
+    (folder / "a.png").unlink()
+    for seed, tile in ((1, 32), (2, 16)):
+        x = np.random.default_rng(seed).integers(0, 256, (80, 120, 3)).astype(np.uint8)
+        file = folder / "b.tif"
+        tifffile.imwrite(file, x, photometric="rgb", tile=(tile, tile), compression="zlib")
+        os.utime(file, ns=(0, seed))
+        assert np.array_equal(read_image(in_windows(list_images(folder)), 0), x[:40, :40])
+
+
+def test_what_a_kill_has_cut_is_made_again(tmp_path: Path) -> None:
+    scene = Scene(windows_of(np.zeros((4, 4, 3), np.uint8)), (4, 4, 3), folder=tmp_path)
+    for cut in (None, 100, 10, 0):
+        if cut is not None:
+            file = tmp_path / "row.npz"
+            file.write_bytes(file.read_bytes()[:cut])
+        assert scene.kept("row", lambda: {"a": np.arange(9)})["a"].tolist() == list(range(9))
