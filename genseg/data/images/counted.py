@@ -6,13 +6,13 @@ from pathlib import Path
 
 from genseg.core.reading import Reading
 from genseg.core.words import amount
-from genseg.data.images.decode import regular
+from genseg.data.images.decode import ZARR, regular
 from genseg.data.images.held import may_hold_more
 from genseg.data.images.planes import Held, choose
-from genseg.data.images.values import held_in
+from genseg.data.images.values import held_in, zarr_in
 
 # of files that may hold more than one picture
-SUFFIXES = (".gif", ".npy", ".npz", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".gif", ".npy", ".npz", ".png", ".tif", ".tiff", ".webp", ZARR)
 
 
 def images_in(paths: Sequence[Path], reading: Reading) -> tuple[int, ...]:
@@ -43,6 +43,8 @@ def held_by_file(path: Path) -> Held | None:
     if path.suffix.lower() not in SUFFIXES:
         return None
     try:
+        if path.suffix.lower() == ZARR and path.is_dir():
+            return zarr_in(path)[1]
         with open(path, "rb", opener=regular) as file:
             return held_in(file) if may_hold_more(file) else None
     except MemoryError:

@@ -19,8 +19,11 @@ from PIL import Image, UnidentifiedImageError
 from genseg.data.images.depth import as_rgb
 
 MOST_BYTES = 2**30  # of decoded pixels; they are held once more while they become 8 bits
+LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
 ORIENTATION, BITS_PER_SAMPLE, SAMPLE_FORMAT = 0x0112, 258, 339  # numbers of tags in EXIF and TIFF
 COMPRESSION, PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 259, 262, 277, 338
+ZARR = ".zarr"
+TIFFS = (".tif", ".tiff")  # suffixes
 TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 SIDEWAYS = (5, 6, 7, 8)  # orientations in which the file's rows are the scene's columns
 # of PIL's modes
@@ -59,6 +62,11 @@ def regular(path: str, flags: int) -> int:
     if stat.S_ISREG(mode):
         return number
     os.close(number)
+    if stat.S_ISDIR(mode) and path.lower().endswith(ZARR):
+        raise ValueError(
+            "a zarr, which is read by windows: genseg generate, predict, evaluate and pretrain do; "
+            "for other commands save it as TIFF, in tiles where it is large"
+        )
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
     raise ValueError("no regular file")

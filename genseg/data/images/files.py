@@ -14,11 +14,11 @@ from genseg.core.paths import exists, expand, file_bytes
 from genseg.core.reading import Reading, current, kept_reading
 from genseg.data.images.coco_files import YAML, coco_folders, find_file, load_json
 from genseg.data.images.counted import images_in
-from genseg.data.images.decode import regular
+from genseg.data.images.decode import ZARR, regular
 
-ZARR = ".zarr"
+MIRAX = ".mrxs"  # its pixels lie in a folder beside it
 # of scanners' whole slides, which OpenSlide reads
-SLIDES = (".bif", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms")
+SLIDES = (".bif", MIRAX, ".ndpi", ".scn", ".svs", ".svslide", ".vms")
 SUFFIXES = (
     *SLIDES,
     ".bmp",
@@ -91,9 +91,10 @@ class ImageList:
         return self.files[i] if self.pages is None else f"{self.files[i]} (image {self.page(i)})"
 
     def bytes(self, i: int) -> int:
-        """The size of the i-th file; -1 where it is missing."""
+        """The size of the i-th file, of a folder that of all its files; -1 where it is missing."""
         try:
-            return self.path(i).stat().st_size
+            parts = _parts(self.path(i))
+            return sum(size for _, size, _ in parts) if parts else self.path(i).stat().st_size
         except OSError:
             return -1
 
@@ -332,9 +333,9 @@ def _numbered(root: Path, numbers: Mapping[_Image, Any], reading: Reading) -> Im
 def fingerprint(images: ImageList) -> str:
     """32 hexadecimal digits that change when a name, a size or the content of a file changes.
 
-    Independent of where the root lies and of dates. Of a file over 64 KiB four pieces of 16 KiB are
-    read: where compressed pixels change, so does the size or what follows; a few pixels of a large
-    uncompressed file may escape.
+    Independent of where the root lies, and of dates, but where files in a folder are an image (a
+    zarr, a .mrxs). Of a file over 64 KiB four pieces of 16 KiB are read: where compressed pixels
+    change, so does the size or what follows; a few pixels of a large uncompressed file may escape.
     """
     total = hashlib.blake2b(digest_size=16)
     with ThreadPoolExecutor(8) as pool:  # they hide the latency of a disk or a network
@@ -359,9 +360,27 @@ def listing(images: ImageList) -> str:
     return total.hexdigest()
 
 
+def _parts(path: Path) -> list[tuple[str, int, int]]:
+    """Name, size and date of the files that an image is made of, where they lie in a folder: of a
+    zarr the folder itself, of a .mrxs the one beside it. Else none. Raises OSError."""
+    suffix = path.suffix.lower()
+    folder = path if suffix == ZARR else path.with_suffix("")
+    if suffix not in (ZARR, MIRAX) or not folder.is_dir():
+        return []
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    files += [path] if suffix == MIRAX else []
+    named = sorted((os.path.relpath(file, path.parent), file.stat()) for file in files)
+    return [(name, state.st_size, state.st_mtime_ns) for name, state in named]
+
+
 def _digest(images: ImageList, i: int) -> bytes:
     found = hashlib.blake2b(file_bytes(images.files[i]), digest_size=16)
     try:
+        if parts := _parts(images.path(i)):
+            found.update(b"\0parts")
+            for name, size, changed in parts:
+                found.update(file_bytes(name) + b"\0%d %d\0" % (size, changed))
+            return found.digest()
         with open(images.path(i), "rb", buffering=0, opener=regular) as file:
             size = os.fstat(file.fileno()).st_size
             found.update(b"\0%d\0" % size)

@@ -42,11 +42,6 @@ def decode(
     wanted = current() if reading is None else reading
     try:
         with open(path, "rb", opener=regular) as file:
-            if (size := os.fstat(file.fileno()).st_size) > MOST_BYTES:
-                raise ValueError(
-                    f"a file of {size / 2**30:.1f} GiB, which is not decoded whole: genseg "
-                    "generate, predict, evaluate and pretrain read a TIFF of that size by windows"
-                )
             return _pixels(file, wanted, image, short_side)
     except MemoryError:
         raise
@@ -57,7 +52,14 @@ def decode(
 def _pixels(
     file: BufferedIOBase, wanted: Reading, image: int, short_side: int
 ) -> UInt8[np.ndarray, "h w c"]:
+    size = os.fstat(file.fileno()).st_size
     if not wanted.said and image <= 1 and not may_hold_more(file):
+        if size > MOST_BYTES:
+            raise ValueError(
+                f"a file of {size / 2**30:.1f} GiB, which is not decoded whole: genseg generate, "
+                "predict, evaluate and pretrain read a TIFF of more than 100 million pixels by "
+                "windows; cut another one into tiles"
+            )
         file.seek(0)
         return rgb_pixels(file.read(), short_side=short_side)
     held, choice = _chosen(file, wanted, image)
@@ -66,7 +68,7 @@ def _pixels(
     array = file.read(4) in ARRAYS
     first = choice.plain and choice.images[n] == (0,)
     lacking = held.nodata is not None and held.dtype != "uint8"
-    if first and not (array or wanted.ranges or lacking):
+    if first and size <= MOST_BYTES and not (array or wanted.ranges or lacking):
         file.seek(0)
         return rgb_pixels(file.read(), short_side=short_side)
     x = values_in(file, held, choice, n)
@@ -131,20 +133,27 @@ def decoded_size(path: Path, image: int = 0) -> tuple[int, int]:
     for every cell.
     """
     try:
-        state = path.stat()
-        return _decoded_size(path, image, current(), state.st_mtime_ns, state.st_size)
+        return _decoded_size(path, image, current(), state_of(path))
     except ImageError as error:
         raise ValueError(str(error).removeprefix(f"{path}: ")) from None
-    except OSError as error:
-        raise ValueError(reason_of(error)) from None
 
 
 @cache
 def _decoded_size(
-    path: Path, image: int, wanted: Reading, changed: int, size: int
+    path: Path, image: int, wanted: Reading, state: tuple[int, int]
 ) -> tuple[int, int]:
     height, width, _ = decode(path, image=image, reading=wanted).shape
     return height, width
+
+
+def state_of(path: Path) -> tuple[int, int]:
+    """When a file was written, and its bytes: another state is another image. Raises ImageError for
+    a missing file."""
+    try:
+        state = path.stat()
+    except OSError as error:
+        raise ImageError(f"{path}: {reason_of(error)}") from error
+    return state.st_mtime_ns, state.st_size
 
 
 def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.ndarray, "h w c"]:
@@ -154,7 +163,8 @@ def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.
     if window is None:
         return decode(images.path(i), short_side=short_side, **told)
     top, left, height, width = window
-    whole = _whole(images.path(i), images.page(i), images.reading)
+    path = images.path(i)
+    whole = _whole(path, images.page(i), images.reading, state_of(path))
     if top + height > whole.shape[0] or left + width > whole.shape[1]:
         raise ImageError(
             f"{images.path(i)}: it has {whole.shape[0]} x {whole.shape[1]} pixels, and a box lies "
@@ -165,7 +175,9 @@ def decode_image(images: ImageList, i: int, *, short_side: int = 0) -> UInt8[np.
 
 
 @lru_cache(maxsize=2)
-def _whole(path: Path, image: int, wanted: Reading) -> UInt8[np.ndarray, "h w c"]:
+def _whole(
+    path: Path, image: int, wanted: Reading, state: tuple[int, int]
+) -> UInt8[np.ndarray, "h w c"]:
     """A whole image, which neighbours in a list of windows share."""
     return decode(path, image=image, reading=wanted)
 

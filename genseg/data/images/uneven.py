@@ -6,7 +6,8 @@ from pathlib import Path
 
 import tifffile
 
-from genseg.data.images.decode import TIFF_STARTS, regular
+from genseg.core.reading import Reading, current
+from genseg.data.images.decode import LARGE, TIFF_STARTS, regular
 from genseg.data.images.depth import noted_ranges
 from genseg.data.images.source import ImageError, decode
 
@@ -16,19 +17,26 @@ ASKED, DECODED = 64, 8
 JUMP = 1.5  # times as bright: less is hardly seen
 
 
-@functools.lru_cache(maxsize=8)  # a command asks again for its console, its json and its page
 def notes_on(files: tuple[Path, ...]) -> str:
     """What a user should know of images before they are used: a sentence where those of more than 8
-    bits become brighter by different factors; empty where none do."""
+    bits become brighter by different factors; empty where none do. What is read by windows does not
+    count."""
+    return _notes(files, current())
+
+
+@functools.lru_cache(maxsize=8)  # a command asks again for its console, its json and its page
+def _notes(files: tuple[Path, ...], wanted: Reading) -> str:
     deep = [
         file
         for file in _spread([f for f in files if f.suffix.lower() in SUFFIXES], ASKED)
         if _is_deep(file)
     ]
+    if len(deep) < 2:
+        return ""
     with noted_ranges() as ranges:
         for file in _spread(deep, DECODED):
             try:
-                decode(file, short_side=1)
+                decode(file, short_side=1, reading=wanted)
             except ImageError:  # the reader tells
                 continue
     widths = [high - low for low, high in ranges if high > low]
@@ -46,13 +54,16 @@ def _spread(files: list[Path], count: int) -> list[Path]:
 
 
 def _is_deep(file: Path) -> bool:
-    """Whether the header says more than 8 bits; False for a damaged one."""
+    """Whether the header says more than 8 bits; False for a damaged one, and for an image that is
+    not decoded whole."""
     try:
         with open(file, "rb", opener=regular) as opened:
             head = opened.peek(32)
             if head[:4] in TIFF_STARTS:
                 with tifffile.TiffFile(opened, _multifile=False) as tiff:
-                    return bool(tiff.pages.first.bitspersample > 8)
+                    page = tiff.pages.first
+                    small = page.imagelength * page.imagewidth <= LARGE
+                    return bool(small and page.bitspersample > 8)
             return (
                 head[24:25] == b"\x10"
                 if head.startswith(b"\x89PNG")

@@ -1,11 +1,11 @@
 """The values of a file as it holds them: of one image of it, upright, every channel chosen."""
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import numpy as np
 import tifffile
@@ -13,6 +13,7 @@ from jaxtyping import Bool, Shaped
 from PIL import Image, UnidentifiedImageError
 
 from genseg.data.images.decode import (
+    MOST_BYTES,
     ORIENTATION,
     TIFF_STARTS,
     _bits,
@@ -27,6 +28,7 @@ from genseg.data.images.planes import SHOWN, Choice, Held, combine, planes
 
 NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 PIXELS = ("MINISBLACK", "MINISWHITE", "RGB")  # kinds of TIFFs whose values are taken as they are
+SEEN = 8  # tiles down and across that tell what a band is
 EXTREME = 0.5  # of an alpha's values at least so many are none or all
 
 
@@ -39,10 +41,7 @@ def held_in(file: BufferedIOBase) -> Held:
         return held_by_shape(x.shape, x.dtype)
     if start in TIFF_STARTS:
         with tifffile.TiffFile(cast(IO[bytes], file), _multifile=False) as tiff:
-            held = held_by_tiff(tiff)
-            if held.alpha and tiff.is_geotiff and not held.page_axes:
-                held = without_false_alpha(held, _samples(tiff, held, [0]))
-            return held
+            return held_by_bands(tiff)
     image = opened(file)
     return held_by_picture(image, _bits(image))
 
@@ -187,11 +186,134 @@ def _refuse_truncated(tiff: tifffile.TiffFile) -> None:
         raise ValueError("the file is truncated: it ends before its last pixels")
 
 
-def without_false_alpha(held: Held, x: Shaped[np.ndarray, "1 c h w"]) -> Held:
-    """GDAL and others declare a fourth band, such as near infrared, to be transparency. It is none
-    where most of its values are neither nothing nor all."""
-    band = x[0, -1]
+def held_by_bands(tiff: tifffile.TiffFile) -> Held:
+    """What a TIFF holds. GDAL and others declare a fourth band, such as near infrared, to be
+    transparency. It is none where most of its values are neither nothing nor all; some of it is
+    looked at, all over the image."""
+    held = held_by_tiff(tiff)
+    if not held.alpha or not tiff.is_geotiff or held.page_axes:
+        return held
+    band = _some_of_last_band(tiff.pages.first)
     top = 1 if band.dtype.kind == "f" else np.iinfo(band.dtype).max
     if np.isin(band, (0, top)).mean() >= EXTREME:
         return held
     return replace(held, alpha=False, colours=0)
+
+
+def _some_of_last_band(page: tifffile.TiffPage) -> Shaped[np.ndarray, "n"]:
+    """Values of the last channel of a page: of some rows, tiles or strips."""
+    planar = page.planarconfig == 2 and page.samplesperpixel > 1
+    down, across, _, _ = grid_of(page)
+    if page.is_memmappable:
+        h, w, samples = page.imagelength, page.imagewidth, page.samplesperpixel
+        dtype = np.dtype(page.dtype).newbyteorder(page.parent.byteorder)
+        row = w * dtype.itemsize * (1 if planar else samples)
+        begin = page.dataoffsets[0] + (h * row * (samples - 1) if planar else 0)
+        found, handle = list[Shaped[np.ndarray, "_"]](), page.parent.filehandle
+        for y in _spread(h, SEEN**2):
+            with handle.lock:
+                handle.seek(begin + y * row)
+                found.append(np.frombuffer(handle.read(row), dtype))
+        values = np.concatenate(found)
+        return values if planar else values[samples - 1 :: samples]
+    first = (page.samplesperpixel - 1) * down * across if planar else 0
+    places = [
+        (y, x)
+        for y in _spread(down, SEEN if across > 1 else SEEN**2)
+        for x in _spread(across, SEEN)
+    ]
+    parts = [segment_of(page, first + y * across + x)[..., -1].ravel() for y, x in places]
+    return np.concatenate(parts)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of some places, evenly, both ends among them."""
+    return sorted(set(np.linspace(0, count - 1, min(count, most)).astype(int).tolist()))
+
+
+def frame_of(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:
+    """The page that says how a page is stored."""
+    assert page.keyframe is not None
+    return page.keyframe
+
+
+def grid_of(frame: tifffile.TiffPage) -> tuple[int, int, int, int]:
+    """How many tiles or strips lie below and beside each other in a plane; their rows and
+    columns."""
+    h, w = frame.imagelength, frame.imagewidth
+    if frame.is_tiled:
+        return (
+            -(-h // frame.tilelength),
+            -(-w // frame.tilewidth),
+            frame.tilelength,
+            frame.tilewidth,
+        )
+    rows = min(frame.rowsperstrip, h)
+    size = rows * w * frame.samplesperpixel * np.dtype(frame.dtype).itemsize
+    if size > MOST_BYTES and not frame.is_memmappable:
+        raise ValueError(
+            f"a TIFF of strips of {size / 2**30:.1f} GiB, which are decoded whole; save it with "
+            "tiles"
+        )
+    return -(-h // rows), 1, rows, w
+
+
+def segment_of(
+    page: tifffile.TiffPage | tifffile.TiffFrame, number: int
+) -> Shaped[np.ndarray, "h w s"]:
+    """A tile or strip of a page. Raises ValueError for a file that ends before it, and where
+    nothing decodes it."""
+    frame, handle = frame_of(page), page.parent.filehandle
+    offset, size = page.dataoffsets[number], page.databytecounts[number]
+    if offset + size > handle.size:
+        raise ValueError("the file is truncated: it ends before its last pixels")
+    data = None
+    if size:
+        with handle.lock:  # threads share the place in the file
+            handle.seek(offset)
+            data = handle.read(size)
+    more = {"jpegtables": page.jpegtables, "jpegheader": frame.jpegheader}
+    jpeg = frame.compression in (6, 7, 34892, 33007)
+    try:
+        values, _, shape = frame.decode(data, number, **(more if jpeg else {}))
+    except ImportError as error:
+        raise ValueError(f"nothing here decodes it ({error}): pip install imagecodecs") from None
+    if values is None:
+        return np.full(shape[1:], frame.nodata, frame.dtype)
+    assert values.shape[0] == 1, "a page of volumes"
+    return np.asarray(values[0])
+
+
+def zarr_in(path: Path) -> tuple[list[Any], Held, dict[str, Any]]:
+    """The resolutions of a zarr, the whole image first; what that holds; and what OME says of it,
+    nothing of a plain array. Raises ValueError where zarr is not installed, and for what is no
+    image."""
+    try:
+        import zarr
+    except ImportError:
+        raise ValueError("a zarr, which needs a package: pip install 'genseg[zarr]'") from None
+    try:
+        opened: Any = zarr.open(str(path), mode="r")
+    except Exception as error:  # of many kinds, by version
+        raise ValueError(f"no zarr that can be opened: {error}") from None
+    said: dict[str, Any] = opened.attrs.asdict()
+    if scales := dict(said.get("ome", said)).get("multiscales"):
+        arrays: list[Any] = [opened[d["path"]] for d in scales[0]["datasets"]]
+        return arrays, _held_by_scale(scales[0], arrays[0]), scales[0]
+    if not isinstance(opened, zarr.Array):
+        raise ValueError("a zarr group without multiscales, which is no OME-Zarr image")
+    return [opened], held_by_shape(tuple(opened.shape), np.dtype(opened.dtype)), {}
+
+
+def _held_by_scale(scale: Mapping[str, Any], array: Any) -> Held:
+    """What the largest resolution of an OME-Zarr holds. Raises ValueError for axes without rows and
+    columns."""
+    named = scale.get("axes") or list("tczyx")[-array.ndim :]
+    axes = [a if isinstance(a, str) else a["name"] for a in named]
+    letters = "".join(a[0].upper() for a in axes)
+    if not {"Y", "X"} <= set(letters) or len(letters) != array.ndim:
+        raise ValueError(f"a zarr of axes {', '.join(axes)}, which is no picture")
+    dtype = np.dtype(array.dtype)
+    channels = dict(zip(letters, array.shape, strict=True)).get("C", 1)
+    bits, colours = dtype.itemsize * 8, 1 if channels == 1 else 0
+    return Held(letters, tuple(map(int, array.shape)), str(dtype), bits, colours=colours)

@@ -9,6 +9,7 @@ import numpy as np
 import tifffile
 from jaxtyping import Float
 
+from genseg.data.images.decode import TIFFS
 from genseg.data.instances.outline import Polygon
 
 POINT = 2  # of GTRasterTypeGeoKey: coordinates are those of the middles of pixels
@@ -66,28 +67,41 @@ class OnMap:
 
 
 def on_map(path: Path) -> OnMap | None:
-    """Where the image of a file lies; None for a file that does not say it. Raises ValueError for
-    what no affine map or no EPSG number describes."""
-    if path.suffix.lower() not in (".tif", ".tiff") or not path.is_file():
-        return None
-    try:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages.first
-            mapping = mapping_of(page)
-            ties = page.tags.valueof("ModelTiepointTag")
-    except tifffile.TiffFileError:
-        return None
-    if mapping is None and ties is not None:
+    """Where the image of a file lies, as `mapping_in` says, for what is written there. Raises
+    ValueError for what no affine map or no EPSG number describes."""
+    mapping, ties = _said(path)
+    if ties:
         raise ValueError(
-            f"{path} lies on the map by {len(ties) // 6} tie points alone, which is no affine map; "
-            "gdalwarp makes one"
+            f"{path} lies on the map by {ties} tie points alone, which is no affine map; gdalwarp "
+            "makes one, and --offset 0,0 stays with pixels"
         )
     if mapping is not None and not mapping.epsg:
         raise ValueError(
             f"{path}: its coordinate reference system has no EPSG number; gdal_translate -a_srs "
-            "EPSG:N gives it one"
+            "EPSG:N gives it one, and --offset 0,0 stays with pixels"
         )
     return mapping
+
+
+def mapping_in(path: Path) -> OnMap | None:
+    """Where the image of a file lies, in a system with a number or without; None for a file that
+    does not say it."""
+    return _said(path)[0]
+
+
+def _said(path: Path) -> tuple[OnMap | None, int]:
+    """Where the image of a file lies; and how many tie points say so, where nothing else does."""
+    if path.suffix.lower() not in TIFFS or not path.is_file():
+        return None, 0
+    try:
+        with tifffile.TiffFile(path) as file:
+            page = file.pages.first
+            mapping = mapping_of(page)
+            ties = page.tags.valueof("ModelTiepointTag", ())
+            scaled = page.tags.valueof("ModelPixelScaleTag") is not None
+    except tifffile.TiffFileError:
+        return None, 0
+    return mapping, 0 if scaled or mapping is not None else len(ties) // 6
 
 
 def mapping_of(page: tifffile.TiffPage) -> OnMap | None:

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 from jaxtyping import Bool
 
-from genseg.data.images.source import ImageError, decode
+from genseg.core.reading import Reading
+from genseg.data.images.original import read_original
+from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.instances.outline import Polygon, inside_rings
 from genseg.data.regions.georeference import LONGITUDE_FIRST, WGS84, OnMap
@@ -67,7 +69,8 @@ def read_interest(file: Path, size: tuple[int, int], on_map: OnMap | None) -> In
         polygons = _polygons(file, on_map)
         return Interest(_cells(polygons, size), polygons)
     try:
-        mask = np.asarray((decode(file) > 0).any(2))
+        # the mask is no image of the run: its channels and ranges are not the run's
+        mask = np.asarray((read_original(file, reading=Reading()).pixels > 0).any(2))
     except ImageError as error:
         raise ValueError(f"--region {error}; give a .geojson, or a mask as a picture") from None
     if abs(mask.shape[0] * size[1] / (mask.shape[1] * size[0]) - 1) > 0.02:

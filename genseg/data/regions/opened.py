@@ -10,9 +10,10 @@ import tifffile
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import reason_of, shrunk
-from genseg.data.images.files import SLIDES, ZARR, ImageList, Window
+from genseg.data.images.decode import LARGE, TIFFS, ZARR, reason_of, shrunk
+from genseg.data.images.files import SLIDES, ImageList, Window
 from genseg.data.images.planes import Choice, Held
+from genseg.data.images.ranges import Values, values_of
 from genseg.data.images.source import (
     Decoded,
     ImageError,
@@ -20,20 +21,20 @@ from genseg.data.images.source import (
     absent_of,
     decode,
     decode_image,
+    state_of,
 )
+from genseg.data.images.values import absent
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
-from genseg.data.regions.georeference import on_map
+from genseg.data.regions.georeference import mapping_in
 from genseg.data.regions.image import RegionImage, Sizes, checked_window
 from genseg.data.regions.scene import Scene
-from genseg.data.regions.scope import Scope, scene_of
+from genseg.data.regions.scope import Scope, scene_of, values_at
 from genseg.data.regions.slide import SlideRegions
 from genseg.data.regions.tiff import NoWindows, TiffRegions
 from genseg.data.regions.zarr import ZarrRegions
 
 WINDOW = 512  # pixels: what is trained on is as large as what generation shrinks images to
-LARGE = 100_000_000  # pixels; a TIFF that has more is read by windows
-TIFFS = (".tif", ".tiff")
 
 
 def is_large(height: int, width: int) -> bool:
@@ -101,7 +102,7 @@ class ArrayRegions:
         self.levels = ((pixels.shape[0], pixels.shape[1]),)
         resolution = resolution_of(path)
         self.pixel_size = None if resolution is None else resolution.micrometres
-        self.on_map = on_map(path)
+        self.on_map = mapping_in(path)
 
     def read(
         self, top: int, left: int, height: int, width: int, level: int = 0
@@ -139,7 +140,7 @@ def read_image(images: ImageList, i: int, *, short_side: int = 0) -> Pixels:
     if window is None or not by_windows(images.path(i)):
         return decode_image(images, i, short_side=short_side)
     top, left, height, width = window
-    scene = _scene(images.path(i), images.page(i), images.reading)
+    scene = _scene_of(images, i)
     part = scene[top : top + height, left : left + width]
     return np.ascontiguousarray(shrunk(part, short_side))
 
@@ -151,10 +152,22 @@ def absent_in(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
     if window is None or not by_windows(images.path(i)):
         return absent_of(images, i)
     try:
-        scene = _scene(images.path(i), images.page(i), images.reading)
+        scene = _scene_of(images, i)
         return scene.absent(*window) if scene.absent else None
     except ImageError:  # whoever reads it tells
         return None
+
+
+def window_values(images: ImageList, i: int) -> Values:
+    """The values of the i-th image of a list, as `ranges.values_of` gives them; of a file that is
+    read by windows the window alone is read. Raises ImageError."""
+    window = None if images.windows is None else images.windows[i]
+    if window is None or not by_windows(images.path(i)):
+        return values_of(images, i)
+    image = open_regions(images.path(i), images.reading, images.page(i))
+    x = values_at(image, window)
+    colours = x.shape[2] - (image.choice.plain and image.held.alpha)
+    return x[..., :colours], absent(x[..., :colours], image.held.nodata)
 
 
 def source_of(images: ImageList, cached: Decoded | None) -> ImageSource:
@@ -162,9 +175,14 @@ def source_of(images: ImageList, cached: Decoded | None) -> ImageSource:
     return ImageSource(images, cached, read_image, absent_in)
 
 
+def _scene_of(images: ImageList, i: int) -> Scene:
+    path = images.path(i)
+    return _scene(path, images.page(i), images.reading, state_of(path))
+
+
 @lru_cache(maxsize=2)
-def _scene(path: Path, image: int, wanted: Reading) -> Scene:
-    """The scene of a file, which neighbours in a list of windows share."""
+def _scene(path: Path, image: int, wanted: Reading, state: tuple[int, int]) -> Scene:
+    """The scene of a file in a state, which neighbours in a list of windows share."""
     return open_scene(path, Scope(), reading=wanted, image=image)
 
 

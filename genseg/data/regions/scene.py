@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -91,9 +92,9 @@ class Scene:
             return make()
         file = self.folder / f"{name}.npz"
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
                 return dict(arrays)
-        except (OSError, ValueError, EOFError, KeyError):  # none, or a kill has cut it
+        except (OSError, ValueError, EOFError, KeyError, BadZipFile):  # none, or a cut one
             pass
         made = make()
         self.folder.mkdir(parents=True, exist_ok=True)

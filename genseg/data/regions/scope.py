@@ -117,7 +117,7 @@ def _gone(
     image: RegionImage, top: int, left: int, height: int, width: int
 ) -> Bool[np.ndarray, "h w"] | None:
     """Pixels of a window without a value, as `source.absent_pixels` has them."""
-    return absent(_read(image, top, left, height, width, 0), image.held.nodata)
+    return absent(values_at(image, (top, left, height, width)), image.held.nodata)
 
 
 def _values(image: RegionImage) -> Iterator[list[Shaped[np.ndarray, "n"]]]:
@@ -127,7 +127,7 @@ def _values(image: RegionImage) -> Iterator[list[Shaped[np.ndarray, "n"]]]:
     parts = [slice(0, count)] if _together(image) else [slice(n, n + 1) for n in range(count)]
     rows = max(1, MOST // (width * len(image.choice.channels)))
     for top in range(0, height, rows):
-        x = _read(image, top, 0, min(rows, height - top), width, 0)
+        x = values_at(image, (top, 0, min(rows, height - top), width))
         gone = _absent(image, x)
         yield [finite(x[..., p] if gone is None else x[..., p][~gone]) for p in parts]
 
@@ -160,7 +160,7 @@ def _in_8_bits(
     width: int,
 ) -> Pixels:
     """A window as it is in the decoded image."""
-    x = _read(image, top, left, height, width, level)
+    x = values_at(image, (top, left, height, width), level)
     out = as_pixels(
         x,
         picture=image.choice.plain,
@@ -172,12 +172,12 @@ def _in_8_bits(
     return 255 - out if image.held.inverted else out
 
 
-def _read(
-    image: RegionImage, top: int, left: int, height: int, width: int, level: int
+def values_at(
+    image: RegionImage, window: tuple[int, int, int, int], level: int = 0
 ) -> Shaped[np.ndarray, "h w c"]:
-    """A window. Raises ImageError, with the file's name."""
+    """The values of a window: top, left, height, width. Raises ImageError, with the file's name."""
     try:
-        return image.read(top, left, height, width, level)
+        return image.read(*window, level)
     except (MemoryError, ImageError):
         raise
     except Exception as error:  # damaged data make codecs raise nearly anything

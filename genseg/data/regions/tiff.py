@@ -1,6 +1,7 @@
 """Windows of a TIFF: what is stored in one piece is mapped, of the rest the tiles or strips that
 the window meets are decoded."""
 
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -12,16 +13,14 @@ import tifffile
 from jaxtyping import Shaped
 
 from genseg.core.reading import Selection
-from genseg.data.images.decode import MOST_BYTES, ORIENTATION
-from genseg.data.images.held import held_by_tiff
-from genseg.data.images.planes import Held, as_stack, check_image, choose, combine
-from genseg.data.images.values import without_false_alpha
+from genseg.data.images.decode import ORIENTATION
+from genseg.data.images.planes import as_stack, check_image, choose, combine
+from genseg.data.images.values import frame_of, grid_of, held_by_bands, segment_of
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.georeference import OnMap, mapping_of
 from genseg.data.regions.image import checked_window, page_of
 
 MOST_DECODED = 2**28  # bytes of decoded tiles and strips that are kept for the next windows
-SEEN, TILE = 8, 256  # windows down and across, and their pixels, that tell what a band is
 KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR")
 
 
@@ -38,18 +37,13 @@ class TiffRegions:
         NoWindows, which is one, for other colours than grey and RGB, and where it is not
         upright."""
         self.path = path
-        self.file = tifffile.TiffFile(path)
-        weakref.finalize(self, self.file.close)
-        page = self.file.pages.first
-        held = held_by_tiff(self.file)
-        self._series, self._lock = _levels(self.file), threading.Lock()
-        self._decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
-        self._bytes = 0
+        self._opened = _Opened(path)
+        file, series = self._opened.file, self._opened.series
+        page = file.pages.first
+        held = held_by_bands(file)
         self.levels = tuple(
-            (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in self._series
+            (s.shape[s.axes.index("Y")], s.shape[s.axes.index("X")]) for s in series
         )
-        if held.alpha and self.file.is_geotiff and not held.page_axes:
-            held = self._without_false_alpha(held)
         self.choice = choose(held, selection)
         self.held = as_stack(held) if self.choice.stacked else held
         check_image(self.held, self.choice, image)
@@ -72,7 +66,7 @@ class TiffRegions:
     ) -> Shaped[np.ndarray, "height width c"]:
         """A window of a level; pixels of tiles that the file leaves out are its nodata, or 0."""
         rows, columns = checked_window(self.levels[level], top, left, height, width)
-        series = self._series[level]
+        series = self._here().series[level]
         if series.dataoffset is not None:
             return combine(self._mapped(series, rows, columns), self.choice.how)
         chosen = [
@@ -81,36 +75,29 @@ class TiffRegions:
         ]
         return combine(np.stack(chosen), self.choice.how)
 
+    def _here(self) -> "_Opened":
+        """The file as this process has it open."""
+        if self._opened.process != os.getpid():
+            self._opened = _Opened(self.path)
+        return self._opened
+
     def _mapped(
         self, series: tifffile.TiffPageSeries, rows: slice, columns: slice
     ) -> Shaped[np.ndarray, "p c h w"]:
         """Of values in one piece; the mapping ends with the call, so its pages are no memory of
         ours."""
         assert series.dataoffset is not None
-        dtype = np.dtype(series.keyframe.dtype).newbyteorder(self.file.byteorder)
-        whole = np.memmap(
-            self.file.filehandle.path, dtype, "r", series.dataoffset, tuple(series.shape)
-        )
+        dtype = np.dtype(series.keyframe.dtype).newbyteorder(self._opened.file.byteorder)
+        whole = np.memmap(self.path, dtype, "r", series.dataoffset, tuple(series.shape))
         channels = self.choice.channels
         pages = [page_of(whole, self.held, p, channels, rows, columns) for p in self.pages]
         return np.stack(pages).astype(dtype.newbyteorder("="))
-
-    def _without_false_alpha(self, held: Held) -> Held:
-        """GDAL declares a fourth band, such as near infrared, to be transparency: see `values`.
-        Here windows all over the image are looked at."""
-        self.held, (h, w) = held, self.levels[0]
-        seen = [
-            self._channel(0, 0, held.channels - 1, *window_at(y, x, h, w)).ravel()
-            for y in range(SEEN)
-            for x in range(SEEN)
-        ]
-        return without_false_alpha(held, np.concatenate(seen)[None, None, None])
 
     def _channel(
         self, level: int, page: int, channel: int, rows: slice, columns: slice
     ) -> Shaped[np.ndarray, "h w"]:
         """One channel of one page, of the page of the file that holds it."""
-        series = self._series[level]
+        series = self._here().series[level]
         sizes = self.held.sizes
         samples = sizes.get("S", 1)
         outer = [a for a in self.held.axes if a not in "YXS"]
@@ -131,19 +118,14 @@ class TiffRegions:
         rows: slice,
         columns: slice,
     ) -> Shaped[np.ndarray, "h w"]:
-        frame = _frame(page)
+        frame = frame_of(page)
         planar = frame.planarconfig == 2 and frame.samplesperpixel > 1
-        down, across, h, w = _grid(frame)
+        down, across, h, w = grid_of(frame)
         first = sample * down * across if planar else 0
         if frame.is_memmappable:
-            dtype = np.dtype(frame.dtype).newbyteorder(self.file.byteorder)
-            whole = np.memmap(
-                self.file.filehandle.path,
-                dtype,
-                "r",
-                page.dataoffsets[0],
-                frame.shaped[:1] + frame.shaped[2:],
-            )
+            dtype = np.dtype(frame.dtype).newbyteorder(page.parent.byteorder)
+            shape = frame.shaped[:1] + frame.shaped[2:]
+            whole = np.memmap(self.path, dtype, "r", page.dataoffsets[0], shape)
             part = whole[sample if planar else 0, rows, columns, 0 if planar else sample]
             return part.astype(dtype.newbyteorder("="))
         out = np.empty((rows.stop - rows.start, columns.stop - columns.start), frame.dtype)
@@ -162,25 +144,33 @@ class TiffRegions:
         self, page: tifffile.TiffPage | tifffile.TiffFrame, key: tuple[int, int, int]
     ) -> Shaped[np.ndarray, "h w s"]:
         """A decoded tile or strip, from those that are kept where it is there."""
-        with self._lock:
-            if (known := self._decoded.get(key)) is not None:
-                self._decoded.move_to_end(key)
+        here = self._here()
+        with here.lock:
+            if (known := here.decoded.get(key)) is not None:
+                here.decoded.move_to_end(key)
                 return known
-        made = _decoded(page, key[2])
-        with self._lock:
-            if key not in self._decoded:
-                self._decoded[key] = made
-                self._bytes += made.nbytes
-            while self._bytes > MOST_DECODED and len(self._decoded) > 1:
-                self._bytes -= self._decoded.popitem(last=False)[1].nbytes
+        made = segment_of(page, key[2])
+        with here.lock:
+            if key not in here.decoded:
+                here.decoded[key] = made
+                here.bytes += made.nbytes
+            while here.bytes > MOST_DECODED and len(here.decoded) > 1:
+                here.bytes -= here.decoded.popitem(last=False)[1].nbytes
         return made
 
 
-def window_at(y: int, x: int, height: int, width: int) -> tuple[slice, slice]:
-    """One of SEEN x SEEN windows of an image."""
-    h, w = min(height, TILE), min(width, TILE)
-    top, left = (height - h) * y // (SEEN - 1), (width - w) * x // (SEEN - 1)
-    return slice(top, top + h), slice(left, left + w)
+class _Opened:
+    """A file as one process has it open, and its tiles and strips that are decoded. After a fork
+    two processes would share the place in the file, and locks that the other one holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.process = os.getpid()
+        self.file = tifffile.TiffFile(path)
+        self.file.filehandle.set_lock(True)  # pages are read where they are asked for, by threads
+        weakref.finalize(self, self.file.close)
+        self.series, self.lock = _levels(self.file), threading.Lock()
+        self.decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
+        self.bytes = 0
 
 
 def _pixel_size(path: Path, on_map: OnMap | None) -> tuple[float, float] | None:
@@ -206,56 +196,3 @@ def _levels(file: tifffile.TiffFile) -> Sequence[tifffile.TiffPageSeries]:
         and abs(s.shape[s.axes.index("Y")] / h - s.shape[s.axes.index("X")] / w) < 0.02
     ]
     return [first, *sorted(copies, key=lambda s: -s.size)]
-
-
-def _frame(page: tifffile.TiffPage | tifffile.TiffFrame) -> tifffile.TiffPage:
-    """The page that says how a page is stored."""
-    assert page.keyframe is not None
-    return page.keyframe
-
-
-def _grid(frame: tifffile.TiffPage) -> tuple[int, int, int, int]:
-    """How many tiles or strips lie below and beside each other in a plane; their rows and
-    columns."""
-    h, w = frame.imagelength, frame.imagewidth
-    if frame.is_tiled:
-        return (
-            -(-h // frame.tilelength),
-            -(-w // frame.tilewidth),
-            frame.tilelength,
-            frame.tilewidth,
-        )
-    rows = min(frame.rowsperstrip, h)
-    size = rows * w * frame.samplesperpixel * np.dtype(frame.dtype).itemsize
-    if size > MOST_BYTES and not frame.is_memmappable:
-        raise ValueError(
-            f"a TIFF of strips of {size / 2**30:.1f} GiB, which are decoded whole; save it with "
-            "tiles"
-        )
-    return -(-h // rows), 1, rows, w
-
-
-def _decoded(
-    page: tifffile.TiffPage | tifffile.TiffFrame, number: int
-) -> Shaped[np.ndarray, "h w s"]:
-    """A tile or strip of a page. Raises ValueError for a file that ends before it, and where
-    nothing decodes it."""
-    frame, handle = _frame(page), page.parent.filehandle
-    offset, size = page.dataoffsets[number], page.databytecounts[number]
-    if offset + size > handle.size:
-        raise ValueError("the file is truncated: it ends before its last pixels")
-    data = None
-    if size:
-        with handle.lock:
-            handle.seek(offset)
-            data = handle.read(size)
-    more = {"jpegtables": page.jpegtables, "jpegheader": frame.jpegheader}
-    jpeg = frame.compression in (6, 7, 34892, 33007)
-    try:
-        values, _, shape = frame.decode(data, number, **(more if jpeg else {}))
-    except ImportError as error:
-        raise ValueError(f"nothing here decodes it ({error}): pip install imagecodecs") from None
-    if values is None:
-        return np.full(shape[1:], frame.nodata, frame.dtype)
-    assert values.shape[0] == 1, "a page of volumes"
-    return np.asarray(values[0])

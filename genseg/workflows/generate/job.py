@@ -98,7 +98,8 @@ class Job:
             try:
                 return row | look(i, image, row)
             except ImageError as error:  # a scene is read while it is looked at
-                return {k: row[k] for k in ("id", "file_name", "bytes")} | {"broken": str(error)}
+                kept = ("id", "file_name", "bytes", "page")
+                return {k: row[k] for k in kept if k in row} | {"broken": str(error)}
 
         with ThreadPoolExecutor(1) as reading, several_at_once(device) as looking:
             pixels = decoded(self.images, todo, reading, self.scope, self.tiles)

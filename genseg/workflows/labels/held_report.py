@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from genseg.core.reading import Reading, Selection, current
-from genseg.data.images.decode import regular
+from genseg.data.images.decode import ZARR, regular
 from genseg.data.images.original import read_original
 from genseg.data.images.planes import Held, choose
-from genseg.data.images.values import held_in
+from genseg.data.images.values import held_in, zarr_in
 from genseg.data.instances.label_image import resolution_of
+from genseg.data.regions.opened import by_windows
 
 PERCENTILES = (0, 1, 50, 99, 100)
 ASKED, TAKEN = 32, 50_000  # images whose values are looked at, evenly from all; values of each
@@ -65,7 +66,7 @@ def held_report(paths: Sequence[Path], files: Sequence[str]) -> HeldReport:
             resolution = resolution_of(path)
             size = resolution.micrometres if resolution else None
             sizes[f"{size[1]:.4g} x {size[0]:.4g}" if size else ""] += 1
-            looked += _add(path, held, values)
+            looked += not by_windows(path) and _add(path, held, values)
     percentiles = {
         name: tuple(np.nanpercentile(np.concatenate(parts), PERCENTILES).tolist())
         for name, parts in values.items()
@@ -81,6 +82,8 @@ def held_report(paths: Sequence[Path], files: Sequence[str]) -> HeldReport:
 
 def _held(path: Path) -> Held | None:
     try:
+        if path.suffix.lower() == ZARR and path.is_dir():
+            return zarr_in(path)[1]
         with open(path, "rb", opener=regular) as file:
             return held_in(file)
     except MemoryError:

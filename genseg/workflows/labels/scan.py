@@ -17,8 +17,8 @@ from tqdm import tqdm
 from genseg.core.paths import expand
 from genseg.core.reading import Reading
 from genseg.core.result import Result
-from genseg.data.images.decode import read_file, reason_of
-from genseg.data.images.files import ImageList, list_files, walk
+from genseg.data.images.decode import TIFFS, read_file, reason_of
+from genseg.data.images.files import ImageList, fingerprint, list_files, walk
 from genseg.data.images.held import may_hold_more
 from genseg.data.images.kind import Kind, kind_of
 from genseg.data.images.original import read_original
@@ -26,6 +26,7 @@ from genseg.data.images.source import ImageError, decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.label_report import LabelReport, report_labels
 from genseg.data.proposals.scale import SIDE, Scale, scale_of, spread_over
+from genseg.data.regions.opened import by_windows, open_regions
 from genseg.workflows.labels.held_report import KINDS, HeldReport, held_report
 
 WIDTH = 100  # columns of a report
@@ -80,7 +81,7 @@ class _Finding:
 
 def scan(path: str | Path, *, scale: bool = False) -> Scan:
     """Read every image of a folder, a list or a json as training would (JPEGs at 1/8 of their size,
-    for speed).
+    for speed); of what is read by windows the header.
 
     scale: also look at some of them, to tell which recipe suits them
 
@@ -120,6 +121,8 @@ def _scale(images: ImageList, path: str | Path) -> Scale:
 def _inspect(images: ImageList, i: int) -> _Finding:
     path, size, digest = images.path(i), 0, b""
     try:
+        if by_windows(path):
+            return _large(images, i)
         data = read_file(path)
         size, digest = len(data), hashlib.blake2b(data, digest_size=16).digest()
         _decode(path, data)
@@ -130,6 +133,21 @@ def _inspect(images: ImageList, i: int) -> _Finding:
         raise
     except Exception as error:  # damaged files make PIL's plugins raise nearly anything
         return _Finding(size, digest, None, reason_of(error))
+
+
+def _large(images: ImageList, i: int) -> _Finding:
+    """An image that is read by windows, by its header. Raises ImageError."""
+    path = images.path(i)
+    try:
+        found = open_regions(path, image=1)
+    except ImageError:  # it may hold more than is said what to use of
+        found = open_regions(path, Reading("1", "1"))
+    held, (height, width) = found.held, found.levels[0]
+    colours = {1: "grey", 3: "RGB"}.get(held.channels, f"{held.channels} channels")
+    name = "TIFF" if path.suffix.lower() in TIFFS else path.suffix[1:].lower()
+    digest = fingerprint(replace(images, files=(images.files[i],), windows=None, pages=None))
+    kind = Kind(name, f"{colours} {held.bits} bit", width, height, held.pages)
+    return _Finding(images.bytes(i), digest.encode(), kind, "")
 
 
 def _decode(path: Path, data: bytes) -> None:

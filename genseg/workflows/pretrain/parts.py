@@ -28,7 +28,7 @@ from genseg.data.images.views import ViewConfig
 from genseg.data.labels.box_crops import crop_list
 from genseg.data.labels.findings import Findings
 from genseg.data.labels.labelled_set import read_labelled
-from genseg.data.regions.opened import in_windows, read_image, source_of
+from genseg.data.regions.opened import in_windows, read_image, source_of, window_values
 from genseg.data.scenes.scenes import default_scenes
 from genseg.joint import Joint
 from genseg.methods import METHODS
@@ -201,7 +201,7 @@ def reading_of(config: PretrainConfig) -> Reading:
         return words
     with reading(words):
         images, _ = run_images(_source(config), crops=False)
-        return replace(words, ranges=fitted_ranges(images))
+        return replace(words, ranges=fitted_ranges(images, window_values))
 
 
 def run_images(path: Path, *, crops: bool) -> tuple[ImageList, Findings]:

@@ -2,6 +2,7 @@
 written."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from genseg.data.images import decode
+from genseg.core.reading import Reading
+from genseg.data.images import decode, source
 from genseg.data.images.decode import rgb_pixels
 from genseg.data.images.kind import kind_of
 
@@ -227,3 +229,16 @@ def test_a_small_file_of_many_bytes_is_refused_before_it_is_decoded(
             rgb_pixels(data)
     monkeypatch.setattr(decode, "MOST_BYTES", 64 * 64 * 24)
     assert rgb_pixels(deep).shape == (64, 64, 3)
+
+
+def test_a_page_of_a_large_stack_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file's size says nothing of a page: the stack was refused."""
+    stack = np.random.default_rng(0).integers(0, 256, (5, 40, 60)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "stack.tif", stack, photometric="minisblack")
+    tifffile.imwrite(tmp_path / "one.tif", stack[0], photometric="minisblack")
+    monkeypatch.setattr(source, "MOST_BYTES", 2000)
+    for page in (1, 3):
+        found = source.decode(tmp_path / "stack.tif", reading=Reading(pages=str(page)))
+        assert np.array_equal(found[..., 0], stack[page - 1])
+    with pytest.raises(ValueError, match="cut another one into tiles"):
+        source.decode(tmp_path / "one.tif")

@@ -315,6 +315,25 @@ def test_the_fingerprint_follows_names_sizes_and_content_and_nothing_else(tmp_pa
     assert len(seen) == 7
 
 
+@pytest.mark.parametrize("name", ["a.zarr", "a.mrxs"])
+def test_an_image_that_is_a_folder_has_the_fingerprint_and_size_of_its_files(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "a.zarr" if name == "a.zarr" else tmp_path / "a"
+    (folder / "0").mkdir(parents=True)
+    chunk, whole = folder / "0" / "c", list[tuple[str, int]]()
+    if name == "a.mrxs":
+        (tmp_path / name).write_bytes(b"head")
+    for content in (b"12", b"34", b"345"):
+        chunk.write_bytes(content)
+        os.utime(chunk, ns=(0, len(whole)))
+        listed = ImageList(tmp_path, (name,))
+        whole.append((fingerprint(listed), listed.bytes(0) - 4 * (name == "a.mrxs")))
+    assert len({digest for digest, _ in whole}) == 3
+    assert [size for _, size in whole] == [2, 2, 3]
+    assert fingerprint(listed) == whole[-1][0]
+
+
 def test_the_fingerprint_does_not_depend_on_the_parts_it_is_computed_in(tmp_path: Path) -> None:
     for i in range(300):  # more than one part of 256
         (tmp_path / f"{i:03}.png").write_bytes(b"%d" % i)

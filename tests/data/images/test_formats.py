@@ -12,6 +12,8 @@ import tifffile
 from PIL import Image
 
 from genseg.core.reading import Reading
+from genseg.data.images import values
+from genseg.data.images.counted import held_by_file
 from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError, decode
 
@@ -254,3 +256,43 @@ def test_a_missing_codec_is_named_and_nothing_is_said_beside(
     with pytest.raises(ImageError):
         decode(tmp_path / "b.tif")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("planar", [False, True])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("tile", [None, (16, 16)])
+def test_a_fourth_band_is_told_by_some_of_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tile: tuple[int, int] | None,
+    compression: str | None,
+    planar: bool,
+) -> None:
+    """Lists decoded every GeoTIFF with an alpha band whole."""
+    x = np.random.default_rng(0).integers(1, 255, (300, 260, 4)).astype(np.uint8)
+    seen, read = list[int](), values.segment_of
+
+    def counted(page: tifffile.TiffPage, number: int) -> np.ndarray:
+        seen.append(number)
+        return read(page, number)
+
+    monkeypatch.setattr(values, "segment_of", counted)
+    monkeypatch.delattr(values, "_samples")
+    for band, alpha in ((x[..., 3], False), (255 * (x[..., 3] > 99).astype(np.uint8), True)):
+        picture = np.dstack([x[..., :3], band])
+        seen.clear()
+        tifffile.imwrite(
+            tmp_path / "x.tif",
+            np.moveaxis(picture, -1, 0) if planar else picture,
+            photometric="rgb",
+            planarconfig="separate" if planar else "contig",
+            tile=tile,
+            compression=compression,
+            rowsperstrip=None if tile else 2,
+            extrasamples=["unassalpha"],
+            extratags=[(34735, 3, 4, (1, 1, 0, 0), True)],
+            metadata=None,
+        )
+        held = held_by_file(tmp_path / "x.tif")
+        assert held is not None and held.alpha == alpha
+        assert len(seen) <= 64

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from genseg.core.reading import Reading, reading
+from genseg.data.images import uneven
 from genseg.data.images.uneven import DECODED, notes_on
 
 
@@ -43,3 +45,24 @@ def test_few_of_many_are_decoded_and_broken_ones_left_out(tmp_path: Path) -> Non
     files = written(tmp_path, [60000, 6000] * 20)
     files[0].write_bytes(files[0].read_bytes()[:-2000])
     assert f"of {DECODED - 1} looked at" in notes_on(files)
+
+
+def test_a_single_one_and_those_that_are_read_by_windows_are_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr(uneven, "decode", never)
+    files = written(tmp_path, [60000, 6000])
+    assert notes_on(files[:1]) == ""
+    monkeypatch.setattr(uneven, "LARGE", 1000)
+    assert notes_on(files) == ""
+
+
+def test_images_are_looked_at_as_they_are_read(tmp_path: Path) -> None:
+    """The words of another reading were given again."""
+    files = written(tmp_path, [60000, 6000])
+    assert notes_on(files)
+    with reading(Reading(ranges=((0.0, 60000.0),))):
+        assert notes_on(files) == ""

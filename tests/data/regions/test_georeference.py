@@ -8,11 +8,14 @@ import numpy as np
 import pytest
 import tifffile
 
+from genseg.core.reading import Reading, reading
 from genseg.data.images.coco_files import CocoError
+from genseg.data.images.png import write_png
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 from genseg.data.regions.georeference import OnMap, on_map
 from genseg.data.regions.interest import epsg_of, read_interest
+from genseg.data.regions.opened import ArrayRegions
 from genseg.workflows.labels.convert import convert
 
 SCALE, TIE, TRANSFORM, KEYS = 33550, 33922, 34264, 34735
@@ -95,10 +98,28 @@ def test_what_is_no_affine_map_is_refused_and_plain_files_are_none(tmp_path: Pat
     plain = tmp_path / "plain.tif"
     tifffile.imwrite(plain, np.zeros((9, 9), np.uint8))
     assert on_map(plain) is None and on_map(tmp_path / "none.tif") is None
-    with pytest.raises(ValueError, match=r"a\.tif lies on the map by 2 tie points alone"):
+    with pytest.raises(ValueError, match=r"by 2 tie points alone.* --offset 0,0 stays with"):
         on_map(geotiff(tmp_path / "a.tif", scale=(), ties=(0.0, 0, 0, 1, 2, 0) * 2))
-    with pytest.raises(ValueError, match="has no EPSG number; gdal_translate -a_srs"):
+    with pytest.raises(
+        ValueError, match="has no EPSG number; gdal_translate .* --offset 0,0 stays"
+    ):
         on_map(geotiff(tmp_path / "b.tif", epsg=32767))
+
+
+def test_a_place_in_a_system_without_a_number_or_a_name_is_no_error_of_the_image(
+    tmp_path: Path,
+) -> None:
+    """Such images could not be looked at with --level 0; without the directory of keys, a scale and
+    a tie point were called tie points alone."""
+    geotiff(tmp_path / "own.tif", epsg=32767)
+    found = ArrayRegions(np.zeros((40, 60, 3), np.uint8), tmp_path / "own.tif").on_map
+    assert found is not None and found.epsg == 0 and found.steps == (0.25, 0.5)
+    tags: list[Any] = [
+        (TIE, "d", 6, (0.0, 0, 0, 1, 2, 0), True),
+        (SCALE, "d", 3, (1.0, 1, 0), True),
+    ]
+    tifffile.imwrite(tmp_path / "x.tif", np.zeros((9, 9), np.uint8), extratags=tags, metadata=None)
+    assert on_map(tmp_path / "x.tif") is None
 
 
 def a_json(folder: Path, alpha: np.ndarray) -> Path:
@@ -182,3 +203,15 @@ def test_a_region_in_coordinates_of_the_map(tmp_path: Path) -> None:
         region.write_text(text)
         with pytest.raises(ValueError, match=why):
             read_interest(region, (40, 60), None)
+
+
+def test_a_mask_is_read_as_it_is_whatever_the_run_reads(tmp_path: Path) -> None:
+    """Channels and ranges are of the run's images: a mask of 1 became black, or could not be
+    read."""
+    mask = np.zeros((40, 60), np.uint8)
+    mask[:20, :10] = 1
+    write_png(tmp_path / "mask.png", mask)
+    for told in (Reading(), Reading(channels="2,1"), Reading(ranges=((100.0, 200.0),))):
+        with reading(told):
+            inside = read_interest(tmp_path / "mask.png", (40, 60), None).inside
+        assert np.array_equal(inside, mask > 0)

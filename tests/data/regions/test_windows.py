@@ -1,16 +1,21 @@
 """Windows of files are those of the whole image, in the file's own bits."""
 
+import multiprocessing
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
-from genseg.core.reading import Reading
+from genseg.core.reading import Reading, reading
+from genseg.data.images.files import list_images
+from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError, decode
 from genseg.data.regions.image import RegionImage, checked_window
 from genseg.data.regions.opened import open_regions, open_scene
 from genseg.data.regions.scope import Scope
+from genseg.workflows.labels.scan import scan
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 65536, (150, 170)).astype(np.uint16)
@@ -143,6 +148,25 @@ def test_an_ome_zarr_and_a_zarr_array(tmp_path: Path) -> None:
         open_regions(tmp_path / "none.zarr")
 
 
+def test_pages_of_a_zarr_are_counted_and_scanned_as_those_of_a_tiff(tmp_path: Path) -> None:
+    """It was listed as one image, failed once it was read, and was broken to scan."""
+    zarr = pytest.importorskip("zarr")
+    x = RNG.integers(0, 4096, (5, 90, 80)).astype(np.uint16)
+    zarr.create_array(str(tmp_path / "a.zarr"), shape=x.shape, dtype="uint16")[:] = x
+    with pytest.raises(ValueError, match="5 pages.*by --pages max, each"):
+        list_images(tmp_path)
+    with reading(Reading(pages="each")):
+        listed = list_images(tmp_path)
+    assert listed.pages == (1, 2, 3, 4, 5)
+    page = open_regions(listed.path(3), listed.reading, listed.page(3))
+    windows_are_those_of(page, x[3][..., None])
+    report = scan(tmp_path)
+    assert not report.broken and report.modes == (("grey 16 bit", 1),)
+    assert report.widths[0] == 80 and report.held is not None and report.held.refused
+    with pytest.raises(ImageError, match="a zarr, which is read by windows: genseg generate"):
+        read_original(tmp_path / "a.zarr")
+
+
 def test_a_slide_by_openslide(tmp_path: Path) -> None:
     """OpenSlide knows a plain tiled TIFF, too."""
     pytest.importorskip("openslide")
@@ -207,3 +231,49 @@ def test_a_cut_file_is_told_with_its_name(tmp_path: Path) -> None:
     scene = open_scene(file, Scope())
     with pytest.raises(ImageError, match=r"cut\.tif: the file is truncated"):
         scene[:, :]
+
+
+def scattered(file: Path) -> tuple[RegionImage, np.ndarray]:
+    """An image of many small tiles, none of which is kept for long."""
+    x = np.random.default_rng(3).integers(0, 256, (512, 512)).astype(np.uint8)
+    tifffile.imwrite(file, x, tile=(16, 16), compression="zlib")
+    return open_regions(file), x
+
+
+def wrong(image: RegionImage, x: np.ndarray, seed: int, count: int = 100) -> int:
+    """Of some windows, those with other pixels than the file's, or that cannot be read."""
+    rng, found = np.random.default_rng(seed), 0
+    for top, left in rng.integers(0, 512 - 40, (count, 2)).tolist():
+        try:
+            part = image.read(top, left, 40, 40)[..., 0]
+            found += not np.array_equal(part, x[top : top + 40, left : left + 40])
+        except Exception:
+            found += 1
+    return found
+
+
+def test_threads_read_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The place in the file was moved by one while another read."""
+    monkeypatch.setattr("genseg.data.regions.tiff.MOST_DECODED", 1)
+    image, x = scattered(tmp_path / "x.tif")
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda n: wrong(image, x, n), range(8))) == [0] * 8
+
+
+def test_forked_processes_read_the_same_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "fork" not in multiprocessing.get_all_start_methods():
+        pytest.skip("no fork here")
+    monkeypatch.setattr("genseg.data.regions.tiff.MOST_DECODED", 1)
+    image, x = scattered(tmp_path / "x.tif")
+    forks = multiprocessing.get_context("fork")
+    found = forks.SimpleQueue()
+    workers = [
+        forks.Process(target=lambda n=n: found.put(wrong(image, x, n, 400))) for n in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    assert [found.get() for _ in workers] == [0, 0]
+    for worker in workers:
+        worker.join()

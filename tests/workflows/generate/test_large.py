@@ -19,12 +19,16 @@ from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.core.names import ALPHA_NAME, INSTANCES_NAME
+from genseg.core.reading import Reading
+from genseg.data.images.files import ImageList
+from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.regions.scene import Scene, Stopped
 from genseg.data.regions.scope import Scope
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.workflows.generate.finder import Wanted
 from genseg.workflows.generate.generate import GenerateOptions, generate_folder
+from genseg.workflows.generate.job import Job
 
 EVERY = GenerateOptions(scope=Scope(every_tile=True))
 
@@ -277,3 +281,21 @@ def test_pixels_without_a_value_are_found_in_neither_way(
     monkeypatch.setattr(opened, "LARGE", 100)
     assert found(run, file, tmp_path / "large") == whole and len(whole) > 10
     assert all(a["bbox"][0] >= 50 for a in whole)
+
+
+def test_the_row_of_a_page_that_breaks_says_which_page(tmp_path: Path) -> None:
+    """Without it all pages of the file were one image to the json."""
+    x = np.zeros((2, 20, 20), np.uint8)
+    tifffile.imwrite(tmp_path / "x.tif", x, photometric="minisblack")
+    images = ImageList(
+        tmp_path, ("x.tif",) * 2, pages=(1, 2), reading=Reading(pages="each", channels="1")
+    )
+
+    def breaks(*_: object) -> dict[str, Any]:
+        raise ImageError("cut")
+
+    rows = tmp_path / "rows.jsonl"
+    job = Job("look", images, tmp_path, Scope())
+    job.run(breaks, rows, range(2), device=torch.device("cpu"), after=lambda: None)
+    found = [json.loads(line) for line in rows.read_text().splitlines()]
+    assert [(row["page"], row["broken"]) for row in found] == [(1, "cut"), (2, "cut")]
