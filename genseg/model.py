@@ -23,6 +23,7 @@ from genseg.measure.features import features, instance_features
 from genseg.nn.encoder import Encoder, load_weights
 from genseg.nn.encoder_file import EncoderFacts, facts_of
 from genseg.nn.kept_reading import reading_of
+from genseg.workflows.generate.exported import ExportedRun
 from genseg.workflows.generate.finder import Classical, is_proposer
 from genseg.workflows.generate.instances import Instances
 from genseg.workflows.generate.opened import ONE_CLASS, Opened, SegmenterRun, open_run
@@ -63,6 +64,8 @@ class Model:
         if self.path.name != ENCODER_NAME:
             alone = self._encoder_file.is_file()
             self._run = open_run(self.path, self._device, dtype, needed=not alone)
+            if isinstance(self._run, ExportedRun):
+                self._reading = self._run.reading
         elif not self.path.is_file():
             raise ValueError(f"there is no {self.path}: give a run directory or a file of one")
 

@@ -22,8 +22,7 @@ from genseg.data.images.decode import shrunk, shrunk_size
 from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError, decode_image
 from genseg.data.instances.coco import read_json
-from genseg.data.proposals.propose import TAUGHT
-from genseg.data.proposals.scale import OTHER, SIDE, Scale, scale_of
+from genseg.data.proposals.scale import FOR_LARGE, OTHER, SIDE, Scale, scale_of
 from genseg.nn.kept_reading import reads_as
 from genseg.recipes import LENGTHS, one_length, recipe
 from genseg.reports.grid import visualize
@@ -240,8 +239,8 @@ def advice(seen: Seen, config: PretrainConfig) -> tuple[str, ...]:
     """What to change before the full run."""
     side, proposals = config.alpha.side, config.alpha.proposals
     said = []
-    if seen.scale is not None and seen.scale.large != (proposals in TAUGHT):
-        said.append(f"{seen.scale}. {OTHER[proposals in TAUGHT]}")
+    if seen.scale is not None and seen.scale.large != (proposals in FOR_LARGE):
+        said.append(f"{seen.scale}. {OTHER[proposals in FOR_LARGE]}")
     if seen.empty > EMPTY * seen.images:
         said.append(
             f"nothing is found in {seen.empty} of {amount(seen.images, 'image')}: look at the "

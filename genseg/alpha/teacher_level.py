@@ -92,8 +92,8 @@ def teacher_of(facts: TeacherFile, path: Path, given: str | None) -> Teacher:
     except ValueError as error:
         raise ValueError(
             f"{path}: its decoder takes the features of a frozen teacher, which is no part of the "
-            f"file: {facts.file} ({facts.name}). Put that file beside it, or give it by --teacher "
-            f"({error})"
+            f"file: {facts.file} ({facts.name}). Put that file beside it, or give it by --teacher, "
+            f"which generate, evaluate and app take ({error})"
         ) from None
     if teacher.facts.digest != facts.digest:
         raise ValueError(

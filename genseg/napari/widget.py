@@ -23,8 +23,7 @@ def find_instances(
     """A layer of labels with the instances of an image layer, and their scores as its features.
 
     image: grey, or RGB where the layer says so; each plane of a stack is an image of its own
-    run: a run directory of genseg pretrain with the alpha task, or of genseg finetune; or a file of
-        one
+    run: a run directory of genseg pretrain with the alpha task, or of genseg finetune
     score: the least score of an instance
     """
     data = image.data[0] if image.multiscale else image.data

@@ -13,12 +13,13 @@ from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, INSTANCES_NAME
 from genseg.core.paths import expand
+from genseg.core.reading import reading_as
 from genseg.core.result import Result
 from genseg.core.words import amount
-from genseg.data.images.files import list_images
-from genseg.data.images.source import ImageError, decode
+from genseg.data.images.files import ImageList, list_images
+from genseg.data.images.source import ImageError, decode_image
 from genseg.data.instances.coco import annotation
-from genseg.onnx.model import load
+from genseg.onnx.model import OnnxModel, load
 
 HELP = """\
 Find the instances of a folder of images with a file of genseg export RUN --out FILE.onnx. Nothing
@@ -57,31 +58,40 @@ def find(
     Raises ValueError for what a user can mend.
     """
     out = expand(out)
-    model, images = load(file, threads=threads), list_images(folder)
+    model = load(file, threads=threads)
     if score is not None:
         between(0, 1, score=score)
         model.config = replace(model.config, score=score)
     json_file = out / INSTANCES_NAME
     if json_file.exists():
         raise ValueError(f"{json_file} exists, and would be overwritten; choose another --out")
+    with reading_as(model.facts.reading):
+        return _find(model, list_images(folder), json_file)
+
+
+def _find(model: OnnxModel, images: ImageList, json_file: Path) -> Found:
     entries, notes, broken = list[dict[str, Any]](), list[dict[str, Any]](), dict[str, str]()
     for i, name in enumerate(images.files):
         try:
-            pixels = decode(images.path(i))
+            pixels = decode_image(images, i)
         except ImageError as error:
-            broken[name] = str(error)
+            broken[images.name(i)] = str(error)
             continue
         number, (height, width) = images.number(i), pixels.shape[:2]
-        entries.append({"id": number, "file_name": name, "height": height, "width": width})
+        page = {} if images.pages is None else {"page": images.page(i)}
+        entries.append({"id": number, "file_name": name, **page, "height": height, "width": width})
         for a in model.instances(pixels):
             note = annotation(a, number=len(notes) + 1, image=number, height=height, width=width)
             notes.append(note | {"category_id": model.facts.categories[a.category][0]})
     categories = [{"id": n, "name": name} for n, name in model.facts.categories]
+    out = json_file.parent
     out.mkdir(parents=True, exist_ok=True)
     if broken:
         lines = (f"{name}\t{reason}\n" for name, reason in broken.items())
         write_text(out / BROKEN_NAME, "".join(lines))
-    content = {"images": entries, "annotations": notes, "categories": categories}
+    how = model.facts.reading
+    said = {"info": {"reading": {"channels": how.channels, "pages": how.pages}}} if how.said else {}
+    content = {**said, "images": entries, "annotations": notes, "categories": categories}
     write_text(json_file, json.dumps(content))
     return Found(json_file, len(entries), len(notes), tuple(broken))
 

@@ -7,6 +7,7 @@ from typing import Literal
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.kept import GenerateConfig
 from genseg.core.check import above, at_least, normalisation
+from genseg.core.reading import Reading
 from genseg.data.labels.categories import Categories
 from genseg.schema import ConfigError, build
 
@@ -47,7 +48,8 @@ class Drawing:
 @dataclass(frozen=True)
 class OnnxFacts:
     """The file's input `image` (batch, channels, height, width) is (pixels / 255 - mean) / std of
-    RGB pixels of 8 bits, mirrored at the lower and right edge to sides that `multiple` divides."""
+    pixels of 8 bits, RGB or the channels of `reading`, mirrored at the lower and right edge to
+    sides that `multiple` divides."""
 
     kind: Literal["alpha", "places"]  # found without labels; or by genseg finetune
     mean: tuple[float, ...]
@@ -60,6 +62,7 @@ class OnnxFacts:
     generate: GenerateConfig
     categories: Categories  # id and name
     calibration: Calibration = Calibration()
+    reading: Reading = Reading()  # how files are read
     genseg: str = ""  # the version that has written it
 
     def __post_init__(self) -> None:

@@ -28,6 +28,7 @@ OTHER = {
     False: "Where things are large and few, as in everyday photographs, --config photos_alpha asks "
     "a frozen teacher",
 }
+FOR_LARGE = (*TAUGHT, "slic")  # proposals of large things
 TELLS = "genseg scan FOLDER --scale tells which they are"
 
 
@@ -104,4 +105,4 @@ def between_tiles(image: Image) -> float:
 
 def other_recipe(proposals: str) -> str:
     """Two sentences for one whose images these proposals do not suit."""
-    return f"{OTHER[proposals in TAUGHT]}; {TELLS}"
+    return f"{OTHER[proposals in FOR_LARGE]}; {TELLS}"

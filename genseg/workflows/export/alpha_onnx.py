@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genseg import __version__
 from genseg.alpha.codes import COARSER, FAINT, LARGE, REACH, STRIDE
 from genseg.alpha.decoder import AlphaDecoder, by_place
-from genseg.alpha.model import load_alpha
+from genseg.alpha.model import alpha_facts, load_alpha
 from genseg.nn.encoder import MULTIPLE, Encoder
 from genseg.onnx.facts import KEY, Drawing, OnnxFacts
 from genseg.onnx.model import OUTPUTS
@@ -46,12 +46,12 @@ class _Dense(nn.Module):
 
 def write_alpha(file: Path, out: Path) -> int:
     """Write the alpha model in `file`; the number of its tensors. Raises ValueError for slots."""
-    model, facts = load_alpha(file)
-    if facts.teacher is not None:
+    if alpha_facts(file).teacher is not None:
         raise ValueError(
             f"--out {out}: the decoder of {file} takes the features of a teacher, and an ONNX file "
             "holds none; train with alpha.teacher_level=false"
         )
+    model, facts = load_alpha(file)
     if not isinstance(model.decoder, AlphaDecoder):
         raise ValueError(
             f"--out {out}: {file} proposes codes by slots, and ONNX is for codes proposed by "
@@ -70,6 +70,7 @@ def write_alpha(file: Path, out: Path) -> int:
         generate=facts.generate,
         categories=((1, "instance"),),
         calibration=facts.calibration,
+        reading=look.reading,
         genseg=__version__,
     )
     return _write(_Dense(model.encoder, model.decoder), said, out)
@@ -90,6 +91,7 @@ def write_places(predictor: Predictor, out: Path) -> int:
         drawing=_drawing(model.decoder),
         generate=model.config.generate,
         categories=predictor.categories,
+        reading=how.reading,
         genseg=__version__,
     )
     return _write(_Dense(model.encoder, model.decoder, model.classify), said, out)

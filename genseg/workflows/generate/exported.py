@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from genseg.core.reading import Reading
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.categories import Categories
 from genseg.onnx.model import OnnxModel, load
@@ -24,6 +25,11 @@ class ExportedRun:
     @property
     def categories(self) -> Categories:
         return self.model.facts.categories
+
+    @property
+    def reading(self) -> Reading:
+        """How files are read."""
+        return self.model.facts.reading
 
     @property
     def shrinking(self) -> Shrinking:
