@@ -13,6 +13,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from small import ENCODER, SMALL
 
@@ -28,6 +29,7 @@ from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.alpha.slots import SlotAttentionConfig, SlotDecoder
 from genseg.cli import main
 from genseg.core.names import ALPHA_NAME, MODEL_NAME
+from genseg.core.reading import Reading
 from genseg.data.instances.coco import annotate
 from genseg.data.instances.instance import Instance
 from genseg.measure.class_agnostic import class_agnostic
@@ -334,3 +336,30 @@ def test_runs_that_go_into_no_file_of_the_kind(
         assert main(["export", *given]) == 2
         assert said in capsys.readouterr().err
     assert not Path(out).exists()
+
+
+def test_a_file_reads_images_as_its_run_did(tmp_path: Path) -> None:
+    """Two of three channels, in another order, of 16 bits and a range of the set."""
+    torch.manual_seed(0)
+    architecture = EncoderConfig(ENCODER, in_channels=2)
+    encoder = build_encoder(architecture)[0]
+    reading = Reading("3,1", "", ((100.0, 4000.0),))
+    look = Look(mean=(0.4, 0.5), std=(0.2, 0.3), side=96, stretch=False, reading=reading)
+    (tmp_path / "run").mkdir()
+    model = AlphaModel(encoder, decoder_of(encoder), look, CHOSEN)
+    save_alpha(model, tmp_path / "run" / ALPHA_NAME, architecture)
+    deep = picture(96, 96).transpose(2, 0, 1).astype(np.uint16) * 15
+    (tmp_path / "images").mkdir()
+    file = tmp_path / "images/cells.ome.tif"
+    tifffile.imwrite(file, deep, metadata={"axes": "CYX"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.showwarning", lambda *_: None)
+        export = ["export", str(tmp_path / "run"), "--out", str(tmp_path / "two.onnx")]
+        assert main(export) == 0
+    find = [str(tmp_path / "two.onnx"), str(tmp_path / "images"), "--out", str(tmp_path / "found")]
+    assert without_torch(find) == 0
+    content = json.loads((tmp_path / "found/instances.json").read_text())
+    wanted = genseg.load(tmp_path / "run", precision="fp32").instances(file)
+    assert len(content["annotations"]) == len(wanted) > 2
+    assert content["info"]["reading"] == {"channels": "3,1", "pages": ""}
+    assert_same(list(genseg.load(tmp_path / "two.onnx").instances(file)), list(wanted))
