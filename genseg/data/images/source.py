@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import cache, lru_cache
 from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -19,6 +19,7 @@ from genseg.data.images.held import ARRAYS, may_hold_more
 from genseg.data.images.planes import Choice, Held, check_image, choose
 from genseg.data.images.values import absent, held_in, values_in
 
+MOST_ABSENT = 2**28  # bytes of masks that a source keeps
 DEEP = (".npy", ".npz", ".tif", ".tiff")  # suffixes of files that may lack values
 
 
@@ -214,6 +215,16 @@ class Readable(Protocol):
         ...
 
 
+class _Packed(NamedTuple):
+    """A mask, eight pixels to a byte."""
+
+    bits: UInt8[np.ndarray, "n"]
+    shape: tuple[int, ...]
+
+    def mask(self) -> Bool[np.ndarray, "h w"]:
+        return np.unpackbits(self.bits, count=int(np.prod(self.shape))).reshape(self.shape) > 0
+
+
 class ImageSource:
     """Reads images by index, from their files or from `cached`; the next one stands in for a broken
     one.
@@ -233,7 +244,8 @@ class ImageSource:
         known = cached.broken if cached is not None else {}
         # with path and reason
         self.broken = {i: f"{images.path(i)}: {reason}" for i, reason in known.items()}
-        self._absent: dict[int, Bool[np.ndarray, "h w"] | None] = {}
+        self._absent: dict[int, _Packed | None] = {}
+        self._absent_bytes = 0
 
     def __len__(self) -> int:
         return len(self.images)
@@ -263,14 +275,20 @@ class ImageSource:
 
     def absent(self, i: int) -> Bool[np.ndarray, "h w"] | None:
         """Where the i-th image, as `read` gives it, has no value; None: it has one everywhere."""
-        if i not in self._absent:
-            found = self.absent_of(self.images, i)
-            image = None if found is None else self._get(i)
-            if found is not None and image is not None and found.shape != image.shape[:2]:
-                size = image.shape[1::-1]
-                found = resize(np.uint8(255) * found[..., None], size, cv2.INTER_AREA)[..., 0] > 0
-            self._absent[i] = found
-        return self._absent[i]
+        if i in self._absent:
+            known = self._absent[i]
+            return None if known is None else known.mask()
+        found = self.absent_of(self.images, i)
+        image = None if found is None else self._get(i)
+        if found is not None and image is not None and found.shape != image.shape[:2]:
+            size = image.shape[1::-1]
+            found = resize(np.uint8(255) * found[..., None], size, cv2.INTER_AREA)[..., 0] > 0
+        kept = None if found is None else _Packed(np.packbits(found), found.shape)
+        size_of = 0 if kept is None else kept.bits.size
+        if self._absent_bytes + size_of <= MOST_ABSENT:
+            self._absent_bytes += size_of
+            self._absent[i] = kept
+        return found
 
     def reason(self, i: int) -> str:
         """Why the i-th image cannot be read, with its path."""

@@ -29,6 +29,10 @@ from genseg.data.images.planes import SHOWN, Choice, Held, combine, planes
 NPY, NPZ = b"\x93NUMPY", b"PK\x03\x04"
 PIXELS = ("MINISBLACK", "MINISWHITE", "RGB")  # kinds of TIFFs whose values are taken as they are
 SEEN = 8  # tiles down and across that tell what a band is
+PREMULTIPLIED = (
+    "a TIFF whose alpha is multiplied into the colours, which is read neither by windows nor by "
+    "pages or ranges; save it with one that is not, or without"
+)
 EXTREME = 0.5  # of an alpha's values at least so many are none or all
 
 
@@ -62,9 +66,16 @@ def values_in(
         kind = getattr(first.photometric, "name", "")
         if kind not in PIXELS and held.sizes.get("C", 1) == 1 and not choice.stacked:
             return combine(_frames(file, pages, channels), choice.how)
+        if is_premultiplied(first, held, choice):
+            raise ValueError(PREMULTIPLIED)
         x = _samples(tiff, held, channels if choice.stacked else pages)
         x = x.reshape(1, -1, *x.shape[-2:]) if choice.stacked else x[:, channels]
         return _upright(combine(x, choice.how), first.tags.valueof(ORIENTATION, 1))
+
+
+def is_premultiplied(page: tifffile.TiffPage, held: Held, choice: Choice) -> bool:
+    """Whether a TIFF becomes a picture by an alpha that is multiplied into its colours."""
+    return choice.plain and held.alpha and tuple(page.extrasamples[:1]) == (1,)
 
 
 def absent(x: Shaped[np.ndarray, "h w c"], nodata: float | None) -> Bool[np.ndarray, "h w"] | None:

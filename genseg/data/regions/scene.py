@@ -92,7 +92,7 @@ class Scene:
             return make()
         file = self.folder / f"{name}.npz"
         try:
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            with file.open("rb") as kept, np.load(kept, allow_pickle=False) as arrays:
                 return dict(arrays)
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):  # none, or a cut one
             pass

@@ -15,13 +15,20 @@ from jaxtyping import Shaped
 from genseg.core.reading import Selection
 from genseg.data.images.decode import ORIENTATION
 from genseg.data.images.planes import as_stack, check_image, choose, combine
-from genseg.data.images.values import frame_of, grid_of, held_by_bands, segment_of
+from genseg.data.images.values import (
+    PIXELS,
+    PREMULTIPLIED,
+    frame_of,
+    grid_of,
+    held_by_bands,
+    is_premultiplied,
+    segment_of,
+)
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.georeference import OnMap, mapping_of
 from genseg.data.regions.image import checked_window, page_of
 
 MOST_DECODED = 2**28  # bytes of decoded tiles and strips that are kept for the next windows
-KINDS = ("MINISBLACK", "MINISWHITE", "RGB", "YCBCR")
 
 
 class NoWindows(ValueError):
@@ -49,11 +56,15 @@ class TiffRegions:
         check_image(self.held, self.choice, image)
         self.pages = self.choice.images[max(image, 1) - 1]
         kind = getattr(page.photometric, "name", str(page.photometric))
-        if kind not in KINDS or page.dtype is None:
+        packed = str(getattr(page.compression, "name", page.compression))
+        # codecs of photographs give RGB
+        if kind not in PIXELS and not (kind == "YCBCR" and "JP" in packed) or page.dtype is None:
             raise NoWindows(
                 f"a TIFF of {page.dtype}, {kind}, which is not read by windows; save it as grey or "
                 "RGB"
             )
+        if is_premultiplied(page, self.held, self.choice):
+            raise NoWindows(PREMULTIPLIED)
         if (turn := page.tags.valueof(ORIENTATION, 1)) != 1:
             raise NoWindows(
                 f"a TIFF whose Orientation is {turn}, which is not read by windows; save it upright"

@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 import tifffile
 
 from genseg.core.reading import Reading
 from genseg.data.composites.bank import build_bank
 from genseg.data.composites.compose import ComposeConfig
 from genseg.data.composites.composer import Composer
+from genseg.data.images import source
 from genseg.data.images.cache import build_cache
-from genseg.data.images.files import list_images
+from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageSource, absent_pixels, decode
 from genseg.data.instances.instance import Instance, where_known, whole_ones
@@ -95,3 +97,21 @@ def test_composites_do_not_trust_them(tmp_path: Path) -> None:
         assert 0.2 < one.float().mean() < 0.7
     composer.images.absent = lambda i: None
     assert not composer(keys).ignored.any()
+
+
+def test_a_source_keeps_masks_up_to_a_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All were kept, a byte for each pixel."""
+    gone = write(tmp_path)
+    monkeypatch.setattr(source, "MOST_ABSENT", 80 * 90 // 8)
+    images, asked = list_images(tmp_path), list[int]()
+
+    def absent(images: ImageList, i: int) -> np.ndarray | None:
+        asked.append(i)
+        return source.absent_of(images, i)
+
+    one = ImageSource(images, None, absent=absent)
+    for i in (0, 1, 0, 1, 1):
+        assert np.array_equal(one.absent(i), gone)
+    assert asked == [0, 1, 1, 1]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from genseg.core.reading import Reading, reading
 from genseg.data.images.files import list_images
@@ -216,6 +217,25 @@ def test_a_scene_has_the_pixels_of_the_decoded_image(tmp_path: Path, name: str) 
     assert scene.shape == whole.shape
     assert np.array_equal(scene[:, :], whole)
     assert np.array_equal(scene[31:77, 5:150], whole[31:77, 5:150])
+
+
+def test_colours_that_windows_have_not_are_decoded(tmp_path: Path) -> None:
+    """YCbCr that no codec of photographs makes RGB, and an alpha that is multiplied into the
+    colours: windows had other colours than the decoded image."""
+    ycbcr = np.asarray(Image.fromarray(RGB).convert("YCbCr"))
+    tifffile.imwrite(
+        tmp_path / "ycbcr.tif", ycbcr, photometric="ycbcr", subsampling=(1, 1), compression="zlib"
+    )
+    premultiplied = np.dstack([RGB // 2, np.full(RGB.shape[:2], 128, np.uint8)])
+    for name, x in (("one.tif", premultiplied), ("two.tif", premultiplied[None].repeat(2, 0))):
+        tifffile.imwrite(
+            tmp_path / name, x, photometric="rgb", extrasamples=["assocalpha"], tile=(32, 48)
+        )
+    for name in ("ycbcr.tif", "one.tif"):
+        scene = open_scene(tmp_path / name, Scope())
+        assert np.array_equal(scene[:, :], decode(tmp_path / name))
+    with pytest.raises(ImageError, match="alpha is multiplied into the colours"):
+        decode(tmp_path / "two.tif", reading=Reading(pages="2"))
 
 
 def test_white_may_be_0(tmp_path: Path) -> None:
