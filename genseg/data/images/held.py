@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from genseg.data.images.decode import EXTRA_SAMPLES, SAMPLES, TIFF_STARTS
+from genseg.data.images.depth import refuse_kind
 from genseg.data.images.planes import Held
 
 COLOURS = ("red", "green", "blue")
@@ -115,8 +116,10 @@ def held_by_shape(shape: tuple[int, ...], dtype: np.dtype) -> Held:
     """What an array of a .npy or .npz holds, by its shape: rows and columns, and pages before them;
     an axis of up to FEW behind them are channels, 3 of these colours.
 
-    Raises ValueError for fewer than two axes, or more than five.
+    Raises ValueError for fewer than two axes, or more than five, and for values that are no real
+    numbers.
     """
+    refuse_kind(dtype)
     bits = dtype.itemsize * 8
     if not 2 <= len(shape) <= 5 or 0 in shape:
         raise ValueError(f"an array of shape {shape} is no image; give height x width")
