@@ -64,6 +64,9 @@ def reading(
     """Inside, files are read so, by all functions: --channels and --pages of the commands.
 
     channels: numbers from 1 or names; pages: "each", "max", "mean", N or "N:M"
+
+    It holds for all threads of the process, as runs keep how they read: threads that read
+    differently at the same time need a process each.
     """
     listed = [channels] if isinstance(channels, int | str) else channels
     with read_as(Reading(",".join(map(str, listed)), str(pages))):

@@ -1,7 +1,11 @@
 """How files of images are read: which channels and pages, and which values become black and white.
 
 One `Reading` holds for all that is read inside of `with reading(...)`, so that a command says it
-once. Lists of images keep theirs, and take it along into other processes.
+once. What is not said is as the run at work keeps it: `reading_as`. Lists of images keep theirs,
+and take it along into other processes.
+
+Both hold for the whole process, since pages and loaders read in threads that others start; so
+functions that read differently are not for several threads at once.
 """
 
 import re

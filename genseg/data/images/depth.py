@@ -27,12 +27,17 @@ def as_rgb(x: Shaped[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "h w 3"]:
             f"an array of shape {tuple(x.shape)} is no image; give height x width, or height x "
             "width x 1, 3 or 4 channels (grey, RGB, RGB with alpha)"
         )
-    if x.dtype.kind not in "buif":
-        raise ValueError(f"an array of {x.dtype} is no image; give whole numbers, floats or bools")
+    refuse_kind(x.dtype)
     if x.ndim == 2 or x.shape[2] == 1:
         return np.repeat(to_8bit(x.reshape(x.shape[:2]))[..., None], 3, axis=2)
     colour = to_8bit(x[..., :3])
     return colour if x.shape[2] == 3 else _over_white(colour, x[..., 3])
+
+
+def refuse_kind(dtype: np.dtype) -> None:
+    """Raise ValueError for values that are no real numbers, as complex ones and times."""
+    if dtype.kind not in "buif":
+        raise ValueError(f"an array of {dtype} is no image; give whole numbers, floats or bools")
 
 
 def as_pixels(
@@ -51,7 +56,10 @@ def as_pixels(
     ranges: values that become 0 and 255, one pair or one a channel; empty: as `to_8bit` says
     absent: pixels without a value, which count in no range; where values are scaled they become 0
     whole: not a window of an image, which may be transparent
+
+    Raises ValueError for values that are no real numbers.
     """
+    refuse_kind(x.dtype)
     colours = x.shape[2] - (x.shape[2] in (2, 4)) if picture else x.shape[2]
     alpha = x[..., colours:]
     out = np.empty((*x.shape[:2], colours), np.uint8)

@@ -11,6 +11,7 @@ import tifffile
 from PIL import Image
 
 from genseg.data.images.decode import EXTRA_SAMPLES, SAMPLES, TIFF_STARTS
+from genseg.data.images.depth import refuse_kind
 from genseg.data.images.planes import Held
 
 COLOURS = ("red", "green", "blue")
@@ -113,10 +114,13 @@ def held_by_tiff(file: tifffile.TiffFile) -> Held:
 
 def held_by_shape(shape: tuple[int, ...], dtype: np.dtype) -> Held:
     """What an array of a .npy or .npz holds, by its shape: rows and columns, and pages before them;
-    an axis of up to FEW behind them are channels, 3 of these colours.
+    an axis behind them of up to FEW, or that is the shortest, are channels, 3 of these colours. Of
+    three axes that is `guessed` for more than FEW.
 
-    Raises ValueError for fewer than two axes, or more than five.
+    Raises ValueError for fewer than two axes, or more than five, and for values that are no real
+    numbers.
     """
+    refuse_kind(dtype)
     bits = dtype.itemsize * 8
     if not 2 <= len(shape) <= 5 or 0 in shape:
         raise ValueError(f"an array of shape {shape} is no image; give height x width")
@@ -125,7 +129,9 @@ def held_by_shape(shape: tuple[int, ...], dtype: np.dtype) -> Held:
     if len(shape) == 3 and shape[-1] <= FEW or shape[-1] < min(shape[:-1]):
         axes = "ZTQ"[-(len(shape) - 3) :] if len(shape) > 3 else ""
         colours = shape[-1] if shape[-1] in (1, 3) else 0
-        return Held(axes + "YXS", shape, str(dtype), bits, COLOURS * (colours == 3), colours)
+        guessed = not axes and shape[-1] > FEW
+        names = COLOURS * (colours == 3)
+        return Held(axes + "YXS", shape, str(dtype), bits, names, colours, guessed=guessed)
     axes = {3: "Q", 4: "IQ", 5: "TIQ"}[len(shape)]
     return Held(axes + "YX", shape, str(dtype), bits, colours=1)
 

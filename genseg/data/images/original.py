@@ -44,7 +44,8 @@ def read_original(
             choice = choose(held, _all_channels(held, wanted, every=every))
             check_image(held, choice, image)
             x = values_in(file, held, choice, max(image, 1) - 1)
-            names = _named(held.channels, held.names) if not choice.stacked else ()
+            seen = as_stack(held) if choice.stacked else held
+            names = _named(seen.channels, () if choice.stacked else held.names)
             channels = tuple(names[c] if names else f"channel_{c + 1}" for c in choice.channels)
             return Original(x, channels, absent(x, held.nodata))
     except MemoryError:
@@ -55,8 +56,8 @@ def read_original(
 
 def _all_channels(held: Held, wanted: Selection, *, every: bool) -> Selection:
     """What is wanted; all channels but transparency, where none is named, or `every`."""
+    held = as_stack(held) if is_stacked(held, wanted) else held
     if every:
-        held = as_stack(held) if is_stacked(held, wanted) else held
         wanted = Selection(pages=wanted.pages)
     if wanted.channels or held.channels == 1:
         return wanted

@@ -44,6 +44,7 @@ class Held:
     alpha: the last sample is declared to be transparency
     further: pictures of other sizes, of which none can be chosen
     nodata: the value that stands for none; inverted: 0 is white
+    guessed: of an array: only its shape says that the last of its three axes are channels
     """
 
     axes: str
@@ -56,6 +57,7 @@ class Held:
     further: int = 0
     nodata: float | None = None
     inverted: bool = False
+    guessed: bool = False
 
     def __post_init__(self) -> None:
         assert len(self.axes) == len(self.shape) and {"Y", "X"} <= set(self.axes), self
@@ -118,8 +120,8 @@ class Choice:
     """What is read of a file: of each image its pages, and of each page the channels.
 
     channels: from 0, in their order; images: the pages of each image, from 0; how: what makes one
-    of several; labels: what tells an image from the others of the file; stacked: an axis that
-    nothing names holds the channels; plain: nothing was chosen among the channels: they are a
+    of several; labels: what tells an image from the others of the file; stacked: the file is taken
+    as `as_stack` has it; plain: nothing was chosen among the channels: they are a
     picture
     """
 
@@ -154,7 +156,10 @@ def check_image(held: Held, choice: Choice, image: int) -> None:
 
 
 def as_stack(held: Held) -> Held:
-    """The same file, its pages of an axis that nothing names taken for channels."""
+    """The same file, its pages of an axis that nothing names taken for channels; of an array whose
+    channels are guessed, its first axis taken for pages."""
+    if held.guessed:
+        return replace(held, axes="QYX", colours=1, guessed=False)
     axis = held.page_axes
     assert len(axis) == 1 and axis in OPEN, held
     return replace(held, axes=held.axes.replace(axis, "C"), colours=0)
@@ -200,7 +205,10 @@ def apply(
 
 
 def is_stacked(held: Held, selection: Selection) -> bool:
-    """Whether channels are asked for, and only an axis that nothing names can have them."""
+    """Whether channels are asked for, and only an axis that nothing names can have them; or pages,
+    of an array whose channels are guessed."""
+    if held.guessed:
+        return bool(selection.pages)
     alone = held.channels == 1 and len(held.page_axes) == 1 and held.page_axes in OPEN
     return alone and bool(selection.channels) and not selection.pages
 
@@ -285,6 +293,9 @@ def refusal(held: Held, *, channels: bool = True) -> str:
         one = f" or {named}" if named else ""
         keys.append(f"--channels {every}{one}")
         options.append(f"data.channels={every}")
+        if held.guessed:
+            first = f"--pages max, each, mean, 1 or 1:{held.sizes['Y']}"
+            keys[-1] += f" (or by {first}, where its first axis are pages)"
     if held.pages > 1:
         axes = held.page_axes
         some = "max" if len(axes) == 1 else f"max {('Z' if 'Z' in axes else axes[0]).lower()}"

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from genseg.data.images import depth
-from genseg.data.images.depth import as_rgb, to_8bit
+from genseg.data.images.depth import as_pixels, as_rgb, to_8bit
+from genseg.data.images.held import held_by_shape
 
 TYPES = ("uint16", "int16", "int8", "uint32", "int32", "int64", "float16", "float32", "float64")
 
@@ -71,6 +72,11 @@ def test_shapes_that_are_no_image() -> None:
             as_rgb(x)
     with pytest.raises(ValueError, match="an array of complex128 is no image"):
         as_rgb(np.zeros((4, 4), complex))
+    for kind in (complex, "datetime64[s]"):
+        with pytest.raises(ValueError, match="is no image; give whole numbers"):
+            as_pixels(np.zeros((4, 4, 2), kind), picture=False, together=False)
+        with pytest.raises(ValueError, match="is no image; give whole numbers"):
+            held_by_shape((2, 4, 4), np.dtype(kind))
     with pytest.raises(ValueError, match="wholly transparent"):
         as_rgb(np.zeros((4, 4, 4), np.uint8))
 

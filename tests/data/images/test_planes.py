@@ -1,10 +1,14 @@
 """Which values a choice takes, against indexing by hand."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from genseg.core.reading import parse
+from genseg.core.reading import Reading, parse
+from genseg.data.images.original import read_original
 from genseg.data.images.planes import Held, apply, choose, planes
+from genseg.data.images.source import decode
 
 RNG = np.random.default_rng(0)
 HELD = Held("TZCYX", (2, 3, 4, 6, 5), "uint16", 16, ("DAPI", "GFP", "488", "488b"))
@@ -65,6 +69,25 @@ def test_an_axis_that_nothing_names_may_be_channels() -> None:
     assert choice.stacked
     np.testing.assert_array_equal(apply(x, held, choice), np.moveaxis(x[[3, 0]], 0, -1))
     assert not choose(held, parse("1", "each")).stacked
+
+
+def test_pages_say_that_a_deep_and_narrow_array_is_a_stack(tmp_path: Path) -> None:
+    x = RNG.integers(0, 255, (12, 20, 9), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", x)
+    for channels in ("", "1"):
+        found = decode(tmp_path / "x.npy", reading=Reading(channels, "max"))
+        assert found.shape == (20, 9, 1 if channels else 3)
+        np.testing.assert_array_equal(found[..., 0], x.max(0))
+    np.testing.assert_array_equal(
+        decode(tmp_path / "x.npy", image=4, reading=Reading("", "each"))[..., 1], x[3]
+    )
+    original = read_original(tmp_path / "x.npy", reading=Reading("", "max"))
+    assert original.pixels.shape == (20, 9, 1) and original.channels == ("grey",)
+    # without that word they are channels, and it says both
+    found = decode(tmp_path / "x.npy", reading=Reading("9,1"))
+    np.testing.assert_array_equal(found, x[..., [8, 0]])
+    with pytest.raises(ValueError, match=r"or by --pages max, each, mean, 1 or 1:12, where its"):
+        decode(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(
