@@ -50,14 +50,14 @@ class Detection:
 
 @dataclass(frozen=True)
 class Windows:
-    """A normalised image that is read by windows: it stands where a tensor of `3 h w` stands, of
+    """A normalised image that is read by windows: it stands where a tensor of `c h w` stands, of
     which parts alone are taken.
 
     normalised: a window of the scene as the model takes it
     """
 
     scene: Scene
-    normalised: Callable[[Pixels], Float[Tensor, "3 h w"]]
+    normalised: Callable[[Pixels], Float[Tensor, "c h w"]]
     device: torch.device
 
     @property
@@ -66,7 +66,7 @@ class Windows:
         height, width, channels = self.scene.shape
         return channels, height, width
 
-    def __getitem__(self, part: tuple[slice, slice, slice]) -> Float[Tensor, "3 h w"]:
+    def __getitem__(self, part: tuple[slice, slice, slice]) -> Float[Tensor, "c h w"]:
         """All channels at some rows and columns."""
         _, rows, columns = part
         return self.normalised(self.scene[rows, columns])

@@ -16,7 +16,7 @@ AT_ONCE = 2**26  # values of enlarged logits that are there at once
 
 
 def logits_by_rows(
-    image: Float[Tensor, "3 h w"] | Windows,
+    image: Float[Tensor, "c h w"] | Windows,
     look: Callable[[Tensor], Float[Tensor, "n _ _"]],
     *,
     tile: int,
@@ -53,7 +53,7 @@ def logits_by_rows(
 
 
 def logits_by_tiles(
-    image: Float[Tensor, "3 h w"], look: Callable[[Tensor], Float[Tensor, "n _ _"]], *, tile: int
+    image: Float[Tensor, "c h w"], look: Callable[[Tensor], Float[Tensor, "n _ _"]], *, tile: int
 ) -> Float[Tensor, "n h w"]:
     """All of `logits_by_rows`."""
     return torch.cat(list(logits_by_rows(image, look, tile=tile)), 1)
