@@ -50,7 +50,7 @@ class Detection:
 
 @dataclass(frozen=True)
 class Windows:
-    """A normalised image that is read by windows: it stands where a tensor of `3 h w` stands, of
+    """A normalised image that is read by windows: it stands where a tensor of `c h w` stands, of
     which parts alone are taken.
 
     normalised: a window of the scene as the model takes it

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from genseg.core.reading import Reading
 from genseg.core.words import amount
-from genseg.data.images.decode import ZARR, regular
+from genseg.data.images.decode import TIFFS, ZARR, regular
 from genseg.data.images.held import may_hold_more
 from genseg.data.images.planes import Held, choose
 from genseg.data.images.values import held_in, zarr_in
 
 # of files that may hold more than one picture
-SUFFIXES = (".gif", ".npy", ".npz", ".png", ".tif", ".tiff", ".webp", ZARR)
+SUFFIXES = (".gif", ".npy", ".npz", ".png", *TIFFS, ".webp", ZARR)
 
 
 def images_in(paths: Sequence[Path], reading: Reading) -> tuple[int, ...]:

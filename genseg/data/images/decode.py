@@ -112,18 +112,20 @@ def rgb_pixels(data: bytes, *, short_side: int = 0) -> UInt8[np.ndarray, "h w 3"
         return shrunk(_tiff_rgb(data), short_side)
     if tiff and _is_for_tifffile(image):
         return shrunk(_tiff_rgb(data), short_side)
-    deep_png = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
+    deep_png = (
+        image.mode in ("RGB", "RGBA", "LA") and bits_of(image) == 16 and image.format == "PNG"
+    )
     channels = CHANNELS.get(image.mode.split(";")[0], 4)
-    _refuse_large(
+    refuse_large(
         image.width
         * image.height
         * channels
         * (2 if deep_png else 4 if image.mode in ("I", "F") else 1)
     )
     image.load()  # raises where the file is truncated
-    turn = _orientation(image)  # after load(), in which PIL turns a TIFF itself
-    x = as_rgb(_cv2_pixels(data)) if deep_png else _pil_rgb(image)
-    return shrunk(_upright(x, turn), short_side)
+    turn = orientation_of(image)  # after load(), in which PIL turns a TIFF itself
+    x = as_rgb(cv2_pixels(data)) if deep_png else _pil_rgb(image)
+    return shrunk(upright(x, turn), short_side)
 
 
 def reason_of(error: Exception) -> str:
@@ -131,7 +133,7 @@ def reason_of(error: Exception) -> str:
     return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation_of(image: Image.Image) -> int:
     """EXIF's Orientation; 1, upright, where there is none or its block is damaged: the pixels are
     whole."""
     for name in ("xmp", "XML:com.adobe.xmp"):  # PIL would take XMP's where EXIF has none
@@ -142,7 +144,7 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _bits(image: Image.Image) -> int:
+def bits_of(image: Image.Image) -> int:
     """Bits per channel in the file; PIL's mode alone does not tell."""
     if tags := getattr(image, "tag_v2", {}):
         return int(max(tags.get(BITS_PER_SAMPLE, (1,))))
@@ -233,7 +235,7 @@ def _unused_alpha(image: Image.Image) -> bool:
     )
 
 
-def _refuse_large(size: int) -> None:
+def refuse_large(size: int) -> None:
     """Raise ValueError for a picture of too many bytes: a file of 1 MB may hold one of 12 GB."""
     if size > MOST_BYTES:
         raise ValueError(
@@ -251,12 +253,12 @@ def _is_for_tifffile(image: Image.Image) -> bool:
     stderr: compressed grey and RGB.
     """
     tags = getattr(image, "tag_v2", {})
-    if _bits(image) > 8 or set(tags.get(SAMPLE_FORMAT, (1,))) != {1}:
+    if bits_of(image) > 8 or set(tags.get(SAMPLE_FORMAT, (1,))) != {1}:
         return True
     plain = (
         tags.get(PHOTOMETRIC) in (0, 1, 2)
         and tags.get(SAMPLES, 1) in (1, 3, 4)
-        and _bits(image) == 8
+        and bits_of(image) == 8
     )
     return plain and tags.get(COMPRESSION, 1) != 1 and tags.get(EXTRA_SAMPLES, (0,))[:1] != (1,)
 
@@ -289,13 +291,13 @@ def _tiff_rgb(data: bytes) -> UInt8[np.ndarray, "h w 3"]:
             raise ValueError(
                 f"a TIFF of {page.bitspersample} bits, which cannot be read; save it with 8 or 16"
             )
-        _refuse_large(page.imagewidth * page.imagelength * samples * page.dtype.itemsize)
+        refuse_large(page.imagewidth * page.imagelength * samples * page.dtype.itemsize)
         x = _unpacked(page, str(packed))
     if samples > 1:
         x = np.moveaxis(x, 0, -1) if planar else x
         x = x if fourth in ((), (2,)) else x[..., :3]  # 0: something else than alpha
     eight = as_rgb(x)
-    return _upright(255 - eight if kind == "MINISWHITE" else eight, turn)
+    return upright(255 - eight if kind == "MINISWHITE" else eight, turn)
 
 
 def _unpacked(page: tifffile.TiffPage, packed: str) -> Shaped[np.ndarray, "*shape"]:
@@ -328,7 +330,7 @@ def known_codec(packed: str) -> Iterator[None]:
         ) from None
 
 
-def _cv2_pixels(data: bytes) -> Shaped[np.ndarray, "h w *c"]:
+def cv2_pixels(data: bytes) -> Shaped[np.ndarray, "h w *c"]:
     """Grey, RGB or RGBA of a PNG with all bits, not turned."""
     x = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if x is None:
@@ -338,7 +340,7 @@ def _cv2_pixels(data: bytes) -> Shaped[np.ndarray, "h w *c"]:
     return cv2.cvtColor(x, cv2.COLOR_BGR2RGB if x.shape[2] == 3 else cv2.COLOR_BGRA2RGBA, dst=x)
 
 
-def _upright(x: Shaped[np.ndarray, "h w c"], turn: int) -> Shaped[np.ndarray, "_ _ c"]:
+def upright(x: Shaped[np.ndarray, "h w c"], turn: int) -> Shaped[np.ndarray, "_ _ c"]:
     """Undo EXIF's Orientation, 1 to 8: which sides of the scene the file's row 0 and column 0
     are."""
     if turn in SIDEWAYS:  # the file's rows are the scene's columns

@@ -14,7 +14,7 @@ from genseg.core.paths import exists, expand, file_bytes
 from genseg.core.reading import Reading, current, kept_reading
 from genseg.data.images.coco_files import YAML, coco_folders, find_file, load_json
 from genseg.data.images.counted import images_in
-from genseg.data.images.decode import ZARR, regular
+from genseg.data.images.decode import TIFFS, ZARR, regular
 
 MIRAX = ".mrxs"  # its pixels lie in a folder beside it
 # of scanners' whole slides, which OpenSlide reads
@@ -31,8 +31,7 @@ SUFFIXES = (
     ".pgm",
     ".png",
     ".ppm",
-    ".tif",
-    ".tiff",
+    *TIFFS,
     ".webp",
 )
 PIECE = 16 * 1024  # bytes; a file of up to four pieces is hashed whole, a longer one by four pieces

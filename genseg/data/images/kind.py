@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import tifffile
 from PIL import Image, UnidentifiedImageError
 
-from genseg.data.images.decode import ORIENTATION, SIDEWAYS, _bits, _orientation
+from genseg.data.images.decode import ORIENTATION, SIDEWAYS, bits_of, orientation_of
 from genseg.data.images.held import ARRAYS
 from genseg.data.images.values import held_in
 
@@ -66,11 +66,11 @@ def kind_of(data: bytes) -> Kind:
                 len(file.pages),
             )
     # PIL turns a TIFF itself; its getexif() decodes a PNG: only where needed
-    bits, turned = _bits(image), False
+    bits, turned = bits_of(image), False
     if image.format != "TIFF" and (
         image.format != "PNG" or any(w in data for w in (b"eXIf", b"exif"))
     ):
-        turned = _orientation(image) in SIDEWAYS
+        turned = orientation_of(image) in SIDEWAYS
     colours = COLOURS.get(image.mode.split(";")[0], image.mode)
     if image.has_transparency_data and "alpha" not in colours:
         colours += " + alpha"

@@ -12,7 +12,15 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import MOST_BYTES, reason_of, regular, resize, rgb_pixels, shrunk
+from genseg.data.images.decode import (
+    MOST_BYTES,
+    TIFFS,
+    reason_of,
+    regular,
+    resize,
+    rgb_pixels,
+    shrunk,
+)
 from genseg.data.images.depth import as_pixels
 from genseg.data.images.files import ImageList
 from genseg.data.images.held import ARRAYS, may_hold_more
@@ -20,7 +28,7 @@ from genseg.data.images.planes import Choice, Held, check_image, choose
 from genseg.data.images.values import absent, held_in, values_in
 
 MOST_ABSENT = 2**28  # bytes of masks that a source keeps
-DEEP = (".npy", ".npz", ".tif", ".tiff")  # suffixes of files that may lack values
+DEEP = (".npy", ".npz", *TIFFS)  # suffixes of files that may lack values
 
 
 class ImageError(ValueError):

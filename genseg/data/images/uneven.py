@@ -7,11 +7,11 @@ from pathlib import Path
 import tifffile
 
 from genseg.core.reading import Reading, current
-from genseg.data.images.decode import LARGE, TIFF_STARTS, regular
+from genseg.data.images.decode import LARGE, TIFF_STARTS, TIFFS, regular
 from genseg.data.images.depth import noted_ranges
 from genseg.data.images.source import ImageError, decode
 
-SUFFIXES = (".pgm", ".png", ".ppm", ".tif", ".tiff")  # of files that may have more than 8 bits
+SUFFIXES = (".pgm", ".png", ".ppm", *TIFFS)  # of files that may have more than 8 bits
 # files whose headers are read, and deep ones that are decoded, evenly from all
 ASKED, DECODED = 64, 8
 JUMP = 1.5  # times as bright: less is hardly seen

@@ -16,12 +16,12 @@ from genseg.data.images.decode import (
     MOST_BYTES,
     ORIENTATION,
     TIFF_STARTS,
-    _bits,
-    _cv2_pixels,
-    _orientation,
-    _refuse_large,
-    _upright,
+    bits_of,
+    cv2_pixels,
     known_codec,
+    orientation_of,
+    refuse_large,
+    upright,
 )
 from genseg.data.images.held import held_by_picture, held_by_shape, held_by_tiff
 from genseg.data.images.planes import SHOWN, Choice, Held, combine, planes
@@ -47,7 +47,7 @@ def held_in(file: BufferedIOBase) -> Held:
         with tifffile.TiffFile(cast(IO[bytes], file), _multifile=False) as tiff:
             return held_by_bands(tiff)
     image = opened(file)
-    return held_by_picture(image, _bits(image))
+    return held_by_picture(image, bits_of(image))
 
 
 def values_in(
@@ -70,7 +70,7 @@ def values_in(
             raise ValueError(PREMULTIPLIED)
         x = _samples(tiff, held, channels if choice.stacked else pages)
         x = x.reshape(1, -1, *x.shape[-2:]) if choice.stacked else x[:, channels]
-        return _upright(combine(x, choice.how), first.tags.valueof(ORIENTATION, 1))
+        return upright(combine(x, choice.how), first.tags.valueof(ORIENTATION, 1))
 
 
 def is_premultiplied(page: tifffile.TiffPage, held: Held, choice: Choice) -> bool:
@@ -136,24 +136,24 @@ def _frame(file: BufferedIOBase, page: int) -> Shaped[np.ndarray, "h w c"]:
     """A frame of what PIL reads: its channels as `held_by_picture` counts them, upright."""
     image = opened(file)
     image.seek(page)
-    _refuse_large(image.width * image.height * 4)
-    deep = image.mode in ("RGB", "RGBA", "LA") and _bits(image) == 16 and image.format == "PNG"
+    refuse_large(image.width * image.height * 4)
+    deep = image.mode in ("RGB", "RGBA", "LA") and bits_of(image) == 16 and image.format == "PNG"
     image.load()
-    turn = _orientation(image)
+    turn = orientation_of(image)
     if deep:
         file.seek(0)
-        x = _cv2_pixels(file.read())
+        x = cv2_pixels(file.read())
         x = x[..., [0, 3]] if image.mode == "LA" else x
     elif image.mode.startswith(("I", "F")):
         x = np.asarray(image, np.uint16 if image.mode == "I" else None)
     else:
         if image.mode == "1":
-            return _upright(np.asarray(image)[..., None], turn)
+            return upright(np.asarray(image)[..., None], turn)
         grey, alpha = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
         x = np.asarray(
             image.convert(("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB"))
         )
-    return _upright(x.reshape(*x.shape[:2], -1), turn)
+    return upright(x.reshape(*x.shape[:2], -1), turn)
 
 
 def _samples(
@@ -166,7 +166,7 @@ def _samples(
     outer = [a for a in held.axes if a not in "YXS"]
     apart = len(series.pages) == held.pages * each and ("C" not in outer or outer[-1] == "C")
     bytes_of_page = np.dtype(held.dtype).itemsize * int(np.prod(held.shape)) // held.pages
-    _refuse_large(bytes_of_page * (len(pages) if apart else held.pages))
+    refuse_large(bytes_of_page * (len(pages) if apart else held.pages))
     _refuse_truncated(tiff)
     if not apart:
         with known_codec(names):

@@ -15,10 +15,10 @@ from PIL import Image
 from scipy.ndimage import find_objects, label
 
 from genseg.data.images.coco_files import CocoError
-from genseg.data.images.decode import reason_of
+from genseg.data.images.decode import TIFFS, reason_of
 from genseg.data.instances.instance import OPAQUE, Instance
 
-SUFFIXES = (".tif", ".tiff", ".png")
+SUFFIXES = (*TIFFS, ".png")
 # of a file's name behind that of its image
 ENDINGS = ("", "_masks", "_cp_masks", "_mask", "_labels", "_label")
 # of the units that ImageJ writes
@@ -149,7 +149,7 @@ def resolution_of(path: Path) -> Resolution | None:
     """The size of the pixels that an image's file states; None where it states none, or cannot be
     read."""
     try:
-        if path.suffix.lower() in (".tif", ".tiff"):
+        if path.suffix.lower() in TIFFS:
             with tifffile.TiffFile(path) as file:
                 return _of_tiff(file)
         with Image.open(path) as image:

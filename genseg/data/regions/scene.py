@@ -103,7 +103,7 @@ class Scene:
         return made
 
     def inputs(self, channels: int) -> "Scene":
-        """The same for a model of so many channels, as `pixels.as_inputs` says."""
+        """The same for a model of so many channels, as `inputs.as_inputs` says."""
         if self.shape[2] == channels:
             return self
         as_inputs(np.zeros((1, 1, self.shape[2]), np.uint8), channels)
@@ -133,7 +133,7 @@ class Scene:
         return self._with(Shrunk(self.read, self.size, size).window, size)
 
     def stretched(self) -> "Scene":
-        """The same with its values spread over the range, as `pixels.stretch` does of the whole."""
+        """The same with its values spread over the range, as `inputs.stretch` does of the whole."""
         step = stretching_step(*self.size)
         rows = [self.read(y, 0, 1, self.shape[1])[0, ::step] for y in range(0, self.shape[0], step)]
         table = stretching_of(np.stack(rows))

@@ -69,6 +69,9 @@ class Scope:
         return read_interest(self.region, image.levels[0], image.on_map)
 
 
+WHOLE = Scope()
+
+
 def scene_of(
     image: RegionImage, scope: Scope, ranges: Ranges = (), folder: Path | None = None
 ) -> Scene:

@@ -40,7 +40,7 @@ from genseg.data.instances.instance import Instance, where_known
 from genseg.data.instances.run_length import polygons
 from genseg.data.regions.opened import refuse_whole
 from genseg.data.regions.scene import Scene
-from genseg.data.regions.scope import Scope
+from genseg.data.regions.scope import WHOLE, Scope
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.train.launched import refuse_sharding
@@ -63,8 +63,6 @@ from genseg.workflows.generate.records import (
     rows_of,
 )
 from genseg.workflows.generate.shrinking import Shrinking
-
-WHOLE = Scope()
 
 
 @dataclass(frozen=True)

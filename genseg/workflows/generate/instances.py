@@ -12,13 +12,14 @@ from jaxtyping import Bool, Float, Float32, Int, UInt8
 from PIL import Image
 
 from genseg.core.files import write_text
+from genseg.data.images.decode import TIFFS
 from genseg.data.images.inputs import rgb_of
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import OPAQUE, Instance
 from genseg.data.instances.label_image import write_label_image
 from genseg.show.draw import overlay
 
-FORMATS = (".json", ".png", ".tif", ".tiff", ".npz")
+FORMATS = (".json", ".png", *TIFFS, ".npz")
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,7 +28,7 @@ from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import named_after_each
 from genseg.data.instances.instance import where_known
 from genseg.data.regions.scene import Scene
-from genseg.data.regions.scope import Scope
+from genseg.data.regions.scope import WHOLE, Scope
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import RunError, lock, write_environment
 from genseg.show.draw import colour
@@ -45,7 +45,6 @@ from genseg.workflows.generate.records import (
 )
 from genseg.workflows.generate.shrinking import Shrinking
 
-WHOLE = Scope()
 PALETTE = [0, 0, 0, *(v for n in range(255) for v in colour(n))]
 
 

@@ -14,6 +14,7 @@ from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.words import amount
 from genseg.data.images.coco_files import YAML
+from genseg.data.images.decode import TIFFS
 from genseg.data.instances.coco import file_key, named_after_each
 from genseg.data.instances.label_image import resolution_of, write_label_image
 from genseg.data.instances.label_studio import encode_brush
@@ -95,7 +96,7 @@ def _maps_of(found: Usable) -> list[str]:
     places = [on_map(e.path) for e in found.entries.values()]
     known = sorted({f"EPSG:{p.epsg}" for p in places if p is not None})
     lines = [f"in coordinates of {', '.join(known)}"] if known else []
-    tiffs = [e for e in found.entries.values() if Path(e.name).suffix.lower() in (".tif", ".tiff")]
+    tiffs = [e for e in found.entries.values() if Path(e.name).suffix.lower() in TIFFS]
     if missing := sum(not e.path.is_file() for e in tiffs):
         lines.append(
             f"note: {amount(missing, 'TIFF')} not found, so polygons are in pixels; where they lie "
