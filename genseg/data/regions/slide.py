@@ -1,6 +1,5 @@
 """Windows of a whole slide, by OpenSlide: formats of scanners that are no plain TIFF."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +21,15 @@ class SlideRegions:
 
     def __init__(self, path: Path, selection: Selection, image: int = 0) -> None:
         """Raises ValueError where OpenSlide is not installed or does not know the file."""
+        try:
+            import openslide
+        except ImportError:
+            raise ValueError("a slide, which needs a package: pip install 'genseg[wsi]'") from None
+        try:
+            self._slide = openslide.OpenSlide(str(path))
+        except openslide.OpenSlideError as error:
+            raise ValueError(f"no slide that OpenSlide can open: {error}") from None
         self.path = path
-        self._open()
         self.levels = tuple((h, w) for w, h in self._slide.level_dimensions)
         said = [self._slide.properties.get(f"openslide.mpp-{a}") for a in "yx"]
         self.pixel_size = None if None in said else (float(str(said[0])), float(str(said[1])))
@@ -31,24 +37,11 @@ class SlideRegions:
         self.held = Held("YXS", (*self.levels[0], 3), "uint8", 8, names, 3)
         self.choice = choose(self.held, selection)
 
-    def _open(self) -> None:
-        try:
-            import openslide
-        except ImportError:
-            raise ValueError("a slide, which needs a package: pip install 'genseg[wsi]'") from None
-        try:
-            self._slide = openslide.OpenSlide(str(self.path))
-        except openslide.OpenSlideError as error:
-            raise ValueError(f"no slide that OpenSlide can open: {error}") from None
-        self._process = os.getpid()
-
     def read(
         self, top: int, left: int, height: int, width: int, level: int = 0
     ) -> UInt8[np.ndarray, "height width c"]:
         """A window of a level."""
         checked_window(self.levels[level], top, left, height, width)
-        if self._process != os.getpid():  # after a fork two would share the place in the file
-            self._open()
         # OpenSlide wants the corner in pixels of the whole slide
         down, across = (a / b for a, b in zip(self.levels[0], self.levels[level], strict=True))
         corner = (round(left * across), round(top * down))
