@@ -26,7 +26,7 @@ from genseg.data.labels.annotated import Usable, read_scored, read_usable
 from genseg.data.labels.findings import counted, format_findings
 from genseg.data.labels.preflight import CVAT
 from genseg.data.proposals.propose import TAUGHT, check_teacher
-from genseg.data.regions.scope import Scope
+from genseg.data.regions.scope import WHOLE, Scope
 from genseg.measure.class_agnostic import MAX_DETS, SIZES, Images, Measures, by_kind, thirds_of
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
@@ -35,7 +35,6 @@ from genseg.workflows.generate.generate import generated
 from genseg.workflows.generate.records import notes_of
 
 AS_THE_RUN = Wanted()
-WHOLE = Scope()
 
 
 @dataclass(frozen=True)
