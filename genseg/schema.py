@@ -322,3 +322,33 @@ def _split(key: str) -> tuple[str, str]:
 
 def _ratio(a: str, b: str) -> float:
     return difflib.SequenceMatcher(None, a, b).ratio()
+
+
+def defaults_of(config: Any, prefix: str = "", usual: Any = None) -> dict[str, Any]:
+    """Full key of a config -> its default, where it has one. usual: the section that the config has
+    where nothing is given; a name that says which section it is has no other default."""
+    found = dict[str, Any]()
+    for field in dataclasses.fields(config):
+        key, value = f"{prefix}{field.name}", getattr(config, field.name)
+        default = field.default
+        if field.default_factory is not MISSING:
+            default = field.default_factory()
+        if type(usual) is type(config):
+            default = getattr(usual, field.name)
+        if is_dataclass(value):
+            found |= defaults_of(value, f"{key}.", default)
+        elif isinstance(value, dict):
+            for name, inner in value.items():
+                if is_dataclass(inner):
+                    found |= defaults_of(inner, f"{key}.{name}.")
+        elif default is not MISSING and (field.name != "name" or type(usual) is type(config)):
+            found[key] = default
+    return found
+
+
+def without_new(
+    now: Mapping[str, Any], before: Mapping[str, Any], usual: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Keys and values of a run without those that the version of genseg which began it did not
+    know, where they have their default: that does what was done before. usual: the defaults."""
+    return {k: v for k, v in now.items() if k in before or k not in usual or v != usual[k]}

@@ -5,7 +5,18 @@ from typing import Any, Literal
 
 import pytest
 
-from genseg.schema import Key, checked, is_text, key_help, nearest, wanted
+from genseg.config import flatten, load
+from genseg.schema import (
+    Key,
+    checked,
+    defaults_of,
+    is_text,
+    key_help,
+    nearest,
+    wanted,
+    without_new,
+)
+from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 
 
 @dataclass(frozen=True)
@@ -128,3 +139,26 @@ def test_the_nearest_key(key: str, expected: str) -> None:
         for name in ("optimizer.lr", "optimizer.warmup", "head.hidden", "steps")
     }
     assert nearest(key, keys) == expected
+
+
+def test_a_key_that_came_later_counts_where_it_is_not_its_default() -> None:
+    """A run of before such keys goes on; not with another value, though it begins alike."""
+    config = load(
+        PretrainConfig,
+        file=None,
+        overrides=["data.path=x", "run=y", "alpha.name=places", "method.name=byol"],
+        choices=CHOICES,
+    )
+    usual, now = defaults_of(config), flatten(config)
+    later = ("alpha.generate.stability", "alpha.decoder.grids", "encoder.in_channels")
+    assert [usual[k] for k in later] == [0.0, (4, 8, 16), 3]
+    assert usual["method.target.name"] == "ema" and "method.name" not in usual
+    assert "run" not in usual  # it has none
+    before = {k: v for k, v in now.items() if k not in later}
+    assert without_new(now, before, usual) == before
+    other = {**now, "alpha.generate.stability": 0.05, "encoder.in_channels": 32}
+    assert without_new(other, before, usual).keys() - before.keys() == {
+        "alpha.generate.stability",
+        "encoder.in_channels",
+    }
+    assert without_new(other, now, usual) == other  # what the run knew always counts

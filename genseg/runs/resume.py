@@ -14,6 +14,7 @@ from genseg.core.files import remove_leftovers
 from genseg.core.names import BANKS, CHECKPOINTS, TIMM, WEIGHTS
 from genseg.runs import checkpoint
 from genseg.runs.folder import RunError, clear, lock, refuse_foreign
+from genseg.schema import defaults_of, without_new
 
 # tensors and state, as genseg.runs.checkpoint keeps them
 Saved = tuple[dict[str, Tensor], dict[str, Any]]
@@ -24,12 +25,24 @@ def described(config: Any, circumstances: Mapping[str, Any]) -> dict[str, Any]:
     return dict(json.loads(json.dumps({**configs.flatten(config), **circumstances})))
 
 
+def usual_of(config: Any) -> dict[str, Any]:
+    """The defaults of a config's keys, as `described` has their values."""
+    return dict(json.loads(json.dumps(defaults_of(config))))
+
+
 def reopen(
-    run: Path, config: Mapping[str, Any], *, fingerprint: str, source: str, free: tuple[str, ...]
+    run: Path,
+    config: Mapping[str, Any],
+    *,
+    usual: Mapping[str, Any],
+    fingerprint: str,
+    source: str,
+    free: tuple[str, ...],
 ) -> Saved | None:
     """The last checkpoint of this very run, or None for a new one. Raises RunError when config or
     data differ.
 
+    usual: the defaults of its keys, as JSON gives them back
     source: what the fingerprint is of, in words
     free: beginnings of the keys that may change between the calls that make up one run
     """
@@ -37,7 +50,7 @@ def reopen(
     if saved is None:
         return None
     state = saved[1]
-    _refuse(run, state["config"], config, free)
+    _refuse(run, state["config"], config, usual, free)
     if state["fingerprint"] != fingerprint:
         raise RunError(
             f"run={run}: {source} have changed since this run was started; restore them, or start "
@@ -46,21 +59,28 @@ def reopen(
     return saved
 
 
-def begun(run: Path, config: Mapping[str, Any], *, free: tuple[str, ...]) -> bool:
+def begun(
+    run: Path, config: Mapping[str, Any], *, usual: Mapping[str, Any], free: tuple[str, ...]
+) -> bool:
     """Whether a run has a checkpoint to go on from. Raises RunError when it is another run's,
     before anything that takes long."""
     state = checkpoint.peek(run)
     if state is not None:
         # how many take part is not known yet
-        _refuse(run, state["config"], config, (*free, "processes:"))
+        _refuse(run, state["config"], config, usual, (*free, "processes:"))
     return state is not None
 
 
 def _refuse(
-    run: Path, before: Mapping[str, Any], now: Mapping[str, Any], free: tuple[str, ...]
+    run: Path,
+    before: Mapping[str, Any],
+    now: Mapping[str, Any],
+    usual: Mapping[str, Any],
+    free: tuple[str, ...],
 ) -> None:
     """Raise RunError when two configs differ in what is not free."""
-    changed = [line for line in configs.difference(before, now) if not line.startswith(free)]
+    lines_of = configs.difference(before, without_new(now, before, usual))
+    changed = [line for line in lines_of if not line.startswith(free)]
     if not changed:
         return
     lines = "\n  ".join(changed)
@@ -79,6 +99,7 @@ def take(
     run: Path,
     config: Mapping[str, Any],
     *,
+    usual: Mapping[str, Any],
     main: bool,
     fresh: bool,
     fingerprint: str,
@@ -95,7 +116,7 @@ def take(
         for folder in (run, run / BANKS, run / TIMM) if main else ():
             remove_leftovers(folder)
     with dist.together():
-        saved = reopen(run, config, fingerprint=fingerprint, source=source, free=free)
+        saved = reopen(run, config, usual=usual, fingerprint=fingerprint, source=source, free=free)
     with dist.together():
         if main:
             if saved is None:

@@ -65,5 +65,5 @@ class EnergyConfig:
 # what may change between the calls that make up one run
 FREE_KEYS = (
     *("run:", "data:", "log_every:", "judge_every:", "checkpoint.", "threads:"),
-    "use.candidate: 0.05 -> 0.2",  # the default of before: training does not ask for it
+    "use.candidate:",  # training does not ask for it, and its default was another one
 )

@@ -10,7 +10,7 @@ from genseg.core.paths import expand
 from genseg.nn.kept_reading import reads_as
 from genseg.runs import checkpoint
 from genseg.runs.folder import write_environment
-from genseg.runs.resume import take
+from genseg.runs.resume import take, usual_of
 from genseg.train.watch import Watcher
 from genseg.workflows.energy.config import FREE_KEYS, EnergyConfig
 from genseg.workflows.energy.parts import assemble_energy, timed, with_steps
@@ -45,6 +45,7 @@ def shape_energy(
             stack,
             run,
             parts.described,
+            usual=usual_of(parts.config),
             main=main,
             fresh=fresh,
             fingerprint=parts.fingerprint,

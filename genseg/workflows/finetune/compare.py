@@ -32,6 +32,7 @@ from genseg.data.labels.read import is_semantic, read_labels
 from genseg.runs.folder import RunError, write_environment
 from genseg.runs.grid import run_all
 from genseg.runs.metrics import ProgressLine
+from genseg.schema import defaults_of, without_new
 from genseg.show.page import svg_file
 from genseg.train.watch import Watcher
 from genseg.workflows.evaluate.detector import MAIN, read_scores
@@ -143,7 +144,7 @@ def _compare(
         settings = settings_of(config) | {
             "fingerprint": fingerprint_of(drawn, start_of(config.encoder), scored)
         }
-        if not is_done(cell.folder(out), settings):
+        if not is_done(cell.folder(out), settings, _usual_settings(config)):
             tasks[cell] = Task(cell, config, numbers, settings, out)
     gathered(out, base, configs_of)  # refuses cells of other settings before hours are spent
     line = ProgressLine(every=60)
@@ -227,21 +228,30 @@ def settings_of(config: FinetuneConfig) -> dict[str, str]:
     return {k: str(v) for k, v in flat.items() if not k.startswith("checkpoint.")}
 
 
-def is_done(folder: Path, settings: Mapping[str, str]) -> bool:
+def _usual_settings(config: FinetuneConfig) -> dict[str, str]:
+    return {k: str(v) for k, v in defaults_of(config).items()}
+
+
+def is_done(folder: Path, settings: Mapping[str, str], usual: Mapping[str, str]) -> bool:
     """Whether a cell is finished. Raises RunError when it was made with other settings, labels or
-    weights."""
+    weights. usual: the defaults of settings"""
     file = folder / CELL_NAME
     if not file.is_file():
         return False
-    refuse(folder, json.loads(file.read_text())["settings"], settings)
+    refuse(folder, json.loads(file.read_text())["settings"], settings, usual)
     shutil.rmtree(folder / "run", ignore_errors=True)  # a kill after the last word has left it
     return True
 
 
 def refuse(
-    folder: Path, before: Mapping[str, str], now: Mapping[str, str], free: Sequence[str] = MOVABLE
+    folder: Path,
+    before: Mapping[str, str],
+    now: Mapping[str, str],
+    usual: Mapping[str, str],
+    free: Sequence[str] = MOVABLE,
 ) -> None:
     """Raise RunError when two settings differ in what is not free."""
+    now = without_new(now, before, usual)
     if changed := configs.difference(
         *({k: v for k, v in s.items() if k not in free} for s in (before, now))
     ):
@@ -313,7 +323,8 @@ def gathered(out: Path, base: FinetuneConfig, arms: Mapping[str, FinetuneConfig]
             wanted, made = (
                 {k: v for k, v in s.items() if k.startswith("data.")} for s in (wanted, made)
             )
-        refuse(file.parent, made, wanted, free=() if own is None else MOVABLE)
+        usual = _usual_settings(own or base)
+        refuse(file.parent, made, wanted, usual, free=() if own is None else MOVABLE)
         found.append(content)
     metrics = [m for m in MAIN if all(m in f["values"] for f in found)]
     if not metrics:

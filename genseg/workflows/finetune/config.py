@@ -101,10 +101,6 @@ class FinetuneConfig:
 # What may change between the calls that make up one run: the fingerprint guards labels and encoder.
 FREE_KEYS = (
     *("data.workers:", "data.train:", "data.val:", "data.subset:"),
-    *(f'data.{key}: (no such key) -> ""' for key in ("channels", "pages")),
     *("run:", "log_every:", "tracker:", "checkpoint.", "encoder:", "threads:", "precision:"),
-    # runs of before these could be set
-    "model.decoder.grids: (no such key) -> [4, 8, 16]",
-    "model.generate.stability: (no such key) -> 0.0",
 )
 CHOICES = {"model": MODELS}

@@ -12,7 +12,7 @@ from genseg.core.reading import reading
 from genseg.data.images.uneven import notes_on
 from genseg.data.labels.read import read_labels
 from genseg.runs.folder import write_environment
-from genseg.runs.resume import take
+from genseg.runs.resume import take, usual_of
 from genseg.train.watch import Watcher
 from genseg.workflows.finetune.config import FREE_KEYS, FinetuneConfig
 from genseg.workflows.finetune.parts import assemble_finetune
@@ -49,6 +49,7 @@ def _finetune(
             stack,
             run,
             parts.described,
+            usual=usual_of(parts.config),
             main=main,
             fresh=fresh,
             fingerprint=parts.fingerprint,

@@ -23,7 +23,7 @@ from genseg.data.images.loader import EpochSampler
 from genseg.data.images.uneven import notes_on
 from genseg.runs.folder import RunError, refuse_foreign
 from genseg.runs.metrics import ProgressLine, duration
-from genseg.runs.resume import refuse_leftovers, reopen
+from genseg.runs.resume import refuse_leftovers, reopen, usual_of
 from genseg.train.loop import Timing, train
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.online_probe import build_probe
@@ -95,6 +95,7 @@ def _dry_run(config: PretrainConfig, *, fresh: bool) -> DryRun | None:
         reopen(
             run,
             parts.described,
+            usual=usual_of(parts.config),
             fingerprint=parts.fingerprint,
             source=f"the images of {config.data.path}",
             free=FREE_KEYS,

@@ -37,7 +37,7 @@ from genseg.methods.target import BATCH
 from genseg.nn.encoder import Encoder, LoadReport, build_encoder
 from genseg.nn.norms import with_norms
 from genseg.nn.teacher import load_teacher
-from genseg.runs.resume import begun, described
+from genseg.runs.resume import begun, described, usual_of
 from genseg.train.machine import circumstances, make_accelerator, prepare
 from genseg.train.optim import build_optimizer
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
@@ -112,7 +112,8 @@ class Parts:
 def goes_on(run: Path, config: PretrainConfig) -> bool:
     """Whether the run has a checkpoint to go on from. Raises RunError when it is another run's,
     before anything that takes long."""
-    return begun(run, described(config, circumstances(config.precision)), free=FREE_KEYS)
+    now = described(config, circumstances(config.precision))
+    return begun(run, now, usual=usual_of(config), free=FREE_KEYS)
 
 
 def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:

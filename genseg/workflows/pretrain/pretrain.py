@@ -11,7 +11,7 @@ from genseg.core.paths import expand
 from genseg.core.reading import reading
 from genseg.runs.folder import write_environment
 from genseg.runs.metrics import ProgressLine
-from genseg.runs.resume import take
+from genseg.runs.resume import take, usual_of
 from genseg.train.watch import Watcher
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.parts import assemble, goes_on, reading_of
@@ -51,6 +51,7 @@ def _pretrain(
             stack,
             run,
             parts.described,
+            usual=usual_of(parts.config),
             main=main,
             fresh=fresh,
             fingerprint=parts.fingerprint,

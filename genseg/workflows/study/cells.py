@@ -4,7 +4,6 @@ Cells lie in one folder for all studies of an `--out`, by digest: two arms, or t
 the same share a cell.
 """
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from genseg import config as configs
 from genseg.core.names import CELL_NAME
 from genseg.recipes import LENGTHS, one_length, recipe
 from genseg.runs.folder import RunError
-from genseg.schema import ConfigError
+from genseg.schema import ConfigError, defaults_of
 from genseg.workflows.pretrain.config import CHOICES, FREE_KEYS, PretrainConfig
 from genseg.workflows.study.config import ArmConfig, StudyConfig
 from genseg.workflows.study.data import StudyData
@@ -145,31 +144,9 @@ def _described(config: PretrainConfig, settings: ArmConfig) -> dict[str, Any]:
 def _digest(described: Mapping[str, Any], config: PretrainConfig) -> str:
     """Of all that is described and no default, so that a key which comes with a later version of
     genseg makes no cell anew."""
-    usual = _defaults(config)
+    usual = defaults_of(config)
     told = {k: v for k, v in described.items() if k not in usual or v != usual[k]}
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
-
-
-def _defaults(config: Any, prefix: str = "", usual: Any = None) -> dict[str, Any]:
-    """Full key -> its default. usual: the section that the config has where nothing is given; a
-    name that says which section it is has no other default."""
-    found = dict[str, Any]()
-    for field in dataclasses.fields(config):
-        key, value = f"{prefix}{field.name}", getattr(config, field.name)
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        if type(usual) is type(config):
-            default = getattr(usual, field.name)
-        if dataclasses.is_dataclass(value):
-            found |= _defaults(value, f"{key}.", default)
-        elif isinstance(value, dict):
-            for name, inner in value.items():
-                if dataclasses.is_dataclass(inner):
-                    found |= _defaults(inner, f"{key}.{name}.")
-        elif field.name != "name" or type(usual) is type(config):
-            found[key] = default
-    return found
 
 
 def refuse_other(cell: Cell) -> None:
