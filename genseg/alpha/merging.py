@@ -160,16 +160,6 @@ def by_tiles(
     return ranked(settled)
 
 
-def merge_tiles(
-    parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float, inside: float
-) -> list[Instance]:
-    """The instances of an image from those of its tiles, best first: `Merging` of all at once."""
-    merging = Merging(overlap, inside)
-    for tile, found in parts:
-        merging.add(tile, found)
-    return ranked(list(merging.settled()))
-
-
 def seen_row(
     row: Sequence[Tile],
     look: Callable[[Tile], list[Found]],

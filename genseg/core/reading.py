@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-COLOURS = 3  # channels of an image where nothing is said
+RGB = 3  # channels of a picture, and of an image where nothing is said
 
 
 @dataclass(frozen=True)
@@ -39,19 +39,10 @@ class Selection:
             raise ValueError(f"channels={','.join(map(str, self.channels))}: name each once")
 
     @property
-    def said(self) -> bool:
-        """Whether anything is."""
-        return bool(self.channels or self.pages)
-
-    @property
     def text(self) -> str:
         """As it is written in a recipe."""
         parts = {"channels": ",".join(map(str, self.channels)), "pages": self.pages}
         return " ".join(f"data.{key}={value}" for key, value in parts.items() if value)
-
-    def over(self, other: "Selection") -> "Selection":
-        """This one; what it does not say is as the other says."""
-        return Selection(self.channels or other.channels, self.pages or other.pages)
 
 
 def parse(channels: str | None, pages: str | None) -> Selection:
@@ -98,7 +89,7 @@ class Reading:
     @property
     def inputs(self) -> int:
         """Channels of the images: those that are named, or else red, green and blue."""
-        return len(self.selection.channels) or COLOURS
+        return len(self.selection.channels) or RGB
 
     def over(self, other: "Reading") -> "Reading":
         """This one; what it does not say is as the other says."""

@@ -1,14 +1,25 @@
 """Tiles cover an image with their overlaps, and what they see is put together once."""
 
 import itertools
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
 import pytest
 
-from genseg.alpha.merging import Merging, merge_tiles, ranked
+from genseg.alpha.merging import Merging, ranked
 from genseg.alpha.tiles import Tile, agree, joined, meeting, shared, tiles_of, windows
 from genseg.data.instances.instance import Instance, cut_instance
+
+
+def merge_tiles(
+    parts: Sequence[tuple[Tile, Sequence[Instance]]], *, overlap: float, inside: float
+) -> list[Instance]:
+    """The instances of an image from those of its tiles, best first: `Merging` of all at once."""
+    merging = Merging(overlap, inside)
+    for tile, found in parts:
+        merging.add(tile, found)
+    return ranked(list(merging.settled()))
 
 
 def test_tiles_cover_every_pixel_and_overlap_as_asked() -> None:

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from genseg.data.images.inputs import RGB
+from genseg.core.reading import RGB
 
 Alpha = Float[np.ndarray, "h w"]
 Pixels = UInt8[np.ndarray, "h w c"]

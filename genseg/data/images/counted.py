@@ -7,9 +7,9 @@ from pathlib import Path
 from genseg.core.reading import Reading
 from genseg.core.words import amount
 from genseg.data.images.decode import TIFFS, ZARR, regular
-from genseg.data.images.held import may_hold_more
+from genseg.data.images.held import may_hold_more, zarr_in
 from genseg.data.images.planes import Held, choose
-from genseg.data.images.values import held_in, zarr_in
+from genseg.data.images.values import held_in
 
 # of files that may hold more than one picture
 SUFFIXES = (".gif", ".npy", ".npz", ".png", *TIFFS, ".webp", ZARR)
@@ -37,16 +37,16 @@ def images_in(paths: Sequence[Path], reading: Reading) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def held_by_file(path: Path) -> Held | None:
-    """What a file holds, if its header speaks of more than one picture; None for a plain one, and
-    for what cannot be read."""
-    if path.suffix.lower() not in SUFFIXES:
+def held_by_file(path: Path, *, plain: bool = False) -> Held | None:
+    """What a file holds, if its header speaks of more than one picture; None for a plain one,
+    unless `plain` asks for these, too, and for what cannot be read."""
+    if not plain and path.suffix.lower() not in SUFFIXES:
         return None
     try:
         if path.suffix.lower() == ZARR and path.is_dir():
             return zarr_in(path)[1]
         with open(path, "rb", opener=regular) as file:
-            return held_in(file) if may_hold_more(file) else None
+            return held_in(file) if plain or may_hold_more(file) else None
     except MemoryError:
         raise
     except Exception:  # a damaged file makes the readers raise nearly anything

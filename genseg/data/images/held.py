@@ -4,6 +4,8 @@ import re
 import struct
 from collections.abc import Mapping
 from io import BufferedIOBase
+from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -249,3 +251,38 @@ def _gdal_names(file: tifffile.TiffFile) -> tuple[str, ...]:
         if item.get("role") == "description"
     }
     return tuple(found.get(n, "") for n in range(max(found, default=-1) + 1))
+
+
+def zarr_in(path: Path) -> tuple[list[Any], Held, dict[str, Any]]:
+    """The resolutions of a zarr, the whole image first; what that holds; and what OME says of it,
+    nothing of a plain array. Raises ValueError where zarr is not installed, and for what is no
+    image."""
+    try:
+        import zarr
+    except ImportError:
+        raise ValueError("a zarr, which needs a package: pip install 'genseg[zarr]'") from None
+    try:
+        opened: Any = zarr.open(str(path), mode="r")
+    except Exception as error:  # of many kinds, by version
+        raise ValueError(f"no zarr that can be opened: {error}") from None
+    said: dict[str, Any] = opened.attrs.asdict()
+    if scales := dict(said.get("ome", said)).get("multiscales"):
+        arrays: list[Any] = [opened[d["path"]] for d in scales[0]["datasets"]]
+        return arrays, _held_by_scale(scales[0], arrays[0]), scales[0]
+    if not isinstance(opened, zarr.Array):
+        raise ValueError("a zarr group without multiscales, which is no OME-Zarr image")
+    return [opened], held_by_shape(tuple(opened.shape), np.dtype(opened.dtype)), {}
+
+
+def _held_by_scale(scale: Mapping[str, Any], array: Any) -> Held:
+    """What the largest resolution of an OME-Zarr holds. Raises ValueError for axes without rows and
+    columns."""
+    named = scale.get("axes") or list("tczyx")[-array.ndim :]
+    axes = [a if isinstance(a, str) else a["name"] for a in named]
+    letters = "".join(a[0].upper() for a in axes)
+    if not {"Y", "X"} <= set(letters) or len(letters) != array.ndim:
+        raise ValueError(f"a zarr of axes {', '.join(axes)}, which is no picture")
+    dtype = np.dtype(array.dtype)
+    channels = dict(zip(letters, array.shape, strict=True)).get("C", 1)
+    bits, colours = dtype.itemsize * 8, 1 if channels == 1 else 0
+    return Held(letters, tuple(map(int, array.shape)), str(dtype), bits, colours=colours)

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-RGB = 3  # channels of a picture
+from genseg.core.reading import RGB
 
 
 def rgb_of(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:

@@ -6,12 +6,12 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
+from genseg.data.images.depth import Ranges
 from genseg.data.images.files import ImageList
 from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError
 
 ASKED, TAKEN = 64, 20_000  # images, evenly from all, and values of a channel of each
-Ranges = tuple[tuple[float, float], ...]
 Values = tuple[Shaped[np.ndarray, "h w c"], Bool[np.ndarray, "h w"] | None]
 ReadValues = Callable[[ImageList, int], Values]
 SHARE = (0.1, 99.9)  # percentiles, as of a single image
@@ -23,9 +23,7 @@ def values_of(images: ImageList, i: int) -> Values:
     return found.pixels, found.absent
 
 
-def fitted_ranges(
-    images: ImageList, read: ReadValues = values_of
-) -> tuple[tuple[float, float], ...]:
+def fitted_ranges(images: ImageList, read: ReadValues = values_of) -> Ranges:
     """The percentiles SHARE over the images of a list: of each channel that is chosen, or of all
     colours together where none is. Values that are no numbers, or absent, do not count.
 

@@ -1,11 +1,11 @@
 """The values of a file as it holds them: of one image of it, upright, every channel chosen."""
 
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, cast
 
 import numpy as np
 import tifffile
@@ -144,12 +144,12 @@ def _frame(file: BufferedIOBase, page: int) -> Shaped[np.ndarray, "h w c"]:
         file.seek(0)
         x = cv2_pixels(file.read())
         x = x[..., [0, 3]] if image.mode == "LA" else x
+    elif image.mode == "1":
+        x = np.asarray(image)
     elif image.mode.startswith(("I", "F")):
         x = np.asarray(image, np.uint16 if image.mode == "I" else None)
     else:
-        if image.mode == "1":
-            return upright(np.asarray(image)[..., None], turn)
-        grey, alpha = image.mode in ("1", "L", "LA", "La"), image.has_transparency_data
+        grey, alpha = image.mode in ("L", "LA", "La"), image.has_transparency_data
         x = np.asarray(
             image.convert(("LA" if alpha else "L") if grey else ("RGBA" if alpha else "RGB"))
         )
@@ -293,38 +293,3 @@ def segment_of(
         return np.full(shape[1:], frame.nodata, frame.dtype)
     assert values.shape[0] == 1, "a page of volumes"
     return np.asarray(values[0])
-
-
-def zarr_in(path: Path) -> tuple[list[Any], Held, dict[str, Any]]:
-    """The resolutions of a zarr, the whole image first; what that holds; and what OME says of it,
-    nothing of a plain array. Raises ValueError where zarr is not installed, and for what is no
-    image."""
-    try:
-        import zarr
-    except ImportError:
-        raise ValueError("a zarr, which needs a package: pip install 'genseg[zarr]'") from None
-    try:
-        opened: Any = zarr.open(str(path), mode="r")
-    except Exception as error:  # of many kinds, by version
-        raise ValueError(f"no zarr that can be opened: {error}") from None
-    said: dict[str, Any] = opened.attrs.asdict()
-    if scales := dict(said.get("ome", said)).get("multiscales"):
-        arrays: list[Any] = [opened[d["path"]] for d in scales[0]["datasets"]]
-        return arrays, _held_by_scale(scales[0], arrays[0]), scales[0]
-    if not isinstance(opened, zarr.Array):
-        raise ValueError("a zarr group without multiscales, which is no OME-Zarr image")
-    return [opened], held_by_shape(tuple(opened.shape), np.dtype(opened.dtype)), {}
-
-
-def _held_by_scale(scale: Mapping[str, Any], array: Any) -> Held:
-    """What the largest resolution of an OME-Zarr holds. Raises ValueError for axes without rows and
-    columns."""
-    named = scale.get("axes") or list("tczyx")[-array.ndim :]
-    axes = [a if isinstance(a, str) else a["name"] for a in named]
-    letters = "".join(a[0].upper() for a in axes)
-    if not {"Y", "X"} <= set(letters) or len(letters) != array.ndim:
-        raise ValueError(f"a zarr of axes {', '.join(axes)}, which is no picture")
-    dtype = np.dtype(array.dtype)
-    channels = dict(zip(letters, array.shape, strict=True)).get("C", 1)
-    bits, colours = dtype.itemsize * 8, 1 if channels == 1 else 0
-    return Held(letters, tuple(map(int, array.shape)), str(dtype), bits, colours=colours)

@@ -27,8 +27,8 @@ from kornia.filters import gaussian_blur2d  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from genseg.core.check import at_least, between  # noqa: E402
+from genseg.core.reading import RGB  # noqa: E402
 from genseg.data.images.decode import resize  # noqa: E402
-from genseg.data.images.inputs import RGB  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from genseg.data.images.inputs import RGB, rgb_of
+from genseg.core.reading import RGB
+from genseg.data.images.inputs import rgb_of
 from genseg.data.instances.instance import Instance
 from genseg.data.proposals import component_tree as ct
 from genseg.data.proposals.controls import propose_blobs, propose_centre

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from genseg.core.reading import Selection
+from genseg.data.images.held import zarr_in
 from genseg.data.images.planes import Held, as_stack, check_image, choose, combine
-from genseg.data.images.values import zarr_in
 from genseg.data.regions.georeference import OnMap
 from genseg.data.regions.image import Sizes, checked_window, page_of
 

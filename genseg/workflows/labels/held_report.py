@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from genseg.core.reading import Reading, Selection, current
-from genseg.data.images.decode import ZARR, regular
+from genseg.data.images.counted import held_by_file
 from genseg.data.images.original import read_original
 from genseg.data.images.planes import Held, choose
-from genseg.data.images.values import held_in, zarr_in
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.opened import by_windows
 
@@ -54,7 +53,7 @@ def held_report(paths: Sequence[Path], files: Sequence[str]) -> HeldReport:
     looked = 0
     chosen = {n * len(paths) // min(len(paths), ASKED) for n in range(min(len(paths), ASKED))}
     for n, (path, name) in enumerate(zip(paths, files, strict=True)):
-        held = _held(path)
+        held = held_by_file(path, plain=True)
         if held is None:
             continue
         kinds[held.what] += 1
@@ -78,18 +77,6 @@ def held_report(paths: Sequence[Path], files: Sequence[str]) -> HeldReport:
         looked,
         tuple(refused),
     )
-
-
-def _held(path: Path) -> Held | None:
-    try:
-        if path.suffix.lower() == ZARR and path.is_dir():
-            return zarr_in(path)[1]
-        with open(path, "rb", opener=regular) as file:
-            return held_in(file)
-    except MemoryError:
-        raise
-    except Exception:  # the reader has told
-        return None
 
 
 def _add(path: Path, held: Held, values: dict[str, list[np.ndarray]]) -> bool:
