@@ -92,7 +92,7 @@ def _searched(
     free = ~owned[y.clamp_max(len(owned) - 1), x.clamp_max(owned.shape[1] - 1)]
     faint = places.objectness[image].sigmoid().cpu() >= rank.faintest
     place = (free & faint).nonzero()[:, 0].to(embeddings.device)
-    wide = replace(config, score=rank.faintest)
+    wide = replace(config, score=rank.faintest, stability=0.0)
     found = _decoded(decoder, embeddings, places, image, place, wide, categories)
     return [a for a in rank(embeddings[image], found) if a.score >= config.score]
 

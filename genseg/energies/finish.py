@@ -85,7 +85,7 @@ class Ranked:
 
 def ranked_on(energy: Autoencoder, judged: Material, config: UseConfig) -> Ranked:
     """The ranking of the decoder's own instances, fitted on the first half of some images and
-    judged on the other."""
+    judged on the other. Doubles are among them: fitted without, it was worse (docs/results)."""
     half = len(judged) // 2
     ranker = Ranker(energy, Ranking(), config)
     parts, numbers = list[Evidence](), list[int]()

@@ -166,6 +166,23 @@ def test_only_what_the_decoder_would_keep_is_ranked() -> None:
     assert len(seen.found) == 1 and seen.found[0].area < 125
 
 
+def test_a_ranking_sees_scores_without_the_stability_that_it_weighs_itself() -> None:
+    seen = list[float]()
+
+    class Noting(ByArea):
+        def __call__(self, embeddings: Tensor, found: Sequence[Instance]) -> list[Instance]:
+            seen.extend(a.score for a in found)
+            return super().__call__(embeddings, found)
+
+    places = [(0, 10, 10, 5.0, 3.0, 3.0, 0), (0, 50, 50, 9.0, -4.0, 2.0, 0)]
+    for power in (0.0, 2.0):
+        config = GenerateConfig(score=0.1, candidate=0.3, stability=power)
+        soft = places_of(places, steep=0.5)
+        generate(Discs(), torch.zeros(1, 1, 32, 32), soft, config, rank=Noting(faintest=0.01))
+    half = len(seen) // 2
+    assert seen[:half] == seen[half:] and min(seen) < 0.2  # the faint one is found by searching
+
+
 def test_a_search_looks_at_faint_places_where_nothing_is() -> None:
     faint = -4.0  # a probability of 0.018
     without, found = found_in(ByArea(), faint), found_in(ByArea(faintest=0.01), faint)
