@@ -78,12 +78,7 @@ def visualize(
             f"{missing[0]}"
         )
     drawn = np.random.default_rng(seed).permutation(len(listed))[: count or None]
-    pixels = len(drawn) * (1 + len(files) * (1 + cutouts)) * side**2
-    if pixels > MOST:
-        raise ValueError(
-            f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are "
-            f"{MOST / 1e6:,.0f}; give a smaller --side or --count"
-        )
+    _check_pixels(len(drawn) * (1 + len(files) * (1 + cutouts)), side)
     pictures, brighter, used = [], 0, list[Path]()
     for name in (listed[i] for i in sorted(drawn.tolist())):
         used.append(_place(folder, file_key(jsons[0][name].name), files[0]))
@@ -107,6 +102,16 @@ def visualize(
     lost = [f"{found.source}: {counted(found.lost)}: left out" for found in read if found.lost]
     more = [f"note: {note}" for note in (notes_on(tuple(used)),) if note]
     return Grid(out, (f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more))
+
+
+def _check_pixels(pictures: int, side: int) -> None:
+    """Raise ValueError for more than one picture can hold."""
+    pixels = pictures * side**2
+    if pixels > MOST:
+        raise ValueError(
+            f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are "
+            f"{MOST / 1e6:,.0f}; give a smaller --side or --count"
+        )
 
 
 def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:

@@ -236,6 +236,7 @@ def _drawn(n: int, line: Line, across: Scale, up: Scale, dots: bool) -> str:
 
 def _labels(lines: Sequence[Line], up: Scale, x: float) -> list[str]:
     """The name of each line at the height where it ends, pushed apart where two would meet."""
+    names = _short([line.name for line in lines])
     order = sorted(range(len(lines)), key=lambda n: up(lines[n].y[-1]))
     heights = [up(lines[n].y[-1]) + 4 for n in order]
     for i in range(1, len(order)):
@@ -247,11 +248,17 @@ def _labels(lines: Sequence[Line], up: Scale, x: float) -> list[str]:
             heights[i + 1] - GAP if i + 1 < len(order) else math.inf,
         )
     return [
-        f'<text class="name c{n % COLOURS}" x="{x:.0f}" '
-        f'y="{y:.1f}">{escape(_short(lines[n].name))}</text>'
+        f'<text class="name c{n % COLOURS}" x="{x:.0f}" y="{y:.1f}">{escape(names[n])}</text>'
         for n, y in zip(order, heights, strict=True)
     ]
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= LETTERS else name[: LETTERS - 1] + "…"
+def _short(names: Sequence[str]) -> list[str]:
+    """Names that fit: without their ends, or their middles where two would look alike."""
+    ends = [n if len(n) <= LETTERS else n[: LETTERS - 1] + "…" for n in names]
+    half = LETTERS // 2
+    return [
+        n if len(n) <= LETTERS else f"{n[:half]}…{n[-half:]}" if alike else end
+        for n, end in zip(names, ends, strict=True)
+        for alike in [ends.count(end) > 1 or end[:-1] in names]
+    ]

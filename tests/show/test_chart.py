@@ -178,3 +178,13 @@ def test_a_histogram_of_few_or_equal_values_has_room_for_them(values: list[float
         if r.get("class") == "bin"
     ]
     assert places and all(LEFT <= x <= WIDTH - LEFT for x in places)
+
+
+def test_names_that_begin_alike_are_told_apart() -> None:
+    """Two baselines of a representation's report were both "random weights"."""
+    names = ["random weights", "random weights, batch norms fitted", "runs/simclr-of-nuclei"]
+    svg = chart(
+        "Spectrum", [Line(name, [0, 1], [0, n]) for n, name in enumerate(names)], x_label="x"
+    )
+    shown = re.findall(r'class="name[^>]*>([^<]*)<', svg)
+    assert sorted(shown) == ["random weights", "random … fitted", "runs/simclr-of…"]

@@ -1,6 +1,7 @@
 """The class of each pixel: made of a labelled image's instances, or read from a folder of class
 maps."""
 
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,13 +137,19 @@ def read_mask_folder(
         raise CocoError(
             f"{masks}: the maps hold class {most}, the training split has {len(categories)}"
         )
-    findings = [
+    findings = _findings(wrong, unused if 2 * len(unused) > most else [])
+    return LabelledSet(masks, categories, tuple(found)), findings
+
+
+def _findings(wrong: Mapping[str, Sequence[str]], unused: Sequence[int]) -> Findings:
+    """What was left out and why, and the classes that no map has."""
+    found = [
         Finding(what, len(where), where[0], "left out") for what, where in wrong.items() if where
     ]
-    if 2 * len(unused) > most:
+    if unused:
         word = "nothing teaches them; are the maps grey pictures, or resized smoothly?"
-        findings.append(Finding(UNUSED, len(unused), f"class {unused[0]}", word))
-    return LabelledSet(masks, categories, tuple(found)), tuple(findings)
+        found.append(Finding(UNUSED, len(unused), f"class {unused[0]}", word))
+    return tuple(found)
 
 
 def _named(file: Path, most: int) -> Categories:

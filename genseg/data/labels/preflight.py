@@ -105,12 +105,7 @@ def usable_labels(
                 tally.add("no image", where)
             continue
         category = as_number(a.get("category_id"))
-        same = json.dumps(
-            [image, *(a.get(k) for k in ("category_id", "iscrowd", "bbox", "segmentation"))],
-            default=str,
-        )
-        # a large set's polygons fill gigabytes
-        key = hashlib.blake2b(same.encode(), digest_size=16).digest()
+        key = _content(a, image)
         if classes is not None and not is_among(category, classes):
             tally.add("category", f"{where}: {a.get('category_id')}")
         elif key in seen and not scored:
@@ -126,6 +121,14 @@ def usable_labels(
         if not any(not label.crowd for label in found):
             tally.add("empty", entries[number].name)
     return labels
+
+
+def _content(annotation: Mapping[str, Any], image: Any) -> bytes:
+    """What is equal for two annotations that say the same: a digest, since the polygons of a large
+    set fill gigabytes."""
+    keys = ("category_id", "iscrowd", "bbox", "segmentation")
+    said = json.dumps([image, *(annotation.get(k) for k in keys)], default=str)
+    return hashlib.blake2b(said.encode(), digest_size=16).digest()
 
 
 def is_crowd(said: Any) -> bool | None:

@@ -129,13 +129,7 @@ def evaluate_alpha(
         }
         content = {"data": str(data), "threshold": threshold, "notes": notes, "predictions": known}
         write_text(out, json.dumps(content, indent=1))
-    low, high = thirds_of(truth)
-    head.append(f"AP of at most {MAX_DETS} predictions an image, the best by score")
-    head.append(
-        f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; smallest "
-        f"third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5"
-    )
-    head += notes
+    head += [*_of_measures(truth), *notes]
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return AlphaScores(table, tuple(head), tuple(notes))
@@ -170,18 +164,8 @@ def evaluate_runs(
         between(0, 1, threshold=threshold)
     if out is not None:
         check_out(out)
-    if wanted.score is not None and (fixed := [str(f) for f in found if is_proposer(f)]):
-        say(
-            f"note: --score is for runs; {', '.join(fixed)} has a score of its own for each "
-            "region, and keeps all"
-        )
-    if wanted.settings != AS_THE_RUN.settings and (
-        jsons := [str(f) for f in found if f.suffix == ".json"]
-    ):
-        say(
-            f"note: --score, --min-area and --side are for runs and proposers; {', '.join(jsons)} "
-            "is taken as it is"
-        )
+    for note in _unused(found, wanted):
+        say(f"note: {note}")
     taught = [one for one in found if asks_teacher(one)]
     for one in filter(is_proposer, taught):
         check_teacher(str(one), wanted.teacher, key="--teacher")
@@ -208,12 +192,38 @@ def evaluate_runs(
         return evaluate_alpha(files, data, names=names, alphas=alphas, out=out, threshold=threshold)
 
 
+def _unused(found: Sequence[Path], wanted: Wanted) -> Iterator[str]:
+    """Which settings are not for all that is evaluated."""
+    if wanted.score is not None and (fixed := [str(f) for f in found if is_proposer(f)]):
+        yield (
+            f"--score is for runs; {', '.join(fixed)} has a score of its own for each region, and "
+            "keeps all"
+        )
+    if wanted.settings != AS_THE_RUN.settings and (
+        jsons := [str(f) for f in found if f.suffix == ".json"]
+    ):
+        yield (
+            f"--score, --min-area and --side are for runs and proposers; {', '.join(jsons)} is "
+            "taken as it is"
+        )
+
+
 def _of_labels(data: Path, labels: Usable, truth: Images) -> list[str]:
     """What is measured against, a line or two."""
     said = f"{data}: {len(truth)} images, {sum(int((~t.crowd).sum()) for t in truth)} labels"
     if crowds := sum(int(t.crowd.sum()) for t in truth):
         said += f"; {amount(crowds, 'crowd')} ignored"
     return [said, *([format_findings(labels.lost)] if labels.lost else [])]
+
+
+def _of_measures(truth: Images) -> list[str]:
+    """What the numbers are of."""
+    low, high = thirds_of(truth)
+    return [
+        f"AP of at most {MAX_DETS} predictions an image, the best by score",
+        f"by size: small up to {SIZES['small']} pixels, medium up to {SIZES['medium']}; smallest "
+        f"third up to {low:.0f}, middle third up to {high:.0f}; recall at IoU 0.5",
+    ]
 
 
 def read_truth(data: Path, alphas: Path | None) -> tuple[Usable, list[AnnotatedImage]]:

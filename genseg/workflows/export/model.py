@@ -1,6 +1,6 @@
 """A fine-tuned model for other libraries: torchvision, segmentation-models-pytorch, ONNX."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -111,15 +111,7 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
     }
     groups = "lambda c: torch.nn.GroupNorm(max(1, math.gcd(128, c) // 4), c)"
     widths = [int(w) for w in model.encoder.net.out_channels[-4:]]
-    heads = [
-        f"box_head=faster_rcnn.TwoMLPHead({c.width * BINS**2}, {c.hidden})",
-        f"box_predictor=faster_rcnn.FastRCNNPredictor({c.hidden}, {classes})",
-    ]
-    if model.masks:
-        heads += [
-            f"mask_head=mask_rcnn.MaskRCNNHeads({c.width}, ({c.width},) * 4, 1, norm_layer=norm)",
-            f"mask_predictor=mask_rcnn.MaskRCNNPredictor({c.width}, {c.width}, {classes})",
-        ]
+    heads = _heads(model, classes)
     lines = [
         "import math, torch, torchvision",
         *([] if pth else ["from safetensors.torch import load_file"]),
@@ -147,15 +139,28 @@ def _how(predictor: Predictor, encoder: str, out: Path) -> str:
         f"{_numbers(p.std)})",
     ]
     lines += [] if p.fit else ["model.transform.resize = lambda image, target: (image, target)"]
-    lines += (
-        ["# images: genseg.data.images.inputs.stretch first, then RGB from 0 to 1"]
-        if p.stretch
-        else []
-    )
-    lines += [f"# in images of more than {c.tile} px genseg looks at overlapping tiles"]
-    lines += (
-        ["# masks: torchvision pastes them at whole pixels, genseg where they are"]
-        if model.masks
-        else []
-    )
-    return ", for torchvision:\n\n" + "\n".join(lines)
+    return ", for torchvision:\n\n" + "\n".join([*lines, *_differences(predictor, model)])
+
+
+def _heads(model: Detector, classes: int) -> list[str]:
+    """The heads of a detector, as torchvision takes them."""
+    c = model.config
+    heads = [
+        f"box_head=faster_rcnn.TwoMLPHead({c.width * BINS**2}, {c.hidden})",
+        f"box_predictor=faster_rcnn.FastRCNNPredictor({c.hidden}, {classes})",
+    ]
+    if model.masks:
+        heads += [
+            f"mask_head=mask_rcnn.MaskRCNNHeads({c.width}, ({c.width},) * 4, 1, norm_layer=norm)",
+            f"mask_predictor=mask_rcnn.MaskRCNNPredictor({c.width}, {c.width}, {classes})",
+        ]
+    return heads
+
+
+def _differences(predictor: Predictor, model: Detector) -> Iterator[str]:
+    """What genseg does otherwise than torchvision, as comments."""
+    if predictor.preparation.stretch:
+        yield "# images: genseg.data.images.inputs.stretch first, then RGB from 0 to 1"
+    yield f"# in images of more than {model.config.tile} px genseg looks at overlapping tiles"
+    if model.masks:
+        yield "# masks: torchvision pastes them at whole pixels, genseg where they are"

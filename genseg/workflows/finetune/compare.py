@@ -131,21 +131,13 @@ def _compare(
         for a in arms
     }
     _refuse_apart({a: c.model.name for a, c in configs_of.items()})
-    lists, tasks = {a.name: a.chosen for a in arms}, {}
+    lists = {a.name: a.chosen for a in arms}
+    tasks = list[Task]()
     for cell in cells:
-        chosen = lists[cell.arm]
-        numbers = (
-            drawn_labels(labelled, cell.labels, cell.seed)
-            if chosen is None
-            else chosen_labels(labelled, cell.labels, chosen)
-        )
         config = replace(configs_of[cell.arm], run=str(cell.folder(out) / "run"), seed=cell.seed)
-        drawn = labelled.subset(numbers)
-        settings = settings_of(config) | {
-            "fingerprint": fingerprint_of(drawn, start_of(config.encoder), scored)
-        }
-        if not is_done(cell.folder(out), settings, _usual_settings(config)):
-            tasks[cell] = Task(cell, config, numbers, settings, out)
+        task = _task(cell, config, labelled, scored, lists[cell.arm], out)
+        if not is_done(cell.folder(out), task.settings, _usual_settings(config)):
+            tasks.append(task)
     gathered(out, base, configs_of)  # refuses cells of other settings before hours are spent
     line = ProgressLine(every=60)
     line.say(
@@ -174,7 +166,7 @@ def _compare(
             live.update()
 
     try:
-        run_all(list(tasks.values()), run_cell, jobs=jobs, line=line, say=say, shared=_with_threads)
+        run_all(tasks, run_cell, jobs=jobs, line=line, say=say, shared=_with_threads)
     except KeyboardInterrupt:
         line.say("interrupted; the same command goes on with the cells that are missing")
         raise
@@ -185,6 +177,25 @@ def _compare(
             out / PLOT_NAME, svg_file(plot, f"{result['metric']}, mean and standard deviation")
         )
     return Compared(out, result)
+
+
+def _task(
+    cell: Cell,
+    config: FinetuneConfig,
+    labelled: LabelledSet,
+    scored: LabelledSet,
+    chosen: Path | None,
+    out: Path,
+) -> Task:
+    """A cell with the labelled images that it trains on: drawn by its seed, or the first of a
+    list."""
+    numbers = (
+        drawn_labels(labelled, cell.labels, cell.seed)
+        if chosen is None
+        else chosen_labels(labelled, cell.labels, chosen)
+    )
+    found = fingerprint_of(labelled.subset(numbers), start_of(config.encoder), scored)
+    return Task(cell, config, numbers, settings_of(config) | {"fingerprint": found}, out)
 
 
 def load_finetune(

@@ -116,59 +116,18 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
     accelerator = make_accelerator(
         precision=config.precision, run=config.run, tracker=config.tracker
     )
-    pieces = accelerator.num_processes * config.accumulate
-    if config.batch_size % pieces:
-        fitting = math.ceil(config.batch_size / pieces) * pieces
-        raise ValueError(
-            f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} "
-            f"processes x {config.accumulate} passes; use batch_size={fitting}"
-        )
-    train, found = read(config.data.train, config.model.name)
-    findings = {config.data.train: found}
-    refuse_whole(
-        [image.path for image in train.images],
-        "fine-tuning decodes images whole: cut it into tiles with their labels",
-    )
-    if config.data.subset is not None:
-        train = train.subset(read_numbers(Path(config.data.subset)))
-    val = None
-    if config.data.val is not None:
-        val, findings[config.data.val] = read(
-            config.data.val, config.model.name, categories=train.categories
-        )
+    _refuse_uneven(config, accelerator)
+    train, val, findings = _labels(config, read)
     torch.manual_seed(config.seed)
     start = start_of(config.encoder)
     encoder, architecture, notes = start_encoder(config, start)
     encoder.check_size(**{"augment.size": -(-config.augment.size // MULTIPLE) * MULTIPLE})
-    if val is not None and (
-        both := {i.path.resolve() for i in train.images} & {i.path.resolve() for i in val.images}
-    ):
-        notes.append(
-            f"{len(both)} images are trained on and scored: of new images the scores say nothing"
-        )
-    if note := precision_note(accelerator.mixed_precision):
-        notes.append(note)
-    if config.accumulate > 1:
-        notes.append(
-            f"accumulate={config.accumulate}: batch norms and what a loss averages over (objects, "
-            f"pixels) see one pass of {config.batch_size // pieces} images in a process only"
-        )
     preparation = prepared_as(config, start)
     config = with_anchors(config, train, preparation)
-    if isinstance(config.model, DetectorConfig):
-        notes.append(f"anchors {', '.join(f'{a:g}' for a in config.model.anchors or ())} px")
-        if val is not None and (most := config.validate.detections) > (
-            given := config.model.detections
-        ):
-            notes.append(
-                f"validate.detections={most}: the model gives at most model.detections={given} an "
-                "image"
-            )
+    notes += _notes(config, accelerator, train, val)
     decoder = start_decoder(config, start, encoder, notes)
-    notes += filter(
-        None,
-        [notes_on(tuple(image.path for image in (*train.images, *(val.images if val else ()))))],
-    )
+    paths = (image.path for image in (*train.images, *(val.images if val else ())))
+    notes += filter(None, [notes_on(tuple(paths))])
     if decoder is not None:
         config = replace(config, model=replace(config.model, decoder=decoder.config))
     # again: loading has drawn, and new heads are to be the same whatever was loaded
@@ -211,6 +170,68 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
         notes=notes,
         fingerprint=fingerprint_of(train, start, val),
     )
+
+
+def _refuse_uneven(config: FinetuneConfig, accelerator: Accelerator) -> None:
+    """Raise ValueError where a batch does not divide into the passes of all processes."""
+    pieces = accelerator.num_processes * config.accumulate
+    if config.batch_size % pieces:
+        fitting = math.ceil(config.batch_size / pieces) * pieces
+        raise ValueError(
+            f"batch_size={config.batch_size} has to divide into {accelerator.num_processes} "
+            f"processes x {config.accumulate} passes; use batch_size={fitting}"
+        )
+
+
+def _labels(
+    config: FinetuneConfig, read: ReadLabels
+) -> tuple[LabelledSet, LabelledSet | None, dict[str, Findings]]:
+    """The images to train on, those to score on, and what the preflight says of each file."""
+    train, found = read(config.data.train, config.model.name)
+    findings = {config.data.train: found}
+    refuse_whole(
+        [image.path for image in train.images],
+        "fine-tuning decodes images whole: cut it into tiles with their labels",
+    )
+    if config.data.subset is not None:
+        train = train.subset(read_numbers(Path(config.data.subset)))
+    val = None
+    if config.data.val is not None:
+        val, findings[config.data.val] = read(
+            config.data.val, config.model.name, categories=train.categories
+        )
+    return train, val, findings
+
+
+def _notes(
+    config: FinetuneConfig, accelerator: Accelerator, train: LabelledSet, val: LabelledSet | None
+) -> list[str]:
+    """What the user should know of the data, the precision, the passes and the model."""
+    notes = []
+    if val is not None and (
+        both := {i.path.resolve() for i in train.images} & {i.path.resolve() for i in val.images}
+    ):
+        notes.append(
+            f"{len(both)} images are trained on and scored: of new images the scores say nothing"
+        )
+    if note := precision_note(accelerator.mixed_precision):
+        notes.append(note)
+    if config.accumulate > 1:
+        crops = config.batch_size // (accelerator.num_processes * config.accumulate)
+        notes.append(
+            f"accumulate={config.accumulate}: batch norms and what a loss averages over (objects, "
+            f"pixels) see one pass of {crops} images in a process only"
+        )
+    if isinstance(config.model, DetectorConfig):
+        notes.append(f"anchors {', '.join(f'{a:g}' for a in config.model.anchors or ())} px")
+        if val is not None and (most := config.validate.detections) > (
+            given := config.model.detections
+        ):
+            notes.append(
+                f"validate.detections={most}: the model gives at most model.detections={given} an "
+                "image"
+            )
+    return notes
 
 
 def learning_rates(

@@ -143,15 +143,7 @@ def generate_folder(
     json together. Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for
     what a user can mend.
     """
-    # a rank that is done waits for the others
-    patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))
-    refuse_sharding()
-    # a finder has a precision of its own; Accelerate keeps one state for a process, which may have
-    # trained before
-    precision = None if is_initialized() else "no"
-    accelerator = Accelerator(
-        cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[patient]
-    )
+    accelerator = _patient()
     if options.alphas or options.cutouts:
         refuse_inside(out, folder)
     finder, origin = finder_of(run, options.wanted, accelerator.device)
@@ -185,6 +177,18 @@ def generate_folder(
             merged = merge(out, images, shrinking_of(finder), options.scope)
         result: Generated = dist.gather_objects(merged)[0]
         return result
+
+
+def _patient() -> Accelerator:
+    """Processes of which one that is done waits for the others."""
+    patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))
+    refuse_sharding()
+    # a finder has a precision of its own; Accelerate keeps one state for a process, which may have
+    # trained before
+    precision = None if is_initialized() else "no"
+    return Accelerator(
+        cpu=not torch.cuda.is_available(), mixed_precision=precision, kwargs_handlers=[patient]
+    )
 
 
 def generated(

@@ -211,6 +211,40 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
 
     groups: how many groups of duplicates are listed
     """
+    text = [_printable(report.path), ""]
+    for name, value in _rows(report):
+        lines = textwrap.wrap(value, WIDTH, initial_indent=f"{name:12}", subsequent_indent=" " * 12)
+        text += [line.replace(NO_BREAK, " ") for line in lines]
+    text += _sizes(report)
+    if report.held:
+        text += report.held.lines()
+        if report.held.refused:
+            text += ["", "Hold more than one picture: say what to use before anything is learnt"]
+        for file, reason in report.held.refused[:groups]:
+            text += _entry(_printable(file), _printable(reason))
+        if len(report.held.refused) > groups:
+            text.append(f"  and {len(report.held.refused) - groups:,} more files")
+    if report.broken:
+        text += ["", "Broken files"]
+        for file, reason in report.broken:
+            text += _entry(_printable(file), _printable(reason))
+    if report.labels and report.labels.findings:
+        text += ["", "Labels: what was found, and what genseg finetune does with it"]
+        for f in report.labels.findings:
+            text += _entry(
+                f"{f.count:,} {f.what}: {f.outcome};", f"the first: {_printable(f.first)}"
+            )
+    if report.duplicates:
+        text += ["", "Exact duplicates: files with the same bytes, a group after the other"]
+        for n, group in enumerate(report.duplicates[:groups], start=1):
+            text += [f"{n if not k else '':>5}  {_printable(file)}" for k, file in enumerate(group)]
+        if len(report.duplicates) > groups:
+            text.append(f"       and {len(report.duplicates) - groups:,} more groups")
+    return "\n".join(text)
+
+
+def _rows(report: Scan) -> list[tuple[str, str]]:
+    """A name and a line for each thing that was counted."""
     readable = report.images - len(report.broken)
     copies = sum(len(g) - 1 for g in report.duplicates)
     rows = [
@@ -237,45 +271,19 @@ def format_report(report: Scan, *, groups: int = 20) -> str:
         rows[-1:] = _label_rows(report.labels)
     if report.left_out:
         rows.append(("left out", f"{_list(report.left_out)}: not known as images"))
-    text = [_printable(report.path), ""]
-    for name, value in rows:
-        lines = textwrap.wrap(value, WIDTH, initial_indent=f"{name:12}", subsequent_indent=" " * 12)
-        text += [line.replace(NO_BREAK, " ") for line in lines]
-    if readable:
-        text += ["", f"{'pixels':12}" + "".join(f"{name:>9}" for name in QUANTILES)]
-        # of squares as large as the labelled objects
-        sides = _quantiles(report.labels.sides) if report.labels else ()
-        for name, values in (
-            ("width", report.widths),
-            ("height", report.heights),
-            ("object", sides),
-        ):
-            text += [f"{name:12}" + "".join(f"{value:9,}" for value in values)] if values else []
-    if report.held:
-        text += report.held.lines()
-        if report.held.refused:
-            text += ["", "Hold more than one picture: say what to use before anything is learnt"]
-        for file, reason in report.held.refused[:groups]:
-            text += _entry(_printable(file), _printable(reason))
-        if len(report.held.refused) > groups:
-            text.append(f"  and {len(report.held.refused) - groups:,} more files")
-    if report.broken:
-        text += ["", "Broken files"]
-        for file, reason in report.broken:
-            text += _entry(_printable(file), _printable(reason))
-    if report.labels and report.labels.findings:
-        text += ["", "Labels: what was found, and what genseg finetune does with it"]
-        for f in report.labels.findings:
-            text += _entry(
-                f"{f.count:,} {f.what}: {f.outcome};", f"the first: {_printable(f.first)}"
-            )
-    if report.duplicates:
-        text += ["", "Exact duplicates: files with the same bytes, a group after the other"]
-        for n, group in enumerate(report.duplicates[:groups], start=1):
-            text += [f"{n if not k else '':>5}  {_printable(file)}" for k, file in enumerate(group)]
-        if len(report.duplicates) > groups:
-            text.append(f"       and {len(report.duplicates) - groups:,} more groups")
-    return "\n".join(text)
+    return rows
+
+
+def _sizes(report: Scan) -> list[str]:
+    """Quantiles of the images' sides, and of the labelled objects'."""
+    if len(report.broken) == report.images:
+        return []
+    text = ["", f"{'pixels':12}" + "".join(f"{name:>9}" for name in QUANTILES)]
+    # of squares as large as the labelled objects
+    sides = _quantiles(report.labels.sides) if report.labels else ()
+    for name, values in (("width", report.widths), ("height", report.heights), ("object", sides)):
+        text += [f"{name:12}" + "".join(f"{value:9,}" for value in values)] if values else []
+    return text
 
 
 def _held_rows(held: HeldReport) -> list[tuple[str, str]]:

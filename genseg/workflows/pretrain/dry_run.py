@@ -19,6 +19,7 @@ from genseg.core import dist
 from genseg.core.paths import expand
 from genseg.core.reading import reading
 from genseg.core.result import Result
+from genseg.core.schedule import Plan
 from genseg.data.images.loader import EpochSampler
 from genseg.data.images.uneven import notes_on
 from genseg.runs.folder import RunError, refuse_foreign
@@ -27,7 +28,7 @@ from genseg.runs.resume import refuse_leftovers, reopen, usual_of
 from genseg.train.loop import Timing, train
 from genseg.workflows.pretrain.config import FREE_KEYS, PretrainConfig
 from genseg.workflows.pretrain.online_probe import build_probe
-from genseg.workflows.pretrain.parts import assemble, goes_on, reading_of
+from genseg.workflows.pretrain.parts import Parts, assemble, goes_on, reading_of
 from genseg.workflows.pretrain.session import PretrainSession
 
 if sys.platform != "win32":
@@ -103,11 +104,33 @@ def _dry_run(config: PretrainConfig, *, fresh: bool) -> DryRun | None:
     with dist.together():
         if parts.accelerator.is_main_process and parts.plan.steps(config.probe.every):
             build_probe(config.probe, parts.source)
-    total = parts.plan.total
-    parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
+    short = dataclasses.replace(parts.plan, total=min(STEPS, parts.plan.total))
+    session, proposed = _tried(config, parts, short)
+    if not session.main:
+        return None
+    took = [b - a for a, b in itertools.pairwise(session.over)]
+    lines = {
+        "data": _data(config, parts, short, broken=len(session.broken)),
+        "note": notes_on(parts.images.paths),
+        **_work(config, parts, session.task),
+        "memory": f"{_peak(parts.accelerator.device)} at the peak of this process",
+        "time": _time(took, parts.plan.total),
+        "proposals": ""
+        if config.alpha.name != "places"
+        else f"{duration(proposed)}, kept for the run",
+    }
+    return DryRun(
+        tuple((name, words) for name, words in lines.items() if words),
+        tuple(took),
+        parts.plan.total,
+    )
+
+
+def _tried(config: PretrainConfig, parts: Parts, short: Plan) -> tuple[TimedSession, float]:
+    """The session after a few steps in a folder of its own, its times beginning with that of the
+    start; and the seconds that the first proposals took."""
     unprobed = dataclasses.replace(config.probe, every="0 steps")
     quiet = dataclasses.replace(config, probe=unprobed, tensorboard=False, tracker="none")
-    short = dataclasses.replace(parts.plan, total=min(STEPS, total))
     with tempfile.TemporaryDirectory() as own, open(os.devnull, "w") as nowhere:
         folder = dist.gather_objects(own)[0]  # the first process makes banks for all
         session = TimedSession(dataclasses.replace(parts, config=quiet), Path(folder), None)
@@ -117,7 +140,7 @@ def _dry_run(config: PretrainConfig, *, fresh: bool) -> DryRun | None:
         with contextlib.closing(session):
             began = time.perf_counter()
             batches = session.batches()  # makes the first proposals, once for all runs
-            ready = time.perf_counter()
+            session.over.append(time.perf_counter())
             train(
                 parts.wrapped,
                 parts.optimizer,
@@ -130,17 +153,14 @@ def _dry_run(config: PretrainConfig, *, fresh: bool) -> DryRun | None:
                 clip=config.optimizer.clip,
                 seed=config.seed,
             )
-    took = [b - a for a, b in itertools.pairwise((ready, *session.over))]
-    views = [f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count]
-    if config.alpha.name != "none":
-        views.append(
-            f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % "
-            "of the images"
-        )
-    length = parts.plan
+    return session, session.over[0] - began
+
+
+def _data(config: PretrainConfig, parts: Parts, short: Plan, *, broken: int) -> str:
+    """Images, those that cannot be read, and classes."""
     drawn = EpochSampler(
         images=len(parts.images),
-        batch=length.batch,
+        batch=short.batch,
         start=0,
         total=short.total,
         passes=1,
@@ -154,30 +174,28 @@ def _dry_run(config: PretrainConfig, *, fresh: bool) -> DryRun | None:
         if parts.known_broken is not None
         else f" of the {looked} looked at; genseg scan looks at all"
     )
-    if not session.main:
-        return None
-    more = notes_on(parts.images.paths)
-    classes = len(parts.images.classes)
-    data = f"{len(parts.images)} images in {config.data.path}; broken: {len(session.broken)}{among}"
+    data = f"{len(parts.images)} images in {config.data.path}; broken: {broken}{among}"
     seen = "training sees them" if config.supervised else "seen by the probe alone"
-    data += f"; {classes} classes, {seen}" if classes else ""
-    epochs = total / length.steps_per_epoch
-    lines = {
-        "data": data,
-        "note": more,
+    classes = len(parts.images.classes)
+    return data + (f"; {classes} classes, {seen}" if classes else "")
+
+
+def _work(config: PretrainConfig, parts: Parts, task: str) -> dict[str, str]:
+    """Views, model and length."""
+    views = [f"{v.count} x {v.size} px ({name})" for name, v in config.views.items() if v.count]
+    if config.alpha.name != "none":
+        views.append(
+            f"composites of {config.alpha.compose.size} px over {100 * config.alpha.share:.0f} % "
+            "of the images"
+        )
+    parameters = sum(p.numel() for p in parts.module.parameters() if p.requires_grad)
+    length = parts.plan
+    epochs = length.total / length.steps_per_epoch
+    return {
         "views": ", ".join(views),
-        "model": f"{session.task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are "
-        "trained",
-        "length": f"{total} steps of {length.batch} images = {epochs:.1f} epochs",
-        "memory": f"{_peak(parts.accelerator.device)} at the peak of this process",
-        "time": _time(took, total),
-        "proposals": ""
-        if config.alpha.name != "places"
-        else f"{duration(ready - began)}, kept for the run",
+        "model": f"{task}, {config.encoder.name}: {parameters / 1e6:.1f} M parameters are trained",
+        "length": f"{length.total} steps of {length.batch} images = {epochs:.1f} epochs",
     }
-    return DryRun(
-        tuple((name, words) for name, words in lines.items() if words), tuple(took), total
-    )
 
 
 def _refuse_unwritable(run: Path) -> None:

@@ -159,16 +159,7 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     )
     wrapped, optimizer = prepare(accelerator, module, optimizer)
     content = fingerprint(images)  # once: it reads a part of every file
-    cached = (
-        read_cache(images, config, config.data.cache, content)
-        if config.data.cache and views
-        else None
-    )
-    composed = None
-    if config.alpha.name != "none":
-        composed = source_of(images, read_cache(images, config, config.alpha.side, content))
-    # no view, no second decoding
-    source = source_of(images, cached) if views or composed is None else composed
+    source, composed = _sources(config, images, content, viewed=bool(views))
     parts = Parts(
         config=config,
         accelerator=accelerator,
@@ -186,6 +177,23 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     )
     module.prepare(_seen(parts), begun=begun)
     return parts
+
+
+def _sources(
+    config: PretrainConfig, images: ImageList, content: str, *, viewed: bool
+) -> tuple[ImageSource, ImageSource | None]:
+    """The images that views are made of, and those that composites are."""
+    cached = (
+        read_cache(images, config, config.data.cache, content)
+        if config.data.cache and viewed
+        else None
+    )
+    composed = None
+    if config.alpha.name != "none":
+        composed = source_of(images, read_cache(images, config, config.alpha.side, content))
+    # no view, no second decoding
+    source = source_of(images, cached) if viewed or composed is None else composed
+    return source, composed
 
 
 def _source(config: PretrainConfig) -> Path:

@@ -160,7 +160,13 @@ class Rounds:
                     whole = whole_ones(mined.proposals, self.source.absent(i))
                     found[i] = [a for a in whole if a.area >= c.min_area]
                     agreements += [] if mined.agreement is None else [mined.agreement]
-        bank, agreement = build_bank(found), float(np.mean(agreements)) if agreements else 0.0
+        agreement = float(np.mean(agreements)) if agreements else 0.0
+        return self._better(before, build_bank(found), agreement, number, step)
+
+    def _better(self, before: Bank, bank: Bank, agreement: float, number: int, step: int) -> Bank:
+        """The new bank, unless two looks agree less than in the rounds before or too little is
+        sure; what speaks for it is logged."""
+        c = self.config
         sure, former = (int((b.scores >= c.compose.sure).sum()) for b in (bank, before))
         rows = {
             r["round"]: r for r in read_metrics(self.folder.parent / METRICS_NAME) if "round" in r
