@@ -333,3 +333,18 @@ def test_a_proposer_is_seen_beside_a_run(tmp_path: Path) -> None:
     assert "genseg scan FOLDER --scale" in app.notes(runs["tree"], empty)
     with pytest.raises(ValueError, match="frozen teacher sees, and there is none"):
         open_runs([Path("cut")])
+
+
+def test_the_slider_begins_where_a_user_would_keep_what_a_run_finds() -> None:
+    """A run that keeps all for its order covered the picture with veils."""
+    image = seen()
+    many = tuple(replace(image.found[0], score=0.09 - 0.001 * n) for n in range(80))
+    assert app.start(Guessing(None, score=0.5), image, 0.7) == 0.7, "as the user has set it"
+    everything = Guessing(None, score=0.001)
+    assert app.start(everything, image, 0.001) == 0.5
+    assert (
+        len(
+            replace(image, found=many).scoring(app.start(everything, replace(image, found=many), 0))
+        )
+        == 5
+    )
