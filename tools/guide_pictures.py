@@ -31,11 +31,12 @@ from genseg.core.paths import expand
 from genseg.data.images.files import list_images
 from genseg.data.images.source import decode_image
 from genseg.data.regions.opened import open_regions
+from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import PALETTE
 
 SECTIONS, BITS = 3, 16  # of a stack; levels of the file for one of the picture: 12 bits
-SIDE, EVERY = 2560, 3  # of the mosaic, of whose squares one in so many holds nuclei
-WHOLE, DETAIL = 480, 240  # pixels of the picture of the mosaic, and of its part that is enlarged
+SIDE, SEED = 1600, 69  # of the mosaic; with this draw all of it is fluorescence
+WHOLE, DETAIL = 460, 230  # pixels of the picture of the mosaic, and of its part that is enlarged
 WIDE = (1120, 760)  # of the window for pages
 
 
@@ -109,7 +110,7 @@ def served(model: Path) -> Iterator[str]:
 
 def mosaic(model: Path, work: Path, out: Path) -> None:
     """The mosaic with its polygons, in coordinates of the map."""
-    file, _ = write_mosaic(work / "mosaic", SIDE, every=EVERY)
+    file, _ = write_mosaic(work / "mosaic", SIDE, every=1, seed=SEED)
     run("generate", model, file, "--side", "0", "--out", work / "map")
     run("convert", work / "map/instances.json", "--to", "geojson", "--out", work / "polygons")
     (written,) = (work / "polygons").glob("*.geojson")
@@ -121,7 +122,9 @@ def mosaic(model: Path, work: Path, out: Path) -> None:
         for ring in rings_of(feature["geometry"])
     ]
     pixels = open_regions(file).read(0, 0, SIDE, SIDE)
-    save_picture(sheet(pixels, outlines), out / "large_polygons.png")
+    save_picture(
+        sheet(brightened(pixels, display_gain(pixels)), outlines), out / "large_polygons.png"
+    )
 
 
 def rings_of(geometry: dict) -> list[list[list[float]]]:
@@ -187,10 +190,12 @@ def main() -> None:
     )
     parser.add_argument("run", type=Path, metavar="RUN")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="docs/show")
+    parser.add_argument("--only", default="", choices=("", "channels", "mosaic"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        mosaic(options.run, Path(work), options.out)
-        channels(options.run, Path(work), options.out)
+        for guide in (mosaic, channels):
+            if options.only in ("", guide.__name__):
+                guide(options.run, Path(work), options.out)
 
 
 if __name__ == "__main__":
