@@ -8,7 +8,7 @@ from genseg.data.instances.instance import Instance
 
 LOW = 0.1  # who keeps instances of a lower score keeps them for their order, as AP asks for it
 USUAL = 0.5  # from which on a probability is believed
-FEW = 5  # instances of an image, where next to none is believed
+FEW = 3  # instances of an image, where next to none is believed: large ones hide a photograph
 
 
 def drawn_from(images: Iterable[Sequence[Instance]], least: float) -> float:

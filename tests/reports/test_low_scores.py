@@ -45,10 +45,10 @@ def test_a_report_shows_the_best_few_with_a_word(tmp_path: Path) -> None:
     viewer = json.loads(text)["found"]
     rows = [row for picture in viewer["pictures"] for row in picture["found"]]
     shown = sum(row[6] >= viewer["threshold"] - 1e-9 for row in rows)
-    assert len(rows) == 2 * MANY and shown == 10, "the slider reaches the others"
+    assert len(rows) == 2 * MANY and shown == 6, "the slider reaches the others"
     assert viewer["low"] < 0.01
-    assert "or more are shown, the best 5 an image or so: nothing scores much" in html
-    assert "5 instances, 0.08" in html, "images are ranked by what is shown"
+    assert "or more are shown, the best 3 an image or so: nothing scores much" in html
+    assert "3 instances, 0.08" in html, "images are ranked by what is shown"
 
 
 def test_a_sheet_draws_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -58,4 +58,4 @@ def test_a_sheet_draws_them_too(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "or more are drawn; others are there for their order" in capsys.readouterr().out
     sheet = cv2.imread(str(tmp_path / "a.png")).astype(int)
     veiled = (np.ptp(sheet, axis=2) > 40).mean()
-    assert 0 < veiled < 0.35, "most of each image is seen as it is"
+    assert 0 < veiled < 0.3, "most of each image is seen as it is"

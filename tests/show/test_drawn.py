@@ -28,5 +28,5 @@ def test_where_nothing_is_believed_the_best_few_are_shown() -> None:
     images.append([])
     score = drawn_from(images, 0.001)
     assert sum(a.score >= score for found in images for a in found) == FEW * len(images)
-    assert "0.089 or more are shown, the best 5 an image or so" in drawn_words(score, 0.001)
+    assert "0.089 or more are shown, the best 3 an image or so" in drawn_words(score, 0.001)
     assert drawn_from([scoring(0.02), scoring()], 0.001) == 0.02
