@@ -127,7 +127,8 @@ class _Work:
         """The rows of an image: its instances come in the order of their labels, as columns do."""
         count = len(self.usable.labels[entry.number])
         areas, values = np.zeros(count), np.full(count, np.nan)
-        covered, size, wrong = Covered(entry.width), None, ""
+        covered, wrong = _Covered(entry.width), ""
+        size: Pair | None = None
         for part in parts:
             size, wrong = self.micrometres or part.pixel_size, wrong or part.wrong
             if part.values is not None:
@@ -188,7 +189,7 @@ class _Work:
             yield format_findings(self.usable.lost)
 
 
-class Covered:
+class _Covered:
     """How many pixels some masks cover, each counted once. They come by rows of squares, of which
     those that are held are as many as a mask is high."""
 

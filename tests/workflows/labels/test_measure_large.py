@@ -65,9 +65,11 @@ def test_a_tiff_by_windows_has_the_table_of_the_whole(
     more = {"rowsperstrip": 50} if tile is None else {"tile": tile}
     write_tiff(tmp_path / "images/a.ome.tif", values, compression="zlib", **more)
     whole = tables(source, tmp_path / "whole.csv")
-    monkeypatch.setattr(opened, "LARGE", 1000)
     monkeypatch.delattr(originals, "read_original")
-    assert tables(source, tmp_path / "windows.csv") == whole
+    for module, limit in ((opened, "LARGE"), (originals, "MOST_WHOLE")):  # of pixels, of bytes
+        with monkeypatch.context() as context:
+            context.setattr(module, limit, 1000)
+            assert tables(source, tmp_path / "windows.csv") == whole
     assert len(whole[0].splitlines()) == 83 and "dapi_mean" in whole[0]
     covered = np.zeros((HEIGHT, WIDTH), bool)
     for a in some_instances_of(source):
