@@ -35,7 +35,6 @@ from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import read_scored
 from genseg.data.regions.opened import in_windows, read_image
 from genseg.data.scenes.scenes import default_scenes
-from genseg.reports.class_regions import regions
 from genseg.reports.judge import COUNTS, LEAST, Judge, Judged
 from genseg.runs.folder import RunError, lock
 from genseg.runs.metrics import Row, read_metrics
@@ -49,6 +48,7 @@ from genseg.workflows.evaluate.detector import Scores, read_scores
 from genseg.workflows.export.model import is_finetuned
 from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
 from genseg.workflows.finetune.config import FinetuneConfig
+from genseg.workflows.generate.class_regions import regions
 from genseg.workflows.generate.records import as_coco, notes_of, rows_so_far
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.snapshots import middle, read_snapshots
