@@ -6,10 +6,13 @@ import itertools
 import json
 import math
 import tempfile
+from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import numpy as np
 
 from genseg.core.files import replacing
 
@@ -43,7 +46,7 @@ class Table:
     """Rows that become one file when the block ends, or none when it ends with an error.
 
     Rows may have different columns: what one lacks is empty. They wait in a temporary file, so
-    memory does not grow with them. nan and None are empty.
+    of each some bytes alone are in memory. nan and None are empty.
     """
 
     def __init__(self, path: Path) -> None:
@@ -52,15 +55,19 @@ class Table:
         self.columns: dict[str, int] = {}  # name -> place in _KINDS, -1 while nothing is known
 
     def __enter__(self) -> "Table":
-        self._kept = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._kept = tempfile.TemporaryFile("w+b")  # noqa: SIM115
+        self._places, self._begins = array("q"), array("q")
         return self
 
-    def add(self, row: Mapping[str, Value]) -> None:
-        """A further row: column -> value."""
+    def add(self, row: Mapping[str, Value], place: int | None = None) -> None:
+        """A further row: column -> value. place: where it stands among the rows, by rising number;
+        None: behind those that came before."""
         for name, value in row.items():
             kind = -1 if value is None else _KINDS.index(type(value))
             self.columns[name] = max(self.columns.get(name, -1), kind)
-        self._kept.write(json.dumps(row) + "\n")
+        self._places.append(self.count if place is None else place)
+        self._begins.append(self._kept.tell())
+        self._kept.write(json.dumps(row).encode() + b"\n")
         self.count += 1
 
     def __exit__(
@@ -78,9 +85,9 @@ class Table:
                     )
 
     def _rows(self) -> Iterator[list[Value]]:
-        self._kept.seek(0)
-        for line in self._kept:
-            row = json.loads(line)
+        for n in np.argsort(np.array(self._places), kind="stable"):
+            self._kept.seek(self._begins[n])
+            row = json.loads(self._kept.readline())
             yield [row.get(name) for name in self.columns]
 
 

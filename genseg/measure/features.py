@@ -15,6 +15,7 @@ from genseg.data.images.pixels import Numbers, centre, normalise
 from genseg.data.images.source import Readable
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.box_crops import square_around
+from genseg.data.regions.scene import Scene
 from genseg.nn.encoder import Encoder
 from genseg.nn.norms import average_anew
 
@@ -82,7 +83,7 @@ def stage_features(
 @torch.no_grad()
 def instance_features(
     encoder: Encoder,
-    pixels: UInt8[np.ndarray, "h w c"],
+    pixels: UInt8[np.ndarray, "h w c"] | Scene,
     found: Sequence[Instance],
     *,
     size: int,
@@ -99,7 +100,8 @@ def instance_features(
     """
     device, training = next(encoder.parameters()).device, encoder.training
     encoder.eval()
-    vectors, pixels = [], as_inputs(pixels, len(mean))
+    vectors = []
+    pixels = pixels.inputs(len(mean)) if isinstance(pixels, Scene) else as_inputs(pixels, len(mean))
     for first in range(0, len(found), batch):
         cut = [_square(pixels, a, size, margin) for a in found[first : first + batch]]
         squares, alphas = (
@@ -114,19 +116,13 @@ def instance_features(
 
 
 def _square(
-    pixels: UInt8[np.ndarray, "h w c"], instance: Instance, size: int, margin: float
+    pixels: UInt8[np.ndarray, "h w c"] | Scene, instance: Instance, size: int, margin: float
 ) -> tuple[UInt8[np.ndarray, "size size c"], UInt8[np.ndarray, "size size"]]:
     """The square around an instance and its alpha there, resized."""
     left, top, w, h = instance.box_xywh
     height, width = pixels.shape[:2]
     rows, columns = square_around((left, top, left + w, top + h), height, width, margin)
-    y, x = instance.window
-    alpha = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
-    a, b = max(rows.start, y.start), min(rows.stop, y.stop)
-    c, d = max(columns.start, x.start), min(columns.stop, x.stop)
-    alpha[a - rows.start : b - rows.start, c - columns.start : d - columns.start] = instance.alpha[
-        a - y.start : b - y.start, c - x.start : d - x.start
-    ]
+    alpha = instance.within(rows, columns)
     larger = len(alpha) > size
     kind = cv2.INTER_AREA if larger else cv2.INTER_LINEAR
     return (

@@ -32,6 +32,7 @@ from genseg.reports.app_seen import (
     notes,
     preview,
     read,
+    start,
 )
 from genseg.workflows.generate.finder import Wanted
 from genseg.workflows.generate.opened import Opened, open_runs
@@ -133,7 +134,7 @@ class Answers:
         again."""
         file: str | None = given["path"] if given else None
         if file == (before.preview if before else None):
-            return tuple(gr.skip() for _ in range(10))
+            return tuple(gr.skip() for _ in range(11))
         self.forget(before)
         seen, note = None, ""
         if file is not None:
@@ -143,11 +144,13 @@ class Answers:
             except ValueError as error:
                 note = str(error)
             self.remove(file)
+        score = start(self.runs[name], seen, score) if seen else score
         return (
             seen.preview if seen else None,
             gr.update(value=note, visible=bool(note)),
             seen,
             INVITATION if seen else "",
+            score,
             *self.show(seen, score, how, former),
         )
 
@@ -157,12 +160,14 @@ class Answers:
     ) -> tuple[Any, ...]:
         """Another run looks at the same image; one that cannot be read keeps its note."""
         if seen is None:
-            return tuple(gr.skip() for _ in range(9))
-        after, note = look(self.runs[name], seen), notes(self.runs[name], seen)
+            return tuple(gr.skip() for _ in range(10))
+        after = look(self.runs[name], seen)
+        note, score = notes(self.runs[name], after), start(self.runs[name], after, score)
         return (
             gr.update(value=note, visible=bool(note)),
             after,
             INVITATION,
+            score,
             *self.show(after, score, how, former),
         )
 
@@ -219,12 +224,7 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
                     names, value=names[0], label="Run", visible=len(names) > 1, elem_id="run"
                 )
                 score = gr.Slider(
-                    0,
-                    1,
-                    value=runs[names[0]].score,
-                    step=0.01,
-                    label="Score at least",
-                    elem_id="score",
+                    0, 1, runs[names[0]].score, step=0.001, label="Score at least", elem_id="score"
                 )
                 how = gr.Radio(SHOWS, value=SHOWS[0], label="Show as", elem_id="show")
             with gr.Column(scale=2, min_width=320):
@@ -251,11 +251,13 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
         looked = file.change(
             answers.first,
             [run, file, *given, seen, *words],
-            [file, note, seen, said, *shown],
+            [file, note, seen, said, score, *shown],
             preprocess=False,
             **private,
         )
-        run.change(answers.another, [run, seen, *given], [note, seen, said, *shown], **private)
+        run.change(
+            answers.another, [run, seen, *given], [note, seen, said, score, *shown], **private
+        )
         for setting in (score, how):
             setting.change(answers.reset, [seen, *given], [*shown, said], **quiet)
         result.select(answers.clicked, [run, seen, *given], [seen, said, *shown], **quiet)

@@ -25,9 +25,11 @@ from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import OPAQUE, Instance, resized
 from genseg.data.labels.categories import Categories
 from genseg.data.proposals.scale import TELLS
+from genseg.data.regions.opened import by_windows, open_small
 from genseg.measure.overlaps import mask_overlap
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import boxes, cut_outs, overlay
+from genseg.show.drawn import LOW, drawn_from
 from genseg.workflows.generate.opened import ONE_CLASS, AlphaRun, Opened, ProposerRun
 
 Pixels = UInt8[np.ndarray, "_ _ c"]
@@ -38,6 +40,8 @@ SHORTEST = 720
 PREVIEW = 520  # pixels of the longer side of an image's preview
 SHOWS = ("Soft alpha", "Hard mask", "Cut-outs", "Image")
 SAME = 0.5  # overlap from which on two instances are one
+# what is told of an image that is read by windows
+LARGER = "genseg generate RUN FILE --side 0 looks at all of its pixels"
 DASH = 6  # pixels of a dash of the line around a guess
 
 
@@ -89,15 +93,24 @@ def read(file: str, channels: str = "", pages: str = "") -> Seen:
     what is not said, as the runs were trained. Raises ImageError for one that cannot be read."""
     name = Path(file).name
     try:
-        pixels = decode(file, reading=Reading(channels, pages).over(current()))
+        wanted = Reading(channels, pages).over(current())
+        pixels, whole, more = _read(Path(file), wanted)
     except ValueError as error:
         why = str(error).removeprefix(f"{file}: ")
         if "say what to use" in why or "images are made of it" in why:
             why += ". Write that into Channels and Pages, and drop it again"
         raise ImageError(f"{name} cannot be read: {why}") from None
-    return Seen(
-        name, _at_most(pixels, LONGEST), whole=pixels.shape[:2], more=notes_on((Path(file),))
-    )
+    return Seen(name, pixels, whole=whole, more=more)
+
+
+def _read(file: Path, wanted: Reading) -> tuple[Pixels, tuple[int, int], str]:
+    """An image of LONGEST pixels at most, height and width of the whole, and a word on it. What is
+    read by windows is shrunk on the way, from a level of its pyramid where it has one."""
+    if not by_windows(file):
+        pixels = decode(file, reading=wanted)
+        return _at_most(pixels, LONGEST), pixels.shape[:2], notes_on((file,))
+    scene, whole = open_small(file, LONGEST, reading=wanted)
+    return scene.resized(_size(scene.size, LONGEST))[:, :], whole, LARGER
 
 
 def look(run: Opened, seen: Seen) -> Seen:
@@ -106,6 +119,12 @@ def look(run: Opened, seen: Seen) -> Seen:
     return replace(
         seen, found=found, kept=(), guess=None, categories=run.categories, boxes=run.boxes
     )
+
+
+def start(run: Opened, seen: Seen, score: float) -> float:
+    """The score that the page's slider has for a new image: as it is set, `score`; the one from
+    which on a user would keep instances where the run finds all, for their order."""
+    return drawn_from([seen.found], run.score) if run.score < LOW else score
 
 
 def click(run: Opened, seen: Seen, x: int, y: int, score: float) -> tuple[Seen, str]:
@@ -163,11 +182,17 @@ def _one_of(a: Instance, others: list[Instance]) -> bool:
 
 
 def _at_most(pixels: Pixels, longest: int) -> Pixels:
-    h, w = pixels.shape[:2]
+    before = (pixels.shape[0], pixels.shape[1])
+    after = _size(before, longest)
+    return pixels if after == before else resize(pixels, after[::-1], cv2.INTER_AREA)
+
+
+def _size(size: tuple[int, int], longest: int) -> tuple[int, int]:
+    """Height and width at a longer side of so much, or less."""
+    h, w = size
     if max(h, w) <= longest:
-        return pixels
-    size = (max(1, round(w * longest / max(h, w))), max(1, round(h * longest / max(h, w))))
-    return resize(pixels, size, cv2.INTER_AREA)
+        return h, w
+    return max(1, round(h * longest / max(h, w))), max(1, round(w * longest / max(h, w)))
 
 
 def notes(run: Opened, seen: Seen) -> str:
@@ -181,7 +206,7 @@ def notes(run: Opened, seen: Seen) -> str:
         "less than "
     )
     smaller += f"{math.ceil(times * shrinking.least)} px across can be found"
-    said = [seen.more, smaller if times > 1 else "", gain_words(display_gain(seen.pixels))]
+    said = [smaller if times > 1 else "", seen.more, gain_words(display_gain(seen.pixels))]
     if not seen.found and isinstance(run, AlphaRun | ProposerRun):
         said.append(
             "nothing is found, not even with little score; the recipe alpha is for things that are "

@@ -16,12 +16,14 @@ from genseg.data.images.png import write_png
 from genseg.data.images.source import decode
 from genseg.data.images.uneven import notes_on
 from genseg.data.instances.coco import AnnotatedImage, by_file, file_key
+from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import read_usable
 from genseg.data.labels.entries import by_json
 from genseg.data.labels.findings import counted
 from genseg.nn.kept_reading import reads_as
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
+from genseg.show.drawn import drawn_from
 
 Pixels = UInt8[np.ndarray, "h w c"]
 MOST = 1e9  # pixels of a picture: three bytes each, and as many again while it is put together
@@ -77,6 +79,7 @@ def visualize(
             f"{len(missing)} images of {files[0]} are not in the other jsons, the first is "
             f"{missing[0]}"
         )
+    scores = [_drawn_from(list(found.values())) for found in jsons]
     drawn = np.random.default_rng(seed).permutation(len(listed))[: count or None]
     _check_pixels(len(drawn) * (1 + len(files) * (1 + cutouts)), side)
     pictures, brighter, used = [], 0, list[Path]()
@@ -89,10 +92,14 @@ def visualize(
         image, brighter = brightened(image, gain), brighter + (gain > 1)
         pictures.append(image)
         pictures += [
-            _drawn(image, found[name], names_of)
-            for found, names_of in zip(jsons, classes, strict=True)
+            _drawn(image, found[name], _scoring(found[name], score), names_of)
+            for found, (score, _), names_of in zip(jsons, scores, classes, strict=True)
         ]
-        pictures += [cut_outs(image, found[name].instances) for found in jsons] if cutouts else []
+        pictures += [
+            cut_outs(image, _scoring(found[name], score))
+            for found, (score, _) in zip(jsons, scores, strict=True)
+            if cutouts
+        ]
     called = [f.stem for f in files] if names is None else names
     row = ["image", *called, *(f"{name}, cut out" for name in called if cutouts)]
     sheet = grid(pictures, columns=columns * len(row), side=side)
@@ -100,6 +107,11 @@ def visualize(
     write_png(out, sheet)
     dim = f"; {amount(brighter, 'dim image')} shown brighter" if brighter else ""
     lost = [f"{found.source}: {counted(found.lost)}: left out" for found in read if found.lost]
+    lost += [
+        f"{file}: those that score {score:.2g} or more are drawn; others are there for their order"
+        for file, (score, least) in zip(files, scores, strict=True)
+        if score > least
+    ]
     more = [f"note: {note}" for note in (notes_on(tuple(used)),) if note]
     return Grid(out, (f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more))
 
@@ -114,14 +126,22 @@ def _check_pixels(pictures: int, side: int) -> None:
         )
 
 
-def _drawn(image: Pixels, found: AnnotatedImage, classes: Sequence[str]) -> Pixels:
+def _drawn_from(found: Sequence[AnnotatedImage]) -> tuple[float, float]:
+    """The score from which instances of some images are drawn, and the least."""
+    least = min((a.score for i in found for a in i.instances), default=0.0)
+    return drawn_from([i.instances for i in found], least), least
+
+
+def _scoring(found: AnnotatedImage, score: float) -> list[Instance]:
+    return [a for a in found.instances if a.score >= score]
+
+
+def _drawn(
+    image: Pixels, found: AnnotatedImage, instances: Sequence[Instance], classes: Sequence[str]
+) -> Pixels:
     """The instances over their image: masks as veils, boxes as lines in the colours of their
     classes."""
-    return (
-        overlay(image, found.instances)
-        if found.outlined
-        else boxes(image, found.instances, classes)
-    )
+    return overlay(image, instances) if found.outlined else boxes(image, instances, classes)
 
 
 def _place(folder: Path, name: str, file: Path) -> Path:

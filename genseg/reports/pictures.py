@@ -20,6 +20,7 @@ from genseg.reports.judge import COUNTS, OVERLAP
 from genseg.reports.run import SHOWN, Ranked, Run, chosen
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import overlay
+from genseg.show.drawn import drawn_from, drawn_words
 from genseg.show.failures import FAILURES, is_empty
 from genseg.show.page import Section, figure
 from genseg.show.viewer import DIGITS, Picture, data_uri, picture_data, thumbnail, viewer
@@ -58,6 +59,7 @@ def found(run: Run) -> Section | None:
             " Scores order the instances of one source; those of a run with the alpha task are "
             "calibrated, as far as it could."
         )
+        lead += drawn_words(score, low)
     if run.semantic:
         lead = (
             "Each class that was found is a layer of its own colour: click it, or its chip, to "
@@ -89,9 +91,7 @@ def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
 
 def _shown(run: Run) -> tuple[list[Picture], float, float]:
     if run.listed:
-        pictures = list(_listed(run))
-        least = min((a.score for p in pictures for a in p.instances), default=0.0)
-        return pictures, least, least
+        return list(_listed(run)), *run.drawn
     pictures, score, low = run.looked
     if run.judged:
         pictures = best_middle_worst(pictures)
@@ -101,7 +101,8 @@ def _shown(run: Run) -> tuple[list[Picture], float, float]:
             Picture(f"image {n + 1}, step {last.step}", image, instances)
             for n, (image, instances) in enumerate(zip(images, last.found, strict=True))
         ]
-        score = low = min((a.score for p in pictures for a in p.instances), default=0.0)
+        low = min((a.score for p in pictures for a in p.instances), default=0.0)
+        score = drawn_from([p.instances for p in pictures], low)
     return pictures, score, low
 
 
@@ -178,17 +179,21 @@ def steps(run: Run) -> Section | None:
     shown = spaced(taken, COLUMNS)
     columns, gains = [], [display_gain(image) for image in images]
     for snapshot in shown:
+        least = min((a.score for found in snapshot.found for a in found), default=0.0)
+        score = drawn_from(snapshot.found, least)
+        drawn = [[a for a in found if a.score >= score] for found in snapshot.found]
         cells = "".join(
             f'<img src="{data_uri(small(overlay(brightened(image, gain), found)), quality=82)}" '
             f'width="{TILE}" height="{TILE}" alt="image {n + 1} after {snapshot.step} steps: '
             f'{len(found)} instances">'
-            for n, (image, gain, found) in enumerate(
-                zip(images, gains, snapshot.found, strict=True)
-            )
+            for n, (image, gain, found) in enumerate(zip(images, gains, drawn, strict=True))
         )
-        total = sum(map(len, snapshot.found))
+        total, count = sum(map(len, snapshot.found)), sum(map(len, drawn))
         before = "" if snapshot.step else "training has not begun<br>"
-        caption = f"<figcaption>step {snapshot.step:,}<br>{before}{total:,} instances</figcaption>"
+        of = "" if count == total else f" of {total:,}"
+        caption = (
+            f"<figcaption>step {snapshot.step:,}<br>{before}{count:,}{of} instances</figcaption>"
+        )
         columns.append(f"<figure>{caption}{cells}</figure>")
     return Section(
         "steps",

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import json
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,16 +30,16 @@ from genseg.core.names import (
 from genseg.core.precision import fast_precision
 from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError
-from genseg.data.instances.coco import AnnotatedImage, annotation, read_json
-from genseg.data.instances.instance import Instance, cut_instance
+from genseg.data.instances.coco import AnnotatedImage, read_json
+from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import read_scored
-from genseg.data.labels.class_maps import read_class_map
 from genseg.data.regions.opened import in_windows, read_image
 from genseg.data.scenes.scenes import default_scenes
 from genseg.reports.judge import COUNTS, LEAST, Judge, Judged
 from genseg.runs.folder import RunError, lock
 from genseg.runs.metrics import Row, read_metrics
 from genseg.schema import Choices
+from genseg.show.drawn import drawn_from
 from genseg.show.paths import short_paths
 from genseg.show.viewer import Picture, Pixels
 from genseg.workflows.energy.config import CHOICES as ENERGY_CHOICES
@@ -48,7 +48,7 @@ from genseg.workflows.evaluate.detector import Scores, read_scores
 from genseg.workflows.export.model import is_finetuned
 from genseg.workflows.finetune.config import CHOICES as FINETUNE_CHOICES
 from genseg.workflows.finetune.config import FinetuneConfig
-from genseg.workflows.generate.records import MOST as NUMBERS
+from genseg.workflows.generate.class_regions import regions
 from genseg.workflows.generate.records import as_coco, notes_of, rows_so_far
 from genseg.workflows.pretrain.config import CHOICES, PretrainConfig
 from genseg.workflows.pretrain.snapshots import middle, read_snapshots
@@ -277,7 +277,7 @@ class Run:
 
     @functools.cached_property
     def looked(self) -> tuple[list[Picture], float, float]:
-        """Some images, seen by the run's model; the score from which an instance counts, and the
+        """Some images, seen by the run's model; the score from which an instance is drawn, and the
         least kept."""
         file, images = self.path / ALPHA_NAME, self.images
         if self.judged:
@@ -300,7 +300,13 @@ class Run:
         for name, whole in _decoded(images, model.look.side):
             pixels = middle(whole, SIDE)
             pictures.append(Picture(name, pixels, tuple(model.instances(pixels))))
-        return pictures, score, score / 2
+        return pictures, drawn_from([p.instances for p in pictures], score), score / 2
+
+    @functools.cached_property
+    def drawn(self) -> tuple[float, float]:
+        """Of what is `listed`: the score from which an instance is drawn, and the least kept."""
+        least = min((a.score for i in self.listed for a in i.instances), default=0.0)
+        return drawn_from([i.instances for i in self.listed], least), least
 
     @functools.cached_property
     def _judge(self) -> Judge | None:
@@ -334,7 +340,15 @@ class Run:
         """All images whose instances are known, the surest first; of a run, those that it looked
         at."""
         if self.listed:
-            every = [Ranked(i.key, i.height, i.width, i.instances) for i in self.listed]
+            every = [
+                Ranked(
+                    i.key,
+                    i.height,
+                    i.width,
+                    tuple(a for a in i.instances if a.score >= self.drawn[0]),
+                )
+                for i in self.listed
+            ]
         else:
             pictures, score, _ = self.looked
             judged: list[float | None] = [j.score for j in self.judged]
@@ -374,25 +388,6 @@ def _decoded(images: ImageList, side: int) -> Iterator[tuple[str, Pixels]]:
     for i in chosen(len(images), SHOWN):
         with contextlib.suppress(ImageError):
             yield images.name(i), read_image(images, i, short_side=side)
-
-
-def regions(
-    images: Sequence[Mapping[str, Any]], categories: Sequence[Mapping[str, Any]], folder: Path
-) -> Iterator[dict[str, Any]]:
-    """What a semantic model has found, each class of an image as one instance; `mask` of an image
-    names its map. Before `categories` are known a class has its number."""
-    ids = dict(enumerate((c["id"] for c in categories), start=1))
-    for image in images:
-        if "mask" in image:
-            classes = read_class_map(folder / image["mask"])
-            for c in np.unique(classes[classes > 0]).tolist():
-                whole = cut_instance(classes == c)
-                assert whole is not None
-                size = {"height": classes.shape[0], "width": classes.shape[1]}
-                found = annotation(
-                    whole, number=image["id"] * NUMBERS + c, image=image["id"], **size
-                )
-                yield found | {"category_id": ids.get(c, c)}
 
 
 def chosen(total: int, count: int) -> list[int]:

@@ -12,6 +12,7 @@ from genseg.reports.run import SHOWN, SIDE, Run, chosen
 from genseg.reports.training_pictures import Shrunk
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import overlay
+from genseg.show.drawn import drawn_words
 from genseg.show.page import Section
 from genseg.show.viewer import Picture, data_uri, viewer
 from genseg.workflows.pretrain.snapshots import middle, spaced
@@ -25,7 +26,7 @@ def beside(run: Run) -> Section | None:
     c, images, file = run.config, run.images, run.path / BANKS / "0.npz"
     if c is None or images is None or not file.is_file() or run.folder is not None:
         return None
-    pictures, score, _ = run.looked
+    pictures, score, low = run.looked
     bank, source = load_bank(file), Shrunk(images, c.alpha.side)
     if not pictures or not len(bank):
         return None
@@ -56,8 +57,8 @@ def beside(run: Run) -> Section | None:
         "What training started from, beside what the model finds",
         f'<div class="scroll"><div class="steps">{body}</div></div>',
         f"Each row is one image: the regions that {c.alpha.proposals} proposed and that were "
-        f"pasted (score {c.alpha.compose.sure:g} or more), and the instances from a score of "
-        f"{score:g} on.",
+        f"pasted (score {c.alpha.compose.sure:g} or more), and what the model finds."
+        f"{drawn_words(score, low)}",
     )
 
 

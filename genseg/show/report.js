@@ -65,6 +65,8 @@ function frame(a) {
   path.rect(a.left, a.top, a.w, a.h);
   return path;
 }
+// A score with two digits that say something.
+const said = (score) => score.toFixed(score < 0.0995 ? 3 : 2);
 const light = (n) => PALETTE[n][0] * 0.3 + PALETTE[n][1] * 0.59 + PALETTE[n][2] * 0.11 > 120;
 
 class Viewer {
@@ -80,6 +82,7 @@ class Viewer {
     this.low ??= 0;
     if (this.slider) {
       this.slider.min = this.low;
+      this.slider.step = this.threshold < 0.1 ? 0.001 : 0.01;
       this.slider.value = this.threshold;
       this.slider.addEventListener("input", () => { this.threshold = Number(this.slider.value); this.list(); });
     }
@@ -144,7 +147,7 @@ class Viewer {
       b.setAttribute("aria-pressed", String(a.shown));
       b.setAttribute("aria-label", this.words(a));
       swatch.style.background = rgb(a.hue);
-      b.append(swatch, a.label ? `${a.label} ${this.slider ? a.score.toFixed(2) : ""}` : this.slider ? a.score.toFixed(2) : `layer ${a.n + 1}`);
+      b.append(swatch, a.label ? `${a.label} ${this.slider ? said(a.score) : ""}` : this.slider ? said(a.score) : `layer ${a.n + 1}`);
       b.addEventListener("click", () => this.toggle(a));
       for (const on of ["pointerenter", "focus"]) b.addEventListener(on, () => this.point(a));
       for (const off of ["pointerleave", "blur"]) b.addEventListener(off, () => this.point(null));
@@ -153,19 +156,19 @@ class Viewer {
     }));
     if (focused !== null) this.chips.querySelector(`[data-n="${focused}"]`)?.focus({ preventScroll: true });
     const shown = wanted.filter((a) => a.shown).length, every = p.instances.length + p.small, thing = this.slider ? "instance" : "layer";
-    const number = (n) => n.toLocaleString("en"), said = `${number(shown)} of ${number(every)} ${thing}${every === 1 ? "" : "s"}`;
-    this.root.querySelector(".count").textContent = said;
+    const number = (n) => n.toLocaleString("en"), told = `${number(shown)} of ${number(every)} ${thing}${every === 1 ? "" : "s"}`;
+    this.root.querySelector(".count").textContent = told;
     this.root.querySelector(".why").textContent = [
-      [p.small, "too small to draw here"], [p.instances.length - wanted.length, `score less than ${this.threshold.toFixed(2)}`],
+      [p.small, "too small to draw here"], [p.instances.length - wanted.length, `score less than ${said(this.threshold)}`],
       [wanted.length - shown, "hidden by you"],
     ].filter(([n]) => n).map(([n, why]) => `${number(n)} ${why}`).join("; ");
-    if (this.slider) this.root.querySelector(".slide output").textContent = this.threshold.toFixed(2);
-    this.canvas.setAttribute("aria-label", `${p.name}: ${said} shown`);
+    if (this.slider) this.root.querySelector(".slide output").textContent = said(this.threshold);
+    this.canvas.setAttribute("aria-label", `${p.name}: ${told} shown`);
     this.draw();
   }
   words(a) {
     const name = a.label || (this.slider ? `instance ${a.n + 1}` : `layer ${a.n + 1}`);
-    return `${name}${this.slider ? `, score ${a.score.toFixed(2)}` : ""}, ${a.area.toLocaleString("en")} px`;
+    return `${name}${this.slider ? `, score ${said(a.score)}` : ""}, ${a.area.toLocaleString("en")} px`;
   }
 
   // Where the picture lies: `scale` pixels of the page for one of the image, whose pixel (left, top) is the canvas's first.

@@ -15,6 +15,7 @@ from app_runs import write_run
 from decoded import decode_segmentation
 from small import ENCODER
 
+import genseg.data.regions.opened as opened
 from genseg.alpha.kept import GenerateConfig
 from genseg.core.names import MODEL_NAME
 from genseg.core.reading import Reading, reading
@@ -101,6 +102,31 @@ def test_the_json_of_a_shrunk_image_has_the_pixels_of_the_file(
     assert made["annotations"][0]["segmentation"]["size"] == [300, 2 * app.LONGEST]
     box = np.array(made["annotations"][0]["bbox"])
     np.testing.assert_allclose(box, 2 * np.array(image.counted(0.0)[0].box_xywh), atol=4)
+
+
+def test_a_large_image_is_shrunk_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was decoded whole, or refused; and a word says how all of it is looked at."""
+    monkeypatch.setattr(app, "LONGEST", 100)
+    x = np.random.default_rng(0).integers(0, 4096, (300, 400), dtype=np.uint16)
+    file = tmp_path / "large.tif"
+    tifffile.imwrite(file, x, tile=(64, 64), compression="zlib")
+    whole = app.read(str(file))
+    monkeypatch.setattr(opened, "LARGE", 1000)
+    monkeypatch.delattr(app, "decode")
+    seen = app.read(str(file))
+    assert seen.whole == whole.whole == (300, 400) and seen.pixels.shape == (75, 100, 3)
+    assert np.array_equal(seen.pixels, whole.pixels)
+    said = app.notes(Guessing(None), seen)
+    assert "400 x 300 px, looked at in 1/4.0 of its sides" in said
+    assert "genseg generate RUN FILE --side 0 looks at all of its pixels" in said
+    with tifffile.TiffWriter(file) as pyramid:
+        pyramid.write(x, subifds=1, tile=(64, 64))
+        pyramid.write(x[::2, ::2] * 0, subfiletype=1, tile=(64, 64))
+    seen = app.read(str(file))
+    assert seen.whole == (300, 400) and seen.pixels.shape == (75, 100, 3)
+    assert seen.pixels.max() == 0, "the small level alone was read"
 
 
 def test_a_file_that_cannot_be_read_is_named_with_the_reason(tmp_path: Path) -> None:
@@ -307,3 +333,14 @@ def test_a_proposer_is_seen_beside_a_run(tmp_path: Path) -> None:
     assert "genseg scan FOLDER --scale" in app.notes(runs["tree"], empty)
     with pytest.raises(ValueError, match="frozen teacher sees, and there is none"):
         open_runs([Path("cut")])
+
+
+def test_the_slider_begins_where_a_user_would_keep_what_a_run_finds() -> None:
+    """A run that keeps all for its order covered the picture with veils."""
+    image = seen()
+    many = tuple(replace(image.found[0], score=0.09 - 0.001 * n) for n in range(80))
+    assert app.start(Guessing(None, score=0.5), image, 0.7) == 0.7, "as the user has set it"
+    everything = Guessing(None, score=0.001)
+    assert app.start(everything, image, 0.001) == 0.5
+    image = replace(image, found=many)
+    assert len(image.scoring(app.start(everything, image, 0.001))) == 3

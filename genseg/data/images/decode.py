@@ -64,8 +64,9 @@ def regular(path: str, flags: int) -> int:
     os.close(number)
     if stat.S_ISDIR(mode) and path.lower().endswith(ZARR):
         raise ValueError(
-            "a zarr, which is read by windows: genseg generate, predict, evaluate and pretrain do; "
-            "for other commands save it as TIFF, in tiles where it is large"
+            "a zarr, which is read by windows: genseg generate, predict, measure, embed, group, "
+            "evaluate and pretrain do; for other commands save it as TIFF, in tiles where it is "
+            "large"
         )
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)

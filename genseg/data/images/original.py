@@ -10,7 +10,7 @@ from jaxtyping import Bool, Shaped
 
 from genseg.core.reading import Reading, Selection, current
 from genseg.data.images.decode import reason_of, regular
-from genseg.data.images.planes import Held, as_stack, check_image, choose, is_stacked
+from genseg.data.images.planes import Choice, Held, as_stack, check_image, choose, is_stacked
 from genseg.data.images.source import ImageError
 from genseg.data.images.values import absent, held_in, values_in
 
@@ -41,20 +41,25 @@ def read_original(
     try:
         with open(path, "rb", opener=regular) as file:
             held = held_in(file)
-            choice = choose(held, _all_channels(held, wanted, every=every))
+            choice = choose(held, all_channels(held, wanted, every=every))
             check_image(held, choice, image)
             x = values_in(file, held, choice, max(image, 1) - 1)
             seen = as_stack(held) if choice.stacked else held
-            names = _named(seen.channels, () if choice.stacked else held.names)
-            channels = tuple(names[c] if names else f"channel_{c + 1}" for c in choice.channels)
-            return Original(x, channels, absent(x, held.nodata))
+            return Original(x, channel_names(seen, choice), absent(x, held.nodata))
     except MemoryError:
         raise
     except Exception as error:  # a damaged file makes the readers raise nearly anything
         raise ImageError(f"{path}: {reason_of(error)}") from error
 
 
-def _all_channels(held: Held, wanted: Selection, *, every: bool) -> Selection:
+def channel_names(seen: Held, choice: Choice) -> tuple[str, ...]:
+    """The names of the channels that are chosen of a file, as it is `seen`: with its pages taken
+    for channels where the choice is stacked."""
+    names = _named(seen.channels, () if choice.stacked else seen.names)
+    return tuple(names[c] for c in choice.channels)
+
+
+def all_channels(held: Held, wanted: Selection, *, every: bool) -> Selection:
     """What is wanted; all channels but transparency, where none is named, or `every`."""
     held = as_stack(held) if is_stacked(held, wanted) else held
     if every:

@@ -55,6 +55,19 @@ class Instance:
         (h, w), row, column = self.alpha.shape, y - self.top, x - self.left
         return 0 <= row < h and 0 <= column < w and bool(self.alpha[row, column] >= HALF)
 
+    def within(self, rows: slice, columns: slice) -> UInt8[np.ndarray, "_ _"]:
+        """Its alpha in a window of the image."""
+        alpha = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+        y, x = self.window
+        top, left = max(rows.start, y.start), max(columns.start, x.start)
+        bottom, right = min(rows.stop, y.stop), min(columns.stop, x.stop)
+        if top < bottom and left < right:
+            part = self.alpha[top - y.start : bottom - y.start, left - x.start : right - x.start]
+            alpha[
+                top - rows.start : bottom - rows.start, left - columns.start : right - columns.start
+            ] = part
+        return alpha
+
     def paint(self, height: int, width: int) -> UInt8[np.ndarray, "height width"]:
         """The alpha map of the whole image."""
         whole = np.zeros((height, width), np.uint8)

@@ -40,6 +40,25 @@ class RegionImage(Protocol):
         ...
 
 
+class Reduced:
+    """A level of an image's pyramid as an image of its own, which lies on no map; the contract of
+    `RegionImage`."""
+
+    pixel_size: tuple[float, float] | None = None
+    on_map: OnMap | None = None
+
+    def __init__(self, image: RegionImage, level: int) -> None:
+        self.path, self.held, self.choice = image.path, image.held, image.choice
+        self.pages, self.levels = image.pages, image.levels[level:]
+        self._image, self._level = image, level
+
+    def read(
+        self, top: int, left: int, height: int, width: int, level: int = 0
+    ) -> Shaped[np.ndarray, "height width c"]:
+        """A window."""
+        return self._image.read(top, left, height, width, self._level + level)
+
+
 def checked_window(
     size: tuple[int, int], top: int, left: int, height: int, width: int
 ) -> tuple[slice, slice]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
@@ -12,6 +13,7 @@ from jaxtyping import Bool, UInt8
 from genseg.core.reading import Reading, current
 from genseg.data.images.decode import LARGE, TIFFS, ZARR, reason_of, shrunk
 from genseg.data.images.files import SLIDES, ImageList, Window
+from genseg.data.images.pixels import centre
 from genseg.data.images.planes import Choice, Held
 from genseg.data.images.ranges import Values, values_of
 from genseg.data.images.source import (
@@ -27,7 +29,7 @@ from genseg.data.images.values import absent
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
 from genseg.data.regions.georeference import mapping_in
-from genseg.data.regions.image import RegionImage, Sizes, checked_window
+from genseg.data.regions.image import Reduced, RegionImage, Sizes, checked_window
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope, scene_of, values_at
 from genseg.data.regions.slide import SlideRegions
@@ -131,6 +133,40 @@ def open_scene(
         raise
     except Exception as error:
         raise ImageError(f"{path}: {reason_of(error)}") from error
+
+
+def open_small(
+    path: Path, side: int, *, reading: Reading | None = None, image: int = 0
+) -> tuple[Scene, tuple[int, int]]:
+    """The smallest resolution of a file whose short side is `side` or more, as a scene; and height
+    and width of the whole image.
+
+    What becomes black and white is found in that resolution, so no larger one is read. `reading`
+    and `image` as `open_regions` takes them. Raises ImageError for a file that cannot be read.
+    """
+    wanted = current() if reading is None else reading
+    windows = open_regions(path, wanted, image)
+    level = max((n for n, size in enumerate(windows.levels) if min(size) >= side), default=0)
+    ranges = () if isinstance(windows, ArrayRegions) else wanted.ranges
+    return scene_of(Reduced(windows, level), Scope(), ranges), windows.levels[0]
+
+
+def open_view(images: ImageList, i: int, size: int) -> UInt8[np.ndarray, "s s c"]:
+    """The view of evaluation of the i-th image, as `pixels.centre` gives it; of a file that is read
+    by windows from the smallest resolution that has so many pixels. Raises ImageError."""
+    if images.windows is not None or not by_windows(images.path(i)):
+        return centre(read_image(images, i), size)
+    told: dict[str, Any] = {"reading": images.reading, "image": images.page(i)}
+    scene, _ = open_small(images.path(i), size, **told)
+    side = min(scene.size)
+    top, left = ((n - side) // 2 for n in scene.size)
+    square = scene.part(slice(top, top + side), slice(left, left + side))
+    return np.ascontiguousarray(square.resized((size, size))[:, :])
+
+
+def pixels_of(path: Path, image: int = 0) -> Pixels | Scene:
+    """The pixels of a file; a scene where it is read by windows. Raises ImageError."""
+    return open_scene(path, Scope(), image=image) if by_windows(path) else decode(path, image=image)
 
 
 def read_image(images: ImageList, i: int, *, short_side: int = 0) -> Pixels:

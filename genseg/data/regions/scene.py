@@ -132,6 +132,16 @@ class Scene:
             return self._with(windows_of(large), size)
         return self._with(Shrunk(self.read, self.size, size).window, size)
 
+    def part(self, rows: slice, columns: slice) -> "Scene":
+        """A window as a scene of its own, of which no more is known than its pixels."""
+        top, left = rows.start, columns.start
+
+        def read(above: int, before: int, height: int, width: int) -> Pixels:
+            return self.read(top + above, left + before, height, width)
+
+        shape = (rows.stop - top, columns.stop - left, self.shape[2])
+        return Scene(read, shape, every_tile=self.every_tile)
+
     def stretched(self) -> "Scene":
         """The same with its values spread over the range, as `inputs.stretch` does of the whole."""
         step = stretching_step(*self.size)

@@ -1,31 +1,26 @@
 """Measure instances: a table with a row for each, and one with a row for each image."""
 
+import itertools
 from array import array
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from genseg.core.check import above
-from genseg.core.reading import Reading, current
 from genseg.core.result import Result
 from genseg.core.tables import Table, Value, check_table
-from genseg.core.threads import in_order
 from genseg.core.words import amount
-from genseg.data.images.original import Original, read_original
-from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
-from genseg.data.instances.label_image import resolution_of
-from genseg.data.labels.annotated import Usable, instance_of
+from genseg.data.labels.annotated import Usable
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.findings import format_findings
-from genseg.data.labels.preflight import Label
 from genseg.measure.regions import intensities, shape_of
 from genseg.nn.kept_reading import reads_as
-from genseg.workflows.labels.found import alpha_of, categories_of, read_found
+from genseg.workflows.labels.found import categories_of, read_found
+from genseg.workflows.labels.parts import SQUARE, Measurable, Part, parts_of
 
 Row = dict[str, Value]
 Pair = tuple[float, float]
@@ -76,8 +71,9 @@ def measure(
     score: instances that score less are left out
     pixel_size: micrometres of a pixel's side; None: as each file says
 
-    Images are read one after the other, with all of their channels, unless `reading` names some,
-    with the pages that `found` is of, and the values of the file.
+    Images are read square by square, with all of their channels, unless `reading` names some,
+    with the pages that `found` is of, and the values of the file. Memory grows with the instances
+    of `found`, and with the largest of them, and not with the images.
     Raises CocoError or ValueError for what a user can mend.
     """
     check_table(out)
@@ -87,10 +83,7 @@ def measure(
     image_table = out.with_name(f"{out.stem}-images{out.suffix}")
     work = _Work(usable, None if pixel_size is None else (pixel_size, pixel_size))
     with Table(out) as rows, Table(image_table) as image_rows:
-        for of_instances, of_image in work.rows():
-            for row in of_instances:
-                rows.add(row)
-            image_rows.add(of_image)
+        work.measure(rows, image_rows)
         if work.broken and len(work.broken) == len(usable.entries):
             raise ValueError(
                 f"none of {amount(len(work.broken), 'image')} can be read, the first: "
@@ -112,70 +105,68 @@ def measure(
 
 
 class _Work:
-    """The rows of both tables, image by image, and what is counted on the way."""
+    """The rows of both tables, part by part of the images, and what is counted on the way."""
 
     def __init__(self, usable: Usable, micrometres: Pair | None) -> None:
         self.usable, self.micrometres = usable, micrometres
         self.names = dict(categories_of(usable))
         self.areas, self.values, self.counts = array("d"), array("d"), array("d")
         self.broken = list[str]()
-        self.soft = self.sized = 0
+        self.soft = self.sized = self.before = 0
         self.channel = ""
 
-    def rows(self) -> Iterator[tuple[list[Row], Row]]:
-        """Of each image: the rows of its instances, and its own."""
-        entries = list(self.usable.entries.values())
-        with ThreadPoolExecutor(1) as reading:  # the next image, while the last is measured
-            for entry, read in zip(
-                entries, in_order(reading, _read, entries, ahead=1), strict=True
-            ):
-                yield self._measured(entry, *read)
+    def measure(self, rows: Table, image_rows: Table) -> None:
+        """Add the rows of all images."""
+        by_image = itertools.groupby(parts_of(self.usable), key=lambda part: part.entry.number)
+        for number, parts in by_image:
+            self._add_image(self.usable.entries[number], parts, rows, image_rows)
 
-    def _measured(
-        self, entry: Entry, original: Original | str, stated: Pair | None
-    ) -> tuple[list[Row], Row]:
-        if isinstance(original, str):
-            self.broken.append(original)
-        else:
-            self.channel = self.channel or original.channels[0]
-        size = self.micrometres or stated
+    def _add_image(
+        self, entry: Entry, parts: Iterator[Part], rows: Table, image_rows: Table
+    ) -> None:
+        """The rows of an image: its instances come in the order of their labels, as columns do."""
+        count = len(self.usable.labels[entry.number])
+        areas, values = np.zeros(count), np.full(count, np.nan)
+        covered, wrong = _Covered(entry.width), ""
+        size: Pair | None = None
+        for part in parts:
+            size, wrong = self.micrometres or part.pixel_size, wrong or part.wrong
+            if part.values is not None:
+                self.channel = self.channel or part.values.channels[0]
+            covered.begin(part.row * SQUARE)
+            for m in part.found:
+                covered.add(m.instance)
+                row, value = self._row(part, m, size)
+                areas[m.place], values[m.place] = m.instance.area, value
+                rows.add(row, self.before + m.place)
+        if wrong:
+            self.broken.append(wrong)
         self.sized += size is not None
-        covered = np.zeros((entry.height, entry.width), bool)
-        rows = []
-        for label in self.usable.labels[entry.number]:
-            instance = instance_of(label, entry)
-            if not label.crowd and instance.area:
-                covered[instance.window] |= instance.mask
-                rows.append(self._row(entry, label, instance, original, size))
-        self.counts.append(len(rows))
-        return rows, _image_row(entry, rows, float(covered.mean()), size)
+        self.before += count
+        there = areas > 0
+        self.areas.extend(areas[there])
+        self.values.extend(values[there])
+        self.counts.append(int(there.sum()))
+        image_rows.add(_image_row(entry, areas[there], covered.pixels, size))
 
-    def _row(
-        self,
-        entry: Entry,
-        label: Label,
-        instance: Instance,
-        original: Original | str,
-        size: Pair | None,
-    ) -> Row:
+    def _row(self, part: Part, m: Measurable, size: Pair | None) -> tuple[Row, float]:
+        """The row of an instance, and its mean in the first channel."""
+        entry, label = part.entry, m.label
         row: Row = {
             "image": entry.title,
             "id": label.number,
             "category": self.names.get(label.category, str(label.category)),
             "score": label.score if label.record.get("score") is not None else None,
-            **shape_of(instance, entry.height, entry.width, size),
+            **shape_of(m.instance, entry.height, entry.width, size),
         }
-        value: float | None = None
-        if not isinstance(original, str):
-            soft = alpha_of(self.usable, entry, label, instance)
-            self.soft += soft is not None
-            x, absent = original.pixels, original.absent
-            found = intensities(instance, x, original.channels, soft, absent)
-            value = found[f"{original.channels[0]}_mean"]
-            row |= found
-        self.areas.append(float(instance.area))
-        self.values.append(np.nan if value is None else value)
-        return row
+        if part.values is None:
+            return row, np.nan
+        self.soft += m.soft is not None
+        x, channels, absent = part.values.pixels, part.values.channels, part.values.absent
+        soft = None if m.soft is None else part.moved(m.soft)
+        found = intensities(part.moved(m.instance), x, channels, soft, absent)
+        value = found[f"{channels[0]}_mean"]
+        return row | found, np.nan if value is None else value
 
     def lines(self) -> Iterator[str]:
         """What a reader of the tables has to know."""
@@ -198,35 +189,45 @@ class _Work:
             yield format_findings(self.usable.lost)
 
 
-def _read(entry: Entry) -> tuple[Original | str, Pair | None]:
-    """The pixels of an image, or why there are none; and the micrometres of one."""
-    try:
-        every = not current(Reading()).channels  # of those that the found keep the pages alone
-        original = read_original(entry.path, image=entry.page, every=every)
-    except ImageError as error:
-        return str(error), None
-    shape = original.pixels.shape[:2]
-    if shape != (entry.height, entry.width):
-        return (
-            f"{entry.path} has {shape[1]} x {shape[0]} pixels, the json {entry.width} x "
-            f"{entry.height}"
-        ), None
-    resolution = resolution_of(entry.path)
-    return original, None if resolution is None else resolution.micrometres
+class _Covered:
+    """How many pixels some masks cover, each counted once. They come by rows of squares, of which
+    those that are held are as many as a mask is high."""
+
+    def __init__(self, width: int) -> None:
+        self.width, self._done = width, 0
+        self._bands: dict[int, Bool[np.ndarray, "h w"]] = {}
+
+    @property
+    def pixels(self) -> int:
+        return self._done + sum(int(band.sum()) for band in self._bands.values())
+
+    def begin(self, top: int) -> None:
+        """No mask that comes from now on reaches above a row of pixels."""
+        for n in [n for n in self._bands if (n + 1) * SQUARE <= top]:
+            self._done += int(self._bands.pop(n).sum())
+
+    def add(self, instance: Instance) -> None:
+        """A further mask."""
+        mask, (rows, columns) = instance.mask, instance.window
+        for n in range(rows.start // SQUARE, -(-rows.stop // SQUARE)):
+            band = self._bands.setdefault(n, np.zeros((SQUARE, self.width), bool))
+            a, b = max(rows.start, n * SQUARE), min(rows.stop, (n + 1) * SQUARE)
+            part = mask[a - rows.start : b - rows.start]
+            band[a - n * SQUARE : b - n * SQUARE, columns] |= part
 
 
-def _image_row(entry: Entry, rows: list[Row], share: float, size: Pair | None) -> Row:
-    """area_share: of the pixels that an instance covers, each counted once."""
-    areas = [float(row["area_px"] or 0) for row in rows]
+def _image_row(entry: Entry, areas: Float[np.ndarray, "n"], covered: int, size: Pair | None) -> Row:
+    """covered: pixels that an instance covers, each counted once."""
+    count = int(areas.size)
     pixels = entry.height * entry.width
     return {
         "image": entry.title,
         "width": entry.width,
         "height": entry.height,
-        "instances": len(rows),
-        "density_per_megapixel": len(rows) * 1e6 / pixels,
-        "density_per_mm2": len(rows) * 1e6 / (pixels * size[0] * size[1]) if size else None,
-        "area_share": share,
-        "mean_area_px": float(np.mean(areas)) if areas else None,
-        "median_area_px": float(np.median(areas)) if areas else None,
+        "instances": count,
+        "density_per_megapixel": count * 1e6 / pixels,
+        "density_per_mm2": count * 1e6 / (pixels * size[0] * size[1]) if size else None,
+        "area_share": covered / pixels,
+        "mean_area_px": float(np.mean(areas)) if count else None,
+        "median_area_px": float(np.median(areas)) if count else None,
     }

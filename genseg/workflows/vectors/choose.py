@@ -131,14 +131,14 @@ def _centres(
     embedder, numbers, vectors = Embedder(run), list[int](), list[np.ndarray]()
     wanted = sorted({*free, *done})
     for first in range(0, len(wanted), BATCH):
-        pixels = []
+        views = []
         for i in wanted[first : first + BATCH]:
             try:
-                pixels.append(decode_image(images, i))
+                views.append(embedder.view(images, i))
                 numbers.append(i)
             except ImageError as error:
                 broken[i] = str(error)
-        vectors.append(embedder.images(pixels))
+        vectors.append(embedder.images(views))
     before = [n for n, i in enumerate(numbers) if i in done]
     return [numbers[n] for n in k_center(np.concatenate(vectors), count, before)]
 

@@ -8,19 +8,22 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from genseg.core.files import replacing
 from genseg.core.names import INSTANCES_NAME, PREDICTIONS_NAME
 from genseg.core.result import Result
 from genseg.core.tables import Table, check_table
 from genseg.core.words import amount
-from genseg.data.images.files import list_images
-from genseg.data.images.source import ImageError, decode, decode_image
+from genseg.data.images.files import ImageList, list_images
+from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import Usable, instance_of
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.preflight import Label
+from genseg.data.regions.area import Pixels
+from genseg.data.regions.opened import open_view, pixels_of
+from genseg.data.regions.scene import Scene
 from genseg.measure.features import features, instance_features
 from genseg.nn.encoder import Encoder, load_weights
 from genseg.nn.encoder_file import EncoderFacts, encoder_file, facts_of
@@ -28,7 +31,7 @@ from genseg.nn.kept_reading import reads_as
 from genseg.workflows.labels.found import alpha_of, read_found
 
 ENDINGS = (".npz", ".csv", ".parquet")
-BATCH = 256  # images at once
+BATCH = 256  # images, or instances, at once
 Vectors = Float32[np.ndarray, "n d"]
 
 
@@ -72,13 +75,17 @@ class Embedder:
     def _view(self) -> dict[str, Any]:
         return {"size": self.facts.size, "mean": self.facts.mean, "std": self.facts.std}
 
-    def images(self, pixels: list[np.ndarray]) -> Vectors:
-        """A vector for each image: the features of its centre square."""
-        if not pixels:
-            return np.zeros((0, self.width), np.float32)
-        return features(self.encoder, _Held(pixels), range(len(pixels)), **self._view).numpy()
+    def view(self, images: ImageList, i: int) -> UInt8[np.ndarray, "s s c"]:
+        """What is looked at of the i-th image: its centre square. Raises ImageError."""
+        return open_view(images, i, self.facts.size)
 
-    def instances(self, pixels: np.ndarray, found: list[Instance]) -> Vectors:
+    def images(self, views: list[np.ndarray]) -> Vectors:
+        """A vector for each view of an image."""
+        if not views:
+            return np.zeros((0, self.width), np.float32)
+        return features(self.encoder, _Held(views), range(len(views)), **self._view).numpy()
+
+    def instances(self, pixels: Pixels | Scene, found: list[Instance]) -> Vectors:
         """A vector for each instance of an image, averaged over its alpha map."""
         return instance_features(self.encoder, pixels, found, **self._view).numpy()
 
@@ -148,14 +155,14 @@ Part = tuple[list[Row], Vectors]
 def _of_images(embedder: Embedder, data: Path, broken: list[str]) -> Iterator[Part]:
     listed = list_images(data)
     for first in range(0, len(listed), BATCH):
-        rows, pixels = list[Row](), list[np.ndarray]()
+        rows, views = list[Row](), list[np.ndarray]()
         for i in range(first, min(first + BATCH, len(listed))):
             try:
-                pixels.append(decode_image(listed, i))
+                views.append(embedder.view(listed, i))
                 rows.append({"image": listed.files[i]})
             except ImageError as error:
                 broken.append(str(error))
-        yield rows, embedder.images(pixels)
+        yield rows, embedder.images(views)
 
 
 def _of_instances(embedder: Embedder, found: Usable, broken: list[str]) -> Iterator[Part]:
@@ -166,20 +173,23 @@ def _of_instances(embedder: Embedder, found: Usable, broken: list[str]) -> Itera
 def instance_vectors(
     embedder: Embedder, found: Usable, broken: list[str]
 ) -> Iterator[tuple[Entry, list[Label], Vectors]]:
-    """Of each image its labels, without crowds, and their vectors: over the soft alpha maps where
-    they are there, else over the masks. Images that cannot be read are put into `broken`."""
+    """Of each image its labels, without crowds, some at a time, and their vectors: over the soft
+    alpha maps where they are there, else over the masks. Images that cannot be read are put into
+    `broken`."""
     for entry in found.entries.values():
         labels = [label for label in found.labels[entry.number] if not label.crowd]
         try:
-            pixels = decode(entry.path, image=entry.page)
+            pixels = pixels_of(entry.path, entry.page)
             if pixels.shape[:2] != (entry.height, entry.width):
                 raise ImageError(f"{entry.path}: it has another size than the json says")
         except ImageError as error:
             broken.append(str(error))
             continue
         kept = [(x, i) for x in labels if (i := instance_of(x, entry)).area]
-        soft = [alpha_of(found, entry, x, i) or i for x, i in kept]
-        yield entry, [x for x, _ in kept], embedder.instances(pixels, soft)
+        for n in range(0, max(1, len(kept)), BATCH):
+            some = kept[n : n + BATCH]
+            soft = [alpha_of(found, entry, x, i) or i for x, i in some]
+            yield entry, [x for x, _ in some], embedder.instances(pixels, soft)
 
 
 def _write_npz(out: Path, parts: Iterator[Part], width: int) -> int:

@@ -16,12 +16,12 @@ from genseg.core.names import ENVIRONMENT_NAME
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.inputs import rgb_of
-from genseg.data.images.source import decode
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import Usable, instance_of
 from genseg.data.labels.box_crops import square_around
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.preflight import Label
+from genseg.data.regions.opened import pixels_of
 from genseg.nn.kept_reading import reads_as
 from genseg.workflows.labels.found import read_found
 from genseg.workflows.vectors.embed import Embedder, instance_vectors
@@ -167,24 +167,15 @@ def _typical(
     chosen = order[np.argsort(-near[order], kind="stable")][:SHOWN].tolist()
     shown: dict[int, Shown] = {}
     for path, page in dict.fromkeys((entries[n].path, entries[n].page) for n in chosen):
-        pixels = rgb_of(decode(path, image=page))
+        pixels = pixels_of(path, page)
         for n in (n for n in chosen if (entries[n].path, entries[n].page) == (path, page)):
             instance = instance_of(labels[n], entries[n])
             left, top, w, h = instance.box_xywh
             box = (left, top, left + w, top + h)
             rows, columns = square_around(box, entries[n].height, entries[n].width, MARGIN)
             shown[n] = Shown(
-                np.ascontiguousarray(pixels[rows, columns]),
-                _within(instance, rows, columns),
+                np.ascontiguousarray(rgb_of(pixels[rows, columns])),
+                Instance(instance.within(rows, columns), 0, 0, instance.score),
                 labels[n].number,
             )
     return tuple(shown[n] for n in chosen)
-
-
-def _within(instance: Instance, rows: slice, columns: slice) -> Instance:
-    """An instance in a window of its image."""
-    bottom, right = rows.stop, columns.stop
-    whole = instance.paint(
-        max(bottom, instance.window[0].stop), max(right, instance.window[1].stop)
-    )
-    return Instance(np.ascontiguousarray(whole[rows, columns]), 0, 0, instance.score)

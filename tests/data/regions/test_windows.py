@@ -9,12 +9,13 @@ import pytest
 import tifffile
 from PIL import Image
 
+import genseg.data.regions.opened as opened
 from genseg.core.reading import Reading, reading
 from genseg.data.images.files import list_images
 from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError, decode
 from genseg.data.regions.image import RegionImage, checked_window
-from genseg.data.regions.opened import open_regions, open_scene
+from genseg.data.regions.opened import open_regions, open_scene, open_small, open_view
 from genseg.data.regions.scope import Scope
 from genseg.workflows.labels.scan import scan
 
@@ -113,6 +114,32 @@ def test_levels_of_a_pyramid(tmp_path: Path) -> None:
         image = open_regions(tmp_path / name)
         for n, level in enumerate((RGB, small, smaller)):
             windows_are_those_of(image, level, n)
+
+
+def test_a_view_of_a_large_image_is_that_of_the_decoded_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And is taken from the smallest level of a pyramid that is large enough."""
+    file = tmp_path / "x.tif"
+    for x in (RGB, GREY):
+        kind = "rgb" if x.ndim == 3 else "minisblack"
+        tifffile.imwrite(file, x, photometric=kind, tile=(32, 48), compression="zlib")
+        for size in (64, 150, 200):
+            whole = open_view(list_images(file), 0, size)
+            with monkeypatch.context() as context:
+                context.setattr(opened, "LARGE", 1000)
+                context.delattr(opened, "decode_image")
+                assert np.array_equal(open_view(list_images(file), 0, size), whole)
+    with tifffile.TiffWriter(file) as pyramid:
+        pyramid.write(GREY, subifds=2, tile=(32, 32))
+        for step in (2, 4):
+            level = np.ascontiguousarray(GREY[::step, ::step] // 3)
+            pyramid.write(level, subfiletype=1, tile=(32, 32))
+    scene, size = open_small(file, 60)
+    assert size == (150, 170) and scene.size == (75, 85)
+    tifffile.imwrite(tmp_path / "level.tif", GREY[::2, ::2] // 3)
+    assert np.array_equal(scene[:, :], decode(tmp_path / "level.tif"))
+    assert open_small(file, 150)[0].size == (150, 170) == open_small(file, 999)[0].size
 
 
 def test_an_ome_zarr_and_a_zarr_array(tmp_path: Path) -> None:

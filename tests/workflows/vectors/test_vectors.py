@@ -7,11 +7,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from app_runs import SMALL
 from found import DISCS, disc, write_found
 
 import genseg
+import genseg.data.regions.opened as opened
 from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.mine import mine
@@ -82,6 +84,41 @@ def test_instances_have_vectors_over_their_soft_maps(place: Path) -> None:
     np.testing.assert_allclose(kept["vectors"][:2], wanted, rtol=1e-3, atol=1e-4)
     plain = model.embed_instances(place / "images/discs.png", discs)
     assert not np.allclose(plain, wanted, rtol=1e-3)
+
+
+def test_of_large_images_windows_are_embedded(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of the whole ones, which are never held; the same of groups and of what is chosen."""
+    found = write_found(tmp_path)
+    for n, file in enumerate(sorted((tmp_path / "images").iterdir())):
+        pixels = cv2.imread(str(file))[..., ::-1]
+        file.unlink()
+        tifffile.imwrite(tmp_path / f"images/{n}.tif", pixels, photometric="rgb", tile=(32, 32))
+    names = {"images": tmp_path / "images", "run": place / "run"}
+    content = json.loads((found / "instances.json").read_text())
+    for n, image in enumerate(content["images"]):
+        image["file_name"] = f"{(1, 0, 2)[n]}.tif"
+    (found / "instances.json").write_text(json.dumps(content))
+
+    def made(name: str) -> list[np.ndarray]:
+        out = tmp_path / name
+        out.mkdir()
+        genseg.embed(names["run"], names["images"], out / "v.npz")
+        genseg.embed(names["run"], found, out / "i.npz")
+        genseg.choose(names["run"], names["images"], out / "next.txt", count=2)
+        shown = genseg.group(found, out / "g.json", k=2, run=names["run"]).shown
+        vectors = [np.load(out / file)["vectors"] for file in ("v.npz", "i.npz")]
+        assert len(vectors[1]) == 6
+        chosen = np.array((out / "next.txt").read_text().split())
+        return [*vectors, chosen, *(s.pixels for group in shown for s in group)]
+
+    whole = made("whole")
+    monkeypatch.setattr(opened, "LARGE", 1000)
+    monkeypatch.delattr(opened, "decode_image")
+    monkeypatch.delattr(opened, "decode")
+    for windows, other in zip(made("windows"), whole, strict=True):
+        np.testing.assert_array_equal(windows, other)
 
 
 def test_groups_are_those_of_the_look_and_the_same_again(place: Path) -> None:

@@ -1,0 +1,79 @@
+"""The values that a file holds, of every channel, window by window: for measuring."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from genseg.core.reading import Reading, current
+from genseg.data.images.counted import held_by_file
+from genseg.data.images.decode import TIFFS
+from genseg.data.images.files import SLIDES
+from genseg.data.images.original import Original, all_channels, channel_names, read_original
+from genseg.data.images.values import absent
+from genseg.data.instances.label_image import resolution_of
+from genseg.data.regions.image import RegionImage
+from genseg.data.regions.opened import ArrayRegions, by_windows, open_regions
+from genseg.data.regions.scope import values_at
+
+MOST_WHOLE = 2**28  # bytes of all values of a TIFF; one that holds more is read by windows
+Window = tuple[int, int, int, int]  # top, left, height, width
+
+
+@dataclass(frozen=True)
+class Originals:
+    """size: height and width; pixel_size: micrometres, down and across, where the file says it
+    window: top, left, height and width to the values there; raises ImageError"""
+
+    size: tuple[int, int]
+    pixel_size: tuple[float, float] | None
+    window: Callable[[Window], Original]
+
+
+def open_originals(path: Path, *, image: int = 0, every: bool = False) -> Originals:
+    """The values of an image, as `read_original` gives them of the whole. Large TIFFs, zarrs and
+    slides are not decoded whole. Raises ImageError."""
+    if by_windows(path) or _is_much(path):
+        opened = open_regions(path, _reading(path, every=every), image)
+        if not isinstance(opened, ArrayRegions):  # a kind that has no windows
+            return Originals(opened.levels[0], opened.pixel_size, partial(_window, opened))
+    whole = read_original(path, image=image, every=every)
+    resolution = resolution_of(path)
+    size = None if resolution is None else resolution.micrometres
+    height, width = whole.pixels.shape[:2]
+    return Originals((height, width), size, partial(_part, whole))
+
+
+def _is_much(path: Path) -> bool:
+    held = held_by_file(path, plain=True) if path.suffix.lower() in TIFFS else None
+    if held is None:
+        return False
+    return np.dtype(held.dtype).itemsize * math.prod(held.shape) > MOST_WHOLE
+
+
+def _reading(path: Path, *, every: bool) -> Reading:
+    """The words that take what `read_original` takes."""
+    words = current()
+    if path.suffix.lower() in SLIDES:  # red, green and blue
+        return Reading("" if every else words.channels, words.pages)
+    held = held_by_file(path, plain=True)
+    wanted = words.selection
+    if held is not None:
+        wanted = all_channels(held, wanted, every=every)
+    return Reading(",".join(map(str, wanted.channels)), wanted.pages)
+
+
+def _window(image: RegionImage, window: Window) -> Original:
+    x = values_at(image, window)
+    names = channel_names(image.held, image.choice)
+    return Original(x, names, absent(x, image.held.nodata))
+
+
+def _part(whole: Original, window: Window) -> Original:
+    top, left, height, width = window
+    place = slice(top, top + height), slice(left, left + width)
+    gone = None if whole.absent is None else whole.absent[place]
+    return Original(whole.pixels[place], whole.channels, gone)
