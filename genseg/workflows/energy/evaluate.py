@@ -12,12 +12,9 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.generate import candidates
-from genseg.alpha.model import AlphaModel, load_alpha
 from genseg.core.check import at_least, between
 from genseg.core.files import write_text
-from genseg.core.precision import fast_precision
 from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.images.source import decode
@@ -32,7 +29,8 @@ from genseg.energies.model import digest, load_energy
 from genseg.energies.use import Ranker, Ranking
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
-from genseg.workflows.generate.finder import alpha_file, energy_file
+from genseg.workflows.energy.decoders import DecoderRun, decoder_run
+from genseg.workflows.generate.finder import energy_file
 
 SIDE = 256  # pixels of the window of an image that is looked at
 ALL = "all"
@@ -136,22 +134,20 @@ def evaluate_energies(
     between(0, 1, least=overlap[0], most=overlap[1])
     if out is not None:
         check_out(out)
-    file = alpha_file(alpha)
-    model, _ = load_alpha(file)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).precision = fast_precision(device)
+    run = decoder_run(alpha, device)
     loaded = {}
     for one in energies:
         path = energy_file(one)
         energy, facts = load_energy(path)
-        if facts.alpha != digest(file):
+        if facts.alpha != digest(run.file):
             raise ValueError(
-                f"{path} was trained for another alpha decoder than {file}: give its own run as "
-                "--alpha"
+                f"{path} was trained for another alpha decoder than {run.file}: give its own run "
+                "as --alpha"
             )
         loaded[str(one)] = (energy.to(device), facts)
     usable = read_usable(data)
-    looked = _looked(model, usable, images)
+    looked = _looked(run, usable, images)
     groups = {ALL: looked}
     kinds = sorted({one.kind for one in looked if one.kind})
     if len(kinds) > 1:
@@ -174,7 +170,7 @@ def evaluate_energies(
     return scores
 
 
-def _looked(model: AlphaModel, usable: Usable, most: int) -> list[Labelled]:
+def _looked(run: DecoderRun, usable: Usable, most: int) -> list[Labelled]:
     """Some of the labelled images as the model sees them."""
     listed = list(zip(usable.entries.values(), usable.images(), strict=True))
     drawn = np.random.default_rng(0).permutation(len(listed))[: most or None]
@@ -183,25 +179,20 @@ def _looked(model: AlphaModel, usable: Usable, most: int) -> list[Labelled]:
     def look(one: tuple[Any, AnnotatedImage]) -> Labelled:
         entry, image = one
         kind = str(entry.record.get("kind", ""))
-        return _window(model, decode(entry.path, image=entry.page), image, kind)
+        return _window(run, decode(entry.path, image=entry.page), image, kind)
 
-    with several_at_once(model.device) as pool:
+    with several_at_once(run.model.device) as pool:
         return [one for one in in_order(pool, look, some) if len(one.scene.alpha)]
 
 
 @torch.no_grad()
-def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: str) -> Labelled:
+def _window(run: DecoderRun, pixels: np.ndarray, image: AnnotatedImage, kind: str) -> Labelled:
     """The middle window of an image, with its labels."""
-    small, whole = model.prepared(pixels), pixels.shape[:2]
+    small, whole, model = run.prepared(pixels), pixels.shape[:2], run.model
     h, w = small.shape[:2]
     top, left = max(0, h - SIDE) // 2, max(0, w - SIDE) // 2
     part = np.ascontiguousarray(small[top : top + SIDE, left : left + SIDE])
-    decoder = model.decoder
-    assert isinstance(decoder, AlphaDecoder)
-    with torch.autocast(
-        model.device.type, model.precision, enabled=model.precision != torch.float32
-    ):
-        embeddings, places = decoder(model.encoder.pyramid(model.tensor([part])))
+    embeddings, places, classes = model.proposed([part])
     embeddings = embeddings.float()
     rows, columns = 2 * embeddings.shape[2], 2 * embeddings.shape[3]
     canvases = []
@@ -220,7 +211,7 @@ def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: 
         torch.from_numpy(stacked).to(model.device),
         torch.zeros(len(stacked), dtype=torch.long, device=model.device),
     )
-    (found,) = candidates(decoder, embeddings, places, OWN)
+    (found,) = candidates(run.decoder, embeddings, places, OWN, classes)
     own = [a for a in distinct(found) if cut_instance(a.alpha) is not None]
     size = embeddings.shape[2:]
     maps = [torch.from_numpy(a.paint(int(size[0]), int(size[1]))).float() / 255 for a in own]
