@@ -21,11 +21,12 @@ from genseg.data.images.source import decode
 from genseg.data.instances.coco import AnnotatedImage
 from genseg.data.instances.instance import Instance, cut_instance, resized
 from genseg.data.labels.annotated import Usable, read_usable
+from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.corrupt import KINDS
 from genseg.energies.judge import Judgement, Scene, judge
 from genseg.energies.maps import Maps, nearest
 from genseg.energies.material import OWN, distinct, shrunk_maps
-from genseg.energies.model import digest, load_energy
+from genseg.energies.model import EnergyFacts, digest, load_energy
 from genseg.energies.use import Ranker, Ranking
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
@@ -112,7 +113,6 @@ class EnergyScores(Result, Mapping[str, Mapping[str, Scored]]):
         }
 
 
-@reads_as("alpha")
 def evaluate_energies(
     energies: Sequence[Path],
     alpha: Path,
@@ -124,50 +124,72 @@ def evaluate_energies(
 ) -> EnergyScores:
     """Judge energies by the labels of a COCO json, which none has seen.
 
-    energies: runs of genseg energy for the alpha decoder of the run `alpha`
+    energies: runs of genseg energy for the decoder of the run `alpha`
     images: at most so many of the json, drawn at random; 0: all
     overlap: of corrupted maps with the labels' own, where their kind has a strength
 
     Raises ValueError for what a user can mend.
     """
-    at_least(0, images=images)
     between(0, 1, least=overlap[0], most=overlap[1])
     if out is not None:
         check_out(out)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = decoder_run(alpha, device)
-    loaded = {}
-    for one in energies:
-        path = energy_file(one)
-        energy, facts = load_energy(path)
-        if facts.alpha != digest(run.file):
-            raise ValueError(
-                f"{path} was trained for another alpha decoder than {run.file}: give its own run "
-                "as --alpha"
-            )
-        loaded[str(one)] = (energy.to(device), facts)
-    usable = read_usable(data)
-    looked = _looked(run, usable, images)
-    groups = {ALL: looked}
-    kinds = sorted({one.kind for one in looked if one.kind})
-    if len(kinds) > 1:
-        groups |= {kind: [one for one in looked if one.kind == kind] for kind in kinds}
-    found = {
-        name: {
-            group: _scored(energy, Ranker(energy, facts.ranking, facts.use), some, overlap)
-            for group, some in groups.items()
-        }
-        for name, (energy, facts) in loaded.items()
-    }
-    maps = sum(len(one.scene.alpha) for one in looked)
-    head = (
-        f"{data}: {len(looked)} images, {maps} labels in windows of {SIDE} pixels; corrupted maps "
-        f"overlap theirs by {overlap[0]:g} to {overlap[1]:g} where their kind has a strength",
-    )
-    scores = EnergyScores(found, head)
+    scores = look_at_labels(alpha, data, images=images).scores(energies, overlap=overlap)
     if out is not None:
         write_text(out, json.dumps({"data": str(data), "energies": scores.numbers()}, indent=1))
     return scores
+
+
+@dataclass(frozen=True)
+class Looked:
+    """Labelled images as the decoder of a run sees them, by which energies are judged as often as
+    is wished. file: the decoder's weights"""
+
+    file: Path
+    device: torch.device
+    data: Path
+    images: tuple[Labelled, ...]
+
+    def scores(self, energies: Sequence[Path], *, overlap: tuple[float, float]) -> EnergyScores:
+        """What energies are worth here; overlap: as for `evaluate_energies`. Raises ValueError for
+        one of another decoder."""
+        loaded = {str(one): self._loaded(energy_file(one)) for one in energies}
+        groups = {ALL: self.images}
+        kinds = sorted({one.kind for one in self.images if one.kind})
+        if len(kinds) > 1:
+            groups |= {k: tuple(one for one in self.images if one.kind == k) for k in kinds}
+        found = {
+            name: {
+                group: _scored(energy, Ranker(energy, facts.ranking, facts.use), some, overlap)
+                for group, some in groups.items()
+            }
+            for name, (energy, facts) in loaded.items()
+        }
+        maps = sum(len(one.scene.alpha) for one in self.images)
+        head = (
+            f"{self.data}: {len(self.images)} images, {maps} labels in windows of {SIDE} pixels; "
+            f"corrupted maps overlap theirs by {overlap[0]:g} to {overlap[1]:g} where their kind "
+            "has a strength",
+        )
+        return EnergyScores(found, head)
+
+    def _loaded(self, path: Path) -> tuple[Autoencoder, EnergyFacts]:
+        energy, facts = load_energy(path)
+        if facts.alpha != digest(self.file):
+            raise ValueError(
+                f"{path} was trained for another alpha decoder than {self.file}: give its own run "
+                "as --alpha"
+            )
+        return energy.to(self.device), facts
+
+
+@reads_as("alpha")
+def look_at_labels(alpha: Path, data: Path, *, images: int = 0) -> Looked:
+    """The images of a COCO json as the decoder of the run `alpha` sees them; images: as for
+    `evaluate_energies`. Raises ValueError for what a user can mend."""
+    at_least(0, images=images)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = decoder_run(alpha, device)
+    return Looked(run.file, device, data, tuple(_looked(run, read_usable(data), images)))
 
 
 def _looked(run: DecoderRun, usable: Usable, most: int) -> list[Labelled]:
@@ -223,7 +245,7 @@ def _window(run: DecoderRun, pixels: np.ndarray, image: AnnotatedImage, kind: st
 
 
 def _scored(
-    energy: Any, ranker: Ranker, some: Sequence[Labelled], overlap: tuple[float, float]
+    energy: Autoencoder, ranker: Ranker, some: Sequence[Labelled], overlap: tuple[float, float]
 ) -> Scored:
     judgement = judge(energy, [one.scene for one in some], overlap=overlap)
     plain = Ranker(energy, Ranking(), ranker.config)
