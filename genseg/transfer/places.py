@@ -123,7 +123,8 @@ class PlaceDetector(nn.Module):
         if self.rank is not None:
             c = replace(c, score=calibration.score(c.score))
         (found,) = generate(self.decoder, embeddings, places, c, categories, self.rank)
-        whole = unpadded(found, *image.shape[1:], c)
+        h, w = image.shape[1:]
+        whole = unpadded(found, h, w, c)
         if self.rank is None:
             return whole
         return [replace(a, score=calibration.probability(a.score)) for a in whole]
