@@ -215,7 +215,7 @@ def sampled(
     for some in (order[n : n + COLUMNS] for n in range(0, SAMPLES, COLUMNS)):
         row = [close_up(bright, _levels(ends, alpha[i]), square, side=TILE) for i in some]
         words = [f"E = {energies[i]:.2f}" for i in some]  # the font has no other minus
-        rows.append(titled(grid(row, columns=COLUMNS, side=TILE), words, side=TILE))
+        rows.append(titled(grid(row, columns=COLUMNS, side=TILE), words, side=TILE, below=True))
     alike = len(near) == 1 and bool((vector == near).all())
     return vstack(rows), ALONE if alike else DRAWN
 

@@ -107,7 +107,7 @@ def test_samples_are_drawn_at_the_place_and_the_lowest_energy_comes_first(
     ends, *_ = answers.clicked("mine", seen, None, 0.0, 0.0, 0.0, (x, y))
     told, codes = list[list[str]](), list[Codes]()
     decode = found.energy.decode
-    monkeypatch.setattr(app_energy, "titled", lambda row, words, side: told.append(words) or row)
+    monkeypatch.setattr(app_energy, "titled", lambda row, words, **how: told.append(words) or row)
     monkeypatch.setattr(found.energy, "decode", lambda e, c: codes.append(c) or decode(e, c))
     picture, words = answers.sampled("mine", seen, ends, 0.0, 0.0)
     assert "lowest energy first" in words and picture.shape[2] == 3
