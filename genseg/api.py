@@ -107,7 +107,8 @@ def energy(
 ) -> Shaped:
     """`genseg energy`: shape an energy for the alpha decoder of a run, or go on.
 
-    alpha: a run with the alpha task; shape: a recipe of configs/energy, or a YAML file
+    alpha: a run with the alpha task, or of genseg.finetune with places; shape: a recipe of
+    configs/energy, or a YAML file
 
     Raises ValueError for what a user can mend, RuntimeError for what stopped the run.
     """
@@ -195,6 +196,7 @@ def predict(
     *,
     out: PathLike,
     score: float = 0.5,
+    energy: PathLike | None = None,
     region: PathLike | None = None,
     level: int | None = None,
     um_per_pixel: float | None = None,
@@ -203,12 +205,14 @@ def predict(
 ) -> Predicted:
     """`genseg predict`: what a fine-tuned model finds in a folder of images.
 
+    energy: a run of genseg energy that ranks what a model of places finds
     region, level, um_per_pixel, every_tile: how much of images is looked at, and how closely
     """
     folder = str(expand(images))
     seen = _scope(region, level, um_per_pixel, every_tile)
+    ranked = None if energy is None else str(energy)
     result = predicting.predict(
-        expand(run), folder, expand(out), score=score, scope=seen, fresh=fresh
+        expand(run), folder, expand(out), score=score, energy=ranked, scope=seen, fresh=fresh
     )
     try_report(expand(out), folder)
     return result
@@ -229,13 +233,13 @@ def evaluate(
     """`genseg evaluate`: a fine-tuned model (detector), or instances of a run, a proposer or a json
     (alpha), against the labels of a COCO json. The result is a mapping of numbers by name.
 
-    score, threshold, energy, teacher, level, um_per_pixel: of instances alone, as for genseg
-    evaluate alpha
+    energy: a run of genseg energy that ranks what is found; score, threshold, teacher, level,
+    um_per_pixel: of instances alone, as for genseg evaluate alpha
     """
     path, target = _path(run), None if out is None else expand(out)
-    if is_finetuned(path) or (path.is_file() and is_finetuned(path.parent)):
-        return evaluate_files(path, expand(data), out=target)
     ranked, taught = (None if given is None else str(given) for given in (energy, teacher))
+    if is_finetuned(path) or (path.is_file() and is_finetuned(path.parent)):
+        return evaluate_files(path, expand(data), energy=ranked, out=target)
     wanted = Wanted(score=score, energy=ranked, teacher=taught)
     seen = _scope(None, level, um_per_pixel, False)
     return evaluate_runs(

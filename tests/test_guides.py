@@ -138,13 +138,14 @@ def test_the_commands_and_the_python_of_energies(place: Path) -> None:
     small = {
         "energy": [*little, *(f"{key}={value}" for key, value in SHAPED.items())],
         "pretrain": [*little, *COMPOSED, *BESIDE],
+        "finetune": [*little, "images=null", "augment.size=64", "data.workers=0"],
     }
     lines = [line for block in blocks("bash", ENERGY) for line in block.splitlines()]
-    assert len(lines) == 8 and all(line.startswith("genseg ") for line in lines)
+    assert len(lines) == 12 and all(line.startswith("genseg ") for line in lines)
     for line in lines:
         words = shlex.split(line.replace("--minutes 3", ""))[1:]
         assert main([*words, *small.get(words[0], [])]) == 0, line
-    for run in ("alpha-critic", "denoising", "both"):
+    for run in ("alpha-critic", "denoising", "places-critic", "both"):
         assert (place / "runs" / run / ENERGY_NAME).is_file()
     (python,) = blocks("python", ENERGY)
     keys = ", ".join(f"{key}={value}" for key, value in (LITTLE | SHAPED).items())

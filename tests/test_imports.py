@@ -31,7 +31,7 @@ ROOMS = (  # each imports from itself and from those before it
         "show",
     ),
     *("workflows.labels", "workflows.export", "workflows.generate", "workflows.vectors"),
-    *("workflows.evaluate", "workflows.pretrain", "workflows.energy", "workflows.finetune"),
+    *("workflows.evaluate", "workflows.pretrain", "workflows.finetune", "workflows.energy"),
     "workflows.study",
     *(
         "reports",

@@ -1,5 +1,6 @@
 """The table of docs/results/energy.md: every way to shape an energy, for one alpha decoder, on one
-budget, judged by labels that none has seen. Made one after another; a row that is there stays.
+budget, judged by labels that none has seen. Made one after another; a row that is there stays. Of
+several seeds: what each has more than the default, paired.
 
     python tools/energies.py runs/nuclei --data val.json --out runs/energies
 """
@@ -11,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from genseg import config as configs
+from genseg.commands.energy import DEFAULT
 from genseg.core.files import write_text
 from genseg.energies.corrupt import KINDS
 from genseg.energies.strategies import SHAPINGS
+from genseg.measure.paired import mean_and_spread
 from genseg.recipes import recipe
 from genseg.workflows.energy.config import CHOICES, EnergyConfig
 from genseg.workflows.energy.energy import shape_energy
-from genseg.workflows.energy.evaluate import evaluate_energies
+from genseg.workflows.energy.evaluate import Looked, look_at_labels
 
 ROWS = "rows.json"
 
@@ -37,16 +40,21 @@ def main() -> None:
     options = parser.parse_args()
     file = options.out / ROWS
     rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+    looked: Looked | None = None  # at the labels, once for all rows
     for seed in options.seeds:
         for name in options.only:
             key = f"{name}-{seed}"
             if key not in rows:
-                rows[key] = _row(name, seed, options)
+                looked = looked or look_at_labels(
+                    options.alpha, options.data, images=options.images
+                )
+                rows[key] = _row(name, seed, looked, options)
                 write_text(file, json.dumps(rows, indent=1))
     print(table(rows))
+    print(differences(rows))
 
 
-def _row(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
+def _row(name: str, seed: int, looked: Looked, options: argparse.Namespace) -> dict[str, Any]:
     """Shape one energy and judge it."""
     run = options.out / f"{name}-{seed}"
     given = [f"alpha={options.alpha}", f"run={run}", f"seed={seed}", *options.overrides]
@@ -60,31 +68,59 @@ def _row(name: str, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     found: dict[str, Any] = {"seconds": seconds, "maps": shaped.maps_seen}
     found["moved"], found["code"] = shaped.judgement.moved, shaped.judgement.code
     for title, overlap in (("wide", (0.3, 0.6)), ("near", (0.72, 0.78))):
-        scores = evaluate_energies(
-            [run], options.alpha, options.data, images=options.images, overlap=overlap
-        )
-        found[title] = scores.numbers()[str(run)]
+        found[title] = looked.scores([run], overlap=overlap).numbers()[str(run)]
     return found
 
 
 def table(rows: dict[str, Any]) -> str:
     """The rows in Markdown."""
-    head = ["shape", "maps", "min", "AUROC", *KINDS, "at 0.75", "recon.", "copy", "ignore", "moved"]
-    head += ["by score", "by E", "ranked"]
+    first = next(iter(rows.values()), None)
+    head = ["shape", "maps", "min", *([] if first is None else _numbers(first))]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for key, row in rows.items():
-        wide, near = row["wide"]["all"], row["near"]["all"]
-        kinds = [wide["separation"][kind] for kind in KINDS]
-        spearman = wide["spearman"]
-        strengths = [near["separation"][k] for k in KINDS if k in STRENGTHS]
-        numbers = [
-            *(sum(kinds) / len(kinds), *kinds, sum(strengths) / len(strengths)),
-            *(wide["reconstruction"], wide["copy"], wide["ignore"], row["moved"]),
-            *(spearman["score"], spearman["energy"], spearman["ranked"]),
-        ]
         cells = [key, f"{row['maps']:,}", f"{row['seconds'] / 60:.1f}"]
-        lines.append("| " + " | ".join(cells + [f"{x:.3f}" for x in numbers]) + " |")
+        lines.append("| " + " | ".join(cells + [f"{x:.3f}" for x in _numbers(row).values()]) + " |")
     return "\n".join(lines)
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    """Of a row, by the words of the table's head."""
+    wide, near = row["wide"]["all"], row["near"]["all"]
+    kinds = {kind: wide["separation"][kind] for kind in KINDS}
+    strengths = [near["separation"][k] for k in KINDS if k in STRENGTHS]
+    spearman = wide["spearman"]
+    return {
+        "AUROC": sum(kinds.values()) / len(kinds),
+        **kinds,
+        "at 0.75": sum(strengths) / len(strengths),
+        **{"recon.": wide["reconstruction"], "copy": wide["copy"], "ignore": wide["ignore"]},
+        "moved": row["moved"],
+        **{"by score": spearman["score"], "by E": spearman["energy"]},
+        "ranked": spearman["ranked"],
+    }
+
+
+def differences(rows: dict[str, Any]) -> str:
+    """What each shaping has more than the default, in Markdown: mean and standard deviation over
+    the seeds that both have; nothing where no two seeds are shared."""
+    seeds = dict[str, dict[str, dict[str, float]]]()  # shape -> seed -> numbers
+    for key, row in rows.items():
+        name, _, seed = key.rpartition("-")
+        seeds.setdefault(name, {})[seed] = _numbers(row)
+    usual, lines = seeds.pop(DEFAULT, {}), list[str]()
+    for name, mine in seeds.items():
+        shared = [seed for seed in mine if seed in usual]
+        if len(shared) < 2:
+            continue
+        cells = [name, str(len(shared))]
+        for word in next(iter(mine.values())):
+            more = [mine[seed][word] - usual[seed][word] for seed in shared]
+            cells.append("{:+.3f} ± {:.3f}".format(*mean_and_spread(more)))
+        lines.append("| " + " | ".join(cells) + " |")
+    if not lines:
+        return ""
+    head = [f"minus {DEFAULT}", "seeds", *next(iter(usual.values()))]
+    return "\n".join(["", "| " + " | ".join(head) + " |", "|" + "---|" * len(head), *lines])
 
 
 STRENGTHS = ("shift", "dilate", "erode", "cut", "noise")  # kinds whose overlap can be chosen

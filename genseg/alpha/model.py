@@ -9,12 +9,12 @@ from typing import overload
 import cv2
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from genseg import __version__
 from genseg.alpha.calibration import Calibration
-from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
+from genseg.alpha.decoder import AlphaDecoder, DecoderConfig, Places
 from genseg.alpha.generate import Rank, generate, proposed_at
 from genseg.alpha.kept import GenerateConfig, covering, unpadded
 from genseg.alpha.merging import by_tiles
@@ -76,7 +76,10 @@ class AlphaFacts:
 
 
 class AlphaModel(nn.Module):
-    """Encoder, decoder and how images are prepared for them. It is always in evaluation mode."""
+    """Encoder, decoder and how images are prepared for them. It is always in evaluation mode.
+
+    classify: makes a code the logits of its classes, where there are any
+    """
 
     def __init__(
         self,
@@ -84,9 +87,10 @@ class AlphaModel(nn.Module):
         decoder: AlphaDecoder | SlotDecoder,
         look: Look,
         config: GenerateConfig,
+        classify: nn.Linear | None = None,
     ) -> None:
         super().__init__()
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder, self.classify = encoder, decoder, classify
         self.look, self.config = look, config
         # of the scores that places have, and what they say of themselves
         self.calibration = Calibration()
@@ -166,9 +170,26 @@ class AlphaModel(nn.Module):
                 (found,) = slots_found(self.decoder(pyramid)[0], config)
             else:
                 embeddings, places = self.decoder(pyramid)
-                (found,) = generate(self.decoder, embeddings, places, config, rank=self.rank)
+                (found,) = generate(
+                    self.decoder, embeddings, places, config, self._classes(places), self.rank
+                )
         whole = unpadded(found, h, w, config)
         return [replace(a, score=self.calibration.probability(a.score)) for a in whole]
+
+    def proposed(
+        self, images: Sequence[Pixels]
+    ) -> tuple[Float[Tensor, "b e _ _"], Places, Float[Tensor, "b p k"] | None]:
+        """Pixel embeddings of images of one size, the places that propose codes, and the
+        probabilities of classes at each, where there are any."""
+        assert isinstance(self.decoder, AlphaDecoder)
+        with torch.autocast(
+            self.device.type, self.precision, enabled=self.precision != torch.float32
+        ):
+            embeddings, places = self.decoder(self.encoder.pyramid(self.tensor(images)))
+            return embeddings, places, self._classes(places)
+
+    def _classes(self, places: Places) -> Float[Tensor, "b p k"] | None:
+        return None if self.classify is None else self.classify(places.vector).float().softmax(-1)
 
     def tensor(self, images: Sequence[Pixels]) -> Tensor:
         """Images of one size as the encoder takes them: normalised, mirrored at the edges to a

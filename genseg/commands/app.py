@@ -12,7 +12,7 @@ COCO json or RGBA cut-outs; with two runs, compare them. It opens runs with the 
 detectors of genseg finetune (places, mask_rcnn, faster_rcnn); a proposer by its name is shown like
 a run, to see what a run started from. Where a run of genseg energy is
 given too, or lies beside the run of its decoder, a click also says the energy E of the instance
-there, and sliders lead from the code of one instance to that of another.
+there, sliders lead from the code of one instance to that of another, and other codes are drawn.
 
   genseg app runs/mine
   genseg app runs/mine runs/mine-critic

@@ -106,13 +106,17 @@ def add_wanted(parser: argparse.ArgumentParser) -> None:
         help="shrink larger images to this short side; 0: never (default: as the run has; of a "
         "proposer 0)",
     )
+    add_energy(parser, "the instances of a run")
+    add_teacher(parser)
+
+
+def add_energy(parser: argparse.ArgumentParser, what: str) -> None:
+    """Add the energy that ranks."""
     parser.add_argument(
         "--energy",
         metavar="DIR",
-        help="a run of genseg energy that ranks the instances of a run; scores are then those that "
-        "it gives",
+        help=f"a run of genseg energy that ranks {what}; scores are then those that it gives",
     )
-    add_teacher(parser)
 
 
 def add_teacher(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,8 @@ from genseg.recipes import recipe, recipes
 SUMMARY = "shape an energy that ranks and mends the alpha maps of a run"
 HELP = """\
 Shape an energy E(image, alpha map) for the alpha decoder of a run: low for maps that are an
-instance, high for others. Encoder and decoder stay as they are; no label is used.
+instance, high for others. Encoder and decoder stay as they are; no label is used, but of a run of
+genseg finetune with places those that it was trained on.
 
   genseg energy runs/nuclei                         the recipe critic, in runs/nuclei-critic
   genseg energy runs/nuclei --shape denoising --minutes 3 --out runs/denoising
@@ -30,7 +31,8 @@ Killed? The same command goes on where it was. The run directory holds
 
 Several processes: torchrun --nproc_per_node 2 tools/energy.py RUN ...
 
-Next: genseg generate RUN FOLDER --energy DIR, genseg evaluate alpha RUN --energy DIR.
+Next: genseg generate RUN FOLDER --energy DIR, genseg evaluate alpha RUN --energy DIR; for a
+fine-tuned run genseg predict and genseg evaluate detector.
 """
 HELP = HELP.format(names="\n".join(f"  {name}" for name in recipes("energy")))
 DEFAULT = "critic"
@@ -62,7 +64,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "overrides",
         nargs="*",
         metavar="RUN|key=value",
-        help="a run with the alpha task, and any key of the config",
+        help="a run with the alpha task, or of genseg finetune with places; and any key of the "
+        "config",
     )
 
 

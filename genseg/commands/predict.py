@@ -2,13 +2,14 @@
 
 import argparse
 
-from genseg.commands.arguments import add_reading, add_scope, path, scope, source
+from genseg.commands.arguments import add_energy, add_reading, add_scope, path, scope, source
 
 SUMMARY = "objects, or classes of pixels, in a folder of images"
 HELP = """\
 Find objects, or the class of each pixel, in every image of a folder, with a run of genseg finetune.
 
   genseg predict runs/mine_nuclei photos --out found
+  genseg predict runs/places photos --energy runs/places-critic --out ranked
 
 DIR/predictions.json is COCO json with the categories of the training labels; for a semantic model
 DIR/masks/ holds a PNG for each image. Killed? The same command goes on where it was.
@@ -33,6 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--score", type=float, default=0.5, help="least score of an object (default: 0.5)"
     )
+    add_energy(parser, "what a model of places finds")
     add_scope(parser)
     parser.add_argument(
         "--fresh", action="store_true", help="start over in a DIR that holds another result"
@@ -51,6 +53,7 @@ def act(options: argparse.Namespace) -> int:
         options.folder,
         options.out,
         score=options.score,
+        energy=options.energy,
         scope=scope(options),
         fresh=options.fresh,
         after=live.update,

@@ -18,7 +18,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from genseg.energies.draws import Draws
-from genseg.energies.priors import Coded, Prior, squared_distances
+from genseg.energies.priors import Coded, Prior, centres_drawn, squared_distances
 
 
 class Fitted(Prior):
@@ -40,6 +40,17 @@ class Fitted(Prior):
     @abstractmethod
     def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
         """The fitted energy of codes."""
+
+    @abstractmethod
+    def _drawn(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} d"]:
+        """Codes of what was fitted."""
+
+    def sampled(
+        self, near: Float[Tensor, "n d"], count: int, generator: torch.Generator
+    ) -> Float[Tensor, "{count} d"]:
+        if not bool(self.ready):
+            return super().sampled(near, count, generator)
+        return self._drawn(count, generator)
 
     @abstractmethod
     def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None: ...
@@ -108,6 +119,10 @@ class PCA(Fitted):
         away = h - self.mean
         return 0.5 * ((away @ self.precision) * away).sum(1) + self.constant
 
+    def _drawn(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} d"]:
+        root = torch.linalg.cholesky(self.precision)
+        return self.mean + _normal(self.mean, count, generator) @ torch.linalg.inv(root)
+
 
 class KMeans(Fitted):
     """The squared distance from the nearest of k centres."""
@@ -128,6 +143,9 @@ class KMeans(Fitted):
 
     def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
         return squared_distances(h, self.centres).amin(1)
+
+    def _drawn(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} d"]:
+        return centres_drawn(self.centres, count, generator)
 
 
 class Mixture(Fitted):
@@ -162,6 +180,14 @@ class Mixture(Fitted):
     def density(self, h: Float[Tensor, "n d"]) -> Float[Tensor, "n"]:
         whitened = (h[:, None] - self.means).unsqueeze(2) @ self.roots
         return -(self.constants - 0.5 * whitened.square().sum((2, 3))).logsumexp(1)
+
+    def _drawn(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} d"]:
+        log_root = self.roots.diagonal(dim1=1, dim2=2).log().sum(1)
+        part = (self.constants - log_root).softmax(0).cpu()  # of each component
+        which = part.multinomial(count, replacement=True, generator=generator).to(self.means.device)
+        noise = _normal(self.means[0], count, generator)
+        roots = torch.linalg.inv(self.roots)[which]
+        return self.means[which] + (noise[:, None] @ roots)[:, 0]
 
 
 class SquareICA(Fitted):
@@ -199,3 +225,13 @@ class SquareICA(Fitted):
         size = sources.abs()
         log_cosh = size + F.softplus(-2 * size) - math.log(2)
         return log_cosh.sum(1) + self.constant
+
+    def _drawn(self, count: int, generator: torch.Generator) -> Float[Tensor, "{count} d"]:
+        chance = torch.rand(count, len(self.mean), generator=generator, dtype=torch.float64)
+        # of 1 / (pi cosh s): the part below s is 2 / pi arctan(exp s)
+        sources = (math.pi / 2 * chance.clamp(1e-9, 1 - 1e-9)).tan().log().to(self.mean)
+        return self.mean + torch.linalg.solve(self.unmixing, sources.T).T
+
+
+def _normal(like: Float[Tensor, "d"], count: int, generator: torch.Generator) -> Tensor:
+    return torch.randn(count, len(like), generator=generator).to(like)

@@ -184,15 +184,11 @@ def embedded(model: AlphaModel, composites: Composites) -> Material:
     """The pixel embeddings of composites, their true maps, and the decoder's own instances."""
     decoder = model.decoder
     assert isinstance(decoder, AlphaDecoder)
-    pixels = model.tensor(list(composites.image.numpy()))
-    with torch.autocast(
-        model.device.type, model.precision, enabled=model.precision != torch.float32
-    ):
-        embeddings, places = decoder(model.encoder.pyramid(pixels))
+    embeddings, places, classes = model.proposed(list(composites.image.numpy()))
     truth, large = shrunk_maps(composites.visible, composites.owner)
     h, w = embeddings.shape[2:]
     maps, image, score = list[Tensor](), list[int](), list[float]()
-    for i, found in enumerate(candidates(decoder, embeddings.float(), places, OWN)):
+    for i, found in enumerate(candidates(decoder, embeddings.float(), places, OWN, classes)):
         ignored = F.avg_pool2d(composites.ignored[i][None, None].float(), STRIDE)[0, 0] > 0.5
         for a in distinct(found):
             whole = torch.from_numpy(a.paint(h, w))

@@ -1,15 +1,18 @@
 """`energy.safetensors`: an energy, how it is used, and which decoder it was trained for."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
 
 from genseg import __version__
 from genseg.alpha.calibration import Calibration
 from genseg.alpha.codes import CodeDecoder
 from genseg.alpha.decoder import DecoderConfig
-from genseg.alpha.model import AlphaModel
+from genseg.alpha.generate import Rank
 from genseg.energies.autoencoder import Autoencoder, AutoencoderConfig
 from genseg.energies.strategies import SHAPINGS, build_energy
 from genseg.energies.use import Ranker, Ranking, UseConfig
@@ -22,7 +25,7 @@ CHOICES = {"shape": {name: strategy.config for name, strategy in SHAPINGS.items(
 class EnergyFacts:
     """What `energy.safetensors` says of itself.
 
-    alpha: digest of the alpha.safetensors that it was trained for
+    alpha: digest of the weights of the decoder that it was trained for
     """
 
     shape: Any
@@ -37,7 +40,7 @@ class EnergyFacts:
 
 
 def digest(file: Path) -> str:
-    """Of a file of weights: by it an energy knows the alpha.safetensors that it was trained for."""
+    """Of a file of weights: by it an energy knows the decoder that it was trained for."""
     return hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest()
 
 
@@ -66,7 +69,17 @@ def load_energy(path: Path) -> tuple[Autoencoder, EnergyFacts]:
     return energy.eval(), facts
 
 
-def rank_by(model: AlphaModel, alpha: Path, energy: Path) -> None:
+@runtime_checkable
+class Ranked(Protocol):
+    """What finds instances by an alpha decoder: the model of a run, or a detector of places."""
+
+    rank: Rank | None
+    calibration: Calibration
+
+    def parameters(self) -> Iterator[nn.Parameter]: ...
+
+
+def rank_by(model: Ranked, alpha: Path, energy: Path) -> None:
     """Let an energy rank what a model finds. Raises ValueError for the energy of another decoder.
 
     alpha: the file that the model was loaded from
@@ -77,5 +90,6 @@ def rank_by(model: AlphaModel, alpha: Path, energy: Path) -> None:
             f"{energy} was trained for another alpha decoder than {alpha}: train one for it with "
             f"genseg energy {alpha.parent}"
         )
-    model.rank = Ranker(loaded.to(model.device), facts.ranking, facts.use)
+    device = next(model.parameters()).device
+    model.rank = Ranker(loaded.to(device), facts.ranking, facts.use)
     model.calibration = facts.calibration

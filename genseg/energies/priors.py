@@ -36,6 +36,32 @@ class Prior(nn.Module, ABC):
     ) -> Coded:
         """draws: in training; without them nothing is random."""
 
+    def sampled(
+        self, near: Float[Tensor, "n d"], count: int, generator: torch.Generator
+    ) -> Float[Tensor, "{count} d"]:
+        """Vectors drawn from what the prior says of them; where it has no distribution of its own,
+        from the normal one fitted to some known vectors."""
+        return normal_around(near, count, generator)
+
+
+def normal_around(
+    x: Float[Tensor, "n d"], count: int, generator: torch.Generator
+) -> Float[Tensor, "{count} d"]:
+    """Of a normal distribution with the mean and the covariance (over n - 1) of some vectors:
+    mean + sum_i z_i (x_i - mean) / sqrt(n - 1), z_i standard normal. Of a single one that
+    itself."""
+    mean = x.mean(0)
+    z = torch.randn(count, len(x), generator=generator).to(x)
+    return mean + z @ (x - mean) / math.sqrt(max(len(x) - 1, 1))
+
+
+def centres_drawn(
+    centres: Float[Tensor, "k d"], count: int, generator: torch.Generator
+) -> Float[Tensor, "{count} d"]:
+    """Some of the centres, each as likely as any other."""
+    which = torch.randint(len(centres), (count,), generator=generator)
+    return centres[which.to(centres.device)]
+
 
 class NoPrior(Prior):
     """Codes are free."""
@@ -85,6 +111,11 @@ class Normal(Prior):
         noise = draws.normal(image, mean.shape[1])
         vector = mean + (0.5 * log_variance).exp() * noise
         return Coded(vector, nats.clamp_min(self.free).sum(1))
+
+    def sampled(
+        self, near: Float[Tensor, "n d"], count: int, generator: torch.Generator
+    ) -> Float[Tensor, "{count} d"]:
+        return torch.randn(count, near.shape[1], generator=generator).to(near)
 
 
 class Saturating(Prior):
@@ -216,6 +247,11 @@ class Quantised(Prior):
         # the gradient passes the choice by
         vector = numbers + (centre - numbers).detach()
         return Coded(vector, self.commitment * (numbers - centre).square().sum(1))
+
+    def sampled(
+        self, near: Float[Tensor, "n d"], count: int, generator: torch.Generator
+    ) -> Float[Tensor, "{count} d"]:
+        return centres_drawn(self.centres, count, generator)
 
     @torch.no_grad()
     def _move(self, numbers: Float[Tensor, "n d"], which: Int[Tensor, "n"]) -> None:

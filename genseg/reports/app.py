@@ -297,12 +297,15 @@ def _energy(answers: EnergyAnswers, run: Any, seen: Any, score: Any, result: Any
             said = gr.Textbox("", label="What you clicked", interactive=False, elem_id="energy")
             place = gr.Slider(0, 1, value=0, step=0.05, label="Place", elem_id="place")
             vector = gr.Slider(0, 1, value=0, step=0.05, label="Vector", elem_id="vector")
+            draw = gr.Button("Sample vectors there", elem_id="sample", size="sm")
             walk = gr.Textbox("", label="Of this code", interactive=False, elem_id="walk")
         with gr.Column(scale=2, min_width=320):
-            picture = _picture(420, label="The map of a code between two", elem_id="walked")
+            picture = _picture(420, label="What codes draw", elem_id="walked")
     private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     shown, sliders = [ends, said, picture, walk], [place, vector]
     result.select(clicked, [run, seen, ends, score, *sliders], shown, **private)
+    asked = [run, seen, ends, score, place]
+    draw.click(one_at_a_time(answers.sampled), asked, [picture, walk], **private)
     for slider in sliders:
         slider.change(
             one_at_a_time(answers.walked), [run, ends, *sliders], [picture, walk], **private

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8
-from numpy import ndarray
+from numpy import ndarray, vstack
 from torch import Tensor
 
 from genseg.alpha.codes import STRIDE, Codes
@@ -21,13 +21,22 @@ from genseg.energies.maps import Maps
 from genseg.energies.model import digest, load_energy
 from genseg.reports.app_seen import Seen, drawn
 from genseg.reports.energy_looks import energies_of
+from genseg.show.brightness import brightened, display_gain
+from genseg.show.draw import close_up, grid, square_around, titled
 from genseg.show.levels import signed
 from genseg.workflows.generate.opened import AlphaRun, Opened
 
 INVITATION = (
     "Click an instance in the picture above to see its energy E, low for an instance; then another "
-    "one, and the sliders lead from the code of the first to that of the second."
+    "one, and the sliders lead from the code of the first to that of the second. Samples are other "
+    "vectors, at the place of the slider."
 )
+SAMPLES, COLUMNS = 6, 3  # vectors that are drawn at once, and pictures in a row
+KNOWN = 64  # instances of the image, at most, by which they are drawn
+DRAWN = "Vectors that instances of this image could have, the lowest energy first."
+ALONE = "One instance alone counts, so every sample is its own vector: lower the score."
+AROUND = 3.0  # sides of what is drawn on average that a picture of it shows
+TILE = 200  # pixels of such a picture
 
 
 def without_energies(runs: Sequence[Path]) -> tuple[list[Path], list[Path]]:
@@ -160,13 +169,55 @@ def between(
     )
     alpha = run.energy.decode(ends.embeddings[None], code).sigmoid()
     energy = float(energies_of(run.energy, ends.embeddings, alpha))
-    large = F.interpolate(alpha[None], scale_factor=STRIDE, mode="bilinear")[0, 0]
-    h, w = ends.pixels.shape[:2]
-    levels = (large[:h, :w] * OPAQUE).round().byte().cpu().numpy()
-    found = cut_instance(levels)
+    found = cut_instance(_levels(ends, alpha[0]))
     seen = Seen(ends.name, ends.pixels, () if found is None else (found,))
     nothing = "" if found is not None else " Nothing is drawn."
     return drawn(seen, 0.0, "Soft alpha"), f"E = {signed(energy)}.{nothing}"
+
+
+def _levels(ends: Ends, alpha: Float[Tensor, "h w"]) -> UInt8[ndarray, "_ _"]:
+    """A map at the stride of the embeddings, in pixels of the part of the image."""
+    large = F.interpolate(alpha[None, None], scale_factor=STRIDE, mode="bilinear")[0, 0]
+    h, w = ends.pixels.shape[:2]
+    return (large[:h, :w] * OPAQUE).round().byte().cpu().numpy()
+
+
+@torch.no_grad()
+def sampled(
+    run: AlphaRun,
+    seen: Seen,
+    ends: Ends,
+    place: float,
+    score: float,
+    generator: torch.Generator,
+) -> tuple[UInt8[ndarray, "_ _ 3"] | None, str]:
+    """What other vectors draw at a place on the way from the first to the second instance, with the
+    energy of each, the lowest first; and a word. They are drawn as the energy's prior says, or else
+    as the vectors of the instances that count."""
+    assert run.energy is not None
+    maps = (_map(ends, seen, a) for a in seen.counted(score)[:KNOWN])
+    known = [_codes(run, ends, alpha).vector for alpha in maps if float(alpha.sum()) >= 1]
+    near = torch.cat(known or [ends.codes.vector])
+    vector = run.energy.prior.sampled(near, SAMPLES, generator)
+    at, scale = (torch.lerp(x[:1], x[-1:], place) for x in (ends.codes.place, ends.codes.scale))
+    first = ends.codes.image[:1]
+    codes = Codes(
+        vector, at.expand(SAMPLES, 2), scale.expand(SAMPLES), first.expand(SAMPLES).clone()
+    )
+    alpha = run.energy.decode(ends.embeddings[None], codes).sigmoid()
+    energies = energies_of(run.energy, ends.embeddings, alpha).tolist()
+    side = STRIDE * float(alpha.sum((1, 2)).mean().sqrt().clamp_min(1)) * AROUND / 2
+    y, x = at[0].tolist()
+    h, w = ends.pixels.shape[:2]
+    square = square_around([(y - side, x - side, y + side, x + side)], h, w, margin=0)
+    bright = brightened(ends.pixels, display_gain(ends.pixels))
+    order, rows = sorted(range(SAMPLES), key=energies.__getitem__), []
+    for some in (order[n : n + COLUMNS] for n in range(0, SAMPLES, COLUMNS)):
+        row = [close_up(bright, _levels(ends, alpha[i]), square, side=TILE) for i in some]
+        words = [f"E = {energies[i]:.2f}" for i in some]  # the font has no other minus
+        rows.append(titled(grid(row, columns=COLUMNS, side=TILE), words, side=TILE, below=True))
+    alike = len(near) == 1 and bool((vector == near).all())
+    return vstack(rows), ALONE if alike else DRAWN
 
 
 class EnergyAnswers:
@@ -174,6 +225,7 @@ class EnergyAnswers:
     the last two."""
 
     def __init__(self, runs: Mapping[str, Opened]) -> None:
+        self.generator = torch.Generator().manual_seed(0)
         self.runs = {
             name: run
             for name, run in runs.items()
@@ -199,6 +251,14 @@ class EnergyAnswers:
     def walked(self, name: str, ends: Ends | None, place: float, vector: float) -> tuple[Any, ...]:
         """The sliders are moved."""
         return between(self.runs[name], ends, place, vector) if name in self.runs else (None, "")
+
+    def sampled(
+        self, name: str, seen: Seen | None, ends: Ends | None, score: float, place: float
+    ) -> tuple[Any, ...]:
+        """Samples are asked for: picture, words."""
+        if name not in self.runs or seen is None or ends is None:
+            return None, "Click an instance first."
+        return sampled(self.runs[name], seen, ends, place, score, self.generator)
 
     def forgotten(self) -> tuple[Any, ...]:
         """Another image, or another run."""

@@ -4,7 +4,6 @@ with what they are not, and the decoder's own instances."""
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import cast
 
 import numpy as np
@@ -13,17 +12,10 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from genseg.alpha.codes import STRIDE, Codes
-from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.model import load_alpha
-from genseg.core.names import BANKS, ENERGY_NAME
+from genseg.core.names import ENERGY_NAME
 from genseg.core.paths import expand
-from genseg.core.precision import fast_precision
-from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
-from genseg.data.images.files import ImageList, fingerprint, list_images
 from genseg.data.instances.instance import OPAQUE
-from genseg.data.regions.opened import in_windows
-from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.corrupt import Kind, corrupted, geometry_of, moved
 from genseg.energies.draws import Draws
@@ -32,11 +24,9 @@ from genseg.energies.maps import Maps, soft_overlap
 from genseg.energies.material import UNSEEN, Material, embedded
 from genseg.energies.model import digest, load_energy
 from genseg.reports.run import Run, chosen
-from genseg.reports.training_pictures import Shrunk
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import close_up, square_around
-from genseg.workflows.energy.parts import recipe_of
-from genseg.workflows.generate.finder import alpha_file
+from genseg.workflows.energy.decoders import composer_of, decoder_run
 
 LATER = 2**20  # composites after the first unseen one: those before are trained on, or judged
 COMPOSITES, FEWEST = 16, 4  # composites that are looked at
@@ -290,28 +280,19 @@ def _looked(run: Run) -> Looked | None:
         return None
     energy, facts = load_energy(file)
     energy.requires_grad_(False)
+    shaped, cpu = run.shaped, torch.device("cpu")
     try:
-        alpha = alpha_file(run.path if run.shaped is None else expand(run.shaped.alpha))
-        model, known = load_alpha(alpha)
-        recipe, images = recipe_of(alpha), images_of(run, alpha)
-        bank = load_bank(alpha.parent / BANKS / "0.npz")
+        decoder = decoder_run(run.path if shaped is None else expand(shaped.alpha), cpu)
+        data = run.folder or (None if shaped is None else shaped.data)
+        composer, _ = composer_of(decoder, data, kept=False)
     except (ValueError, OSError):
         return None
-    same = facts.alpha == digest(alpha) and known.fingerprint in ("", fingerprint(images))
-    if not same or not isinstance(model.decoder, AlphaDecoder):
+    if facts.alpha != digest(decoder.file):
         return None
-    model.precision = fast_precision(torch.device("cpu"))
-    source, compose = Shrunk(images, recipe.alpha.side), recipe.alpha.compose
+    compose = replace(composer.config, empty=0.0)
     count = min(COMPOSITES, max(FEWEST, PIXELS // compose.size**2))
-    composer = Composer(source, bank, replace(compose, empty=0.0), share=1.0, seed=recipe.seed)
-    hosts = (chosen(len(images), count) * count)[:count]  # few images come again
+    composer = Composer(composer.source, composer.bank, compose, share=1.0, seed=composer.seed)
+    hosts = (chosen(len(composer.source), count) * count)[:count]  # few images come again
     made = composer([(UNSEEN + LATER + n, host) for n, host in enumerate(hosts)])
-    return Looked(energy, facts.shape.reconstruct > 0, made.image.numpy(), embedded(model, made))
-
-
-def images_of(run: Run, alpha: Path) -> ImageList:
-    """The images that an energy's decoder was trained on, or those given by hand. Raises ValueError
-    where they are not there."""
-    given = run.folder or (run.shaped.data if run.shaped is not None else None)
-    path = given or recipe_of(alpha).data.path
-    return in_windows(list_images(default_scenes("images") if path == "embedded" else path))
+    found = embedded(decoder.model, made)
+    return Looked(energy, facts.shape.reconstruct > 0, made.image.numpy(), found)

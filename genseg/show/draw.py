@@ -154,15 +154,16 @@ def cut_outs(image: Pixels, instances: Sequence[Instance]) -> Picture:
 
 
 def titled(
-    sheet: UInt8[np.ndarray, "_ _ 3"], titles: Sequence[str], *, side: int
+    sheet: UInt8[np.ndarray, "_ _ 3"], titles: Sequence[str], *, side: int, below: bool = False
 ) -> UInt8[np.ndarray, "_ _ 3"]:
-    """A grid with a word above each picture of its first row."""
+    """A grid with a word above each picture of its first row, or below each of its last one."""
     size = max(9, min(18, side // 12))
     band = Image.new("RGB", (sheet.shape[1], 2 * size), "white")
     pen, font = ImageDraw.Draw(band), ImageFont.load_default(size)
     for n, title in enumerate(titles):
         pen.text((n * (side + GAP), size // 3), title, fill=(60, 60, 60), font=font)
-    return np.vstack([np.asarray(band), sheet])
+    words = np.asarray(band)
+    return np.vstack([sheet, words] if below else [words, sheet])
 
 
 def grid(pictures: Sequence[UInt8[np.ndarray, "_ _ c"]], *, columns: int, side: int) -> Picture:

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
-from genseg.alpha.generate import generate, proposed_at
+from genseg.alpha.generate import Rank, generate, proposed_at
 from genseg.alpha.kept import GenerateConfig, covering, unpadded
 from genseg.alpha.merging import by_tiles
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
@@ -59,6 +60,9 @@ class PlaceDetector(nn.Module):
         self.decoder = decoder
         with_norms(decoder, config.norm)  # in place: the decoder itself is no norm
         self.classify = nn.Linear(decoder.config.code, classes)
+        # an energy that ranks instances, and what makes the scores that it gives probabilities
+        self.rank: Rank | None = None
+        self.calibration = Calibration()
 
     def forward(self, batch: Labelled) -> dict[str, Tensor]:
         embeddings, places = self.decoder(self.encoder.pyramid(batch.images))
@@ -115,11 +119,15 @@ class PlaceDetector(nn.Module):
         """The instances of a part of an image."""
         embeddings, places = self.decoder(self.encoder.pyramid(padded(image)))
         categories = self.classify(places.vector).float().softmax(-1)
-        (found,) = generate(
-            self.decoder, embeddings, places, self.config.generate, categories=categories
-        )
+        c, calibration = self.config.generate, self.calibration
+        if self.rank is not None:
+            c = replace(c, score=calibration.score(c.score))
+        (found,) = generate(self.decoder, embeddings, places, c, categories, self.rank)
         h, w = image.shape[1:]
-        return unpadded(found, h, w, self.config.generate)
+        whole = unpadded(found, h, w, c)
+        if self.rank is None:
+            return whole
+        return [replace(a, score=calibration.probability(a.score)) for a in whole]
 
 
 def as_composites(batch: Labelled) -> Composites:

@@ -62,6 +62,11 @@ class Preparation:
         """By how much an image of that size is resized."""
         return self.fit / max(height, width) if self.fit else 1.0
 
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """Of an image of that size, once it is resized."""
+        scale = self.scale(height, width)
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
     @overload
     def resized(self, image: Pixels) -> UInt8[np.ndarray, "_ _ c"]: ...
     @overload
@@ -75,7 +80,7 @@ class Preparation:
         scale = self.scale(*image.shape[:2])
         if scale == 1:
             return image
-        h, w = (max(1, round(n * scale)) for n in image.shape[:2])
+        h, w = self.size(*image.shape[:2])
         return resize(image, (w, h), cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
 
     def _scene(self, image: Scene) -> Scene:
@@ -85,8 +90,7 @@ class Preparation:
         scale = self.scale(*seen.size)
         if image.chosen is not None or scale == 1:
             return seen
-        h, w = (max(1, round(n * scale)) for n in seen.size)
-        return seen.resized((h, w))
+        return seen.resized(self.size(*seen.size))
 
     def normalised(self, pixels: UInt8[Tensor, "*n h w c"]) -> Float[Tensor, "*n c h w"]:
         """Pixels as the model takes them."""

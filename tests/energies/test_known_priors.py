@@ -53,6 +53,59 @@ def test_what_pca_calls_likely_has_a_volume_of_one() -> None:
     assert volume(prior) == pytest.approx(1, abs=1e-3)
 
 
+MANY = 40_000  # samples: a mean of them is right to a hundredth of a deviation or so
+
+
+@pytest.mark.parametrize("kind", ["pca", "mixture", "square ica"])
+def test_samples_of_a_fit_have_the_probability_that_it_says(kind: str) -> None:
+    """As many as exp(-E) sums to, on each of the 16 pieces of the plane."""
+    g = torch.Generator().manual_seed(3)
+    h = normal(400, 2) @ torch.tensor([[1.5, 0.4], [0.0, 0.5]], dtype=torch.float64)
+    h[::4] += torch.tensor([4.0, -1.0])
+    made: dict[str, fitted.Fitted] = {
+        "pca": fitted.PCA(2, components=1),
+        "mixture": fitted.Mixture(2, components=3),
+        "square ica": fitted.SquareICA(2),
+    }
+    prior = made[kind].double()
+    prior.fit(h)
+
+    def piece(x: Tensor) -> Tensor:
+        """In which of 4 x 4 pieces, parted at -1, 1 and 3."""
+        return torch.bucketize(
+            x.contiguous(), torch.tensor([-1.0, 1.0, 3.0]).double()
+        ) @ torch.tensor([4, 1])
+
+    wanted = torch.zeros(16).double()
+    wanted.index_add_(0, piece(PLANE), (-prior.density(PLANE)).exp() * CELL)
+    found = torch.bincount(piece(prior.sampled(h, MANY, g)), minlength=16) / MANY
+    torch.testing.assert_close(found.double(), wanted, atol=0.012, rtol=0)
+
+
+def test_without_a_distribution_of_its_own_samples_are_as_what_is_known() -> None:
+    """Mean and covariance of the vectors; of one alone it is that one."""
+    g = torch.Generator().manual_seed(0)
+    known = normal(5, 3) @ normal(3, 3, seed=1) + 2
+    for prior in (priors.NoPrior(), fitted.PCA(3, components=1).double()):  # not fitted yet
+        x = prior.sampled(known, MANY, g)
+        torch.testing.assert_close(x.mean(0), known.mean(0), atol=0.05, rtol=0)
+        torch.testing.assert_close(torch.cov(x.T), torch.cov(known.T), atol=0.1, rtol=0.03)
+    assert (priors.NoPrior().sampled(known[:1], 4, g) == known[:1]).all()
+
+
+def test_a_variational_code_is_standard_normal_and_a_quantised_one_is_a_centre() -> None:
+    g = torch.Generator().manual_seed(0)
+    x = priors.Normal(0.0).sampled(normal(2, 3) + 9, MANY, g)
+    torch.testing.assert_close(torch.cov(x.T), torch.eye(3).double(), atol=0.03, rtol=0)
+    quantised = priors.Quantised(3, centres=4, commitment=0.25).double()
+    means = fitted.KMeans(3, centres=4).double()
+    means.fit(normal(60, 3))
+    for prior in (quantised, means):
+        drawn = prior.sampled(normal(2, 3), 100, g)
+        same = (drawn[:, None] == prior.centres).all(2)
+        assert same.any(1).all() and same.any(0).all()
+
+
 def plane(left: float) -> tuple[fitted.PCA, Tensor, Tensor]:
     """A fit to points around a plane in space, with a deviation of `left` from it; the centred
     points; and the two directions of most variance."""

@@ -1,7 +1,7 @@
 """What the live page says of an energy: of a click, and between two instances."""
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +9,13 @@ import pytest
 import torch
 from app_runs import SMALL, write_run
 
+from genseg.alpha.codes import Codes
 from genseg.core.names import ALPHA_NAME, ENERGY_NAME
 from genseg.energies.autoencoder import AutoencoderConfig
 from genseg.energies.config import Denoising
 from genseg.energies.maps import Maps
 from genseg.energies.model import EnergyFacts, built, digest, save_energy
+from genseg.reports import app_energy
 from genseg.reports.app_energy import Ends, EnergyAnswers, with_energies, without_energies
 from genseg.reports.app_seen import Seen, look
 from genseg.workflows.generate.opened import AlphaRun, open_runs
@@ -92,6 +94,35 @@ def test_a_click_says_the_energy_and_sliders_lead_to_the_next_one(
     value = float(words.split("E = ")[1].split(" ")[0].rstrip(".").replace("\N{MINUS SIGN}", "-"))
     assert value == pytest.approx(float(expected), rel=6e-3, abs=1e-3)
     assert end.shape == start.shape
+
+
+def test_samples_are_drawn_at_the_place_and_the_lowest_energy_comes_first(
+    runs: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = opened([runs[0]]).values()
+    assert isinstance(found, AlphaRun) and found.energy is not None
+    answers, seen = EnergyAnswers({"mine": found}), look(found, Seen("x.png", PIXELS))
+    assert answers.sampled("mine", seen, None, 0.0, 0.0) == (None, "Click an instance first.")
+    y, x = inside(seen.counted(0.0)[0])
+    ends, *_ = answers.clicked("mine", seen, None, 0.0, 0.0, 0.0, (x, y))
+    told, codes = list[list[str]](), list[Codes]()
+    decode = found.energy.decode
+    monkeypatch.setattr(app_energy, "titled", lambda row, words, **how: told.append(words) or row)
+    monkeypatch.setattr(found.energy, "decode", lambda e, c: codes.append(c) or decode(e, c))
+    picture, words = answers.sampled("mine", seen, ends, 0.0, 0.0)
+    assert "lowest energy first" in words and picture.shape[2] == 3
+    drawn = codes[0]
+    assert (drawn.place == ends.codes.place[0]).all() and len(drawn.vector) == 6
+    alpha = decode(ends.embeddings[None], drawn).sigmoid()
+    with torch.no_grad():
+        energies = found.energy(ends.embeddings[None], Maps(alpha, drawn.image))
+    said = [float(word.removeprefix("E = ")) for row in told for word in row]
+    assert said == [pytest.approx(e, abs=6e-3) for e in sorted(energies.tolist())]
+    # asked again, they are others; and of one instance alone they are its own
+    answers.sampled("mine", seen, ends, 0.0, 0.0)
+    assert not torch.equal(codes[-2].vector, drawn.vector)
+    alone = replace(seen, found=seen.found[:1])
+    assert "lower the score" in answers.sampled("mine", alone, ends, 0.0, 0.0)[1]
 
 
 def inside(a: object) -> tuple[int, int]:

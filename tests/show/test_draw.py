@@ -102,6 +102,9 @@ def test_cut_outs_show_the_image_by_its_alpha_over_a_checkerboard() -> None:
 def test_titles_stand_above_the_grid_and_leave_it_alone() -> None:
     sheet = grid([noise(32, 32)] * 2, columns=2, side=96)
     out = titled(sheet, ["image", "found"], side=96)
+    other = titled(sheet, ["image", "found"], side=96, below=True)
+    words = len(out) - len(sheet)
+    assert (other[: len(sheet)] == sheet).all() and (other[len(sheet) :] == out[:words]).all()
     band = out[: len(out) - len(sheet)]
     np.testing.assert_array_equal(out[len(band) :], sheet)
     assert out.shape[1] == sheet.shape[1]

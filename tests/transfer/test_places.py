@@ -2,13 +2,16 @@
 odd sizes."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from genseg.alpha.calibration import Calibration
 from genseg.alpha.decoder import AlphaDecoder, DecoderConfig
 from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.objective import ObjectiveConfig, assign, objective
@@ -164,6 +167,39 @@ def test_a_large_image_is_seen_by_tiles_and_classes_are_kept(
         ((10.0, 20.0, 20.0, 30.0), 0),
         ((130.0, 5.0, 140.0, 15.0), 0),
     ]
+
+
+class Contrary:
+    """Ranks last what the decoder ranks first."""
+
+    least, faintest = 0.0, None
+
+    def __call__(self, embeddings: Tensor, found: Sequence[Instance]) -> list[Instance]:
+        other = (replace(a, score=1 - a.score) for a in found)
+        return sorted(other, key=lambda a: -a.score)
+
+
+def test_a_ranking_changes_scores_alone_and_the_least_score_is_a_probability() -> None:
+    model, image = detector().eval(), batch().images[0]
+
+    def found() -> dict[tuple[Any, ...], float]:
+        return {
+            (d.box_xyxy, d.category, d.instance.alpha.tobytes()): d.score
+            for d in model.detect(image)
+            if d.instance is not None
+        }
+
+    before = found()
+    model.rank, model.calibration = Contrary(), Calibration(2.0, -0.5)
+    after = found()
+    assert len(before) > 3 and before.keys() == after.keys()
+    for known, score in before.items():
+        assert after[known] == pytest.approx(model.calibration.probability(1 - score), abs=1e-9)
+    middle = sorted(after.values())[len(after) // 2]
+    c = replace(model.config.generate, score=middle)
+    model.config = replace(model.config, generate=c)
+    enough = {known: score for known, score in after.items() if score >= middle - 1e-9}
+    assert found().keys() == enough.keys() and 0 < len(enough) < len(after)
 
 
 def test_padding_mirrors_and_repeats_where_the_image_is_too_small() -> None:

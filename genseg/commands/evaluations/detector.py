@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_energy, path
 
 SUMMARY = "a fine-tuned model against a labelled COCO json"
 HELP = """\
@@ -27,6 +27,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="most detections of an image, for AP (default: as the run has it)",
     )
+    add_energy(parser, "what a model of places finds")
     parser.add_argument(
         "--at-least", type=float, metavar="SCORE", help="exit code 3 when the main number is lower"
     )
@@ -51,6 +52,7 @@ def act(options: argparse.Namespace) -> int:
         options.data,
         out=options.out,
         detections=options.detections,
+        energy=options.energy,
         predictions=options.predictions,
     )
     print(result)

@@ -16,11 +16,14 @@ from genseg.workflows.pretrain.config import CheckpointConfig
 @dataclass(frozen=True)
 class EnergyConfig:
     run: str  # the run directory of the energy
-    # the run whose alpha decoder it is for, with its config.yaml and banks/
+    # the run whose alpha decoder it is for: with the alpha task, its config.yaml and banks/, or of
+    # genseg finetune with model.name=places
     alpha: str
     # how the energy is shaped; shape.name chooses which keys it has
     shape: Any
-    data: str | None = None  # the images, where they are elsewhere now; by default those of the run
+    # the images, where they are elsewhere now; for a fine-tuned run a COCO json: its labels, or
+    # others, of images that it has not seen; by default those of the run
+    data: str | None = None
     composites: int = 800  # composites that it is trained on
     judged: int = 96  # further ones on which it is judged, and scores are calibrated
     maps: int = 6  # most true maps of an image that a step sees

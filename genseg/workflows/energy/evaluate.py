@@ -12,27 +12,26 @@ import numpy as np
 import torch
 from scipy.stats import spearmanr
 
-from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.generate import candidates
-from genseg.alpha.model import AlphaModel, load_alpha
 from genseg.core.check import at_least, between
 from genseg.core.files import write_text
-from genseg.core.precision import fast_precision
 from genseg.core.result import Result
 from genseg.core.threads import in_order, several_at_once
 from genseg.data.images.source import decode
 from genseg.data.instances.coco import AnnotatedImage
 from genseg.data.instances.instance import Instance, cut_instance, resized
 from genseg.data.labels.annotated import Usable, read_usable
+from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.corrupt import KINDS
 from genseg.energies.judge import Judgement, Scene, judge
 from genseg.energies.maps import Maps, nearest
 from genseg.energies.material import OWN, distinct, shrunk_maps
-from genseg.energies.model import digest, load_energy
+from genseg.energies.model import EnergyFacts, digest, load_energy
 from genseg.energies.use import Ranker, Ranking
 from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
-from genseg.workflows.generate.finder import alpha_file, energy_file
+from genseg.workflows.energy.decoders import DecoderRun, decoder_run
+from genseg.workflows.generate.finder import energy_file
 
 SIDE = 256  # pixels of the window of an image that is looked at
 ALL = "all"
@@ -114,7 +113,6 @@ class EnergyScores(Result, Mapping[str, Mapping[str, Scored]]):
         }
 
 
-@reads_as("alpha")
 def evaluate_energies(
     energies: Sequence[Path],
     alpha: Path,
@@ -126,55 +124,75 @@ def evaluate_energies(
 ) -> EnergyScores:
     """Judge energies by the labels of a COCO json, which none has seen.
 
-    energies: runs of genseg energy for the alpha decoder of the run `alpha`
+    energies: runs of genseg energy for the decoder of the run `alpha`
     images: at most so many of the json, drawn at random; 0: all
     overlap: of corrupted maps with the labels' own, where their kind has a strength
 
     Raises ValueError for what a user can mend.
     """
-    at_least(0, images=images)
     between(0, 1, least=overlap[0], most=overlap[1])
     if out is not None:
         check_out(out)
-    file = alpha_file(alpha)
-    model, _ = load_alpha(file)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device).precision = fast_precision(device)
-    loaded = {}
-    for one in energies:
-        path = energy_file(one)
-        energy, facts = load_energy(path)
-        if facts.alpha != digest(file):
-            raise ValueError(
-                f"{path} was trained for another alpha decoder than {file}: give its own run as "
-                "--alpha"
-            )
-        loaded[str(one)] = (energy.to(device), facts)
-    usable = read_usable(data)
-    looked = _looked(model, usable, images)
-    groups = {ALL: looked}
-    kinds = sorted({one.kind for one in looked if one.kind})
-    if len(kinds) > 1:
-        groups |= {kind: [one for one in looked if one.kind == kind] for kind in kinds}
-    found = {
-        name: {
-            group: _scored(energy, Ranker(energy, facts.ranking, facts.use), some, overlap)
-            for group, some in groups.items()
-        }
-        for name, (energy, facts) in loaded.items()
-    }
-    maps = sum(len(one.scene.alpha) for one in looked)
-    head = (
-        f"{data}: {len(looked)} images, {maps} labels in windows of {SIDE} pixels; corrupted maps "
-        f"overlap theirs by {overlap[0]:g} to {overlap[1]:g} where their kind has a strength",
-    )
-    scores = EnergyScores(found, head)
+    scores = look_at_labels(alpha, data, images=images).scores(energies, overlap=overlap)
     if out is not None:
         write_text(out, json.dumps({"data": str(data), "energies": scores.numbers()}, indent=1))
     return scores
 
 
-def _looked(model: AlphaModel, usable: Usable, most: int) -> list[Labelled]:
+@dataclass(frozen=True)
+class Looked:
+    """Labelled images as the decoder of a run sees them, by which energies are judged as often as
+    is wished. file: the decoder's weights"""
+
+    file: Path
+    device: torch.device
+    data: Path
+    images: tuple[Labelled, ...]
+
+    def scores(self, energies: Sequence[Path], *, overlap: tuple[float, float]) -> EnergyScores:
+        """What energies are worth here; overlap: as for `evaluate_energies`. Raises ValueError for
+        one of another decoder."""
+        loaded = {str(one): self._loaded(energy_file(one)) for one in energies}
+        groups = {ALL: self.images}
+        kinds = sorted({one.kind for one in self.images if one.kind})
+        if len(kinds) > 1:
+            groups |= {k: tuple(one for one in self.images if one.kind == k) for k in kinds}
+        found = {
+            name: {
+                group: _scored(energy, Ranker(energy, facts.ranking, facts.use), some, overlap)
+                for group, some in groups.items()
+            }
+            for name, (energy, facts) in loaded.items()
+        }
+        maps = sum(len(one.scene.alpha) for one in self.images)
+        head = (
+            f"{self.data}: {len(self.images)} images, {maps} labels in windows of {SIDE} pixels; "
+            f"corrupted maps overlap theirs by {overlap[0]:g} to {overlap[1]:g} where their kind "
+            "has a strength",
+        )
+        return EnergyScores(found, head)
+
+    def _loaded(self, path: Path) -> tuple[Autoencoder, EnergyFacts]:
+        energy, facts = load_energy(path)
+        if facts.alpha != digest(self.file):
+            raise ValueError(
+                f"{path} was trained for another alpha decoder than {self.file}: give its own run "
+                "as --alpha"
+            )
+        return energy.to(self.device), facts
+
+
+@reads_as("alpha")
+def look_at_labels(alpha: Path, data: Path, *, images: int = 0) -> Looked:
+    """The images of a COCO json as the decoder of the run `alpha` sees them; images: as for
+    `evaluate_energies`. Raises ValueError for what a user can mend."""
+    at_least(0, images=images)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = decoder_run(alpha, device)
+    return Looked(run.file, device, data, tuple(_looked(run, read_usable(data), images)))
+
+
+def _looked(run: DecoderRun, usable: Usable, most: int) -> list[Labelled]:
     """Some of the labelled images as the model sees them."""
     listed = list(zip(usable.entries.values(), usable.images(), strict=True))
     drawn = np.random.default_rng(0).permutation(len(listed))[: most or None]
@@ -183,25 +201,20 @@ def _looked(model: AlphaModel, usable: Usable, most: int) -> list[Labelled]:
     def look(one: tuple[Any, AnnotatedImage]) -> Labelled:
         entry, image = one
         kind = str(entry.record.get("kind", ""))
-        return _window(model, decode(entry.path, image=entry.page), image, kind)
+        return _window(run, decode(entry.path, image=entry.page), image, kind)
 
-    with several_at_once(model.device) as pool:
+    with several_at_once(run.model.device) as pool:
         return [one for one in in_order(pool, look, some) if len(one.scene.alpha)]
 
 
 @torch.no_grad()
-def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: str) -> Labelled:
+def _window(run: DecoderRun, pixels: np.ndarray, image: AnnotatedImage, kind: str) -> Labelled:
     """The middle window of an image, with its labels."""
-    small, whole = model.prepared(pixels), pixels.shape[:2]
+    small, whole, model = run.prepared(pixels), pixels.shape[:2], run.model
     h, w = small.shape[:2]
     top, left = max(0, h - SIDE) // 2, max(0, w - SIDE) // 2
     part = np.ascontiguousarray(small[top : top + SIDE, left : left + SIDE])
-    decoder = model.decoder
-    assert isinstance(decoder, AlphaDecoder)
-    with torch.autocast(
-        model.device.type, model.precision, enabled=model.precision != torch.float32
-    ):
-        embeddings, places = decoder(model.encoder.pyramid(model.tensor([part])))
+    embeddings, places, classes = model.proposed([part])
     embeddings = embeddings.float()
     rows, columns = 2 * embeddings.shape[2], 2 * embeddings.shape[3]
     canvases = []
@@ -220,7 +233,7 @@ def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: 
         torch.from_numpy(stacked).to(model.device),
         torch.zeros(len(stacked), dtype=torch.long, device=model.device),
     )
-    (found,) = candidates(decoder, embeddings, places, OWN)
+    (found,) = candidates(run.decoder, embeddings, places, OWN, classes)
     own = [a for a in distinct(found) if cut_instance(a.alpha) is not None]
     size = embeddings.shape[2:]
     maps = [torch.from_numpy(a.paint(int(size[0]), int(size[1]))).float() / 255 for a in own]
@@ -232,7 +245,7 @@ def _window(model: AlphaModel, pixels: np.ndarray, image: AnnotatedImage, kind: 
 
 
 def _scored(
-    energy: Any, ranker: Ranker, some: Sequence[Labelled], overlap: tuple[float, float]
+    energy: Autoencoder, ranker: Ranker, some: Sequence[Labelled], overlap: tuple[float, float]
 ) -> Scored:
     judgement = judge(energy, [one.scene for one in some], overlap=overlap)
     plain = Ranker(energy, Ranking(), ranker.config)

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,21 +12,12 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from genseg import config as configs
-from genseg.alpha.decoder import AlphaDecoder
-from genseg.alpha.model import AlphaModel, load_alpha
+from genseg.alpha.model import AlphaModel
 from genseg.core import dist
-from genseg.core.names import BANKS, CONFIG_NAME
 from genseg.core.paths import expand
-from genseg.core.precision import fast_precision
 from genseg.core.schedule import Plan
-from genseg.data.composites.bank import load_bank
 from genseg.data.composites.composer import Composer
-from genseg.data.images.files import fingerprint, list_images
-from genseg.data.regions.opened import in_windows, source_of
-from genseg.data.scenes.scenes import default_scenes
 from genseg.energies.draws import Draws
-from genseg.energies.maps import check_grids
 from genseg.energies.material import PAIRS, Material, material, paired
 from genseg.energies.model import digest
 from genseg.energies.shaping import Examples, Shaping
@@ -36,10 +26,8 @@ from genseg.runs.resume import described
 from genseg.train.machine import circumstances, make_accelerator, prepare
 from genseg.train.optim import build_optimizer
 from genseg.workflows.energy.config import EnergyConfig
-from genseg.workflows.generate.finder import alpha_file
-from genseg.workflows.pretrain import config as pretrained
-from genseg.workflows.pretrain.parts import read_cache
-from genseg.workflows.pretrain.rounds import first_bank, progress
+from genseg.workflows.energy.decoders import DecoderRun, composer_of, decoder_run
+from genseg.workflows.pretrain.rounds import progress
 
 WARM, TIMED = 2, 6  # steps that are made, and timed, to learn what a step takes
 FEWEST = 20  # steps of a run, however short the time
@@ -47,15 +35,14 @@ FEWEST = 20  # steps of a run, however short the time
 
 @dataclass
 class EnergyParts:
-    """Everything that a run is made of. decoder: the model whose maps are judged; judged: the
+    """Everything that a run is made of. run: the one whose decoder draws the maps; judged: the
     composites that are not trained on; pairs: more of them, of which every two show some
     cut-outs alike."""
 
     config: EnergyConfig
     accelerator: Accelerator
-    alpha: Path
+    run: DecoderRun
     digest: str
-    decoder: AlphaModel
     composer: Composer
     material: Material
     judged: Material
@@ -105,30 +92,23 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
         raise ValueError(
             f"batch_size={config.batch_size} is more than composites={config.composites}"
         )
-    alpha = alpha_file(expand(config.alpha))
-    model, facts = load_alpha(alpha)
-    if not isinstance(model.decoder, AlphaDecoder):
-        raise ValueError(
-            f"{alpha}: its codes come from slots, and an energy is for those of places; give a run "
-            "with alpha.name=places"
-        )
-    check_grids(model.decoder)
-    model.to(accelerator.device).precision = fast_precision(accelerator.device)
-    recipe = recipe_of(alpha)
-    composer, content = composer_of(alpha, recipe, config, facts.fingerprint)
-    name = digest(alpha)
+    run = decoder_run(expand(config.alpha), accelerator.device)
+    composer, content = composer_of(run, config.data)
+    name = digest(run.file)
+    key = f"{name}-{content}"
     with dist.together():
         if accelerator.is_main_process:  # makes it; the others read it
-            _made(model, composer, config, name)
-    whole, pairs = _made(model, composer, config, name)
+            _made(run.model, composer, config, key)
+    whole, pairs = _made(run.model, composer, config, key)
     if not len(whole.image):
         raise ValueError(
-            f"{alpha}: its composites show no instance, so there is nothing to learn; look at the "
-            f"proposals: genseg generate {recipe.alpha.proposals} FOLDER --out DIR"
+            f"{run.file}: its composites show no instance, so there is nothing to learn; look at "
+            "the labels, or the proposals, that they are made of"
         )
     torch.manual_seed(config.seed % 2**63)
-    sizes = {"embedding": facts.decoder.embedding, "code": facts.decoder.code}
-    energy = build_energy(config.shape, model.decoder, config.autoencoder, **sizes)
+    c = run.decoder.config
+    sizes = {"embedding": c.embedding, "code": c.code}
+    energy = build_energy(config.shape, run.decoder, config.autoencoder, **sizes)
     sample = whole.embeddings[: min(len(whole), 256)]
     energy.observe(sample)
     module = build_shaping(config.shape, energy)
@@ -139,14 +119,13 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
     return EnergyParts(
         config=config,
         accelerator=accelerator,
-        alpha=alpha,
+        run=run,
         digest=name,
-        decoder=model,
         composer=composer,
         material=whole.part(0, config.composites),
         judged=whole.part(config.composites, config.composites + config.judged),
         pairs=pairs,
-        fingerprint=f"{name}-{content}",
+        fingerprint=key,
         plan=plan,
         module=module,
         wrapped=wrapped,
@@ -155,7 +134,7 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
 
 
 def _made(
-    model: AlphaModel, composer: Composer, config: EnergyConfig, name: str
+    model: AlphaModel, composer: Composer, config: EnergyConfig, key: str
 ) -> tuple[Material, Material]:
     """What is trained on and judged by, and the pairs."""
 
@@ -170,45 +149,8 @@ def _made(
             progress=progress,
         )
 
-    whole = made(composer, config.composites + config.judged, name)
-    return whole, made(paired(composer), PAIRS, f"{name}-pairs")
-
-
-def recipe_of(alpha: Path) -> pretrained.PretrainConfig:
-    """The config of the run that an alpha decoder is of. Raises ValueError where it is gone."""
-    file = alpha.parent / CONFIG_NAME
-    if not file.is_file():
-        raise ValueError(
-            f"there is no {file}: an energy is trained on composites, and that says how they are "
-            f"made; give the run directory of genseg pretrain that {alpha.name} is of"
-        )
-    return configs.load(
-        pretrained.PretrainConfig, file=file, overrides=[], choices=pretrained.CHOICES
-    )
-
-
-def composer_of(
-    alpha: Path, recipe: pretrained.PretrainConfig, config: EnergyConfig, known: str
-) -> tuple[Composer, str]:
-    """Composites as the alpha task made them, of the same images and first proposals; the images'
-    fingerprint. Raises ValueError where the images are others."""
-    data = config.data or recipe.data.path
-    images = in_windows(list_images(default_scenes("images") if data == "embedded" else data))
-    content = fingerprint(images)
-    if known and content != known:
-        raise ValueError(
-            f"data={data}: these are not the images that {alpha} was trained on; give their folder "
-            "as data=FOLDER"
-        )
-    source = source_of(images, read_cache(images, recipe, recipe.alpha.side, content))
-    file = alpha.parent / BANKS / "0.npz"
-    bank = (
-        load_bank(file)
-        if file.is_file()
-        else first_bank(content, source, recipe.alpha, workers=recipe.data.workers)
-    )
-    made = Composer(source, bank, recipe.alpha.compose, share=1.0, seed=recipe.seed)
-    return made, content
+    whole = made(composer, config.composites + config.judged, key)
+    return whole, made(paired(composer), PAIRS, f"{key}-pairs")
 
 
 def timed(parts: EnergyParts, minutes: float) -> int:

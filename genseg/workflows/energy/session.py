@@ -38,6 +38,7 @@ class Shaped(Result):
     ranking: how it ranks the decoder's own instances
     spearman: rank correlation of their overlap with an object: with the decoder's score, and with
         the ranking's; on composites that the ranking was not fitted to
+    next: the command that ranks by it
     """
 
     run: Path
@@ -50,6 +51,7 @@ class Shaped(Result):
     ranking: Ranking | None = None
     spearman: tuple[float, float] = (0.0, 0.0)
     cheats: tuple[str, ...] = field(default=())
+    next: str = "generate"
 
     @property
     def energy(self) -> Path:
@@ -77,7 +79,7 @@ class Shaped(Result):
             f"The decoder's own instances: rank correlation with their overlap {before:.3f} by the "
             f"decoder's score, {after:.3f} with the energy.",
             *(f"warning: {said}" for said in self.cheats),
-            f"Next: genseg generate RUN FOLDER --energy {self.run} --out DIR",
+            f"Next: genseg {self.next} RUN FOLDER --energy {self.run} --out DIR",
         ]
         return "\n".join(lines)
 
@@ -170,14 +172,14 @@ class EnergySession(Session):
             return Shaped(**head, complete=complete)
         made = finished(p.module, p.material, p.judged, p.pairs, c.use, seed=c.seed)
         ranked, judgement = made.ranked, made.judgement
-        p.decoder.rank = Ranker(p.module.model, ranked.ranking, c.use)
+        p.run.model.rank = Ranker(p.module.model, ranked.ranking, c.use)
         facts = EnergyFacts(
             shape=c.shape,
             autoencoder=c.autoencoder,
-            decoder=p.decoder.decoder.config,  # type: ignore[arg-type]
+            decoder=p.run.decoder.config,
             alpha=p.digest,
             ranking=ranked.ranking,
-            calibration=calibrated(p.decoder, p.composer, min(JUDGED, c.judged)),
+            calibration=calibrated(p.run.model, p.composer, min(JUDGED, c.judged)),
             use=c.use,
             maps_seen=self._maps_seen(),
         )
@@ -195,6 +197,7 @@ class EnergySession(Session):
             ranking=ranked.ranking,
             spearman=ranked.spearman,
             cheats=tuple(judgement.cheats()),
+            next="generate" if p.run.preparation is None else "predict",
         )
 
     def _maps_seen(self) -> int:

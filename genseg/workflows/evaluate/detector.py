@@ -32,6 +32,7 @@ from genseg.nn.kept_reading import reads_as
 from genseg.runs.folder import check_out
 from genseg.transfer.predictor import Predictor, as_records, load_predictor
 from genseg.transfer.segmenter import Segmenter
+from genseg.workflows.generate.finder import rank_detections
 from genseg.workflows.generate.predict import shrinking_of
 from genseg.workflows.generate.records import progress_text
 
@@ -210,10 +211,11 @@ def evaluate_files(
     *,
     out: Path | None = None,
     detections: int | None = None,
+    energy: str | None = None,
     predictions: Path | None = None,
 ) -> Evaluated:
     """Score a fine-tuned model on a COCO json. All numbers as json in `out`, COCO's results in
-    `predictions`.
+    `predictions`. energy: a run of genseg energy that gives what is found its scores
 
     Raises ValueError for what a user can mend.
     """
@@ -230,6 +232,8 @@ def evaluate_files(
         check_out(file)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = scoring_precision(facts.precision, predictor.device)
+    if energy is not None:
+        rank_detections(predictor, run, energy)
     labelled, findings = read_labels(str(data), facts.model.name, categories=predictor.categories)
     if semantic:
         refuse_whole(

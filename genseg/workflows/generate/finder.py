@@ -23,6 +23,8 @@ from genseg.data.regions.opened import is_large
 from genseg.data.regions.scene import Scene
 from genseg.energies.model import digest, rank_by
 from genseg.nn.teacher import Teacher, load_teacher
+from genseg.transfer.places import PlaceDetector
+from genseg.transfer.predictor import Predictor, predictor_file
 from genseg.workflows.generate.shrinking import Shrinking
 
 Pixels = UInt8[np.ndarray, "h w c"]
@@ -138,6 +140,22 @@ def finder_of(run: Path, wanted: Wanted, device: torch.device) -> tuple[Finder, 
         rank_by(model, file, energy)
         origin += f" ranked by {digest(energy)}"
     return model, origin
+
+
+def rank_detections(predictor: Predictor, run: Path, energy: str) -> str:
+    """Let an energy score what a fine-tuned model finds; a word that changes with the energy.
+    Raises ValueError for a model without an alpha decoder, or the energy of another one.
+
+    run: what the predictor was loaded from
+    """
+    model, file = predictor.model, energy_file(expand(energy))
+    if not isinstance(model, PlaceDetector):
+        raise ValueError(
+            f"--energy is for models with an alpha decoder (places), and {run} holds "
+            f"{model.config.name}"
+        )
+    rank_by(model, predictor_file(run), file)
+    return digest(file)
 
 
 def shrinking_of(finder: Finder) -> Shrinking:

@@ -35,6 +35,7 @@ from genseg.show.draw import colour
 from genseg.transfer.contract import Detection, Pixels
 from genseg.transfer.predictor import Predictor, as_records, load_predictor, predictor_file
 from genseg.transfer.segmenter import Segmenter
+from genseg.workflows.generate.finder import rank_detections
 from genseg.workflows.generate.job import Job
 from genseg.workflows.generate.records import (
     broken_text,
@@ -140,6 +141,7 @@ def predict(
     out: Path,
     *,
     score: float = 0.5,
+    energy: str | None = None,
     scope: Scope = WHOLE,
     fresh: bool = False,
     after: Callable[[], object] = lambda: None,
@@ -147,8 +149,9 @@ def predict(
     """Write `out/predictions.json` with what a fine-tuned model finds in the images of `folder`.
 
     Of a semantic model: a PNG of indices for each image in `out/masks`, 0 for background, 1, 2, ...
-    in the order of the json's `categories`. score: detections that score less are left out; scope:
-    how much of images is looked at, and how closely; after: called after each image
+    in the order of the json's `categories`. score: detections that score less are left out; energy:
+    a run of genseg energy that gives the scores; scope: how much of images is looked at, and how
+    closely; after: called after each image
 
     Each image's result is kept as soon as it is there: the same command goes on where it was.
     Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for what a user can
@@ -160,10 +163,12 @@ def predict(
         refuse_inside(out, folder)
     predictor.model.to("cuda" if torch.cuda.is_available() else "cpu")
     predictor.precision = scoring_precision(made.precision, predictor.device)
+    ranked = [] if energy is None else [rank_detections(predictor, run, energy)]
     images = list_images(folder)
     job = PredictJob("predict", images, out, scope, predictor, score)
     weights = hashlib.blake2b(predictor_file(run).read_bytes(), digest_size=16).hexdigest()
-    made_of = [weights, listing(images), score, *([scope.settings] if scope != WHOLE else [])]
+    looked = [scope.settings] if scope != WHOLE else []
+    made_of = [weights, listing(images), score, *looked, *ranked]
     origin = hashlib.blake2b(json.dumps(made_of).encode(), digest_size=16).hexdigest()
     with lock(out):
         _open(job, origin, fresh)
@@ -189,8 +194,8 @@ def _open(job: PredictJob, origin: str, fresh: bool) -> None:
     job.out.mkdir(parents=True, exist_ok=True)
     if kept.exists() and read_settings(kept) != {"origin": origin}:
         raise RunError(
-            f"{job.out} holds the result of another model, other images, another --score, --region "
-            "or resolution; choose another --out, or --fresh"
+            f"{job.out} holds the result of another model, other images, another --score, "
+            "--energy, --region or resolution; choose another --out, or --fresh"
         )
     write_text(kept, json.dumps({"origin": origin}) + "\n")
 
