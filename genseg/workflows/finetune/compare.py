@@ -179,25 +179,6 @@ def _compare(
     return Compared(out, result)
 
 
-def _task(
-    cell: Cell,
-    config: FinetuneConfig,
-    labelled: LabelledSet,
-    scored: LabelledSet,
-    chosen: Path | None,
-    out: Path,
-) -> Task:
-    """A cell with the labelled images that it trains on: drawn by its seed, or the first of a
-    list."""
-    numbers = (
-        drawn_labels(labelled, cell.labels, cell.seed)
-        if chosen is None
-        else chosen_labels(labelled, cell.labels, chosen)
-    )
-    found = fingerprint_of(labelled.subset(numbers), start_of(config.encoder), scored)
-    return Task(cell, config, numbers, settings_of(config) | {"fingerprint": found}, out)
-
-
 def load_finetune(
     file: Path | None, overrides: Sequence[str], *, run: str, encoder: str
 ) -> FinetuneConfig:
@@ -228,6 +209,25 @@ class Task:
     @property
     def title(self) -> str:
         return self.cell.title
+
+
+def _task(
+    cell: Cell,
+    config: FinetuneConfig,
+    labelled: LabelledSet,
+    scored: LabelledSet,
+    chosen: Path | None,
+    out: Path,
+) -> Task:
+    """A cell with the labelled images that it trains on: drawn by its seed, or the first of a
+    list."""
+    numbers = (
+        drawn_labels(labelled, cell.labels, cell.seed)
+        if chosen is None
+        else chosen_labels(labelled, cell.labels, chosen)
+    )
+    found = fingerprint_of(labelled.subset(numbers), start_of(config.encoder), scored)
+    return Task(cell, config, numbers, settings_of(config) | {"fingerprint": found}, out)
 
 
 def settings_of(config: FinetuneConfig) -> dict[str, str]:
