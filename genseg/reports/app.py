@@ -51,6 +51,8 @@ CSS = """
 footer {display: none !important}
 #result {height: min(560px, 100vw) !important}
 """
+PRIVATE: dict[str, Any] = {"api_visibility": "private"}
+QUIET: dict[str, Any] = PRIVATE | {"show_progress": "hidden"}
 BUTTONS: list[Any] = ["download", "fullscreen"]  # and none that shares: nothing leaves this machine
 NOTHING = "Drop an image, or paste one."
 LAST = 60  # seconds that a request at work has to end in after Ctrl-C
@@ -243,8 +245,6 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
                     json_file = gr.DownloadButton("Download COCO json", elem_id="json")
                     zip_file = gr.DownloadButton("Download cut-outs", elem_id="cutouts")
         shown = [result, total, json_file, zip_file, made, keeper]
-        private: dict[str, Any] = {"api_visibility": "private"}
-        quiet = private | {"show_progress": "hidden"}
         given = [score, how, made]
         # preprocess=False: else Gradio opens the file with PIL, and says no more than "Error" of
         # what that cannot read
@@ -253,15 +253,15 @@ def page(runs: Mapping[str, Opened], folder: Path) -> Any:
             [run, file, *given, seen, *words],
             [file, note, seen, said, score, *shown],
             preprocess=False,
-            **private,
+            **PRIVATE,
         )
         run.change(
-            answers.another, [run, seen, *given], [note, seen, said, score, *shown], **private
+            answers.another, [run, seen, *given], [note, seen, said, score, *shown], **PRIVATE
         )
         for setting in (score, how):
-            setting.change(answers.reset, [seen, *given], [*shown, said], **quiet)
-        result.select(answers.clicked, [run, seen, *given], [seen, said, *shown], **quiet)
-        keeper.click(answers.kept, [seen, *given], [seen, said, *shown], **quiet)
+            setting.change(answers.reset, [seen, *given], [*shown, said], **QUIET)
+        result.select(answers.clicked, [run, seen, *given], [seen, said, *shown], **QUIET)
+        keeper.click(answers.kept, [seen, *given], [seen, said, *shown], **QUIET)
         if (energies := EnergyAnswers(runs)).runs:
             _energy(energies, run, seen, score, result, looked)
         if len(names) > 1:
@@ -301,17 +301,16 @@ def _energy(answers: EnergyAnswers, run: Any, seen: Any, score: Any, result: Any
             walk = gr.Textbox("", label="Of this code", interactive=False, elem_id="walk")
         with gr.Column(scale=2, min_width=320):
             picture = _picture(420, label="What codes draw", elem_id="walked")
-    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
     shown, sliders = [ends, said, picture, walk], [place, vector]
-    result.select(clicked, [run, seen, ends, score, *sliders], shown, **private)
+    result.select(clicked, [run, seen, ends, score, *sliders], shown, **QUIET)
     asked = [run, seen, ends, score, place]
-    draw.click(one_at_a_time(answers.sampled), asked, [picture, walk], **private)
+    draw.click(one_at_a_time(answers.sampled), asked, [picture, walk], **QUIET)
     for slider in sliders:
         slider.change(
-            one_at_a_time(answers.walked), [run, ends, *sliders], [picture, walk], **private
+            one_at_a_time(answers.walked), [run, ends, *sliders], [picture, walk], **QUIET
         )
-    new.then(answers.forgotten, [], shown, **private)
-    run.change(answers.forgotten, [], shown, **private)
+    new.then(answers.forgotten, [], shown, **QUIET)
+    run.change(answers.forgotten, [], shown, **QUIET)
 
 
 def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: list[Any]) -> None:
@@ -345,12 +344,11 @@ def _side_by_side(runs: Mapping[str, Opened], looked: Any, seen: Any, given: lis
                 chosen.append(gr.Dropdown(names, value=name, label="Run"))
                 pictures.append(_picture(420, show_label=False))
                 pictures.append(gr.Textbox("", show_label=False, interactive=False))
-    private: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    looked.then(both, [*chosen, seen, *given], [sides, *pictures], **private)
+    looked.then(both, [*chosen, seen, *given], [sides, *pictures], **QUIET)
     for changed in chosen:
-        changed.change(both, [*chosen, seen, *given], [sides, *pictures], **private)
+        changed.change(both, [*chosen, seen, *given], [sides, *pictures], **QUIET)
     for changed in given:
-        changed.change(again, [sides, *given], pictures, **private)
+        changed.change(again, [sides, *given], pictures, **QUIET)
 
 
 @reads_as("runs", alike=True)
