@@ -198,7 +198,8 @@ class Lista(SparseCoding):
             size = 1 / torch.linalg.matrix_norm(d, 2).square()
             self.inputs = nn.Parameter(size * d.T)
             self.between = nn.Parameter(torch.eye(atoms) - size * d @ d.T)
-            self.least = nn.Parameter(torch.full((atoms,), float(size) * weight))
+            # not a float of Python: a file is read into a model that has no numbers yet
+            self.least = nn.Parameter((size.double() * weight).float().expand(atoms).clone())
 
     def codes(self, c: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """z after the steps."""

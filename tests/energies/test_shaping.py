@@ -1,16 +1,19 @@
 """What holds for every way to shape an energy."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from energies import KEYS, NOTHING, SIZE, SOME, embeddings, energy_of, examples, maps_of, shaping_of
 from torch import Tensor
 
+from genseg.alpha.decoder import DecoderConfig
 from genseg.energies import push
-from genseg.energies.autoencoder import MaskedAutoencoder, hidden_blocks
+from genseg.energies.autoencoder import AutoencoderConfig, MaskedAutoencoder, hidden_blocks
 from genseg.energies.draws import Draws
 from genseg.energies.maps import Maps, frame
+from genseg.energies.model import EnergyFacts, built, load_energy, save_energy
 from genseg.energies.slope import ScoreDenoising
 from genseg.energies.strategies import LISTED, SHAPINGS
 
@@ -43,6 +46,19 @@ def test_every_weight_has_a_finite_gradient(name: str, seen: tuple[list[int], li
     idle = [k for k, p in weights.items() if p.grad is not None and not p.grad.any()]
     # what is trained is trained; the energy of conditional terms does not know c
     assert seen is NOTHING or not [k for k in idle if k != "model.offset"]
+
+
+@pytest.mark.parametrize("name", SHAPINGS)
+def test_a_file_holds_an_energy(name: str, tmp_path: Path) -> None:
+    """That of lista was written, and could not be read."""
+    shape = SHAPINGS[name].config()
+    sizes, decoder = AutoencoderConfig(cells=8, hidden=16), DecoderConfig(embedding=8, code=24)
+    energy = built(shape, sizes, decoder)
+    file = tmp_path / "energy.safetensors"
+    save_energy(energy, file, EnergyFacts(shape, sizes, decoder, "digest"))
+    loaded, facts = load_energy(file)
+    assert facts.shape == shape
+    torch.testing.assert_close(loaded.state_dict(), energy.state_dict(), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("name", SHAPINGS)
