@@ -43,7 +43,8 @@ def write(labels: Path, out: Path, kind: str) -> Path:
     content = json.loads(labels.read_text("utf-8"))
     entries = read_usable(labels).entries
     for record in content["images"]:
-        file = Path("images") / labels.stem / f"{Path(record['file_name']).stem}.ome.tif"
+        name = f"{record['id']}-{Path(record['file_name']).stem}.ome.tif"  # folders may share names
+        file = Path("images") / labels.stem / name
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         metadata = {"axes": "CYX", "Channel": {"Name": NAMES[kind]}}
         pixels = channels(decode(entries[record["id"]].path), kind)

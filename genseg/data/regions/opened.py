@@ -62,11 +62,14 @@ def refuse_whole(paths: Sequence[Path], why: str) -> None:
         raise ValueError(f"{large} is read by windows, and {why}; leave it out")
 
 
-def open_regions(path: Path, reading: Reading | None = None, image: int = 0) -> RegionImage:
+def open_regions(
+    path: Path, reading: Reading | None = None, image: int = 0, *, whole: bool = False
+) -> RegionImage:
     """The windows of a file; one that no reader of windows knows is decoded.
 
     reading: which channels and pages; None: as is said now
     image: which one of the file, from 1, where several are chosen; 0: the only one
+    whole: a large TIFF that has no windows is decoded, too, and not refused
 
     Raises ImageError, with the reason, for a file that cannot be read.
     """
@@ -81,7 +84,7 @@ def open_regions(path: Path, reading: Reading | None = None, image: int = 0) -> 
             try:
                 return TiffRegions(path, wanted.selection, image)
             except NoWindows:
-                if by_windows(path):
+                if by_windows(path) and not whole:
                     raise
         return ArrayRegions(decode(path, image=image, reading=wanted), path)
     except (MemoryError, ImageError):
@@ -120,11 +123,12 @@ def open_scene(
     *,
     reading: Reading | None = None,
     image: int = 0,
+    whole: bool = False,
 ) -> Scene:
-    """The image of a file as a scene; `reading` and `image` as `open_regions` takes them. Raises
-    ImageError for a file that cannot be read, and where the scope does not fit it."""
+    """The image of a file as a scene; `reading`, `image` and `whole` as `open_regions` takes them.
+    Raises ImageError for a file that cannot be read, and where the scope does not fit it."""
     wanted = current() if reading is None else reading
-    windows = open_regions(path, wanted, image)
+    windows = open_regions(path, wanted, image, whole=whole)
     # what is decoded has its ranges already
     ranges = () if isinstance(windows, ArrayRegions) else wanted.ranges
     try:
@@ -145,7 +149,7 @@ def open_small(
     and `image` as `open_regions` takes them. Raises ImageError for a file that cannot be read.
     """
     wanted = current() if reading is None else reading
-    windows = open_regions(path, wanted, image)
+    windows = open_regions(path, wanted, image, whole=True)
     level = max((n for n, size in enumerate(windows.levels) if min(size) >= side), default=0)
     ranges = () if isinstance(windows, ArrayRegions) else wanted.ranges
     return scene_of(Reduced(windows, level), Scope(), ranges), windows.levels[0]
@@ -166,7 +170,9 @@ def open_view(images: ImageList, i: int, size: int) -> UInt8[np.ndarray, "s s c"
 
 def pixels_of(path: Path, image: int = 0) -> Pixels | Scene:
     """The pixels of a file; a scene where it is read by windows. Raises ImageError."""
-    return open_scene(path, Scope(), image=image) if by_windows(path) else decode(path, image=image)
+    if by_windows(path):
+        return open_scene(path, Scope(), image=image, whole=True)
+    return decode(path, image=image)
 
 
 def read_image(images: ImageList, i: int, *, short_side: int = 0) -> Pixels:

@@ -13,11 +13,13 @@ from genseg.data.images.counted import held_by_file
 from genseg.data.images.decode import TIFFS
 from genseg.data.images.files import SLIDES
 from genseg.data.images.original import Original, all_channels, channel_names, read_original
+from genseg.data.images.source import ImageError
 from genseg.data.images.values import absent
 from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.image import RegionImage
 from genseg.data.regions.opened import ArrayRegions, by_windows, open_regions
 from genseg.data.regions.scope import values_at
+from genseg.data.regions.tiff import NoWindows
 
 MOST_WHOLE = 2**28  # bytes of all values of a TIFF; one that holds more is read by windows
 Window = tuple[int, int, int, int]  # top, left, height, width
@@ -35,11 +37,16 @@ class Originals:
 
 def open_originals(path: Path, *, image: int = 0, every: bool = False) -> Originals:
     """The values of an image, as `read_original` gives them of the whole. Large TIFFs, zarrs and
-    slides are not decoded whole. Raises ImageError."""
+    slides are not decoded whole, but TIFFs that have no windows. Raises ImageError."""
     if by_windows(path) or _is_much(path):
-        opened = open_regions(path, _reading(path, every=every), image)
-        if not isinstance(opened, ArrayRegions):  # a kind that has no windows
-            return Originals(opened.levels[0], opened.pixel_size, partial(_window, opened))
+        try:
+            opened = open_regions(path, _reading(path, every=every), image)
+        except ImageError as error:
+            if not isinstance(error.__cause__, NoWindows):
+                raise
+        else:
+            if not isinstance(opened, ArrayRegions):  # a kind that has no windows
+                return Originals(opened.levels[0], opened.pixel_size, partial(_window, opened))
     whole = read_original(path, image=image, every=every)
     resolution = resolution_of(path)
     size = None if resolution is None else resolution.micrometres

@@ -191,8 +191,9 @@ def _of_labels(
         cached = build_cache(images, side=side, workers=workers, content=word, read=read)
     source = ImageSource(images, cached, read, absent_in)
     bank = bank_of(labelled, preparation, source)
-    # labels name all that is an instance, and images are prepared before they are cut
-    compose = replace(_compose(c), background=True, stretch=False)
+    # labels name all that is an instance (1), but for crowds (0); images are prepared before they
+    # are cut
+    compose = replace(_compose(c), background=True, stretch=False, sure=0.5, native=0.5)
     for array in (bank.rows, bank.scores, bank.alphas):
         known.update(np.ascontiguousarray(array).tobytes())
     known.update(f"{compose} {c.seed}".encode())

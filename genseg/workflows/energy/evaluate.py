@@ -133,7 +133,8 @@ def evaluate_energies(
     between(0, 1, least=overlap[0], most=overlap[1])
     if out is not None:
         check_out(out)
-    scores = look_at_labels(alpha, data, images=images).scores(energies, overlap=overlap)
+    looked = look_at_labels(alpha, data, images=images, energies=energies)
+    scores = looked.scores(energies, overlap=overlap)
     if out is not None:
         write_text(out, json.dumps({"data": str(data), "energies": scores.numbers()}, indent=1))
     return scores
@@ -152,7 +153,9 @@ class Looked:
     def scores(self, energies: Sequence[Path], *, overlap: tuple[float, float]) -> EnergyScores:
         """What energies are worth here; overlap: as for `evaluate_energies`. Raises ValueError for
         one of another decoder."""
-        loaded = {str(one): self._loaded(energy_file(one)) for one in energies}
+        loaded = {str(one): _loaded(one, self.file) for one in energies}
+        for energy, _ in loaded.values():
+            energy.to(self.device)
         groups = {ALL: self.images}
         kinds = sorted({one.kind for one in self.images if one.kind})
         if len(kinds) > 1:
@@ -172,23 +175,31 @@ class Looked:
         )
         return EnergyScores(found, head)
 
-    def _loaded(self, path: Path) -> tuple[Autoencoder, EnergyFacts]:
-        energy, facts = load_energy(path)
-        if facts.alpha != digest(self.file):
-            raise ValueError(
-                f"{path} was trained for another alpha decoder than {self.file}: give its own run "
-                "as --alpha"
-            )
-        return energy.to(self.device), facts
+
+def _loaded(run: Path, decoder: Path) -> tuple[Autoencoder, EnergyFacts]:
+    """The energy of a run. Raises ValueError for one of another decoder."""
+    path = energy_file(run)
+    energy, facts = load_energy(path)
+    if facts.alpha != digest(decoder):
+        raise ValueError(
+            f"{path} was trained for another alpha decoder than {decoder}: give its own run as "
+            "--alpha"
+        )
+    return energy, facts
 
 
 @reads_as("alpha")
-def look_at_labels(alpha: Path, data: Path, *, images: int = 0) -> Looked:
+def look_at_labels(
+    alpha: Path, data: Path, *, images: int = 0, energies: Sequence[Path] = ()
+) -> Looked:
     """The images of a COCO json as the decoder of the run `alpha` sees them; images: as for
-    `evaluate_energies`. Raises ValueError for what a user can mend."""
+    `evaluate_energies`; energies: those of another decoder are refused before. Raises ValueError
+    for what a user can mend."""
     at_least(0, images=images)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = decoder_run(alpha, device)
+    for one in energies:
+        _loaded(one, run.file)
     return Looked(run.file, device, data, tuple(_looked(run, read_usable(data), images)))
 
 

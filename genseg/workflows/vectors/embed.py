@@ -175,7 +175,7 @@ def instance_vectors(
 ) -> Iterator[tuple[Entry, list[Label], Vectors]]:
     """Of each image its labels, without crowds, some at a time, and their vectors: over the soft
     alpha maps where they are there, else over the masks. Images that cannot be read are put into
-    `broken`."""
+    `broken`; of one that is damaged further down, what came before stays."""
     for entry in found.entries.values():
         labels = [label for label in found.labels[entry.number] if not label.crowd]
         try:
@@ -189,7 +189,12 @@ def instance_vectors(
         for n in range(0, max(1, len(kept)), BATCH):
             some = kept[n : n + BATCH]
             soft = [alpha_of(found, entry, x, i) or i for x, i in some]
-            yield entry, [x for x, _ in some], embedder.instances(pixels, soft)
+            try:
+                vectors = embedder.instances(pixels, soft)
+            except ImageError as error:  # a window of a large image
+                broken.append(str(error))
+                break
+            yield entry, [x for x, _ in some], vectors
 
 
 def _write_npz(out: Path, parts: Iterator[Part], width: int) -> int:

@@ -18,6 +18,7 @@ import genseg
 from genseg.alpha.calibration import Calibration
 from genseg.cli import main
 from genseg.core.names import ENERGY_NAME
+from genseg.data.composites.compose import ComposeConfig
 from genseg.data.instances.instance import resized
 from genseg.data.instances.run_length import windowed
 from genseg.data.labels.labelled_set import read_labelled
@@ -26,6 +27,7 @@ from genseg.energies.model import load_energy, save_energy
 from genseg.energies.use import Ranking
 from genseg.transfer.predictor import Preparation
 from genseg.workflows.energy.decoders import composer_of, decoder_run
+from genseg.workflows.energy.evaluate import evaluate_energies
 from genseg.workflows.energy.session import Shaped
 
 CPU = torch.device("cpu")
@@ -142,6 +144,21 @@ def test_a_composite_of_a_host_alone_is_a_labelled_image(run: Path) -> None:
         straight = np.abs(pixels.mean((0, 2)) - inside.mean((0, 2))).mean()
         assert min(flipped, straight) < 25
         assert int(made.ignored.sum()) >= 0.4 * crowd
+
+
+def test_crowds_are_no_instances_whatever_the_encoder_was_trained_on(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """scenes_alpha pastes all that it is given (sure: 0): crowds were pasted as instances."""
+    loose = ComposeConfig(sure=0.0, native=0.0)
+    monkeypatch.setattr("genseg.workflows.energy.decoders._compose", lambda config: loose)
+    config = composer_of(decoder_run(run, CPU), None, kept=False)[0].config
+    assert min(config.sure, config.native) > 0 and max(config.sure, config.native) <= 1
+
+
+def test_energies_are_refused_before_images_are_looked_at(run: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="energy.safetensors"):
+        evaluate_energies([tmp_path / "none"], run, tmp_path / "none.json")
 
 
 def found_in(out: Path) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import genseg
 import genseg.data.regions.opened as opened
 import genseg.data.regions.originals as originals
 import genseg.data.regions.tiff as tiff
+from genseg.data.images.files import list_images
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 
@@ -83,6 +84,34 @@ def some_instances_of(source: Path) -> list[np.ndarray]:
 
     coco = COCO(str(source))
     return [coco.annToMask(a).astype(bool) for a in coco.anns.values()]
+
+
+@pytest.mark.parametrize("kind", ["palette", "CMYK", "turned"])
+def test_a_large_tiff_without_windows_is_read_whole(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was refused once large images were read by windows."""
+    shape = (60, 80, 4) if kind == "CMYK" else (60, 80)
+    x = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
+    colours = np.random.default_rng(1).integers(0, 65536, (3, 256)).astype(np.uint16)
+    more: dict[str, Any] = {
+        "palette": {"photometric": "palette", "colormap": colours},
+        "CMYK": {"photometric": "separated"},
+        "turned": {"extratags": [(274, 3, 1, 3, True)]},
+    }[kind]
+    (tmp_path / "images").mkdir()
+    file = tmp_path / "images/a.tif"
+    tifffile.imwrite(file, x, **more)
+    square = Instance(np.full((30, 30), 255, np.uint8), 10, 20)
+    note = annotation(square, number=1, image=1, height=60, width=80) | {"category_id": 3}
+    image = {"id": 1, "file_name": "a.tif", "height": 60, "width": 80}
+    source = write_json(tmp_path, [note], [image])
+    whole = tables(source, tmp_path / "whole.csv")
+    pixels, view = opened.pixels_of(file)[:, :], opened.open_view(list_images(file), 0, 32)
+    monkeypatch.setattr(opened, "LARGE", 1000)
+    assert tables(source, tmp_path / "large.csv") == whole
+    assert np.array_equal(opened.pixels_of(file)[:, :], pixels)
+    assert np.array_equal(opened.open_view(list_images(file), 0, 32), view)
 
 
 def test_a_zarr_has_the_table_of_the_array(tmp_path: Path) -> None:

@@ -121,6 +121,34 @@ def test_of_large_images_windows_are_embedded(
         np.testing.assert_array_equal(windows, other)
 
 
+def test_an_image_that_is_damaged_further_down_costs_no_other(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its window raised where the vectors of all images are made, and nothing was written."""
+    found = write_found(tmp_path)
+    content = json.loads((found / "instances.json").read_text())
+    for image in content["images"]:
+        file = tmp_path / "images" / image["file_name"]
+        pixels = cv2.imread(str(file))[..., ::-1]
+        file.unlink()
+        image["file_name"] = f"{file.stem}.tif"
+        large, more = file.with_suffix(".tif"), {"tile": (32, 32), "compression": "zlib"}
+        tifffile.imwrite(large, pixels, photometric="rgb", **more)
+    (found / "instances.json").write_text(json.dumps(content))
+    damaged = tmp_path / "images" / content["images"][0]["file_name"]
+    with tifffile.TiffFile(damaged) as tiff:
+        page = tiff.pages.first
+        places = list(zip(page.dataoffsets, page.databytecounts, strict=True))
+    data = bytearray(damaged.read_bytes())
+    for offset, size in places:
+        data[offset : offset + size] = bytes(size)
+    damaged.write_bytes(data)
+    monkeypatch.setattr(opened, "LARGE", 1000)
+    result = genseg.embed(place / "run", found, tmp_path / "v.npz")
+    assert result.count == 3 and len(result.broken) == 1 and damaged.name in result.broken[0]
+    assert genseg.group(found, tmp_path / "g.json", k=2, run=place / "run").broken == result.broken
+
+
 def test_groups_are_those_of_the_look_and_the_same_again(place: Path) -> None:
     rng = np.random.default_rng(0)
     middles = np.eye(3, 8)
