@@ -41,7 +41,10 @@ PREVIEW = 520  # pixels of the longer side of an image's preview
 SHOWS = ("Soft alpha", "Hard mask", "Cut-outs", "Image")
 SAME = 0.5  # overlap from which on two instances are one
 # what is told of an image that is read by windows
-LARGER = "genseg generate RUN FILE --side 0 looks at all of its pixels"
+LARGER = (
+    "genseg generate RUN FILE --side 0, or genseg predict of a fine-tuned run, looks at all of its "
+    "pixels"
+)
 DASH = 6  # pixels of a dash of the line around a guess
 
 

@@ -120,7 +120,7 @@ def test_a_large_image_is_shrunk_on_the_way(
     assert np.array_equal(seen.pixels, whole.pixels)
     said = app.notes(Guessing(None), seen)
     assert "400 x 300 px, looked at in 1/4.0 of its sides" in said
-    assert "genseg generate RUN FILE --side 0 looks at all of its pixels" in said
+    assert "genseg generate RUN FILE --side 0, or genseg predict of a fine-tuned run" in said
     with tifffile.TiffWriter(file) as pyramid:
         pyramid.write(x, subifds=1, tile=(64, 64))
         pyramid.write(x[::2, ::2] * 0, subfiletype=1, tile=(64, 64))
