@@ -199,7 +199,7 @@ class Lista(SparseCoding):
             self.inputs = nn.Parameter(size * d.T)
             self.between = nn.Parameter(torch.eye(atoms) - size * d @ d.T)
             # not a float of Python: a file is read into a model that has no numbers yet
-            self.least = nn.Parameter((size.double() * weight).float().expand(atoms).clone())
+            self.least = nn.Parameter((size.double() * weight).to(size).expand(atoms).clone())
 
     def codes(self, c: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """z after the steps."""

@@ -94,6 +94,9 @@ def with_clear_errors(loader: DataLoader[_Made]) -> Iterator[_Made]:
         except StopIteration:
             return
         except (ImageError, CocoError) as error:
+            # who keeps the error keeps this frame: workers would live as long, with copies of what
+            # was open when they started
+            getattr(made, "_shutdown_workers", lambda: None)()
             raise type(error)(
                 str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]
             ) from None

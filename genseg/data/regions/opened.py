@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tifffile
@@ -13,7 +12,6 @@ from jaxtyping import Bool, UInt8
 from genseg.core.reading import Reading, current
 from genseg.data.images.decode import LARGE, TIFFS, ZARR, reason_of, shrunk
 from genseg.data.images.files import SLIDES, ImageList, Window
-from genseg.data.images.pixels import centre
 from genseg.data.images.planes import Choice, Held
 from genseg.data.images.ranges import Values, values_of
 from genseg.data.images.source import (
@@ -153,19 +151,6 @@ def open_small(
     level = max((n for n, size in enumerate(windows.levels) if min(size) >= side), default=0)
     ranges = () if isinstance(windows, ArrayRegions) else wanted.ranges
     return scene_of(Reduced(windows, level), Scope(), ranges), windows.levels[0]
-
-
-def open_view(images: ImageList, i: int, size: int) -> UInt8[np.ndarray, "s s c"]:
-    """The view of evaluation of the i-th image, as `pixels.centre` gives it; of a file that is read
-    by windows from the smallest resolution that has so many pixels. Raises ImageError."""
-    if images.windows is not None or not by_windows(images.path(i)):
-        return centre(read_image(images, i), size)
-    told: dict[str, Any] = {"reading": images.reading, "image": images.page(i)}
-    scene, _ = open_small(images.path(i), size, **told)
-    side = min(scene.size)
-    top, left = ((n - side) // 2 for n in scene.size)
-    square = scene.part(slice(top, top + side), slice(left, left + side))
-    return np.ascontiguousarray(square.resized((size, size))[:, :])
 
 
 def pixels_of(path: Path, image: int = 0) -> Pixels | Scene:

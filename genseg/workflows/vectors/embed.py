@@ -16,13 +16,14 @@ from genseg.core.result import Result
 from genseg.core.tables import Table, check_table
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images
+from genseg.data.images.pixels import centre
 from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import Usable, instance_of
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.preflight import Label
 from genseg.data.regions.area import Pixels
-from genseg.data.regions.opened import open_view, pixels_of
+from genseg.data.regions.opened import by_windows, open_small, pixels_of, read_image
 from genseg.data.regions.scene import Scene
 from genseg.measure.features import features, instance_features
 from genseg.nn.encoder import Encoder, load_weights
@@ -168,6 +169,19 @@ def _of_images(embedder: Embedder, data: Path, broken: list[str]) -> Iterator[Pa
 def _of_instances(embedder: Embedder, found: Usable, broken: list[str]) -> Iterator[Part]:
     for entry, labels, vectors in instance_vectors(embedder, found, broken):
         yield [{"image": entry.name, "id": x.number, "score": x.score} for x in labels], vectors
+
+
+def open_view(images: ImageList, i: int, size: int) -> UInt8[np.ndarray, "s s c"]:
+    """The view of evaluation of the i-th image, as `pixels.centre` gives it; of a file that is read
+    by windows from the smallest resolution that has so many pixels. Raises ImageError."""
+    if images.windows is not None or not by_windows(images.path(i)):
+        return centre(read_image(images, i), size)
+    told: dict[str, Any] = {"reading": images.reading, "image": images.page(i)}
+    scene, _ = open_small(images.path(i), size, **told)
+    side = min(scene.size)
+    top, left = ((n - side) // 2 for n in scene.size)
+    square = scene.part(slice(top, top + side), slice(left, left + side))
+    return np.ascontiguousarray(square.resized((size, size))[:, :])
 
 
 def instance_vectors(

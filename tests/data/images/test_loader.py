@@ -1,6 +1,7 @@
 """The sampler and the loader: the same images and views whatever the ranks, workers and
 interruptions."""
 
+import multiprocessing
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,12 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import Dataset
 
 from genseg.data.composites.dataset import Batch, ViewDataset
 from genseg.data.images.files import list_images
-from genseg.data.images.loader import EpochSampler, batches
-from genseg.data.images.source import ImageSource
+from genseg.data.images.loader import EpochSampler, batches, with_clear_errors
+from genseg.data.images.source import ImageError, ImageSource
 from genseg.data.images.views import View, ViewConfig, crop_view
 
 VIEWS = (
@@ -158,3 +160,21 @@ def test_workers_end_with_a_process_that_fails() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1 and "ZeroDivisionError" in done.stderr
+
+
+class Unreadable(Dataset[int]):
+    """Of which no item can be read."""
+
+    def __getitem__(self, key: object) -> int:
+        raise ImageError("no image")
+
+
+def test_no_worker_outlives_a_mistake() -> None:
+    """Who kept the error kept the loader, and its worker what was open when it started: tests hung
+    at their end."""
+    before = set(multiprocessing.active_children())
+    loader = batches(Unreadable(), sampler(), workers=1)
+    with pytest.raises(ImageError, match="^no image$") as kept:
+        next(with_clear_errors(loader))
+    assert kept.value.__context__ is not None  # which holds the frames
+    assert set(multiprocessing.active_children()) <= before

@@ -15,9 +15,10 @@ from genseg.data.images.files import list_images
 from genseg.data.images.original import read_original
 from genseg.data.images.source import ImageError, decode
 from genseg.data.regions.image import RegionImage, checked_window
-from genseg.data.regions.opened import open_regions, open_scene, open_small, open_view
+from genseg.data.regions.opened import open_regions, open_scene, open_small
 from genseg.data.regions.scope import Scope
 from genseg.workflows.labels.scan import scan
+from genseg.workflows.vectors.embed import open_view
 
 RNG = np.random.default_rng(0)
 GREY = RNG.integers(0, 65536, (150, 170)).astype(np.uint16)

@@ -16,6 +16,7 @@ import genseg.data.regions.tiff as tiff
 from genseg.data.images.files import list_images
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
+from genseg.workflows.vectors.embed import open_view
 
 HEIGHT, WIDTH = 700, 1300
 
@@ -107,11 +108,11 @@ def test_a_large_tiff_without_windows_is_read_whole(
     image = {"id": 1, "file_name": "a.tif", "height": 60, "width": 80}
     source = write_json(tmp_path, [note], [image])
     whole = tables(source, tmp_path / "whole.csv")
-    pixels, view = opened.pixels_of(file)[:, :], opened.open_view(list_images(file), 0, 32)
+    pixels, view = opened.pixels_of(file)[:, :], open_view(list_images(file), 0, 32)
     monkeypatch.setattr(opened, "LARGE", 1000)
     assert tables(source, tmp_path / "large.csv") == whole
     assert np.array_equal(opened.pixels_of(file)[:, :], pixels)
-    assert np.array_equal(opened.open_view(list_images(file), 0, 32), view)
+    assert np.array_equal(open_view(list_images(file), 0, 32), view)
 
 
 def test_a_zarr_has_the_table_of_the_array(tmp_path: Path) -> None:
