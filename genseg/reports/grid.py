@@ -1,6 +1,6 @@
 """Pictures of what was generated."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +72,7 @@ def visualize(
     read = [read_usable(file, folders=places, size=by_json) for file in files]
     jsons = [by_file(found.images()) for found in read]
     classes = [[name for _, name in found.categories or ()] for found in read]
-    listed = sorted(jsons[0])
-    missing = [name for name in listed if any(name not in found for found in jsons)]
-    if missing:
-        raise CocoError(
-            f"{len(missing)} images of {files[0]} are not in the other jsons, the first is "
-            f"{missing[0]}"
-        )
+    listed = _common(jsons, files[0])
     scores = [_drawn_from(list(found.values())) for found in jsons]
     drawn = np.random.default_rng(seed).permutation(len(listed))[: count or None]
     _check_pixels(len(drawn) * (1 + len(files) * (1 + cutouts)), side)
@@ -90,16 +84,13 @@ def visualize(
         )
         gain = display_gain(image)
         image, brighter = brightened(image, gain), brighter + (gain > 1)
+        kept = [_scoring(f[name], score) for f, (score, _) in zip(jsons, scores, strict=True)]
         pictures.append(image)
         pictures += [
-            _drawn(image, found[name], _scoring(found[name], score), names_of)
-            for found, (score, _), names_of in zip(jsons, scores, classes, strict=True)
+            _drawn(image, found[name], some, names_of)
+            for found, some, names_of in zip(jsons, kept, classes, strict=True)
         ]
-        pictures += [
-            cut_outs(image, _scoring(found[name], score))
-            for found, (score, _) in zip(jsons, scores, strict=True)
-            if cutouts
-        ]
+        pictures += [cut_outs(image, some) for some in kept if cutouts]
     called = [f.stem for f in files] if names is None else names
     row = ["image", *called, *(f"{name}, cut out" for name in called if cutouts)]
     sheet = grid(pictures, columns=columns * len(row), side=side)
@@ -114,6 +105,16 @@ def visualize(
     ]
     more = [f"note: {note}" for note in (notes_on(tuple(used)),) if note]
     return Grid(out, (f"{out}: {amount(len(drawn), 'image')}{dim}", *lost, *more))
+
+
+def _common(jsons: Sequence[Mapping[str, AnnotatedImage]], file: Path) -> list[str]:
+    """The images of the first json, in order. Raises CocoError where another one lacks some."""
+    listed = sorted(jsons[0])
+    if missing := [name for name in listed if any(name not in found for found in jsons)]:
+        raise CocoError(
+            f"{len(missing)} images of {file} are not in the other jsons, the first is {missing[0]}"
+        )
+    return listed
 
 
 def _check_pixels(pictures: int, side: int) -> None:

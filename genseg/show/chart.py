@@ -111,7 +111,7 @@ def histogram(title: str, values: Sequence[float], *, x_label: str, y_label: str
     )
     return (
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(said)}">{axes}{"".join(drawn)}<text class="tick" x="2" '
+        f'aria-label="{escape(said)}">{axes}{"".join(drawn)}<text class="tick" x="{LEFT}" '
         f'y="{TOP - 3}">{escape(y_label)}</text></svg>'
     )
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from genseg.core.interrupts import ASKING
 from genseg.data.images.coco_files import CocoError
@@ -96,7 +97,8 @@ def with_clear_errors(loader: DataLoader[_Made]) -> Iterator[_Made]:
         except (ImageError, CocoError) as error:
             # who keeps the error keeps this frame: workers would live as long, with copies of what
             # was open when they started
-            getattr(made, "_shutdown_workers", lambda: None)()
+            if isinstance(made, _MultiProcessingDataLoaderIter):
+                made._shutdown_workers()
             raise type(error)(
                 str(error).rstrip().rpartition(f"{type(error).__name__}: ")[2]
             ) from None

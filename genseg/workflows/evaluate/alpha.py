@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from genseg.core.check import between
 from genseg.core.files import write_text
@@ -102,8 +103,7 @@ def evaluate_alpha(
     names = [str(path) for path in predictions] if names is None else names
     head = _of_labels(data, labels, truth)
     boxed = [] if labels.outlined else [str(data)]  # files of boxes alone
-    notes: list[str] = []
-    table: dict[str, dict[str, Measures]] = {}  # file -> group of images -> measures
+    notes, table = list[str](), dict[str, dict[str, Measures]]()  # file -> group -> measures
     for number, (name, path) in enumerate(zip(names, predictions, strict=True), start=1):
         found, others, unread, looked = _read_found(path, labels, truth)
         boxed += [] if all(f.outlined for f in found) else [name]
@@ -123,12 +123,8 @@ def evaluate_alpha(
         said = f"boxes alone, no masks: {', '.join(boxed)}"
         notes.append(f"{said}. Measures of masks are left out, recall is that of boxes")
     if out:
-        known = {
-            p: {g: {k: _known(v) for k, v in m.items()} for g, m in groups.items()}
-            for p, groups in table.items()
-        }
-        content = {"data": str(data), "threshold": threshold, "notes": notes, "predictions": known}
-        write_text(out, json.dumps(content, indent=1))
+        said = {"data": str(data), "threshold": threshold, "notes": notes}
+        write_text(out, json.dumps(said | {"predictions": _as_json(table)}, indent=1))
     head += [*_of_measures(truth), *notes]
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
@@ -248,8 +244,12 @@ def read_truth(data: Path, alphas: Path | None) -> tuple[Usable, list[AnnotatedI
     return labels, truth
 
 
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value  # json has no nan
+def _as_json(table: Mapping[str, Mapping[str, Measures]]) -> dict[str, Any]:
+    """The numbers of a table; json has no nan."""
+    return {
+        p: {g: {k: None if math.isnan(v) else v for k, v in m.items()} for g, m in groups.items()}
+        for p, groups in table.items()
+    }
 
 
 def _read_found(path: Path, labels: Usable, truth: Images) -> tuple[Images, int, int, list[str]]:

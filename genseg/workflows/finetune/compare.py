@@ -144,16 +144,7 @@ def _compare(
         f"{len(cells)} cells, {len(cells) - len(tasks)} of them are done; {jobs} at a time, in "
         f"{out}"
     )
-
-    def keep() -> dict[str, Any]:
-        """Write what the cells say that are done."""
-        result = gathered(out, base, configs_of)
-        result["planned"] = len(
-            {Cell(c["arm"], c["labels"], c["seed"]) for c in result["cells"]} | set(cells)
-        )
-        write_text(out / COMPARED_NAME, json.dumps(result, indent=1) + "\n")
-        return result
-
+    keep = functools.partial(_keep, out, base, configs_of, cells)
     out.mkdir(parents=True, exist_ok=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     write_environment(out, device=device, facts={"folder": images_of(base)})
@@ -177,6 +168,20 @@ def _compare(
             out / PLOT_NAME, svg_file(plot, f"{result['metric']}, mean and standard deviation")
         )
     return Compared(out, result)
+
+
+def _keep(
+    out: Path,
+    base: FinetuneConfig,
+    configs_of: Mapping[str, FinetuneConfig],
+    cells: Sequence[Cell],
+) -> dict[str, Any]:
+    """Write what the cells say that are done."""
+    result = gathered(out, base, configs_of)
+    known = {Cell(c["arm"], c["labels"], c["seed"]) for c in result["cells"]}
+    result["planned"] = len(known | set(cells))
+    write_text(out / COMPARED_NAME, json.dumps(result, indent=1) + "\n")
+    return result
 
 
 def load_finetune(

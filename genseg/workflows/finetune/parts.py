@@ -126,8 +126,6 @@ def assemble_finetune(config: FinetuneConfig, read: ReadLabels = read_labels) ->
     config = with_anchors(config, train, preparation)
     notes += _notes(config, accelerator, train, val)
     decoder = start_decoder(config, start, encoder, notes)
-    paths = (image.path for image in (*train.images, *(val.images if val else ())))
-    notes += filter(None, [notes_on(tuple(paths))])
     if decoder is not None:
         config = replace(config, model=replace(config.model, decoder=decoder.config))
     # again: loading has drawn, and new heads are to be the same whatever was loaded
@@ -206,7 +204,7 @@ def _labels(
 def _notes(
     config: FinetuneConfig, accelerator: Accelerator, train: LabelledSet, val: LabelledSet | None
 ) -> list[str]:
-    """What the user should know of the data, the precision, the passes and the model."""
+    """What the user should know of the data, the precision, the passes and the anchors."""
     notes = []
     if val is not None and (
         both := {i.path.resolve() for i in train.images} & {i.path.resolve() for i in val.images}
@@ -231,7 +229,8 @@ def _notes(
                 f"validate.detections={most}: the model gives at most model.detections={given} an "
                 "image"
             )
-    return notes
+    paths = (image.path for image in (*train.images, *(val.images if val else ())))
+    return [*notes, *filter(None, [notes_on(tuple(paths))])]
 
 
 def learning_rates(

@@ -143,7 +143,7 @@ def generate_folder(
     json together. Images that cannot be read are listed in `out/broken.txt`. Raises ValueError for
     what a user can mend.
     """
-    accelerator = _patient()
+    accelerator = _accelerator()
     if options.alphas or options.cutouts:
         refuse_inside(out, folder)
     finder, origin = finder_of(run, options.wanted, accelerator.device)
@@ -179,7 +179,7 @@ def generate_folder(
         return result
 
 
-def _patient() -> Accelerator:
+def _accelerator() -> Accelerator:
     """Processes of which one that is done waits for the others."""
     patient = InitProcessGroupKwargs(timeout=timedelta(hours=6))
     refuse_sharding()

@@ -150,10 +150,7 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     if config.channels_last:
         module.to(memory_format=torch.channels_last)
     if config.compile:
-        for part in module.modules():  # the teacher's encoder too
-            if isinstance(part, Encoder):
-                # in place, so keys stay; the net, because the alpha task asks for the pyramid
-                part.net.compile()
+        _compile(module)
     optimizer = build_optimizer(
         config.optimizer, module, length, fused=accelerator.mixed_precision != "fp16"
     )
@@ -177,6 +174,14 @@ def assemble(config: PretrainConfig, *, begun: bool = False) -> Parts:
     )
     module.prepare(_seen(parts), begun=begun)
     return parts
+
+
+def _compile(module: nn.Module) -> None:
+    """Every encoder of a module, also the teacher's. In place, so keys stay; the net, because the
+    alpha task asks for the pyramid."""
+    for part in module.modules():
+        if isinstance(part, Encoder):
+            part.net.compile()
 
 
 def _sources(
