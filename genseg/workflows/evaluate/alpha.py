@@ -123,8 +123,9 @@ def evaluate_alpha(
         said = f"boxes alone, no masks: {', '.join(boxed)}"
         notes.append(f"{said}. Measures of masks are left out, recall is that of boxes")
     if out:
-        said = {"data": str(data), "threshold": threshold, "notes": notes}
-        write_text(out, json.dumps({**said, "predictions": _as_json(table)}, indent=1))
+        content: dict[str, Any] = {"data": str(data), "threshold": threshold, "notes": notes}
+        content["predictions"] = _as_json(table)
+        write_text(out, json.dumps(content, indent=1))
     head += [*_of_measures(truth), *notes]
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
