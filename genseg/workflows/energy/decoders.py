@@ -237,9 +237,24 @@ def bank_of(labelled: LabelledSet, preparation: Preparation, source: ImageSource
     )
 
 
+def note_on(run: DecoderRun) -> str:
+    """What a user should know of a run's composites; empty: nothing."""
+    if run.preparation is None:
+        return ""
+    encoder = _config(run.file, finetuned.FinetuneConfig, finetuned.CHOICES).encoder
+    try:
+        start_of(encoder)
+    except ValueError:
+        return (
+            f"encoder={encoder} is not there any more, so composites are made as usual and not as "
+            "that run made them; run from the same folder, or put it back, where they have to be"
+        )
+    return ""
+
+
 def _compose(c: finetuned.FinetuneConfig) -> ComposeConfig:
     """How the encoder's run made composites, where it had the alpha task and is there; else as
-    usual."""
+    usual, which `note_on` tells."""
     with contextlib.suppress(ValueError):
         if (alpha := start_of(c.encoder).alpha) is not None:
             return _recipe(alpha).alpha.compose

@@ -22,6 +22,7 @@ from genseg.runs.resume import Saved, due
 from genseg.train.loop import Timing
 from genseg.train.session import Session, loss_terms
 from genseg.train.watch import Watcher
+from genseg.workflows.energy.decoders import note_on
 from genseg.workflows.energy.parts import EnergyParts
 from genseg.workflows.pretrain.calibrate import JUDGED, calibrated
 
@@ -111,6 +112,8 @@ class EnergySession(Session):
             f"maps, {len(p.material.own)} of the decoder's own, {p.plan.total} steps of "
             f"{p.plan.batch} composites, {dist.world()} process(es){status}"
         )
+        if note := note_on(p.run):
+            self.say(f"note: {note}")
         if self.step < self.plan.total:
             return self.advance(self.batches())
         return True

@@ -2,6 +2,7 @@
 finds."""
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from genseg.data.labels.samples import read_sample
 from genseg.energies.model import load_energy, save_energy
 from genseg.energies.use import Ranking
 from genseg.transfer.predictor import Preparation
-from genseg.workflows.energy.decoders import composer_of, decoder_run
+from genseg.workflows.energy.decoders import composer_of, decoder_run, note_on
 from genseg.workflows.energy.evaluate import evaluate_energies
 from genseg.workflows.energy.session import Shaped
 
@@ -144,6 +145,23 @@ def test_a_composite_of_a_host_alone_is_a_labelled_image(run: Path) -> None:
         straight = np.abs(pixels.mean((0, 2)) - inside.mean((0, 2))).mean()
         assert min(flipped, straight) < 25
         assert int(made.ignored.sum()) >= 0.4 * crowd
+
+
+def test_an_encoder_that_is_gone_is_told(run: Path, tmp_path: Path) -> None:
+    """Composites are then made as usual, which was silent."""
+    assert note_on(decoder_run(run, CPU)) == ""
+    moved = tmp_path / "places"
+    shutil.copytree(run, moved)
+    config = moved / "config.yaml"
+    before = config.read_text()
+    config.write_text(before.replace("encoder: random", "encoder: runs/gone"))
+    assert config.read_text() != before
+    said = note_on(decoder_run(moved, CPU))
+    assert said.startswith(
+        "encoder=runs/gone is not there any more, so composites are made as usual"
+    )
+    composer, _ = composer_of(decoder_run(moved, CPU), None, kept=False)
+    assert composer.config.zoom == ComposeConfig().zoom
 
 
 def test_crowds_are_no_instances_whatever_the_encoder_was_trained_on(
