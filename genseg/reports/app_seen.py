@@ -29,7 +29,7 @@ from genseg.data.regions.opened import by_windows, open_small
 from genseg.measure.overlaps import mask_overlap
 from genseg.show.brightness import brightened, display_gain, gain_words
 from genseg.show.draw import boxes, cut_outs, overlay
-from genseg.show.drawn import LOW, drawn_from
+from genseg.show.shown import LOW, shown_from
 from genseg.workflows.generate.opened import ONE_CLASS, AlphaRun, Opened, ProposerRun
 
 Pixels = UInt8[np.ndarray, "_ _ c"]
@@ -127,7 +127,7 @@ def look(run: Opened, seen: Seen) -> Seen:
 def start(run: Opened, seen: Seen, score: float) -> float:
     """The score that the page's slider has for a new image: as it is set, `score`; the one from
     which on a user would keep instances where the run finds all, for their order."""
-    return drawn_from([seen.found], run.score) if run.score < LOW else score
+    return shown_from([seen.found], run.score)[0] if run.score < LOW else score
 
 
 def click(run: Opened, seen: Seen, x: int, y: int, score: float) -> tuple[Seen, str]:

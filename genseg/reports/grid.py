@@ -23,7 +23,7 @@ from genseg.data.labels.findings import counted
 from genseg.nn.kept_reading import reads_as
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import boxes, cut_outs, grid, overlay, titled
-from genseg.show.drawn import drawn_from
+from genseg.show.shown import shown_from
 
 Pixels = UInt8[np.ndarray, "h w c"]
 MOST = 1e9  # pixels of a picture: three bytes each, and as many again while it is put together
@@ -73,7 +73,7 @@ def visualize(
     jsons = [by_file(found.images()) for found in read]
     classes = [[name for _, name in found.categories or ()] for found in read]
     listed = _common(jsons, files[0])
-    scores = [_drawn_from(list(found.values())) for found in jsons]
+    scores = [shown_from(image.instances for image in found.values()) for found in jsons]
     drawn = np.random.default_rng(seed).permutation(len(listed))[: count or None]
     _check_pixels(len(drawn) * (1 + len(files) * (1 + cutouts)), side)
     pictures, brighter, used = [], 0, list[Path]()
@@ -125,12 +125,6 @@ def _check_pixels(pictures: int, side: int) -> None:
             f"--side {side}: the picture had {pixels / 1e6:,.0f} million pixels, the most are "
             f"{MOST / 1e6:,.0f}; give a smaller --side or --count"
         )
-
-
-def _drawn_from(found: Sequence[AnnotatedImage]) -> tuple[float, float]:
-    """The score from which instances of some images are drawn, and the least."""
-    least = min((a.score for i in found for a in i.instances), default=0.0)
-    return drawn_from([i.instances for i in found], least), least
 
 
 def _scoring(found: AnnotatedImage, score: float) -> list[Instance]:

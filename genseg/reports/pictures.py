@@ -20,9 +20,9 @@ from genseg.reports.judge import COUNTS, OVERLAP
 from genseg.reports.run import SHOWN, Ranked, Run, chosen
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import overlay
-from genseg.show.drawn import drawn_from, drawn_words
 from genseg.show.failures import FAILURES, is_empty
 from genseg.show.page import Section, figure
+from genseg.show.shown import shown_from, shown_words
 from genseg.show.viewer import DIGITS, Picture, data_uri, picture_data, thumbnail, viewer
 from genseg.workflows.generate.records import MOST as NUMBERS
 from genseg.workflows.pretrain.snapshots import spaced
@@ -59,7 +59,7 @@ def found(run: Run) -> Section | None:
             " Scores order the instances of one source; those of a run with the alpha task are "
             "calibrated, as far as it could."
         )
-        lead += drawn_words(score, low)
+        lead += shown_words(score, low)
     if run.semantic:
         lead = (
             "Each class that was found is a layer of its own colour: click it, or its chip, to "
@@ -91,7 +91,7 @@ def pictures_of(run: Run) -> tuple[list[Picture], float, float]:
 
 def _shown(run: Run) -> tuple[list[Picture], float, float]:
     if run.listed:
-        return list(_listed(run)), *run.drawn
+        return list(_listed(run)), *run.shown
     pictures, score, low = run.looked
     if run.judged:
         pictures = best_middle_worst(pictures)
@@ -101,8 +101,7 @@ def _shown(run: Run) -> tuple[list[Picture], float, float]:
             Picture(f"image {n + 1}, step {last.step}", image, instances)
             for n, (image, instances) in enumerate(zip(images, last.found, strict=True))
         ]
-        low = min((a.score for p in pictures for a in p.instances), default=0.0)
-        score = drawn_from([p.instances for p in pictures], low)
+        score, low = shown_from(p.instances for p in pictures)
     return pictures, score, low
 
 
@@ -179,8 +178,7 @@ def steps(run: Run) -> Section | None:
     shown = spaced(taken, COLUMNS)
     columns, gains = [], [display_gain(image) for image in images]
     for snapshot in shown:
-        least = min((a.score for found in snapshot.found for a in found), default=0.0)
-        score = drawn_from(snapshot.found, least)
+        score, _ = shown_from(snapshot.found)
         drawn = [[a for a in found if a.score >= score] for found in snapshot.found]
         cells = "".join(
             f'<img src="{data_uri(small(overlay(brightened(image, gain), found)), quality=82)}" '

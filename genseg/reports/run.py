@@ -39,8 +39,8 @@ from genseg.reports.judge import COUNTS, LEAST, Judge, Judged
 from genseg.runs.folder import RunError, lock
 from genseg.runs.metrics import Row, read_metrics
 from genseg.schema import Choices
-from genseg.show.drawn import drawn_from
 from genseg.show.paths import short_paths
+from genseg.show.shown import shown_from
 from genseg.show.viewer import Picture, Pixels
 from genseg.workflows.energy.config import CHOICES as ENERGY_CHOICES
 from genseg.workflows.energy.config import EnergyConfig
@@ -277,7 +277,7 @@ class Run:
 
     @functools.cached_property
     def looked(self) -> tuple[list[Picture], float, float]:
-        """Some images, seen by the run's model; the score from which an instance is drawn, and the
+        """Some images, seen by the run's model; the score from which an instance is shown, and the
         least kept."""
         file, images = self.path / ALPHA_NAME, self.images
         if self.judged:
@@ -300,13 +300,12 @@ class Run:
         for name, whole in _decoded(images, model.look.side):
             pixels = middle(whole, SIDE)
             pictures.append(Picture(name, pixels, tuple(model.instances(pixels))))
-        return pictures, drawn_from([p.instances for p in pictures], score), score / 2
+        return pictures, shown_from([p.instances for p in pictures], score)[0], score / 2
 
     @functools.cached_property
-    def drawn(self) -> tuple[float, float]:
-        """Of what is `listed`: the score from which an instance is drawn, and the least kept."""
-        least = min((a.score for i in self.listed for a in i.instances), default=0.0)
-        return drawn_from([i.instances for i in self.listed], least), least
+    def shown(self) -> tuple[float, float]:
+        """Of what is `listed`: the score from which an instance is shown, and the least kept."""
+        return shown_from(i.instances for i in self.listed)
 
     @functools.cached_property
     def _judge(self) -> Judge | None:
@@ -345,7 +344,7 @@ class Run:
                     i.key,
                     i.height,
                     i.width,
-                    tuple(a for a in i.instances if a.score >= self.drawn[0]),
+                    tuple(a for a in i.instances if a.score >= self.shown[0]),
                 )
                 for i in self.listed
             ]

@@ -12,8 +12,8 @@ from genseg.reports.run import SHOWN, SIDE, Run, chosen
 from genseg.reports.training_pictures import Shrunk
 from genseg.show.brightness import brightened, display_gain
 from genseg.show.draw import overlay
-from genseg.show.drawn import drawn_words
 from genseg.show.page import Section
+from genseg.show.shown import shown_words
 from genseg.show.viewer import Picture, data_uri, viewer
 from genseg.workflows.pretrain.snapshots import middle, spaced
 
@@ -58,7 +58,7 @@ def beside(run: Run) -> Section | None:
         f'<div class="scroll"><div class="steps">{body}</div></div>',
         f"Each row is one image: the regions that {c.alpha.proposals} proposed and that were "
         f"pasted (score {c.alpha.compose.sure:g} or more), and what the model finds."
-        f"{drawn_words(score, low)}",
+        f"{shown_words(score, low)}",
     )
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from genseg.data.instances.instance import Instance
-from genseg.show.drawn import FEW, drawn_from, drawn_words
+from genseg.show.shown import FEW, shown_from, shown_words
 
 
 def scoring(*scores: float) -> list[Instance]:
@@ -12,21 +12,22 @@ def scoring(*scores: float) -> list[Instance]:
 
 def test_a_least_score_that_means_something_is_that_of_pictures() -> None:
     images = [scoring(0.9, 0.2), scoring(0.15)]
-    assert drawn_from(images, 0.15) == 0.15 and drawn_words(0.15, 0.15) == ""
-    assert drawn_from([], 0.0) == 0.0 and drawn_from([[], []], 0.001) == 0.001
+    assert shown_from(images, 0.15)[0] == 0.15 and shown_words(0.15, 0.15) == ""
+    assert shown_from(images) == (0.15, 0.15)  # the least that one has
+    assert shown_from([]) == (0.0, 0.0) and shown_from([[], []], 0.001)[0] == 0.001
 
 
 def test_of_those_kept_for_their_order_the_believed_are_shown() -> None:
     low = np.linspace(0.001, 0.4, 300).tolist()
     images = [scoring(0.9, 0.6, *low), scoring(0.51, *low), scoring(*low)]
-    assert drawn_from(images, 0.001) == 0.5
-    assert drawn_words(0.5, 0.001) == " At first those that score 0.5 or more are shown."
+    assert shown_from(images, 0.001)[0] == 0.5
+    assert shown_words(0.5, 0.001) == " At first those that score 0.5 or more are shown."
 
 
 def test_where_nothing_is_believed_the_best_few_are_shown() -> None:
     images = [scoring(*(0.09 - 1e-4 * n for n in range(k, 300, 2))) for k in (0, 1)]
     images.append([])
-    score = drawn_from(images, 0.001)
+    score = shown_from(images, 0.001)[0]
     assert sum(a.score >= score for found in images for a in found) == FEW * len(images)
-    assert "0.089 or more are shown, the best 3 an image or so" in drawn_words(score, 0.001)
-    assert drawn_from([scoring(0.02), scoring()], 0.001) == 0.02
+    assert "0.089 or more are shown, the best 3 an image or so" in shown_words(score, 0.001)
+    assert shown_from([scoring(0.02), scoring()], 0.001)[0] == 0.02
