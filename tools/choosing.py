@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=320, help="of a fine-tuning (default: 320)")
     parser.add_argument("--config", default="places", help="recipe of finetune (default: places)")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of genseg finetune")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     start = time.perf_counter()
     arms = {"random": str(options.run)}
     for by in (by for by in get_args(By) if by != "random"):

@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--images", type=int, default=0, help="labelled images; 0: all")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="keys of genseg energy")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     file = options.out / ROWS
     rows: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
     looked: Looked | None = None  # at the labels, once for all rows
