@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import get_args
 
+import yaml
+
 import genseg
 from genseg.workflows.vectors.choose import By
 
@@ -40,7 +42,8 @@ def main() -> None:
             print(genseg.choose(options.run, options.train, file, count=options.labels, by=by))
         arms[by] = f"{options.run}@{file}"
     print(f"chosen in {time.perf_counter() - start:.0f} seconds")
-    keys = dict(word.partition("=")[::2] for word in options.overrides)
+    words = (word.partition("=")[::2] for word in options.overrides)
+    keys = {key: yaml.safe_load(value) for key, value in words}
     print(
         genseg.compare(
             arms,
