@@ -179,7 +179,10 @@ class Autoencoder(nn.Module):
         self, embeddings: Float[Tensor, "b e h w"], maps: Maps, draws: Draws | None = None
     ) -> Float[Tensor, "n"]:
         """E of each map."""
-        distance, cost = self.parts(embeddings, maps, draws)
+        return self.of(*self.parts(embeddings, maps, draws))
+
+    def of(self, distance: Float[Tensor, "n"], cost: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+        """E of maps whose d and R are known."""
         return self.tau * (distance - self.offset) + self.weight * cost
 
 

@@ -31,7 +31,16 @@ class Corrupting(ShapeConfig):
         super().__post_init__()
         between(0, 1, least=self.overlap[0], most=self.overlap[1])
         if self.overlap[0] > self.overlap[1]:
-            raise ValueError(f"shape.overlap={list(self.overlap)}: give the lower one first")
+            raise ValueError(f"overlap={list(self.overlap)}: give the lower one first")
+
+
+def draws_nothing(config: ShapeConfig) -> None:
+    """Raise ValueError for a weight of what these do not do."""
+    if config.reconstruct:
+        raise ValueError(
+            f"reconstruct={config.reconstruct:g}: {config.name} is not trained to draw "
+            "anything, so there is nothing to reconstruct; leave it out"
+        )
 
 
 @dataclass(frozen=True)
@@ -61,26 +70,36 @@ class Chains(ShapeConfig):
 
 
 @dataclass(frozen=True)
-class PersistentChains(Chains):
+class CodeChains(Chains):
     """Chains of codes that go on from step to step, decoded, and from there in the map."""
 
-    name: str = "maximum_likelihood"
     chains: int = 4096  # codes that are kept
     anew: float = 0.05  # probability that a chain begins anew, at the code of a true map
     rounds: int = 10  # steps of Langevin in the code
     code_step: float = 0.2  # size of these steps
-    code_noise: float = 0.05  # deviation of the noise of each
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, chains=self.chains)
-        at_least(0, rounds=self.rounds, code_noise=self.code_noise)
+        at_least(0, rounds=self.rounds)
         between(0, 1, anew=self.anew)
         above(0, code_step=self.code_step)
 
 
 @dataclass(frozen=True)
-class HMCShape(PersistentChains):
+class PersistentChains(CodeChains):
+    """The chains of codes are Langevin's."""
+
+    name: str = "maximum_likelihood"
+    code_noise: float = 0.05  # deviation of the noise of each step in the code
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(0, code_noise=self.code_noise)
+
+
+@dataclass(frozen=True)
+class HMCShape(CodeChains):
     """The same with Hamiltonian Monte Carlo in the code, and no step in the map."""
 
     name: str = "hmc"
@@ -152,6 +171,7 @@ class MetricLearning(Corrupting):
     def __post_init__(self) -> None:
         super().__post_init__()
         above(0, temperature=self.temperature)
+        draws_nothing(self)
 
 
 # pull
@@ -329,6 +349,10 @@ class ValueShape(Corrupting):
 
     name: str = "value"
     reconstruct: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        draws_nothing(self)
 
 
 @dataclass(frozen=True)

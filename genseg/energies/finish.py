@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.stats import spearmanr
@@ -63,6 +64,23 @@ def scenes(material: Material, first: int, last: int, device: torch.device) -> l
     return [material.scene(i, device) for i in range(first, min(last, len(material)))]
 
 
+def check_enough(energy: Autoencoder, trained: Material) -> None:
+    """Raise ValueError where what is trained on has too few maps for a prior that is fitted."""
+    if isinstance(energy.prior, Fitted):
+        more = "make more composites" if len(trained) < FITTED else "take images that show more"
+        energy.prior.check(int((trained.image < FITTED).sum()), advice=more)
+
+
+def lacking(energy: Autoencoder, trained: Material) -> int:
+    """How many images more a prior wants that is fitted, about, if they show as many maps; 0 where
+    there are enough."""
+    if not isinstance(energy.prior, Fitted) or len(trained.image) >= energy.prior.least:
+        return 0
+    each = max(len(trained.image), 1) / len(trained)
+    wanted = math.ceil(1.2 * energy.prior.least / each)
+    return min(wanted, FITTED) - len(trained)
+
+
 @torch.no_grad()
 def codes_of(energy: Autoencoder, material: Material) -> Float[Tensor, "n d"]:
     """The codes of true maps: all of the first images."""
@@ -76,7 +94,7 @@ def codes_of(energy: Autoencoder, material: Material) -> Float[Tensor, "n d"]:
 @dataclass(frozen=True)
 class Ranked:
     """A ranking, and what it is worth: rank correlation of the overlap with the decoder's score and
-    with the ranking's, on images that it was not fitted to (nan for fewer than three instances).
+    with the ranking's, on images that it was not fitted to (nan where there is none).
     """
 
     ranking: Ranking
@@ -104,10 +122,14 @@ def ranked_on(energy: Autoencoder, judged: Material, config: UseConfig) -> Ranke
     first = (judged.own_image[numbers] < half).numpy()
     ranking = fit_ranking(known[first], overlap[first])
     rest = ~first
-    if rest.sum() < 3:
-        return Ranked(ranking, (math.nan, math.nan))
     before, after = (
-        float(spearmanr(x[rest], overlap[rest]).statistic)
-        for x in (known.score, ranking.expected(known))
+        rank_correlation(x[rest], overlap[rest]) for x in (known.score, ranking.expected(known))
     )
     return Ranked(ranking, (before, after))
+
+
+def rank_correlation(x: Float[np.ndarray, "n"], y: Float[np.ndarray, "n"]) -> float:
+    """Spearman's; nan of fewer than three numbers, and where one of both has no spread."""
+    if len(x) < 3 or not (np.ptp(x) and np.ptp(y)):
+        return math.nan
+    return float(spearmanr(x, y).statistic)

@@ -24,10 +24,11 @@ from genseg.energies.priors import Coded, Prior, centres_drawn, squared_distance
 class Fitted(Prior):
     """What is fitted to the codes of true maps once those are trained. Before, codes are free.
 
-    least: how many codes it has to be fitted to, at least
+    least: how many codes it has to be fitted to, at least; fewer_by: what makes that less
     """
 
     ready: Tensor
+    fewer_by = ""
 
     def __init__(self) -> None:
         super().__init__()
@@ -57,15 +58,23 @@ class Fitted(Prior):
 
     def fit(self, codes: Float[Tensor, "n d"], *, seed: int = 0) -> None:
         """Fit to codes. Raises ValueError for fewer than `least`, or others than finite ones."""
-        if len(codes) < self.least:
-            raise ValueError(
-                f"{len(codes)} maps are too few to fit {type(self).__name__} to: it takes "
-                f"{self.least} or more; make more composites"
-            )
+        self.check(len(codes))
         if not bool(codes.isfinite().all()):
             raise ValueError("codes are not finite, so nothing can be fitted to them; train anew")
-        self._fit(codes.double().cpu().numpy(), seed)
+        with warnings.catch_warnings():
+            # codes that are alike have fewer centres, nearly normal ones no directions of their
+            # own, and the last digits of a mixture do not count
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            self._fit(codes.double().cpu().numpy(), seed)
         self.ready.fill_(True)
+
+    def check(self, codes: int, *, advice: str = "make more composites") -> None:
+        """Raise ValueError for fewer codes than `least`."""
+        if codes < self.least:
+            raise ValueError(
+                f"{codes} maps are too few to fit {type(self).__name__} to: it takes {self.least} "
+                f"or more; {advice}{self.fewer_by}"
+            )
 
     def forward(
         self, numbers: Float[Tensor, "n k"], image: Int[Tensor, "n"], draws: Draws | None = None
@@ -128,6 +137,7 @@ class KMeans(Fitted):
     """The squared distance from the nearest of k centres."""
 
     centres: Tensor
+    fewer_by = ", or lower shape.centres"
 
     def __init__(self, code: int, *, centres: int) -> None:
         super().__init__()
@@ -152,6 +162,7 @@ class Mixture(Fitted):
     """-log sum_k p_k N(h; mean_k, covariance_k)."""
 
     RIDGE = 1e-3  # of each variance, added
+    fewer_by = ", or lower shape.components"
 
     means: Tensor
     roots: Tensor
@@ -211,9 +222,7 @@ class SquareICA(Fitted):
 
     def _fit(self, h: Float[np.ndarray, "n d"], seed: int) -> None:
         fit = FastICA(whiten="unit-variance", max_iter=500, tol=1e-3, random_state=seed)
-        with warnings.catch_warnings():  # nearly normal codes have no directions of their own
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            found = fit.fit(h)
+        found = fit.fit(h)
         # 1 / (pi cosh s) has the variance (pi / 2)^2
         unmixing = found.components_ * (math.pi / 2)
         constant = h.shape[1] * math.log(math.pi) - np.linalg.slogdet(unmixing)[1]

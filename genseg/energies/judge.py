@@ -145,7 +145,7 @@ def _moved(energy: Autoencoder, first: Scene, second: Scene) -> Float[Tensor, "n
     assert second.source is not None
     same = (first.source[:, None] == second.source[None]).nonzero()
     if not energy.draws or not len(same):
-        return torch.zeros(0)
+        return first.alpha.new_zeros(0)
     codes, there = (
         energy.encode(scene.embeddings[None].float(), scene.maps).codes[rows]
         for scene, rows in zip((first, second), same.unbind(1), strict=True)

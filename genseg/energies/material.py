@@ -127,7 +127,7 @@ def drawn_of_each(image: Int[Tensor, "n"], most: int, draws: Draws) -> Int[Tenso
     chance = draws.uniform(image)
     order = torch.argsort(image.double() + chance.double())
     first = torch.searchsorted(image, image)  # the rows of an image follow one another
-    kept = order[torch.arange(len(image)) - first < most]
+    kept = order[torch.arange(len(image), device=image.device) - first < most]
     return kept.sort().values
 
 

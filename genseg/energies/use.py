@@ -173,10 +173,11 @@ class Ranker:
         for chosen, corner, near, maps in windows_of(embeddings.float(), found, self.energy):
             distance, cost = self.energy.parts(near, maps)
             mended: list[Instance | None] = [None] * len(chosen)
-            if self.config.refine:
+            if self.config.refine and self.energy.draws:
                 better = self.energy.reconstructed(near, maps)
-                again, _ = self.energy.parts(near, Maps(better, maps.image))
-                for k in ((again < distance) & inside(maps.alpha)).nonzero()[:, 0].tolist():
+                again = self.energy(near, Maps(better, maps.image))
+                falls = again < self.energy.of(distance, cost)
+                for k in (falls & inside(maps.alpha)).nonzero()[:, 0].tolist():
                     former = found[chosen[k]]
                     mended[k] = _instance(better[k], corner[k], size, former)
             yield (

@@ -227,6 +227,11 @@ def load_teacher(weights: str, *, name: str | None = None, download: bool = Fals
 
 def _of_timm(file: Path, name: str) -> Teacher:
     """The architecture of that name with the weights of a file."""
+    if ":" in name:  # such as hf-hub:, for which timm would ask the network
+        raise ValueError(
+            f"teacher: {name} is no name of an architecture; give timm's, without what stands "
+            "before a colon"
+        )
     try:
         # position embeddings are interpolated to other sides; what is no ViT has none
         sides: dict[str, Any] = {"dynamic_img_size": True} if name.startswith(VIT) else {}
@@ -244,7 +249,7 @@ def _of_timm(file: Path, name: str) -> Teacher:
         )
     loaded = _load(net, file, name)
     known = timm.get_pretrained_cfg(name)
-    beside = _beside(file).get("pretrained_cfg", {})
+    beside = _beside(file).get("pretrained_cfg") or {}
     mean = _colour(beside.get("mean") or getattr(known, "mean", IMAGENET_MEAN))
     std = _colour(beside.get("std") or getattr(known, "std", IMAGENET_STD))
     return Teacher(net, TeacherFacts(name, _digest(file), mean, std, loaded))

@@ -242,7 +242,8 @@ def energies_of(
     energy: Autoencoder, embeddings: Float[Tensor, "e h w"], alpha: Float[Tensor, "n h w"]
 ) -> Float[Tensor, "n"]:
     """E of maps of one image."""
-    found: Tensor = energy(embeddings[None], Maps(alpha, torch.zeros(len(alpha), dtype=torch.long)))
+    image = torch.zeros(len(alpha), dtype=torch.long, device=alpha.device)
+    found: Tensor = energy(embeddings[None], Maps(alpha, image))
     return found
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -105,6 +106,23 @@ def test_a_mended_map_stays_in_its_image() -> None:
     for a in after:
         rows, columns = a.window
         assert rows.start >= 0 and columns.start >= 0 and rows.stop <= 24 and columns.stop <= 24
+
+
+@pytest.mark.parametrize("change", [1e3, -1e3])
+def test_a_map_is_mended_where_the_energy_falls_and_not_d_alone(
+    change: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    energy, looks = energy_of("critic").eval(), count()
+
+    def learnt(embeddings: Tensor, maps: Maps) -> Tensor:
+        return torch.full((len(maps),), change * (next(looks) % 2))  # of every second look
+
+    monkeypatch.setattr(energy, "learnt", learnt)
+    found = [replace(a, score=0.5) for a in instances(maps_of([0, 0, 0]))]
+    after = Ranker(energy, Ranking(), UseConfig(refine=True))(embeddings(1)[0], found)
+    former = {(a.top, a.left, a.alpha.tobytes()) for a in found}
+    kept = [(a.top, a.left, a.alpha.tobytes()) in former for a in after]
+    assert all(kept) if change > 0 else not any(kept)
 
 
 def test_a_map_that_leaves_its_window_is_not_redrawn() -> None:

@@ -156,6 +156,8 @@ def test_what_does_not_fit_is_an_error_that_names_it(files: Path, tmp_path: Path
         load_teacher(str(bare), name="resnet18")
     with pytest.raises(ValueError, match="did you mean .*test_vit"):
         load_teacher(str(bare), name="test_vits")
+    with pytest.raises(ValueError, match="hf-hub:timm/test_vit is no name of an architecture"):
+        load_teacher(str(bare), name="hf-hub:timm/test_vit")  # timm would ask the network
     with pytest.raises(ValueError, match="there is neither"):
         load_teacher(str(tmp_path))
 

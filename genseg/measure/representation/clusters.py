@@ -1,5 +1,7 @@
 """Whether embeddings fall into groups, and whether these are the classes."""
 
+import warnings
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -101,6 +103,9 @@ def stability(features: Float[Tensor, "n d"], count: int, *, seed: int = 0) -> E
 
 def _kmeans(x: Float[Tensor, "n d"], count: int, seed: int, starts: int = 1):  # type: ignore[no-untyped-def]
     from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
 
     model = KMeans(count, n_init=starts, random_state=seed)
-    return model.fit(np.ascontiguousarray(x.float().numpy()))
+    with warnings.catch_warnings():  # of images that are alike there are fewer clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return model.fit(np.ascontiguousarray(x.float().numpy()))

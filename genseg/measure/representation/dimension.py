@@ -16,7 +16,9 @@ RIDGE = 1e-4  # of LiDAR, in parts of the mean variance within images
 @torch.no_grad()
 def neighbour_ratios(features: Float[Tensor, "n d"]) -> Float[Tensor, "m"]:
     """Distance to the second nearest image over that to the nearest, of each image that is not
-    equal to another."""
+    equal to another. None where there are fewer than three images."""
+    if len(features) < 3:
+        return features.new_zeros(0)
     x = features.float() - features.float().mean(0)
     squares = x.square().sum(1)
     found = []

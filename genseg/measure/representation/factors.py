@@ -25,9 +25,12 @@ def is_class(values: Num[Tensor, "n *t"]) -> bool:
 
 
 def targets_of(values: Num[Tensor, "n *t"]) -> Float[Tensor, "n t"]:
-    """A factor as columns of mean 0 and standard deviation 1; of a class, one column each."""
+    """A factor as columns of mean 0 and standard deviation 1, of a class one column each; what does
+    not vary is 0."""
     y = one_hot(values) if is_class(values) else values.double().reshape(len(values), -1)
-    return (y - y.mean(0)) / y.std(0, correction=0).clamp_min(1e-12)
+    spread = y.std(0, correction=0)
+    scale = torch.where(spread > 1e-9 * y.abs().amax(0), spread, torch.inf)
+    return (y - y.mean(0)) / scale
 
 
 def factor_scores(

@@ -135,9 +135,10 @@ def measure_embeddings(
 
 
 def quick_measures(features: Float[Tensor, "b d"]) -> dict[str, float]:
-    """Some measures of one batch that need no label, in milliseconds; those that are not known are
-    left out. Of few images they are smaller than those of `measure_embeddings`: compare them
-    between equal b."""
+    """Some measures of one batch on any device that need no label, in milliseconds; those that are
+    not known are left out. Of few images they are smaller than those of `measure_embeddings`:
+    compare them between equal b."""
+    features = features.cpu()
     variances = spectrum(features.double())
     found = {
         "uniformity": uniformity(features.float(), draws=0).value,

@@ -1,5 +1,6 @@
 """Linear probes in closed form: ridge regression, each image predicted by all others."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -101,8 +102,11 @@ def sufficient_dimensions(
 def explained(
     predicted: Float[Tensor, "n t"], targets: Float[Tensor, "n t"], images: Int[Tensor, "n"]
 ) -> float:
-    """R^2 of some images, averaged over targets: 1 - squared errors over squared deviations. 1: all
-    is predicted; 0: no more than their mean; negative below."""
+    """R^2 of some images, averaged over the targets that vary: 1 - squared errors over squared
+    deviations. 1: all is predicted; 0: no more than their mean; negative below. nan where none
+    varies."""
     y, z = targets.double()[images], predicted[images]
-    unexplained = (y - z).square().sum(0) / (y - y.mean(0)).square().sum(0).clamp_min(1e-300)
-    return float(1 - unexplained.mean())
+    deviations = (y - y.mean(0)).square().sum(0)
+    varied = deviations > 1e-12 * y.square().sum(0)
+    unexplained = (y - z).square().sum(0)[varied] / deviations[varied]
+    return float(1 - unexplained.mean()) if len(unexplained) else math.nan

@@ -26,7 +26,8 @@ def relative_change(
     views: embeddings of q perturbed views of each image
     """
     moved = (views - features[:, None]).norm(dim=2).mean(1).double()
-    apart = torch.cdist(features, features).double()
+    # products lose the digits of small distances: of a collapsed encoder all of them
+    apart = torch.cdist(features.double(), features.double()).fill_diagonal_(0)
 
     def of(i: Int[Tensor, "n"]) -> dict[str, float]:
         w = torch.bincount(i, minlength=len(features)).double()
@@ -40,7 +41,7 @@ def relative_change(
 def alignment(views: Float[Tensor, "n q d"], *, seed: int = 0) -> Estimate:
     """The mean squared distance of two views of an image on the unit sphere (Wang and Isola, 2020,
     eq. 3, alpha 2): from 0, where views are one, to 4."""
-    x = F.normalize(views, dim=2)
+    x = F.normalize(views.double(), dim=2)
     q = x.shape[1]
     # the mean over pairs of |a - b|^2 is q / (q - 1) * 2 (mean |a|^2 - |mean a|^2)
     each = 2 * q / (q - 1) * (x.square().sum(2).mean(1) - x.mean(1).square().sum(1))
@@ -58,7 +59,8 @@ def uniformity(features: Float[Tensor, "n d"], *, draws: int = DRAWS, seed: int 
     def of(i: Int[Tensor, "n"]) -> dict[str, float]:
         w = torch.bincount(i, minlength=len(x)).double()
         pairs = float(w.sum() ** 2 - w.square().sum())
-        return {"uniformity": math.log(max(float(w @ near @ w) / pairs, 1e-300))}
+        mean = float(w @ near @ w) / pairs if pairs else math.nan
+        return {"uniformity": math.log(max(mean, 1e-300))}
 
     return bootstrap(of, len(x), draws=draws, seed=seed)["uniformity"]
 

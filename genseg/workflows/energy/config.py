@@ -8,6 +8,7 @@ from genseg.core.schedule import check_durations
 from genseg.energies.autoencoder import AutoencoderConfig
 from genseg.energies.config import ShapeConfig
 from genseg.energies.model import CHOICES as CHOICES
+from genseg.energies.strategies import SHAPINGS
 from genseg.energies.use import UseConfig
 from genseg.train.optim import OptimizerConfig
 from genseg.workflows.pretrain.config import CheckpointConfig
@@ -63,6 +64,15 @@ class EnergyConfig:
         check_durations(log_every=self.log_every, judge_every=self.judge_every)
         if not isinstance(self.shape, ShapeConfig) and self.shape is not None:
             raise ValueError(f"shape={self.shape}: choose one by shape.name")
+        if (
+            self.shape is not None
+            and self.use.refine
+            and not SHAPINGS[self.shape.name].energy.draws
+        ):
+            raise ValueError(
+                f"use.refine=true: {self.shape.name} draws nothing, so no map is mended; leave it "
+                "out, or use another shape"
+            )
 
 
 # what may change between the calls that make up one run

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 from genseg.alpha.generate import candidates
 from genseg.core.check import at_least, between
@@ -23,6 +22,7 @@ from genseg.data.instances.instance import Instance, cut_instance, resized
 from genseg.data.labels.annotated import Usable, read_usable
 from genseg.energies.autoencoder import Autoencoder
 from genseg.energies.corrupt import KINDS
+from genseg.energies.finish import rank_correlation
 from genseg.energies.judge import Judgement, Scene, judge
 from genseg.energies.maps import Maps, nearest
 from genseg.energies.material import OWN, distinct, shrunk_maps
@@ -136,8 +136,16 @@ def evaluate_energies(
     looked = look_at_labels(alpha, data, images=images, energies=energies)
     scores = looked.scores(energies, overlap=overlap)
     if out is not None:
-        write_text(out, json.dumps({"data": str(data), "energies": scores.numbers()}, indent=1))
+        content = {"data": str(data), "energies": _known(scores.numbers())}
+        write_text(out, json.dumps(content, indent=1, allow_nan=False))
     return scores
+
+
+def _known(x: Any) -> Any:
+    """Numbers as JSON has them: null for what is not known."""
+    if isinstance(x, dict):
+        return {name: _known(value) for name, value in x.items()}
+    return None if isinstance(x, float) and not math.isfinite(x) else x
 
 
 @dataclass(frozen=True)
@@ -276,8 +284,5 @@ def _scored(
     return Scored(
         judgement,
         len(truth),
-        {
-            name: float(spearmanr(x, truth).statistic) if len(truth) > 2 else math.nan
-            for name, x in zip(names, joined, strict=True)
-        },
+        {name: rank_correlation(x, truth) for name, x in zip(names, joined, strict=True)},
     )

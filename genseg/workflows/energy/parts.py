@@ -18,6 +18,7 @@ from genseg.core.paths import expand
 from genseg.core.schedule import Plan
 from genseg.data.composites.composer import Composer
 from genseg.energies.draws import Draws
+from genseg.energies.finish import check_enough
 from genseg.energies.material import PAIRS, Material, material, paired
 from genseg.energies.model import digest
 from genseg.energies.shaping import Examples, Shaping
@@ -111,6 +112,7 @@ def assemble_energy(config: EnergyConfig) -> EnergyParts:
     energy = build_energy(config.shape, run.decoder, config.autoencoder, **sizes)
     sample = whole.embeddings[: min(len(whole), 256)]
     energy.observe(sample)
+    check_enough(energy, whole.part(0, config.composites))  # now, and not after the training
     module = build_shaping(config.shape, energy)
     module.to(accelerator.device)
     plan = Plan(images=config.composites, batch=config.batch_size, total=config.steps)

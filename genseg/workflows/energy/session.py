@@ -77,8 +77,11 @@ class Shaped(Result):
                     f"{j.moved:.3f} (high where it says so wherever that lies)."
                 ]
             ),
-            f"The decoder's own instances: rank correlation with their overlap {before:.3f} by the "
-            f"decoder's score, {after:.3f} with the energy.",
+            "Of the decoder's own instances too few were found, or all are alike: they have no "
+            "rank correlation."
+            if math.isnan(before) or math.isnan(after)
+            else f"The decoder's own instances: rank correlation with their overlap {before:.3f} "
+            f"by the decoder's score, {after:.3f} with the energy.",
             *(f"warning: {said}" for said in self.cheats),
             f"Next: genseg {self.next} RUN FOLDER --energy {self.run} --out DIR",
         ]

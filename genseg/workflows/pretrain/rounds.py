@@ -29,9 +29,9 @@ from genseg.data.proposals.component_tree import MIN_AREA
 from genseg.data.proposals.propose import TAUGHT, propose
 from genseg.data.proposals.scale import other_recipe
 from genseg.energies.autoencoder import Autoencoder
-from genseg.energies.finish import Finished, finished
+from genseg.energies.finish import Finished, finished, lacking
 from genseg.energies.head import EnergyHead
-from genseg.energies.material import composed, paired
+from genseg.energies.material import composed, joined, paired
 from genseg.energies.model import EnergyFacts, digest, save_energy
 from genseg.energies.use import Ranker, UseConfig
 from genseg.joint import AlphaConfig, Joint, SlotsConfig
@@ -263,6 +263,10 @@ class Rounds:
         # whitened as generation sees embeddings: training has followed those of its batches
         shaping.model.observe(made.embeddings.to(model.device))
         trained, judged = made.part(0, JUDGED), made.part(JUDGED, 3 * JUDGED)
+        if more := lacking(shaping.model, trained):
+            count = 3 * JUDGED + more
+            made = composed(model, self._composer(), len(self.source), count, seed=seed)
+            trained = joined([trained, made.part(3 * JUDGED, count)])
         pairs = composed(model, paired(self._composer()), len(self.source), JUDGED, seed=seed)
         return shaping.model, finished(shaping, trained, judged, pairs, UseConfig(), seed=seed)
 

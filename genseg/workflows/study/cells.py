@@ -4,6 +4,7 @@ Cells lie in one folder for all studies of an `--out`, by digest: two arms, or t
 the same share a cell.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from genseg import config as configs
-from genseg.core.names import CELL_NAME
+from genseg.core.names import CELL_NAME, ENCODER_NAME
+from genseg.core.paths import expand
 from genseg.recipes import LENGTHS, one_length, recipe
 from genseg.runs.folder import RunError
 from genseg.schema import ConfigError, defaults_of
@@ -25,6 +27,7 @@ VERSION = 1  # of what a cell does with its config; raise it and all cells are m
 OWN = ("data.path", "run", "seed", "encoder.weights", *LENGTHS)  # keys that the study sets
 # a cell is short, and several are made at a time
 CALM = ("probe.every=0 steps", "checkpoint.every=20 percent", "data.workers=0")
+FILES = ("method.target.words", "method.teacher", "alpha.teacher")
 FREE = (*FREE_KEYS, "encoder.weights:", "threads:")
 
 
@@ -94,6 +97,8 @@ def _cell(
         described["start"] = start.folder.name
         config = replace(config, encoder=replace(config.encoder, weights=str(start.run)))
     digest = _digest(described, config)
+    if settings.kind == "pretrain":
+        described |= _contents(described)
     word = config.method.name if settings.kind == "pretrain" else settings.kind
     folder = out / CELLS / f"{word}-{digest}"
     config = replace(config, run=str(folder / RUN))
@@ -149,8 +154,27 @@ def _digest(described: Mapping[str, Any], config: PretrainConfig) -> str:
     return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=8).hexdigest()
 
 
+def _contents(described: Mapping[str, Any]) -> dict[str, str]:
+    """A digest of each file that decides weights and is known by its place alone, where it is."""
+    found = {}
+    for key in FILES:
+        if isinstance(named := described.get(key), str):
+            path = expand(named)
+            if (file := path / ENCODER_NAME if path.is_dir() else path).is_file():
+                status = file.stat()
+                found[f"content of {key}"] = _content(file, status.st_size, status.st_mtime_ns)
+    return found
+
+
+@functools.lru_cache(maxsize=8)  # several arms and seeds learn from one
+def _content(file: Path, size: int, time: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "blake2b").hexdigest()[:16]
+
+
 def refuse_other(cell: Cell) -> None:
-    """Raise RunError when a cell was made with another value of a key that is a default now."""
+    """Raise RunError when a cell was made with another value of a key that is a default now, or
+    with another file at the same place."""
     try:
         made = json.loads((cell.folder / CELL_NAME).read_text("utf-8"))["described"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -161,8 +185,8 @@ def refuse_other(cell: Cell) -> None:
     if changed := configs.difference(before, after):
         lines = "\n  ".join(changed)
         raise RunError(
-            f"{cell.folder} was made with other defaults (old -> new):\n  {lines}\nRemove that "
-            "folder to have it made again, or choose another --out"
+            f"{cell.folder} was made with other defaults or files (old -> new):\n  {lines}\nRemove "
+            "that folder to have it made again, or choose another --out"
         )
 
 

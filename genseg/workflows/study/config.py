@@ -9,8 +9,10 @@ from typing import Any, Literal
 from genseg import config as configs
 from genseg.core.check import above, at_least
 from genseg.schema import ConfigError
-from genseg.workflows.study.measures import MEASURES, TransferConfig
+from genseg.workflows.study.measures import MEASURES, SECONDS, TransferConfig, given_by
 from genseg.workflows.study.statements import parse_statement
+
+METRIC = "knn"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class StudyConfig:
     seeds: int = 3  # trainings of each arm
     subset: int = 0  # images to learn from, drawn evenly over classes by the seed; 0: all
     measures: tuple[str, ...] = ("knn",)  # what is measured of each encoder
-    metric: str = "knn"  # the number of the table, the differences and the plot
+    metric: str = METRIC  # the number of the table, the differences and the plot
     # what the claim says of the arms: "a > b", "a - b > c - d on linear", "a > b + 0.01"
     statements: tuple[str, ...] = ()
     cka: bool = False  # also how alike the arms' features of the same images are
@@ -92,10 +94,23 @@ class StudyConfig:
         if unknown := [m for m in self.measures if m not in MEASURES]:
             raise ValueError(f"measures: {unknown[0]} is none; choose of {', '.join(MEASURES)}")
         for text in self.statements:
-            if unknown := [n for n in parse_statement(text).arms if n not in self.arms]:
+            statement = parse_statement(text)
+            if unknown := [n for n in statement.arms if n not in self.arms]:
                 raise ValueError(
                     f"statements: {text!r}: there is no arm {unknown[0]}; {self._known}"
                 )
+            self._check_number(f"statements: {text!r}", statement.measure)
+        if self.metric != METRIC:
+            self._check_number(f"metric={self.metric}", self.metric)
+        self._check_number(f"correlate={self.correlate}", self.correlate)
+
+    def _check_number(self, where: str, name: str | None) -> None:
+        """Raise ValueError for a number that no measure of the study can give."""
+        if name is None or name == SECONDS or any(given_by(m, name) for m in self.measures):
+            return
+        able = [m for m in MEASURES if given_by(m, name)]
+        advice = f"add {able[0]} to measures" if able else "there is no number of that name"
+        raise ValueError(f"{where}: measures={list(self.measures)} give no {name}; {advice}")
 
     @property
     def _known(self) -> str:

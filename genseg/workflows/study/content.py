@@ -13,11 +13,10 @@ from genseg.measure.representation.similarity import linear_cka
 from genseg.workflows.study.cells import Cell
 from genseg.workflows.study.config import StudyConfig
 from genseg.workflows.study.make import FEATURES, cost_of, values_of
+from genseg.workflows.study.measures import SECONDS
 from genseg.workflows.study.ranks import rank_correlations
 from genseg.workflows.study.reach import reached
 from genseg.workflows.study.statements import judge, parse_statement, verdict
-
-SECONDS = "seconds"  # of training, beside the measures
 
 
 def content_of(

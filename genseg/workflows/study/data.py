@@ -1,5 +1,7 @@
 """The images of a study: what is learnt from, what is measured on, and lists of parts of them."""
 
+import hashlib
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +22,8 @@ EMBEDDED = "embedded"
 @dataclass(frozen=True)
 class StudyData:
     """train, test: folders or lists, as `list_images` reads them; content: a digest of the images
-    of both; lists: a folder for lists of parts"""
+    of both; lists: how the files of lists of parts begin. These hold paths, so images that lie
+    elsewhere, or are moved, have others"""
 
     train: str
     test: str
@@ -41,7 +44,7 @@ class StudyData:
                 f"subset={count}: {self.train} has {len(self.images)} images; take fewer, or "
                 "another multiple for the arm"
             )
-        file = self.lists / f"{self.content}-{count}-{seed}.txt"
+        file = Path(f"{self.lists}-{count}-{seed}.txt")
         if not file.exists():
             rng = np.random.default_rng([seed, *b"subset"])
             write_list(self.images, evenly(self.images, rng)[:count], file)
@@ -62,18 +65,25 @@ def study_data(data: str, lists: Path) -> StudyData:
                 f"{list(others.classes)}; both need a folder for each class, of the same names"
             )
         content = f"{fingerprint(known)[:8]}{fingerprint(others)[:8]}"
-        return StudyData(str(train), str(asked), content, known, lists)
+        return StudyData(str(train), str(asked), content, known, _begin(lists, content, root))
     whole = list_images(root)
     content = fingerprint(whole)[:16]
     order = evenly(whole, np.random.default_rng([*b"held out"]))
     count = round(HELD_OUT * len(whole))
     if count < 2:
         raise ValueError(f"data={data}: {len(whole)} images are too few to hold a tenth out")
-    train, asked = lists / f"{content}-train.txt", lists / f"{content}-test.txt"
+    begin = _begin(lists, content, root)
+    train, asked = Path(f"{begin}-train.txt"), Path(f"{begin}-test.txt")
     for file, chosen in ((asked, order[:count]), (train, order[count:])):
         if not file.exists():
             write_list(whole, chosen, file)
-    return StudyData(str(train), str(asked), content, list_images(train), lists)
+    return StudyData(str(train), str(asked), content, list_images(train), begin)
+
+
+def _begin(lists: Path, content: str, root: Path) -> Path:
+    """How the files of lists begin, of images of this content at this place."""
+    place = hashlib.blake2b(os.fsencode(root), digest_size=4).hexdigest()
+    return lists / f"{content}-{place}"
 
 
 def evenly(images: ImageList, rng: np.random.Generator) -> list[int]:

@@ -18,6 +18,8 @@ from genseg.data.images.source import ImageSource
 from genseg.measure.features import features
 from genseg.measure.knn import accuracy, knn
 from genseg.measure.linear import few_shots, linear
+from genseg.measure.representation.measures import FACTOR, OVERLAP
+from genseg.measure.representation.measures import MEASURES as FAMILIES
 from genseg.nn.encoder import Encoder, load_weights
 from genseg.nn.encoder_file import facts_of
 from genseg.recipes import one_length, recipe
@@ -33,6 +35,7 @@ ZERO_SHOT = {  # of genseg.zero_shot
 }
 PROBES = ("knn", "linear")  # measures of their own, which learn from the training images
 LAYERED = ("knn", "linear", "effective_rank")  # measures that are told of each stage
+SECONDS = "seconds"  # of training, beside all measures
 SHOTS, DRAWS = 10, 5  # labelled images of each class in few-shot probes, and draws of them
 
 
@@ -182,6 +185,17 @@ MEASURES: dict[str, tuple[Measure, tuple[str, ...]]] = {
     "zero_shot": (_zero_shot, ("limit",)),
     "transfer": (_transfer, ("transfer",)),
 }
+
+
+def given_by(measure: str, name: str) -> bool:
+    """Whether a measure may give a number of that name."""
+    if measure == "representation":
+        known = {n for family in FAMILIES.values() for n in family} - {*PROBES}
+        return name in known or name.startswith((f"{FACTOR}_", f"{OVERLAP}_"))
+    if measure == "layers":
+        kind, _, stage = name.rpartition("_")
+        return kind in LAYERED and stage.isdigit()
+    return name in ZERO_SHOT if measure == "zero_shot" else name == measure
 
 
 def settings_of(measure: str, config: Any, content: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from genseg.core.files import write_text
 from genseg.core.names import PLOT_NAME, STUDY_NAME, TABLE_NAME
 from genseg.core.result import Result
 from genseg.core.words import amount
+from genseg.data.labels.word_vectors import dimension
 from genseg.runs.folder import write_environment
 from genseg.runs.grid import run_all
 from genseg.runs.metrics import ProgressLine
@@ -72,6 +73,8 @@ class StudyOptions:
 
     def __post_init__(self) -> None:
         at_least(1, jobs=self.jobs)
+        if self.shards < 1:
+            raise ValueError(f"--num-shards {self.shards}: use 1 or more")
         if not 0 <= self.shard < self.shards:
             raise ValueError(
                 f"--shard-index {self.shard} of --num-shards {self.shards}: use 0 to "
@@ -94,6 +97,7 @@ def run_study(
     what a user can mend.
     """
     folder = out / name
+    _check(study, out)
     data = study_data(study.data, out / LISTS)
     cells = plan_cells(study, data, out)
     for cell in cells:
@@ -130,6 +134,7 @@ def run_study(
 
 def planned(name: str, study: StudyConfig, out: Path) -> str:
     """What a study would do: its cells, and which of them are done. Nothing is trained."""
+    _check(study, out)
     data = study_data(study.data, out / LISTS)
     cells = plan_cells(study, data, out)
     settings = {m: settings_of(m, study, data.content) for m in study.measures}
@@ -142,6 +147,15 @@ def planned(name: str, study: StudyConfig, out: Path) -> str:
     left = [c for c in unique(cells) if not done[c.folder] and c.kind == "pretrain"]
     images = sum(c.config.images or 0 for c in left)
     return "\n".join([*lines, f"{amount(len(left), 'training')} left, {images:,.0f} images seen"])
+
+
+def _check(study: StudyConfig, out: Path) -> None:
+    """Raise ValueError for a file in the place of the folder, and for no word vectors where words
+    names them: before the first training, and not at the first arm that wants them."""
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file; name a folder")
+    if study.words:
+        dimension(study.words)
 
 
 def _wanted(cells: Sequence[Cell], study: StudyConfig, options: StudyOptions) -> list[Cell]:

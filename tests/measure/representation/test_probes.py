@@ -75,6 +75,11 @@ def test_what_a_factor_explains_has_a_known_share() -> None:
     assert explained(y, y, torch.arange(3000)) == 1
     still = y.mean().expand(3000, 1)
     assert explained(still, y, torch.arange(3000)) == pytest.approx(0, abs=1e-12)
+    # a number that is the same for all is not known by anything
+    half, _ = factor_scores(principal(x), {"y": torch.cat([y, torch.full_like(y, 0.3)], 1)})
+    assert half["y"].value == pytest.approx(scores["y"].value)
+    same, _ = factor_scores(principal(x), {"y": torch.full((3000, 1), 0.3)})
+    assert math.isnan(same["y"].value)
 
 
 def test_principal_angles_of_known_planes() -> None:
@@ -151,6 +156,14 @@ def test_a_collapsed_set_is_told_by_its_spread_and_broken_ones_are_refused() -> 
     broken[3, 2] = torch.nan
     with pytest.raises(ValueError, match="embeddings of 1 of 30 images are not finite"):
         measure_embeddings(broken)
+
+
+def test_images_that_are_equal_have_measures_without_a_word() -> None:
+    """Of three different images k-means has three clusters, whatever is asked for."""
+    x, labels = normal(3, 6).float().repeat(30, 1), torch.arange(90) % 3
+    found = measure_embeddings(x).measures
+    assert found["stability"].value == pytest.approx(1) and "intrinsic_dimension" not in found
+    assert measure_embeddings(x, labels=labels).measures["nmi"].value == pytest.approx(1)
 
 
 def test_a_linear_probe_asks_each_image_once_and_is_no_better_than_chance_on_noise() -> None:

@@ -49,6 +49,15 @@ def test_relative_change_is_the_ratio_of_two_means() -> None:
     assert math.isnan(relative_change(torch.ones(5, 1, 2), torch.ones(5, 2)).value)
 
 
+def test_relative_change_is_right_where_all_images_are_nearly_one() -> None:
+    """Products of single precision have no digit left there."""
+    x = F.normalize(1 + 1e-4 * normal(40, 64), dim=1)
+    views = F.normalize(1 + 1e-4 * normal(40, 2, 64, seed=1), dim=2)
+    apart = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist")
+    wanted = float((views - x[:, None]).norm(dim=2).mean() / (apart.sum() / (40 * 39)))
+    assert relative_change(views, x).value == pytest.approx(wanted, rel=0.01)
+
+
 def test_alignment_and_uniformity_are_those_of_wang_and_isola() -> None:
     views, x = normal(6, 3, 4), normal(40, 4, seed=1)
     z = F.normalize(views, dim=2)
@@ -134,6 +143,7 @@ def test_two_nn_finds_the_exponent_of_a_pareto_law_and_leaves_out_equal_images()
     assert torch.allclose(got, (near[:, 1] / near[:, 0]).double(), rtol=1e-4)
     assert len(neighbour_ratios(torch.cat([x, x[:5]]))) == 35
     assert math.isnan(two_nn(ratios[:5]))
+    assert not len(neighbour_ratios(x[:2])), "there is no second neighbour"
 
 
 def test_lidar_counts_the_directions_that_tell_images_apart() -> None:

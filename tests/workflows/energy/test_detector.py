@@ -217,8 +217,11 @@ def test_prediction_and_scores_go_by_it_and_classes_stay(
     said = capsys.readouterr().out
     assert f"mask AP               {table['mask AP']:7.4f}" in said
     # and it is judged by labels as one of a run with the alpha task is
-    assert main(["evaluate", "energy", str(energy), "--alpha", str(run), "--data", val]) == 0
+    judged = ["evaluate", "energy", str(energy), "--alpha", str(run), "--data", val]
+    assert main([*judged, "--out", str(tmp_path / "e.json")]) == 0
     assert "AUROC" in capsys.readouterr().out
+    content = (tmp_path / "e.json").read_text()
+    assert '"moved": null' in content and "NaN" not in content, "JSON has no word for it"
 
 
 def test_a_run_says_what_comes_next_and_its_report_shows_it(made: Shaped) -> None:

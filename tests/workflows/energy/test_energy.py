@@ -180,8 +180,12 @@ def test_what_cannot_be_done_is_said(
     refused(shaped(run, tmp_path / "e", "nosuch"), capsys, "nosuch", "denoising")
     refused(shaped(tmp_path / "nothing", tmp_path / "e", "pca"), capsys, "alpha.safetensors")
     refused(shaped(run, tmp_path / "e", "mixture", "--steps", "2"), capsys, "too few", "composites")
+    assert not (tmp_path / "e/metrics.jsonl").exists(), "before the training, not after it"
     many = shaped(run, tmp_path / "e", "pca", "shape.components=32")
     refused(many, capsys, "shape.components")
+    for name, key in (("value", "reconstruct"), ("metric", "reconstruct"), ("hmc", "code_noise")):
+        refused(shaped(run, tmp_path / "e", name, f"shape.{key}=1"), capsys, key)
+    refused(shaped(run, tmp_path / "e", "value", "use.refine=true"), capsys, "draws nothing")
     refused(shaped(run, run, "denoising", "--steps", "2"), capsys, "folder of its own")
     refused(
         shaped(run, tmp_path / "f", "denoising", "batch_size=40"),

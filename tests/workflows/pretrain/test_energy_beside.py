@@ -64,6 +64,21 @@ def test_an_energy_confirms_proposals_between_rounds(images: Path, tmp_path: Pat
     assert (tmp_path / "run/energy.safetensors").is_file()
 
 
+def test_a_prior_that_is_fitted_is_given_as_many_composites_as_it_takes(
+    images: Path, tmp_path: Path
+) -> None:
+    """Four composites, on which the others are finished, show fewer maps than a code has numbers;
+    64 of few cut-outs fewer than a mixture has."""
+    more = [
+        "energy.shape.name=pca",
+        "steps=2",
+        "alpha.rounds.count=1",
+        "alpha.compose.pasted=[1,2]",
+    ]
+    assert main(command("places", images, tmp_path / "run", *more)) == 0
+    assert (tmp_path / "run/energy.safetensors").is_file()
+
+
 def test_what_does_not_go_together_is_said(
     images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -174,6 +174,10 @@ def test_shards_share_one_folder(place: Path) -> None:
     [
         (["--only", "nobody"], "--only nobody: there is no such arm; they are random, fitted"),
         (["--shard-index", "2"], "--shard-index 2 of --num-shards 1: use 0 to 0"),
+        (["--num-shards", "0"], "--num-shards 0: use 1 or more"),
+        (["--out", __file__], "is a file; name a folder"),
+        (["words=nowhere"], "there is no file of word vectors nowhere"),
+        (["words=nowhere", "--dry-run"], "there is no file of word vectors nowhere"),
         (["--jobs", "0"], "jobs=0: use 1 or more"),
         (["data=nowhere"], "data is given twice"),
         (["seeds=0"], "seeds=0: use 1 or more"),

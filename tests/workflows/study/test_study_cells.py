@@ -1,5 +1,6 @@
 """Cells: what makes two of them one, which images they see, who makes them; mistakes in a file."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,8 @@ from noise import write_classes
 
 from genseg.config import ConfigError
 from genseg.data.images.files import list_images
-from genseg.workflows.study.cells import Cell, plan_cells, share, unique
+from genseg.runs.folder import RunError
+from genseg.workflows.study.cells import Cell, plan_cells, refuse_other, share, unique
 from genseg.workflows.study.config import StudyConfig, load_study
 from genseg.workflows.study.data import StudyData, study_data
 
@@ -114,6 +116,43 @@ def test_train_and_test_are_taken_where_they_are(tmp_path: Path) -> None:
         study_data(str(tmp_path), tmp_path / "lists")
 
 
+def test_lists_hold_where_the_images_are_now(tmp_path: Path) -> None:
+    """They hold paths, and a folder that is moved has the same content."""
+    images, lists = write_classes(_made(tmp_path / "images"), 20, ".png"), tmp_path / "lists"
+    before = study_data(str(images), lists)
+    before.part(4, 0)
+    images.rename(tmp_path / "moved")
+    after = study_data(str(tmp_path / "moved"), lists)
+    assert after.content == before.content
+    for path in (after.train, after.test, after.part(4, 0)[0]):
+        listed = list_images(path)
+        assert all("moved" in str(listed.path(i)) for i in range(len(listed)))
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_a_cell_knows_the_files_that_it_learns_from(tmp_path: Path, data: StudyData) -> None:
+    words = tmp_path / "words.txt"
+    keys = f"{{recipe: byol_semantic, keys: [method.target.words={words}]}}"
+    text = SIMPLE.replace("views.both.size=32, ", "").replace(
+        "  cold:", f"  named: {keys}\n  cold:"
+    )
+    study = study_of(tmp_path, text)
+    words.write_text("a 1 0\nb 0 1\n")
+    cell = by_name(plan_cells(study, data, tmp_path))["named", 0]
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "cell.json").write_text(json.dumps({"described": cell.described}))
+    refuse_other(cell)
+    words.write_text("a 1 0\nb 0 2\n")
+    again = by_name(plan_cells(study, data, tmp_path))["named", 0]
+    assert again.folder == cell.folder
+    with pytest.raises(RunError, match="content of method.target.words"):
+        refuse_other(again)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
@@ -130,6 +169,9 @@ def test_train_and_test_are_taken_where_they_are(tmp_path: Path) -> None:
         ("images: 8", "images: 8\nmeasures: [knn, good]", "measures: good is none; choose of knn"),
         ("arms: [random, twice]", "arms: [nobody]", "short.arms: there is no arm nobody"),
         ("claim:", "clam:", "unknown key clam"),
+        ("images: 8", "images: 8\nmetric: knnn", "give no knnn; there is no number of that name"),
+        ("> random, st", "> random on linear, st", "give no linear; add linear to measures"),
+        ("images: 8", "images: 8\ncorrelate: lidar", "add representation to measures"),
     ],
 )
 def test_mistakes_are_told(
