@@ -182,7 +182,9 @@ def _refuse_cut_chain(file: tifffile.TiffFile) -> None:
     """Raise ValueError where the last page that is there names another one: tifffile passes over
     it."""
     there, handle = len(file.pages), file.filehandle  # finds all pages
-    handle.seek(file.pages.next_page_offset)
+    if (at := file.pages.next_page_offset) is None:
+        return
+    handle.seek(at)
     if any(handle.read(file.tiff.offsetsize)):
         raise ValueError(f"the file is truncated: it names more pages than the {there} there")
 
