@@ -15,6 +15,7 @@ from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError, decoded_size
 from genseg.data.instances.coco import annotation, file_key
 from genseg.data.instances.outline import Drawn
+from genseg.workflows.labels.found import looked_at
 from genseg.workflows.labels.result import Converted
 
 UNNAMED = "instance"  # the category of what has no class
@@ -28,7 +29,9 @@ class Corrections:
     """
 
     def __init__(self, images: str) -> None:
-        self.listed: ImageList = list_images(images)
+        json_file = Path(images)
+        folder = looked_at(json_file) if json_file.suffix.lower() == ".json" else None
+        self.listed: ImageList = list_images(images, folder)
         self.known = _categories(Path(images))
         self.drawn: dict[int, list[Drawn]] = {}
         self.places: dict[str, list[int]] = {}

@@ -101,7 +101,7 @@ class _Held:
         return self.pixels[i], i
 
 
-@reads_as("run")
+@reads_as("run", also="data")
 def embed(
     run: Path,
     data: Path,

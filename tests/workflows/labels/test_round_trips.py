@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from coco_made import code, write_image
 
+import genseg
 from genseg.data.images.coco_files import CocoError
 from genseg.data.images.files import list_images
 from genseg.data.instances.coco import annotation
@@ -370,3 +371,15 @@ def test_pages_that_are_images_of_their_own_come_back(tool: str, tmp_path: Path)
         (a["id"], a["image_id"], a["bbox"]) for a in notes
     ]
     assert list_images(back).pages == (1, 2, 3)
+
+
+def test_the_json_of_a_result_knows_where_its_images_lie(tmp_path: Path) -> None:
+    """As the guide has it; it was looked for beside the json alone."""
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos/a.png", 60, 80)
+    genseg.generate("otsu", tmp_path / "photos", tmp_path / "found")
+    source = tmp_path / "found/instances.json"
+    convert(source, "geojson", tmp_path / "q")
+    convert(tmp_path / "q", "coco", tmp_path / "back.json", images=str(source))
+    (image,) = json.loads((tmp_path / "back.json").read_text())["images"]
+    assert image["file_name"] == "photos/a.png"
