@@ -377,7 +377,7 @@ def test_the_json_of_a_result_knows_where_its_images_lie(tmp_path: Path) -> None
     """As the guide has it; it was looked for beside the json alone."""
     (tmp_path / "photos").mkdir()
     write_image(tmp_path / "photos/a.png", 60, 80)
-    genseg.generate("otsu", tmp_path / "photos", tmp_path / "found")
+    genseg.generate("otsu", tmp_path / "photos", out=tmp_path / "found")
     source = tmp_path / "found/instances.json"
     convert(source, "geojson", tmp_path / "q")
     convert(tmp_path / "q", "coco", tmp_path / "back.json", images=str(source))

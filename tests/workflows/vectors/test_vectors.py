@@ -24,6 +24,7 @@ from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.core.precision import fast_precision
 from genseg.data.images.source import ImageError, decode
 from genseg.data.instances.coco import annotation
+from genseg.data.instances.instance import Instance
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.data.regions.scene import Scene
 from genseg.measure.coverage import k_center
@@ -192,7 +193,8 @@ def test_instances_are_embedded_as_their_result_was_read(place: Path, tmp_path: 
     """The run had seen other files, and said nothing of pages."""
     stack = np.random.default_rng(0).integers(0, 255, (3, 40, 48)).astype(np.uint8)
     np.save(tmp_path / "a.npy", stack)
-    one = annotation(disc(20, 20, 8), number=4, image=1, height=40, width=48) | {"category_id": 1}
+    square = Instance(np.full((16, 12), 255, np.uint8), 10, 20)
+    one = annotation(square, number=4, image=1, height=40, width=48) | {"category_id": 1}
     content = {
         "info": {"reading": {"channels": "", "pages": "max"}},
         "images": [{"id": 1, "file_name": "a.npy", "height": 40, "width": 48}],
@@ -202,9 +204,7 @@ def test_instances_are_embedded_as_their_result_was_read(place: Path, tmp_path: 
     (tmp_path / "found.json").write_text(json.dumps(content))
     genseg.embed(place / "run", tmp_path / "found.json", tmp_path / "v.npz")
     vectors = np.load(tmp_path / "v.npz")["vectors"]
-    wanted = genseg.load(place / "run").embed_instances(
-        stack.max(0), [disc(20, 20, 8)], masked=True
-    )
+    wanted = genseg.load(place / "run").embed_instances(stack.max(0), [square], masked=True)
     np.testing.assert_allclose(vectors, wanted, rtol=1e-4, atol=1e-5)
 
 
