@@ -2,7 +2,7 @@
 
 import argparse
 
-from genseg.commands.arguments import path
+from genseg.commands.arguments import add_reading, path
 
 SUMMARY = "instances for a labelling tool, and corrected ones back"
 HELP = """\
@@ -76,6 +76,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         metavar="X,Y|names",
         help="for geojson, both ways: where the images lie in their slide",
     )
+    add_reading(parser, "as --images, where it is a json of genseg")
 
 
 def act(options: argparse.Namespace) -> int:

@@ -115,6 +115,12 @@ def kept_reading(content: Mapping[str, Any]) -> Reading | None:
         return None
 
 
+def words_of(reading: Reading) -> dict[str, Any]:
+    """What the `info` of a json says for `kept_reading`; nothing where no word is said."""
+    words = {"channels": reading.channels, "pages": reading.pages}
+    return {"reading": words} if any(words.values()) else {}
+
+
 _said = _kept = Reading()
 
 

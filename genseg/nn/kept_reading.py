@@ -47,11 +47,14 @@ def reading_of(path: Path) -> Reading | None:
     return None
 
 
-def reads_as(which: str, *, alike: bool = False) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def reads_as(
+    which: str, *, also: str = "", alike: bool = False
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """A function that reads images as the run does that is its argument `which`, a path or several,
     as far as nothing else is said; "config.alpha" is an attribute of an argument.
 
     Of several the first that keeps something counts, until one of them is at work by itself.
+    also: the argument of a result that says what the run does not
     alike: they see the same images, so ValueError is raised where they read them differently
     """
     name, _, attribute = which.partition(".")
@@ -61,14 +64,18 @@ def reads_as(which: str, *, alike: bool = False) -> Callable[[Callable[P, R]], C
 
         @functools.wraps(function)
         def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-            given = signature.bind(*args, **kwargs).arguments[name]
+            bound = signature.bind(*args, **kwargs).arguments
+            given = bound[name]
             value = attrgetter(attribute)(given) if attribute else given
             paths = [value] if isinstance(value, str | Path) else list(value)
             kept = {str(p): r for p in paths if (r := reading_of(expand(p))) is not None}
             if alike:
                 _refuse_apart(kept)
             said = [r for r in kept.values() if r.said] or [*kept.values()]
-            with reading_as(said[0] if said else None):
+            words = said[0] if said else None
+            if also and (more := reading_of(expand(bound[also]))) is not None:
+                words = more if words is None else words.over(more)
+            with reading_as(words):
                 return function(*args, **kwargs)
 
         return wrapped

@@ -52,6 +52,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 logging.getLogger("tifffile").propagate = False
 # our own limit is MOST_BYTES
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")  # of damaged tags
 
 
 def regular(path: str, flags: int) -> int:

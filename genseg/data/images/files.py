@@ -98,13 +98,15 @@ class ImageList:
             return -1
 
 
-def list_images(path: str | Path) -> ImageList:
+def list_images(path: str | Path, folder: Path | None = None) -> ImageList:
     """The images of a folder tree, a .txt list or a COCO .json, as `list_files` finds them, of the
     pages and channels that are said (`reading.current`); broken files are listed too.
 
+    folder: where the images of a json lie; None: as `list_files` says
+
     Raises ValueError where a file holds more than is said what to use of, and as that does.
     """
-    listed = list_files(path)
+    listed = list_files(path) if folder is None else _from_coco(expand(path), folder)
     reading = current().over(listed.reading)
     if listed.pages is not None:
         return replace(listed, reading=reading)
@@ -270,14 +272,15 @@ def _from_text(path: Path) -> ImageList:
     return _labelled(path.parent, names)
 
 
-def _from_coco(path: Path) -> ImageList:
+def _from_coco(path: Path, where: Path | None = None) -> ImageList:
+    """where: the folder of its images; None: one of `coco_folders`"""
     content = load_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(
             f'{path} is no COCO json: it needs a list "images" with at least one entry'
         )
-    folders = coco_folders(path)
+    folders = coco_folders(path) if where is None else (where / "images", where)
     inside, beside, *others = folders
     names: dict[_Image, Any] = {}  # and their ids
     files: dict[_Image, Any] = {}

@@ -3,6 +3,7 @@
 import re
 import struct
 from collections.abc import Mapping
+from dataclasses import replace
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any
@@ -85,10 +86,13 @@ def held_by_tiff(file: tifffile.TiffFile) -> Held:
     where a page has no rows and columns, and what tifffile raises.
     """
     page, series = file.pages.first, file.series[0]
+    if series.dtype is not None:
+        refuse_kind(series.dtype)
     axes, shape = series.axes, tuple(map(int, series.shape))
     if not {"Y", "X"} <= set(axes):
         raise ValueError(f"a TIFF of axes {axes}, which is no picture; save it as pages")
     _refuse_cut_stack(page.description, int(np.prod(shape)), page)
+    _refuse_cut_chain(file)
     others = [s for s in file.series[1:] if _counts(s)]
     kind = getattr(page.photometric, "name", "")
     colours = 3 if kind in ("RGB", "YCBCR", "PALETTE", "CIELAB", "SEPARATED") else 1
@@ -99,13 +103,14 @@ def held_by_tiff(file: tifffile.TiffFile) -> Held:
     extra = () if inks else tuple(int(e) for e in page.extrasamples)
     alpha = len(extra) == 1 and extra[0] in ALPHA and samples == colours + 1
     stacked = dict(zip(axes, shape, strict=True)).get("C", 1) > 1
+    bits = _bits(file, page)
     plain = not stacked and samples in (1, colours, colours + alpha)
     return Held(
         axes,
         shape,
         str(series.dtype),
-        _bits(file, page),
-        _names(file, stacked=stacked, rgb=colours == 3 and not stacked),
+        max(8, bits) if inks else bits,
+        _names(file, samples, stacked=stacked, rgb=colours == 3 and not stacked),
         (colours if "S" in axes else 1) if plain else 0,
         alpha,
         len(others),
@@ -173,6 +178,17 @@ def _refuse_cut_stack(text: str, values: int, page: tifffile.TiffPage) -> None:
         raise ValueError(f"the file is truncated: of {said[1]} pages {there} are there")
 
 
+def _refuse_cut_chain(file: tifffile.TiffFile) -> None:
+    """Raise ValueError where the last page that is there names another one: tifffile passes over
+    it."""
+    there, handle = len(file.pages), file.filehandle  # finds all pages
+    if (at := file.pages.next_page_offset) is None:
+        return
+    handle.seek(at)
+    if any(handle.read(file.tiff.offsetsize)):
+        raise ValueError(f"the file is truncated: it names more pages than the {there} there")
+
+
 def _with_colours(axes: str) -> str:
     return axes if "S" in axes else axes + "S"
 
@@ -185,9 +201,10 @@ def _colours_of(axes: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _bits(file: tifffile.TiffFile, page: tifffile.TiffPage) -> int:
-    """Bits of a value: as OME says, or the page's."""
+    """Bits of a value: as OME says of more than 8, or the page's."""
     said = _ome_pixels(file).get(SIGNIFICANT, "") if file.is_ome else ""
-    return int(said) if said.isdecimal() else int(page.bitspersample)
+    stored = int(page.bitspersample)
+    return int(said) if said.isdecimal() and stored > 8 else stored
 
 
 def _nodata(page: tifffile.TiffPage) -> float | None:
@@ -199,10 +216,15 @@ def _nodata(page: tifffile.TiffPage) -> float | None:
         return None
 
 
-def _names(file: tifffile.TiffFile, *, stacked: bool, rgb: bool) -> tuple[str, ...]:
-    """Names of the channels: OME's, ImageJ's labels, GDAL's bands, or those of colours."""
-    if file.is_ome and file.ome_metadata and (named := ome_names(file.ome_metadata)):
+def _names(file: tifffile.TiffFile, samples: int, *, stacked: bool, rgb: bool) -> tuple[str, ...]:
+    """Names of the channels: OME's, of which one stands for all samples of a pixel, ImageJ's
+    labels, GDAL's bands, or those of colours."""
+    named = ome_names(file.ome_metadata) if file.is_ome and file.ome_metadata else ()
+    if named and samples == 1:
         return named if any(named) else ()
+    if named and stacked:
+        each = [f"{name} {n}" for name in named for n in range(1, samples + 1)]
+        return tuple(each) if all(named) else ()
     if stacked:
         return _imagej_names(file)
     bands = _gdal_names(file)
@@ -268,10 +290,20 @@ def zarr_in(path: Path) -> tuple[list[Any], Held, dict[str, Any]]:
     said: dict[str, Any] = opened.attrs.asdict()
     if scales := dict(said.get("ome", said)).get("multiscales"):
         arrays: list[Any] = [opened[d["path"]] for d in scales[0]["datasets"]]
-        return arrays, _held_by_scale(scales[0], arrays[0]), scales[0]
+        held = _held_by_scale(scales[0], arrays[0])
+        names = _omero_names(said)
+        held = replace(held, names=names if len(names) == held.channels else ())
+        return arrays, held, scales[0]
     if not isinstance(opened, zarr.Array):
         raise ValueError("a zarr group without multiscales, which is no OME-Zarr image")
     return [opened], held_by_shape(tuple(opened.shape), np.dtype(opened.dtype)), {}
+
+
+def _omero_names(said: Mapping[str, Any]) -> tuple[str, ...]:
+    """The labels of an OME-Zarr's channels; none where one has none."""
+    channels = (dict(said.get("ome", said)).get("omero") or {}).get("channels") or ()
+    names = tuple(str(c.get("label") or "") for c in channels)
+    return names if all(names) else ()
 
 
 def _held_by_scale(scale: Mapping[str, Any], array: Any) -> Held:

@@ -42,7 +42,7 @@ class Held:
     names: of the channels, "" where one has none; empty: none has
     colours: of a picture: 1 grey, 3 red, green and blue; 0: its channels are no colours
     alpha: the last sample is declared to be transparency
-    further: pictures of other sizes, of which none can be chosen
+    further: pictures of other sizes or series, of which none can be chosen
     nodata: the value that stands for none; inverted: 0 is white
     guessed: of an array: only its shape says that the last of its three axes are channels
     """
@@ -83,6 +83,12 @@ class Held:
         return int(np.prod([self.sizes[a] for a in self.page_axes], dtype=int))
 
     @property
+    def whole_range(self) -> tuple[tuple[float, float], ...]:
+        """Black and white of values of fewer than 8 bits; of others nothing."""
+        few = self.dtype == "uint8" and self.bits < 8
+        return ((0.0, 2.0**self.bits - 1),) if few else ()
+
+    @property
     def plain(self) -> bool:
         """Whether its channels are one picture: grey or RGB, with transparency or without."""
         return self.colours > 0 and self.channels == self.colours + self.alpha
@@ -106,7 +112,7 @@ class Held:
         named = f" ({shown}{more})" if any(self.names) and self.channels > 1 else ""
         if self.channels > 1 or not counts:
             counts.insert(0, amount(self.channels, "channel") + named)
-        further = f", and {amount(self.further, 'picture')} of other sizes" if self.further else ""
+        further = f", and {amount(self.further, 'further picture')}" if self.further else ""
         kind = " as floats" if self.dtype.startswith("float") else ""
         bits = f"{amount(self.bits, 'bit')}{kind}"
         return f"{' x '.join(counts)} (axes {self.axes}) of {bits}{further}"
@@ -245,6 +251,11 @@ def _images(held: Held, selection: Selection) -> tuple[tuple[tuple[int, ...], ..
             raise ValueError(refusal(held, channels=not selection.channels))
         return ((0,),), ""
     if pages == "each":
+        if held.further:
+            raise ValueError(
+                f"pages=each: it holds {held}, and what is further cannot be read; pages=1:{count} "
+                "takes the others, and files of one picture each take all"
+            )
         return tuple((n,) for n in range(count)), ""
     if pages.startswith("m"):
         how: How = "max" if pages.startswith("max") else "mean"

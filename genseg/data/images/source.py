@@ -85,7 +85,7 @@ def _pixels(
         x,
         picture=choice.plain,
         together="S" in held.axes and not choice.stacked,
-        ranges=wanted.ranges,
+        ranges=wanted.ranges or held.whole_range,
         absent=absent(x, held.nodata),
     )
     return shrunk(255 - out if held.inverted else out, short_side)
@@ -134,15 +134,16 @@ def absent_of(images: ImageList, i: int) -> Bool[np.ndarray, "h w"] | None:
     return window if window.any() else None
 
 
-def decoded_size(path: Path, image: int = 0) -> tuple[int, int]:
-    """Height and width of an image that can be decoded to its end. Raises ValueError with the
-    reason for another.
+def decoded_size(path: Path, image: int = 0, reading: Reading | None = None) -> tuple[int, int]:
+    """Height and width of an image that can be decoded to its end; image, reading: as for `decode`.
+    Raises ValueError with the reason for another.
 
     A file that stays as it is is decoded once in a process: `genseg compare` reads the same labels
     for every cell.
     """
     try:
-        return _decoded_size(path, image, current(), state_of(path))
+        wanted = current() if reading is None else reading
+        return _decoded_size(path, image, wanted, state_of(path))
     except ImageError as error:
         raise ValueError(str(error).removeprefix(f"{path}: ")) from None
 

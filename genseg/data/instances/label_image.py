@@ -3,6 +3,7 @@ background."""
 
 import io
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -164,11 +165,8 @@ def _of_tiff(file: tifffile.TiffFile) -> Resolution | None:
     if file.is_ome and file.ome_metadata:
         elements = ElementTree.fromstring(file.ome_metadata).iter()
         sizes = next((e.attrib for e in elements if e.tag.endswith("Pixels")), {})
-        if "PhysicalSizeX" in sizes and sizes.get("PhysicalSizeXUnit", "µm") == "µm":
-            across, down = (
-                1e4 / float(sizes.get(f"PhysicalSize{a}", sizes["PhysicalSizeX"])) for a in "XY"
-            )
-            known = _known(across, down, 3)
+        if (across := _by_ome(sizes, "X")) is not None:
+            known = _known(across, _by_ome(sizes, "Y") or across, 3)
             return known and replace(known, physical=True)
     pair = [tags.valueof(name) for name in ("XResolution", "YResolution")]
     if None in pair:
@@ -181,6 +179,13 @@ def _of_tiff(file: tifffile.TiffFile) -> Resolution | None:
         int(tags.valueof("ResolutionUnit", 2)),
         f"ImageJ=1.11a\nunit={unit}\n" if unit else "",
     )
+
+
+def _by_ome(sizes: Mapping[str, str], axis: str) -> float | None:
+    """Pixels per centimetre, as OME says of an axis; None where it says nothing."""
+    size = sizes.get(f"PhysicalSize{axis}")
+    unit = MICROMETRES.get(sizes.get(f"PhysicalSize{axis}Unit", "µm"))
+    return None if size is None or unit is None else 1e4 / (float(size) * unit)
 
 
 def _known(across: float, down: float, unit: int, description: str = "") -> Resolution | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from PIL import Image
 
+from genseg.core.paths import exists
 from genseg.data.images.coco_files import CocoError, coco_folders, find_file
 from genseg.data.images.decode import read_file, reason_of
 from genseg.data.images.files import page_of
@@ -113,16 +114,21 @@ def usable_images(
         first = next(
             (f"; the first is {entries[n].name}: {where}" for n, (_, where, _) in found.items()), ""
         )
-        remedy = (
-            f"Looked in {', '.join(map(str, folders))}: move or link the images to one of these"
-        )
-        if found and all(kind == "size" for kind, _, _ in found.values()):
-            remedy = "Give the json the height and width of its files, or its own images"
         why = "" if images else " lists no image"
+        remedy = _remedy([(kind, entry) for kind, _, entry in found.values()], folders)
         raise CocoError(
-            f"{source}{why}: none of its {len(images)} images can be used{first}. {remedy}"
+            f"{source}{why}: none of its {len(images)} images can be used{first}{remedy}"
         )
     return usable
+
+
+def _remedy(unusable: Sequence[tuple[str, Entry]], folders: Sequence[Path]) -> str:
+    """What to do where no image of a json can be used: each has what is wrong with it."""
+    if unusable and all(kind == "size" for kind, _ in unusable):
+        return ". Give the json the height and width of its files, or its own images"
+    if any(exists(entry.path) for _, entry in unusable):
+        return ""  # what is there was refused: why says it
+    return f". Looked in {', '.join(map(str, folders))}: move or link the images to one of these"
 
 
 def _entry(image: Any, n: int, source: Path, folders: Sequence[Path]) -> Entry:

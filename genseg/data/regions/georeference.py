@@ -10,6 +10,7 @@ import tifffile
 from jaxtyping import Float
 
 from genseg.data.images.decode import TIFFS
+from genseg.data.instances.label_image import resolution_of
 from genseg.data.instances.outline import Polygon
 
 POINT = 2  # of GTRasterTypeGeoKey: coordinates are those of the middles of pixels
@@ -87,6 +88,20 @@ def mapping_in(path: Path) -> OnMap | None:
     """Where the image of a file lies, in a system with a number or without; None for a file that
     does not say it."""
     return _said(path)[0]
+
+
+def pixel_size(path: Path) -> tuple[float, float] | None:
+    """Micrometres of a pixel of an image's file, down and across, as `pixel_size_on` says."""
+    return pixel_size_on(mapping_in(path), path)
+
+
+def pixel_size_on(mapping: OnMap | None, path: Path) -> tuple[float, float] | None:
+    """Micrometres of a pixel, down and across: of a map in metres; of an image that lies on none as
+    its file's resolution says. None: not known."""
+    if mapping is not None:  # the resolution of a GeoTIFF is that of a print
+        return (1e6 * mapping.steps[0], 1e6 * mapping.steps[1]) if mapping.metres else None
+    resolution = resolution_of(path)
+    return None if resolution is None else resolution.micrometres
 
 
 def _said(path: Path) -> tuple[OnMap | None, int]:

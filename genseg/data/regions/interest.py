@@ -66,7 +66,7 @@ def read_interest(file: Path, size: tuple[int, int], on_map: OnMap | None) -> In
     Raises ValueError for a file that is neither, or is not of this image.
     """
     if file.suffix.lower() in (".geojson", ".json"):
-        polygons = _polygons(file, on_map)
+        polygons = _polygons(file, size, on_map)
         return Interest(_cells(polygons, size), polygons)
     try:
         # the mask is no image of the run: its channels and ranges are not the run's
@@ -84,12 +84,12 @@ def read_interest(file: Path, size: tuple[int, int], on_map: OnMap | None) -> In
     return Interest(_wider(np.asarray(cells)), mask)
 
 
-def _polygons(file: Path, on_map: OnMap | None) -> list[Polygon]:
+def _polygons(file: Path, size: tuple[int, int], on_map: OnMap | None) -> list[Polygon]:
     """Polygons in pixels of the image."""
     try:
         content = json.loads(file.read_bytes())
-        features = content.get("features", [content])
-        shapes = [f.get("geometry", f) for f in features]
+        features = content if isinstance(content, list) else content.get("features", [content])
+        shapes = [shape for f in features if (shape := f.get("geometry", f))]
         polygons = [
             tuple(np.array(ring, float)[:, :2] for ring in rings)
             for shape in shapes
@@ -99,8 +99,9 @@ def _polygons(file: Path, on_map: OnMap | None) -> list[Polygon]:
         raise ValueError(f"--region {file} is no GeoJSON of polygons: {error}") from None
     if not polygons:
         raise ValueError(f"--region {file} holds no polygon; draw the region as one")
-    crs = content.get("crs")
+    crs = content.get("crs") if isinstance(content, dict) else None
     if crs is None:
+        _refuse_outside(polygons, size, file)
         return polygons
     if on_map is None:
         raise ValueError(
@@ -113,6 +114,18 @@ def _polygons(file: Path, on_map: OnMap | None) -> list[Polygon]:
             "reproject the region, as ogr2ogr -t_srs does"
         )
     return on_map.inward(polygons)
+
+
+def _refuse_outside(polygons: Sequence[Polygon], size: tuple[int, int], file: Path) -> None:
+    """Raise ValueError for polygons in pixels that lie wholly outside of an image."""
+    corners = np.concatenate([outer for outer, *_ in polygons])
+    low, high = corners.min(0), corners.max(0)
+    if (high < 0).any() or (low > size[::-1]).any():
+        raise ValueError(
+            f"--region {file} lies from {low[0]:g},{low[1]:g} to {high[0]:g},{high[1]:g}, outside "
+            f"of an image of {size[1]} x {size[0]} pixels; one in coordinates of a map says so by "
+            'a member "crs", as QGIS and ogr2ogr -lco RFC7946=NO write it'
+        )
 
 
 def epsg_of(crs: Any) -> int | None:

@@ -24,9 +24,8 @@ from genseg.data.images.source import (
     state_of,
 )
 from genseg.data.images.values import absent
-from genseg.data.instances.label_image import resolution_of
 from genseg.data.regions.area import Pixels
-from genseg.data.regions.georeference import mapping_in
+from genseg.data.regions.georeference import mapping_in, pixel_size_on
 from genseg.data.regions.image import Reduced, RegionImage, Sizes, checked_window
 from genseg.data.regions.scene import Scene
 from genseg.data.regions.scope import Scope, scene_of, values_at
@@ -103,9 +102,8 @@ class ArrayRegions:
         self.held = Held("YXS", pixels.shape, colours=colours)
         self.choice = Choice(tuple(range(pixels.shape[2])), plain=False)
         self.levels = ((pixels.shape[0], pixels.shape[1]),)
-        resolution = resolution_of(path)
-        self.pixel_size = None if resolution is None else resolution.micrometres
         self.on_map = mapping_in(path)
+        self.pixel_size = pixel_size_on(self.on_map, path)
 
     def read(
         self, top: int, left: int, height: int, width: int, level: int = 0

@@ -10,16 +10,16 @@ import numpy as np
 
 from genseg.core.reading import Reading, current
 from genseg.data.images.counted import held_by_file
-from genseg.data.images.decode import TIFFS
+from genseg.data.images.decode import TIFFS, reason_of
 from genseg.data.images.files import SLIDES
 from genseg.data.images.original import Original, all_channels, channel_names, read_original
 from genseg.data.images.source import ImageError
 from genseg.data.images.values import absent
-from genseg.data.instances.label_image import resolution_of
+from genseg.data.regions.georeference import pixel_size
 from genseg.data.regions.image import RegionImage
-from genseg.data.regions.opened import ArrayRegions, by_windows, open_regions
+from genseg.data.regions.opened import by_windows, open_regions
 from genseg.data.regions.scope import values_at
-from genseg.data.regions.tiff import NoWindows
+from genseg.data.regions.tiff import NoWindows, TiffRegions
 
 MOST_WHOLE = 2**28  # bytes of all values of a TIFF; one that holds more is read by windows
 Window = tuple[int, int, int, int]  # top, left, height, width
@@ -39,19 +39,26 @@ def open_originals(path: Path, *, image: int = 0, every: bool = False) -> Origin
     """The values of an image, as `read_original` gives them of the whole. Large TIFFs, zarrs and
     slides are not decoded whole, but TIFFs that have no windows. Raises ImageError."""
     if by_windows(path) or _is_much(path):
-        try:
-            opened = open_regions(path, _reading(path, every=every), image)
-        except ImageError as error:
-            if not isinstance(error.__cause__, NoWindows):
-                raise
-        else:
-            if not isinstance(opened, ArrayRegions):  # a kind that has no windows
-                return Originals(opened.levels[0], opened.pixel_size, partial(_window, opened))
+        opened = _windows_of(path, _reading(path, every=every), image)
+        if opened is not None:
+            return Originals(opened.levels[0], opened.pixel_size, partial(_window, opened))
     whole = read_original(path, image=image, every=every)
-    resolution = resolution_of(path)
-    size = None if resolution is None else resolution.micrometres
     height, width = whole.pixels.shape[:2]
-    return Originals((height, width), size, partial(_part, whole))
+    return Originals((height, width), pixel_size(path), partial(_part, whole))
+
+
+def _windows_of(path: Path, reading: Reading, image: int) -> RegionImage | None:
+    """The windows of a file; None: a TIFF that has none."""
+    if path.suffix.lower() not in TIFFS:
+        return open_regions(path, reading, image)
+    try:
+        return TiffRegions(path, reading.selection, image)
+    except NoWindows:
+        return None
+    except MemoryError:
+        raise
+    except Exception as error:  # a damaged file makes tifffile raise nearly anything
+        raise ImageError(f"{path}: {reason_of(error)}") from error
 
 
 def _is_much(path: Path) -> bool:

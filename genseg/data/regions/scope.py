@@ -136,10 +136,11 @@ def _values(image: RegionImage) -> Iterator[list[Shaped[np.ndarray, "n"]]]:
 
 
 def _ranges(image: RegionImage) -> Ranges:
-    """The values that become 0 and 255, for all channels or for each; none where 8 bits stay."""
+    """The values that become 0 and 255, for all channels or for each; none where 8 bits stay as
+    they are."""
     dtype = np.dtype(image.held.dtype)
     if dtype.itemsize == 1 and dtype.kind in "ub":
-        return ()
+        return image.held.whole_range
     if dtype.kind == "f" or image.held.nodata is not None:
         counts = np.sum([[v.size for v in parts] for parts in _values(image)], 0).tolist()
     else:  # known without a look

@@ -24,8 +24,7 @@ from genseg.data.images.values import (
     is_premultiplied,
     segment_of,
 )
-from genseg.data.instances.label_image import resolution_of
-from genseg.data.regions.georeference import OnMap, mapping_of
+from genseg.data.regions.georeference import mapping_of, pixel_size_on
 from genseg.data.regions.image import checked_window, page_of
 
 MOST_DECODED = 2**28  # bytes of decoded tiles and strips that are kept for the next windows
@@ -70,7 +69,7 @@ class TiffRegions:
                 f"a TIFF whose Orientation is {turn}, which is not read by windows; save it upright"
             )
         self.on_map = mapping_of(page)
-        self.pixel_size = _pixel_size(path, self.on_map)
+        self.pixel_size = pixel_size_on(self.on_map, path)
 
     def read(
         self, top: int, left: int, height: int, width: int, level: int = 0
@@ -182,14 +181,6 @@ class _Opened:
         self.series, self.lock = _levels(self.file), threading.Lock()
         self.decoded = OrderedDict[tuple[int, int, int], Shaped[np.ndarray, "h w s"]]()
         self.bytes = 0
-
-
-def _pixel_size(path: Path, on_map: OnMap | None) -> tuple[float, float] | None:
-    """Micrometres: of a map in metres, or as the resolution says."""
-    if on_map is not None:
-        return (1e6 * on_map.steps[0], 1e6 * on_map.steps[1]) if on_map.metres else None
-    resolution = resolution_of(path)
-    return None if resolution is None else resolution.micrometres
 
 
 def _levels(file: tifffile.TiffFile) -> Sequence[tifffile.TiffPageSeries]:

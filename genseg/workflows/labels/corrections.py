@@ -2,17 +2,20 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from genseg.core.files import write_text
+from genseg.core.reading import words_of
 from genseg.core.words import amount
 from genseg.data.images.coco_files import CocoError, load_json, slashed
 from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError, decoded_size
 from genseg.data.instances.coco import annotation, file_key
 from genseg.data.instances.outline import Drawn
+from genseg.workflows.labels.found import looked_at
 from genseg.workflows.labels.result import Converted
 
 UNNAMED = "instance"  # the category of what has no class
@@ -20,15 +23,27 @@ UNNAMED = "instance"  # the category of what has no class
 
 class Corrections:
     """Objects by image. Ids of images are those of a COCO json where `images` is one, and those of
-    annotations as long as no two are equal."""
+    annotations as long as no two are equal.
+
+    names: what each image is called: its file, and where that is of `several`, which of them
+    """
 
     def __init__(self, images: str) -> None:
-        self.listed: ImageList = list_images(images)
+        json_file = Path(images)
+        folder = looked_at(json_file) if json_file.suffix.lower() == ".json" else None
+        self.listed: ImageList = list_images(images, folder)
         self.known = _categories(Path(images))
         self.drawn: dict[int, list[Drawn]] = {}
         self.places: dict[str, list[int]] = {}
-        for i, file in enumerate(self.listed.files):
-            for name in {file_key(file), PurePosixPath(file).name, PurePosixPath(file).stem}:
+        images_of = Counter(self.listed.files)
+        self.several = [images_of[file] > 1 for file in self.listed.files]
+        self.names = [
+            self.listed.name(i) if several else self.listed.files[i]
+            for i, several in enumerate(self.several)
+        ]
+        for i, called in enumerate(self.names):
+            whole = PurePosixPath(file_key(called))
+            for name in {str(whole), whole.name, whole.stem}:
                 self.places.setdefault(name, []).append(i)
 
     def place(self, name: str, source: Path) -> int | None:
@@ -42,15 +57,15 @@ class Corrections:
                 return found[0]
             if found:
                 raise CocoError(
-                    f"{source}: {name} may be {self.listed.files[found[0]]} or "
-                    f"{self.listed.files[found[1]]}; give --images the folder of one of them"
+                    f"{source}: {name} may be {self.names[found[0]]} or "
+                    f"{self.names[found[1]]}; give --images the folder of one of them"
                 )
         return None
 
     def size(self, i: int) -> tuple[int, int]:
         """Height and width of an image. Raises ImageError where it cannot be read."""
         try:
-            return decoded_size(self.listed.path(i), self.listed.page(i))
+            return decoded_size(self.listed.path(i), self.listed.page(i), self.listed.reading)
         except ValueError as error:
             raise ImageError(f"{self.listed.path(i)}: {error}") from None
 
@@ -68,8 +83,13 @@ class Corrections:
             height, width = self.size(i)
             place = os.path.relpath(self.listed.path(i).absolute(), out.absolute().parent)
             number = self.listed.number(i)
-            images.append({"id": number, "file_name": place, "height": height, "width": width})
+            page = {"page": self.listed.page(i)} if self.listed.pages else {}
+            images.append(
+                {"id": number, "file_name": place, **page, "height": height, "width": width}
+            )
+        info = words_of(self.listed.reading)
         content = {
+            **({"info": info} if info else {}),
             "images": images,
             "annotations": annotations,
             "categories": [{"id": n, "name": name} for name, n in categories.items()],

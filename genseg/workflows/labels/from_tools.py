@@ -83,11 +83,11 @@ def _each(file: Path, made: Corrections, endings: Sequence[str]) -> Iterator[tup
             )
         yield i, file
         return
-    plain = {
-        end: named_after_each([file_key(f) for f in made.listed.files], end) for end in endings
-    }
-    for i, name in enumerate(made.listed.files):
-        spelled = [n for whole in (name, file_key(name)) for n in (whole, _bare(whole))]
+    plain = {end: named_after_each([file_key(n) for n in made.names], end) for end in endings}
+    for i, name in enumerate(made.names):
+        spelled = [name, file_key(name)]
+        if not made.several[i]:  # images of one file share no name without its suffix
+            spelled = [n for whole in spelled for n in (whole, _bare(whole))]
         tried = [t for end in endings for t in (plain[end][i], *(f"{n}{end}" for n in spelled))]
         found = next((p for t in tried if (p := file / t).is_file()), None)
         if found is not None:

@@ -12,7 +12,7 @@ from genseg.core.reading import Reading, Selection, current
 from genseg.data.images.counted import held_by_file
 from genseg.data.images.original import read_original
 from genseg.data.images.planes import Held, choose
-from genseg.data.instances.label_image import resolution_of
+from genseg.data.regions.georeference import pixel_size
 from genseg.data.regions.opened import by_windows
 
 PERCENTILES = (0, 1, 50, 99, 100)
@@ -62,8 +62,7 @@ def held_report(paths: Sequence[Path], files: Sequence[str]) -> HeldReport:
         except ValueError as error:
             refused.append((name, str(error)))
         if n in chosen:
-            resolution = resolution_of(path)
-            size = resolution.micrometres if resolution else None
+            size = pixel_size(path)
             sizes[f"{size[1]:.4g} x {size[0]:.4g}" if size else ""] += 1
             looked += not by_windows(path) and _add(path, held, values)
     percentiles = {

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -31,8 +31,8 @@ def from_label_images(folder: Path, images: str, out: Path) -> Converted:
     genseg convert --to napari writes, gives the ids and categories of its values."""
     made = Corrections(images)
     stacks, masks = list[Path](), list[Path]()
-    for i, name in enumerate(made.listed.files):
-        labels = label_file(folder, name) or label_file(folder, file_key(name))
+    for i, name in enumerate(made.names):
+        labels = _label_image(folder, name, own=made.several[i])
         if labels is None:
             continue
         image, size = read_label_image(labels), made.size(i)
@@ -54,6 +54,14 @@ def from_label_images(folder: Path, images: str, out: Path) -> Converted:
             f"{example}, or that with {', '.join(ENDINGS[1:])} behind its name"
         )
     return made.write(out, missing="a label image", notes=_doubts(stacks, masks))
+
+
+def _label_image(folder: Path, name: str, *, own: bool) -> Path | None:
+    """The label image of an image of that name. own: of one of several images of a file, which
+    share none."""
+    labels = label_file(folder, name) or label_file(folder, file_key(name))
+    shared = labels is not None and not labels.name.startswith(PurePosixPath(file_key(name)).name)
+    return None if own and shared else labels
 
 
 def _features(file: Path) -> dict[int, tuple[str, int | None]]:

@@ -77,6 +77,11 @@ def choose(
     if out.suffix.lower() != ".txt":
         raise ValueError(f"--out {out}: it is a text list; end it in .txt")
     images = list_images(data)
+    if images.pages is not None:
+        raise ValueError(
+            f"{data}: a list names files, and several images are made of some of these; choose "
+            "with --pages max, or save each page as a file of its own"
+        )
     done = _done(images, labelled)
     free = [i for i in range(len(images)) if i not in done]
     if count > len(free):

@@ -101,7 +101,7 @@ class _Held:
         return self.pixels[i], i
 
 
-@reads_as("run")
+@reads_as("run", also="data")
 def embed(
     run: Path,
     data: Path,
@@ -160,7 +160,7 @@ def _of_images(embedder: Embedder, data: Path, broken: list[str]) -> Iterator[Pa
         for i in range(first, min(first + BATCH, len(listed))):
             try:
                 views.append(embedder.view(listed, i))
-                rows.append({"image": listed.files[i]})
+                rows.append({"image": listed.name(i)})
             except ImageError as error:
                 broken.append(str(error))
         yield rows, embedder.images(views)
@@ -168,7 +168,7 @@ def _of_images(embedder: Embedder, data: Path, broken: list[str]) -> Iterator[Pa
 
 def _of_instances(embedder: Embedder, found: Usable, broken: list[str]) -> Iterator[Part]:
     for entry, labels, vectors in instance_vectors(embedder, found, broken):
-        yield [{"image": entry.name, "id": x.number, "score": x.score} for x in labels], vectors
+        yield [{"image": entry.title, "id": x.number, "score": x.score} for x in labels], vectors
 
 
 def open_view(images: ImageList, i: int, size: int) -> UInt8[np.ndarray, "s s c"]:

@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,15 +14,19 @@ from sklearn.cluster import KMeans
 from genseg.core.check import at_least
 from genseg.core.files import write_text
 from genseg.core.names import ENVIRONMENT_NAME
+from genseg.core.reading import current, words_of
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.inputs import rgb_of
+from genseg.data.images.source import ImageError
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.annotated import Usable, instance_of
 from genseg.data.labels.box_crops import square_around
 from genseg.data.labels.entries import Entry
 from genseg.data.labels.preflight import Label
+from genseg.data.regions.area import Pixels
 from genseg.data.regions.opened import pixels_of
+from genseg.data.regions.scene import Scene
 from genseg.nn.kept_reading import reads_as
 from genseg.workflows.labels.found import read_found
 from genseg.workflows.vectors.embed import Embedder, instance_vectors
@@ -46,6 +51,7 @@ class Grouped(Result):
     file: the COCO json, whose categories are the groups
     names, counts: of each group; shown: some of each, the most typical first
     broken: images that could not be read: their instances are in no group
+    unseen: of so many that would be shown the pixels around cannot be read
     """
 
     file: Path
@@ -53,6 +59,7 @@ class Grouped(Result):
     counts: tuple[int, ...]
     shown: tuple[tuple[Shown, ...], ...]
     broken: tuple[str, ...] = ()
+    unseen: int = 0
 
     def text(self) -> str:
         lines = [f"{self.file}: {amount(sum(self.counts), 'instance')} in {len(self.names)} groups"]
@@ -60,6 +67,11 @@ class Grouped(Result):
         if self.broken:
             lines.append(
                 f"{amount(len(self.broken), 'image')} cannot be read, the first: {self.broken[0]}"
+            )
+        if self.unseen:
+            lines.append(
+                f"note: {amount(self.unseen, 'cut-out')} left out of the page, since the pixels "
+                "around cannot be read"
             )
         return "\n".join(lines)
 
@@ -102,9 +114,11 @@ def group(
     groups, near = clusters(np.concatenate(vectors), k)
     called = tuple(names) or tuple(f"group {n}" for n in range(1, k + 1))
     _write(usable, out, list(zip(labels, groups.tolist(), strict=True)), called)
-    shown = tuple(_typical(entries, labels, near, groups == n) for n in range(k))
+    chosen = [_typical(near, groups == n) for n in range(k)]
+    shown = tuple(_cut_out(entries, labels, some) for some in chosen)
+    unseen = sum(map(len, chosen)) - sum(map(len, shown))
     counts = tuple(np.bincount(groups, minlength=k).tolist())
-    return Grouped(out, called, counts, shown, tuple(broken))
+    return Grouped(out, called, counts, shown, tuple(broken), unseen)
 
 
 def clusters(
@@ -152,30 +166,46 @@ def _write(
     annotations = [{**x.record, "id": x.number, "category_id": n + 1} for x, n in grouped]
     categories = [{"id": n, "name": name} for n, name in enumerate(names, start=1)]
     out.parent.mkdir(parents=True, exist_ok=True)
-    content = {"images": images, "annotations": annotations, "categories": categories}
+    info = words_of(current())
+    content = {
+        **({"info": info} if info else {}),
+        "images": images,
+        "annotations": annotations,
+        "categories": categories,
+    }
     write_text(out, json.dumps(content))
 
 
-def _typical(
-    entries: Sequence[Entry],
-    labels: Sequence[Label],
-    near: Float[np.ndarray, "n"],
-    mine: np.ndarray,
-) -> tuple[Shown, ...]:
-    """Those of a group that lie nearest to its middle, of which each image is read once."""
+def _typical(near: Float[np.ndarray, "n"], mine: np.ndarray) -> list[int]:
+    """Those of a group that lie nearest to its middle."""
     order = np.flatnonzero(mine)
-    chosen = order[np.argsort(-near[order], kind="stable")][:SHOWN].tolist()
+    typical: list[int] = order[np.argsort(-near[order], kind="stable")][:SHOWN].tolist()
+    return typical
+
+
+def _cut_out(
+    entries: Sequence[Entry], labels: Sequence[Label], chosen: Sequence[int]
+) -> tuple[Shown, ...]:
+    """Some instances, of which each image is opened once, without those around which the pixels
+    cannot be read: what was embedded of them may be a smaller square."""
     shown: dict[int, Shown] = {}
     for path, page in dict.fromkeys((entries[n].path, entries[n].page) for n in chosen):
-        pixels = pixels_of(path, page)
-        for n in (n for n in chosen if (entries[n].path, entries[n].page) == (path, page)):
-            instance = instance_of(labels[n], entries[n])
-            left, top, w, h = instance.box_xywh
-            box = (left, top, left + w, top + h)
-            rows, columns = square_around(box, entries[n].height, entries[n].width, MARGIN)
-            shown[n] = Shown(
-                np.ascontiguousarray(rgb_of(pixels[rows, columns])),
-                Instance(instance.within(rows, columns), 0, 0, instance.score),
-                labels[n].number,
-            )
-    return tuple(shown[n] for n in chosen)
+        mine = [n for n in chosen if (entries[n].path, entries[n].page) == (path, page)]
+        with suppress(ImageError):  # of the image
+            pixels = pixels_of(path, page)
+            for n in mine:
+                with suppress(ImageError):  # of a window of it
+                    shown[n] = _shown(pixels, entries[n], labels[n])
+    return tuple(shown[n] for n in chosen if n in shown)
+
+
+def _shown(pixels: Pixels | Scene, entry: Entry, label: Label) -> Shown:
+    instance = instance_of(label, entry)
+    left, top, w, h = instance.box_xywh
+    box = (left, top, left + w, top + h)
+    rows, columns = square_around(box, entry.height, entry.width, MARGIN)
+    return Shown(
+        np.ascontiguousarray(rgb_of(pixels[rows, columns])),
+        Instance(instance.within(rows, columns), 0, 0, instance.score),
+        label.number,
+    )

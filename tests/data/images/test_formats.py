@@ -241,6 +241,41 @@ def test_a_truncated_stack_is_no_black_picture(tmp_path: Path) -> None:
             decode(tmp_path / name, reading=Reading("", "max"))
 
 
+def test_a_stack_that_ends_before_its_last_page_is_no_smaller_one(tmp_path: Path) -> None:
+    """Where the data of the pages that are left are whole, these were taken for all."""
+    for name, how in (("a.ome.tif", {"ome": True}), ("b.tif", {}), ("c.tif", {"bigtiff": True})):
+        with tifffile.TiffWriter(tmp_path / name, **how) as writer:
+            for page in HYPER[0, :, 0]:
+                writer.write(page, contiguous=False, compression="zlib", metadata=None)
+        with tifffile.TiffFile(tmp_path / name) as tiff:
+            end = tiff.pages[1].offset
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(content[:end])
+        for pages in ("", "max", "1"):
+            with pytest.raises(ImageError, match="truncated: it names more pages than the 1 there"):
+                decode(tmp_path / name, reading=Reading("", pages))
+
+
+def test_a_name_of_a_channel_stands_for_all_samples_of_its_pixels(tmp_path: Path) -> None:
+    """The second name was that of the first channel's green."""
+    said = {"axes": "CYXS", "Channel": {"Name": ["HE", "other"]}}
+    colours = np.stack([RGB, RGB[::-1]])
+    tifffile.imwrite(tmp_path / "a.ome.tif", colours, photometric="rgb", metadata=said)
+    held = held_by_file(tmp_path / "a.ome.tif", plain=True)
+    assert held is not None and held.names[1:4] == ("HE 2", "HE 3", "other 1")
+    found = read_original(tmp_path / "a.ome.tif", reading=Reading("other 1"))
+    np.testing.assert_array_equal(found.pixels[..., 0], RGB[::-1, :, 0])
+    said = {"axes": "YXS", "Channel": {"Name": "HE"}}
+    tifffile.imwrite(tmp_path / "b.ome.tif", RGB, photometric="rgb", metadata=said)
+    assert read_original(tmp_path / "b.ome.tif").channels == ("red", "green", "blue")
+
+
+def test_numbers_that_are_none_are_refused_to_be_measured(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.ones((9, 9), np.complex64), photometric="minisblack")
+    with pytest.raises(ImageError, match="an array of complex64 is no image"):
+        read_original(tmp_path / "a.tif")
+
+
 def test_a_missing_codec_is_named_and_nothing_is_said_beside(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

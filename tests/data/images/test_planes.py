@@ -127,5 +127,7 @@ def test_a_single_picture_leaves_nothing_open() -> None:
         choice = choose(held, parse("", ""))
         assert choice.plain and choice.images == ((0,),)
         assert choose(held, parse("", "max")).images == ((0,),)
-    with pytest.raises(ValueError, match="and 2 pictures of other sizes.*--pages 1"):
+    with pytest.raises(ValueError, match="and 2 further pictures.*--pages 1"):
         choose(Held("YX", (6, 5), colours=1, further=2), parse("", ""))
+    with pytest.raises(ValueError, match="pages=each: .* 2 further pictures.* pages=1:3 takes"):
+        choose(Held("ZYX", (3, 6, 5), colours=1, further=2), parse("", "each"))

@@ -141,6 +141,12 @@ def test_the_size_of_pixels_is_passed_on(tmp_path: Path) -> None:
         metadata={"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25},
     )
     assert resolution_of(tmp_path / "o.ome.tif") == Resolution(2e4, 4e4, 3, physical=True)
+    for unit, factor in (("nm", 1e3), ("mm", 1e-3), ("µm", 1.0)):
+        units = {f"PhysicalSize{a}Unit": unit for a in "XY"}
+        sizes = {"PhysicalSizeX": 0.5 * factor, "PhysicalSizeY": 0.25 * factor}
+        tifffile.imwrite(tmp_path / "u.ome.tif", x, metadata={"axes": "YX", **sizes, **units})
+        found = resolution_of(tmp_path / "u.ome.tif")
+        assert found is not None and found.micrometres == pytest.approx((0.25, 0.5)), unit
     Image.fromarray(np.uint8(x)).save(tmp_path / "p.png", dpi=(254, 254))
     found = resolution_of(tmp_path / "p.png")
     assert found is not None and found.across == pytest.approx(254, abs=0.01) and found.unit == 2

@@ -282,6 +282,11 @@ def test_the_table_says_all() -> None:
             "none of its 1 images can be used; the first is no.png: No such",
         ),
         ([GOOD], [], "none of its 0 images can be used. Looked in .*/images, .*: move or link"),
+        (
+            [GOOD],
+            [{"id": 1, "file_name": "images"}],
+            "none of its 1 images can be used; the first is images: .*[^.]$",
+        ),
         ([GOOD], [{"id": 1}], r"images\[0\] needs an id, a file_name"),
         (
             [GOOD],

@@ -11,11 +11,13 @@ import tifffile
 from genseg.core.reading import Reading, reading
 from genseg.data.images.coco_files import CocoError
 from genseg.data.images.png import write_png
+from genseg.data.images.source import decode
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 from genseg.data.regions.georeference import OnMap, on_map
 from genseg.data.regions.interest import epsg_of, read_interest
-from genseg.data.regions.opened import ArrayRegions
+from genseg.data.regions.opened import ArrayRegions, open_regions
+from genseg.data.regions.originals import open_originals
 from genseg.workflows.labels.convert import convert
 
 SCALE, TIE, TRANSFORM, KEYS = 33550, 33922, 34264, 34735
@@ -30,6 +32,7 @@ def geotiff(
     transform: tuple[float, ...] | None = None,
     point: bool = False,
     geographic: bool = False,
+    **more: Any,
 ) -> Path:
     key = 2048 if geographic else 3072
     directory = [1, 1, 0, 3, 1024, 0, 1, 2 if geographic else 1]
@@ -42,7 +45,9 @@ def geotiff(
         if scale:
             tags.append((SCALE, "d", 3, scale, True))
     x = np.zeros((40, 60, 3), np.uint8)
-    tifffile.imwrite(file, x, photometric="rgb", tile=(16, 16), extratags=tags, metadata=None)
+    tifffile.imwrite(
+        file, x, photometric="rgb", tile=(16, 16), extratags=tags, metadata=None, **more
+    )
     return file
 
 
@@ -92,6 +97,21 @@ def test_systems_are_named_as_gdal_and_qgis_do(tmp_path: Path) -> None:
     assert metres.crs == {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::32632"}}
     assert [epsg_of(p.crs) for p in (degrees, metres)] == [4326, 32632]
     assert epsg_of({"type": "name", "properties": {"name": "a local grid"}}) is None
+
+
+def test_a_file_has_one_pixel_size_whatever_reads_it(tmp_path: Path) -> None:
+    """Of a small GeoTIFF the resolution of its print was taken."""
+    printed: dict[str, Any] = {"resolution": (20_000, 20_000), "resolutionunit": "CENTIMETER"}
+    sizes = {
+        geotiff(tmp_path / "metres.tif", **printed): (250_000, 500_000),
+        geotiff(tmp_path / "degrees.tif", geographic=True, **printed): None,
+    }
+    tifffile.imwrite(tmp_path / "plain.tif", np.zeros((40, 60, 3), np.uint8), **printed)
+    sizes[tmp_path / "plain.tif"] = (0.5, 0.5)
+    for file, size in sizes.items():
+        windows, whole = open_regions(file), ArrayRegions(decode(file), file)
+        found = [windows.pixel_size, whole.pixel_size, open_originals(file).pixel_size]
+        assert found == [size and pytest.approx(size)] * 3, file
 
 
 def test_what_is_no_affine_map_is_refused_and_plain_files_are_none(tmp_path: Path) -> None:
@@ -203,6 +223,21 @@ def test_a_region_in_coordinates_of_the_map(tmp_path: Path) -> None:
         region.write_text(text)
         with pytest.raises(ValueError, match=why):
             read_interest(region, (40, 60), None)
+
+
+def test_a_region_that_is_not_of_the_image_is_told(tmp_path: Path) -> None:
+    """Nothing was found in it, without a word. A list of features is QuPath's, and one without a
+    shape QGIS'."""
+    file, ring = tmp_path / "field.geojson", [[5, 5], [20, 5], [20, 20], [5, 5]]
+    field = {"type": "Feature", "geometry": {"type": "Polygon", "coordinates": [ring]}}
+    file.write_text(json.dumps([field, {"type": "Feature", "geometry": None}]))
+    assert len(read_interest(file, (40, 60), None).inside) == 1
+    field["geometry"]["coordinates"] = [[[x + 500_000, y + 5_500_000] for x, y in ring]]
+    file.write_text(json.dumps(field))
+    with pytest.raises(
+        ValueError, match=r"from 500005,5\.50?e\+06 .* outside of an image of 60 x 40"
+    ):
+        read_interest(file, (40, 60), None)
 
 
 def test_a_mask_is_read_as_it_is_whatever_the_run_reads(tmp_path: Path) -> None:

@@ -165,7 +165,8 @@ def test_an_ome_zarr_and_a_zarr_array(tmp_path: Path) -> None:
             ],
         }
     ]
-    image = open_regions(tmp_path / "ome.zarr", Reading("2,1"))
+    group.attrs["omero"] = {"channels": [{"label": "DAPI"}, {"label": "GFP"}]}
+    image = open_regions(tmp_path / "ome.zarr", Reading("GFP,1"))
     windows_are_those_of(image, np.moveaxis(x[::-1], 0, -1))
     windows_are_those_of(image, np.moveaxis(x[::-1, ::2, ::2], 0, -1), 1)
     assert image.pixel_size == (0.5, 0.25)
@@ -230,6 +231,7 @@ def depths() -> dict[str, np.ndarray]:
         "holes": holes,
         "grey": RGB[..., 0],
         "black": RGB[..., 0] > 99,
+        "nibbles": RGB[..., 0] >> 4,
         "transparent": np.dstack([RGB, np.where(ramp > 0.5, 255, 90).astype(np.uint8)]),
     }
 
@@ -240,7 +242,11 @@ def test_a_scene_has_the_pixels_of_the_decoded_image(tmp_path: Path, name: str) 
     x, file = depths()[name], tmp_path / "x.tif"
     kind = "rgb" if x.ndim == 3 else "minisblack"
     more = {"extrasamples": ["unassalpha"]} if x.shape[2:] == (4,) else {}
-    tifffile.imwrite(file, x, photometric=kind, tile=(32, 48), compression="zlib", **more)
+    if name == "nibbles":
+        tifffile.imwrite(file, x, photometric=kind, bitspersample=4, **more)
+        assert np.array_equal(decode(file, reading=Reading("1")), decode(file)[..., :1])
+    else:
+        tifffile.imwrite(file, x, photometric=kind, tile=(32, 48), compression="zlib", **more)
     whole, scene = decode(file), open_scene(file, Scope())
     assert scene.shape == whole.shape
     assert np.array_equal(scene[:, :], whole)

@@ -109,8 +109,19 @@ def test_a_large_tiff_without_windows_is_read_whole(
     source = write_json(tmp_path, [note], [image])
     whole = tables(source, tmp_path / "whole.csv")
     pixels, view = opened.pixels_of(file)[:, :], open_view(list_images(file), 0, 32)
+    decoded = list[Path]()
+    read = originals.read_original
+    monkeypatch.setattr(
+        originals, "read_original", lambda path, **how: decoded.append(path) or read(path, **how)
+    )
+    monkeypatch.setattr(originals, "MOST_WHOLE", 1000)
+    with monkeypatch.context() as once:
+        once.delattr(opened, "decode")
+        assert tables(source, tmp_path / "much.csv") == whole
+        once.setattr(opened, "LARGE", 1000)
+        assert tables(source, tmp_path / "large.csv") == whole
+    assert decoded == [file, file]
     monkeypatch.setattr(opened, "LARGE", 1000)
-    assert tables(source, tmp_path / "large.csv") == whole
     assert np.array_equal(opened.pixels_of(file)[:, :], pixels)
     assert np.array_equal(open_view(list_images(file), 0, 32), view)
 

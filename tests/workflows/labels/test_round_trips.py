@@ -8,9 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from coco_made import code, write_image
 
+import genseg
 from genseg.data.images.coco_files import CocoError
+from genseg.data.images.files import list_images
+from genseg.data.instances.coco import annotation
+from genseg.data.instances.instance import Instance
 from genseg.data.instances.run_length import windowed
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.workflows.labels.convert import INSIDE, convert
@@ -327,3 +332,54 @@ def test_many_instances(tool: str, tmp_path: Path) -> None:
     back = json.loads((tmp_path / "b.json").read_text())["annotations"]
     for found, truth in zip(back, annotations, strict=True):
         assert found["id"] == truth["id"] and found["segmentation"] == truth["segmentation"]
+
+
+@pytest.mark.parametrize("tool", ["geojson", "imagej", "napari"])
+def test_pages_that_are_images_of_their_own_come_back(tool: str, tmp_path: Path) -> None:
+    """They were one image to what came back, and its json said neither pages nor channels."""
+    (tmp_path / "images").mkdir()
+    stack = np.zeros((3, 2, 40, 60), np.uint16)
+    tifffile.imwrite(tmp_path / "images/a.ome.tif", stack, ome=True, metadata={"axes": "TCYX"})
+    images = [
+        {"id": n, "file_name": "a.ome.tif", "page": n, "height": 40, "width": 60} for n in (1, 2, 3)
+    ]
+    notes = [
+        annotation(
+            Instance(np.full((n + 3, 9), 255, np.uint8), 5 * n, 7),
+            number=n,
+            image=n,
+            height=40,
+            width=60,
+        )
+        | {"category_id": 1}
+        for n in (1, 3)
+    ]
+    content = {
+        "info": {"reading": {"channels": "1", "pages": "each"}},
+        "images": images,
+        "annotations": notes,
+        "categories": [{"id": 1, "name": "cell"}],
+    }
+    source, back = tmp_path / "images/found.json", tmp_path / "images/back.json"
+    source.write_text(json.dumps(content))
+    convert(source, tool, tmp_path / "out")
+    convert(tmp_path / "out", "coco", back, images=str(source))
+    found = json.loads(back.read_text())
+    assert found["info"] == content["info"]
+    assert [(i["id"], i["page"]) for i in found["images"]] == [(1, 1), (2, 2), (3, 3)]
+    assert [(a["id"], a["image_id"], a["bbox"]) for a in found["annotations"]] == [
+        (a["id"], a["image_id"], a["bbox"]) for a in notes
+    ]
+    assert list_images(back).pages == (1, 2, 3)
+
+
+def test_the_json_of_a_result_knows_where_its_images_lie(tmp_path: Path) -> None:
+    """As the guide has it; it was looked for beside the json alone."""
+    (tmp_path / "photos").mkdir()
+    write_image(tmp_path / "photos/a.png", 60, 80)
+    genseg.generate("otsu", tmp_path / "photos", out=tmp_path / "found")
+    source = tmp_path / "found/instances.json"
+    convert(source, "geojson", tmp_path / "q")
+    convert(tmp_path / "q", "coco", tmp_path / "back.json", images=str(source))
+    (image,) = json.loads((tmp_path / "back.json").read_text())["images"]
+    assert image["file_name"] == "photos/a.png"

@@ -196,3 +196,24 @@ def test_images_of_one_stem_have_a_label_image_each_and_come_back(tmp_path: Path
     assert boxes == {
         image["file_name"]: a["bbox"] for image, a in zip(images, annotations, strict=True)
     }
+
+
+def test_labels_of_images_of_several_channels_and_pages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command asked for words that it did not know."""
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    stack = np.zeros((2, 3, H, W), np.uint16)
+    tifffile.imwrite(tmp_path / "images/a.ome.tif", stack, ome=True, metadata={"axes": "CZYX"})
+    numbers = np.zeros((H, W), np.uint16)
+    numbers[5:20, 8:30] = 3
+    tifffile.imwrite(tmp_path / "labels/a.ome.tif", numbers)
+    out = tmp_path / "train.json"
+    command = ["convert", str(tmp_path / "labels"), "--to", "coco", "--out", str(out)]
+    command += ["--images", str(tmp_path / "images")]
+    assert main(command) == 2
+    assert "--channels 1,2 and --pages max" in capsys.readouterr().err and not out.exists()
+    assert main([*command, "--channels", "1", "--pages", "max"]) == 0
+    (found,) = json.loads(out.read_text())["annotations"]
+    assert found["bbox"] == [8, 5, 22, 15]

@@ -14,6 +14,7 @@ from found import DISCS, disc, write_found
 
 import genseg
 import genseg.data.regions.opened as opened
+import genseg.workflows.vectors.group as grouping
 from genseg.alpha.decoder import AlphaDecoder
 from genseg.alpha.kept import GenerateConfig
 from genseg.alpha.mine import mine
@@ -21,11 +22,15 @@ from genseg.alpha.model import AlphaModel, Look, load_alpha, save_alpha
 from genseg.cli import main
 from genseg.core.names import ALPHA_NAME, ENCODER_NAME
 from genseg.core.precision import fast_precision
-from genseg.data.images.source import decode
+from genseg.data.images.source import ImageError, decode
+from genseg.data.instances.coco import annotation
+from genseg.data.instances.instance import Instance
 from genseg.data.labels.labelled_set import read_labelled
+from genseg.data.regions.scene import Scene
 from genseg.measure.coverage import k_center
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.encoder_file import EncoderFacts, save_encoder
+from genseg.reports.instances.grouped import write_grouped
 from genseg.workflows.finetune.cells import arm_of, chosen_labels, parse_arms
 from genseg.workflows.vectors.group import clusters
 
@@ -147,6 +152,60 @@ def test_an_image_that_is_damaged_further_down_costs_no_other(
     result = genseg.embed(place / "run", found, tmp_path / "v.npz")
     assert result.count == 3 and len(result.broken) == 1 and damaged.name in result.broken[0]
     assert genseg.group(found, tmp_path / "g.json", k=2, run=place / "run").broken == result.broken
+
+
+def test_a_margin_that_cannot_be_read_costs_its_cut_out_alone(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The json was there, and an error in place of the page."""
+    found = write_found(tmp_path)
+
+    def torn(*window: int) -> np.ndarray:
+        raise ImageError("a damaged tile")
+
+    read, first = grouping.pixels_of, sorted((tmp_path / "images").iterdir())[0]
+    monkeypatch.setattr(
+        grouping,
+        "pixels_of",
+        lambda path, page: Scene(torn, (40, 48, 3)) if path == first else read(path, page),
+    )
+    result = genseg.group(found, tmp_path / "g.json", k=2, run=place / "run")
+    shown = sum(map(len, result.shown))
+    assert sum(result.counts) == 6 and 0 < shown < 6 and result.unseen == 6 - shown
+    assert f"note: {result.unseen} cut-outs left out of the page" in str(result)
+    assert write_grouped(result).is_file()
+
+
+def test_pages_that_are_images_have_names_of_their_own(place: Path, tmp_path: Path) -> None:
+    """A list named one file several times, and was refused by whoever read it."""
+    stack = np.random.default_rng(0).integers(0, 255, (3, 40, 48)).astype(np.uint8)
+    np.save(tmp_path / "a.npy", stack)
+    with genseg.reading(pages="each"):
+        genseg.embed(place / "run", tmp_path, tmp_path / "v.npz")
+        with pytest.raises(ValueError, match="a list names files, and several images"):
+            genseg.choose(place / "run", tmp_path, tmp_path / "next.txt", count=2)
+    names = [f"a.npy (image {n})" for n in (1, 2, 3)]
+    assert np.load(tmp_path / "v.npz")["image"].tolist() == names
+    assert not (tmp_path / "next.txt").exists()
+
+
+def test_instances_are_embedded_as_their_result_was_read(place: Path, tmp_path: Path) -> None:
+    """The run had seen other files, and said nothing of pages."""
+    stack = np.random.default_rng(0).integers(0, 255, (3, 40, 48)).astype(np.uint8)
+    np.save(tmp_path / "a.npy", stack)
+    square = Instance(np.full((16, 12), 255, np.uint8), 10, 20)
+    one = annotation(square, number=4, image=1, height=40, width=48) | {"category_id": 1}
+    content = {
+        "info": {"reading": {"channels": "", "pages": "max"}},
+        "images": [{"id": 1, "file_name": "a.npy", "height": 40, "width": 48}],
+        "annotations": [one],
+        "categories": [{"id": 1, "name": "disc"}],
+    }
+    (tmp_path / "found.json").write_text(json.dumps(content))
+    genseg.embed(place / "run", tmp_path / "found.json", tmp_path / "v.npz")
+    vectors = np.load(tmp_path / "v.npz")["vectors"]
+    wanted = genseg.load(place / "run").embed_instances(stack.max(0), [square], masked=True)
+    np.testing.assert_allclose(vectors, wanted, rtol=1e-4, atol=1e-5)
 
 
 def test_groups_are_those_of_the_look_and_the_same_again(place: Path) -> None:
