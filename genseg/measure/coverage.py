@@ -1,9 +1,48 @@
 """Which few vectors stand for all."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+
+NEAREST = 20  # neighbours by which a vector is typical of its cluster
+
+
+def typical(vectors: Float[np.ndarray, "n d"], count: int, chosen: Sequence[int] = ()) -> list[int]:
+    """The most typical vectors of clusters (Hacohen, Dekel and Weinshall, 2022, algorithm 1,
+    TypiClust): `count` numbers, the one of the largest cluster first.
+
+    k-means makes as many clusters as vectors are wanted and `chosen`; those that hold one of
+    `chosen` are passed over. Typical is what lies nearest, on average, to its 20 nearest
+    neighbours in the cluster. Where copies leave fewer clusters, `k_center` takes the rest.
+    """
+    x = vectors.astype(np.float64)
+    count = min(count, len(x) - len(set(chosen)))
+    groups = _clusters(x, len(set(chosen)) + count)
+    sizes = np.bincount(groups)
+    sizes[groups[list(chosen)]] = 0
+    order = np.argsort(-sizes, kind="stable")[:count]
+    taken = [_most_typical(x, np.flatnonzero(groups == g)) for g in order if sizes[g]]
+    return [*taken, *k_center(x, count - len(taken), [*chosen, *taken])]
+
+
+def _clusters(x: Float[np.ndarray, "n d"], count: int) -> np.ndarray:
+    """The cluster of each vector."""
+    from sklearn.cluster import KMeans
+    from sklearn.exceptions import ConvergenceWarning
+
+    with warnings.catch_warnings():  # of copies there are fewer clusters
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        groups: np.ndarray = KMeans(count, n_init=10, random_state=0).fit_predict(x)
+    return groups
+
+
+def _most_typical(x: Float[np.ndarray, "n d"], members: np.ndarray) -> int:
+    """The member that lies nearest to its nearest neighbours among them."""
+    apart = np.stack([np.sqrt(_apart(x[members], i)) for i in range(len(members))])
+    near = np.sort(apart, axis=1)[:, 1 : NEAREST + 1]  # the first is itself
+    return int(members[np.argmin(near.mean(1))]) if near.size else int(members[0])
 
 
 def k_center(

@@ -1,11 +1,11 @@
-"""Greedy k-centre against a naive loop, and against its bound."""
+"""Greedy k-centre against a naive loop, and against its bound; the typical vectors of clusters."""
 
 import itertools
 
 import numpy as np
 import pytest
 
-from genseg.measure.coverage import k_center
+from genseg.measure.coverage import k_center, typical
 
 RNG = np.random.default_rng(0)
 
@@ -54,3 +54,35 @@ def test_copies_are_taken_last_and_each_once() -> None:
     x = np.array([[0.0], [0.0], [5.0], [5.0], [0.0]])
     assert k_center(x, 5) == [0, 2, 1, 3, 4]
     assert k_center(x, 9, [2]) == [0, 1, 3, 4], "no more than there are"
+
+
+def blobs(*sizes: int) -> np.ndarray:
+    """Groups far from one another, one behind the other."""
+    rng = np.random.default_rng(1)
+    return np.concatenate([50.0 * n + rng.normal(size=(s, 3)) for n, s in enumerate(sizes)])
+
+
+def most_typical(x: np.ndarray, members: range) -> int:
+    """By the paper's formula: 1 / the mean distance to the 20 nearest."""
+
+    def typicality(i: int) -> float:
+        apart = sorted(float(np.linalg.norm(x[i] - x[j])) for j in members if j != i)[:20]
+        return 1 / (sum(apart) / len(apart))
+
+    return max(members, key=typicality)
+
+
+def test_typical_is_the_densest_of_each_cluster_the_largest_first() -> None:
+    x = blobs(12, 40, 25)
+    groups = [range(12), range(12, 52), range(52, 77)]
+    wanted = [most_typical(x, groups[n]) for n in (1, 2, 0)]
+    assert typical(x, 3) == wanted
+    assert typical(x, 2, [30]) == wanted[1:], "the cluster of one that is chosen is passed over"
+
+
+def test_typical_takes_single_vectors_and_no_copy_twice() -> None:
+    x = np.array([[0.0], [0.0], [5.0], [5.0], [0.0]])
+    assert sorted(typical(x, 5)) == [0, 1, 2, 3, 4]
+    assert typical(x, 2) == [0, 2]
+    assert sorted(typical(x, 9, [2])) == [0, 1, 3, 4], "no more than there are"
+    assert typical(np.array([[0.0], [9.0], [9.5]]), 1, [1]) == [0]

@@ -13,7 +13,7 @@ def test_keys_may_stand_behind_options(tmp_path: Path, monkeypatch: pytest.Monke
     """Keys behind --out were refused by argparse, and false was text. The lists are there, so
     nothing is chosen; a set that is not there is the first mistake."""
     made = tool("choosing")
-    for by in ("k-center", "uncertainty", "both"):
+    for by in ("typical", "k-center", "uncertainty", "both"):
         (tmp_path / f"{by}.txt").write_text("a.png\n")
     given = ["choosing.py", "run", "train.json", "val.json", "--out", str(tmp_path), KEY]
     monkeypatch.setattr(sys, "argv", given)

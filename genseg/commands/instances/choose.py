@@ -11,12 +11,14 @@ Write a list of the images to label next, the most wanted first.
   genseg choose runs/mine photos --count 16 --out next.txt
   genseg choose runs/mine photos --count 16 --labelled labels.json --out next.txt
 
---by k-center: images that stand for all, by the vectors of the run's encoder (Sener and Savarese,
-2018). uncertainty: those in which two looks of the alpha model, the second one mirrored and
-enlarged, agree least. both: k-center among the four times as many that are most uncertain. random:
-a draw by --seed, to measure the others against.
+--by typical: the most typical image of each of as many clusters as are wanted, by the vectors of
+the run's encoder (Hacohen et al., 2022). k-center: that no image is far from a chosen one (Sener
+and Savarese, 2018), which takes odd images first. uncertainty: those in which two looks of the
+alpha model, the second one mirrored and enlarged, agree least. both: k-center among the four times
+as many that are most uncertain. random: a draw by --seed, to measure the others against.
 
-Whether any of them is better than a random draw has not been measured yet: compare does it,
+On nuclei no way was better than random draws (docs/results/fields.md). On your images compare says
+what a list is worth:
   genseg compare --arms random=runs/mine,chosen=runs/mine@next.txt --labels 16 --out runs/chosen \\
       data.train=train.json data.val=val.json
 where the images of next.txt are among those of train.json.
@@ -37,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--by",
-        choices=("k-center", "uncertainty", "both", "random"),
+        choices=("typical", "k-center", "uncertainty", "both", "random"),
         default="k-center",
         help="how they are chosen (default: k-center)",
     )

@@ -1,7 +1,7 @@
 """Choose which images to label next."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,11 +21,11 @@ from genseg.core.threads import in_order, several_at_once
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images
 from genseg.data.images.source import ImageError, decode_image
-from genseg.measure.coverage import k_center
+from genseg.measure.coverage import k_center, typical
 from genseg.nn.kept_reading import reads_as
 from genseg.workflows.vectors.embed import BATCH, Embedder
 
-By = Literal["k-center", "uncertainty", "both", "random"]
+By = Literal["typical", "k-center", "uncertainty", "both", "random"]
 POOL = 4  # times as many uncertain images as are wanted: both chooses among these
 AGREEMENT = 0.6  # as in rounds; how well two looks agree does not depend on it
 
@@ -64,9 +64,10 @@ def choose(
 ) -> Chosen:
     """Write a text list of `count` images of a folder, the first ones the most wanted.
 
-    by: k-center, that they stand for all by their vectors; uncertainty, where two looks of the
-        alpha model agree least; both, k-center among the most uncertain (Yang et al., 2017, choose
-        so, with another measure of cover); random
+    by: typical, the most typical ones of clusters of vectors; k-center, that no vector is far from
+        a chosen one; uncertainty, where two looks of the alpha model agree least; both, k-center
+        among the most uncertain (Yang et al., 2017, choose so, with another measure of cover);
+        random
     labelled: a list or json of images that have labels: they are not chosen, and count as chosen
         before
     seed: of random, and of nothing else
@@ -91,12 +92,16 @@ def choose(
         order = np.random.default_rng(seed).permutation(len(free))[:count]
         chosen = [free[n] for n in order.tolist()]
     else:
-        if by != "k-center":
+        if by in ("uncertainty", "both"):
             doubts = _uncertain(run, images, free, broken)
             # the most uncertain first; of equal ones the first
             free = sorted(doubts, key=lambda i: (-doubts[i], i))
             free = free[: count if by == "uncertainty" else POOL * count]
-        chosen = free if by == "uncertainty" else _centres(run, images, free, done, count, broken)
+        if by == "uncertainty":
+            chosen = free
+        else:
+            standing = typical if by == "typical" else k_center
+            chosen = _standing(standing, run, images, free, done, count, broken)
     _refuse_few(chosen, count, broken)
     lines = [os.path.relpath(images.path(i).absolute(), out.absolute().parent) for i in chosen]
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,7 +129,8 @@ def _done(images: ImageList, labelled: Path | None) -> set[int]:
     return found
 
 
-def _centres(
+def _standing(
+    choice: Callable[[np.ndarray, int, Sequence[int]], list[int]],
     run: Path,
     images: ImageList,
     free: Sequence[int],
@@ -132,7 +138,7 @@ def _centres(
     count: int,
     broken: dict[int, str],
 ) -> list[int]:
-    """The first centres of free images, those with labels being centres already."""
+    """The free images that stand for all by a choice among vectors, beside those with labels."""
     embedder, numbers, vectors = Embedder(run), list[int](), list[np.ndarray]()
     wanted = sorted({*free, *done})
     for first in range(0, len(wanted), BATCH):
@@ -145,7 +151,7 @@ def _centres(
                 broken[i] = str(error)
         vectors.append(embedder.images(views))
     before = [n for n, i in enumerate(numbers) if i in done]
-    return [numbers[n] for n in k_center(np.concatenate(vectors), count, before)]
+    return [numbers[n] for n in choice(np.concatenate(vectors), count, before)]
 
 
 def _uncertain(

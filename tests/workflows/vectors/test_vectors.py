@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -27,11 +28,12 @@ from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.data.regions.scene import Scene
-from genseg.measure.coverage import k_center
+from genseg.measure.coverage import k_center, typical
 from genseg.nn.encoder import Encoder, EncoderConfig
 from genseg.nn.encoder_file import EncoderFacts, save_encoder
 from genseg.reports.instances.grouped import write_grouped
 from genseg.workflows.finetune.cells import arm_of, chosen_labels, parse_arms
+from genseg.workflows.vectors.choose import By
 from genseg.workflows.vectors.group import clusters
 
 MEAN, STD = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
@@ -239,17 +241,18 @@ def test_a_json_of_groups_is_one_of_labels_and_the_page_shows_them(place: Path) 
     assert [s.number for s in again.shown[0]][0] in of
 
 
-def test_chosen_images_are_those_of_k_centre(place: Path) -> None:
+@pytest.mark.parametrize(("by", "choice"), [("k-center", k_center), ("typical", typical)])
+def test_chosen_images_stand_for_all(place: Path, by: By, choice: Callable[..., list[int]]) -> None:
     photos = place / "photos"
-    result = genseg.choose(place / "run", photos, place / "next.txt", count=4)
+    result = genseg.choose(place / "run", photos, place / "next.txt", count=4, by=by)
     vectors = genseg.load(place / "run").embed([photos / f"{n}.png" for n in range(6)])
-    wanted = [f"photos/{n}.png" for n in k_center(vectors, 4)]
+    wanted = [f"photos/{n}.png" for n in choice(vectors, 4)]
     assert list(result.files) == wanted == (place / "next.txt").read_text().splitlines()
     assert len({min(int(f[7]), 9) for f in wanted} & {0, 1}) == 1, "of two alike one is enough"
     more = genseg.choose(
-        place / "run", photos, place / "more.txt", count=2, labelled=place / "done.txt"
+        place / "run", photos, place / "more.txt", count=2, by=by, labelled=place / "done.txt"
     )
-    assert list(more.files) == [f"photos/{n}.png" for n in k_center(vectors, 2, [0, 3])]
+    assert list(more.files) == [f"photos/{n}.png" for n in choice(vectors, 2, [0, 3])]
     drawn = [
         genseg.choose("any", photos, place / "r.txt", count=3, by="random", seed=s).files
         for s in (0, 0, 1)
@@ -274,7 +277,9 @@ def test_uncertain_images_are_those_in_which_two_looks_differ(place: Path) -> No
     assert list(result.files) == wanted
     np.testing.assert_allclose(result.uncertain, [doubts[n] for n in wanted])
     both = genseg.choose(place / "run", place / "three.txt", place / "b.txt", count=2, by="both")
-    centres = genseg.choose(place / "run", place / "three.txt", place / "k.txt", count=2)
+    centres = genseg.choose(
+        place / "run", place / "three.txt", place / "k.txt", count=2, by="k-center"
+    )
     assert set(both.files) == set(centres.files), "the pool holds all of so few"
 
 
