@@ -89,6 +89,9 @@ def _find(model: OnnxModel, images: ImageList, json_file: Path) -> Found:
     if broken:
         lines = (f"{name}\t{reason}\n" for name, reason in broken.items())
         write_text(out / BROKEN_NAME, "".join(lines))
+        if not entries:
+            first = next(iter(broken.values()))
+            raise ValueError(f"no image can be read, the first: {first}; {BROKEN_NAME} lists all")
     how = model.facts.reading
     said = {"info": {"reading": {"channels": how.channels, "pages": how.pages}}} if how.said else {}
     content = {**said, "images": entries, "annotations": notes, "categories": categories}

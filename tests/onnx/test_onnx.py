@@ -34,6 +34,7 @@ from genseg.data.instances.coco import annotate
 from genseg.data.instances.instance import Instance
 from genseg.measure.class_agnostic import class_agnostic
 from genseg.nn.encoder import EncoderConfig, build_encoder
+from genseg.onnx.__main__ import find
 from genseg.onnx.__main__ import main as without_torch
 from genseg.onnx.decode import Codes, candidates, decode_near
 from genseg.onnx.facts import KEY
@@ -245,6 +246,10 @@ def test_a_folder_without_torch(runs: Path, tmp_path: Path) -> None:
     assert {a["category_id"] for a in content["annotations"]} == {(3, 7)[a.category] for a in found}
     assert content["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     assert (out / "broken.txt").read_text().startswith("b.png\t")
+    (tmp_path / "no").mkdir()
+    (tmp_path / "no/b.png").write_bytes(b"no")
+    with pytest.raises(ValueError, match=r"no image can be read, the first: .*b\.png"):
+        find(runs / "places.onnx", str(tmp_path / "no"), tmp_path / "nothing")
 
 
 def test_the_guide(

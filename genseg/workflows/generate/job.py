@@ -118,7 +118,9 @@ class Job:
         shrinking: Shrinking,
         categories: Sequence[tuple[int, str]] = INSTANCE,
     ) -> Merged:
-        """Write the COCO json of all rows, and broken.txt beside it."""
+        """Write the COCO json of all rows, and broken.txt beside it. Raises ValueError where no
+        image could be read: there is no json then."""
+        broken = list_broken(rows, self.out)
         more = notes_on(self.images.paths)
         asked = self.scope.level is not None or self.scope.um_per_pixel is not None
         said = None if asked else shrinking  # who names a resolution knows it
@@ -128,6 +130,6 @@ class Job:
         return Merged(
             len(coco["images"]),
             len(coco["annotations"]),
-            list_broken(rows, self.out),
+            broken,
             tuple(note for note in notes_of(coco) if note != more),
         )

@@ -168,7 +168,7 @@ def progress_text(done: int, total: int, then: str) -> str:
 
 def list_broken(rows: Sequence[Mapping[str, Any]], out: Path) -> tuple[str, ...]:
     """Names of the images that could not be read; broken.txt in `out` lists them with the reasons.
-    Without any there is no such file."""
+    Without any there is no such file. Raises ValueError where it lists all images."""
     broken = [row for row in rows if "broken" in row]
     file = out / BROKEN_NAME
     if broken:
@@ -176,6 +176,11 @@ def list_broken(rows: Sequence[Mapping[str, Any]], out: Path) -> tuple[str, ...]
         write_text(file, "".join(lines))
     else:
         file.unlink(missing_ok=True)
+    if broken and len(broken) == len(rows):
+        raise ValueError(
+            f"no image can be read, the first: {broken[0]['broken']}; {file} lists all. Mended, "
+            "the same command looks at them again"
+        )
     return tuple(_told(row) for row in broken)
 
 

@@ -130,6 +130,18 @@ def test_a_broken_image_is_listed_and_not_fatal(run: Path, folder: Path, whole: 
     assert "instances in 5 images; 1 image cannot be read" in said
 
 
+def test_images_that_are_all_broken_are_a_mistake(tmp_path: Path) -> None:
+    """It ended as if all were well, with a json of nothing."""
+    (tmp_path / "photos").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "photos" / name).write_bytes(b"no")
+    out = tmp_path / "found"
+    with pytest.raises(ValueError, match=r"no image can be read, the first: .*a\.png"):
+        generate_folder(Path("otsu"), str(tmp_path / "photos"), out, GenerateOptions())
+    assert len((out / "broken.txt").read_text().splitlines()) == 2
+    assert not (out / "instances.json").exists()
+
+
 @pytest.mark.parametrize(
     "left", ["in the middle of a line", "at the end of a line", "nothing", "a line of zeros"]
 )
