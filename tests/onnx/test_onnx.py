@@ -35,7 +35,6 @@ from genseg.data.instances.instance import Instance
 from genseg.measure.class_agnostic import class_agnostic
 from genseg.nn.encoder import EncoderConfig, build_encoder
 from genseg.onnx.__main__ import find
-from genseg.onnx.__main__ import find
 from genseg.onnx.__main__ import main as without_torch
 from genseg.onnx.decode import Codes, candidates, decode_near
 from genseg.onnx.facts import KEY
