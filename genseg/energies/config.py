@@ -34,15 +34,6 @@ class Corrupting(ShapeConfig):
             raise ValueError(f"overlap={list(self.overlap)}: give the lower one first")
 
 
-def draws_nothing(config: ShapeConfig) -> None:
-    """Raise ValueError for a weight of what these do not do."""
-    if config.reconstruct:
-        raise ValueError(
-            f"reconstruct={config.reconstruct:g}: {config.name} is not trained to draw "
-            "anything, so there is nothing to reconstruct; leave it out"
-        )
-
-
 @dataclass(frozen=True)
 class AutoencoderShape(ShapeConfig):
     """No shaping: the bottleneck alone, the control."""
@@ -70,36 +61,26 @@ class Chains(ShapeConfig):
 
 
 @dataclass(frozen=True)
-class CodeChains(Chains):
+class PersistentChains(Chains):
     """Chains of codes that go on from step to step, decoded, and from there in the map."""
 
+    name: str = "maximum_likelihood"
     chains: int = 4096  # codes that are kept
     anew: float = 0.05  # probability that a chain begins anew, at the code of a true map
     rounds: int = 10  # steps of Langevin in the code
     code_step: float = 0.2  # size of these steps
+    code_noise: float = 0.05  # deviation of the noise of each; hmc has none
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(1, chains=self.chains)
-        at_least(0, rounds=self.rounds)
+        at_least(0, rounds=self.rounds, code_noise=self.code_noise)
         between(0, 1, anew=self.anew)
         above(0, code_step=self.code_step)
 
 
 @dataclass(frozen=True)
-class PersistentChains(CodeChains):
-    """The chains of codes are Langevin's."""
-
-    name: str = "maximum_likelihood"
-    code_noise: float = 0.05  # deviation of the noise of each step in the code
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        at_least(0, code_noise=self.code_noise)
-
-
-@dataclass(frozen=True)
-class HMCShape(CodeChains):
+class HMCShape(PersistentChains):
     """The same with Hamiltonian Monte Carlo in the code, and no step in the map."""
 
     name: str = "hmc"
@@ -171,7 +152,6 @@ class MetricLearning(Corrupting):
     def __post_init__(self) -> None:
         super().__post_init__()
         above(0, temperature=self.temperature)
-        draws_nothing(self)
 
 
 # pull
@@ -350,13 +330,24 @@ class ValueShape(Corrupting):
     name: str = "value"
     reconstruct: float = 0.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        draws_nothing(self)
-
 
 @dataclass(frozen=True)
 class CriticShape(Denoising):
     """Denoising for d, and a learnt R beside it."""
 
     name: str = "critic"
+
+
+def refuse_unread(config: ShapeConfig) -> None:
+    """Raise ValueError for a key that its shaping does not read. Files are built without this
+    check."""
+    if isinstance(config, MetricLearning | ValueShape) and config.reconstruct:
+        raise ValueError(
+            f"shape.reconstruct={config.reconstruct:g}: {config.name} is not trained to draw "
+            "anything, so there is nothing to reconstruct; leave it out"
+        )
+    if isinstance(config, HMCShape) and config.code_noise != PersistentChains.code_noise:
+        raise ValueError(
+            f"shape.code_noise={config.code_noise:g}: hmc draws momenta in place of noise; leave "
+            "it out"
+        )

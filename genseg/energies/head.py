@@ -14,6 +14,7 @@ from genseg.core.check import at_least
 from genseg.core.contrast import full_precision
 from genseg.data.composites.compose import Composites
 from genseg.energies.autoencoder import AutoencoderConfig
+from genseg.energies.config import ShapeConfig, refuse_unread
 from genseg.energies.draws import Draws
 from genseg.energies.maps import Maps, check_grids, nearest
 from genseg.energies.material import drawn_of_each, shrunk_maps
@@ -42,6 +43,8 @@ class EnergyTask:
     def __post_init__(self) -> None:
         at_least(0, weight=self.weight, own=self.own)
         at_least(1, maps=self.maps)
+        if isinstance(self.shape, ShapeConfig):
+            refuse_unread(self.shape)
 
 
 SHAPES: dict[str, type] = {

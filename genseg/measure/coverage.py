@@ -5,21 +5,26 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
+from scipy.spatial.distance import cdist
 
 NEAREST = 20  # neighbours by which a vector is typical of its cluster
+MOST_CLUSTERS = 500  # as its authors have it
+BLOCK = 256  # vectors whose distances to all of a cluster are in memory at once
 
 
 def typical(vectors: Float[np.ndarray, "n d"], count: int, chosen: Sequence[int] = ()) -> list[int]:
     """The most typical vectors of clusters (Hacohen, Dekel and Weinshall, 2022, algorithm 1,
     TypiClust): `count` numbers, the one of the largest cluster first.
 
-    k-means makes as many clusters as vectors are wanted and `chosen`; those that hold one of
-    `chosen` are passed over. Typical is what lies nearest, on average, to its 20 nearest
-    neighbours in the cluster. Where copies leave fewer clusters, `k_center` takes the rest.
+    k-means makes as many clusters as vectors are wanted and `chosen`, 500 at most; those that hold
+    one of `chosen` are passed over. Typical is what lies nearest, on average, to its 20 nearest
+    neighbours in the cluster. Where clusters are too few, `k_center` takes the rest.
     """
     x = vectors.astype(np.float64)
     count = min(count, len(x) - len(set(chosen)))
-    groups = _clusters(x, len(set(chosen)) + count)
+    if count <= 0:
+        return []
+    groups = _clusters(x, min(MOST_CLUSTERS, len(set(chosen)) + count))
     sizes = np.bincount(groups)
     sizes[groups[list(chosen)]] = 0
     order = np.argsort(-sizes, kind="stable")[:count]
@@ -40,9 +45,13 @@ def _clusters(x: Float[np.ndarray, "n d"], count: int) -> np.ndarray:
 
 def _most_typical(x: Float[np.ndarray, "n d"], members: np.ndarray) -> int:
     """The member that lies nearest to its nearest neighbours among them."""
-    apart = np.stack([np.sqrt(_apart(x[members], i)) for i in range(len(members))])
-    near = np.sort(apart, axis=1)[:, 1 : NEAREST + 1]  # the first is itself
-    return int(members[np.argmin(near.mean(1))]) if near.size else int(members[0])
+    own = x[members]
+    count = min(NEAREST + 1, len(own))  # one of them is itself
+    sums = [
+        np.partition(cdist(own[n : n + BLOCK], own), count - 1)[:, :count].sum(1)
+        for n in range(0, len(own), BLOCK)
+    ]
+    return int(members[np.argmin(np.concatenate(sums))])
 
 
 def k_center(

@@ -54,7 +54,7 @@ def reads_as(
     as far as nothing else is said; "config.alpha" is an attribute of an argument.
 
     Of several the first that keeps something counts, until one of them is at work by itself.
-    also: the argument of a result that says what the run does not
+    also: the argument of a result that says which pages, where the run does not
     alike: they see the same images, so ValueError is raised where they read them differently
     """
     name, _, attribute = which.partition(".")
@@ -74,7 +74,7 @@ def reads_as(
             said = [r for r in kept.values() if r.said] or [*kept.values()]
             words = said[0] if said else None
             if also and (more := reading_of(expand(bound[also]))) is not None:
-                words = more if words is None else words.over(more)
+                words = (words or Reading()).over(Reading(pages=more.pages))
             with reading_as(words):
                 return function(*args, **kwargs)
 

@@ -86,3 +86,14 @@ def test_typical_takes_single_vectors_and_no_copy_twice() -> None:
     assert typical(x, 2) == [0, 2]
     assert sorted(typical(x, 9, [2])) == [0, 1, 3, 4], "no more than there are"
     assert typical(np.array([[0.0], [9.0], [9.5]]), 1, [1]) == [0]
+    assert typical(np.zeros((0, 3)), 2) == []
+
+
+def test_more_typical_ones_are_wanted_than_there_are_clusters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("genseg.measure.coverage.MOST_CLUSTERS", 2)
+    monkeypatch.setattr("genseg.measure.coverage.BLOCK", 7)
+    x = blobs(12, 40)
+    first = [most_typical(x, range(12, 52)), most_typical(x, range(12))]
+    assert typical(x, 4) == [*first, *k_center(x, 2, first)]

@@ -102,7 +102,7 @@ def list_images(path: str | Path, folder: Path | None = None) -> ImageList:
     """The images of a folder tree, a .txt list or a COCO .json, as `list_files` finds them, of the
     pages and channels that are said (`reading.current`); broken files are listed too.
 
-    folder: where the images of a json lie; None: as `list_files` says
+    folder: where else the images of a json may lie
 
     Raises ValueError where a file holds more than is said what to use of, and as that does.
     """
@@ -273,14 +273,14 @@ def _from_text(path: Path) -> ImageList:
 
 
 def _from_coco(path: Path, where: Path | None = None) -> ImageList:
-    """where: the folder of its images; None: one of `coco_folders`"""
+    """where: a folder of its images, beside `coco_folders`"""
     content = load_json(path)
     entries = content.get("images") if isinstance(content, dict) else None
     if not isinstance(entries, list) or not entries:
         raise ValueError(
             f'{path} is no COCO json: it needs a list "images" with at least one entry'
         )
-    folders = coco_folders(path) if where is None else (where / "images", where)
+    folders = (*coco_folders(path), *((where / "images", where) if where else ()))
     inside, beside, *others = folders
     names: dict[_Image, Any] = {}  # and their ids
     files: dict[_Image, Any] = {}

@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from genseg.core.words import amount
 from genseg.data.images.decode import EXTRA_SAMPLES, SAMPLES, TIFF_STARTS
 from genseg.data.images.depth import refuse_kind
 from genseg.data.images.planes import Held
@@ -102,7 +103,8 @@ def held_by_tiff(file: tifffile.TiffFile) -> Held:
     samples = dict(zip(axes, shape, strict=True)).get("S", 1)
     extra = () if inks else tuple(int(e) for e in page.extrasamples)
     alpha = len(extra) == 1 and extra[0] in ALPHA and samples == colours + 1
-    stacked = dict(zip(axes, shape, strict=True)).get("C", 1) > 1
+    channels = samples * dict(zip(axes, shape, strict=True)).get("C", 1)
+    stacked = channels > samples
     bits = _bits(file, page)
     plain = not stacked and samples in (1, colours, colours + alpha)
     return Held(
@@ -110,7 +112,7 @@ def held_by_tiff(file: tifffile.TiffFile) -> Held:
         shape,
         str(series.dtype),
         max(8, bits) if inks else bits,
-        _names(file, samples, stacked=stacked, rgb=colours == 3 and not stacked),
+        _names(file, samples, channels, rgb=colours == 3 and not stacked),
         (colours if "S" in axes else 1) if plain else 0,
         alpha,
         len(others),
@@ -179,14 +181,22 @@ def _refuse_cut_stack(text: str, values: int, page: tifffile.TiffPage) -> None:
 
 
 def _refuse_cut_chain(file: tifffile.TiffFile) -> None:
-    """Raise ValueError where the last page that is there names another one: tifffile passes over
-    it."""
+    """Raise ValueError where the last page that is there names one behind the end of the file:
+    tifffile passes over it. ImageJ's pages in one piece are counted by `_refuse_cut_stack`."""
+    if file.is_imagej and file.series[0].dataoffset is not None:
+        return
     there, handle = len(file.pages), file.filehandle  # finds all pages
     if (at := file.pages.next_page_offset) is None:
         return
     handle.seek(at)
-    if any(handle.read(file.tiff.offsetsize)):
-        raise ValueError(f"the file is truncated: it names more pages than the {there} there")
+    named = int.from_bytes(
+        handle.read(file.tiff.offsetsize), "little" if file.byteorder == "<" else "big"
+    )
+    if named >= handle.size:
+        raise ValueError(
+            f"the file is truncated: behind {amount(there, 'page')} it names one that is not "
+            "there; copy it again, or save it anew"
+        )
 
 
 def _with_colours(axes: str) -> str:
@@ -216,11 +226,12 @@ def _nodata(page: tifffile.TiffPage) -> float | None:
         return None
 
 
-def _names(file: tifffile.TiffFile, samples: int, *, stacked: bool, rgb: bool) -> tuple[str, ...]:
-    """Names of the channels: OME's, of which one stands for all samples of a pixel, ImageJ's
-    labels, GDAL's bands, or those of colours."""
+def _names(file: tifffile.TiffFile, samples: int, channels: int, *, rgb: bool) -> tuple[str, ...]:
+    """Names of the channels: OME's, of which one stands for a sample or for all samples of a pixel,
+    ImageJ's labels, GDAL's bands, or those of colours."""
+    stacked = channels > samples
     named = ome_names(file.ome_metadata) if file.is_ome and file.ome_metadata else ()
-    if named and samples == 1:
+    if named and (samples == 1 or len(named) == channels):
         return named if any(named) else ()
     if named and stacked:
         each = [f"{name} {n}" for name in named for n in range(1, samples + 1)]

@@ -116,12 +116,15 @@ def _said(path: Path) -> tuple[OnMap | None, int]:
             scaled = page.tags.valueof("ModelPixelScaleTag") is not None
     except tifffile.TiffFileError:
         return None, 0
-    return mapping, 0 if scaled or mapping is not None else len(ties) // 6
+    return mapping, 0 if scaled or mapping is not None else np.size(ties) // 6
 
 
 def mapping_of(page: tifffile.TiffPage) -> OnMap | None:
-    """Where a page lies; None where its tags say no affine map."""
-    tags = (page.geotiff_tags or {}) if page.is_geotiff else {}
+    """Where a page lies; None where its tags say no affine map, or are damaged."""
+    try:
+        tags = (page.geotiff_tags or {}) if page.is_geotiff else {}
+    except Exception:  # of damaged tags tifffile makes nearly any error
+        return None
     matrix = _matrix(tags)
     if matrix is None:
         return None
@@ -135,13 +138,16 @@ def mapping_of(page: tifffile.TiffPage) -> OnMap | None:
 
 
 def _matrix(tags: dict[str, Any]) -> Float[np.ndarray, "2 3"] | None:
-    """The affine map of the tags, before a pixel's middle counts; None without any."""
-    if "ModelTransformation" in tags:
-        whole = np.array(tags["ModelTransformation"], float).reshape(4, 4)
-        return whole[:2][:, [0, 1, 3]].copy()
-    ties = np.array(tags.get("ModelTiepoint", ()), float).reshape(-1, 6)
-    if not len(ties) or "ModelPixelScale" not in tags:
+    """The affine map of the tags, before a pixel's middle counts; None without any, and where the
+    tags have not their number of values."""
+    whole, ties, scale = (
+        np.ravel(np.array(tags.get(f"Model{name}", ()), float))
+        for name in ("Transformation", "Tiepoint", "PixelScale")
+    )
+    if len(whole) == 16:
+        return whole.reshape(4, 4)[:2][:, [0, 1, 3]].copy()
+    if len(ties) < 6 or len(scale) < 2:
         return None
-    across, down = (float(v) for v in tags["ModelPixelScale"][:2])
-    column, row, _, x, y, _ = ties[0].tolist()
+    across, down = scale[:2].tolist()
+    column, row, _, x, y, _ = ties[:6].tolist()
     return np.array([[across, 0, x - column * across], [0, -down, y + row * down]])

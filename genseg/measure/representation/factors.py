@@ -29,7 +29,7 @@ def targets_of(values: Num[Tensor, "n *t"]) -> Float[Tensor, "n t"]:
     not vary is 0."""
     y = one_hot(values) if is_class(values) else values.double().reshape(len(values), -1)
     spread = y.std(0, correction=0)
-    scale = torch.where(spread > 1e-9 * y.abs().amax(0), spread, torch.inf)
+    scale = torch.where(spread > 1e-12 * y.abs().amax(0), spread, torch.inf)
     return (y - y.mean(0)) / scale
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from genseg.core.check import above, at_least
 from genseg.core.schedule import check_durations
 from genseg.energies.autoencoder import AutoencoderConfig
-from genseg.energies.config import ShapeConfig
+from genseg.energies.config import ShapeConfig, refuse_unread
 from genseg.energies.model import CHOICES as CHOICES
 from genseg.energies.strategies import SHAPINGS
 from genseg.energies.use import UseConfig
@@ -64,11 +64,10 @@ class EnergyConfig:
         check_durations(log_every=self.log_every, judge_every=self.judge_every)
         if not isinstance(self.shape, ShapeConfig) and self.shape is not None:
             raise ValueError(f"shape={self.shape}: choose one by shape.name")
-        if (
-            self.shape is not None
-            and self.use.refine
-            and not SHAPINGS[self.shape.name].energy.draws
-        ):
+        if self.shape is None:
+            return
+        refuse_unread(self.shape)
+        if self.use.refine and not SHAPINGS[self.shape.name].energy.draws:
             raise ValueError(
                 f"use.refine=true: {self.shape.name} draws nothing, so no map is mended; leave it "
                 "out, or use another shape"

@@ -262,11 +262,12 @@ class Rounds:
         made = composed(model, self._composer(), len(self.source), 3 * JUDGED, seed=seed)
         # whitened as generation sees embeddings: training has followed those of its batches
         shaping.model.observe(made.embeddings.to(model.device))
-        trained, judged = made.part(0, JUDGED), made.part(JUDGED, 3 * JUDGED)
-        if more := lacking(shaping.model, trained):
-            count = 3 * JUDGED + more
+        first, judged = made.part(0, JUDGED), made.part(JUDGED, 3 * JUDGED)
+        trained, count = first, 3 * JUDGED
+        while (more := lacking(shaping.model, trained)) > 0:
+            count += more
             made = composed(model, self._composer(), len(self.source), count, seed=seed)
-            trained = joined([trained, made.part(3 * JUDGED, count)])
+            trained = joined([first, made.part(3 * JUDGED, count)])
         pairs = composed(model, paired(self._composer()), len(self.source), JUDGED, seed=seed)
         return shaping.model, finished(shaping, trained, judged, pairs, UseConfig(), seed=seed)
 

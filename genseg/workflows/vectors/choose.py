@@ -80,8 +80,8 @@ def choose(
     images = list_images(data)
     if images.pages is not None:
         raise ValueError(
-            f"{data}: a list names files, and several images are made of some of these; choose "
-            "with --pages max, or save each page as a file of its own"
+            f"{data}: a list names files and not their pages; choose with --pages max, or save "
+            "each page as a file of its own"
         )
     done = _done(images, labelled)
     free = [i for i in range(len(images)) if i not in done]

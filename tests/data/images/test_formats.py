@@ -1,6 +1,7 @@
 """Files as microscopes, satellites and cameras write them, each made here: the pixels are right,
 against what was written, or what Pillow and tifffile read."""
 
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -252,8 +253,62 @@ def test_a_stack_that_ends_before_its_last_page_is_no_smaller_one(tmp_path: Path
         content = (tmp_path / name).read_bytes()
         (tmp_path / name).write_bytes(content[:end])
         for pages in ("", "max", "1"):
-            with pytest.raises(ImageError, match="truncated: it names more pages than the 1 there"):
+            with pytest.raises(ImageError, match="truncated: behind 1 page it names"):
                 decode(tmp_path / name, reading=Reading("", pages))
+
+
+def _named_next(file: Path, page: int, at: int) -> None:
+    """A classic TIFF whose page names a page at `at` as the one behind it."""
+    with tifffile.TiffFile(file) as tiff:
+        offset = tiff.pages[page].offset
+    content = bytearray(file.read_bytes())
+    (tags,) = struct.unpack_from("<H", content, offset)
+    struct.pack_into("<I", content, offset + 2 + 12 * tags, at)
+    file.write_bytes(content)
+
+
+def test_chains_of_pages_that_run_in_circles_are_read(tmp_path: Path) -> None:
+    """Some microscopes and old programs leave them; tifffile stops where it has been."""
+    file = tmp_path / "a.tif"
+    with tifffile.TiffWriter(file) as writer:
+        for page in HYPER[0, :2, 0]:
+            writer.write(page, contiguous=False, metadata=None)
+    with tifffile.TiffFile(file) as tiff:
+        first = tiff.pages[0].offset
+    _named_next(file, 1, first)
+    assert decode(file, reading=Reading("", "2")).shape[:2] == HYPER.shape[-2:]
+    tifffile.imwrite(file, RGB[..., 0], metadata=None)
+    with tifffile.TiffFile(file) as tiff:
+        first = tiff.pages[0].offset
+    _named_next(file, 0, first)
+    assert decode(file).shape[:2] == RGB.shape[:2]
+
+
+def test_frames_of_scanimage_are_read(tmp_path: Path) -> None:
+    """tifffile looks some pages ahead, and no further."""
+    said = "state.configName=x\nstate.acq.numberOfFrames=8\n"
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        for n in range(8):
+            page = np.full((32, 32), n, np.int16)
+            writer.write(page, contiguous=False, metadata=None, description=said, software=None)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        assert tiff.is_scanimage
+    assert decode(tmp_path / "a.tif", reading=Reading("", "max")).shape[:2] == (32, 32)
+
+
+def test_each_sample_may_have_a_name(tmp_path: Path) -> None:
+    names = ("DAPI", "GFP", "RFP", "CY5")
+    channels = "".join(f'<Channel ID="C:{n}" Name="{x}"/>' for n, x in enumerate(names))
+    text = (
+        '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06">'
+        '<Image ID="Image:0"><Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="32" '
+        f'SizeY="32" SizeC="4" SizeZ="1" SizeT="1">{channels}<TiffData/></Pixels></Image></OME>'
+    )
+    pixels = np.zeros((32, 32, 4), np.uint8)
+    how = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": (0, 0, 0)}
+    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, description=text, metadata=None, **how)
+    found = held_by_file(tmp_path / "a.ome.tif", plain=True)
+    assert found is not None and found.names == names
 
 
 def test_a_name_of_a_channel_stands_for_all_samples_of_its_pixels(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from genseg.data.images.png import write_png
 from genseg.data.images.source import decode
 from genseg.data.instances.coco import annotation
 from genseg.data.instances.instance import Instance
-from genseg.data.regions.georeference import OnMap, on_map
+from genseg.data.regions.georeference import OnMap, on_map, pixel_size
 from genseg.data.regions.interest import epsg_of, read_interest
 from genseg.data.regions.opened import ArrayRegions, open_regions
 from genseg.data.regions.originals import open_originals
@@ -120,6 +120,12 @@ def test_what_is_no_affine_map_is_refused_and_plain_files_are_none(tmp_path: Pat
     assert on_map(plain) is None and on_map(tmp_path / "none.tif") is None
     with pytest.raises(ValueError, match=r"by 2 tie points alone.* --offset 0,0 stays with"):
         on_map(geotiff(tmp_path / "a.tif", scale=(), ties=(0.0, 0, 0, 1, 2, 0) * 2))
+    for n, (tag, values) in enumerate(((34264, (1.0,) * 12), (33550, (1.0,)), (33922, (0.0,) * 4))):
+        wrong = tmp_path / f"wrong{n}.tif"
+        keys = (34735, "H", 4, (1, 1, 0, 0), True)
+        extra = [keys, (tag, "d", len(values), values, True)]
+        tifffile.imwrite(wrong, np.zeros((9, 9), np.uint8), extratags=extra, metadata=None)
+        assert on_map(wrong) is None and pixel_size(wrong) is None, "tags of wrong lengths"
     with pytest.raises(
         ValueError, match="has no EPSG number; gdal_translate .* --offset 0,0 stays"
     ):

@@ -19,6 +19,7 @@ from genseg.data.instances.instance import Instance
 from genseg.data.instances.run_length import windowed
 from genseg.data.labels.labelled_set import read_labelled
 from genseg.workflows.labels.convert import INSIDE, convert
+from genseg.workflows.labels.corrections import Corrections
 
 H, W = 60, 80
 CATEGORIES = [{"id": 4, "name": "cell"}, {"id": 9, "name": "de/bris #1"}]
@@ -383,3 +384,7 @@ def test_the_json_of_a_result_knows_where_its_images_lie(tmp_path: Path) -> None
     convert(tmp_path / "q", "coco", tmp_path / "back.json", images=str(source))
     (image,) = json.loads((tmp_path / "back.json").read_text())["images"]
     assert image["file_name"] == "photos/a.png"
+    corrected = tmp_path / "found/corrected.json"
+    convert(tmp_path / "q", "coco", corrected, images=str(source))
+    found = Corrections(str(corrected)).listed
+    assert found.path(0).samefile(tmp_path / "photos/a.png"), "beside a result, of its own place"
