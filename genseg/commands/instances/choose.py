@@ -17,8 +17,9 @@ and Savarese, 2018), which takes odd images first. uncertainty: those in which t
 alpha model, the second one mirrored and enlarged, agree least. both: k-center among the four times
 as many that are most uncertain. random: a draw by --seed, to measure the others against.
 
-On nuclei no way was better than random draws (docs/results/fields.md). On your images compare says
-what a list is worth:
+No way was better than random draws everywhere (docs/results/fields.md): k-center was where images
+are of one kind, typical where most are of one kind and few of others, and uncertainty nowhere. On
+your images compare says what a list is worth:
   genseg compare --arms random=runs/mine,chosen=runs/mine@next.txt --labels 16 --out runs/chosen \\
       data.train=train.json data.val=val.json
 where the images of next.txt are among those of train.json.
