@@ -160,7 +160,8 @@ def test_the_table_of_shapings_has_all_of_them_with_all_of_their_keys() -> None:
     assert told.keys() == SHAPINGS.keys() and len(rows) == len(told)
     for name, keys in told.items():
         own = {field.name for field in fields(SHAPINGS[name].config)}
-        assert keys == own - {"name", "reconstruct"}, name
+        unread = {"code_noise"} if name == "hmc" else set()
+        assert keys == own - {"name", "reconstruct"} - unread, name
 
 
 def test_the_keys_are_those_of_the_config(capsys: pytest.CaptureFixture[str]) -> None:

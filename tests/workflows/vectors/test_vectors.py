@@ -184,7 +184,7 @@ def test_pages_that_are_images_have_names_of_their_own(place: Path, tmp_path: Pa
     np.save(tmp_path / "a.npy", stack)
     with genseg.reading(pages="each"):
         genseg.embed(place / "run", tmp_path, tmp_path / "v.npz")
-        with pytest.raises(ValueError, match="a list names files, and several images"):
+        with pytest.raises(ValueError, match="a list names files and not their pages"):
             genseg.choose(place / "run", tmp_path, tmp_path / "next.txt", count=2)
     names = [f"a.npy (image {n})" for n in (1, 2, 3)]
     assert np.load(tmp_path / "v.npz")["image"].tolist() == names
