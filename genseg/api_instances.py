@@ -81,7 +81,7 @@ def choose(
     out: PathLike,
     *,
     count: int,
-    by: By = "k-center",
+    by: By = "typical",
     labelled: PathLike | None = None,
     seed: int = 0,
 ) -> Chosen:

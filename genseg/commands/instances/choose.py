@@ -17,9 +17,9 @@ and Savarese, 2018), which takes odd images first. uncertainty: those in which t
 alpha model, the second one mirrored and enlarged, agree least. both: k-center among the four times
 as many that are most uncertain. random: a draw by --seed, to measure the others against.
 
-No way was better than random draws everywhere (docs/results/fields.md): k-center was where images
-are of one kind, typical where most are of one kind and few of others, and uncertainty nowhere. On
-your images compare says what a list is worth:
+No way was better than random draws on all of three sets (docs/results/fields.md): typical on two of
+them, not beyond doubt, k-center on one, and uncertainty on none. On your images compare says what a
+list is worth:
   genseg compare --arms random=runs/mine,chosen=runs/mine@next.txt --labels 16 --out runs/chosen \\
       data.train=train.json data.val=val.json
 where the images of next.txt are among those of train.json.
@@ -41,8 +41,8 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by",
         choices=("typical", "k-center", "uncertainty", "both", "random"),
-        default="k-center",
-        help="how they are chosen (default: k-center)",
+        default="typical",
+        help="how they are chosen (default: typical)",
     )
     parser.add_argument(
         "--labelled",

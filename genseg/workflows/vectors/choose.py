@@ -58,7 +58,7 @@ def choose(
     out: Path,
     *,
     count: int,
-    by: By = "k-center",
+    by: By = "typical",
     labelled: Path | None = None,
     seed: int = 0,
 ) -> Chosen:
