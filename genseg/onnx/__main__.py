@@ -13,7 +13,7 @@ from genseg.core.check import between
 from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, INSTANCES_NAME
 from genseg.core.paths import expand
-from genseg.core.reading import reading_as
+from genseg.core.reading import reading_as, words_of
 from genseg.core.result import Result
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList, list_images
@@ -92,9 +92,13 @@ def _find(model: OnnxModel, images: ImageList, json_file: Path) -> Found:
         if not entries:
             first = next(iter(broken.values()))
             raise ValueError(f"no image can be read, the first: {first}; {BROKEN_NAME} lists all")
-    how = model.facts.reading
-    said = {"info": {"reading": {"channels": how.channels, "pages": how.pages}}} if how.said else {}
-    content = {**said, "images": entries, "annotations": notes, "categories": categories}
+    words = words_of(model.facts.reading)
+    content = {
+        **({"info": words} if words else {}),
+        "images": entries,
+        "annotations": notes,
+        "categories": categories,
+    }
     write_text(json_file, json.dumps(content))
     return Found(json_file, len(entries), len(notes), tuple(broken))
 
