@@ -270,6 +270,27 @@ def test_a_table_has_the_channels_of_the_file(slides: Path, tmp_path: Path) -> N
     )
 
 
+def test_a_plain_file_beside_stacks_is_told_without_a_page(slides: Path, tmp_path: Path) -> None:
+    folder, found = tmp_path / "mixed", tmp_path / "found"
+    folder.mkdir()
+    page = tifffile.imread(slides / "0.ome.tif")[0, 1]
+    tifffile.imwrite(folder / "plain.tif", page)
+    tifffile.imwrite(folder / "stack.tif", np.stack([page] * 2), metadata=None)
+    assert main(["generate", "otsu", str(folder), "--pages", "each", "--out", str(found)]) == 0
+    content = json.loads((found / "instances.json").read_text())
+    assert [(i["file_name"], i.get("page")) for i in content["images"]] == [
+        ("plain.tif", None),
+        ("stack.tif", 1),
+        ("stack.tif", 2),
+    ]
+    assert main(["measure", str(found), "--out", str(tmp_path / "table.csv")]) == 0
+    rows = (tmp_path / "table.csv").read_text().splitlines()[1:]
+    names = {"plain.tif", "stack.tif (image 1)", "stack.tif (image 2)"}
+    assert {row.split(",")[0] for row in rows} == names
+    json_file = str(found / "instances.json")
+    assert main(["evaluate", "alpha", json_file, "--data", json_file]) == 0
+
+
 @pytest.mark.parametrize("model", ["unet", "mask_rcnn", "places"])
 def test_a_model_is_fine_tuned_on_the_channels_of_its_run(
     model: str, slides: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

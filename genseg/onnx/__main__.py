@@ -78,7 +78,7 @@ def _find(model: OnnxModel, images: ImageList, json_file: Path) -> Found:
             broken[images.name(i)] = str(error)
             continue
         number, (height, width) = images.number(i), pixels.shape[:2]
-        page = {} if images.pages is None else {"page": images.page(i)}
+        page = {"page": images.page(i)} if images.page(i) else {}
         entries.append({"id": number, "file_name": name, **page, "height": height, "width": width})
         for a in model.instances(pixels):
             note = annotation(a, number=len(notes) + 1, image=number, height=height, width=width)

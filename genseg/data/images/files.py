@@ -52,7 +52,7 @@ class ImageList:
         None
     windows: the part of its file that each image is, (top, left, height, width) in pixels; None:
         all of it, of one image or of each
-    pages: which image of its file each is, from 1, where files hold several; None: the only one
+    pages: which image of its file each is, from 1; 0: the only one; None: all are
     reading: how the files are read
     """
 
@@ -87,7 +87,7 @@ class ImageList:
 
     def name(self, i: int) -> str:
         """The i-th image as it is told: its file, and which of its images."""
-        return self.files[i] if self.pages is None else f"{self.files[i]} (image {self.page(i)})"
+        return f"{self.files[i]} (image {self.page(i)})" if self.page(i) else self.files[i]
 
     def bytes(self, i: int) -> int:
         """The size of the i-th file, of a folder that of all its files; -1 where it is missing."""
@@ -119,7 +119,9 @@ def list_images(path: str | Path, folder: Path | None = None) -> ImageList:
         tuple(listed.files[i] for i in which),
         None if listed.labels is None else tuple(listed.labels[i] for i in which),
         listed.classes,
-        pages=tuple(page for count in counts for page in range(1, count + 1)),
+        pages=tuple(
+            page for count in counts for page in (range(1, count + 1) if count > 1 else (0,))
+        ),
         reading=reading,
     )
 
@@ -327,7 +329,7 @@ def _numbered(root: Path, numbers: Mapping[_Image, Any], reading: Reading) -> Im
         root,
         tuple(file for file, _ in listed),
         numbers=ids if known else None,
-        pages=pages if all(pages) else None,
+        pages=pages if any(pages) else None,
         reading=reading,
     )
 

@@ -70,16 +70,13 @@ def crop_list(labelled: LabelledSet, margin: float = 0.1) -> ImageList:
     classes = sorted({names[c] for _, _, c in found})
     squares = [square_around(box, i.height, i.width, margin) for i, box, _ in found]
     windows = [(y.start, x.start, y.stop - y.start, x.stop - x.start) for y, x in squares]
+    pages = tuple(image.page for image, _, _ in found)
     return ImageList(
         labelled.source.parent,
         tuple(os.path.relpath(image.path, labelled.source.parent) for image, _, _ in found),
         tuple(classes.index(names[c]) for _, _, c in found),
         tuple(classes),
         windows=tuple(windows),
-        pages=_pages([image.page for image, _, _ in found]),
+        pages=pages if any(pages) else None,
         reading=current(),
     )
-
-
-def _pages(pages: list[int]) -> tuple[int, ...] | None:
-    return tuple(pages) if all(pages) else None

@@ -89,8 +89,8 @@ class Job:
                 "file_name": self.images.files[i],
                 "bytes": self.images.bytes(i),
             }
-            if self.images.pages is not None:
-                row["page"] = self.images.page(i)
+            if page := self.images.page(i):
+                row["page"] = page
             if isinstance(image, ImageError):
                 return row | {"broken": str(image)}
             image = replace(image, stopping=stopping) if isinstance(image, Scene) else image

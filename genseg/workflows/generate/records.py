@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from genseg.core.files import write_text
 from genseg.core.names import BROKEN_NAME, PARTS, ROWS_NAME
-from genseg.core.reading import Reading
+from genseg.core.reading import Reading, words_of
 from genseg.core.threads import in_order
 from genseg.core.words import amount
 from genseg.data.images.files import ImageList
@@ -112,8 +112,7 @@ def as_coco(
     info = shrinking.said((row["height"], row["width"]) for row in whole) if shrinking else {}
     notes = [note for note in (more, *info.get("notes", ())) if note]
     info = {**info, "notes": notes} if notes else {}
-    if reading is not None and reading.said:
-        info["reading"] = {"channels": reading.channels, "pages": reading.pages}
+    info |= words_of(reading) if reading else {}
     return {
         **({"info": info} if info else {}),
         "images": [{k: row[k] for k in names if k in row} for row in whole],

@@ -2,7 +2,6 @@
 
 import json
 import os
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -25,7 +24,8 @@ class Corrections:
     """Objects by image. Ids of images are those of a COCO json where `images` is one, and those of
     annotations as long as no two are equal.
 
-    names: what each image is called: its file, and where that is of `several`, which of them
+    names: what each image is called: its file, and which of its images; several: whether it has
+        more
     """
 
     def __init__(self, images: str) -> None:
@@ -35,12 +35,8 @@ class Corrections:
         self.known = _categories(Path(images))
         self.drawn: dict[int, list[Drawn]] = {}
         self.places: dict[str, list[int]] = {}
-        images_of = Counter(self.listed.files)
-        self.several = [images_of[file] > 1 for file in self.listed.files]
-        self.names = [
-            self.listed.name(i) if several else self.listed.files[i]
-            for i, several in enumerate(self.several)
-        ]
+        self.names = [self.listed.name(i) for i in range(len(self.listed))]
+        self.several = [self.listed.page(i) > 0 for i in range(len(self.listed))]
         for i, called in enumerate(self.names):
             whole = PurePosixPath(file_key(called))
             for name in {str(whole), whole.name, whole.stem}:
@@ -83,7 +79,7 @@ class Corrections:
             height, width = self.size(i)
             place = os.path.relpath(self.listed.path(i).absolute(), out.absolute().parent)
             number = self.listed.number(i)
-            page = {"page": self.listed.page(i)} if self.listed.pages else {}
+            page = {"page": self.listed.page(i)} if self.several[i] else {}
             images.append(
                 {"id": number, "file_name": place, **page, "height": height, "width": width}
             )

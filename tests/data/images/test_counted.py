@@ -1,6 +1,7 @@
 """Files that hold more than is said what to use of are refused, by their headers, with what they
 hold and what to write."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +142,33 @@ def test_an_enclosing_word_goes_before() -> None:
     kept = Reading("1,2", "", ((0.0, 9.0), (1.0, 2.0)))
     assert Reading("", "max").over(kept) == Reading("1,2", "max", kept.ranges)
     assert Reading("2").over(kept) == Reading("2")  # the ranges are those of other channels
+
+
+def test_an_image_that_is_the_only_one_of_its_file_has_no_page(tmp_path: Path) -> None:
+    made(tmp_path, "pages.tif")
+    made(tmp_path, "plain.tif")
+    with reading(Reading("", "each")):
+        images = list_images(tmp_path)
+    names = [f"pages.tif (image {n})" for n in range(1, 6)] + ["plain.tif"]
+    assert [images.name(i) for i in range(6)] == names
+    assert images.pages == (1, 2, 3, 4, 5, 0)
+    np.testing.assert_array_equal(decode_image(images, 5)[..., 0], PAGE)
+
+
+def test_a_json_keeps_the_pages_that_some_of_its_images_have(tmp_path: Path) -> None:
+    made(tmp_path, "pages.tif")
+    made(tmp_path, "plain.tif")
+    size = {"height": 8, "width": 8}
+    entries = [
+        {"id": 4, "file_name": "pages.tif", "page": 2, **size},
+        {"id": 7, "file_name": "plain.tif", **size},
+    ]
+    whole = {"images": entries, "annotations": [], "categories": [{"id": 1, "name": "x"}]}
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    with reading(Reading("", "each")):
+        images = list_images(tmp_path / "a.json")
+    assert [images.page(i) for i in range(2)] == [2, 0] and images.number(1) == 7
+    assert [images.name(i) for i in range(2)] == ["pages.tif (image 2)", "plain.tif"]
 
 
 @pytest.mark.parametrize(
