@@ -119,9 +119,7 @@ def list_images(path: str | Path, folder: Path | None = None) -> ImageList:
         tuple(listed.files[i] for i in which),
         None if listed.labels is None else tuple(listed.labels[i] for i in which),
         listed.classes,
-        pages=tuple(
-            page for count in counts for page in (range(1, count + 1) if count > 1 else (0,))
-        ),
+        pages=tuple(page for n in counts for page in (range(1, n + 1) if n > 1 else (0,))),
         reading=reading,
     )
 
