@@ -26,7 +26,8 @@ def _counted(_: int, file: str) -> None:
             net(x).square().sum().backward()
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-    given_back = [faults() for _ in range(2)][-1]
+    # now and then the C library keeps its memory for three steps by itself
+    given_back = max([faults() for _ in range(4)][1:])
     keep_freed_memory()
     kept = [faults() for _ in range(5)][1:]
     Path(file).write_text(json.dumps([given_back, kept]))
