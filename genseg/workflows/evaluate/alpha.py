@@ -111,13 +111,8 @@ def evaluate_alpha(
         if alphas and soft.is_dir():
             found = [_with_alphas(f, soft, f.name, f.numbers) for f in found]
         table[name] = by_kind(found, truth, threshold=threshold)
-        note = f"; {others} more images, which the data lack, are left out" if others else ""
-        if unread:
-            note += (
-                f"; {unread} images that could not be read count as nothing found, see "
-                f"{path.parent / BROKEN_NAME}"
-            )
-        head.append(f"{number}: {name}: {sum(len(f.instances) for f in found)} predictions{note}")
+        count = sum(len(f.instances) for f in found)
+        head.append(f"{number}: {name}: {count} predictions{_beside(path, others, unread)}")
         notes += looked
     if boxed:
         said = f"boxes alone, no masks: {', '.join(boxed)}"
@@ -130,6 +125,17 @@ def evaluate_alpha(
     if threshold is not None:
         head.append(f"TP/(TP+FP+FN) of predictions with a score of {threshold:g} or more")
     return AlphaScores(table, tuple(head), tuple(notes))
+
+
+def _beside(path: Path, others: int, unread: int) -> str:
+    """What is said of images that only one side has."""
+    said = f"; {others} more images, which the data lack, are left out" if others else ""
+    if unread:
+        said += (
+            f"; {unread} images that could not be read count as nothing found, see "
+            f"{path.parent / BROKEN_NAME}"
+        )
+    return said
 
 
 @reads_as("found")
